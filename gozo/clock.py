@@ -1,0 +1,111 @@
+"""The clocks, and an alarm that wakes the event loop to the tenth of a millisecond.
+
+Due times follow the wall clock; leases follow a clock that nobody can set and that does not
+stand still while the machine is suspended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+
+LONGEST_SLEEP_US = 500_000
+"""An alarm rings at least this often, since nobody tells when the wall clock is set."""
+
+_RELATIVE = 0
+_MONOTONIC = time.CLOCK_MONOTONIC
+_TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # TFD_NONBLOCK and TFD_CLOEXEC are the same bits
+
+
+def wall_us() -> int:
+    """The wall clock: microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+def steady() -> float:
+    """Seconds on a clock that only goes forward, and counts time spent suspended."""
+    return time.clock_gettime(_BOOT)
+
+
+_BOOT: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]  # noqa: RUF012
+
+
+class _Itimerspec(ctypes.Structure):
+    _fields_ = [("interval", _Timespec), ("value", _Timespec)]  # noqa: RUF012
+
+
+class Alarm:
+    """Calls back when a moment of the wall clock has come, or somewhat before: look again.
+
+    On Linux it is a timer that the event loop polls as a file (timerfd_create(2)), since the
+    timers of asyncio and of uvloop are only good to a millisecond. Elsewhere it is a timer of
+    the loop.
+    """
+
+    def __init__(self, on_ring: Callable[[], None]) -> None:
+        self._on_ring = on_ring
+        self._loop = asyncio.get_running_loop()
+        self._at_us: int | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._fd = _timerfd()
+        if self._fd is not None:
+            self._loop.add_reader(self._fd, self._ring)
+
+    def set(self, due_us: int | None, now_us: int) -> None:
+        """Ring at `due_us` of the wall clock; None and far-off times ring within half a second."""
+        longest = now_us + LONGEST_SLEEP_US
+        at_us = longest if due_us is None or due_us > longest else max(due_us, now_us)
+        if self._at_us is not None and now_us < self._at_us <= at_us:
+            return
+        self._at_us = at_us
+        self._arm(at_us - now_us)
+
+    def stop(self) -> None:
+        """Ring no more."""
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
+
+    def _arm(self, delay_us: int) -> None:
+        if self._fd is None:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._handle = self._loop.call_later(delay_us / 1_000_000, self._ring)
+            return
+        # Zero would disarm it.
+        seconds, us = divmod(max(delay_us, 1), 1_000_000)
+        spec = _Itimerspec(_Timespec(0, 0), _Timespec(seconds, us * 1000))
+        _libc().timerfd_settime(self._fd, _RELATIVE, ctypes.byref(spec), None)
+
+    def _ring(self) -> None:
+        if self._fd is not None:
+            try:
+                os.read(self._fd, 8)
+            except BlockingIOError:
+                return
+        self._at_us = None
+        self._on_ring()
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _timerfd() -> int | None:
+    if sys.platform != "linux":
+        return None
+    fd: int = _libc().timerfd_create(_MONOTONIC, _TFD_FLAGS)
+    return fd if fd >= 0 else None

@@ -1,0 +1,448 @@
+"""A connection to NATS that is made once, and then kept for ever.
+
+`Connection` connects one hardened client after the other, subscribes each to the same
+subjects, and tells its owner when the link was lost and when it is back. What was sent and
+not answered when the link was lost is answered with "lost"; nothing is sent again by itself.
+
+Errors of nats-py are translated here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import secrets
+import ssl
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from nats import errors as nats_errors
+
+from gozo.errors import (
+    DisconnectedError,
+    GozoError,
+    NoServerError,
+    NotAllowedError,
+    SettingsError,
+)
+from gozo.hardened import Handler, HardenedClient
+from gozo.logs import get_logger
+from gozo.settings import ConnectionSettings, redacted
+
+ATTEMPT = 2.0  # seconds for one server to answer
+RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
+
+OnReply = Callable[[bytes | None, bytes | None], None]
+"""Takes an answer's header block and payload; the payload is None if the link was lost."""
+
+_DENIED = re.compile(r'permissions violation for (publish|subscription) to ("(?:[^"\\]|\\.)*")', re.I)
+_REFUSED = ("authorization", "authentication", "account", "revoked", "expired")
+
+log = get_logger("gozo.connection")
+
+
+class Reply(NamedTuple):
+    """An answer to a request."""
+
+    headers: bytes | None
+    payload: bytes
+
+    @property
+    def status(self) -> int:
+        """The status that the server put in the first line (ADR-4), e.g. 503; 0 if none."""
+        return status_of(self.headers)
+
+
+class Listener:
+    """A subscription that outlives the connections that carry it."""
+
+    def __init__(self, owner: Connection, subject: str, handler: Handler) -> None:
+        self.subject = subject
+        self.handler = handler
+        self._owner = owner
+        self.sid = 0
+
+    def stop(self) -> None:
+        """End the subscription."""
+        self._owner.unlisten(self)
+
+
+class Connection:
+    """One link to NATS, renewed whenever it is lost."""
+
+    def __init__(self, settings: ConnectionSettings, name: str) -> None:
+        self.name = name
+        self.epoch = 0
+        """The number of the present link: a different one means that a link was lost."""
+        self.connected = False
+        self.on_lost: list[Callable[[], None]] = []
+        self.on_connected: list[Callable[[], None]] = []
+        self.on_denied: list[Callable[[str, str], None]] = []
+        """Told of each refused `publish` or `subscription`, with its subject."""
+        self._settings = settings
+        self._client: HardenedClient | None = None
+        self._listeners: list[Listener] = []
+        self._lost = asyncio.Event()
+        self._waiting: dict[bytes, OnReply] = {}
+        self._inbox = f"_INBOX.{secrets.token_hex(11)}."
+        self._skip = len(self._inbox)
+        self._next = 0
+        self._listeners.append(Listener(self, self._inbox + "*", self._answer))
+
+    # The life of a link
+
+    async def open(self, timeout: float) -> None:
+        """Connect for the first time, within `timeout` seconds.
+
+        Raises:
+            NoServerError: no server answered.
+            NotAllowedError: a server refused the credentials, or there is no TLS.
+            SettingsError: a file of certificates or credentials cannot be used.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            try:
+                return await self._connect(deadline)
+            except NoServerError:
+                if asyncio.get_running_loop().time() + RECONNECT_WAIT >= deadline:
+                    raise
+            await asyncio.sleep(RECONNECT_WAIT)
+
+    async def keep(self) -> NoReturn:
+        """Reconnect whenever the link is lost; runs until it is cancelled."""
+        while True:
+            await self._lost.wait()
+            try:
+                await self._connect(None)
+            except GozoError as error:
+                log.limited("warning", "connection.failed", reason=str(error))
+                await asyncio.sleep(RECONNECT_WAIT * random.uniform(0.8, 1.2))
+
+    async def close(self) -> None:
+        """Send what is buffered, within a second, and close for good."""
+        client, self._client = self._client, None
+        self.connected = False
+        if client is not None:
+            try:
+                async with asyncio.timeout(1.0):
+                    while client.buffered:
+                        await asyncio.sleep(0.01)
+            except TimeoutError:
+                log.warning("connection.unsent", bytes=client.buffered)
+            client.lose("closed")
+
+    def drop(self, reason: str) -> None:
+        """Give the present link up, as if the network had: a new one is made."""
+        if self._client is not None:
+            self._client.lose(reason)
+
+    async def _connect(self, deadline: float | None) -> None:
+        """Try each server once."""
+        failures: list[str] = []
+        for address in self._addresses():
+            timeout = ATTEMPT
+            if deadline is not None:
+                timeout = min(timeout, max(0.1, deadline - asyncio.get_running_loop().time()))
+            client = HardenedClient(
+                secure=self._settings.secure, on_lost=self._on_lost, on_error=self._on_error
+            )
+            try:
+                await client.open(address, timeout=timeout, **self._options())
+            except (OSError, TimeoutError, nats_errors.Error) as error:
+                failures.append(_explain(address, error))
+                continue
+            finally:
+                if not client.is_connected:
+                    client.lose("could not connect")
+            self._adopt(client)
+            return
+        raise NoServerError("; ".join(failures))
+
+    def _adopt(self, client: HardenedClient) -> None:
+        self._client = client
+        self._lost.clear()
+        self.epoch += 1
+        self.connected = True
+        for listener in self._listeners:
+            listener.sid = client.listen(listener.subject, listener.handler)
+        log.info(
+            "connection.made",
+            name=self.name,
+            server=client.info.get("server_name", ""),
+            version=client.info.get("version", ""),
+        )
+        for tell in self.on_connected:
+            tell()
+
+    def _on_lost(self, reason: str) -> None:
+        if not self.connected:
+            return
+        self.connected = False
+        log.warning("connection.lost", name=self.name, reason=reason)
+        waiting, self._waiting = self._waiting, {}
+        for on_reply in waiting.values():
+            on_reply(None, None)
+        for tell in self.on_lost:
+            tell()
+        self._lost.set()
+
+    def _on_error(self, text: str) -> None:
+        match = _DENIED.match(text)
+        if match is None:
+            if self.connected:
+                log.error("connection.error", name=self.name, reason=text)
+            return
+        kind, subject = match[1].lower(), _unquote(match[2])
+        log.limited("error", "connection.denied", kind=kind, subject=subject)
+        for tell in self.on_denied:
+            tell(kind, subject)
+
+    def _addresses(self) -> list[str]:
+        """The addresses given, then those that the cluster told of."""
+        known = list(self._settings.addresses)
+        found = self.info.get("connect_urls") or []
+        scheme = "tls" if known[0].startswith("tls://") else "nats"
+        return known + [f"{scheme}://{url}" for url in found if f"{scheme}://{url}" not in known]
+
+    def _options(self) -> dict[str, Any]:
+        """What nats-py's `connect` is given; files are read anew each time."""
+        chosen = self._settings
+        options: dict[str, Any] = {"name": self.name}
+        if chosen.token:
+            options["token"] = chosen.token
+        if chosen.user:
+            options |= {"user": chosen.user, "password": chosen.password or ""}
+        if chosen.jwt:
+            options["user_credentials"] = str(chosen.jwt)
+        elif chosen.nkey:
+            options["nkeys_seed_str"] = chosen.seed()
+        if chosen.ca or chosen.cert or chosen.secure:
+            options["tls"] = _tls(chosen)
+        return options
+
+    # What the link is used for
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the server said of itself when it was last connected to."""
+        return self._client.info if self._client else {}
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that payload and headers of one message may have together."""
+        return int(self.info.get("max_payload", 1024 * 1024))
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written that the operating system has not taken yet."""
+        return self._client.buffered if self._client else 0
+
+    async def drained(self) -> None:
+        """Wait until there is room to write again.
+
+        Raises:
+            DisconnectedError: the link is lost.
+        """
+        client = self._require()
+        try:
+            await client.drained()
+        except ConnectionError as error:
+            raise DisconnectedError("the connection to NATS was lost") from error
+
+    def write(self, data: bytes) -> None:
+        """Send commands made with `publication`, as one piece.
+
+        Raises:
+            DisconnectedError: there is no link.
+        """
+        self._require().write(data)
+
+    def publish(
+        self, subject: str, payload: bytes = b"", *, headers: bytes = b"", reply: str = ""
+    ) -> None:
+        """Send a message; that it arrived is known only from an answer.
+
+        Raises:
+            DisconnectedError: there is no link.
+        """
+        self.write(publication(subject.encode(), payload, headers, reply.encode()))
+
+    def listen(self, subject: str, handler: Handler) -> Listener:
+        """Subscribe, on this link and on each later one."""
+        listener = Listener(self, subject, handler)
+        self._listeners.append(listener)
+        if self.connected and self._client is not None:
+            listener.sid = self._client.listen(subject, handler)
+        return listener
+
+    def unlisten(self, listener: Listener) -> None:
+        """End a subscription."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            if self.connected and self._client is not None:
+                self._client.unlisten(listener.sid)
+
+    def call(
+        self, subject: bytes, payload: bytes, on_reply: OnReply, headers: bytes = b""
+    ) -> bytes:
+        """Send a message with a reply subject of its own; the first answer goes to `on_reply`.
+
+        Returns a token for `hang_up`: there is no time limit here.
+
+        Raises:
+            DisconnectedError: there is no link.
+        """
+        self._next += 1
+        token = b"%x" % self._next
+        client = self._require()
+        self._waiting[token] = on_reply
+        client.write(publication(subject, payload, headers, self._inbox.encode() + token))
+        return token
+
+    def hang_up(self, token: bytes) -> None:
+        """Stop waiting for the answer to a `call`."""
+        self._waiting.pop(token, None)
+
+    async def request(
+        self, subject: str, payload: bytes = b"", *, headers: bytes = b"", timeout: float = 2.0
+    ) -> Reply:
+        """Send a message and wait for its answer, `timeout` seconds at most.
+
+        Raises:
+            NotAllowedError: gozo may not publish there.
+            NoServerError: nothing came in time.
+            DisconnectedError: the link is lost.
+        """
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def on_reply(headers: bytes | None, payload: bytes | None) -> None:
+            if answer.done():
+                return
+            if payload is None:
+                answer.set_exception(DisconnectedError("the connection to NATS was lost"))
+            else:
+                answer.set_result(Reply(headers, payload))
+
+        def on_denied(kind: str, denied: str) -> None:
+            if kind == "publish" and denied == subject and not answer.done():
+                answer.set_exception(
+                    NotAllowedError(
+                        f"the server does not let this user publish on {subject}: "
+                        "grant that permission"
+                    )
+                )
+
+        token = self.call(subject.encode(), payload, on_reply, headers)
+        self.on_denied.append(on_denied)
+        try:
+            async with asyncio.timeout(timeout):
+                return await answer
+        except TimeoutError as error:
+            raise NoServerError(f"no answer on {subject} within {timeout:g} s") from error
+        finally:
+            self.on_denied.remove(on_denied)
+            self.hang_up(token)
+
+    async def echo(self, timeout: float = 2.0) -> None:
+        """Wait until the server has read all that was written, and we all it sent before.
+
+        Raises:
+            NoServerError, DisconnectedError: as for `request`.
+        """
+        await self.request(self._inbox + "echo", timeout=timeout)
+
+    def call_echo(self, on_reply: OnReply) -> bytes:
+        """Send a message to ourselves: when it comes, the server has all sent before it."""
+        self._next += 1
+        token = b"%x" % self._next
+        client = self._require()
+        self._waiting[token] = on_reply
+        client.write(publication(self._inbox.encode() + token, b""))
+        return token
+
+    def _require(self) -> HardenedClient:
+        if not self.connected or self._client is None:
+            raise DisconnectedError("there is no connection to NATS at the moment")
+        return self._client
+
+    def _answer(
+        self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+    ) -> None:
+        on_reply = self._waiting.pop(subject[self._skip :], None)
+        if on_reply is not None:
+            on_reply(headers, payload)
+        elif subject.endswith(b".echo") and reply:
+            self.write(publication(reply, b""))
+
+
+def publication(subject: bytes, payload: bytes, headers: bytes = b"", reply: bytes = b"") -> bytes:
+    """Make the command that publishes a message (NATS client protocol, PUB and HPUB)."""
+    if reply:
+        subject = b"%b %b" % (subject, reply)
+    if headers:
+        size = len(headers)
+        return b"HPUB %b %d %d\r\n%b%b\r\n" % (
+            subject, size, size + len(payload), headers, payload,
+        )
+    return b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload)
+
+
+def status_of(headers: bytes | None) -> int:
+    """The status in the first line of a header block (ADR-4); 0 if there is none."""
+    if headers is None or not headers.startswith(b"NATS/1.0 "):
+        return 0
+    digits = headers[9:12]
+    return int(digits) if digits.isdigit() else 0
+
+
+def _tls(settings: ConnectionSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca)
+        if settings.cert:
+            context.load_cert_chain(settings.cert, settings.key)
+    except (OSError, ValueError) as error:
+        paths = ", ".join(str(p) for p in (settings.ca, settings.cert, settings.key) if p)
+        raise SettingsError(f"cannot use the certificates in {paths}: {error}") from error
+    return context
+
+
+def _explain(address: str, error: Exception) -> str:
+    """Say why an address did not serve.
+
+    Raises:
+        NotAllowedError: where trying again cannot help.
+    """
+    shown = redacted(address)
+    if isinstance(error, nats_errors.SecureConnRequiredError):
+        raise NotAllowedError(
+            f"{shown} does not offer TLS: leave out --secure (or tls://), or turn TLS on there"
+        ) from error
+    if isinstance(error, ssl.SSLError):
+        raise NotAllowedError(
+            f"no TLS with {shown}: {error.reason or error}: check --ca, --cert and --key"
+        ) from error
+    text = str(error).removeprefix("nats: ").strip("' ") or type(error).__name__
+    if isinstance(error, nats_errors.Error) and any(word in text.lower() for word in _REFUSED):
+        raise NotAllowedError(
+            f"{shown} refused the credentials ({text}): check --token, --user and --password, "
+            "--nkey or --jwt"
+        ) from error
+    return f"{shown} does not answer ({_plain(error, text)})"
+
+
+def _plain(error: Exception, text: str) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return text
+
+
+def _unquote(quoted: str) -> str:
+    """Undo Go's %q as far as subjects need it."""
+    try:
+        return str(json.loads(quoted))
+    except ValueError:
+        return quoted[1:-1]

@@ -1,0 +1,424 @@
+"""The daemon: wires the parts together, watches over them, and shuts them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from gozo import embedded
+from gozo.clock import steady, wall_us
+from gozo.connection import Connection
+from gozo.delivery import Delivery
+from gozo.errors import DisconnectedError, GozoError, NotAllowedError
+from gozo.intake import Intake
+from gozo.jetstream import JetStream
+from gozo.lease import Lease, Role
+from gozo.logs import get_logger
+from gozo.policy import Policy
+from gozo.protocol import BARRIER_KEY, RESERVED, marker_headers
+from gozo.schedule import MICROSECONDS, Reason
+from gozo.service import Service
+from gozo.settings import ServeSettings
+from gozo.stats import Stats
+from gozo.store.bucket import Bucket, wait_for_bucket
+from gozo.store.follower import Follower
+from gozo.store.ledger import Ledger
+from gozo.store.mirror import Mirror
+from gozo.store.payloads import Payloads
+from gozo.store.writer import Outcome, Writer
+from gozo.timetable import Timetable
+from gozo.volatile import Volatile
+
+LOOK = 0.25  # seconds between looks for what comes near its due time
+AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
+DRAIN = 8.0  # seconds without progress after which a shutdown leaves things undone
+WARN_CLOCK_US = MICROSECONDS // 2
+WRONG_CLOCK_US = 2 * MICROSECONDS
+"""How far the clock may be from the server's for a replica to lead."""
+RETRY_WAIT = 0.25  # seconds
+GARBAGE_THRESHOLDS = (50_000, 20, 50)
+"""Objects between collections; the many that live long are frozen out of them."""
+
+log = get_logger("gozo.daemon")
+
+
+async def serve(settings: ServeSettings) -> None:
+    """Run a daemon until SIGTERM or SIGINT, and shut it down in order.
+
+    Raises:
+        GozoError: it could not start, could not go on, or left something undone.
+    """
+    stop = asyncio.Event()
+    with _Signals(stop):
+        server = await embedded.start(settings) if settings.embedded else None
+        try:
+            if server is not None:
+                reachable = replace(settings.connection, addresses=(server.address,))
+                settings = replace(settings, connection=reachable)
+            daemon = Daemon(settings)
+            try:
+                await _unless(stop, daemon.start())
+                await daemon.watch(stop, server)
+            finally:
+                await daemon.shut_down()
+        finally:
+            if server is not None:
+                await server.stop()
+    log.info("daemon.stopped", delivered=daemon.stats.delivered)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do some work, but give it up when asked to stop."""
+    task = asyncio.create_task(work, name="start")
+    stopped = asyncio.create_task(stop.wait(), name="signal")
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
+
+
+class Daemon:
+    """One replica."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        chosen = settings.connection
+        self.stats = Stats()
+        self._settings = settings
+        self._began = steady()
+        self._main = Connection(chosen, settings.name)
+        self._requests = Connection(chosen, f"{settings.name} requests")
+        self._js = JetStream(self._main)
+        self._policy = Policy(chosen.request_subject)
+        self._volatile = Volatile()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._leading: asyncio.Task[None] | None = None
+        self._active = False
+        self._ready = False
+        self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._parts = False
+
+    # Starting
+
+    async def start(self) -> None:
+        """Connect, load the bucket, and come to know who leads.
+
+        Raises:
+            GozoError: see `gozo.errors` for what can be missing.
+        """
+        settings, chosen = self._settings, self._settings.connection
+        for connection in (self._main, self._requests):
+            connection.on_denied.append(self._on_denied)
+        await self._main.open(settings.connect_timeout)
+        await self._js.check_enabled(settings.connect_timeout)
+        await self._requests.open(settings.connect_timeout)
+        service = Service(
+            self._main,
+            name=settings.name,
+            bucket=chosen.bucket,
+            request_subject=chosen.request_subject,
+            stats=self.stats,
+        )
+        service.listen()
+        await service.check_alone()
+        bucket = await wait_for_bucket(
+            self._js, chosen.bucket, replicas=settings.replicas, timeout=settings.connect_timeout
+        )
+        self._build(bucket)
+        service.role = lambda: self._lease.role
+        service.pending = lambda: len(self._timetable) + len(self._volatile)
+        self._begin("connection", self._main.keep())
+        self._begin("requests connection", self._requests.keep())
+        self._begin("writer", self._writer.sweep())
+        self._begin("follower", self._follower.run())
+        self._begin("intake", self._intake.run())
+        self._begin("payloads", self._look_ahead())
+        await self._until(self._follower.loaded)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
+        self._begin("lease", self._lease.run())
+        await self._until(self._lease.decided)
+        if self._leading is not None:
+            await self._leading
+        self._ready = True
+        log.info(
+            "daemon.ready",
+            role=self._lease.role,
+            pending=len(self._timetable) - len(self._mirror.invalid),
+            overdue=self._timetable.count_due(wall_us()),
+            invalid=len(self._mirror.invalid),
+            seconds=steady() - self._began,
+            bucket=chosen.bucket,
+            request_subject=chosen.request_subject,
+        )
+
+    def _build(self, bucket: Bucket) -> None:
+        settings, chosen = self._settings, self._settings.connection
+        self._bucket = bucket
+        self._timetable = Timetable()
+        self._mirror = Mirror(self._timetable, self._policy)
+        self._writer = Writer(self._main, bucket)
+        self._payloads = Payloads(self._main, bucket)
+        self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
+        self._follower = Follower(self._main, bucket, self._mirror, settings.replicas)
+        self._lease = Lease(
+            self._main,
+            chosen.bucket,
+            name=settings.name,
+            request_subject=chosen.request_subject,
+            replicas=settings.replicas,
+            may_lead=self._may_lead,
+        )
+        self._delivery = Delivery(
+            self._main,
+            self._timetable,
+            self._volatile,
+            self._payloads,
+            self._ledger,
+            self.stats,
+            may_deliver=lambda: self._lease.is_valid,
+        )
+        self._intake = Intake(
+            self._requests,
+            self._policy,
+            self._ledger,
+            self._volatile,
+            self.stats,
+            settings.max_backlog,
+            on_volatile=self._delivery.wake_soon,
+        )
+        self._mirror.on_change = self._delivery.wake_soon
+        self._lease.on_gained = self._on_gained
+        self._lease.on_renewed = self._delivery.wake_soon
+        self._lease.on_lost = self._on_lost
+        self._parts = True
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _until(self, event: asyncio.Event) -> None:
+        """Wait for an event, or for a part of the daemon to fail."""
+        waiting = asyncio.create_task(event.wait(), name="waiting")
+        await asyncio.wait(
+            {waiting, self._fatal, *self._tasks}, return_when=asyncio.FIRST_COMPLETED
+        )
+        waiting.cancel()
+        self._check()
+
+    def _may_lead(self) -> bool:
+        ahead = self._follower.clock_ahead_us
+        if abs(ahead) > WARN_CLOCK_US:
+            log.limited("warning", "clock.differs", ahead_s=ahead / MICROSECONDS)
+        if abs(ahead) > WRONG_CLOCK_US:
+            log.limited("error", "clock.wrong", ahead_s=ahead / MICROSECONDS)
+            return False
+        if self._mirror.newer:
+            log.limited("error", "bucket.newer_format", entries=len(self._mirror.newer))
+            return False
+        return self._follower.loaded.is_set()
+
+    def _on_denied(self, kind: str, subject: str) -> None:
+        """A right that gozo cannot do without ends the start; later it is only logged."""
+        chosen = self._settings.connection
+        needed = subject.startswith(("$JS.API.", f"$KV.{chosen.bucket}"))
+        heard = subject in (chosen.request_subject, f"{chosen.request_subject}.admin.leader")
+        if not self._ready and not self._fatal.done() and (needed or heard):
+            verb = "publish" if kind == "publish" else "subscribe"
+            self._fatal.set_exception(
+                NotAllowedError(
+                    f"the server does not let this user {verb} to {subject}: "
+                    "grant that permission"
+                )
+            )
+
+    # Leading
+
+    def _on_gained(self) -> None:
+        self._ledger.frontier = None
+        self._intake.listen()
+        self._leading = asyncio.create_task(self._lead(), name="taking the lead")
+        self._leading.add_done_callback(self._on_led)
+
+    async def _lead(self) -> None:
+        """Deliver and act on requests, once all is seen that earlier leaders did."""
+        sequence = await self._write_barrier()
+        await self._follower.reached(sequence)
+        if self._lease.role is not Role.LEADER:
+            return
+        self._active = True
+        self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US))
+        self._delivery.start()
+        self._intake.act()
+        log.info("daemon.leading", pending=len(self._timetable))
+
+    def _on_led(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() and not self._fatal.done():
+            self._fatal.set_exception(task.exception() or RuntimeError())
+
+    async def _write_barrier(self) -> int:
+        """Write the mark and return its sequence; tried until it is stored."""
+        lines = marker_headers(Reason.BARRIER, ttl=self._bucket.marker_ttl)
+        while True:
+            stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+            def on_done(
+                outcome: Outcome, sequence: int, words: str, stored: asyncio.Future[int] = stored
+            ) -> None:
+                if outcome is not Outcome.STORED:
+                    log.limited("warning", "lease.barrier_waits", reason=words)
+                if not stored.done():
+                    stored.set_result(sequence)
+
+            try:
+                self._writer.write(BARRIER_KEY, lines, b"", None, on_done)
+                sequence = await stored
+                if sequence:
+                    return sequence
+            except DisconnectedError:
+                pass
+            await asyncio.sleep(RETRY_WAIT)
+
+    def _on_lost(self) -> None:
+        """Another replica leads, or may: hand everything over."""
+        self._active = False
+        if self._leading is not None:
+            self._leading.cancel()
+        self._delivery.stop()
+        self._intake.stop_listening()
+        self._ledger.frontier = self._follower.position
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Put schedules without an id into the bucket, for whoever leads next."""
+        requests = self._volatile.take_all()
+        if requests:
+            log.info("daemon.handing_over", schedules=len(requests))
+        for request in requests:
+            key = f"{RESERVED}{secrets.token_hex(11)}"
+            self._ledger.put(request, lambda result, words: None, key)
+
+    async def _look_ahead(self) -> None:
+        """Fetch what comes near its due time; keep the timetable free of what has ended."""
+        while True:
+            await asyncio.sleep(LOOK)
+            now_us = wall_us()
+            if self._active:
+                self._payloads.prepare(self._timetable.approach(now_us + AHEAD_US))
+
+    # Watching, and ending
+
+    async def watch(self, stop: asyncio.Event, server: embedded.EmbeddedServer | None) -> None:
+        """Wait for a signal, or for a part of the daemon to fail.
+
+        Raises:
+            GozoError: a part ended; the message says which and why.
+        """
+        if server is not None:
+            self._begin("embedded server", _fail_with(server))
+        stopped = asyncio.create_task(stop.wait(), name="signal")
+        await asyncio.wait(
+            {stopped, self._fatal, *self._tasks}, return_when=asyncio.FIRST_COMPLETED
+        )
+        stopped.cancel()
+        self._check()
+
+    def _check(self) -> None:
+        """Raise what a part of the daemon ended with."""
+        if self._fatal.done():
+            self._fatal.result()
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                error = task.exception()
+                if isinstance(error, GozoError):
+                    raise error
+                if error is not None:
+                    log.error("task.failed", task=task.get_name(), error=repr(error))
+                raise GozoError(
+                    f"the {task.get_name()} ended: {error!r}" if error else
+                    f"the {task.get_name()} ended"
+                ) from error
+
+    async def shut_down(self) -> None:
+        """Hand over what is in memory, give up the lease, and close.
+
+        Raises:
+            GozoError: schedules were lost, since they could not be stored in time.
+        """
+        try:
+            if self._parts and self._lease.role is Role.LEADER:
+                await self._drain()
+            if self._parts:
+                await self._lease.release()
+                self._delivery.close()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._fatal.done():
+                self._fatal.exception()
+            await self._requests.close()
+            await self._main.close()
+
+    async def _drain(self) -> None:
+        """Stop taking requests, store what was taken, settle what was sent."""
+        log.info("daemon.stopping", unstored=self._intake.waiting, volatile=len(self._volatile))
+        self._intake.stop_listening()
+        try:
+            await self._requests.echo()
+        except GozoError as error:
+            log.info("daemon.requests_lost", reason=str(error))
+        await self._patiently(lambda: self._intake.waiting)
+        self._delivery.stop()
+        await self._patiently(lambda: int(not self._delivery.is_idle))
+        self._hand_over()
+        left = await self._patiently(lambda: self._ledger.outstanding)
+        if left and (self._intake.unstored or self._ledger.unstored):
+            raise GozoError(
+                f"{self._ledger.unstored} schedules could not be stored before the end, and are "
+                "lost: the bucket could not be written"
+            )
+
+    async def _patiently(self, left: Callable[[], int]) -> int:
+        """Wait until nothing is left, or nothing has moved for a while; returns what is left."""
+        lowest, deadline = left(), steady() + DRAIN
+        while (now_left := left()) and steady() < deadline:
+            if now_left < lowest:
+                lowest, deadline = now_left, steady() + DRAIN
+            await asyncio.sleep(0.01)
+        return left()
+
+
+async def _fail_with(server: embedded.EmbeddedServer) -> NoReturn:
+    raise server.failure(await server.wait())
+
+
+class _Signals:
+    """Takes SIGTERM and SIGINT: the first sets `stop`, a second ends the process at once."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+
+    def __exit__(self, *error: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        if self._stop.is_set():
+            log.warning("daemon.aborted", signal=signal.Signals(number).name)
+            os._exit(1)
+        log.info("daemon.signal", signal=signal.Signals(number).name)
+        self._stop.set()

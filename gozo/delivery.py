@@ -1,0 +1,325 @@
+"""Publishes what is due, and removes it once the server is known to have it.
+
+What is due goes out in batches. After a batch comes one more message, to ourselves: when
+that echo is back, the server has read the batch (NATS keeps the order of a connection), and
+only then are the batch's entries settled. A batch whose echo does not come, because the
+connection was lost, goes back to the timetable.
+
+Sending goes first: settling waits while there is more to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from gozo.clock import Alarm, steady, wall_us
+from gozo.connection import Connection, publication
+from gozo.errors import DisconnectedError
+from gozo.logs import get_logger
+from gozo.schedule import MICROSECONDS, Outgoing
+from gozo.stats import Stats
+from gozo.store.ledger import Ledger
+from gozo.store.payloads import Payloads
+from gozo.timetable import Item, Timetable
+from gozo.volatile import Volatile, is_volatile
+
+BATCH = 500  # messages
+BATCH_BYTES = 1024 * 1024
+BUFFER = 4 * 1024 * 1024  # bytes written and not sent, beyond which more would only wait there
+PATIENCE = 0.25  # seconds that others wait for a message that is not in memory
+FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
+SETTLE_SLICE = 200  # entries settled before others get a turn
+SETTLE_LATER = 200_000  # confirmed messages that may wait for a burst to end
+ROOM_WAIT = 0.002  # seconds
+
+log = get_logger("gozo.delivery")
+
+
+class Delivery:
+    """The end of a schedule's life."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        timetable: Timetable,
+        volatile: Volatile,
+        payloads: Payloads,
+        ledger: Ledger,
+        stats: Stats,
+        may_deliver: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._timetable = timetable
+        self._volatile = volatile
+        self._payloads = payloads
+        self._ledger = ledger
+        self._stats = stats
+        self._may_deliver = may_deliver
+        self._loop = asyncio.get_running_loop()
+        self._alarm = Alarm(self.wake)
+        self._enabled = False
+        self._queue: deque[Item] = deque()
+        self._stalled_at: float | None = None
+        self._attempts: dict[tuple[str, int], int] = {}
+        self._echoing: list[Item] | None = None
+        self._sent: list[Item] = []
+        self._denied: set[Item] = set()
+        self._confirmed: deque[Item] = deque()
+        self._settling = False
+        self._woken = False
+        self._draining: asyncio.Task[None] | None = None
+        payloads.on_arrival = self.wake_soon
+        connection.on_denied.append(self._on_denied)
+
+    def start(self) -> None:
+        """Deliver from now on, for as long as the lease allows."""
+        self._enabled = True
+        self.wake_soon()
+
+    def stop(self) -> None:
+        """Send nothing more; what was sent is still confirmed and settled."""
+        self._enabled = False
+        self._give_back(self._queue)
+        self._queue.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was sent is confirmed, and being settled."""
+        return self._echoing is None and not self._sent and not self._confirmed
+
+    def close(self) -> None:
+        """Let go of the alarm."""
+        self._alarm.stop()
+
+    def wake_soon(self) -> None:
+        """Look for what is due, once the event loop has a moment."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._wake_again)
+
+    def _wake_again(self) -> None:
+        self._woken = False
+        self.wake()
+
+    def wake(self) -> None:
+        """Send what is due, and set the alarm for what comes next."""
+        now_us = wall_us()
+        if not (self._enabled and self._may_deliver()) or self._draining is not None:
+            self._settle_soon()
+            self._alarm.set(None, now_us)
+            return
+        self._fill(now_us)
+        moved = self._send(now_us)
+        if self._queue and not moved:
+            self._settle_soon()
+            self._alarm.set(now_us + int(PATIENCE * MICROSECONDS), now_us)
+            return
+        if self._queue or self._is_due(now_us):
+            self.wake_soon()
+            return
+        self._settle_soon()
+        self._alarm.set(self.next_due(), wall_us())
+
+    def next_due(self) -> int | None:
+        """When the next schedule is due, of those waiting; None if there is none."""
+        tables = (self._timetable.next_due(), self._volatile.timetable.next_due())
+        return min((due for due in tables if due is not None), default=None)
+
+    def _is_due(self, now_us: int) -> bool:
+        due = self.next_due()
+        return due is not None and due <= now_us
+
+    # Sending
+
+    def _fill(self, now_us: int) -> None:
+        """Take from the timetables what is due, in order."""
+        room = BATCH - len(self._queue)
+        if room <= 0:
+            return
+        items = self._timetable.pop_due(now_us, room)
+        if len(self._volatile):
+            others = self._volatile.timetable.pop_due(now_us, room - len(items))
+            if others:
+                items = sorted((*items, *others), key=lambda item: item.due_us)
+        self._queue.extend(items)
+
+    def _send(self, now_us: int) -> bool:
+        """Send from the head of the queue while messages are at hand; False if nothing moved."""
+        parts: list[bytes] = []
+        size = 0
+        queue, sent, limit = self._queue, self._sent, self._connection.max_payload
+        moved = False
+        while queue and size < BATCH_BYTES:
+            item = queue[0]
+            if not self._table(item).is_current(item):
+                queue.popleft()
+                moved = True
+                continue
+            message = self._message(item)
+            if message is None:
+                if self._wait_for_head():
+                    break
+                # It was set apart: the queue is another one.
+                queue, moved = self._queue, True
+                continue
+            queue.popleft()
+            moved = True
+            if message.size > limit:
+                self._set_apart(item, f"{message.size} bytes are more than the server takes")
+                continue
+            parts.append(publication(message.subject, message.payload, message.headers))
+            size += len(parts[-1])
+            sent.append(item)
+            late_us = now_us - item.due_us
+            if late_us > self._stats.latest_us:
+                self._stats.latest_us = late_us
+        if parts:
+            self._stalled_at = None
+            self._write(b"".join(parts))
+        return moved
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._connection.write(data)
+            if self._echoing is None:
+                self._echo()
+        except DisconnectedError:
+            self._unsent()
+            return
+        if self._connection.buffered > BUFFER:
+            self._draining = self._loop.create_task(self._drain(), name="delivery drains")
+
+    async def _drain(self) -> None:
+        try:
+            await self._connection.drained()
+        except DisconnectedError:
+            pass
+        finally:
+            self._draining = None
+            self.wake_soon()
+
+    def _message(self, item: Item) -> Outgoing | None:
+        return self._volatile.get(item) if is_volatile(item) else self._payloads.get(item)
+
+    def _table(self, item: Item) -> Timetable:
+        return self._volatile.timetable if is_volatile(item) else self._timetable
+
+    def _wait_for_head(self) -> bool:
+        """Fetch what the queue lacks; False once that has taken too long and it is set apart."""
+        missing = [item for item in self._queue if self._message(item) is None]
+        for item in missing:
+            self._payloads.fetch(item)
+        now = steady()
+        if self._stalled_at is None:
+            self._stalled_at = now
+        tried_before = [item for item in missing if (item.key, item.revision) in self._attempts]
+        if now - self._stalled_at > PATIENCE:
+            self._stalled_at = None
+        elif tried_before and self._queue[0] == tried_before[0]:
+            missing = tried_before
+        else:
+            return True
+        apart = set(missing)
+        self._queue = deque(item for item in self._queue if item not in apart)
+        for item in missing:
+            self._set_apart(item, "its message cannot be read from the bucket yet")
+        return False
+
+    def _set_apart(self, item: Item, reason: str) -> None:
+        """Try one item again later, so that it does not hold up the others."""
+        known = (item.key, item.revision)
+        attempts = self._attempts.get(known, 0)
+        self._attempts[known] = attempts + 1
+        wait_us = min(FIRST_WAIT_US << min(attempts, 10), LONGEST_WAIT_US)
+        log.limited(
+            "warning",
+            "delivery.postponed",
+            key=item.key,
+            attempts=attempts + 1,
+            wait_s=wait_us / MICROSECONDS,
+            reason=reason,
+        )
+        self._table(item).give_back(item._replace(due_us=wall_us() + wait_us))
+
+    # Confirming
+
+    def _echo(self) -> None:
+        self._echoing, self._sent = self._sent, []
+        self._connection.call_echo(self._on_echo)
+
+    def _on_echo(self, headers: bytes | None, payload: bytes | None) -> None:
+        batch, self._echoing = self._echoing or [], None
+        if payload is None:
+            self._give_back(batch)
+            self._unsent()
+            return
+        if self._denied:
+            batch = self._without_denied(batch)
+        self._stats.delivered += len(batch)
+        self._confirmed.extend(batch)
+        if self._sent:
+            try:
+                self._echo()
+            except DisconnectedError:
+                self._unsent()
+        self._settle_soon()
+
+    def _unsent(self) -> None:
+        """The connection was lost: nobody knows whether these arrived."""
+        self._give_back(self._echoing or [])
+        self._give_back(self._sent)
+        self._echoing, self._sent = None, []
+        self._denied.clear()
+
+    def _give_back(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self._table(item).give_back(item)
+
+    def _on_denied(self, kind: str, subject: str) -> None:
+        """The server refused one publication; it says so before the echo of its batch."""
+        if kind != "publish":
+            return
+        name = subject.encode()
+        for item in (*(self._echoing or ()), *self._sent):
+            message = self._message(item)
+            if message is not None and message.subject == name and item not in self._denied:
+                self._denied.add(item)
+                return
+
+    def _without_denied(self, batch: list[Item]) -> list[Item]:
+        for item in batch:
+            if item in self._denied:
+                self._stats.undeliverable += 1
+                self._set_apart(item, "the server does not let gozo publish on its subject")
+        delivered = [item for item in batch if item not in self._denied]
+        self._denied.difference_update(batch)
+        return delivered
+
+    # Settling
+
+    def _settle_soon(self) -> None:
+        if self._confirmed and not self._settling:
+            self._settling = True
+            self._loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._settling = False
+        confirmed = self._confirmed
+        if self._woken and len(confirmed) < SETTLE_LATER:
+            return
+        for _ in range(min(SETTLE_SLICE, len(confirmed))):
+            if not self._ledger.has_room:
+                self._settling = True
+                self._loop.call_later(ROOM_WAIT, self._settle)
+                return
+            item = confirmed.popleft()
+            if self._attempts:
+                self._attempts.pop((item.key, item.revision), None)
+            if is_volatile(item):
+                self._volatile.remove(item)
+            else:
+                self._payloads.discard(item.key, item.revision)
+                self._ledger.settle(item)
+        self._settle_soon()

@@ -1,0 +1,162 @@
+"""What an embedded nats-server is told, and which options go with one. Pure.
+
+The syntax is that of nats-server's configuration files:
+https://docs.nats.io/running-a-nats-service/configuration
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gozo.errors import SettingsError
+from gozo.options import CONNECTION
+from gozo.settings import ConnectionSettings, redacted
+
+LOG_LIMIT = "10MB"  # the size at which the server begins a new log file
+LOG_FILES = 3  # kept, of that size
+
+_FOREIGN = ("secure", "cert", "key", "ca", "nkey", "jwt")
+_BCRYPT = re.compile(r"\$2[abxy]\$\d{2}\$")  # nats-server, server/auth.go: validBcryptPrefix
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the server listens: an IP address of this host only, and a port."""
+
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """The address for clients."""
+        return f"nats://{self}"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What lies in the store."""
+
+    store: Path
+    """The absolute path of the directory."""
+
+    @property
+    def configuration(self) -> Path:
+        """What the server is told; holds the token or the password."""
+        return self.store / "nats-server.conf"
+
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self.store / "nats-server.log"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while the store is in use."""
+        return self.store / "gozo.lock"
+
+
+def place(settings: ConnectionSettings) -> Place:
+    """Return where a server for these settings is to listen.
+
+    Raises:
+        SettingsError: there is not exactly one address, or it is not a loopback one.
+    """
+    if len(settings.addresses) != 1:
+        raise SettingsError(
+            f"--embedded runs one server, and --address names {len(settings.addresses)}: give one"
+        )
+    [address] = settings.addresses
+    url, shown = urlsplit(address), redacted(address)
+    if url.scheme != "nats":
+        raise SettingsError(f"the embedded server speaks no TLS, {shown} asks for it: use nats://")
+    if "@" in url.netloc:
+        raise SettingsError(
+            f"{shown} holds a user, password or token, which does not go with --embedded: give it "
+            "as --user and --password, or --token"
+        )
+    host = "127.0.0.1" if url.hostname == "localhost" else url.hostname or ""
+    if not _is_loopback(host):
+        raise SettingsError(
+            f"the embedded server listens on this host only, and {shown} is not a loopback "
+            "address: use localhost, or run a nats-server of your own and leave out --embedded"
+        )
+    return Place(host, url.port or 4222)
+
+
+def authorization(settings: ConnectionSettings) -> dict[str, str]:
+    """Return what clients have to show: a token, a user and password, or nothing.
+
+    Raises:
+        SettingsError: an option does not go with an embedded server, or with another.
+    """
+    for option in CONNECTION:
+        if option.name in _FOREIGN and getattr(settings, option.field):
+            raise SettingsError(
+                f"--{option.name} ({option.variable}) does not go with --embedded, which knows a "
+                "token, or a user and password: leave it out, or empty"
+            )
+    login = {
+        name: value
+        for name, value in (
+            ("token", settings.token),
+            ("user", settings.user),
+            ("password", settings.password),
+        )
+        if value
+    }
+    if "token" in login and len(login) > 1:
+        raise SettingsError(
+            "--token does not go with --user and --password when --embedded: give the one or the "
+            "others"
+        )
+    if ("user" in login) != ("password" in login):
+        raise SettingsError("--embedded needs both --user and --password, or neither: give both")
+    for name in ("token", "password"):
+        if _BCRYPT.match(login.get(name, "")):
+            raise SettingsError(
+                f"the value of --{name} (not shown) looks like a bcrypt hash, which the embedded "
+                "server would take for the hash of another: give one that begins differently"
+            )
+    return login
+
+
+def rendered(name: str, where: Place, files: Files, login: dict[str, str]) -> str:
+    """Return the configuration file of a server that calls itself `name`."""
+    lines = [
+        "# Written by gozo serve --embedded at each start: changes are lost.",
+        f"server_name: {quoted(name)}",
+        f"listen: {quoted(str(where))}",
+        # The server puts a directory `jetstream` into this one.
+        f"jetstream {{ store_dir: {quoted(str(files.store))}, sync_interval: always }}",
+        f"log_file: {quoted(str(files.log))}",
+        f"log_size_limit: {LOG_LIMIT}",
+        f"logfile_max_num: {LOG_FILES}",
+    ]
+    if login:
+        pairs = ", ".join(f"{key}: {quoted(value)}" for key, value in login.items())
+        lines.append(f"authorization {{ {pairs} }}")
+    return "\n".join([*lines, ""])
+
+
+def quoted(text: str) -> str:
+    """Quote a text for nats-server's configuration, as its conf/lex.go reads it.
+
+    Between double quotes a `$`, a `#` or a brace is itself, and a backslash, an x and two hex
+    digits are a byte: so any text can be written.
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", escaped) + '"'
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,191 @@
+"""What an embedded server needs of this host: the program, a store of its own, a free port."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gozo.embedded.configuration import Files, Place
+from gozo.errors import EmbeddedServerError, SettingsError
+
+PROGRAM = "nats-server"
+OLDEST = (2, 10)  # the first version that has `sync_interval: always`
+CURE = "pip install 'gozo[embedded]', or install nats-server 2.10 or later so that it is on PATH"
+
+VERSION_WAIT = 10.0  # seconds for the program to say its version
+LOCK_WAIT = 5.0  # seconds for an earlier gozo, or its server, to let go of the store
+PORT_WAIT = 2.0  # seconds for an earlier server to let go of the port
+POLL = 0.05  # seconds between tries
+
+_VERSION = re.compile(r"v(\d+)\.(\d+)\.\d+\S*")
+
+
+async def find_program() -> tuple[str, str]:
+    """Return the path and the version of nats-server.
+
+    It is looked for on PATH, and beside Python: there the `embedded` extra puts it, and a
+    virtual environment need not be activated.
+
+    Raises:
+        EmbeddedServerError: there is none, or none that is new enough.
+    """
+    beside = (Path(sys.executable).parent, Path(sys.prefix) / "bin")
+    found = [shutil.which(PROGRAM), *(shutil.which(PROGRAM, path=str(one)) for one in beside)]
+    unfit: list[str] = []
+    for path in dict.fromkeys(one for one in found if one is not None):
+        version = await _version(path)
+        match = _VERSION.fullmatch(version)
+        if match and (int(match[1]), int(match[2])) >= OLDEST:
+            return path, version
+        unfit.append(f"{path} ({version})")
+    if unfit:
+        raise EmbeddedServerError(
+            f"--embedded needs nats-server 2.10 or later, and found only {', '.join(unfit)}: {CURE}"
+        )
+    raise EmbeddedServerError(
+        f"--embedded needs the program nats-server, which is neither on PATH nor beside Python: "
+        f"{CURE}"
+    )
+
+
+async def _version(path: str) -> str:
+    """Return what a program says of its version, or why it says nothing."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            path,
+            "--version",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError as error:
+        return f"cannot be run: {error.strerror}"
+    try:
+        async with asyncio.timeout(VERSION_WAIT):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return "does not tell its version"
+    match = _VERSION.search(output.decode("utf-8", "replace"))
+    return match[0] if match else "does not tell its version"
+
+
+def default_store() -> Path:
+    """Return the directory in the user's data directory (XDG Base Directory Specification).
+
+    Raises:
+        SettingsError: the user has no home directory.
+    """
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if Path(data).is_absolute():
+        return Path(data) / "gozo"
+    try:
+        return Path.home() / ".local" / "share" / "gozo"
+    except RuntimeError:
+        raise SettingsError(
+            "the home directory of this user is not known: say with --store (GOZO_STORE) where "
+            "the embedded server is to keep its data"
+        ) from None
+
+
+async def lock_store(files: Files) -> int:
+    """Make the store where it is missing, and lock it; returns the descriptor of the lock.
+
+    Who inherits the descriptor holds the lock as well (flock(2)).
+
+    Raises:
+        EmbeddedServerError: the store is in use, or cannot be written to.
+    """
+    lock = _open_lock(files)
+    try:
+        taken = await _within(LOCK_WAIT, lambda: _take(lock))
+    except BaseException:
+        os.close(lock)
+        raise
+    if taken:
+        return lock
+    os.close(lock)
+    raise EmbeddedServerError(
+        f"the store {files.store} is in use by another gozo or its nats-server: stop that one, "
+        "or give another directory with --store"
+    )
+
+
+def _open_lock(files: Files) -> int:
+    try:
+        files.store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"the store {files.store} cannot be used ({error.strerror}): mend that, or give "
+            "another directory with --store"
+        ) from error
+
+
+def _take(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def await_port(where: Place) -> None:
+    """Return when the port is free.
+
+    Raises:
+        EmbeddedServerError: it stays in use, or may not be used.
+    """
+    if await _within(PORT_WAIT, lambda: _can_listen(where)):
+        return
+    raise port_in_use(where)
+
+
+def port_in_use(where: Place) -> EmbeddedServerError:
+    """Return the error for a port on which somebody else listens."""
+    return EmbeddedServerError(
+        f"{where} is in use by another program: stop it, give another port with --address, or "
+        "leave out --embedded to use the NATS server that runs there"
+    )
+
+
+def _can_listen(where: Place) -> bool:
+    """Tell whether the port is free.
+
+    Raises:
+        EmbeddedServerError: it cannot be had for another reason than being in use.
+    """
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As nats-server does: connections that linger after an earlier one are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((where.host, where.port))
+            probe.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        raise EmbeddedServerError(
+            f"cannot listen on {where} ({error.strerror}): give another loopback address or port "
+            "with --address"
+        ) from error
+    return True
+
+
+async def _within(seconds: float, attempt: Callable[[], bool]) -> bool:
+    """Try until it succeeds, for some seconds; tell whether it did."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not attempt():
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(POLL)
+    return True

@@ -1,0 +1,259 @@
+"""The process of an embedded nats-server, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gozo.embedded.configuration import Files, Place, authorization, place, rendered
+from gozo.embedded.host import (
+    await_port,
+    default_store,
+    find_program,
+    lock_store,
+    port_in_use,
+)
+from gozo.errors import EmbeddedServerError
+from gozo.logs import get_logger
+from gozo.settings import ServeSettings
+
+READY_WAIT = 60.0  # seconds: a store of millions of schedules is read before it listens
+READY_NOTE = 5.0  # seconds between notes in the log that it is still starting
+INFO_WAIT = 1.0  # seconds for a server that accepted a connection to say who it is
+STOP_WAIT = 10.0  # seconds for the server to write out and end, before it is killed
+POLL = 0.05  # seconds between looks whether it answers
+LAST_LINES = 5  # of the server's log, for the message of an error
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+log = get_logger("gozo.embedded")
+
+
+class EmbeddedServer:
+    """A nats-server that this process started."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, where: Place, files: Files, lock: int
+    ) -> None:
+        self.address = where.address
+        """For clients: `nats://127.0.0.1:4222`. The token or password is not in it."""
+        self._process = process
+        self._where = where
+        self._files = files
+        self._lock: int | None = lock
+        self._guard: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Return the exit status once the server has ended; minus the signal if by one."""
+        return await self._process.wait()
+
+    def failure(self, status: int) -> EmbeddedServerError:
+        """Return the error that tells of a server that ended by itself."""
+        return EmbeddedServerError(
+            f"the embedded nats-server has ended with status {status}; "
+            f"its log is {self._files.log}{self._last_words()}"
+        )
+
+    async def stop(self) -> None:
+        """End the server in good order, or kill it after 10 s; then let go of the store."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            try:
+                async with asyncio.timeout(STOP_WAIT):
+                    await self._process.wait()
+            except TimeoutError:
+                log.warning("embedded.killed", pid=self.pid, waited_s=STOP_WAIT)
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+                await self._process.wait()
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            with contextlib.suppress(ProcessLookupError):
+                guard.kill()
+            await guard.wait()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    async def become_ready(self, name: str) -> None:
+        """Return when the server answers, and is the one that calls itself `name`.
+
+        Raises:
+            EmbeddedServerError: it has ended, does not answer, or another one answers.
+        """
+        clock = asyncio.get_running_loop().time
+        began = noted = clock()
+        while self._process.returncode is None:
+            info = await _info(self._where)
+            if info is not None:
+                if info.get("server_name") != name:
+                    raise port_in_use(self._where)
+                return
+            now = clock()
+            if now - began > READY_WAIT:
+                raise EmbeddedServerError(
+                    f"the embedded nats-server does not answer after {READY_WAIT:g} s; "
+                    f"its log is {self._files.log}{self._last_words()}"
+                )
+            if now - noted > READY_NOTE:
+                noted = now
+                log.info("embedded.starting", waited_s=now - began, log=self._files.log)
+            await asyncio.sleep(POLL)
+        raise self.failure(self._process.returncode)
+
+    async def watch_over(self) -> None:
+        """Have the server ended when this process dies, where the kernel does not offer that.
+
+        A shell reads from a pipe that this process alone can write to: its end means death.
+        """
+        self._guard = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            'read -r _; kill -TERM "$0"',
+            str(self.pid),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def _last_words(self) -> str:
+        """Return what the server said last since its start, errors rather than the rest."""
+        try:
+            text = self._files.log.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        lines = [line for line in text.splitlines() if line.strip()]
+        since = max(
+            (i for i, line in enumerate(lines) if "Starting nats-server" in line), default=0
+        )
+        grave = [line for line in lines[since:] if "[FTL]" in line or "[ERR]" in line]
+        return "".join(f"\n  {line}" for line in (grave or lines)[-LAST_LINES:])
+
+
+async def start(settings: ServeSettings) -> EmbeddedServer:
+    """Start a server and return when it is ready; clients connect to its `address`.
+
+    Call it from the main thread: on Linux the server ends when the thread that started it does.
+
+    Raises:
+        SettingsError: an option does not go with an embedded server.
+        EmbeddedServerError: there is no nats-server, the store or the port is in use, or the
+            server does not come up.
+    """
+    where = place(settings.connection)
+    login = authorization(settings.connection)
+    files = Files((settings.store or default_store()).absolute())
+    program, version = await find_program()
+    lock = await lock_store(files)
+    try:
+        await await_port(where)
+        name = f"gozo-{secrets.token_hex(8)}"
+        _write_privately(files, rendered(name, where, files, login))
+        process = await _launch(program, files, lock)
+    except BaseException:
+        os.close(lock)
+        raise
+    server = EmbeddedServer(process, where, files, lock)
+    try:
+        if not _has_parent_death_signal():
+            await server.watch_over()
+        await server.become_ready(name)
+    except BaseException:
+        await server.stop()
+        raise
+    log.info(
+        "embedded.ready", address=server.address, version=version, store=files.store, pid=server.pid
+    )
+    return server
+
+
+async def _launch(program: str, files: Files, lock: int) -> asyncio.subprocess.Process:
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("NATS_", "GOZO_"))  # secrets among them, of no use to the server
+    }
+    with files.log.open("ab") as output:
+        try:
+            return await asyncio.create_subprocess_exec(
+                program,
+                "--config",
+                str(files.configuration),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,  # complaints about the configuration, and a panic
+                env=variables,
+                pass_fds=(lock,),
+                start_new_session=True,  # Ctrl-C is for the daemon, which drains first
+                preexec_fn=_end_with_parent() if _has_parent_death_signal() else None,
+            )
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"{program} cannot be run ({error.strerror}): mend or reinstall it"
+            ) from error
+
+
+def _has_parent_death_signal() -> bool:
+    return sys.platform.startswith("linux")
+
+
+def _end_with_parent() -> Callable[[], None]:
+    """Return what the child does before it becomes nats-server: ask for SIGTERM at our death.
+
+    Linux, prctl(2), PR_SET_PDEATHSIG. All is looked up beforehand: after a fork, only the
+    least may be done.
+    """
+    parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl
+    prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    wanted = int(signal.SIGTERM)
+
+    def before_exec() -> None:
+        prctl(PR_SET_PDEATHSIG, wanted, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the call above, and no signal will come
+            os._exit(1)
+
+    return before_exec
+
+
+def _write_privately(files: Files, text: str) -> None:
+    """Write the configuration anew, for this user's eyes only."""
+    try:
+        files.configuration.unlink(missing_ok=True)
+        descriptor = os.open(files.configuration, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"{files.configuration} cannot be written ({error.strerror}): mend that, or give "
+            "another directory with --store"
+        ) from error
+
+
+async def _info(where: Place) -> dict[str, Any] | None:
+    """Return what a server says first (INFO), or None where none answers as NATS does."""
+    writer = None
+    try:
+        async with asyncio.timeout(INFO_WAIT):
+            reader, writer = await asyncio.open_connection(where.host, where.port)
+            line = await reader.readline()
+        command, _, body = line.partition(b" ")
+        info = json.loads(body) if command == b"INFO" else None
+    except (OSError, TimeoutError, ValueError):
+        return None
+    finally:
+        if writer is not None:
+            writer.close()
+    return info if isinstance(info, dict) else None

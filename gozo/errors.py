@@ -1,0 +1,88 @@
+"""Every error that gozo raises on purpose.
+
+    GozoError                   1   something failed; the message says what and what to do
+    ├── SettingsError           2   an option, a variable or a file of settings is wrong
+    ├── RequestError            -   a request that gozo refuses; `code` is for programs
+    ├── NotAllowedError         4   authentication or permissions
+    ├── NoServerError           5   no server answered in time
+    │   └── DisconnectedError   5   the connection was lost, or is not there just now
+    ├── JetStreamError          1   JetStream is missing, or refused what gozo asked of it
+    ├── ForeignDaemonError      1   another bucket's daemon listens on our request subject
+    └── EmbeddedServerError     1   the embedded nats-server cannot start, or has ended
+
+The number is the exit code of a process that ends with the error. Each message is one
+sentence, or two, that names the value and the cure: it is shown to the user as it stands.
+Errors of nats-py are translated where they arise, in `gozo.connection`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class GozoError(Exception):
+    """The root: whatever gozo raises on purpose is one of these."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class SettingsError(GozoError):
+    """An option, an environment variable or a file of settings has an unusable value."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class Refusal(StrEnum):
+    """Why a request was refused: a word that programs can switch on."""
+
+    INVALID_REQUEST = "invalid_request"
+    INVALID_WHEN = "invalid_when"
+    INVALID_ID = "invalid_id"
+    NO_REPLY_SUBJECT = "no_reply_subject"
+    FORBIDDEN_SUBJECT = "forbidden_subject"
+    TOO_LARGE = "too_large"
+    BUSY = "busy"
+
+
+class RequestError(GozoError):
+    """A request that gozo does not take."""
+
+    def __init__(self, code: Refusal, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotAllowedError(GozoError):
+    """The server refused the credentials, or a permission is missing."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class NoServerError(GozoError):
+    """No server answered within the time allowed."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class DisconnectedError(NoServerError):
+    """There is no connection at this moment, or it was lost while an answer was awaited."""
+
+
+class JetStreamError(GozoError):
+    """JetStream is not there, or refused a call.
+
+    `code` is the server's own error code (`err_code`), 0 where there is none.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ForeignDaemonError(GozoError):
+    """A daemon that keeps another bucket already listens on the request subject."""
+
+
+class EmbeddedServerError(GozoError):
+    """The embedded nats-server cannot be started, or ended by itself."""

@@ -1,0 +1,295 @@
+"""A NATS client that no message can kill: nats-py's, with its own way to read and write.
+
+nats-py 2.16 makes the connection: addresses, TLS, authentication. What comes after is done
+here, because there nats-py can be stopped or made to lose messages from outside:
+
+- Its parser splits a line at any white space and decodes subjects as it goes, so a subject
+  with a vertical tab or one that is not UTF-8 ends the connection; a header block of exactly
+  `NATS/1.0` ends its reader. Here subjects, headers and payloads are handed on as bytes.
+- A PONG that comes after its `flush()` timed out ends its reader. Here nobody waits for one.
+- What was written while the connection was lost is sent after a reconnect, however late.
+  Here a client lives for one connection; what it had buffered dies with it.
+- `publish` waits in a buffer for a task to flush it. Here bytes go to the transport at once.
+
+It uses private names of nats-py, hence the pinned version; a test holds each cure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from nats import errors as nats_errors
+from nats.aio.client import Client
+
+from gozo.logs import get_logger
+
+Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
+"""Takes subject, reply subject, header block or None, and payload. Must not block."""
+
+READ_SIZE = 64 * 1024  # bytes
+WRITE_BUFFER = 1024 * 1024  # bytes that the transport takes before it asks to wait
+MAX_CONTROL_LINE = 1024 * 1024  # bytes; only INFO lines come near it
+MAX_PINGS = 2
+PING_INTERVAL = 1  # seconds: a connection that is dead is noticed within three
+
+log = get_logger("gozo.connection")
+
+
+class HardenedClient(Client):
+    """One connection to one server. It does not reconnect: make another one."""
+
+    def __init__(
+        self,
+        *,
+        secure: bool,
+        on_lost: Callable[[str], None],
+        on_error: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._secure = secure
+        self._on_lost = on_lost
+        self._on_error = on_error
+        self._handlers: dict[int, Handler] = {}
+        self._lost = False
+        self._ps = WireParser(self)  # type: ignore[assignment]  # same methods, no base class
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the server said of itself."""
+        return self._server_info
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the operating system has not taken yet."""
+        return 0 if self._lost else self._stream.transport.get_write_buffer_size()
+
+    async def open(self, address: str, *, timeout: float, **options: Any) -> None:
+        """Connect to one server, within `timeout` seconds.
+
+        Raises:
+            OSError, nats.errors.Error, TimeoutError: as nats-py raises them.
+        """
+        async with asyncio.timeout(timeout):
+            await self.connect(
+                servers=[address],
+                allow_reconnect=False,
+                connect_timeout=max(1, int(timeout)),
+                ping_interval=PING_INTERVAL,
+                max_outstanding_pings=MAX_PINGS,
+                error_cb=_ignore,
+                **options,
+            )
+        self._stream.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes of the protocol to the transport; nothing happens once the link is lost."""
+        if not self._lost:
+            self._stream.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the transport has room again.
+
+        Raises:
+            ConnectionError: the connection was lost meanwhile.
+        """
+        await self._stream.drain()
+
+    def listen(self, subject: str, handler: Handler) -> int:
+        """Subscribe; messages go to `handler` as they are read. Returns the subscription's id."""
+        self._sid += 1
+        self._handlers[self._sid] = handler
+        self.write(f"SUB {subject}  {self._sid}\r\n".encode())
+        return self._sid
+
+    def unlisten(self, sid: int) -> None:
+        """End a subscription."""
+        if self._handlers.pop(sid, None) is not None:
+            self.write(b"UNSUB %d\r\n" % sid)
+
+    def lose(self, reason: str) -> None:
+        """Give the connection up, at once and with all that is buffered."""
+        if self._lost:
+            return
+        self._lost = True
+        self._status = Client.CLOSED
+        current = _current_task()
+        for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+            if task is not None and task is not current:
+                task.cancel()
+        if self._transport:
+            self._stream.transport.abort()
+        self._on_lost(reason)
+
+    def dispatch(
+        self, sid: int, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+    ) -> None:
+        """Give a message to its handler. A handler that fails fails alone."""
+        handler = self._handlers.get(sid)
+        if handler is None:
+            return
+        try:
+            handler(subject, reply, headers, payload)
+        except Exception:
+            log.exception("connection.handler_failed", subject=subject.decode("utf-8", "replace"))
+
+    def pong(self) -> None:
+        """Take note that the server answered a PING."""
+        self._pings_outstanding = 0
+        self._pongs.clear()
+
+    def server_error(self, text: str) -> None:
+        """Take an error line of the server: a missing permission, or the end."""
+        self._on_error(text)
+        if not text.lower().startswith("permissions violation"):
+            self.lose(text)
+
+    @property
+    def _stream(self) -> asyncio.StreamWriter:
+        writer: asyncio.StreamWriter = self._transport._io_writer  # type: ignore[union-attr]
+        return writer
+
+    # What follows replaces methods that nats-py calls itself.
+
+    async def _select_next_server(self) -> None:
+        server = self._server_pool[0]
+        await self._connect_to_server(server)
+        self._current_server = server
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if not initial_connection:
+            self._server_info.update(info)
+            return
+        uri = self._current_server.uri if self._current_server else None
+        if self._secure or (uri is not None and uri.scheme == "tls"):
+            if info.get("tls_available"):
+                info["tls_required"] = True
+            if not info.get("tls_required"):
+                raise nats_errors.SecureConnRequiredError
+
+    async def _process_err(self, err_msg: str) -> None:
+        self.server_error(err_msg)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self.lose(str(e) or type(e).__name__)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        if self._transport:
+            self.lose("closed")
+
+    async def _read_loop(self) -> None:
+        assert self._transport is not None
+        try:
+            while not self._lost:
+                data = await self._transport.read(READ_SIZE)
+                if not data:
+                    self.lose("the server closed the connection")
+                else:
+                    await self._ps.parse(data)
+        except (OSError, ValueError, LookupError, nats_errors.Error) as error:
+            self.lose(str(error) or type(error).__name__)
+
+
+class WireParser:
+    """Splits what the server sends into messages (NATS client protocol)."""
+
+    def __init__(self, client: HardenedClient) -> None:
+        self._client = client
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget an unfinished message."""
+        self._rest = bytearray()
+        self._needed = 0
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take in what was read; a coroutine because nats-py's own parser is one."""
+        self.feed(data)
+
+    def feed(self, data: bytes) -> None:
+        """Take in what was read and dispatch each message that is complete.
+
+        Raises:
+            ValueError: it is not the protocol.
+        """
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        used = self._consume(data)
+        if used < len(data):
+            self._rest += data[used:] if used else data
+        else:
+            self._needed = 0
+
+    def _consume(self, data: bytes) -> int:
+        """Dispatch the messages in `data`; return how many bytes they took."""
+        position, size = 0, len(data)
+        dispatch = self._client.dispatch
+        while position < size:
+            end = data.find(b"\r\n", position)
+            if end < 0:
+                if size - position > MAX_CONTROL_LINE:
+                    raise ValueError("the server sent a line without an end")
+                self._needed = 0
+                break
+            # The server puts exactly one space between words; white space of other kinds
+            # may be part of a subject.
+            words = data[position:end].split(b" ")
+            operation = words[0]
+            start = end + 2
+            if operation == b"HMSG":
+                body = start + int(words[-2])
+                finish = start + int(words[-1])
+            elif operation == b"MSG":
+                body = start
+                finish = start + int(words[-1])
+            else:
+                self._control(operation, data[position:end])
+                position = start
+                continue
+            if finish + 2 > size:
+                self._needed = finish + 2 - position
+                break
+            with_reply = len(words) == (6 if operation == b"HMSG" else 5)
+            dispatch(
+                int(words[2]),
+                words[1],
+                words[3] if with_reply else b"",
+                data[start:body] if operation == b"HMSG" else None,
+                data[body:finish],
+            )
+            position = finish + 2
+        return position
+
+    def _control(self, operation: bytes, line: bytes) -> None:
+        match operation:
+            case b"PING":
+                self._client.write(b"PONG\r\n")
+            case b"PONG":
+                self._client.pong()
+            case b"+OK" | b"":
+                pass
+            case b"-ERR":
+                self._client.server_error(line[5:].decode("utf-8", "replace").strip("' "))
+            case b"INFO":
+                self._client.info.update(json.loads(line[5:]))
+            case _:
+                raise ValueError("the server sent something that is not the NATS protocol")
+
+
+async def _ignore(error: Exception) -> None:
+    """Errors are raised by what was called, or told to `on_lost` and `on_error`."""
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+

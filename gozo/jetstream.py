@@ -1,0 +1,146 @@
+"""The calls of the JetStream API that gozo needs, on its own connection (ADR-1, ADR-31).
+
+Answers are the server's own JSON. "Not there" and "no answer" are kept apart: while a
+cluster elects a leader, silence does not mean that a stream or a key is gone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gozo.connection import Connection
+from gozo.errors import DisconnectedError, JetStreamError, NoServerError
+from gozo.schedule import MICROSECONDS
+
+NO_RESPONDERS = 503
+
+# Error codes of the server (server/errors.json in nats-server).
+WRONG_LAST_SEQUENCE = 10071
+WRONG_LAST_SEQUENCE_BUSY = 10164
+STREAM_NOT_FOUND = 10059
+STREAM_NAME_IN_USE = 10058
+MESSAGE_NOT_FOUND = 10037
+NO_RESOURCES = frozenset({10023, 10028, 10047})
+NO_PEERS = frozenset({10005, 10074})
+NOT_ENABLED = frozenset({10039, 10076})
+
+CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as a stream keeps it."""
+
+    subject: str
+    sequence: int
+    stored_us: int
+    """The server's time of storing, in microseconds since the Unix epoch."""
+    headers: bytes | None
+    payload: bytes
+
+
+class JetStream:
+    """The API under one prefix."""
+
+    def __init__(self, connection: Connection, prefix: str = "$JS.API") -> None:
+        self.connection = connection
+        self.prefix = prefix
+
+    async def call(
+        self, verb: str, body: dict[str, Any] | None = None, *, timeout: float = 2.0
+    ) -> dict[str, Any]:
+        """Call the API, e.g. `STREAM.INFO.KV_gozo`.
+
+        Raises:
+            JetStreamError: the server refused; `code` says why.
+            NoServerError: nobody answers just now.
+            NotAllowedError: a permission is missing.
+        """
+        payload = b"" if body is None else json.dumps(body).encode()
+        reply = await self.connection.request(f"{self.prefix}.{verb}", payload, timeout=timeout)
+        if reply.status == NO_RESPONDERS:
+            raise NoServerError(f"JetStream does not answer {verb} at the moment")
+        answer: dict[str, Any] = json.loads(reply.payload)
+        error = answer.get("error")
+        if error:
+            raise JetStreamError(
+                f"JetStream refused {verb}: {error.get('description', error)}",
+                int(error.get("err_code", 0)),
+            )
+        return answer
+
+    async def check_enabled(self, timeout: float) -> None:
+        """Make sure that JetStream is there.
+
+        Raises:
+            JetStreamError: it is not; the message says how to turn it on.
+        """
+        cure = "start nats-server with JetStream (nats-server -js), or use 'gozo serve --embedded'"
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                await self.call("INFO", timeout=max(0.2, deadline - time.monotonic()))
+                return
+            except JetStreamError as error:
+                if error.code in NOT_ENABLED:
+                    raise JetStreamError(
+                        f"JetStream is not enabled for this account: {cure}", error.code
+                    ) from error
+                raise
+            except DisconnectedError:
+                raise
+            except NoServerError as error:
+                # A server of a cluster that has no leader yet is silent as well.
+                if not self.connection.info.get("jetstream") or time.monotonic() >= deadline:
+                    raise JetStreamError(
+                        f"JetStream does not answer on this server: {cure}"
+                    ) from error
+
+    async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
+        """Read the latest message of a subject from the stream's leader; None if there is none.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `call`.
+        """
+        return await self._message(stream, {"last_by_subj": subject})
+
+    async def message(self, stream: str, sequence: int) -> StoredMessage | None:
+        """Read one message from the stream's leader; None if it is not there any more.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `call`.
+        """
+        return await self._message(stream, {"seq": sequence})
+
+    async def _message(self, stream: str, query: dict[str, Any]) -> StoredMessage | None:
+        try:
+            answer = await self.call(f"STREAM.MSG.GET.{stream}", query)
+        except JetStreamError as error:
+            if error.code == MESSAGE_NOT_FOUND:
+                return None
+            raise
+        message = answer["message"]
+        headers = message.get("hdrs")
+        return StoredMessage(
+            subject=message["subject"],
+            sequence=int(message["seq"]),
+            stored_us=parse_time(message["time"]),
+            headers=base64.b64decode(headers) if headers else None,
+            payload=base64.b64decode(message.get("data") or ""),
+        )
+
+
+def parse_time(text: str) -> int:
+    """Read a time as the server writes it (RFC 3339, nanoseconds); microseconds since 1970."""
+    whole, _, rest = text.partition(".")
+    if not rest:
+        return int(datetime.fromisoformat(text).timestamp()) * MICROSECONDS
+    digits = len(rest) - len(rest.lstrip("0123456789"))
+    fraction, zone = rest[:digits], rest[digits:]
+    seconds = int(datetime.fromisoformat(whole + zone).timestamp())
+    return seconds * MICROSECONDS + int(fraction[:6].ljust(6, "0"))

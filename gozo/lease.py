@@ -1,0 +1,297 @@
+"""Who delivers: of any number of replicas, the one that holds the lease.
+
+The lease is a key in a bucket of its own, renewed by compare-and-swap. Each side counts time
+on its own steady clock: the holder from when it *sent* its last good renewal, a standby from
+when it *saw* the revision change. So the holder stops before anybody else can start.
+
+A standby takes over when the revision has stood still for `TAKEOVER` seconds; at once when the
+holder gave the lease up; and soon when a renewal is overdue and nobody listens on the subject
+that only a connected holder listens on, asked twice. The last is safe because a holder that
+loses its connection holds no lease until a renewal is acknowledged again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NoReturn
+
+from gozo.clock import steady
+from gozo.connection import Connection, Listener, publication
+from gozo.errors import DisconnectedError, GozoError, JetStreamError, NoServerError
+from gozo.jetstream import (
+    CONFLICTS,
+    NO_RESOURCES,
+    NO_RESPONDERS,
+    STREAM_NOT_FOUND,
+    JetStream,
+    StoredMessage,
+)
+from gozo.logs import get_logger
+from gozo.protocol import block
+from gozo.store.bucket import Bucket, open_bucket
+
+RENEW = 0.5  # seconds between renewals, and between looks of a standby
+OVERDUE = 0.9  # seconds without a renewal after which a standby asks whether the holder lives
+VALID = 9.0  # seconds after a renewal was sent during which the holder may deliver
+TAKEOVER = 10.0  # seconds without a renewal after which the lease is free
+ASK_AGAIN = 0.15  # seconds between the two questions
+ANSWER_TIME = 1.0  # seconds
+
+_RELEASED = b"KV-Operation: DEL\r\n"
+
+log = get_logger("gozo.lease")
+
+
+class Role(StrEnum):
+    """What a replica is."""
+
+    LEADER = "leader"
+    STANDBY = "standby"
+
+
+class Lease:
+    """The lease of one bucket, as one replica sees it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        bucket: str,
+        *,
+        name: str,
+        request_subject: str,
+        replicas: int | None,
+        may_lead: Callable[[], bool],
+    ) -> None:
+        self.role = Role.STANDBY
+        self.on_gained: Callable[[], None] = lambda: None
+        """Told when this replica becomes the leader."""
+        self.on_renewed: Callable[[], None] = lambda: None
+        """Told when a lease that had lapsed is good again."""
+        self.on_lost: Callable[[], None] = lambda: None
+        """Told when another replica may lead by now."""
+        self._connection = connection
+        self._js = JetStream(connection)
+        self._name = name
+        self._replicas = replicas
+        self._may_lead = may_lead
+        self._bucket_name = f"{bucket}_lease"
+        self._bucket: Bucket | None = None
+        self._subject = f"$KV.{self._bucket_name}.leader"
+        self._alive_subject = f"{request_subject}.admin.leader"
+        self._value = json.dumps({"name": name, "bucket": bucket}).encode()
+        self._listener: Listener | None = None
+        self._valid_until = self._renewed_at = 0.0
+        self._revision = 0
+        self._seen_at = steady()
+        self._look = asyncio.Event()
+        self._stopped = False
+        self._writing = asyncio.Lock()
+        self.decided = asyncio.Event()
+        """Set once it is known whether this replica leads or another does."""
+        connection.on_lost.append(self._void)
+        connection.listen(self._subject, self._on_change)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether this replica may deliver at this moment."""
+        return steady() < self._valid_until and self.role is Role.LEADER
+
+    async def run(self) -> NoReturn:
+        """Renew the lease, or wait for it; runs until it is cancelled."""
+        while True:
+            began = steady()
+            self._look.clear()
+            try:
+                if self.role is Role.LEADER:
+                    async with self._writing:
+                        await self._renew()
+                elif not self._stopped:
+                    await self._stand_by()
+            except GozoError as error:
+                log.limited("warning", "lease.waiting", role=self.role, reason=str(error))
+                await self._make_again(error)
+            if self.role is Role.LEADER and steady() >= self._renewed_at + TAKEOVER:
+                self._lose("it could not be renewed in time")
+            try:
+                async with asyncio.timeout(max(0.02, RENEW - (steady() - began))):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+
+    async def release(self) -> None:
+        """Give the lease up, so that a standby takes over at once; and take it no more."""
+        self._stopped = True
+        async with self._writing:
+            if self.role is not Role.LEADER:
+                return
+            self._lose("released", told=False)
+            try:
+                await self._write(_RELEASED, b"")
+                log.info("lease.released")
+            except GozoError as error:
+                log.warning("lease.not_released", reason=str(error))
+
+    # The holder
+
+    async def _renew(self) -> None:
+        if self.role is not Role.LEADER:
+            return
+        sent, epoch = steady(), self._connection.epoch
+        lapsed = sent >= self._valid_until
+        try:
+            await self._write(b"", self._value)
+        except JetStreamError as error:
+            if error.code not in CONFLICTS or await self._is_ours():
+                raise
+            self._lose("another replica took it")
+            return
+        # An acknowledgement that belongs to a link that was lost proves nothing about this one.
+        if self._connection.epoch == epoch and self._connection.connected:
+            self._renewed_at, self._valid_until = sent, sent + VALID
+            if lapsed:
+                log.info("lease.renewed")
+                self.on_renewed()
+
+    async def _is_ours(self) -> bool:
+        """After a conflict: whether an earlier renewal of ours, timed out, was stored after all."""
+        message = await self._read()
+        if message is None or message.payload != self._value:
+            return False
+        self._revision = message.sequence
+        return True
+
+    async def _write(self, lines: bytes, value: bytes) -> None:
+        """Write the lease with the revision that we know."""
+        reply = await self._connection.request(
+            self._subject, value, headers=block(lines, self._revision), timeout=ANSWER_TIME
+        )
+        if reply.status == NO_RESPONDERS:
+            raise JetStreamError("the lease's bucket is not there at the moment", STREAM_NOT_FOUND)
+        answer = json.loads(reply.payload)
+        if "error" in answer:
+            error = answer["error"]
+            raise JetStreamError(str(error.get("description")), int(error.get("err_code", 0)))
+        self._revision = int(answer["seq"])
+        self._seen_at = steady()
+
+    def _void(self) -> None:
+        """The connection was lost: nothing is delivered before a renewal is acknowledged."""
+        self._valid_until = min(self._valid_until, steady())
+        self._look.set()
+
+    def _lose(self, reason: str, *, told: bool = True) -> None:
+        self._valid_until = 0.0
+        self._seen_at = steady()
+        self.role = Role.STANDBY
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+        if told:
+            log.warning("lease.lost", reason=reason)
+            self.on_lost()
+
+    # A standby
+
+    async def _stand_by(self) -> None:
+        if self._bucket is None:
+            self._bucket = await self._open()
+        message = await self._read()
+        revision = message.sequence if message else 0
+        released = message is not None and _RELEASED in (message.headers or b"")
+        if revision != self._revision:
+            if self._revision and not released:
+                self.decided.set()
+            self._revision = revision
+            self._seen_at = steady()
+        if not self._may_lead():
+            self.decided.set()
+            return
+        still = steady() - self._seen_at
+        if released or still >= TAKEOVER:
+            await self._take(revision)
+        elif (message is None or still >= OVERDUE) and await self._nobody_leads():
+            await asyncio.sleep(ASK_AGAIN)
+            message = await self._read()
+            unchanged = (message.sequence if message else 0) == revision
+            if unchanged and await self._nobody_leads():
+                await self._take(revision)
+
+    async def _take(self, revision: int) -> None:
+        """Take the lease from the revision it stands at, unless another replica is quicker."""
+        # Heard before it is held: who asks meanwhile must not conclude that nobody leads.
+        listener = self._connection.listen(self._alive_subject, self._on_question)
+        sent, epoch = steady(), self._connection.epoch
+        self._revision = revision
+        try:
+            await self._write(b"", self._value)
+        except GozoError as error:
+            listener.stop()
+            if isinstance(error, JetStreamError) and error.code in CONFLICTS:
+                return
+            raise
+        if self._connection.epoch != epoch or not self._connection.connected:
+            listener.stop()
+            return
+        self._listener = listener
+        self._renewed_at, self._valid_until = sent, sent + VALID
+        self.role = Role.LEADER
+        self.decided.set()
+        log.info("lease.acquired", name=self._name, revision=self._revision)
+        self.on_gained()
+
+    async def _nobody_leads(self) -> bool:
+        try:
+            reply = await self._connection.request(self._alive_subject, timeout=ANSWER_TIME)
+        except DisconnectedError:
+            raise
+        except NoServerError:
+            return False
+        if reply.status != NO_RESPONDERS:
+            self.decided.set()
+            return False
+        return True
+
+    async def _read(self) -> StoredMessage | None:
+        assert self._bucket is not None
+        return await self._bucket.read("leader")
+
+    async def _open(self) -> Bucket:
+        """The lease lives in memory, where a full disk cannot end it; on disk if it must."""
+        try:
+            return await open_bucket(
+                self._js, self._bucket_name, replicas=self._replicas, memory=True
+            )
+        except JetStreamError as error:
+            if error.code not in NO_RESOURCES:
+                raise
+            return await open_bucket(self._js, self._bucket_name, replicas=self._replicas)
+
+    async def _make_again(self, error: GozoError) -> None:
+        """The lease's bucket is gone, as after a restart of a single server: make a new one."""
+        if not isinstance(error, JetStreamError) or error.code != STREAM_NOT_FOUND:
+            return
+        try:
+            self._bucket = await self._open()
+            if self.role is Role.LEADER and await self._read() is None:
+                self._lose("its bucket is another one")
+                self._revision = 0
+        except GozoError as failure:
+            log.limited("warning", "lease.waiting", role=self.role, reason=str(failure))
+
+    # What others say
+
+    def _on_change(
+        self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+    ) -> None:
+        """Somebody writes the lease: look at once if it is given up."""
+        if headers is not None and _RELEASED in headers:
+            self._look.set()
+
+    def _on_question(
+        self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+    ) -> None:
+        if reply and self.role is Role.LEADER:
+            self._connection.write(publication(reply, self._value))

@@ -1,0 +1,214 @@
+"""Logs: events with fields, one line each, on stderr.
+
+    log = get_logger("gozo.delivery")
+    log.info("schedule.delivered", id="tea", late_ms=0.4)
+
+    2026-11-23T09:31:33.123Z info schedule.delivered id=tea late_ms=0.4
+
+It is the standard library's logging underneath, so a program that uses gozo as a library keeps
+its own handlers. What a stranger may have written (an id, a subject) is quoted and escaped: it
+can neither forge a line nor send an escape sequence to a terminal.
+
+This module knows nothing of gozo's words, and nothing of secrets: callers never pass any.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TextIO
+
+LEVELS = ("debug", "info", "warning", "error")
+DEFAULT_LEVEL = "info"
+
+_NUMBERS = {level: logging.getLevelNamesMapping()[level.upper()] for level in LEVELS}
+_FIELDS = "gozo_fields"  # the attribute of a LogRecord that carries an event's fields
+_LONG = 1e15  # from here on a float has no decimals worth writing
+_PLAIN = re.compile(r'[^\s"=\\]+')  # needs no quotes, as long as it is printable
+
+
+class EventLogger:
+    """Writes events of one module. Costs next to nothing when the level is off."""
+
+    __slots__ = ("_limits", "_logger")
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+        self._limits: dict[str, RateLimitedLog] = {}
+
+    def enabled(self, level: int) -> bool:
+        """Whether an event of this level (`logging.DEBUG` ...) would be written."""
+        return self._logger.isEnabledFor(level)
+
+    def log(self, level: int, event: str, /, **fields: object) -> None:
+        """Write an event at a level of the standard library (`logging.INFO` ...)."""
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, event, extra={_FIELDS: fields})
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        """For whoever looks into a problem: one event per schedule and more."""
+        self.log(logging.DEBUG, event, **fields)
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """For what an operator wants to see when all is well."""
+        self.log(logging.INFO, event, **fields)
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """For what is wrong while gozo goes on."""
+        self.log(logging.WARNING, event, **fields)
+
+    def error(self, event: str, /, **fields: object) -> None:
+        """For what failed and a person has to look at."""
+        self.log(logging.ERROR, event, **fields)
+
+    def limited(self, level: str, event: str, /, **fields: object) -> None:
+        """Write an event at a level (one of `LEVELS`), five a second of each name at most.
+
+        For what a client of ours can cause at will; see `RateLimitedLog`.
+        """
+        limit = self._limits.get(event)
+        if limit is None:
+            limit = self._limits[event] = RateLimitedLog(self)
+        limit.log(_NUMBERS[level], event, **fields)
+
+    def exception(self, event: str, /, **fields: object) -> None:
+        """Write an error with the traceback of the exception that is being handled.
+
+        The traceback follows on lines that begin with two spaces and a bar.
+        """
+        self._logger.error(event, exc_info=sys.exc_info(), extra={_FIELDS: fields})
+
+
+class RateLimitedLog:
+    """Lets through the first few events of one kind per interval, and counts the rest.
+
+    The count comes with the next event that passes, as `suppressed=<n>`, or with `flush`.
+    """
+
+    __slots__ = ("_began", "_clock", "_interval", "_log", "_passed", "_per_interval", "_suppressed")
+
+    def __init__(
+        self,
+        log: EventLogger,
+        *,
+        per_interval: int = 5,
+        interval: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Pass `per_interval` events each `interval` seconds of the monotonic `clock`."""
+        self._log = log
+        self._per_interval = per_interval
+        self._interval = interval
+        self._clock = clock
+        self._began = float("-inf")  # when the running interval began, in the clock's seconds
+        self._passed = 0
+        self._suppressed = 0
+
+    def log(self, level: int, event: str, /, **fields: object) -> None:
+        """Write the event, or count it if this interval has had its share."""
+        if not self._log.enabled(level):
+            return
+        now = self._clock()
+        if now - self._began >= self._interval:
+            self._began = now
+            self._passed = 0
+        if self._passed >= self._per_interval:
+            self._suppressed += 1
+            return
+        self._passed += 1
+        if self._suppressed:
+            fields["suppressed"] = self._suppressed
+            self._suppressed = 0
+        self._log.log(level, event, **fields)
+
+    def flush(self, event: str, /, level: int = logging.WARNING) -> None:
+        """At the end: tell how many events are still untold, if there are any."""
+        if self._suppressed:
+            self._log.log(level, event, suppressed=self._suppressed)
+            self._suppressed = 0
+
+
+class EventFormatter(logging.Formatter):
+    """Renders records: time (UTC), level, event, fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and after it the traceback if the record has one."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields: Mapping[str, object] | None = getattr(record, _FIELDS, None)
+        if fields is None:  # a library's record: its logger's name stands for the event
+            event, fields = record.name, {"message": record.getMessage()}
+        else:
+            event = record.msg
+        words = [when.removesuffix("+00:00") + "Z", record.levelname.lower(), event]
+        words.extend(f"{key}={rendered(value)}" for key, value in fields.items())
+        line = " ".join(words)
+        if record.exc_info:
+            trace = self.formatException(record.exc_info)
+            line += "".join(f"\n  | {visible(part)}" for part in trace.splitlines())
+        return line
+
+
+def get_logger(name: str) -> EventLogger:
+    """Return the logger of a module, such as `gozo.delivery`."""
+    return EventLogger(name)
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Send gozo's events at `level` (one of `LEVELS`) and above to a stream, else to stderr.
+
+    Libraries are heard from `warning` upwards, whatever the level: their debugging output
+    shows payloads. Calling it again replaces what an earlier call installed.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, EventFormatter):
+            root.removeHandler(handler)
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(EventFormatter())
+    root.addHandler(handler)
+    root.setLevel(max(_NUMBERS[level], logging.WARNING))
+    logging.getLogger("gozo").setLevel(_NUMBERS[level])
+
+
+def rendered(value: object) -> str:
+    """Return a field's value as it stands in the line."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _short(value)
+    if isinstance(value, bytes):
+        text = value.decode(errors="backslashreplace")
+    elif isinstance(value, (list, tuple)):
+        text = ",".join(str(item) for item in value)
+    elif isinstance(value, BaseException):
+        text = str(value) or type(value).__name__
+    else:
+        text = str(value)
+    if _PLAIN.fullmatch(text) and text.isprintable():
+        return text
+    return visible(json.dumps(text, ensure_ascii=False))
+
+
+def visible(text: str) -> str:
+    """Return the text with everything that does not print escaped, as in JSON."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _short(number: float) -> str:
+    if not abs(number) < _LONG:  # nan as well
+        return f"{number:g}"
+    short = f"{number:.3f}".rstrip("0").rstrip(".")
+    return "0" if short == "-0" else short
+
+
+def _escape(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"

@@ -1,0 +1,135 @@
+"""The options: each is declared once, in the tables below, and used by every command.
+
+Command lines, variables, help texts and man pages are made from these tables; the field of
+the settings that an option fills has its type and its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gozo import values
+from gozo.errors import SettingsError
+from gozo.values import UnusableError, hidden, redacted
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, as command lines, variables and help texts know it."""
+
+    prefix: Literal["NATS", "GOZO"]
+    """Begins the name of the environment variable."""
+    name: str
+    """The long name without dashes, such as `request-subject`."""
+    letter: str
+    """The short name; empty: none."""
+    read: Callable[[str], Any]
+    """Turns a text into a value, or raises `UnusableError`."""
+    metavar: str
+    help: str
+    """What it is for, without a full stop."""
+    default: str = ""
+    """How help texts write the default; empty: there is none."""
+    conceal: Callable[[str], str] | None = None
+    """Makes a value fit to be seen, where it is or may hold a secret."""
+    fills: str = ""
+    """The field of the settings, where that is not called like the option."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"{self.prefix}_{self.name.upper().replace('-', '_')}"
+
+    @property
+    def identifier(self) -> str:
+        """The name as an identifier of Python."""
+        return self.name.replace("-", "_")
+
+    @property
+    def field(self) -> str:
+        """The name of the field of the settings that it fills."""
+        return self.fills or self.identifier
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is given as `--name` or `--no-name`, without a value."""
+        return self.read is values.read_flag
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether no value of it may ever be seen."""
+        return self.conceal is hidden
+
+    def parse(self, text: str, origin: str) -> Any:
+        """Turn a text from a source, called `origin` in messages, into a value.
+
+        Raises:
+            SettingsError: with the value, unless it is secret, and the cure.
+        """
+        problem = "is not UTF-8 text: save it as such"
+        if values.is_utf8(text) and "\0" not in text:
+            try:
+                return self.read(text)
+            except UnusableError as error:
+                problem = str(error)
+        raise SettingsError(f"the value {self._shown(text)} of {origin} {problem}")
+
+    def _shown(self, text: str) -> str:
+        if self.is_secret:
+            return hidden(text)
+        return repr(self.conceal(text) if self.conceal else text)
+
+
+# A table, kept as it is: what belongs together stands on one line.
+# fmt: off
+CONNECTION = (
+    Option("NATS", "address", "a", values.read_addresses, "LIST",
+           "Addresses of the servers, comma-separated",
+           default="nats://localhost:4222", conceal=redacted, fills="addresses"),
+    Option("NATS", "secure", "s", values.read_flag, "",
+           "Demand TLS", default="no"),
+    Option("NATS", "token", "t", values.read_text, "TEXT",
+           "Token to log in with", conceal=hidden),
+    Option("NATS", "user", "u", values.read_text, "TEXT",
+           "User to log in as"),
+    Option("NATS", "password", "p", values.read_text, "TEXT",
+           "Password of that user", conceal=hidden),
+    Option("NATS", "cert", "c", values.read_file, "FILE",
+           "Certificate of this client, in PEM; needs --key"),
+    Option("NATS", "key", "k", values.read_file, "FILE",
+           "Private key of that certificate, in PEM"),
+    Option("NATS", "ca", "", values.read_file, "FILE",
+           "Certificates of the authorities to trust, in PEM", default="the system's"),
+    Option("NATS", "nkey", "n", values.read_nkey, "SEED|FILE",
+           "NKey to log in with: a seed, or a file that holds one", conceal=hidden),
+    Option("NATS", "jwt", "j", values.read_file, "FILE",
+           "Credentials file to log in with"),
+    Option("GOZO", "request-subject", "", values.read_subject, "SUBJECT",
+           "Subject on which requests are taken", default="gozo"),
+    Option("GOZO", "bucket", "", values.read_bucket, "NAME",
+           "Key/value bucket in which schedules are kept", default="gozo"),
+)
+"""Options of every command that connects."""
+
+SERVE = (
+    Option("GOZO", "replicas", "", values.read_replicas, "1..5",
+           "Copies of the bucket that the servers keep", default="3 in a cluster, else 1"),
+    Option("GOZO", "name", "", values.read_name, "NAME",
+           "Name of this daemon, different for each",
+           default="the host's name and a random part"),
+    Option("GOZO", "max-backlog", "", values.read_size, "SIZE",
+           "Memory for requests that wait to be stored; more are refused", default="512MiB"),
+    Option("GOZO", "connect-timeout", "", values.read_seconds, "SECONDS",
+           "How long to wait for a server at the start", default="3"),
+    Option("GOZO", "log-level", "", values.read_level, "LEVEL",
+           "What to log: debug, info, warning or error", default="info"),
+    Option("GOZO", "embedded", "", values.read_flag, "",
+           "Run a nats-server of gozo's own at the address, a loopback one", default="no"),
+    Option("GOZO", "store", "", values.read_path, "DIRECTORY",
+           "Where the embedded server keeps its data",
+           default="gozo in the user's data directory"),
+)
+"""Options of `gozo serve` besides those of `CONNECTION`."""
+# fmt: on

@@ -1,0 +1,93 @@
+"""Which subjects a schedule may target, and how large it may be. Pure.
+
+gozo publishes with its own rights on behalf of anyone who may send it a request, so what
+it publishes to is checked when a request is taken and when an entry is read from the bucket.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from gozo.errors import Refusal, RequestError
+
+LONGEST_SUBJECT = 3_500
+"""Bytes: the server reads control lines of 4,096 bytes, and closes on longer ones."""
+
+ROOM = 4_096
+"""Bytes of `max_payload` kept free, so that an entry's and a delivery's headers fit."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_\-/:=+,@#]+(?:\.[A-Za-z0-9_\-/:=+,@#]+)*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may be targeted by the schedules of the daemon that listens on `request_subject`."""
+
+    request_subject: str
+
+    def check_target(self, subject: str) -> None:
+        """Refuse a subject that no schedule may be sent to.
+
+        Raises:
+            RequestError: `no_reply_subject` where it is empty, else `forbidden_subject`.
+        """
+        if not subject:
+            raise RequestError(
+                Refusal.NO_REPLY_SUBJECT,
+                "the request has no reply subject: give the one that the message is to be sent to",
+            )
+        if len(subject) > LONGEST_SUBJECT or not _PLAIN.match(subject):
+            _check_shape(subject)
+        if self._is_own(subject):
+            raise _forbidden(subject, "is gozo's own: give another subject")
+
+    def _is_own(self, subject: str) -> bool:
+        own = self.request_subject
+        return subject.startswith(own) and (
+            subject == own or subject.startswith((f"{own}.admin.", f"{own}.event."))
+        )
+
+
+def check_size(payload: int, headers: int, max_payload: int) -> None:
+    """Refuse what would not fit into one message of the server, all sizes in bytes.
+
+    Raises:
+        RequestError: `too_large`.
+    """
+    if payload > max_payload - ROOM:
+        raise RequestError(
+            Refusal.TOO_LARGE,
+            f"the payload has {payload} bytes; the most is {max_payload - ROOM}, the server's "
+            f"max_payload less {ROOM}",
+        )
+    if payload + headers > max_payload:
+        raise RequestError(
+            Refusal.TOO_LARGE,
+            f"payload and headers have {payload + headers} bytes; the most is {max_payload}: "
+            "use a shorter id, subject or payload",
+        )
+
+
+def _check_shape(subject: str) -> None:
+    size = len(subject.encode("utf-8", "surrogateescape"))
+    if size > LONGEST_SUBJECT:
+        raise _forbidden(subject, f"has {size} bytes; the most is {LONGEST_SUBJECT}")
+    if subject.startswith("$"):
+        raise _forbidden(subject, "begins with '$', which is the server's: give another subject")
+    for character in subject:
+        if character.isspace() or unicodedata.category(character) == "Cc":
+            raise _forbidden(subject, f"contains {character!r}: leave it out")
+        if "\ud800" <= character <= "\udfff":
+            raise _forbidden(subject, "is not UTF-8")
+    for token in subject.split("."):
+        if not token:
+            raise _forbidden(subject, "has an empty token: mend the dots")
+        if token in ("*", ">"):
+            raise _forbidden(subject, f"has the wildcard {token!r}: give one literal subject")
+
+
+def _forbidden(subject: str, problem: str) -> RequestError:
+    shown = subject if len(subject) <= 80 else subject[:77] + "..."
+    return RequestError(Refusal.FORBIDDEN_SUBJECT, f"the reply subject {shown!r} {problem}")

@@ -1,0 +1,144 @@
+"""Makes a replica known to anyone who asks for NATS services (ADR-32).
+
+It answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, as the service `gozo`. Its metadata tell
+which bucket it keeps; that is how a daemon notices another one on its request subject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from gozo import __version__
+from gozo.connection import Connection, publication
+from gozo.errors import ForeignDaemonError
+from gozo.logs import get_logger
+from gozo.stats import Stats
+
+SERVICE = "gozo"
+LISTEN_TIME = 0.3  # seconds to wait for the answers of other daemons
+
+_KIND = "io.nats.micro.v1."
+
+log = get_logger("gozo.service")
+
+
+class Service:
+    """One replica, as others see it."""
+
+    def __init__(
+        self, connection: Connection, *, name: str, bucket: str, request_subject: str, stats: Stats
+    ) -> None:
+        self.role: Callable[[], str] = lambda: "standby"
+        self.pending: Callable[[], int] = lambda: 0
+        self._connection = connection
+        self._name = name
+        self._bucket = bucket
+        self._request_subject = request_subject
+        self._stats = stats
+        self._id = secrets.token_hex(11)
+        self._started = datetime.now(UTC)
+
+    async def check_alone(self) -> None:
+        """Make sure that no daemon of another bucket listens on our request subject.
+
+        Raises:
+            ForeignDaemonError: there is one.
+            NoServerError: the connection was lost meanwhile.
+        """
+        found: list[dict[str, Any]] = []
+
+        def on_answer(
+            subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+        ) -> None:
+            try:
+                answer = json.loads(payload)
+                found.append(answer["metadata"] | {"id": answer["id"]})
+            except (ValueError, KeyError, TypeError):
+                log.debug("service.odd_answer")
+
+        inbox = f"_INBOX.{secrets.token_hex(11)}"
+        listener = self._connection.listen(inbox, on_answer)
+        try:
+            self._connection.publish(f"$SRV.INFO.{SERVICE}", reply=inbox)
+            await self._connection.echo()
+            await asyncio.sleep(LISTEN_TIME)
+        finally:
+            listener.stop()
+        for other in found:
+            ours = other.get("request_subject") == self._request_subject
+            if other["id"] != self._id and ours and other.get("bucket") != self._bucket:
+                raise ForeignDaemonError(
+                    f"the daemon {other.get('name')} listens on {self._request_subject} already, "
+                    f"and keeps the bucket {other.get('bucket')}, not {self._bucket}: give "
+                    "another --request-subject, or the same --bucket"
+                )
+
+    def listen(self) -> None:
+        """Answer from now on."""
+        for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._statistics)):
+            for subject in (verb, f"{verb}.{SERVICE}", f"{verb}.{SERVICE}.{self._id}"):
+                self._connection.listen(f"$SRV.{subject}", self._answering(answer))
+
+    def _answering(
+        self, answer: Callable[[], dict[str, Any]]
+    ) -> Callable[[bytes, bytes, bytes | None, bytes], None]:
+        def on_question(
+            subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+        ) -> None:
+            if reply:
+                self._connection.write(publication(reply, json.dumps(answer()).encode()))
+
+        return on_question
+
+    def _identity(self, kind: str) -> dict[str, Any]:
+        return {
+            "type": f"{_KIND}{kind}",
+            "name": SERVICE,
+            "id": self._id,
+            "version": __version__,
+            "metadata": {
+                "name": self._name,
+                "bucket": self._bucket,
+                "request_subject": self._request_subject,
+                "role": self.role(),
+            },
+        }
+
+    def _ping(self) -> dict[str, Any]:
+        return self._identity("ping_response")
+
+    def _endpoint(self) -> dict[str, Any]:
+        return {"name": "request", "subject": self._request_subject, "queue_group": ""}
+
+    def _info(self) -> dict[str, Any]:
+        return self._identity("info_response") | {
+            "description": "schedules messages",
+            "endpoints": [self._endpoint()],
+        }
+
+    def _statistics(self) -> dict[str, Any]:
+        stats = self._stats
+        refused = sum(stats.refused.values())
+        data = {
+            "pending": self.pending(),
+            "delivered": stats.delivered,
+            "refused": dict(stats.refused),
+            "latest_ms": stats.latest_us / 1000,
+        }
+        counts = {
+            "num_requests": stats.accepted + refused,
+            "num_errors": refused,
+            "last_error": "",
+            "processing_time": 0,
+            "average_processing_time": 0,
+            "data": data,
+        }
+        return self._identity("stats_response") | {
+            "started": self._started.isoformat().replace("+00:00", "Z"),
+            "endpoints": [self._endpoint() | counts],
+        }

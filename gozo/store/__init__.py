@@ -1,0 +1,1 @@
+"""Where schedules are: the bucket, following it, and writing to it."""

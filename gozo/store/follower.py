@@ -1,0 +1,305 @@
+"""Follows the bucket: every entry once, then every change, and never stalls.
+
+The follower pulls from a consumer of its own (`CONSUMER.MSG.NEXT`, ADR-15 in spirit): it
+asks for batches, hears a heartbeat twice a second while there is nothing, and makes a new
+consumer whenever something is not as it should be: silence, an unexpected status, a gap in
+the sequence, a lost connection. After a lost connection it loads everything anew and drops
+what is no longer there, since a purge and a restored backup leave no other trace; for the
+same reason it now and then compares the number of messages with the server's.
+
+Payloads are not fetched here (`headers_only`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from typing import NoReturn
+
+from gozo.clock import wall_us
+from gozo.connection import Connection, Listener, status_of
+from gozo.errors import GozoError, JetStreamError, NotAllowedError
+from gozo.jetstream import STREAM_NOT_FOUND
+from gozo.logs import get_logger
+from gozo.schedule import MICROSECONDS
+from gozo.store.bucket import Bucket, BucketState, open_bucket
+from gozo.store.mirror import Mirror
+
+BATCH = 1_000  # messages asked for at a time
+HEARTBEAT = 0.5  # seconds
+SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
+PULL_TIME = 30  # seconds that a request for messages lives
+COMPARE = 30.0  # seconds between comparisons with the server's count
+INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
+MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
+RETRY_WAIT = 0.25  # seconds
+
+log = get_logger("gozo.follower")
+
+
+class Follower:
+    """Keeps a mirror the same as its bucket."""
+
+    def __init__(
+        self, connection: Connection, bucket: Bucket, mirror: Mirror, replicas: int | None
+    ) -> None:
+        self._connection = connection
+        self._bucket = bucket
+        self._mirror = mirror
+        self._replicas = replicas
+        self._prefix = len(bucket.prefix)
+        self.loaded = asyncio.Event()
+        """Set once everything was seen that the bucket held when the load began."""
+        self.position = 0
+        """The last sequence seen."""
+        self.clock_ahead_us = 0
+        """How far this host's clock was ahead of the server's when last compared."""
+        self._progress = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._full = True
+        self._created = ""
+        self._doubts = 0
+        self._seen: dict[str, None] | None = None
+        self._end_of_load = 0
+        self._listener: Listener | None = None
+        self._consumer = ""
+        self._consumer_sequence = 0
+        self._outstanding = 0
+        self._heard = 0.0
+        connection.on_lost.append(self._on_lost)
+
+    async def run(self) -> NoReturn:
+        """Follow; runs until it is cancelled.
+
+        Raises:
+            NotAllowedError: before anything was loaded, a permission was found missing.
+        """
+        compare_at = time.monotonic() + COMPARE
+        while True:
+            self._broken.clear()
+            try:
+                await self._start()
+            except NotAllowedError as error:
+                if not self.loaded.is_set():
+                    raise
+                log.limited("error", "follower.waiting", reason=str(error))
+                await asyncio.sleep(RETRY_WAIT)
+                continue
+            except GozoError as error:
+                log.limited("warning", "follower.waiting", reason=str(error))
+                await self._make_again(error)
+                await asyncio.sleep(RETRY_WAIT)
+                continue
+            while not self._broken.is_set():
+                try:
+                    async with asyncio.timeout(HEARTBEAT):
+                        await self._broken.wait()
+                except TimeoutError:
+                    if time.monotonic() - self._heard > SILENCE:
+                        self._break("silence")
+                    elif time.monotonic() > compare_at:
+                        await self._compare()
+                        compare_at = time.monotonic() + (2.0 if self._doubts else COMPARE)
+            self._stop_listening()
+
+    async def reached(self, sequence: int) -> None:
+        """Wait until everything up to a sequence was seen, by a complete load if need be."""
+        while self.position < sequence or not self.loaded.is_set():
+            self._progress.clear()
+            await self._progress.wait()
+
+    def reload(self, reason: str) -> None:
+        """Load everything anew."""
+        self._full = True
+        self._break(reason)
+
+    async def _make_again(self, error: GozoError) -> None:
+        """Create a bucket that was deleted: what it held is gone, new requests need one."""
+        if isinstance(error, JetStreamError) and error.code == STREAM_NOT_FOUND:
+            try:
+                await open_bucket(self._bucket.js, self._bucket.name, replicas=self._replicas)
+            except GozoError as failure:
+                log.limited("error", "bucket.missing", reason=str(failure))
+
+    # A consumer's life
+
+    async def _start(self) -> None:
+        """Make a consumer and ask for the first messages."""
+        state = await self._bucket.state()
+        self.clock_ahead_us = state.clock_ahead_us
+        if self._created and self._is_another(state):
+            log.warning("follower.another_bucket", created=state.created)
+            self._mirror.clear()
+            self._full = True
+            self.position = 0
+        self._created = state.created
+        self._consumer = f"gozo-{secrets.token_hex(6)}"
+        subject = f"_INBOX.{secrets.token_hex(11)}"
+        self._listener = self._connection.listen(subject, self._on_message)
+        config = {
+            "name": self._consumer,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "headers_only": True,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": INACTIVE * 1_000_000_000,
+            "max_waiting": 16,
+            "filter_subject": f"{self._bucket.prefix}>",
+        }
+        if self._full:
+            config["deliver_policy"] = "last_per_subject"
+        else:
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self.position + 1}
+        stream = self._bucket.stream
+        try:
+            made = await self._bucket.js.call(
+                f"CONSUMER.CREATE.{stream}.{self._consumer}.{config['filter_subject']}",
+                {"stream_name": stream, "config": config, "action": "create"},
+                timeout=5.0,
+            )
+        except GozoError:
+            self._stop_listening()
+            raise
+        self._consumer_sequence = 0
+        self._heard = time.monotonic()
+        self._outstanding = self._doubts = 0
+        self._seen = {} if self._full else None
+        self._end_of_load = state.last_sequence
+        self._ask()
+        if not made.get("num_pending"):
+            self._caught_up()
+
+    def _ask(self) -> None:
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            BATCH,
+            PULL_TIME * 1_000_000_000,
+            int(HEARTBEAT * 1_000_000_000),
+        )
+        assert self._listener is not None
+        try:
+            self._connection.publish(
+                f"{self._bucket.js.prefix}.CONSUMER.MSG.NEXT.{self._bucket.stream}.{self._consumer}",
+                body,
+                reply=self._listener.subject,
+            )
+        except GozoError as error:
+            self._break(str(error))
+            return
+        self._outstanding += BATCH
+
+    def _break(self, reason: str) -> None:
+        if not self._broken.is_set():
+            log.info("follower.reset", reason=reason, position=self.position)
+            self._broken.set()
+
+    def _on_lost(self) -> None:
+        self.reload("the connection was lost")
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+
+    # Messages
+
+    def _on_message(
+        self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+    ) -> None:
+        if self._broken.is_set():
+            return
+        self._heard = time.monotonic()
+        if not reply.startswith(b"$JS.ACK."):
+            self._on_status(headers)
+            return
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<ns>.<pending>
+        # with two more words, domain and account, before the stream on some servers; from
+        # the right they are the same, but for a random word at the end of the longer form.
+        words = reply.split(b".")
+        base = 4 if len(words) < 11 else 6
+        sequence, consumer_sequence = int(words[base + 1]), int(words[base + 2])
+        if consumer_sequence != self._consumer_sequence + 1:
+            self._break(f"a gap after {self._consumer_sequence}: {consumer_sequence}")
+            return
+        self._consumer_sequence = consumer_sequence
+        # A key that is not ASCII cannot be gozo's; it is kept, readable, and set aside.
+        key = subject[self._prefix :].decode("utf-8", "backslashreplace")
+        if self._seen is not None:
+            self._seen[key] = None
+            if sequence < self._mirror.timetable.revision(key) <= self._end_of_load:
+                # The bucket was restored from an older copy: what was known is gone.
+                self._mirror.drop(key)
+        self._mirror.take(key, sequence, int(words[base + 3]) // 1000, headers)
+        self.position = max(self.position, sequence)
+        self._outstanding -= 1
+        if self._outstanding <= BATCH // 2:
+            self._ask()
+        if words[base + 4] == b"0":
+            self._caught_up()
+
+    def _on_status(self, headers: bytes | None) -> None:
+        status = status_of(headers)
+        if status == 100:
+            if self._outstanding <= 0:
+                self._ask()
+        elif status == 408 or (status == 409 and headers and b"Batch Completed" in headers):
+            self._outstanding = 0
+            self._ask()
+        else:
+            first = (headers or b"").partition(b"\r\n")[0].decode("utf-8", "replace")
+            self._break(f"the consumer ended: {first}")
+
+    def _caught_up(self) -> None:
+        self.position = max(self.position, self._end_of_load)
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            self._full = False
+            timetable = self._mirror.timetable
+            gone = [
+                key
+                for key in (*timetable.keys(), *timetable.tombstones)
+                if key not in seen and timetable.revision(key) <= self.position
+            ]
+            for key in gone:
+                self._mirror.drop(key)
+            if gone:
+                log.info("follower.dropped", keys=len(gone))
+            self.loaded.set()
+        self._progress.set()
+
+    # Comparison with the server
+
+    async def _compare(self) -> None:
+        """Load anew if the server's count of messages is not ours, at the same sequence."""
+        try:
+            state = await self._bucket.state()
+        except JetStreamError as error:
+            self.reload(str(error))
+            return
+        except GozoError as error:
+            log.limited("info", "follower.waiting", reason=str(error))
+            return
+        self.clock_ahead_us = state.clock_ahead_us
+        if self._is_another(state):
+            self.reload("the bucket is another one, or was restored")
+        elif state.last_sequence == self.position and not self._agrees(state):
+            # A write may have been acknowledged between the server's count and ours.
+            self._doubts += 1
+            if self._doubts > 1:
+                self.reload(
+                    f"the bucket holds {state.messages} keys, {self._mirror.messages} are known"
+                )
+        else:
+            self._doubts = 0
+
+    def _is_another(self, state: BucketState) -> bool:
+        return state.created != self._created or state.last_sequence < self.position
+
+    def _agrees(self, state: BucketState) -> bool:
+        """Tell whether the counts can be the same; markers near their end may be gone."""
+        now_us = wall_us() - self.clock_ahead_us
+        timetable = self._mirror.timetable
+        timetable.forget_ended(now_us - MARKER_SLACK_US)
+        ending = sum(1 for t in timetable.tombstones.values() if t.until_us < now_us + MICROSECONDS)
+        return self._mirror.messages - ending <= state.messages <= self._mirror.messages

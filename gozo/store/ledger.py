@@ -1,0 +1,326 @@
+"""Every change that gozo makes to the bucket, in order for each key, until it is done.
+
+A change waits until the one before it on the same key is settled, is written with the
+revision that the key has by then, and is tried again for as long as the bucket cannot be
+written. Where the expected revision proves wrong, the key is read again from the stream's
+leader; a token in each entry tells an earlier attempt of one's own from another's write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+
+from gozo.clock import wall_us
+from gozo.errors import DisconnectedError, GozoError
+from gozo.logs import get_logger
+from gozo.protocol import MARKER_SECONDS, delivery, entry_headers, escape_id, marker_headers
+from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
+from gozo.store.bucket import Bucket
+from gozo.store.mirror import Mirror
+from gozo.store.payloads import Payloads
+from gozo.store.writer import Outcome, Writer
+from gozo.timetable import NEVER, Item
+
+WINDOW = 4_000  # writes in flight
+ROOM = 2 * WINDOW  # changes taken on before callers are asked to wait
+FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried again
+
+log = get_logger("gozo.store")
+
+
+class Result(StrEnum):
+    """How a change ended."""
+
+    STORED = "stored"
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+    ALREADY_DELIVERED = "already_delivered"
+    NOT_FOUND = "not_found"
+    SUPERSEDED = "superseded"
+    """Somebody else changed the key meanwhile; theirs stands."""
+    REFUSED = "refused"
+
+
+OnResult = Callable[[Result, str], None]
+"""Takes the result, and the server's words where it refused."""
+
+
+class _Put:
+    """Store an entry."""
+
+    __slots__ = ("done", "key", "lines", "on_result", "request", "token")
+
+    def __init__(
+        self, key: str, request: ScheduleRequest, token: bytes, on_result: OnResult
+    ) -> None:
+        self.key = key
+        self.request = request
+        self.token = token
+        self.lines = entry_headers(request, token)
+        self.on_result = on_result
+        self.done = False
+
+
+class _Remove:
+    """Put a delete marker in an entry's place."""
+
+    __slots__ = ("done", "key", "on_result", "reason", "revision", "tried")
+
+    def __init__(self, key: str, revision: int, reason: Reason, on_result: OnResult) -> None:
+        self.key = key
+        self.revision = revision
+        """The version to remove; 0: whichever there is."""
+        self.reason = reason
+        self.on_result = on_result
+        self.tried = False
+        self.done = False
+
+
+_Change = _Put | _Remove
+
+
+class Ledger:
+    """Takes changes on, and sees each through."""
+
+    def __init__(self, bucket: Bucket, mirror: Mirror, writer: Writer, payloads: Payloads) -> None:
+        self.frontier: int | None = None
+        """Set on a replica that lost the lease: a key that has a later revision is left alone,
+        since the new leader's requests are newer than those still waiting here."""
+        self._bucket = bucket
+        self._mirror = mirror
+        self._timetable = mirror.timetable
+        self._writer = writer
+        self._payloads = payloads
+        self._active: dict[str, _Change] = {}
+        self._behind: dict[str, deque[_Change]] = {}
+        self._ready: deque[_Change] = deque()
+        self._again: list[_Change] = []
+        self._count = 0
+        self._wait = FIRST_WAIT
+        self._timer: asyncio.TimerHandle | None = None
+        self._pumping = False
+        self._progress = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._run = secrets.token_hex(5).encode()
+        self._tokens = 0
+        mirror.on_entry = self._on_entry
+
+    # What callers want
+
+    def put(self, request: ScheduleRequest, on_result: OnResult, key: str | None = None) -> None:
+        """Store a request under its id, or under a key given instead."""
+        self._tokens += 1
+        token = b"%b-%x" % (self._run, self._tokens)
+        if key is None:
+            assert request.id is not None
+            key = escape_id(request.id)
+        self._submit(_Put(key, request, token, on_result))
+
+    def cancel(self, id_: str, on_result: OnResult) -> None:
+        """Remove whatever is stored under an id, unless it is out for delivery."""
+        self._submit(_Remove(escape_id(id_), 0, Reason.CANCELLED, on_result))
+
+    def settle(self, item: Item, reason: Reason = Reason.DELIVERED) -> None:
+        """Remove this version of a schedule; a later one stays."""
+        self._submit(_Remove(item.key, item.revision, reason, _nothing))
+
+    @property
+    def outstanding(self) -> int:
+        """How many changes are not done."""
+        return self._count
+
+    @property
+    def unstored(self) -> int:
+        """How many schedules are not stored yet; reads all changes."""
+        behind = (change for changes in self._behind.values() for change in changes)
+        return sum(isinstance(change, _Put) for change in (*self._active.values(), *behind))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more changes should be submitted now."""
+        return self._count < ROOM
+
+    async def progress(self) -> None:
+        """Wait until some change is done."""
+        self._progress.clear()
+        await self._progress.wait()
+
+    # The way of a change
+
+    def _submit(self, change: _Change) -> None:
+        self._count += 1
+        key = change.key
+        if key in self._active:
+            self._behind.setdefault(key, deque()).append(change)
+            return
+        self._active[key] = change
+        self._timetable.hold(key)
+        self._ready.append(change)
+        self._pump()
+
+    def _pump(self) -> None:
+        if self._pumping:
+            return
+        self._pumping = True
+        ready = self._ready
+        while ready and self._writer.in_flight < WINDOW:
+            change = ready.popleft()
+            if not change.done:
+                try:
+                    self._start(change)
+                except DisconnectedError:
+                    self._later(change)
+        self._pumping = False
+
+    def _start(self, change: _Change) -> None:
+        key = change.key
+        revision = self._timetable.revision(key)
+        if self.frontier is not None and revision > self.frontier:
+            self._finish(change, Result.SUPERSEDED)
+        elif isinstance(change, _Put):
+            payload = change.request.payload
+            done = partial(self._on_put, change)
+            self._writer.write(key, change.lines, payload, revision, done)
+        elif change.revision and change.revision != revision:
+            self._finish(change, Result.SUPERSEDED)
+        elif key not in self._timetable:
+            self._look_up(change)
+        elif not change.revision and self._timetable.is_taken(key):
+            self._finish(change, Result.ALREADY_DELIVERED)
+        else:
+            change.tried = True
+            lines = marker_headers(change.reason, ttl=self._bucket.marker_ttl)
+            self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
+
+    def _on_put(self, change: _Put, outcome: Outcome, revision: int, words: str) -> None:
+        if change.done:
+            return
+        if outcome is Outcome.STORED:
+            self._timetable.put(change.key, change.request.due_us, revision)
+            self._stored(change, revision)
+        else:
+            self._not_done(change, outcome, words)
+
+    def _stored(self, change: _Put, revision: int) -> None:
+        request = change.request
+        outgoing = delivery(request.subject, request.id, request.payload)
+        self._payloads.offer(change.key, revision, outgoing)
+        self._finish(change, Result.STORED)
+        self._mirror.on_change()
+
+    def _on_entry(self, key: str, revision: int, entry: Entry) -> None:
+        """An entry was seen; if it is ours, its acknowledgement is late or lost."""
+        change = self._active.get(key)
+        if isinstance(change, _Put) and change.token == entry.token:
+            self._stored(change, revision)
+
+    def _on_remove(self, change: _Remove, outcome: Outcome, revision: int, words: str) -> None:
+        if change.done:
+            return
+        if outcome is Outcome.STORED:
+            ttl_us = MARKER_SECONDS * MICROSECONDS if self._bucket.marker_ttl else NEVER
+            until_us = min(wall_us() + ttl_us, NEVER)
+            self._timetable.remove(change.key, revision, until_us, change.reason)
+            self._payloads.discard(change.key, revision)
+            done = Result.SETTLED if change.revision else Result.CANCELLED
+            self._finish(change, done)
+        else:
+            self._not_done(change, outcome, words)
+
+    def _not_done(self, change: _Change, outcome: Outcome, words: str) -> None:
+        if outcome is Outcome.REFUSED:
+            log.limited("error", "store.refused", key=change.key, reason=words)
+            self._finish(change, Result.REFUSED, words)
+        elif outcome is Outcome.CONFLICT:
+            self._look_up(change)
+        else:
+            log.limited("warning", "store.waiting", key=change.key, reason=words)
+            self._later(change)
+
+    def _finish(self, change: _Change, result: Result, words: str = "") -> None:
+        change.done = True
+        self._count -= 1
+        if result in (Result.STORED, Result.SETTLED, Result.CANCELLED):
+            self._wait = FIRST_WAIT
+        key = change.key
+        behind = self._behind.get(key)
+        if behind:
+            self._active[key] = behind.popleft()
+            self._ready.append(self._active[key])
+            if not behind:
+                del self._behind[key]
+        else:
+            del self._active[key]
+            self._timetable.release(key)
+        self._progress.set()
+        change.on_result(result, words)
+        if self._ready:
+            self._pump()
+
+    # What goes wrong
+
+    def _later(self, change: _Change) -> None:
+        self._again.append(change)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._wait, self._try_again)
+            self._wait = min(2 * self._wait, LONGEST_WAIT)
+
+    def _try_again(self) -> None:
+        self._timer = None
+        again, self._again = self._again, []
+        self._ready.extend(again)
+        self._pump()
+
+    def _look_up(self, change: _Change) -> None:
+        task = asyncio.create_task(self._reconcile(change), name=f"reconcile {change.key}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reconcile(self, change: _Change) -> None:
+        """Learn from the stream's leader what a key holds, and go on from there."""
+        key = change.key
+        before = self._timetable.revision(key)
+        try:
+            message = await self._bucket.read(key)
+        except GozoError as error:
+            log.limited("warning", "store.waiting", key=key, reason=str(error))
+            self._later(change)
+            return
+        if message is None:
+            self._mirror.drop(key)
+        else:
+            if message.sequence < self._timetable.revision(key) == before:
+                self._mirror.drop(key)
+            self._mirror.take(key, message.sequence, message.stored_us, message.headers)
+        if change.done:
+            return
+        if isinstance(change, _Remove) and key not in self._timetable:
+            self._finish(change, self._absent(change))
+        elif self._timetable.revision(key) == before:
+            # The same revision as the one that was refused: another write is in flight.
+            self._later(change)
+        else:
+            self._ready.append(change)
+            self._pump()
+
+    def _absent(self, change: _Remove) -> Result:
+        """What to answer about a key that holds no schedule."""
+        if change.revision:
+            return Result.SETTLED
+        tombstone = self._timetable.tombstone(change.key)
+        if tombstone is None:
+            return Result.NOT_FOUND
+        if tombstone.reason is Reason.DELIVERED:
+            return Result.ALREADY_DELIVERED
+        if tombstone.reason is Reason.CANCELLED and change.tried:
+            return Result.CANCELLED
+        return Result.NOT_FOUND
+
+
+def _nothing(result: Result, words: str) -> None:
+    """Nobody waits for this result."""

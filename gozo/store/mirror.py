@@ -1,0 +1,86 @@
+"""What the bucket holds, as far as it has been seen: messages of the stream to timetable.
+
+Every message of the bucket passes through `Mirror.take`, whether the follower brought it or
+somebody read it to settle a conflict. The mirror decides what it means; the timetable
+remembers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gozo.errors import RequestError
+from gozo.logs import get_logger
+from gozo.policy import Policy
+from gozo.protocol import BARRIER_KEY, EntryError, parse_entry
+from gozo.schedule import Entry, Marker
+from gozo.timetable import NEVER, Timetable
+
+OnEntry = Callable[[str, int, Entry], None]
+"""Takes key, revision and what the entry says."""
+
+log = get_logger("gozo.store")
+
+
+class Mirror:
+    """Takes in messages of the bucket, readable or not."""
+
+    def __init__(self, timetable: Timetable, policy: Policy) -> None:
+        self.timetable = timetable
+        self.invalid: dict[str, tuple[int, str]] = {}
+        """Revision and reason of each entry that gozo cannot serve, by key."""
+        self.newer: set[str] = set()
+        """Keys whose entries are of a format that a later version wrote."""
+        self.on_entry: OnEntry | None = None
+        """Told of each readable entry, after the timetable."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Told that there is more to deliver than before."""
+        self._policy = policy
+
+    @property
+    def messages(self) -> int:
+        """How many keys the bucket holds, delete markers included, as far as was seen."""
+        return len(self.timetable) + len(self.timetable.tombstones)
+
+    def take(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> None:
+        """Take in one message of the bucket."""
+        if revision <= self.timetable.revision(key):
+            return
+        try:
+            entry = parse_entry(key, headers, stored_us)
+            if isinstance(entry, Entry):
+                self._policy.check_target(entry.subject)
+        except (EntryError, RequestError) as error:
+            self._set_aside(key, revision, error)
+            return
+        if self.invalid:
+            self.invalid.pop(key, None)
+            self.newer.discard(key)
+        if isinstance(entry, Marker):
+            until_us = stored_us + entry.ttl_us if entry.ttl_us else NEVER
+            self.timetable.remove(key, revision, until_us, entry.reason)
+            return
+        self.timetable.put(key, entry.due_us, revision)
+        if self.on_entry is not None:
+            self.on_entry(key, revision, entry)
+        self.on_change()
+
+    def drop(self, key: str) -> None:
+        """Forget a key that the bucket does not hold any more, not even as a marker."""
+        self.invalid.pop(key, None)
+        self.newer.discard(key)
+        self.timetable.forget(key)
+
+    def clear(self) -> None:
+        """Forget everything: the bucket is another one."""
+        for key in (*self.timetable.keys(), *self.timetable.tombstones):
+            self.drop(key)
+
+    def _set_aside(self, key: str, revision: int, error: EntryError | RequestError) -> None:
+        if key == BARRIER_KEY:
+            return
+        self.invalid[key] = (revision, str(error))
+        if isinstance(error, EntryError) and error.newer:
+            self.newer.add(key)
+        log.limited("warning", "entry.invalid", key=key, revision=revision, reason=str(error))
+        self.timetable.put(key, NEVER, revision)

@@ -1,0 +1,151 @@
+"""The messages of schedules that are due soon, ready in memory, within a budget of bytes.
+
+The timetable knows when; what is to be sent stays in the bucket until shortly before. A
+message is found by the revision of its entry, so an outdated one is never sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from gozo.connection import Connection, status_of
+from gozo.errors import GozoError
+from gozo.logs import get_logger
+from gozo.protocol import EntryError, delivery, fields, parse_entry
+from gozo.schedule import Entry, Outgoing
+from gozo.store.bucket import Bucket
+from gozo.timetable import Item
+
+BUDGET = 64 * 1024 * 1024  # bytes of messages in memory
+OVERHEAD = 400  # bytes that one message takes besides its own
+FETCHES = 500  # messages asked for at a time
+PATIENCE = 2.0  # seconds after which a fetch without an answer is tried again
+GUESS = 4_096  # bytes that a message not seen yet is counted as
+
+log = get_logger("gozo.store")
+
+
+class Payloads:
+    """Keeps messages, and fetches them ahead of time."""
+
+    def __init__(self, connection: Connection, bucket: Bucket, budget: int = BUDGET) -> None:
+        self._connection = connection
+        self._bucket = bucket
+        self._budget = budget
+        self._kept: dict[str, tuple[int, Outgoing]] = {}
+        self._bytes = 0
+        self._fetching: dict[str, tuple[int, float]] = {}
+        self._wanted: deque[Item] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._direct = f"$JS.API.DIRECT.GET.{bucket.stream}".encode()
+        self.on_arrival: Callable[[], None] = lambda: None
+        """Told that a message came which was being waited for."""
+
+    def get(self, item: Item) -> Outgoing | None:
+        """The message of this version of a schedule, if it is in memory."""
+        kept = self._kept.get(item.key)
+        return kept[1] if kept is not None and kept[0] == item.revision else None
+
+    def offer(self, key: str, revision: int, outgoing: Outgoing) -> None:
+        """Keep a message that is at hand anyway, where it takes no room from those due soon."""
+        if self._bytes < self._budget // 2:
+            self._keep(key, revision, outgoing)
+
+    def discard(self, key: str, revision: int) -> None:
+        """Forget the message of a version of a schedule, and of older ones."""
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] <= revision:
+            del self._kept[key]
+            self._bytes -= kept[1].size + OVERHEAD
+            if self._wanted:
+                self._prefetch()
+
+    def prepare(self, items: Iterable[Item]) -> None:
+        """Fetch these messages as far as the budget goes; what does not fit is fetched when due."""
+        self._wanted.extend(item for item in items if self.get(item) is None)
+        self._prefetch()
+
+    def fetch(self, item: Item) -> None:
+        """Fetch a message that is due, whatever the budget."""
+        started = self._fetching.get(item.key)
+        if started is not None and started[0] == item.revision:
+            if time.monotonic() - started[1] < PATIENCE:
+                return
+        self._fetching[item.key] = (item.revision, time.monotonic())
+        if not self._bucket.direct:
+            self._ask_leader(item)
+            return
+
+        def on_reply(headers: bytes | None, payload: bytes | None) -> None:
+            if payload is None or self._fetching.get(item.key, (0, 0.0))[0] != item.revision:
+                self._fetching.pop(item.key, None)
+            elif status_of(headers) or not self._arrived(item, headers, payload):
+                # A replica of the stream may be behind; its leader is not.
+                self._ask_leader(item)
+
+        try:
+            self._connection.call(self._direct, b'{"seq":%d}' % item.revision, on_reply)
+        except GozoError:
+            self._fetching.pop(item.key, None)
+
+    def _prefetch(self) -> None:
+        wanted = self._wanted
+        while (
+            wanted
+            and len(self._fetching) < FETCHES
+            and self._bytes + len(self._fetching) * GUESS < self._budget
+        ):
+            item = wanted.popleft()
+            if self.get(item) is None:
+                self.fetch(item)
+
+    def _keep(self, key: str, revision: int, outgoing: Outgoing) -> None:
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._bytes -= kept[1].size + OVERHEAD
+        self._kept[key] = (revision, outgoing)
+        self._bytes += outgoing.size + OVERHEAD
+
+    def _arrived(self, item: Item, headers: bytes | None, payload: bytes) -> bool:
+        """Keep a fetched message; False if it is not the one."""
+        subject = dict(fields(headers)).get(b"nats-subject", b"").decode("utf-8", "replace")
+        if subject != self._bucket.prefix + item.key:
+            return False
+        return self._take(item, headers, payload)
+
+    def _take(self, item: Item, headers: bytes | None, payload: bytes) -> bool:
+        try:
+            entry = parse_entry(item.key, headers, 0)
+        except EntryError:
+            return False
+        if not isinstance(entry, Entry):
+            return False
+        self._fetching.pop(item.key, None)
+        self._keep(item.key, item.revision, delivery(entry.subject, entry.id, payload))
+        self._prefetch()
+        self.on_arrival()
+        return True
+
+    def _ask_leader(self, item: Item) -> None:
+        task = asyncio.create_task(self._fetch_from_leader(item), name=f"fetch {item.key}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _fetch_from_leader(self, item: Item) -> None:
+        try:
+            message = await self._bucket.js.message(self._bucket.stream, item.revision)
+            found = (
+                message is not None
+                and message.subject == self._bucket.prefix + item.key
+                and self._take(item, message.headers, message.payload)
+            )
+            if not found:
+                # Replaced or removed a moment ago, most likely: the follower will tell.
+                log.debug("payload.not_found", key=item.key, revision=item.revision)
+        except GozoError as error:
+            log.limited("warning", "payload.unreachable", key=item.key, reason=str(error))
+        finally:
+            self._fetching.pop(item.key, None)

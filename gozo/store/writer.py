@@ -1,0 +1,116 @@
+"""Writes to the bucket, many in flight, each with the revision that it expects.
+
+A write ends in one of four ways, and which one decides what is safe to do next. In
+particular a write without an answer may have been applied: only the key itself tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NoReturn
+
+from gozo.connection import Connection, status_of
+from gozo.jetstream import CONFLICTS
+from gozo.logs import get_logger
+from gozo.protocol import block
+from gozo.store.bucket import Bucket
+
+ANSWER_TIME = 5.0  # seconds to wait for an answer
+SWEEP = 0.5  # seconds between looks for answers that are late
+
+log = get_logger("gozo.store")
+
+
+class Outcome(Enum):
+    """How a write ended."""
+
+    STORED = auto()
+    CONFLICT = auto()
+    """The key has another revision than expected; or a write to it is in flight elsewhere."""
+    UNKNOWN = auto()
+    """No answer, or none that settles it: it may or may not have been applied."""
+    REFUSED = auto()
+    """The server will not store this, now or later."""
+
+
+OnDone = Callable[[Outcome, int, str], None]
+"""Takes the outcome, the revision where it was stored, and the server's words otherwise."""
+
+
+class Writer:
+    """Sends writes and matches their answers."""
+
+    def __init__(self, connection: Connection, bucket: Bucket) -> None:
+        self._connection = connection
+        self._prefix = bucket.prefix.encode()
+        self._pending: dict[bytes, tuple[float, OnDone]] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """How many writes have no answer yet."""
+        return len(self._pending)
+
+    def write(
+        self, key: str, lines: bytes, payload: bytes, expected: int | None, on_done: OnDone
+    ) -> None:
+        """Write header lines and payload under a key; `on_done` is called exactly once, later.
+
+        Raises:
+            DisconnectedError: there is no link; `on_done` will not be called.
+        """
+        pending = self._pending
+        token = b""
+
+        def on_reply(headers: bytes | None, answer: bytes | None) -> None:
+            if pending.pop(token, None) is not None:
+                on_done(*_outcome(headers, answer))
+
+        token = self._connection.call(
+            self._prefix + key.encode(), payload, on_reply, block(lines, expected)
+        )
+        pending[token] = (time.monotonic(), on_done)
+
+    async def sweep(self) -> NoReturn:
+        """End writes whose answer is late as unknown; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            before = time.monotonic() - ANSWER_TIME
+            # Tokens are in the order of sending, so the first that is young ends the search.
+            late = []
+            for token, (sent, on_done) in self._pending.items():
+                if sent > before:
+                    break
+                late.append((token, on_done))
+            for token, on_done in late:
+                if self._pending.pop(token, None) is not None:
+                    self._connection.hang_up(token)
+                    on_done(Outcome.UNKNOWN, 0, f"no answer within {ANSWER_TIME:g} s")
+
+
+def _outcome(headers: bytes | None, answer: bytes | None) -> tuple[Outcome, int, str]:
+    if answer is None:
+        return Outcome.UNKNOWN, 0, "the connection was lost"
+    if status_of(headers):
+        return Outcome.UNKNOWN, 0, "the bucket does not answer at the moment"
+    try:
+        ack = json.loads(answer)
+        error = ack.get("error")
+        if error is None:
+            return Outcome.STORED, int(ack["seq"]), ""
+        code, words = int(error.get("err_code", 0)), str(error.get("description", error))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Outcome.UNKNOWN, 0, f"an answer that is no acknowledgement: {answer[:80]!r}"
+    if code in CONFLICTS:
+        return Outcome.CONFLICT, 0, words
+    if code in _FOR_EVER:
+        return Outcome.REFUSED, 0, words
+    return Outcome.UNKNOWN, 0, words
+
+
+_FOR_EVER = frozenset({10054, 10166})
+"""Larger than the stream allows; a time to live where the stream allows none."""
+

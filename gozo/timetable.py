@@ -1,0 +1,218 @@
+"""Which schedule is next, and which revision of each key is the latest. Pure.
+
+The timetable knows keys, due times and revisions, and nothing of payloads, clocks, networks
+or asyncio; callers pass the time in. Times are microseconds since the Unix epoch.
+
+A live key is in one of three states: waiting; taken, which is from when it was popped for
+delivery until its removal is known; or held, while a request that changes it is being
+written. Only a waiting key is ever popped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+from gozo.schedule import Reason
+
+NEVER = 1 << 62
+"""Later than any due time: an entry that is kept but cannot be delivered."""
+
+
+class Item(NamedTuple):
+    """One version of a schedule. Items sort by due time, then by order of storing."""
+
+    due_us: int
+    revision: int
+    key: str
+
+
+class Tombstone(NamedTuple):
+    """What is left of a key that was removed."""
+
+    revision: int
+    until_us: int
+    """When the server forgets it; `NEVER` if it does not."""
+    reason: Reason
+
+
+class Timetable:
+    """All keys of a bucket, and the order in which they are due."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, tuple[int, int]] = {}
+        self._tombstones: dict[str, Tombstone] = {}
+        self._endings: deque[tuple[int, int, str]] = deque()
+        self._taken: dict[str, int] = {}
+        self._held: set[str] = set()
+        # Two heaps: what is due soon is popped from a small one, and each item that
+        # crosses from `far` to `near` is reported once, so that it can be prepared.
+        self._far: list[Item] = []
+        self._near: list[Item] = []
+        self._crossed: list[Item] = []
+        self._horizon_us = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._live
+
+    @property
+    def tombstones(self) -> dict[str, Tombstone]:
+        """The removed keys that the bucket still remembers; not to be changed."""
+        return self._tombstones
+
+    @property
+    def taken(self) -> dict[str, int]:
+        """The keys out for delivery, with the revision that is; not to be changed."""
+        return self._taken
+
+    def keys(self) -> list[str]:
+        """All live keys."""
+        return list(self._live)
+
+    def revision(self, key: str) -> int:
+        """The latest revision known of a key, removed or not; 0 if there is none."""
+        live = self._live.get(key)
+        if live is not None:
+            return live[0]
+        tombstone = self._tombstones.get(key)
+        return tombstone.revision if tombstone else 0
+
+    def tombstone(self, key: str) -> Tombstone | None:
+        """What is known of a removed key."""
+        return self._tombstones.get(key)
+
+    def is_taken(self, key: str) -> bool:
+        """Tell whether the latest version of a key is out for delivery."""
+        live = self._live.get(key)
+        return live is not None and self._taken.get(key) == live[0]
+
+    def is_current(self, item: Item) -> bool:
+        """Tell whether a popped item is still the latest version of its key."""
+        return self._taken.get(item.key) == item.revision and self.is_taken(item.key)
+
+    def put(self, key: str, due_us: int, revision: int) -> bool:
+        """Take in a version of a schedule; False if this or a newer one is known already."""
+        if revision <= self.revision(key):
+            return False
+        self._tombstones.pop(key, None)
+        self._live[key] = (revision, due_us)
+        if key not in self._held:
+            self._push(Item(due_us, revision, key))
+        return True
+
+    def remove(
+        self, key: str, revision: int, until_us: int = NEVER, reason: Reason = Reason.UNKNOWN
+    ) -> bool:
+        """Take in a removal; False if this or something newer is known already."""
+        if revision <= self.revision(key):
+            return False
+        self._live.pop(key, None)
+        self._taken.pop(key, None)
+        self._tombstones[key] = Tombstone(revision, until_us, reason)
+        if until_us < NEVER:
+            self._endings.append((until_us, revision, key))
+        return True
+
+    def forget(self, key: str) -> None:
+        """Drop a key altogether: the bucket holds nothing under it, not even a marker."""
+        self._live.pop(key, None)
+        self._taken.pop(key, None)
+        self._tombstones.pop(key, None)
+
+    def forget_ended(self, before_us: int) -> None:
+        """Drop the tombstones whose time ended before `before_us`."""
+        endings = self._endings
+        while endings and endings[0][0] < before_us:
+            _, revision, key = endings.popleft()
+            tombstone = self._tombstones.get(key)
+            if tombstone is not None and tombstone.revision == revision:
+                del self._tombstones[key]
+
+    def hold(self, key: str) -> None:
+        """Keep a key from being popped while a change of it is on its way."""
+        self._held.add(key)
+
+    def release(self, key: str) -> None:
+        """End a hold: the key waits again, if it is live and not taken."""
+        self._held.discard(key)
+        live = self._live.get(key)
+        if live is not None and self._taken.get(key) != live[0]:
+            self._push(Item(live[1], live[0], key))
+
+    def give_back(self, item: Item) -> None:
+        """Let an item wait again that was popped and could not be delivered.
+
+        Its due time may be a later one by now: that is when it is popped again.
+        """
+        if self._taken.get(item.key) == item.revision:
+            del self._taken[item.key]
+            live = self._live.get(item.key)
+            if live is not None and live[0] == item.revision and item.key not in self._held:
+                self._push(item)
+
+    def approach(self, horizon_us: int) -> list[Item]:
+        """Move the horizon: return each item that is now due before it, once."""
+        if horizon_us > self._horizon_us:
+            self._horizon_us = horizon_us
+        far = self._far
+        while far and far[0].due_us < self._horizon_us:
+            item = heappop(far)
+            if self._is_waiting(item):
+                heappush(self._near, item)
+                self._crossed.append(item)
+        crossed, self._crossed = self._crossed, []
+        return crossed
+
+    def pop_due(self, now_us: int, limit: int) -> list[Item]:
+        """Take at most `limit` items that are due, soonest first."""
+        if now_us > self._horizon_us:
+            self._crossed.extend(self.approach(now_us + 1))
+        near = self._near
+        popped: list[Item] = []
+        while near and near[0].due_us <= now_us and len(popped) < limit:
+            item = heappop(near)
+            if self._is_waiting(item):
+                self._taken[item.key] = item.revision
+                popped.append(item)
+        return popped
+
+    def next_due(self) -> int | None:
+        """When the soonest item is due, or None. May name one that was replaced meanwhile."""
+        if self._near:
+            return self._near[0].due_us
+        if self._far and self._far[0].due_us < NEVER:
+            return self._far[0].due_us
+        return None
+
+    def count_due(self, now_us: int) -> int:
+        """How many waiting items are due by `now_us`; reads all of them."""
+        return sum(
+            1
+            for key, (revision, due_us) in self._live.items()
+            if due_us <= now_us and self._taken.get(key) != revision
+        )
+
+    def _is_waiting(self, item: Item) -> bool:
+        live = self._live.get(item.key)
+        return (
+            live is not None
+            and live[0] == item.revision
+            and item.key not in self._held
+            and self._taken.get(item.key) != item.revision
+        )
+
+    def _push(self, item: Item) -> None:
+        if item.due_us < self._horizon_us:
+            heappush(self._near, item)
+            self._crossed.append(item)
+            return
+        heappush(self._far, item)
+        # Items that were replaced stay in the heap until they surface; where most are
+        # such, a heap of the others is smaller and costs less than it saves.
+        if len(self._far) > 2 * len(self._live) + 1_000:
+            self._far = [item for item in set(self._far) if self._is_waiting(item)]
+            heapify(self._far)

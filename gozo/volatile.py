@@ -1,0 +1,56 @@
+"""Schedules without an id: they live in the leader's memory, and nowhere else.
+
+They have a timetable of their own, so that what is known of the bucket is never mixed with
+what is not in it.
+"""
+
+from __future__ import annotations
+
+from gozo.protocol import delivery
+from gozo.schedule import Outgoing, ScheduleRequest
+from gozo.timetable import Item, Timetable
+
+PREFIX = "\0"
+"""How their keys begin; no key of a bucket does."""
+
+
+class Volatile:
+    """The requests, until they are delivered or handed over."""
+
+    def __init__(self) -> None:
+        self.timetable = Timetable()
+        self._requests: dict[str, ScheduleRequest] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def add(self, request: ScheduleRequest) -> None:
+        """Take a request on."""
+        self._count += 1
+        key = f"{PREFIX}{self._count}"
+        self._requests[key] = request
+        self.timetable.put(key, request.due_us, self._count)
+
+    def get(self, item: Item) -> Outgoing:
+        """The message to send."""
+        request = self._requests[item.key]
+        return delivery(request.subject, None, request.payload)
+
+    def remove(self, item: Item) -> None:
+        """Forget a schedule that was delivered."""
+        self._requests.pop(item.key, None)
+        self.timetable.forget(item.key)
+
+    def take_all(self) -> list[ScheduleRequest]:
+        """Empty it, soonest first: somebody else looks after them from here."""
+        requests = sorted(self._requests.values(), key=lambda request: request.due_us)
+        for key in self._requests:
+            self.timetable.forget(key)
+        self._requests.clear()
+        return requests
+
+
+def is_volatile(item: Item) -> bool:
+    """Tell an item of this timetable from one of the bucket's."""
+    return item.key.startswith(PREFIX)

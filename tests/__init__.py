@@ -1,0 +1,1 @@
+"""gozo's tests: unit, integration (a real nats-server), acceptance (real processes)."""

@@ -1,0 +1,44 @@
+"""A server and a daemon that the tests of one module share, where none needs its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.client import Client
+from tests.support.daemon import Daemon
+from tests.support.patience import allow
+from tests.support.processes import Clients, Daemons
+from tests.support.server import NatsServer
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server with one daemon on it."""
+
+    server: NatsServer
+    daemon: Daemon
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """Run one daemon on one server for a whole module, as most users do."""
+    with NatsServer() as server, Daemons() as daemons:
+        daemon = daemons.start("serve", "--address", server.url)
+        daemon.find_event("daemon.ready", {"role": "leader"}, since=0, timeout=allow(10))
+        yield Running(server, daemon)
+
+
+@pytest.fixture
+async def client(running: Running, clients: Clients) -> Client:
+    """Connect a client to the module's server."""
+    return await clients.connect(running.server)
+
+
+@pytest.fixture
+def new_id() -> str:
+    """Make an id that no other test uses."""
+    return f"id-{uuid.uuid4().hex}"

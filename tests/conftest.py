@@ -1,0 +1,30 @@
+"""Fixtures for every test: servers, daemons and clients that end with the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.processes import Clients, Daemons, Servers
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    """Start servers with any configuration."""
+    with Servers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def daemons() -> Iterator[Daemons]:
+    """Start daemons with any arguments."""
+    with Daemons() as daemons:
+        yield daemons
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[Clients]:
+    """Connect clients."""
+    async with Clients() as clients:
+        yield clients

@@ -1,0 +1,72 @@
+"""Owners of what a test starts: everything ends with the test, however it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support.client import Client
+from tests.support.daemon import Daemon
+from tests.support.server import NatsServer
+
+
+class Servers(ExitStack):
+    """Servers of one test or module."""
+
+    def start(
+        self, config: str = "", *, jetstream: bool = True, port: int | None = None
+    ) -> NatsServer:
+        """Start a server; see `NatsServer`."""
+        return self.enter_context(NatsServer(config=config, jetstream=jetstream, port=port))
+
+
+class Daemons:
+    """Daemons of one test or module. None of them may have printed a traceback."""
+
+    def __init__(self) -> None:
+        self._all: list[Daemon] = []
+
+    def start(
+        self,
+        *arguments: str,
+        variables: Mapping[str, str] | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> Daemon:
+        """Start `gozo` with these arguments; it is not ready yet when this returns."""
+        daemon = Daemon(*arguments, variables=variables, files=files)
+        self._all.append(daemon)
+        return daemon.start()
+
+    async def serve(self, server: NatsServer, *options: str) -> Daemon:
+        """Start `gozo serve` on a server, and wait until it is ready."""
+        daemon = self.start("serve", "--address", server.url, *options)
+        await daemon.ready()
+        return daemon
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for daemon in self._all:
+            daemon.close()
+            sys.stderr.write(f"--- gozo {' '.join(daemon.arguments)}\n{daemon.stderr}\n")
+        # After all have ended, so that a failure here leaves no process behind.
+        for daemon in self._all:
+            assert "Traceback" not in daemon.stderr, daemon.stderr
+
+
+class Clients(AsyncExitStack):
+    """Clients of one test."""
+
+    async def connect(self, server: NatsServer | str, **options: Any) -> Client:
+        """Connect to a server or an address; see `Client.connect`."""
+        url = server if isinstance(server, str) else server.url
+        return await self.enter_async_context(await Client.connect(url, **options))

@@ -1,0 +1,24 @@
+"""Programs that tests need and pip cannot install."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def require_program(name: str, *, package: str) -> Path:
+    """Return the path of a program, or skip the test and say which Debian package has it.
+
+    With the environment variable CI set a missing program is a failure: there, `.ci/run`
+    installs what tests need.
+    """
+    found = shutil.which(name)
+    if found is not None:
+        return Path(found)
+    reason = f"{name} is missing: apt-get install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
