@@ -208,11 +208,7 @@ class Daemon:
     async def _until(self, event: asyncio.Event) -> None:
         """Wait for an event, or for a part of the daemon to fail."""
         waiting = asyncio.create_task(event.wait(), name="waiting")
-        await asyncio.wait(
-            {waiting, self._fatal, *self._tasks}, return_when=asyncio.FIRST_COMPLETED
-        )
-        waiting.cancel()
-        self._check()
+        await self._first(waiting)
 
     def _may_lead(self) -> bool:
         ahead = self._follower.clock_ahead_us
@@ -325,10 +321,13 @@ class Daemon:
         if server is not None:
             self._begin("embedded server", _fail_with(server))
         stopped = asyncio.create_task(stop.wait(), name="signal")
-        await asyncio.wait(
-            {stopped, self._fatal, *self._tasks}, return_when=asyncio.FIRST_COMPLETED
-        )
-        stopped.cancel()
+        await self._first(stopped)
+
+    async def _first(self, waiting: asyncio.Task[Any]) -> None:
+        """Wait for a task, or for a part of the daemon to fail."""
+        parts: set[asyncio.Future[Any]] = {waiting, self._fatal, *self._tasks}
+        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
         self._check()
 
     def _check(self) -> None:

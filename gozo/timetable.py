@@ -156,8 +156,7 @@ class Timetable:
 
     def approach(self, horizon_us: int) -> list[Item]:
         """Move the horizon: return each item that is now due before it, once."""
-        if horizon_us > self._horizon_us:
-            self._horizon_us = horizon_us
+        self._horizon_us = max(self._horizon_us, horizon_us)
         far = self._far
         while far and far[0].due_us < self._horizon_us:
             item = heappop(far)
@@ -165,7 +164,7 @@ class Timetable:
                 heappush(self._near, item)
                 self._crossed.append(item)
         crossed, self._crossed = self._crossed, []
-        return crossed
+        return [item for item in crossed if self._is_waiting(item)]
 
     def pop_due(self, now_us: int, limit: int) -> list[Item]:
         """Take at most `limit` items that are due, soonest first."""

