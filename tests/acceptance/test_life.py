@@ -14,12 +14,12 @@ LONGEST_END = 10  # seconds from the signal to the end, as promised
 
 
 async def test_ready_is_logged(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """Ready comes with the number of schedules, the seconds it took, and the role."""
+    """Ready comes with the number of schedules pending, the seconds it took, and the role."""
     server = servers.start()
     first = await daemons.serve(server)
     ready = await first.ready()
     assert ready.level == "info"
-    assert ready.fields["schedules"] == "0"
+    assert ready.fields["pending"] == "0"
     assert ready.fields["role"] == "leader"
     assert 0 <= float(ready.fields["seconds"]) < allow(5)
 
@@ -30,7 +30,7 @@ async def test_ready_is_logged(servers: Servers, daemons: Daemons, clients: Clie
     await client.confirm()
     await first.terminate()
     second = await daemons.serve(server)
-    assert (await second.ready()).fields["schedules"] == "3"
+    assert (await second.ready()).fields["pending"] == "3"
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])

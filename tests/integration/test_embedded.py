@@ -237,13 +237,20 @@ class TestRefusals:
         await start(other)
 
     async def test_a_store_that_is_given_up_in_a_moment_is_waited_for(
-        self, settings: ServeSettings, start: Start
+        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A restart by a supervisor may overlap with the end of what ran before."""
         first = await start(settings)
+        tries: list[bool] = []
+        take = host._take
+
+        def count(lock: int) -> bool:
+            tries.append(take(lock))
+            return tries[-1]
+
+        monkeypatch.setattr(host, "_take", count)
         second = asyncio.ensure_future(start(settings))
-        lock = os.open(store_of(settings) / "gozo.lock", os.O_RDWR)
-        os.close(lock)
+        await until(lambda: False in tries, "the store was found in use")
         await first.stop()
         async with asyncio.timeout(allow(10)):
             await second
