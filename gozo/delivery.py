@@ -33,6 +33,7 @@ FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
 SETTLE_SLICE = 200  # entries settled before others get a turn
 SETTLE_LATER = 200_000  # confirmed messages that may wait for a burst to end
 ROOM_WAIT = 0.002  # seconds
+GATHER = 0.005  # seconds that confirmed messages wait for others, to be settled in one piece
 
 log = get_logger("gozo.delivery")
 
@@ -302,7 +303,10 @@ class Delivery:
     def _settle_soon(self) -> None:
         if self._confirmed and not self._settling:
             self._settling = True
-            self._loop.call_soon(self._settle)
+            if len(self._confirmed) < SETTLE_SLICE:
+                self._loop.call_later(GATHER, self._settle)
+            else:
+                self._loop.call_soon(self._settle)
 
     def _settle(self) -> None:
         self._settling = False

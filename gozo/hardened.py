@@ -9,7 +9,8 @@ here, because there nats-py can be stopped or made to lose messages from outside
 - A PONG that comes after its `flush()` timed out ends its reader. Here nobody waits for one.
 - What was written while the connection was lost is sent after a reconnect, however late.
   Here a client lives for one connection; what it had buffered dies with it.
-- `publish` waits in a buffer for a task to flush it. Here bytes go to the transport at once.
+- `publish` waits in a buffer for a task to flush it. Here bytes reach the transport in the
+  same turn of the event loop, or at once.
 
 It uses private names of nats-py, hence the pinned version; a test holds each cure.
 """
@@ -54,6 +55,7 @@ class HardenedClient(Client):
         self._on_error = on_error
         self._handlers: dict[int, Handler] = {}
         self._lost = False
+        self._outgoing: list[bytes] = []
         self._ps = WireParser(self)  # type: ignore[assignment]  # same methods, no base class
 
     @property
@@ -64,7 +66,10 @@ class HardenedClient(Client):
     @property
     def buffered(self) -> int:
         """Bytes that the operating system has not taken yet."""
-        return 0 if self._lost else self._stream.transport.get_write_buffer_size()
+        if self._lost:
+            return 0
+        self.flush()
+        return self._stream.transport.get_write_buffer_size()
 
     async def open(self, address: str, *, timeout: float, **options: Any) -> None:
         """Connect to one server, within `timeout` seconds.
@@ -85,8 +90,21 @@ class HardenedClient(Client):
         self._stream.transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
     def write(self, data: bytes) -> None:
-        """Hand bytes of the protocol to the transport; nothing happens once the link is lost."""
+        """Send bytes of the protocol with the next turn of the event loop, in order.
+
+        What is written within one turn goes to the transport as one piece: that is several
+        times cheaper for a burst of small messages. Nothing happens once the link is lost.
+        """
         if not self._lost:
+            self._outgoing.append(data)
+            if len(self._outgoing) == 1:
+                asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Hand what was written to the transport now."""
+        if self._outgoing and not self._lost:
+            data = b"".join(self._outgoing)
+            self._outgoing.clear()
             self._stream.write(data)
 
     async def drained(self) -> None:
@@ -114,6 +132,7 @@ class HardenedClient(Client):
         if self._lost:
             return
         self._lost = True
+        self._outgoing.clear()
         self._status = Client.CLOSED
         current = _current_task()
         for task in (self._reading_task, self._ping_interval_task, self._flusher_task):

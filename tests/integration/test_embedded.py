@@ -447,11 +447,15 @@ class TestEnd:
         if kernel == "yes" and sys.platform != "linux":
             pytest.skip("only Linux has a signal for the death of the parent")
         child, pid = _child(settings, loop, kernel)
-        assert listens(port_of(settings))
-        child.kill()
-        child.wait()
-        await until(lambda: not _lives(pid), "the server has ended")
-        assert not listens(port_of(settings))
+        try:
+            assert listens(port_of(settings))
+            child.kill()
+            child.wait()
+            await until(lambda: not _lives(pid), "the server has ended")
+            assert not listens(port_of(settings))
+        finally:
+            if _lives(pid):
+                os.kill(pid, signal.SIGKILL)
 
     async def test_the_store_is_in_use_as_long_as_the_server_lives(
         self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
