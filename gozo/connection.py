@@ -37,7 +37,9 @@ RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
 OnReply = Callable[[bytes | None, bytes | None], None]
 """Takes an answer's header block and payload; the payload is None if the link was lost."""
 
-_DENIED = re.compile(r'permissions violation for (publish|subscription) to ("(?:[^"\\]|\\.)*")', re.I)
+_DENIED = re.compile(
+    r'permissions violation for (publish|subscription) to ("(?:[^"\\]|\\.)*")', re.IGNORECASE
+)
 _REFUSED = ("authorization", "authentication", "account", "revoked", "expired")
 
 log = get_logger("gozo.connection")
@@ -118,7 +120,7 @@ class Connection:
                 await self._connect(None)
             except GozoError as error:
                 log.limited("warning", "connection.failed", reason=str(error))
-                await asyncio.sleep(RECONNECT_WAIT * random.uniform(0.8, 1.2))
+                await asyncio.sleep(RECONNECT_WAIT * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
 
     async def close(self) -> None:
         """Send what is buffered, within a second, and close for good."""
@@ -127,8 +129,7 @@ class Connection:
         if client is not None:
             try:
                 async with asyncio.timeout(1.0):
-                    while client.buffered:
-                        await asyncio.sleep(0.01)
+                    await client.emptied()
             except TimeoutError:
                 log.warning("connection.unsent", bytes=client.buffered)
             client.lose("closed")
@@ -367,9 +368,7 @@ class Connection:
             raise DisconnectedError("there is no connection to NATS at the moment")
         return self._client
 
-    def _answer(
-        self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
-    ) -> None:
+    def _answer(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         on_reply = self._waiting.pop(subject[self._skip :], None)
         if on_reply is not None:
             on_reply(headers, payload)
@@ -384,7 +383,11 @@ def publication(subject: bytes, payload: bytes, headers: bytes = b"", reply: byt
     if headers:
         size = len(headers)
         return b"HPUB %b %d %d\r\n%b%b\r\n" % (
-            subject, size, size + len(payload), headers, payload,
+            subject,
+            size,
+            size + len(payload),
+            headers,
+            payload,
         )
     return b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload)
 

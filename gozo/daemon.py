@@ -231,8 +231,7 @@ class Daemon:
             verb = "publish" if kind == "publish" else "subscribe"
             self._fatal.set_exception(
                 NotAllowedError(
-                    f"the server does not let this user {verb} to {subject}: "
-                    "grant that permission"
+                    f"the server does not let this user {verb} to {subject}: grant that permission"
                 )
             )
 
@@ -342,8 +341,9 @@ class Daemon:
                 if error is not None:
                     log.error("task.failed", task=task.get_name(), error=repr(error))
                 raise GozoError(
-                    f"the {task.get_name()} ended: {error!r}" if error else
-                    f"the {task.get_name()} ended"
+                    f"the {task.get_name()} ended: {error!r}"
+                    if error
+                    else f"the {task.get_name()} ended"
                 ) from error
 
     async def shut_down(self) -> None:

@@ -174,8 +174,7 @@ class Delivery:
             size += len(parts[-1])
             sent.append(item)
             late_us = now_us - item.due_us
-            if late_us > self._stats.latest_us:
-                self._stats.latest_us = late_us
+            self._stats.latest_us = max(self._stats.latest_us, late_us)
         if parts:
             self._stalled_at = None
             self._write(b"".join(parts))

@@ -68,7 +68,7 @@ class HardenedClient(Client):
         """Bytes that the operating system has not taken yet."""
         if self._lost:
             return 0
-        self.flush()
+        self.push()
         return self._stream.transport.get_write_buffer_size()
 
     async def open(self, address: str, *, timeout: float, **options: Any) -> None:
@@ -98,14 +98,19 @@ class HardenedClient(Client):
         if not self._lost:
             self._outgoing.append(data)
             if len(self._outgoing) == 1:
-                asyncio.get_running_loop().call_soon(self.flush)
+                asyncio.get_running_loop().call_soon(self.push)
 
-    def flush(self) -> None:
+    def push(self) -> None:
         """Hand what was written to the transport now."""
         if self._outgoing and not self._lost:
             data = b"".join(self._outgoing)
             self._outgoing.clear()
             self._stream.write(data)
+
+    async def emptied(self) -> None:
+        """Wait until the operating system has taken everything."""
+        while self.buffered:  # noqa: ASYNC110  # a transport tells of less, not of empty
+            await asyncio.sleep(0.01)
 
     async def drained(self) -> None:
         """Wait until the transport has room again.
@@ -310,5 +315,3 @@ def _current_task() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
-
-

@@ -113,9 +113,7 @@ class Intake:
         if self._open:
             self._work.set()
 
-    def _take(
-        self, received_us: int, reply: bytes, headers: bytes | None, payload: bytes
-    ) -> None:
+    def _take(self, received_us: int, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         size = len(payload) + len(headers or b"") + OVERHEAD
         try:
             request = parse_request(reply, headers, payload, received_us)

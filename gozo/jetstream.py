@@ -85,7 +85,6 @@ class JetStream:
         while True:
             try:
                 await self.call("INFO", timeout=max(0.2, deadline - time.monotonic()))
-                return
             except JetStreamError as error:
                 if error.code in NOT_ENABLED:
                     raise JetStreamError(
@@ -100,6 +99,8 @@ class JetStream:
                     raise JetStreamError(
                         f"JetStream does not answer on this server: {cure}"
                     ) from error
+            else:
+                return
 
     async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
         """Read the latest message of a subject from the stream's leader; None if there is none.

@@ -18,6 +18,8 @@ LONGEST_SUBJECT = 3_500
 ROOM = 4_096
 """Bytes of `max_payload` kept free, so that an entry's and a delivery's headers fit."""
 
+SHOWN = 80  # characters of a subject that an error's sentence repeats
+
 _PLAIN = re.compile(r"[A-Za-z0-9_\-/:=+,@#]+(?:\.[A-Za-z0-9_\-/:=+,@#]+)*\Z")
 
 
@@ -89,5 +91,5 @@ def _check_shape(subject: str) -> None:
 
 
 def _forbidden(subject: str, problem: str) -> RequestError:
-    shown = subject if len(subject) <= 80 else subject[:77] + "..."
+    shown = subject if len(subject) <= SHOWN else f"{subject[:SHOWN]}..."
     return RequestError(Refusal.FORBIDDEN_SUBJECT, f"the reply subject {shown!r} {problem}")

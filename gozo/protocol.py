@@ -52,8 +52,10 @@ class EntryError(ValueError):
 
 
 def escape_id(id_: str) -> str:
-    """Turn an id into its key, reversibly: `=` and two hex digits for each byte of UTF-8
-    that a key cannot hold, for `=` itself, and for leading, trailing and doubled dots.
+    """Turn an id into its key, reversibly.
+
+    `=` and two hex digits stand for each byte of UTF-8 that a key cannot hold (ADR-8), for
+    `=` itself, and for leading, trailing and doubled dots.
     """
     if _PLAIN_ID.match(id_):
         return id_
@@ -86,9 +88,7 @@ def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def parse_request(
-    reply: bytes, headers: bytes | None, payload: bytes, received_us: int
-) -> Request:
+def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_us: int) -> Request:
     """Read a request as it came from the wire.
 
     Raises:
@@ -203,9 +203,7 @@ def parse_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Mark
     due = given.get(b"gozo-due")
     when_text = given.get(b"gozo-when", b"").decode("utf-8", "replace")
     try:
-        due_us = (
-            when.first_due(when.parse(when_text), stored_us) if due is None else _read_us(due)
-        )
+        due_us = when.first_due(when.parse(when_text), stored_us) if due is None else _read_us(due)
         created = given.get(b"gozo-created")
         return Entry(
             id=id_,

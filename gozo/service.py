@@ -52,9 +52,7 @@ class Service:
         """
         found: list[dict[str, Any]] = []
 
-        def on_answer(
-            subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
-        ) -> None:
+        def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
             try:
                 answer = json.loads(payload)
                 found.append(answer["metadata"] | {"id": answer["id"]})
@@ -80,7 +78,11 @@ class Service:
 
     def listen(self) -> None:
         """Answer from now on."""
-        for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._statistics)):
+        for verb, answer in (
+            ("PING", self._ping),
+            ("INFO", self._info),
+            ("STATS", self._statistics),
+        ):
             for subject in (verb, f"{verb}.{SERVICE}", f"{verb}.{SERVICE}.{self._id}"):
                 self._connection.listen(f"$SRV.{subject}", self._answering(answer))
 

@@ -35,6 +35,7 @@ _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::(.*))?")
 _HOST = re.compile(r"[^\s:/?#@\[\]\\]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 _BUCKET = re.compile(r"[A-Za-z0-9_-]+")
+_COUNT = re.compile(r"[0-9]{1,3}")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[kmgt]i?)?b?)", re.IGNORECASE)
 _SEED = re.compile(r"S[A-Z2-7]{57}")
@@ -244,8 +245,9 @@ def default_name() -> str:
 
 def read_replicas(text: str) -> int:
     """Read how many copies JetStream is to keep."""
-    if re.fullmatch(r"[0-9]{1,3}", text.strip()) and 1 <= int(text) <= MOST_REPLICAS:
-        return int(text)
+    digits = text.strip()
+    if _COUNT.fullmatch(digits) and 1 <= int(digits) <= MOST_REPLICAS:
+        return int(digits)
     raise UnusableError(f"is no whole number from 1 to {MOST_REPLICAS}: give 1, 3 or 5")
 
 
@@ -273,8 +275,9 @@ def read_size(text: str) -> int:
 
 def read_seconds(text: str) -> float:
     """Read a number of seconds above zero."""
-    if _SECONDS.fullmatch(text.strip()):
-        seconds = float(text)
+    number = text.strip()
+    if _SECONDS.fullmatch(number):
+        seconds = float(number)
         if math.isfinite(seconds) and 0 < seconds <= MOST_SECONDS:
             return seconds
     raise UnusableError(

@@ -153,7 +153,9 @@ async def _create(js: JetStream, wanted: dict[str, Any], *, fall_back: bool) -> 
     return config
 
 
-def _report(name: str, config: dict[str, Any], wanted: dict[str, Any], replicas: int | None) -> None:
+def _report(
+    name: str, config: dict[str, Any], wanted: dict[str, Any], replicas: int | None
+) -> None:
     """Name what differs from gozo's own settings, and refuse what cannot work.
 
     Raises:
@@ -187,5 +189,3 @@ async def wait_for_bucket(
         except NoServerError:
             if time.monotonic() >= deadline:
                 raise
-
-

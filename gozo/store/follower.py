@@ -34,6 +34,8 @@ COMPARE = 30.0  # seconds between comparisons with the server's count
 INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 RETRY_WAIT = 0.25  # seconds
+SHORT_ACK = 9  # words of a reply subject without domain and account
+IDLE, REQUEST_ENDED, CONSUMER_ENDED = 100, 408, 409  # statuses (ADR-13)
 
 log = get_logger("gozo.follower")
 
@@ -217,7 +219,7 @@ class Follower:
         # with two more words, domain and account, before the stream on some servers; from
         # the right they are the same, but for a random word at the end of the longer form.
         words = reply.split(b".")
-        base = 4 if len(words) < 11 else 6
+        base = 4 if len(words) == SHORT_ACK else 6
         sequence, consumer_sequence = int(words[base + 1]), int(words[base + 2])
         if consumer_sequence != self._consumer_sequence + 1:
             self._break(f"a gap after {self._consumer_sequence}: {consumer_sequence}")
@@ -240,10 +242,12 @@ class Follower:
 
     def _on_status(self, headers: bytes | None) -> None:
         status = status_of(headers)
-        if status == 100:
+        if status == IDLE:
             if self._outstanding <= 0:
                 self._ask()
-        elif status == 408 or (status == 409 and headers and b"Batch Completed" in headers):
+        elif status == REQUEST_ENDED or (
+            status == CONSUMER_ENDED and headers and b"Batch Completed" in headers
+        ):
             self._outstanding = 0
             self._ask()
         else:

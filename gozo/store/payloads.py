@@ -72,7 +72,8 @@ class Payloads:
         """Fetch a message that is due, whatever the budget."""
         started = self._fetching.get(item.key)
         if started is not None and started[0] == item.revision:
-            if time.monotonic() - started[1] < PATIENCE:
+            waited = time.monotonic() - started[1]
+            if waited < PATIENCE:
                 return
         self._fetching[item.key] = (item.revision, time.monotonic())
         if not self._bucket.direct:

@@ -121,4 +121,3 @@ def _outcome(headers: bytes | None, answer: bytes | None) -> tuple[Outcome, int,
 
 _FOR_EVER = frozenset({10054, 10166})
 """Larger than the stream allows; a time to live where the stream allows none."""
-

@@ -124,7 +124,9 @@ async def test_without_id_handed_over(servers: Servers, daemons: Daemons, client
     assert await second.terminate() == 0
     await client.confirm()
     assert numbers(arrivals) == list(range(200))
-    assert {tuple(arrival.headers.items()) for arrival in arrivals.all} == {(("Gozo-Reply", "Yes"),)}
+    assert {tuple(arrival.headers.items()) for arrival in arrivals.all} == {
+        (("Gozo-Reply", "Yes"),)
+    }
     assert [a.data for a in arrivals.all if a.at < due + int(a.data) * 0.01 - 1e-6] == []
 
 

@@ -103,7 +103,7 @@ def _receive(
 ) -> None:
     """Note number, due time and arrival (nanoseconds) of each delivery."""
     arrivals: list[tuple[int, int, int]] = []
-    seen = set()
+    seen: set[int] = set()
     last_due = first_due_us / 1_000_000 + load.count / load.rate
     with RawClient(url) as client:
         client.subscribe("bench.due")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gozo.errors import SettingsError
@@ -419,6 +419,7 @@ class TestValues:
             assert re.search(r": .*(give|leave|use|mend|write)", message)
 
     @given(text=st.text())
+    @example(text="3\x1f")  # white space for `strip`, and none for `int` and `float`
     def test_no_text_breaks_the_parsers(self, text: str) -> None:
         """Any text is a value, or a SettingsError; nothing else ever comes out."""
         for option in OPTIONS:

@@ -1,0 +1,178 @@
+"""The timetable: by example, and against a simple model."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gozo.schedule import Reason
+from gozo.timetable import NEVER, Item, Timetable
+
+KEYS = st.sampled_from("abcdef")
+
+
+def test_soonest_first_then_in_order_of_storing() -> None:
+    """Due times decide; at the same instant, the order of storing."""
+    timetable = Timetable()
+    for revision, (key, due_us) in enumerate((("a", 30), ("b", 10), ("c", 10), ("d", 20)), 1):
+        timetable.put(key, due_us, revision)
+    assert [item.key for item in timetable.pop_due(30, 10)] == ["b", "c", "d", "a"]
+
+
+def test_an_older_revision_changes_nothing() -> None:
+    """What arrives late, or twice, is not taken for news."""
+    timetable = Timetable()
+    timetable.put("a", 10, 5)
+    assert not timetable.put("a", 1, 5)
+    assert not timetable.put("a", 1, 4)
+    assert not timetable.remove("a", 4)
+    assert timetable.pop_due(5, 10) == []
+
+
+def test_a_removed_key_keeps_its_revision_until_its_end() -> None:
+    """A tombstone's revision is what the next write must expect."""
+    timetable = Timetable()
+    timetable.put("a", 10, 5)
+    timetable.remove("a", 6, until_us=100, reason=Reason.CANCELLED)
+    assert (timetable.revision("a"), "a" in timetable) == (6, False)
+    timetable.forget_ended(100)
+    assert timetable.revision("a") == 6
+    timetable.forget_ended(101)
+    assert timetable.revision("a") == 0
+
+
+def test_a_held_key_is_not_popped() -> None:
+    """While a change of it is being written, a schedule is not delivered."""
+    timetable = Timetable()
+    timetable.put("a", 10, 1)
+    timetable.hold("a")
+    assert timetable.pop_due(20, 10) == []
+    timetable.release("a")
+    assert [item.key for item in timetable.pop_due(20, 10)] == ["a"]
+
+
+def test_what_comes_near_is_told_once() -> None:
+    """Each schedule crosses the horizon once, so that its message is fetched once."""
+    timetable = Timetable()
+    timetable.put("a", 10, 1)
+    timetable.put("b", 50, 2)
+    assert [item.key for item in timetable.approach(20)] == ["a"]
+    assert timetable.approach(20) == []
+    timetable.put("c", 15, 3)
+    assert sorted(item.key for item in timetable.approach(60)) == ["b", "c"]
+
+
+def test_many_replacements_leave_no_litter() -> None:
+    """Rescheduling one id for ever does not grow the heap for ever."""
+    timetable = Timetable()
+    for revision in range(1, 20_000):
+        timetable.put("a", 1_000_000 + revision, revision)
+    assert len(timetable._far) < 2_000
+    assert timetable.next_due() is not None
+
+
+class Model(RuleBasedStateMachine):
+    """Random operations, compared with dictionaries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timetable = Timetable()
+        self.live: dict[str, Item] = {}
+        self.revisions: dict[str, int] = {}
+        self.taken: dict[str, Item] = {}
+        self.held: set[str] = set()
+        self.sequence = 0
+        self.now_us = 0
+
+    @rule(key=KEYS, due_us=st.integers(0, 100))
+    def put(self, key: str, due_us: int) -> None:
+        """Store a version."""
+        self.sequence += 1
+        self.revisions[key] = self.sequence
+        self.live[key] = Item(due_us, self.sequence, key)
+        assert self.timetable.put(key, due_us, self.sequence)
+
+    @rule(key=KEYS)
+    def remove(self, key: str) -> None:
+        """Remove a key."""
+        self.sequence += 1
+        self.revisions[key] = self.sequence
+        self.live.pop(key, None)
+        assert self.timetable.remove(key, self.sequence)
+
+    @rule(key=KEYS, due_us=st.integers(0, 100))
+    def put_again(self, key: str, due_us: int) -> None:
+        """See the latest version once more, as a reload does."""
+        assert not self.timetable.put(key, due_us, self.revisions.get(key, 0))
+
+    @rule(key=KEYS)
+    def hold(self, key: str) -> None:
+        """Begin a change."""
+        self.held.add(key)
+        self.timetable.hold(key)
+
+    @rule(key=KEYS)
+    def release(self, key: str) -> None:
+        """End a change."""
+        self.held.discard(key)
+        self.timetable.release(key)
+
+    @rule(by=st.integers(0, 30), limit=st.integers(1, 5))
+    def pop(self, by: int, limit: int) -> None:
+        """Let time pass, and take what is due."""
+        self.now_us += by
+        due = sorted(
+            item
+            for key, item in self.live.items()
+            if item.due_us <= self.now_us and key not in self.held and self.taken.get(key) != item
+        )
+        popped = self.timetable.pop_due(self.now_us, limit)
+        assert popped == due[:limit]
+        self.taken.update({item.key: item for item in popped})
+
+    @rule(key=KEYS)
+    def give_back(self, key: str) -> None:
+        """Fail to deliver."""
+        item = self.taken.pop(key, None)
+        if item is not None:
+            self.timetable.give_back(item)
+
+    @rule(us=st.integers(0, 100))
+    def approach(self, us: int) -> None:
+        """Move the horizon."""
+        for item in self.timetable.approach(us):
+            assert self.live[item.key] == item
+
+    @invariant()
+    def same_revisions(self) -> None:
+        """Revisions and live keys are those of the model."""
+        assert sorted(self.timetable.keys()) == sorted(self.live)
+        for key, revision in self.revisions.items():
+            assert self.timetable.revision(key) == revision
+
+    @invariant()
+    def next_is_not_too_late(self) -> None:
+        """The next due time is never later than the soonest that waits."""
+        waiting = [
+            item.due_us
+            for key, item in self.live.items()
+            if key not in self.held and self.taken.get(key) != item
+        ]
+        if waiting:
+            soonest = self.timetable.next_due()
+            assert soonest is not None
+            assert soonest <= min(waiting)
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+def test_an_entry_that_cannot_be_delivered_is_never_due() -> None:
+    """It is kept, counted, and left alone."""
+    timetable = Timetable()
+    timetable.put("a", NEVER, 1)
+    assert timetable.next_due() is None
+    assert timetable.pop_due(NEVER - 1, 5) == []
+    assert len(timetable) == 1
