@@ -17,6 +17,7 @@ import secrets
 import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
+from urllib.parse import unquote, urlsplit
 
 from nats import errors as nats_errors
 
@@ -133,6 +134,9 @@ class Connection:
             except TimeoutError:
                 log.warning("connection.unsent", bytes=client.buffered)
             client.lose("closed")
+            # The transport closes its socket with the next turn of the loop.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     def drop(self, reason: str) -> None:
         """Give the present link up, as if the network had: a new one is made."""
@@ -150,7 +154,7 @@ class Connection:
                 secure=self._settings.secure, on_lost=self._on_lost, on_error=self._on_error
             )
             try:
-                await client.open(address, timeout=timeout, **self._options())
+                await client.open(timeout=timeout, **self._options(address))
             except (OSError, TimeoutError, nats_errors.Error) as error:
                 failures.append(_explain(address, error))
                 continue
@@ -207,10 +211,21 @@ class Connection:
         scheme = "tls" if known[0].startswith("tls://") else "nats"
         return known + [f"{scheme}://{url}" for url in found if f"{scheme}://{url}" not in known]
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, address: str) -> dict[str, Any]:
         """What nats-py's `connect` is given; files are read anew each time."""
         chosen = self._settings
-        options: dict[str, Any] = {"name": self.name}
+        options: dict[str, Any] = {"servers": [address], "name": self.name}
+        url = urlsplit(address)
+        if url.username is not None:
+            # Taken out of the address and decoded (RFC 3986, 2.1): nats-py does not.
+            bare = url._replace(netloc=url.netloc.rpartition("@")[2])
+            options["servers"] = [bare.geturl()]
+            if chosen.token or chosen.user or chosen.nkey or chosen.jwt:
+                pass  # an option replaces what the address says
+            elif url.password is None:
+                options["token"] = unquote(url.username)
+            else:
+                options |= {"user": unquote(url.username), "password": unquote(url.password)}
         if chosen.token:
             options["token"] = chosen.token
         if chosen.user:

@@ -15,7 +15,7 @@ from gozo import embedded
 from gozo.clock import steady, wall_us
 from gozo.connection import Connection
 from gozo.delivery import Delivery
-from gozo.errors import DisconnectedError, GozoError, NotAllowedError
+from gozo.errors import DisconnectedError, GozoError, NoServerError, NotAllowedError
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
@@ -117,7 +117,13 @@ class Daemon:
         settings, chosen = self._settings, self._settings.connection
         for connection in (self._main, self._requests):
             connection.on_denied.append(self._on_denied)
-        await self._main.open(settings.connect_timeout)
+        try:
+            await self._main.open(settings.connect_timeout)
+        except NoServerError as error:
+            raise NoServerError(
+                f"{error}: start a NATS server there, give --address, or run "
+                "'gozo serve --embedded', which starts one"
+            ) from error
         await self._js.check_enabled(settings.connect_timeout)
         await self._requests.open(settings.connect_timeout)
         service = Service(

@@ -71,15 +71,14 @@ class HardenedClient(Client):
         self.push()
         return self._stream.transport.get_write_buffer_size()
 
-    async def open(self, address: str, *, timeout: float, **options: Any) -> None:
-        """Connect to one server, within `timeout` seconds.
+    async def open(self, *, timeout: float, **options: Any) -> None:
+        """Connect within `timeout` seconds; `options` name one server in `servers`.
 
         Raises:
             OSError, nats.errors.Error, TimeoutError: as nats-py raises them.
         """
         async with asyncio.timeout(timeout):
             await self.connect(
-                servers=[address],
                 allow_reconnect=False,
                 connect_timeout=max(1, int(timeout)),
                 ping_interval=PING_INTERVAL,

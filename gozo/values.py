@@ -227,6 +227,8 @@ def read_bucket(text: str) -> str:
     """Read the name of a key/value bucket."""
     if not _BUCKET.fullmatch(text):
         raise UnusableError("is no name of a bucket: use letters, digits, - and _ of ASCII only")
+    if text.endswith("_lease"):
+        raise UnusableError("ends in _lease, as the buckets for leases do: give another name")
     return _short_enough(text)
 
 

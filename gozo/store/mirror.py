@@ -44,6 +44,9 @@ class Mirror:
 
     def take(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> None:
         """Take in one message of the bucket."""
+        if self.invalid and self.invalid.get(key, (revision,))[0] < revision:
+            del self.invalid[key]
+            self.newer.discard(key)
         if revision <= self.timetable.revision(key):
             return
         try:
@@ -53,9 +56,6 @@ class Mirror:
         except (EntryError, RequestError) as error:
             self._set_aside(key, revision, error)
             return
-        if self.invalid:
-            self.invalid.pop(key, None)
-            self.newer.discard(key)
         if isinstance(entry, Marker):
             until_us = stored_us + entry.ttl_us if entry.ttl_us else NEVER
             self.timetable.remove(key, revision, until_us, entry.reason)

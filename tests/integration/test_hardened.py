@@ -1,0 +1,172 @@
+"""Each cure of the client, against a real server: what kills nats-py's does not kill ours."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gozo.connection import Connection, publication
+from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
+from gozo.settings import ConnectionSettings
+from tests.support.patience import until
+from tests.support.raw import RawClient, request
+from tests.support.server import NatsServer
+
+POISON = [
+    request(b"in.\x0bvertical", payload=b"1"),
+    request(b"in.\x0cfeed", payload=b"2"),
+    request(b"in.\xff\xfe", payload=b"3"),
+    request(b"in.\xc2\x85", payload=b"4"),
+    request(b"in.a", headers=b"NATS/1.0", payload=b"5"),
+    request(b"in.b", headers=b"NATS/1.0\r\n", payload=b"6"),
+    request(b"in.c", headers=b"NATS/1.0\r\n\r\n", payload=b"7"),
+    request(b"in.d", headers=b"NATS/1.0\r\n\xff: \xfe\r\n:\r\nno colon\r\n\r\n", payload=b"8"),
+    request(b"in.e", reply=b"re\x0bply", payload=b"9"),
+]
+
+
+async def connected(server: NatsServer, **options: str) -> Connection:
+    """Return an open connection."""
+    connection = Connection(ConnectionSettings(addresses=(server.url,), **options), "test")
+    await connection.open(5)
+    return connection
+
+
+async def test_no_message_ends_the_connection() -> None:
+    """Subjects and headers that end nats-py's reader arrive like any other, as bytes."""
+    with NatsServer() as server:
+        connection = await connected(server)
+        payloads: list[bytes] = []
+        connection.listen("in.>", lambda s, r, h, payload: payloads.append(payload))
+        await connection.echo()
+        with RawClient(server.url) as client:
+            for message in POISON:
+                client.send(message)
+            client.confirm()
+        await connection.echo()
+        assert payloads == [b"%d" % number for number in range(1, 10)]
+        assert connection.epoch == 1
+        await connection.close()
+
+
+async def test_a_handler_that_fails_fails_alone() -> None:
+    """An exception in a handler costs one message, not the connection."""
+    with NatsServer() as server:
+        connection = await connected(server)
+        seen: list[bytes] = []
+
+        def handle(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+            seen.append(payload)
+            if payload == b"bad":
+                raise ValueError("no")
+
+        connection.listen("in", handle)
+        for payload in (b"bad", b"good"):
+            connection.publish("in", payload)
+        await connection.echo()
+        assert seen == [b"bad", b"good"]
+        await connection.close()
+
+
+async def test_messages_of_any_size_in_any_pieces() -> None:
+    """Payloads from nothing to a megabyte come byte for byte, in order."""
+    sizes = [0, 1, 5, 65_530, 65_536, 200_000, 1_048_576, 3, 0]
+    with NatsServer() as server:
+        connection = await connected(server)
+        payloads: list[bytes] = []
+        connection.listen("in", lambda s, r, h, payload: payloads.append(payload))
+        for number, size in enumerate(sizes):
+            connection.publish("in", bytes([number]) * size)
+        await connection.echo()
+        assert payloads == [bytes([number]) * size for number, size in enumerate(sizes)]
+        await connection.close()
+
+
+async def test_what_was_written_dies_with_its_link() -> None:
+    """After a lost connection nothing of before is sent; who waited for an answer is told."""
+    with NatsServer() as server:
+        connection = await connected(server)
+        keeping = asyncio.create_task(connection.keep())
+        seen: list[bytes] = []
+        connection.listen("in", lambda s, r, h, payload: seen.append(payload))
+        answers: list[bytes | None] = []
+        await connection.echo()
+        server.freeze()
+        connection.publish("in", b"before")
+        connection.call(b"nobody", b"", lambda headers, payload: answers.append(payload))
+        connection.drop("test")
+        assert answers == [None]
+        with pytest.raises(DisconnectedError):
+            connection.publish("in", b"meanwhile")
+        server.thaw()
+        await until(lambda: connection.connected, "the link is back")
+        assert connection.epoch == 2
+        connection.publish("in", b"after")
+        await connection.echo()
+        assert seen[-1] == b"after"
+        assert b"meanwhile" not in seen
+        keeping.cancel()
+        await connection.close()
+
+
+async def test_a_frozen_server_is_noticed() -> None:
+    """A server that does not answer is given up, and connected to again once it does."""
+    with NatsServer() as server:
+        connection = await connected(server)
+        keeping = asyncio.create_task(connection.keep())
+        server.freeze()
+        await until(lambda: not connection.connected, "the link is given up")
+        server.thaw()
+        await until(lambda: connection.connected, "the link is back")
+        await connection.echo()
+        keeping.cancel()
+        await connection.close()
+
+
+async def test_a_server_that_does_not_read_blocks_nobody() -> None:
+    """Writing to a server that has stopped reading returns at once, and is counted."""
+    with NatsServer() as server:
+        connection = await connected(server)
+        server.freeze()
+        data = publication(b"in", b"x" * 500_000)
+        for _ in range(40):
+            connection.write(data)
+        assert connection.buffered > 1_000_000
+        server.thaw()
+        await connection.echo(timeout=10)
+        assert connection.epoch == 1
+        await connection.close()
+
+
+async def test_refused_publications_are_told_with_their_subject() -> None:
+    """A missing permission is heard before the echo of what was sent after it."""
+    config = """
+    authorization { users: [ { user: u, password: p,
+      permissions: { publish: { deny: ["no.>"] }, subscribe: { deny: ["secret"] } } } ] }
+    """
+    with NatsServer(config=config) as server:
+        connection = await connected(server, user="u", password="p")  # noqa: S106  # made up
+        denied: list[tuple[str, str]] = []
+        connection.on_denied.append(lambda kind, subject: denied.append((kind, subject)))
+        connection.publish("no.Upper", b"")
+        connection.publish('no."quoted"\\', b"")
+        connection.publish("no.\u00fcmlaut", b"")
+        connection.listen("secret", lambda s, r, h, p: None)
+        await connection.echo()
+        assert denied == [
+            ("publish", "no.Upper"),
+            ("publish", 'no."quoted"\\'),
+            ("publish", "no.\u00fcmlaut"),
+            ("subscription", "secret"),
+        ]
+        with pytest.raises(NotAllowedError, match=r"no\.request"):
+            await connection.request("no.request")
+        await connection.close()
+
+
+async def test_no_server_within_the_time() -> None:
+    """The first connection has a bound, and the error names what was tried."""
+    settings = ConnectionSettings(addresses=("nats://127.0.0.1:1", "nats://127.0.0.1:2"))
+    with pytest.raises(NoServerError, match=r"127\.0\.0\.1:1.*127\.0\.0\.1:2"):
+        await Connection(settings, "test").open(0.5)

@@ -1,0 +1,316 @@
+"""Following the bucket and writing to it, against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from gozo.connection import Connection
+from gozo.jetstream import JetStream
+from gozo.policy import Policy
+from gozo.protocol import block
+from gozo.schedule import Reason, ScheduleRequest
+from gozo.settings import ConnectionSettings
+from gozo.store.bucket import Bucket, open_bucket
+from gozo.store.follower import Follower
+from gozo.store.ledger import Ledger, Result
+from gozo.store.mirror import Mirror
+from gozo.store.payloads import Payloads
+from gozo.store.writer import Writer
+from gozo.timetable import Item, Timetable
+from tests.support.patience import until
+from tests.support.raw import RawClient, request
+from tests.support.server import NatsServer
+
+FAR_US = 9_999_999_999_000_000
+
+
+@dataclass
+class Parts:
+    """What stands between a daemon and its bucket."""
+
+    connection: Connection
+    bucket: Bucket
+    timetable: Timetable
+    mirror: Mirror
+    follower: Follower
+    ledger: Ledger
+    payloads: Payloads
+
+    async def put(self, id_: str, due_us: int = FAR_US, payload: bytes = b"") -> Result:
+        """Store a schedule, and return how that ended."""
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        schedule = ScheduleRequest(id_, "to", "1", due_us, 1, payload)
+        self.ledger.put(schedule, lambda result, words: done.set_result(result))
+        return await done
+
+    async def cancel(self, id_: str) -> Result:
+        """Cancel a schedule, and return how that ended."""
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.ledger.cancel(id_, lambda result, words: done.set_result(result))
+        return await done
+
+    async def call(self, verb: str, body: object = None) -> dict[str, object]:
+        """Call the JetStream API."""
+        return await self.bucket.js.call(verb, body)  # type: ignore[arg-type]  # JSON
+
+    async def knows(self, *ids: str) -> None:
+        """Wait until exactly these are known."""
+        await until(lambda: sorted(self.timetable.keys()) == sorted(ids), f"{ids} are known")
+
+
+@asynccontextmanager
+async def parts(server: NatsServer) -> AsyncIterator[Parts]:
+    """Connect and follow the bucket `gozo`."""
+    connection = Connection(ConnectionSettings(addresses=(server.url,)), "test")
+    await connection.open(5)
+    bucket = await open_bucket(JetStream(connection), "gozo", replicas=None)
+    timetable = Timetable()
+    mirror = Mirror(timetable, Policy("gozo"))
+    writer = Writer(connection, bucket)
+    payloads = Payloads(connection, bucket)
+    ledger = Ledger(bucket, mirror, writer, payloads)
+    follower = Follower(connection, bucket, mirror, None)
+    work = (connection.keep(), writer.sweep(), follower.run())
+    tasks = [asyncio.create_task(one) for one in work]
+    await follower.loaded.wait()
+    try:
+        yield Parts(connection, bucket, timetable, mirror, follower, ledger, payloads)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await connection.close()
+
+
+def entry(key: str, **headers: str) -> bytes:
+    """Return the bytes of a foreign client that writes an entry."""
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return request(
+        b"$KV.gozo." + key.encode("utf-8", "surrogateescape"),
+        headers=f"NATS/1.0\r\n{lines}\r\n".encode(),
+        payload=b"p",
+    )
+
+
+async def test_another_follower_sees_what_is_written() -> None:
+    """What one replica stores, replaces and cancels, another one knows."""
+    with NatsServer() as server:
+        async with parts(server) as one, parts(server) as other:
+            assert await one.put("a", 5_000_000) is Result.STORED
+            assert await one.put("b") is Result.STORED
+            assert await one.put("a", 7_000_000) is Result.STORED
+            assert await one.cancel("b") is Result.CANCELLED
+            await other.knows("a")
+            assert other.timetable.pop_due(7_000_000 - 1, 5) == []
+            assert [item.key for item in other.timetable.pop_due(7_000_000, 5)] == ["a"]
+            tombstone = other.timetable.tombstone("b")
+            assert tombstone is not None
+            assert tombstone.reason is Reason.CANCELLED
+
+
+async def test_requests_for_one_id_keep_their_order() -> None:
+    """Of many requests for one id, sent without waiting, the last one stands."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            results = await asyncio.gather(
+                *(one.put("a", FAR_US - number) for number in range(200)),
+                one.cancel("a"),
+                one.put("a", 42),
+            )
+            assert results[-2] is Result.CANCELLED
+            assert [item.key for item in one.timetable.pop_due(42, 5)] == ["a"]
+            assert one.timetable.keys() == ["a"]
+
+
+async def test_a_write_of_somebody_else_is_noticed() -> None:
+    """A revision that is not the expected one leads to another look, and then to the write."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            await one.put("a")
+            # Make the ledger believe in a revision that the bucket does not have.
+            one.timetable.put("a", FAR_US, 1_000)
+            assert await one.put("a", 77) is Result.STORED
+            assert one.timetable.revision("a") == 2
+            with RawClient(server.url) as client:
+                client.send(entry("a", Gozo_When="9999999999", Gozo_Subject="to"))
+                client.confirm()
+            assert await one.cancel("a") is Result.CANCELLED
+
+
+async def test_cancel_finds_what_was_stored_a_moment_ago() -> None:
+    """A schedule that the follower has not seen yet is found at the stream's leader."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            one.follower._break("test")
+            with RawClient(server.url) as client:
+                client.send(entry("late", Gozo_When="9999999999", Gozo_Subject="to"))
+                client.confirm()
+            assert await one.cancel("late") is Result.CANCELLED
+            assert await one.cancel("never") is Result.NOT_FOUND
+
+
+async def test_settling_spares_a_newer_version() -> None:
+    """What was delivered is removed; what replaced it meanwhile stays."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            await one.put("a", 10)
+            item = one.timetable.pop_due(20, 1)[0]
+            await one.put("a", FAR_US)
+            one.ledger.settle(item)
+            await until(lambda: one.ledger.outstanding == 0, "it is settled")
+            message = await one.bucket.read("a")
+            assert message is not None
+            assert message.sequence == one.timetable.revision("a")
+            assert one.timetable.keys() == ["a"]
+
+
+async def test_cancel_of_what_is_out_for_delivery() -> None:
+    """Once it was taken for delivery, a cancel comes too late and says so."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            await one.put("a", 10)
+            item = one.timetable.pop_due(20, 1)[0]
+            assert await one.cancel("a") is Result.ALREADY_DELIVERED
+            one.ledger.settle(item)
+            assert await one.cancel("a") is Result.ALREADY_DELIVERED
+
+
+async def test_writes_go_on_after_the_server_was_away() -> None:
+    """Writes wait while the server is away, and each is stored once."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            server.kill()
+            writing = [asyncio.create_task(one.put(f"k{number}")) for number in range(50)]
+            await until(lambda: not one.connection.connected, "the loss is noticed")
+            server.restart()
+            assert set(await asyncio.gather(*writing)) == {Result.STORED}
+            await one.knows(*(f"k{number}" for number in range(50)))
+
+
+async def test_a_lost_answer_is_not_a_second_write() -> None:
+    """A write that was stored though its answer was lost is recognised as one's own."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            one.connection.on_connected.clear()
+            writing = asyncio.create_task(one.put("a", 5))
+            await asyncio.sleep(0)  # written, not yet answered
+            one.connection.drop("test")
+            assert await writing is Result.STORED
+            state = await one.bucket.state()
+            assert state.messages == 1
+            message = await one.bucket.read("a")
+            assert message is not None
+            assert message.sequence == one.timetable.revision("a")
+
+
+@pytest.mark.parametrize("fault", ["consumer", "restart", "kill", "drop"])
+async def test_following_goes_on(fault: str) -> None:
+    """Whatever ends the consumer, changes made afterwards are seen."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            await one.put("before")
+            match fault:
+                case "consumer":
+                    await one.call(f"CONSUMER.DELETE.KV_gozo.{one.follower._consumer}")
+                case "drop":
+                    one.connection.drop("test")
+                case _:
+                    server.kill() if fault == "kill" else server.stop()
+                    server.restart()
+            await until(lambda: one.connection.connected, "the link is back")
+            with RawClient(server.url) as client:
+                client.send(entry("after", Gozo_When="9999999999", Gozo_Subject="to"))
+                client.confirm()
+            await one.knows("after", "before")
+
+
+async def test_a_purge_and_a_new_bucket_are_noticed() -> None:
+    """What is gone from the bucket is gone from memory, though no marker says so."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            await asyncio.gather(*(one.put(f"k{number}") for number in range(100)))
+            await one.call("STREAM.PURGE.KV_gozo", {"filter": "$KV.gozo.k1"})
+            one.follower.reload("test")
+            await until(lambda: len(one.timetable) == 99, "the purged one is gone")
+            await one.call("STREAM.DELETE.KV_gozo")
+            await until(lambda: len(one.timetable) == 0, "all are gone")
+            assert await one.put("new") is Result.STORED
+            await one.knows("new")
+
+
+async def test_the_count_tells_of_a_purge() -> None:
+    """The comparison with the server's count finds a purge, twice in a row to be sure."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            await asyncio.gather(*(one.put(f"k{number}") for number in range(10)))
+            await one.follower.reached(10)
+            await one.follower._compare()
+            assert one.follower._doubts == 0
+            await one.call("STREAM.PURGE.KV_gozo", {"filter": "$KV.gozo.k1"})
+            await one.follower._compare()
+            await one.follower._compare()
+            await until(lambda: len(one.timetable) == 9, "the purged one is gone")
+
+
+async def test_poison_is_kept_and_told_apart() -> None:
+    """Entries that cannot be read stop nothing, are counted, and stay in the bucket."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            with RawClient(server.url) as client:
+                for key in ("bad\x0bkey", "\udcff\udcfe", "\u00e4"):
+                    client.send(entry(key, Gozo_When="9999999999", Gozo_Subject="to"))
+                client.send(entry("due", Gozo_Due="soon", Gozo_Subject="to"))
+                client.send(entry("target", Gozo_When="1", Gozo_Subject="$JS.API.STREAM.DELETE.x"))
+                client.send(entry("format", Gozo_Format="2"))
+                client.send(request(b"$KV.gozo.block", headers=b"NATS/1.0", payload=b"x"))
+                client.send(request(b"$KV.gozo.foreign", payload=b"x"))
+                client.send(entry("good", Gozo_When="9999999999", Gozo_Subject="to"))
+                client.confirm()
+            await until(lambda: "good" in one.timetable, "the good one is known")
+            assert len(one.mirror.invalid) == 8
+            assert one.mirror.newer == {"format"}
+            assert (await one.bucket.state()).messages == 9
+            assert one.timetable.next_due() == FAR_US
+            one.follower.reload("test")
+            await until(one.follower.loaded.is_set, "it is loaded again")
+            assert await one.put("foreign", 5) is Result.STORED
+            await until(lambda: "foreign" not in one.mirror.invalid, "it is a good one now")
+
+
+async def test_payloads_are_fetched_by_their_version() -> None:
+    """A message comes from the bucket byte for byte; an outdated version is never found."""
+    payload = bytes(range(256)) * 100
+    with NatsServer() as server:
+        async with parts(server) as writer:
+            await writer.put("a b", 10, payload)
+            async with parts(server) as reader:
+                item = reader.timetable.pop_due(20, 1)[0]
+                assert reader.payloads.get(item) is None
+                reader.payloads.fetch(item)
+                await until(lambda: reader.payloads.get(item) is not None, "it is fetched")
+                outgoing = reader.payloads.get(item)
+                assert outgoing is not None
+                assert outgoing.payload == payload
+                assert outgoing.headers == b"NATS/1.0\r\nGozo-Reply: Yes\r\nGozo-Id: a b\r\n\r\n"
+                old = Item(10, item.revision + 5, item.key)
+                reader.payloads.fetch(old)
+                await until(lambda: not reader.payloads._fetching, "the search has ended")
+                assert reader.payloads.get(old) is None
+
+
+async def test_a_stale_write_is_refused() -> None:
+    """An entry written with an outdated revision never replaces a newer one."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            await one.put("a")
+            await one.cancel("a")
+            reply = await one.connection.request(
+                "$KV.gozo.a", b"", headers=block(b"Gozo-Format: 1\r\n", 1)
+            )
+            assert json.loads(reply.payload)["error"]["err_code"] == 10071
