@@ -26,9 +26,12 @@ POISON = [
 ]
 
 
-async def connected(server: NatsServer, **options: str) -> Connection:
+async def connected(
+    server: NatsServer, *, user: str | None = None, password: str | None = None
+) -> Connection:
     """Return an open connection."""
-    connection = Connection(ConnectionSettings(addresses=(server.url,), **options), "test")
+    settings = ConnectionSettings(addresses=(server.url,), user=user, password=password)
+    connection = Connection(settings, "test")
     await connection.open(5)
     return connection
 

@@ -106,7 +106,7 @@ async def test_another_follower_sees_what_is_written() -> None:
             assert await one.put("b") is Result.STORED
             assert await one.put("a", 7_000_000) is Result.STORED
             assert await one.cancel("b") is Result.CANCELLED
-            await other.knows("a")
+            await until(lambda: other.timetable.tombstone("b") is not None, "all is seen")
             assert other.timetable.pop_due(7_000_000 - 1, 5) == []
             assert [item.key for item in other.timetable.pop_due(7_000_000, 5)] == ["a"]
             tombstone = other.timetable.tombstone("b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
@@ -125,10 +126,8 @@ def test_ids_may_have_1024_bytes() -> None:
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """No header block makes it fail in another way."""
     for block_ in (data, b"NATS/1.0\r\n" + data, b"NATS/1.0\r\nGozo-When: " + data + b"\r\n\r\n"):
-        try:
-            parse(block_)
-        except RequestError as error:
-            assert str(error)
+        with contextlib.suppress(RequestError):
+            assert isinstance(parse(block_), ScheduleRequest | CancelRequest)
 
 
 def test_deliveries_have_exactly_these_headers() -> None:

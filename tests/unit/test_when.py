@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +82,5 @@ def test_every_microsecond_can_be_said(us: int) -> None:
 @given(text=st.text(max_size=80))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text makes it fail in another way."""
-    try:
-        first_due(parse(text), NOW_US)
-    except RequestError as error:
-        assert error.code is Refusal.INVALID_WHEN
+    with contextlib.suppress(RequestError):
+        assert first_due(parse(text), NOW_US) >= NOW_US
