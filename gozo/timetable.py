@@ -168,7 +168,7 @@ class Timetable:
 
     def pop_due(self, now_us: int, limit: int) -> list[Item]:
         """Take at most `limit` items that are due, soonest first."""
-        if now_us > self._horizon_us:
+        if now_us >= self._horizon_us:
             self._crossed.extend(self.approach(now_us + 1))
         near = self._near
         popped: list[Item] = []

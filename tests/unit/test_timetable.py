@@ -85,7 +85,7 @@ class Model(RuleBasedStateMachine):
         self.sequence = 0
         self.now_us = 0
 
-    @rule(key=KEYS, due_us=st.integers(0, 100))
+    @rule(key=KEYS, due_us=st.integers(0, 20))
     def put(self, key: str, due_us: int) -> None:
         """Store a version."""
         self.sequence += 1
@@ -101,7 +101,7 @@ class Model(RuleBasedStateMachine):
         self.live.pop(key, None)
         assert self.timetable.remove(key, self.sequence)
 
-    @rule(key=KEYS, due_us=st.integers(0, 100))
+    @rule(key=KEYS, due_us=st.integers(0, 20))
     def put_again(self, key: str, due_us: int) -> None:
         """See the latest version once more, as a reload does."""
         assert not self.timetable.put(key, due_us, self.revisions.get(key, 0))
@@ -118,7 +118,7 @@ class Model(RuleBasedStateMachine):
         self.held.discard(key)
         self.timetable.release(key)
 
-    @rule(by=st.integers(0, 30), limit=st.integers(1, 5))
+    @rule(by=st.integers(0, 3), limit=st.integers(1, 5))
     def pop(self, by: int, limit: int) -> None:
         """Let time pass, and take what is due."""
         self.now_us += by
@@ -138,7 +138,7 @@ class Model(RuleBasedStateMachine):
         if item is not None:
             self.timetable.give_back(item)
 
-    @rule(us=st.integers(0, 100))
+    @rule(us=st.integers(0, 20))
     def approach(self, us: int) -> None:
         """Move the horizon."""
         for item in self.timetable.approach(us):
