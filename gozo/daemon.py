@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import secrets
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -21,12 +20,13 @@ from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
 from gozo.logs import get_logger
 from gozo.policy import Policy
-from gozo.protocol import BARRIER_KEY, RESERVED, marker_headers
+from gozo.protocol import BARRIER_KEY, marker_headers, reserved_key
 from gozo.schedule import MICROSECONDS, Reason
 from gozo.service import Service
 from gozo.settings import ServeSettings
 from gozo.stats import Stats
 from gozo.store.bucket import Bucket, wait_for_bucket
+from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
 from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
@@ -147,6 +147,7 @@ class Daemon:
         self._begin("follower", self._follower.run())
         self._begin("intake", self._intake.run())
         self._begin("payloads", self._look_ahead())
+        self._begin("cleaner", Cleaner(bucket, self._timetable).run(lambda: self._active))
         await self._until(self._follower.loaded)
         gc.collect()
         gc.freeze()
@@ -304,11 +305,10 @@ class Daemon:
         if requests:
             log.info("daemon.handing_over", schedules=len(requests))
         for request in requests:
-            key = f"{RESERVED}{secrets.token_hex(11)}"
-            self._ledger.put(request, lambda result, words: None, key)
+            self._ledger.put(request, lambda result, words: None, reserved_key())
 
     async def _look_ahead(self) -> None:
-        """Fetch what comes near its due time; keep the timetable free of what has ended."""
+        """Fetch what comes near its due time."""
         while True:
             await asyncio.sleep(LOOK)
             now_us = wall_us()

@@ -17,7 +17,7 @@ from gozo.connection import Connection, Listener
 from gozo.errors import Refusal, RequestError
 from gozo.logs import get_logger
 from gozo.policy import Policy, check_size
-from gozo.protocol import parse_request
+from gozo.protocol import parse_request, reserved_key
 from gozo.schedule import CancelRequest, Request, ScheduleRequest
 from gozo.stats import Stats
 from gozo.store.ledger import Ledger, Result
@@ -55,14 +55,17 @@ class Intake:
         self._bytes = 0
         self._work = asyncio.Event()
         self._open = False
+        self._leading = False
 
     def listen(self) -> None:
         """Hear requests from now on; they wait until `act`."""
+        self._leading = True
         if self._listener is None:
             self._listener = self._connection.listen(self._policy.request_subject, self._on_message)
 
     def stop_listening(self) -> None:
-        """Hear no more requests; those heard are still acted on."""
+        """Hear no more requests; those heard are still acted on, and none kept in memory."""
+        self._leading = False
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
@@ -126,6 +129,8 @@ class Intake:
         self._stats.accepted += 1
         if isinstance(request, CancelRequest):
             self._ledger.cancel(request.id, partial(self._on_result, request, size))
+        elif request.id is None and not self._leading:
+            self._ledger.put(request, partial(self._on_result, request, size), reserved_key())
         elif request.id is None:
             self._bytes -= size
             self._volatile.add(request)

@@ -7,6 +7,7 @@ A header block is what follows the first line of a NATS message with headers (AD
 from __future__ import annotations
 
 import re
+import secrets
 
 from gozo import when
 from gozo.errors import Refusal, RequestError
@@ -29,6 +30,12 @@ LONGEST_ID = 1_024
 
 RESERVED = "=_"
 """How keys begin that no id can produce."""
+
+
+def reserved_key() -> str:
+    """Make a key of its own for a schedule that has no id."""
+    return f"{RESERVED}{secrets.token_hex(11)}"
+
 
 BARRIER_KEY = RESERVED + "barrier"
 

@@ -33,7 +33,7 @@ class Tombstone(NamedTuple):
 
     revision: int
     until_us: int
-    """When the server forgets it; `NEVER` if it does not."""
+    """When its time is over."""
     reason: Reason
 
 
@@ -43,7 +43,10 @@ class Timetable:
     def __init__(self) -> None:
         self._live: dict[str, tuple[int, int]] = {}
         self._tombstones: dict[str, Tombstone] = {}
+        # Ends of tombstones, in order of storing: those that the server removes by itself,
+        # and those that it would keep for ever.
         self._endings: deque[tuple[int, int, str]] = deque()
+        self._lasting: deque[tuple[int, int, str]] = deque()
         self._taken: dict[str, int] = {}
         self._held: set[str] = set()
         # Two heaps: what is due soon is popped from a small one, and each item that
@@ -105,16 +108,24 @@ class Timetable:
         return True
 
     def remove(
-        self, key: str, revision: int, until_us: int = NEVER, reason: Reason = Reason.UNKNOWN
+        self,
+        key: str,
+        revision: int,
+        until_us: int = NEVER,
+        reason: Reason = Reason.UNKNOWN,
+        *,
+        lasting: bool = False,
     ) -> bool:
-        """Take in a removal; False if this or something newer is known already."""
+        """Take in a removal; False if this or something newer is known already.
+
+        `lasting`: the server does not remove the marker by itself.
+        """
         if revision <= self.revision(key):
             return False
         self._live.pop(key, None)
         self._taken.pop(key, None)
         self._tombstones[key] = Tombstone(revision, until_us, reason)
-        if until_us < NEVER:
-            self._endings.append((until_us, revision, key))
+        (self._lasting if lasting else self._endings).append((until_us, revision, key))
         return True
 
     def forget(self, key: str) -> None:
@@ -131,6 +142,16 @@ class Timetable:
             tombstone = self._tombstones.get(key)
             if tombstone is not None and tombstone.revision == revision:
                 del self._tombstones[key]
+
+    def pop_lasting(self, before_us: int, limit: int) -> list[tuple[str, int]]:
+        """Take keys and revisions of markers to purge: their time ended before `before_us`."""
+        popped: list[tuple[str, int]] = []
+        while self._lasting and self._lasting[0][0] < before_us and len(popped) < limit:
+            _, revision, key = self._lasting.popleft()
+            tombstone = self._tombstones.get(key)
+            if tombstone is not None and tombstone.revision == revision:
+                popped.append((key, revision))
+        return popped
 
     def hold(self, key: str) -> None:
         """Keep a key from being popped while a change of it is on its way."""

@@ -24,7 +24,7 @@ from gozo.store.bucket import Bucket
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
-from gozo.timetable import NEVER, Item
+from gozo.timetable import Item
 
 WINDOW = 4_000  # writes in flight
 ROOM = 2 * WINDOW  # changes taken on before callers are asked to wait
@@ -223,9 +223,9 @@ class Ledger:
         if change.done:
             return
         if outcome is Outcome.STORED:
-            ttl_us = MARKER_SECONDS * MICROSECONDS if self._bucket.marker_ttl else NEVER
-            until_us = min(wall_us() + ttl_us, NEVER)
-            self._timetable.remove(change.key, revision, until_us, change.reason)
+            until_us = wall_us() + MARKER_SECONDS * MICROSECONDS
+            lasting = not self._bucket.marker_ttl
+            self._timetable.remove(change.key, revision, until_us, change.reason, lasting=lasting)
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)

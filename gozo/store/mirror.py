@@ -12,8 +12,8 @@ from collections.abc import Callable
 from gozo.errors import RequestError
 from gozo.logs import get_logger
 from gozo.policy import Policy
-from gozo.protocol import BARRIER_KEY, EntryError, parse_entry
-from gozo.schedule import Entry, Marker
+from gozo.protocol import BARRIER_KEY, MARKER_SECONDS, EntryError, parse_entry
+from gozo.schedule import MICROSECONDS, Entry, Marker
 from gozo.timetable import NEVER, Timetable
 
 OnEntry = Callable[[str, int, Entry], None]
@@ -57,8 +57,9 @@ class Mirror:
             self._set_aside(key, revision, error)
             return
         if isinstance(entry, Marker):
-            until_us = stored_us + entry.ttl_us if entry.ttl_us else NEVER
-            self.timetable.remove(key, revision, until_us, entry.reason)
+            until_us = stored_us + (entry.ttl_us or MARKER_SECONDS * MICROSECONDS)
+            lasting = not entry.ttl_us
+            self.timetable.remove(key, revision, until_us, entry.reason, lasting=lasting)
             return
         self.timetable.put(key, entry.due_us, revision)
         if self.on_entry is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gozo.clock import wall_us
 from gozo.connection import Connection
 from gozo.jetstream import JetStream
 from gozo.policy import Policy
@@ -17,6 +18,7 @@ from gozo.protocol import block
 from gozo.schedule import Reason, ScheduleRequest
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
+from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
 from gozo.store.ledger import Ledger, Result
 from gozo.store.mirror import Mirror
@@ -314,3 +316,28 @@ async def test_a_stale_write_is_refused() -> None:
                 "$KV.gozo.a", b"", headers=block(b"Gozo-Format: 1\r\n", 1)
             )
             assert json.loads(reply.payload)["error"]["err_code"] == 10071
+
+
+async def test_old_markers_are_purged_and_nothing_else() -> None:
+    """Where the server keeps markers for ever, the old ones go, and what came after stays."""
+    with NatsServer() as server:
+        connection = Connection(ConnectionSettings(addresses=(server.url,)), "admin")
+        await connection.open(5)
+        # As tools of NATS make a bucket, with markers that do not end by themselves.
+        plain = {"name": "KV_gozo", "subjects": ["$KV.gozo.>"], "max_msgs_per_subject": 1}
+        await JetStream(connection).call("STREAM.CREATE.KV_gozo", plain)
+        await connection.close()
+        async with parts(server) as one:
+            assert not one.bucket.marker_ttl
+            for id_ in ("gone", "back", "kept"):
+                await one.put(id_)
+            for id_ in ("gone", "back"):
+                assert await one.cancel(id_) is Result.CANCELLED
+            await one.put("back")
+            cleaner = Cleaner(one.bucket, one.timetable)
+            assert await cleaner.purge(wall_us()) == 0
+            assert await cleaner.purge(wall_us() + 601_000_000) == 1
+            assert (await one.bucket.state()).messages == 2
+            assert one.timetable.revision("gone") == 0
+            assert await one.put("gone") is Result.STORED
+            await one.knows("back", "gone", "kept")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -29,7 +30,12 @@ TRIES = 20
 
 
 def nats_server_binary() -> str:
-    """Return the path of nats-server: beside Python (the `test` extra), or on PATH."""
+    """Return the path of nats-server: beside Python (the `test` extra), or on PATH.
+
+    GOZO_TEST_NATS_SERVER names another one, to test against another version.
+    """
+    if chosen := os.environ.get("GOZO_TEST_NATS_SERVER"):
+        return chosen
     beside = Path(sys.executable).with_name("nats-server")
     if beside.exists():
         return str(beside)

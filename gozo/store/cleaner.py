@@ -1,0 +1,59 @@
+"""Purges delete markers that the server would keep for ever.
+
+Servers before 2.11, buckets that gozo did not create, and other tools leave markers without a
+time to live. Once their time is over, the leader purges them, each no further than its own
+revision: a purge without that bound can remove a schedule that was stored a moment ago.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NoReturn
+
+from gozo.clock import wall_us
+from gozo.errors import GozoError
+from gozo.logs import get_logger
+from gozo.store.bucket import Bucket
+from gozo.timetable import Timetable
+
+INTERVAL = 10.0  # seconds between looks
+SLICE = 500  # markers purged before others get a turn
+
+log = get_logger("gozo.store")
+
+
+class Cleaner:
+    """Keeps the bucket free of old markers."""
+
+    def __init__(self, bucket: Bucket, timetable: Timetable) -> None:
+        self._bucket = bucket
+        self._timetable = timetable
+
+    async def run(self, leads: Callable[[], bool]) -> NoReturn:
+        """Purge now and then, while `leads`; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            try:
+                while leads() and await self.purge(wall_us()):
+                    pass
+            except GozoError as error:
+                log.limited("info", "cleaner.waiting", reason=str(error))
+
+    async def purge(self, before_us: int) -> int:
+        """Purge some markers whose time ended before `before_us`; returns how many.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+        """
+        ended = self._timetable.pop_lasting(before_us, SLICE)
+        for key, revision in ended:
+            await self._bucket.js.call(
+                f"STREAM.PURGE.{self._bucket.stream}",
+                {"filter": f"{self._bucket.prefix}{key}", "seq": revision + 1},
+            )
+            if self._timetable.revision(key) == revision:
+                self._timetable.forget(key)
+        if ended:
+            log.debug("cleaner.purged", markers=len(ended))
+        return len(ended)
