@@ -105,12 +105,16 @@ class Connection:
             SettingsError: a file of certificates or credentials cannot be used.
         """
         deadline = asyncio.get_running_loop().time() + timeout
+        told = False
         while True:
             try:
                 return await self._connect(deadline)
-            except NoServerError:
+            except NoServerError as error:
                 if asyncio.get_running_loop().time() + RECONNECT_WAIT >= deadline:
                     raise
+                if not told:
+                    told = True
+                    log.info("connection.failed", reason=str(error), wait_s=timeout)
             await asyncio.sleep(RECONNECT_WAIT)
 
     async def keep(self) -> NoReturn:

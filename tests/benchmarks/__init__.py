@@ -1,1 +1,1 @@
-"""Benchmarks: run by hand, `python -m tests.benchmarks --help`. They never fail for being slow."""
+"""How late messages are sent, and how many per second: run by hand, never a test's verdict."""

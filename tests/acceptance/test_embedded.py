@@ -1,0 +1,116 @@
+"""`gozo serve --embedded`: a nats-server of its own, which ends whenever gozo does."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from tests.support.daemon import Daemon
+from tests.support.patience import until
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.server import HOST, free_port, listens
+
+
+def embedded(daemons: Daemons, port: int, store: Path | None = None) -> Daemon:
+    """Start gozo with a server of its own on a port."""
+    options = [] if store is None else ["--store", str(store)]
+    return daemons.start("serve", "--embedded", "-a", f"nats://{HOST}:{port}", *options)
+
+
+async def gone(port: int) -> None:
+    """Wait until nobody listens on the port any more."""
+    await until(lambda: not listens(port), f"port {port} closed")
+
+
+async def test_it_serves(daemons: Daemons, clients: Clients) -> None:
+    """One command, and schedules are taken and delivered; SIGTERM ends both with 0."""
+    port = free_port()
+    daemon = embedded(daemons, port)
+    await daemon.ready()
+    client = await clients.connect(f"nats://{HOST}:{port}")
+    arrivals = await client.arrivals()
+    await client.schedule("+0.5", reply=arrivals, id="tea", payload=b"ready")
+    (arrival,) = await arrivals.wait()
+    assert arrival.data == b"ready"
+    assert await daemon.terminate() == 0
+    await gone(port)
+    # With no --store it is in the user's data directory, which is the test's own here.
+    assert (daemon.folder / ".local" / "share" / "gozo").is_dir()
+
+
+async def test_schedules_are_kept(daemons: Daemons, clients: Clients, tmp_path: Path) -> None:
+    """A restart on the same store finds the schedules again, with an id and without."""
+    port, store = free_port(), tmp_path / "store"
+    first = embedded(daemons, port, store)
+    await first.ready()
+    client = await clients.connect(f"nats://{HOST}:{port}")
+    due = time.time() + 4
+    await client.schedule(due, reply="kept", id="tea", payload=b"with id")
+    await client.schedule(due, reply="kept", payload=b"without id")
+    await client.confirm()
+    assert await first.terminate() == 0
+    await client.close()
+
+    await embedded(daemons, port, store).ready()
+    again = await clients.connect(f"nats://{HOST}:{port}")
+    arrivals = await again.arrivals("kept")
+    await arrivals.wait(2)
+    assert sorted(arrivals.payloads) == [b"with id", b"without id"]
+
+
+async def test_ctrl_c(daemons: Daemons, clients: Clients, tmp_path: Path) -> None:
+    """Ctrl-C in a terminal goes to every process: gozo still hands over before the server ends."""
+    port, store = free_port(), tmp_path / "store"
+    daemon = embedded(daemons, port, store)
+    await daemon.ready()
+    client = await clients.connect(f"nats://{HOST}:{port}")
+    for _ in range(50):
+        await client.schedule("+3600", reply="later")
+    await client.confirm()
+    daemon.press_ctrl_c()
+    assert await daemon.wait() == 0
+    await gone(port)
+    second = embedded(daemons, port, store)
+    assert (await second.ready()).fields["pending"] == "50"
+
+
+async def test_killed(daemons: Daemons, clients: Clients, tmp_path: Path) -> None:
+    """SIGKILL of gozo ends the server too, and the next start finds all with an id."""
+    port, store = free_port(), tmp_path / "store"
+    first = embedded(daemons, port, store)
+    await first.ready()
+    client = await clients.connect(f"nats://{HOST}:{port}")
+    for number in range(20):
+        await client.schedule("+3600", reply="later", id=f"n{number}")
+
+    async def all_stored() -> bool:
+        return await client.stored() >= 20
+
+    await until(all_stored, "20 schedules stored")
+    await client.close()
+    first.send(signal.SIGKILL)
+    await first.wait()
+    await gone(port)
+    second = embedded(daemons, port, store)
+    assert (await second.ready()).fields["pending"] == "20"
+
+
+async def test_port_in_use(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """It refuses to start on a port in use, and names the port."""
+    server = servers.start()
+    daemon = embedded(daemons, server.port, tmp_path / "store")
+    assert await daemon.wait() == 1
+    assert str(server.port) in daemon.stderr.splitlines()[-1]
+
+
+async def test_store_in_use(daemons: Daemons, tmp_path: Path) -> None:
+    """It refuses to start on the store of another one, names it, and leaves that one alone."""
+    store = tmp_path / "store"
+    first = embedded(daemons, free_port(), store)
+    await first.ready()
+    second = embedded(daemons, free_port(), store)
+    assert await second.wait() == 1
+    assert str(store) in second.stderr
+    assert first.alive
+    assert await first.terminate() == 0

@@ -1,0 +1,111 @@
+"""The README keeps its word: its examples run as printed, and its tables are what gozo does.
+
+The daemon is started with the arguments of the README's own command, so it listens on port
+4222, as the examples expect. Where that port is in use, another one is put in its place, in the
+arguments and in a copy of each example: the only character that then differs from the print.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gozo.errors import GozoError
+from gozo.options import CONNECTION, SERVE, Option
+from tests.support.daemon import Daemon
+from tests.support.patience import allow
+from tests.support.processes import Daemons
+from tests.support.readme import README, block, blocks
+from tests.support.server import free_port
+
+PORT = 4222
+EXAMPLES = ["absolute", "relative", "cancel"]
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """Run the daemon of the README's command; return the port that it listens on."""
+    program, *arguments = block("command", "run").split("&&")[-1].split()
+    assert program == ".venv/bin/gozo"
+    with Daemons() as daemons:
+        daemon, port = daemons.start(*arguments), PORT
+        if not _becomes_ready(daemon):
+            port = free_port()
+            daemon = daemons.start(*arguments, "--address", f"nats://localhost:{port}")
+            assert _becomes_ready(daemon), daemon.stderr
+        yield port
+
+
+def _becomes_ready(daemon: Daemon) -> bool:
+    """Wait until a daemon is ready; return False where its port is in use."""
+    try:
+        daemon.find_event("daemon.ready", {"role": "leader"}, since=0, timeout=allow(10))
+    except AssertionError:
+        if "is in use by another program" not in daemon.stderr:
+            raise
+        return False
+    return True
+
+
+def test_examples_are_there() -> None:
+    """The three examples are in the README, and each with what it prints."""
+    assert list(blocks("example")) == EXAMPLES
+    assert list(blocks("output")) == EXAMPLES
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name: str, port: int, tmp_path: Path) -> None:
+    """An example, pasted into a file, prints what the README says, and nothing on stderr."""
+    code = block("example", name)
+    assert f"localhost:{PORT}" in code
+    script = tmp_path / f"{name}.py"
+    script.write_text(code.replace(f"localhost:{PORT}", f"localhost:{port}"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=allow(10),
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout == block("output", name)
+
+
+def test_options() -> None:
+    """The table of options is the one that `gozo.options` makes; a failure shows that one."""
+    expected = [_row(option) for option in (*CONNECTION, *SERVE)]
+    assert _table("option") == expected, "the table has to be:\n" + "\n".join(expected)
+
+
+def test_exit_codes() -> None:
+    """Each exit code that an error of gozo stands for is explained, and no other; 0 besides."""
+    explained = [int(line.split("|")[1]) for line in _table("exit code")]
+    assert explained == sorted({0, GozoError.exit_code, *_codes(GozoError)})
+
+
+def _row(option: Option) -> str:
+    names = [f"`-{option.letter}`"] if option.letter else []
+    names.append(f"`--{option.name}`")
+    cells = [", ".join(names), f"`{option.variable}`", option.default, option.help]
+    # A cell ends at a bar, even one between backticks.
+    return " ".join(f"| {cell}".strip() for cell in (*(c.replace("|", "\\|") for c in cells), ""))
+
+
+def _table(first: str) -> list[str]:
+    """Return the rows of the table whose first column is headed `first`."""
+    match = re.search(
+        rf"^\| {first} \|.*\n\|[ |-]+\n((?:\|.*\n)+)", README.read_text("utf-8"), re.MULTILINE
+    )
+    assert match is not None, f"{README} has no table with a column {first}"
+    return match[1].splitlines()
+
+
+def _codes(error: type[GozoError]) -> set[int]:
+    kinds = error.__subclasses__()
+    return {kind.exit_code for kind in kinds}.union(*(_codes(kind) for kind in kinds))
