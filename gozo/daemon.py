@@ -37,7 +37,7 @@ from gozo.volatile import Volatile
 
 LOOK = 0.25  # seconds between looks for what comes near its due time
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
-DRAIN = 8.0  # seconds without progress after which a shutdown leaves things undone
+DRAIN = 6.0  # seconds without progress after which a shutdown leaves things undone
 WARN_CLOCK_US = MICROSECONDS // 2
 WRONG_CLOCK_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
@@ -103,6 +103,7 @@ class Daemon:
         self._leading: asyncio.Task[None] | None = None
         self._active = False
         self._ready = False
+        self._progress_at = 0.0
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parts = False
 
@@ -375,6 +376,7 @@ class Daemon:
 
     async def _drain(self) -> None:
         """Stop taking requests, store what was taken, settle what was sent."""
+        self._progress_at = steady()
         log.info("daemon.stopping", unstored=self._intake.waiting, volatile=len(self._volatile))
         self._intake.stop_listening()
         try:
@@ -394,10 +396,10 @@ class Daemon:
 
     async def _patiently(self, left: Callable[[], int]) -> int:
         """Wait until nothing is left, or nothing has moved for a while; returns what is left."""
-        lowest, deadline = left(), steady() + DRAIN
-        while (now_left := left()) and steady() < deadline:
+        lowest = left()
+        while (now_left := left()) and steady() < self._progress_at + DRAIN:
             if now_left < lowest:
-                lowest, deadline = now_left, steady() + DRAIN
+                lowest, self._progress_at = now_left, steady()
             await asyncio.sleep(0.01)
         return left()
 
