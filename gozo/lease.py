@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import Callable
 from enum import StrEnum
 from typing import NoReturn
@@ -81,7 +82,9 @@ class Lease:
         self._bucket: Bucket | None = None
         self._subject = f"$KV.{self._bucket_name}.leader"
         self._alive_subject = f"{request_subject}.admin.leader"
-        self._value = json.dumps({"name": name, "bucket": bucket}).encode()
+        # Two replicas may have been given the same name; the number tells them apart.
+        holder = {"name": name, "bucket": bucket, "id": secrets.token_hex(11)}
+        self._value = json.dumps(holder).encode()
         self._listener: Listener | None = None
         self._valid_until = self._renewed_at = 0.0
         self._revision = 0
