@@ -95,6 +95,7 @@ class Lease:
         self.decided = asyncio.Event()
         """Set once it is known whether this replica leads or another does."""
         connection.on_lost.append(self._void)
+        connection.on_connected.append(self._look.set)
         connection.listen(self._subject, self._on_change)
 
     @property
@@ -144,6 +145,11 @@ class Lease:
             return
         sent, epoch = steady(), self._connection.epoch
         lapsed = sent >= self._valid_until
+        if lapsed and not await self._is_ours():
+            # While a server was away its memory went, or another replica was quicker.
+            self._lose("it is not there any more, or another replica's")
+            self._look.set()
+            return
         try:
             await self._write(b"", self._value)
         except JetStreamError as error:
@@ -159,7 +165,7 @@ class Lease:
                 self.on_renewed()
 
     async def _is_ours(self) -> bool:
-        """After a conflict: whether an earlier renewal of ours, timed out, was stored after all."""
+        """Look whether the lease is still ours, be it by a renewal whose answer was lost."""
         message = await self._read()
         if message is None or message.payload != self._value:
             return False
@@ -278,9 +284,7 @@ class Lease:
             return
         try:
             self._bucket = await self._open()
-            if self.role is Role.LEADER and await self._read() is None:
-                self._lose("its bucket is another one")
-                self._revision = 0
+            self._look.set()
         except GozoError as failure:
             log.limited("warning", "lease.waiting", role=self.role, reason=str(failure))
 
