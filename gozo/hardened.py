@@ -6,7 +6,8 @@ here, because there nats-py can be stopped or made to lose messages from outside
 - Its parser splits a line at any white space and decodes subjects as it goes, so a subject
   with a vertical tab or one that is not UTF-8 ends the connection; a header block of exactly
   `NATS/1.0` ends its reader. Here subjects, headers and payloads are handed on as bytes.
-- A PONG that comes after its `flush()` timed out ends its reader. Here nobody waits for one.
+- A PONG that comes after its `flush()` timed out ends its reader. Here nobody waits for one:
+  whatever is heard shows that the link lives.
 - What was written while the connection was lost is sent after a reconnect, however late.
   Here a client lives for one connection; what it had buffered dies with it.
 - `publish` waits in a buffer for a task to flush it. Here bytes reach the transport in the
@@ -56,6 +57,8 @@ class HardenedClient(Client):
         self._handlers: dict[int, Handler] = {}
         self._lost = False
         self._outgoing: list[bytes] = []
+        self._written = 0
+        self._heard = False
         self._ps = WireParser(self)  # type: ignore[assignment]  # same methods, no base class
 
     @property
@@ -81,8 +84,6 @@ class HardenedClient(Client):
             await self.connect(
                 allow_reconnect=False,
                 connect_timeout=max(1, int(timeout)),
-                ping_interval=PING_INTERVAL,
-                max_outstanding_pings=MAX_PINGS,
                 error_cb=_ignore,
                 **options,
             )
@@ -104,6 +105,7 @@ class HardenedClient(Client):
         if self._outgoing and not self._lost:
             data = b"".join(self._outgoing)
             self._outgoing.clear()
+            self._written += len(data)
             self._stream.write(data)
 
     async def emptied(self) -> None:
@@ -158,11 +160,6 @@ class HardenedClient(Client):
         except Exception:
             log.exception("connection.handler_failed", subject=subject.decode("utf-8", "replace"))
 
-    def pong(self) -> None:
-        """Take note that the server answered a PING."""
-        self._pings_outstanding = 0
-        self._pongs.clear()
-
     def server_error(self, text: str) -> None:
         """Take an error line of the server: a missing permission, or the end."""
         self._on_error(text)
@@ -202,6 +199,25 @@ class HardenedClient(Client):
         if self._transport:
             self.lose("closed")
 
+    async def _ping_interval(self) -> None:
+        """Give the link up once nothing has moved on it for a few PINGs.
+
+        On a slow link a PONG waits behind all that is still to be sent, so what the operating
+        system takes from a buffer that was not empty counts as a sign of life as well.
+        """
+        left, taken = 0, 0
+        while not self._lost:
+            await asyncio.sleep(PING_INTERVAL)
+            moved = left > 0 and self._written - self.buffered > taken
+            left, taken = self.buffered, self._written - self.buffered
+            if self._heard or moved:
+                self._pings_outstanding = 0
+            self._heard = False
+            if self._pings_outstanding >= MAX_PINGS:
+                self.lose("the server does not answer")
+            self._pings_outstanding += 1
+            self.write(b"PING\r\n")
+
     async def _read_loop(self) -> None:
         assert self._transport is not None
         try:
@@ -210,6 +226,7 @@ class HardenedClient(Client):
                 if not data:
                     self.lose("the server closed the connection")
                 else:
+                    self._heard = True
                     await self._ps.parse(data)
         except (OSError, ValueError, LookupError, nats_errors.Error) as error:
             self.lose(str(error) or type(error).__name__)
@@ -293,9 +310,7 @@ class WireParser:
         match operation:
             case b"PING":
                 self._client.write(b"PONG\r\n")
-            case b"PONG":
-                self._client.pong()
-            case b"+OK" | b"":
+            case b"PONG" | b"+OK" | b"":
                 pass
             case b"-ERR":
                 self._client.server_error(line[5:].decode("utf-8", "replace").strip("' "))

@@ -77,7 +77,9 @@ def unescape_key(key: str) -> str:
     """
     if "=" not in key and _PLAIN_ID.match(key):
         return key
-    id_ = _ESCAPED.sub(lambda m: bytes([int(m[1], 16)]), key.encode("ascii")).decode()
+    id_ = ""
+    if key.isascii():
+        id_ = _ESCAPED.sub(lambda m: bytes([int(m[1], 16)]), key.encode()).decode()
     if not id_ or escape_id(id_) != key:
         raise ValueError(f"the key {key!r} is not the canonical escape of an id")
     return id_
@@ -241,6 +243,10 @@ def _entry_id(key: str, header: bytes | None) -> str | None:
     try:
         id_ = unescape_key(key)
     except ValueError as error:
+        raise EntryError(str(error)) from error
+    try:
+        _read_id(id_.encode(), "the id")
+    except RequestError as error:
         raise EntryError(str(error)) from error
     if header is not None and header != id_.encode():
         raise EntryError("its Gozo-Id is not the id of its key")

@@ -69,14 +69,18 @@ class Writer:
         """
         pending = self._pending
         token = b""
+        headers = block(lines, expected)
+        if len(headers) + len(payload) > self._connection.max_payload:
+            # The server would not refuse it but end the connection.
+            words = f"{len(headers) + len(payload)} bytes are more than the server takes"
+            asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
+            return
 
-        def on_reply(headers: bytes | None, answer: bytes | None) -> None:
+        def on_reply(status: bytes | None, answer: bytes | None) -> None:
             if pending.pop(token, None) is not None:
-                on_done(*_outcome(headers, answer))
+                on_done(*_outcome(status, answer))
 
-        token = self._connection.call(
-            self._prefix + key.encode(), payload, on_reply, block(lines, expected)
-        )
+        token = self._connection.call(self._prefix + key.encode(), payload, on_reply, headers)
         pending[token] = (time.monotonic(), on_done)
 
     async def sweep(self) -> NoReturn:

@@ -341,3 +341,12 @@ async def test_old_markers_are_purged_and_nothing_else() -> None:
             assert one.timetable.revision("gone") == 0
             assert await one.put("gone") is Result.STORED
             await one.knows("back", "gone", "kept")
+
+
+async def test_what_the_server_would_not_take_is_not_sent() -> None:
+    """An entry above max_payload is refused here: there it would cost the connection."""
+    with NatsServer(config="max_payload: 20000") as server:
+        async with parts(server) as one:
+            assert await one.put("large", payload=b"x" * 20_000) is Result.REFUSED
+            assert await one.put("small", payload=b"x" * 10_000) is Result.STORED
+            assert one.connection.epoch == 1

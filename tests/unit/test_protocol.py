@@ -191,6 +191,8 @@ def test_markers_say_why(*, ttl: bool) -> None:
         ("=61", headers(Gozo_Subject="to", Gozo_When="1"), False),
         ("a..b", headers(Gozo_Subject="to", Gozo_When="1"), False),
         ("\u00e4", headers(Gozo_Subject="to", Gozo_When="1"), False),
+        ("a=0D=0ANats-Rollup=3A=20all", headers(Gozo_Subject="to", Gozo_When="1"), False),
+        ("a" * 1025, headers(Gozo_Subject="to", Gozo_When="1"), False),
         ("=FF", headers(Gozo_Subject="to", Gozo_When="1"), False),
         ("=_x", headers(Gozo_Subject="to", Gozo_When="1", Gozo_Id="x"), False),
     ],
