@@ -259,6 +259,11 @@ class Connection:
         """Bytes written that the operating system has not taken yet."""
         return self._client.buffered if self._client else 0
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be sent, those of this turn of the event loop included."""
+        return self._client.backlog if self._client else 0
+
     async def drained(self) -> None:
         """Wait until there is room to write again.
 

@@ -28,7 +28,7 @@ from gozo.stats import Stats
 from gozo.store.bucket import Bucket, wait_for_bucket
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
-from gozo.store.ledger import Ledger
+from gozo.store.ledger import Ledger, Result
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
@@ -104,6 +104,8 @@ class Daemon:
         self._active = False
         self._ready = False
         self._progress_at = 0.0
+        self._seen = 0
+        self._refused = 0
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parts = False
 
@@ -175,7 +177,7 @@ class Daemon:
         self._timetable = Timetable()
         self._mirror = Mirror(self._timetable, self._policy)
         self._writer = Writer(self._main, bucket)
-        self._payloads = Payloads(self._main, bucket)
+        self._payloads = Payloads(self._main, bucket, self._mirror.large)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
         self._follower = Follower(self._main, bucket, self._mirror, settings.replicas)
         self._lease = Lease(
@@ -203,10 +205,11 @@ class Daemon:
             self.stats,
             settings.max_backlog,
             on_volatile=self._delivery.wake_soon,
+            may_act=lambda: self._lease.is_valid or self._lease.role is Role.STANDBY,
         )
         self._mirror.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
-        self._lease.on_renewed = self._delivery.wake_soon
+        self._lease.on_renewed = self._on_renewed
         self._lease.on_lost = self._on_lost
         self._parts = True
 
@@ -263,6 +266,10 @@ class Daemon:
         self._intake.act()
         log.info("daemon.leading", pending=len(self._timetable))
 
+    def _on_renewed(self) -> None:
+        self._delivery.wake_soon()
+        self._intake.wake()
+
     def _on_led(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() and not self._fatal.done():
             self._fatal.set_exception(task.exception() or RuntimeError())
@@ -297,7 +304,9 @@ class Daemon:
             self._leading.cancel()
         self._delivery.stop()
         self._intake.stop_listening()
-        self._ledger.frontier = self._follower.position
+        self._intake.wake()
+        # What was seen while the lease was good: a later revision may be a new leader's.
+        self._ledger.frontier = self._seen
         self._hand_over()
 
     def _hand_over(self) -> None:
@@ -306,15 +315,23 @@ class Daemon:
         if requests:
             log.info("daemon.handing_over", schedules=len(requests))
         for request in requests:
-            self._ledger.put(request, lambda result, words: None, reserved_key())
+            self._ledger.put(request, self._on_handed_over, reserved_key())
+
+    def _on_handed_over(self, result: Result, words: str) -> None:
+        if result is Result.REFUSED:
+            self._refused += 1
 
     async def _look_ahead(self) -> None:
-        """Fetch what comes near its due time."""
+        """Fetch what comes near its due time; hand over what a standby still holds."""
         while True:
             await asyncio.sleep(LOOK)
             now_us = wall_us()
             if self._active:
                 self._payloads.prepare(self._timetable.approach(now_us + AHEAD_US))
+            if self._lease.is_valid:
+                self._seen = self._follower.position
+            elif self._lease.role is Role.STANDBY and len(self._volatile):
+                self._hand_over()
 
     # Watching, and ending
 
@@ -360,7 +377,7 @@ class Daemon:
             GozoError: schedules were lost, since they could not be stored in time.
         """
         try:
-            if self._parts and self._lease.role is Role.LEADER:
+            if self._parts and self._has_duties:
                 await self._drain()
             if self._parts:
                 await self._lease.release()
@@ -373,6 +390,13 @@ class Daemon:
                 self._fatal.exception()
             await self._requests.close()
             await self._main.close()
+
+    @property
+    def _has_duties(self) -> bool:
+        leads = self._lease.role is Role.LEADER
+        return leads or bool(
+            self._ledger.outstanding or self._intake.waiting or len(self._volatile)
+        )
 
     async def _drain(self) -> None:
         """Stop taking requests, store what was taken, settle what was sent."""
@@ -388,10 +412,11 @@ class Daemon:
         await self._patiently(lambda: int(not self._delivery.is_idle))
         self._hand_over()
         left = await self._patiently(lambda: self._ledger.outstanding)
-        if left and (self._intake.unstored or self._ledger.unstored):
+        lost = self._refused + (self._ledger.unstored if left else 0)
+        if lost:
             raise GozoError(
-                f"{self._ledger.unstored} schedules could not be stored before the end, and are "
-                "lost: the bucket could not be written"
+                f"{lost} schedules could not be stored before the end, and are lost: "
+                "the bucket could not be written, or refused them (see the log)"
             )
 
     async def _patiently(self, left: Callable[[], int]) -> int:

@@ -28,7 +28,9 @@ from gozo.volatile import Volatile, is_volatile
 BATCH = 500  # messages
 BATCH_BYTES = 1024 * 1024
 BUFFER = 4 * 1024 * 1024  # bytes written and not sent, beyond which more would only wait there
-PATIENCE = 0.25  # seconds that others wait for a message that is not in memory
+PATIENCE = 0.25  # seconds that others wait for a message while none comes from the bucket
+LONGEST_STALL = 2.0  # seconds that others wait for one message, whatever comes
+ECHO_TIME = 0.25  # seconds after which an echo is late, and nothing more is sent until it is back
 FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
 SETTLE_SLICE = 200  # entries settled before others get a turn
 SETTLE_LATER = 200_000  # confirmed messages that may wait for a burst to end
@@ -62,9 +64,10 @@ class Delivery:
         self._alarm = Alarm(self.wake)
         self._enabled = False
         self._queue: deque[Item] = deque()
-        self._stalled_at: float | None = None
+        self._stalled: tuple[Item, float] | None = None
         self._attempts: dict[tuple[str, int], int] = {}
         self._echoing: list[Item] | None = None
+        self._echo_sent = 0.0
         self._sent: list[Item] = []
         self._denied: set[Item] = set()
         self._confirmed: deque[Item] = deque()
@@ -84,6 +87,8 @@ class Delivery:
         self._enabled = False
         self._give_back(self._queue)
         self._queue.clear()
+        for item in [item for item in self._confirmed if is_volatile(item)]:
+            self._volatile.remove(item)
 
     @property
     def is_idle(self) -> bool:
@@ -107,7 +112,7 @@ class Delivery:
     def wake(self) -> None:
         """Send what is due, and set the alarm for what comes next."""
         now_us = wall_us()
-        if not (self._enabled and self._may_deliver()) or self._draining is not None:
+        if not (self._enabled and self._may_deliver()) or self._is_waiting:
             self._settle_soon()
             self._alarm.set(None, now_us)
             return
@@ -122,6 +127,12 @@ class Delivery:
             return
         self._settle_soon()
         self._alarm.set(self.next_due(), wall_us())
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether the link is slow or dead: what is sent now may have to be sent again."""
+        late = self._echoing is not None and steady() - self._echo_sent > ECHO_TIME
+        return late or self._draining is not None
 
     def next_due(self) -> int | None:
         """When the next schedule is due, of those waiting; None if there is none."""
@@ -156,6 +167,7 @@ class Delivery:
             item = queue[0]
             if not self._table(item).is_current(item):
                 queue.popleft()
+                self._attempts.pop((item.key, item.revision), None)
                 moved = True
                 continue
             message = self._message(item)
@@ -176,7 +188,7 @@ class Delivery:
             late_us = now_us - item.due_us
             self._stats.latest_us = max(self._stats.latest_us, late_us)
         if parts:
-            self._stalled_at = None
+            self._stalled = None
             self._write(b"".join(parts))
         return moved
 
@@ -211,19 +223,21 @@ class Delivery:
         missing = [item for item in self._queue if self._message(item) is None]
         for item in missing:
             self._payloads.fetch(item)
-        now = steady()
-        if self._stalled_at is None:
-            self._stalled_at = now
-        tried_before = [item for item in missing if (item.key, item.revision) in self._attempts]
-        if now - self._stalled_at > PATIENCE:
-            self._stalled_at = None
-        elif tried_before and self._queue[0] == tried_before[0]:
-            missing = tried_before
+        head, now = missing[0], steady()
+        if self._stalled is None or self._stalled[0] != head:
+            self._stalled = (head, now)
+        if (head.key, head.revision) in self._attempts:
+            # It has been waited for before.
+            apart = {item for item in missing if (item.key, item.revision) in self._attempts}
+        elif self._payloads.is_overdue(head, PATIENCE):
+            apart = {item for item in missing if self._payloads.is_overdue(item, PATIENCE)}
+        elif now - self._stalled[1] > LONGEST_STALL:
+            apart = {head}
         else:
             return True
-        apart = set(missing)
+        self._stalled = None
         self._queue = deque(item for item in self._queue if item not in apart)
-        for item in missing:
+        for item in apart:
             self._set_apart(item, "its message cannot be read from the bucket yet")
         return False
 
@@ -247,10 +261,12 @@ class Delivery:
 
     def _echo(self) -> None:
         self._echoing, self._sent = self._sent, []
+        self._echo_sent = steady()
         self._connection.call_echo(self._on_echo)
 
     def _on_echo(self, headers: bytes | None, payload: bytes | None) -> None:
         batch, self._echoing = self._echoing or [], None
+        was_late = steady() - self._echo_sent > ECHO_TIME
         if payload is None:
             self._give_back(batch)
             self._unsent()
@@ -265,11 +281,15 @@ class Delivery:
             except DisconnectedError:
                 self._unsent()
         self._settle_soon()
+        if was_late:
+            self.wake_soon()
 
     def _unsent(self) -> None:
         """The connection was lost: nobody knows whether these arrived."""
         self._give_back(self._echoing or [])
         self._give_back(self._sent)
+        self._give_back(self._queue)
+        self._queue.clear()
         self._echoing, self._sent = None, []
         self._denied.clear()
 

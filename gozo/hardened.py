@@ -57,6 +57,7 @@ class HardenedClient(Client):
         self._handlers: dict[int, Handler] = {}
         self._lost = False
         self._outgoing: list[bytes] = []
+        self._waiting = 0  # bytes in `_outgoing`
         self._written = 0
         self._heard = False
         self._ps = WireParser(self)  # type: ignore[assignment]  # same methods, no base class
@@ -73,6 +74,13 @@ class HardenedClient(Client):
             return 0
         self.push()
         return self._stream.transport.get_write_buffer_size()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be sent, without pushing them."""
+        if self._lost:
+            return 0
+        return self._waiting + self._stream.transport.get_write_buffer_size()
 
     async def open(self, *, timeout: float, **options: Any) -> None:
         """Connect within `timeout` seconds; `options` name one server in `servers`.
@@ -97,6 +105,7 @@ class HardenedClient(Client):
         """
         if not self._lost:
             self._outgoing.append(data)
+            self._waiting += len(data)
             if len(self._outgoing) == 1:
                 asyncio.get_running_loop().call_soon(self.push)
 
@@ -105,6 +114,7 @@ class HardenedClient(Client):
         if self._outgoing and not self._lost:
             data = b"".join(self._outgoing)
             self._outgoing.clear()
+            self._waiting = 0
             self._written += len(data)
             self._stream.write(data)
 

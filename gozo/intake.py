@@ -42,6 +42,7 @@ class Intake:
         stats: Stats,
         max_backlog: int,
         on_volatile: Callable[[], None],
+        may_act: Callable[[], bool],
     ) -> None:
         self._connection = connection
         self._policy = policy
@@ -50,6 +51,7 @@ class Intake:
         self._stats = stats
         self._max_backlog = max_backlog
         self._on_volatile = on_volatile
+        self._may_act = may_act
         self._listener: Listener | None = None
         self._backlog: deque[tuple[int, bytes, bytes | None, bytes]] = deque()
         self._bytes = 0
@@ -60,6 +62,7 @@ class Intake:
     def listen(self) -> None:
         """Hear requests from now on; they wait until `act`."""
         self._leading = True
+        self._open = False
         if self._listener is None:
             self._listener = self._connection.listen(self._policy.request_subject, self._on_message)
 
@@ -75,21 +78,20 @@ class Intake:
         self._open = True
         self._work.set()
 
+    def wake(self) -> None:
+        """Look again whether there is anything to act on."""
+        self._work.set()
+
     @property
     def waiting(self) -> int:
         """How many requests were heard and not acted on."""
         return len(self._backlog)
 
-    @property
-    def unstored(self) -> int:
-        """Bytes of memory that requests take which are not stored yet."""
-        return self._bytes
-
     async def run(self) -> NoReturn:
         """Act on requests; runs until it is cancelled."""
         backlog = self._backlog
         while True:
-            while not (backlog and self._open):
+            while not (backlog and self._open and self._may_act()):
                 self._work.clear()
                 await self._work.wait()
             while not self._ledger.has_room:

@@ -221,6 +221,7 @@ def parse_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Mark
             when=when_text,
             created_us=stored_us if created is None else _read_us(created),
             token=given.get(b"gozo-request", b""),
+            size=int(given.get(b"nats-msg-size", b"0")),
         )
     except (RequestError, ValueError) as error:
         raise EntryError(str(error)) from error

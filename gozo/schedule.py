@@ -59,6 +59,8 @@ class Entry:
     created_us: int
     token: bytes
     """Tells the writer its own earlier attempt; empty where the entry came another way."""
+    size: int = 0
+    """Bytes of the payload, where the server told them without it."""
 
 
 @dataclass(frozen=True, slots=True)

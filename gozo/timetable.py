@@ -153,6 +153,10 @@ class Timetable:
                 popped.append((key, revision))
         return popped
 
+    def put_back_lasting(self, markers: list[tuple[str, int]]) -> None:
+        """Let markers that could not be purged be popped again."""
+        self._lasting.extendleft((0, revision, key) for key, revision in markers)
+
     def hold(self, key: str) -> None:
         """Keep a key from being popped while a change of it is on its way."""
         self._held.add(key)

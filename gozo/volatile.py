@@ -43,12 +43,12 @@ class Volatile:
         self.timetable.forget(item.key)
 
     def take_all(self) -> list[ScheduleRequest]:
-        """Empty it, soonest first: somebody else looks after them from here."""
-        requests = sorted(self._requests.values(), key=lambda request: request.due_us)
-        for key in self._requests:
+        """Take out all but those just being sent, soonest first: others look after them now."""
+        waiting = [key for key in self._requests if not self.timetable.is_taken(key)]
+        requests = [self._requests.pop(key) for key in waiting]
+        for key in waiting:
             self.timetable.forget(key)
-        self._requests.clear()
-        return requests
+        return sorted(requests, key=lambda request: request.due_us)
 
 
 def is_volatile(item: Item) -> bool:

@@ -2,7 +2,7 @@
 
 The daemon is started with the arguments of the README's own command, so it listens on port
 4222, as the examples expect. Where that port is in use, another one is put in its place, in the
-arguments and in a copy of each example: the only character that then differs from the print.
+arguments and in a copy of each example; nothing else of what is printed is changed.
 """
 
 from __future__ import annotations
@@ -93,8 +93,7 @@ def _row(option: Option) -> str:
     names = [f"`-{option.letter}`"] if option.letter else []
     names.append(f"`--{option.name}`")
     cells = [", ".join(names), f"`{option.variable}`", option.default, option.help]
-    # A cell ends at a bar, even one between backticks.
-    return " ".join(f"| {cell}".strip() for cell in (*(c.replace("|", "\\|") for c in cells), ""))
+    return " ".join(f"| {cell}".strip() for cell in [*cells, ""])
 
 
 def _table(first: str) -> list[str]:

@@ -14,10 +14,12 @@ from typing import NoReturn
 from gozo.clock import wall_us
 from gozo.errors import GozoError
 from gozo.logs import get_logger
+from gozo.schedule import MICROSECONDS
 from gozo.store.bucket import Bucket
 from gozo.timetable import Timetable
 
 INTERVAL = 10.0  # seconds between looks
+LEADERS_TIME_US = 120 * MICROSECONDS  # after which a standby takes a marker for purged
 SLICE = 500  # markers purged before others get a turn
 
 log = get_logger("gozo.store")
@@ -39,6 +41,8 @@ class Cleaner:
                     pass
             except GozoError as error:
                 log.limited("info", "cleaner.waiting", reason=str(error))
+            if not leads():
+                self.forget(wall_us() - LEADERS_TIME_US)
 
     async def purge(self, before_us: int) -> int:
         """Purge some markers whose time ended before `before_us`; returns how many.
@@ -47,13 +51,24 @@ class Cleaner:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
         """
         ended = self._timetable.pop_lasting(before_us, SLICE)
-        for key, revision in ended:
-            await self._bucket.js.call(
-                f"STREAM.PURGE.{self._bucket.stream}",
-                {"filter": f"{self._bucket.prefix}{key}", "seq": revision + 1},
-            )
-            if self._timetable.revision(key) == revision:
-                self._timetable.forget(key)
+        purged = 0
+        try:
+            for key, revision in ended:
+                await self._bucket.js.call(
+                    f"STREAM.PURGE.{self._bucket.stream}",
+                    {"filter": f"{self._bucket.prefix}{key}", "seq": revision + 1},
+                )
+                purged += 1
+                if self._timetable.revision(key) == revision:
+                    self._timetable.forget(key)
+        finally:
+            self._timetable.put_back_lasting(ended[purged:])
         if ended:
             log.debug("cleaner.purged", markers=len(ended))
         return len(ended)
+
+    def forget(self, before_us: int) -> None:
+        """Forget markers that the leader has purged by now: a purge leaves no other trace."""
+        while ended := self._timetable.pop_lasting(before_us, SLICE):
+            for key, _ in ended:
+                self._timetable.forget(key)

@@ -28,6 +28,7 @@ from gozo.timetable import Item
 
 WINDOW = 4_000  # writes in flight
 ROOM = 2 * WINDOW  # changes taken on before callers are asked to wait
+CONGESTED_WAIT = 0.01  # seconds
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried again
 
 log = get_logger("gozo.store")
@@ -169,6 +170,10 @@ class Ledger:
         self._pumping = True
         ready = self._ready
         while ready and self._writer.in_flight < WINDOW:
+            if self._writer.is_congested:
+                # On a slow link, what waits in a buffer only delays the lease and the PINGs.
+                asyncio.get_running_loop().call_later(CONGESTED_WAIT, self._pump)
+                break
             change = ready.popleft()
             if not change.done:
                 try:
@@ -209,6 +214,7 @@ class Ledger:
     def _stored(self, change: _Put, revision: int) -> None:
         request = change.request
         outgoing = delivery(request.subject, request.id, request.payload)
+        self._mirror.note_size(change.key, len(request.payload))
         self._payloads.offer(change.key, revision, outgoing)
         self._finish(change, Result.STORED)
         self._mirror.on_change()
@@ -226,6 +232,7 @@ class Ledger:
             until_us = wall_us() + MARKER_SECONDS * MICROSECONDS
             lasting = not self._bucket.marker_ttl
             self._timetable.remove(change.key, revision, until_us, change.reason, lasting=lasting)
+            self._mirror.note_size(change.key, 0)
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)

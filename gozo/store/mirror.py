@@ -19,6 +19,8 @@ from gozo.timetable import NEVER, Timetable
 OnEntry = Callable[[str, int, Entry], None]
 """Takes key, revision and what the entry says."""
 
+LARGE = 16 * 1024  # bytes of payload from which a size is remembered
+
 log = get_logger("gozo.store")
 
 
@@ -29,6 +31,8 @@ class Mirror:
         self.timetable = timetable
         self.invalid: dict[str, tuple[int, str]] = {}
         """Revision and reason of each entry that gozo cannot serve, by key."""
+        self.large: dict[str, int] = {}
+        """Bytes of each payload that is large."""
         self.newer: set[str] = set()
         """Keys whose entries are of a format that a later version wrote."""
         self.on_entry: OnEntry | None = None
@@ -59,15 +63,25 @@ class Mirror:
         if isinstance(entry, Marker):
             until_us = stored_us + (entry.ttl_us or MARKER_SECONDS * MICROSECONDS)
             lasting = not entry.ttl_us
+            self.note_size(key, 0)
             self.timetable.remove(key, revision, until_us, entry.reason, lasting=lasting)
             return
+        self.note_size(key, entry.size)
         self.timetable.put(key, entry.due_us, revision)
         if self.on_entry is not None:
             self.on_entry(key, revision, entry)
         self.on_change()
 
+    def note_size(self, key: str, size: int) -> None:
+        """Remember how large the payload of a key is, in bytes; 0: there is none."""
+        if size > LARGE:
+            self.large[key] = size
+        elif self.large:
+            self.large.pop(key, None)
+
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""
+        self.large.pop(key, None)
         self.invalid.pop(key, None)
         self.newer.discard(key)
         self.timetable.forget(key)

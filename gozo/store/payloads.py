@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from gozo.connection import Connection, status_of
 from gozo.errors import GozoError
@@ -22,6 +22,7 @@ from gozo.timetable import Item
 BUDGET = 64 * 1024 * 1024  # bytes of messages in memory
 OVERHEAD = 400  # bytes that one message takes besides its own
 FETCHES = 500  # messages asked for at a time
+FLIGHT = 16 * 1024 * 1024  # bytes asked for at a time; the server cuts links that lag by 64 MB
 PATIENCE = 2.0  # seconds after which a fetch without an answer is tried again
 GUESS = 4_096  # bytes that a message not seen yet is counted as
 
@@ -31,13 +32,23 @@ log = get_logger("gozo.store")
 class Payloads:
     """Keeps messages, and fetches them ahead of time."""
 
-    def __init__(self, connection: Connection, bucket: Bucket, budget: int = BUDGET) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        bucket: Bucket,
+        large: Mapping[str, int],
+        budget: int = BUDGET,
+    ) -> None:
         self._connection = connection
         self._bucket = bucket
         self._budget = budget
+        self._large = large
+        self._flight = 0
+        self._arrived_at = 0.0
         self._kept: dict[str, tuple[int, Outgoing]] = {}
         self._bytes = 0
-        self._fetching: dict[str, tuple[int, float]] = {}
+        self._fetching: dict[str, tuple[int, float, int]] = {}
+        """Revision, time of asking, and expected bytes of each message asked for, by key."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._direct = f"$JS.API.DIRECT.GET.{bucket.stream}".encode()
@@ -70,19 +81,23 @@ class Payloads:
 
     def fetch(self, item: Item) -> None:
         """Fetch a message that is due, whatever the budget."""
-        started = self._fetching.get(item.key)
-        if started is not None and started[0] == item.revision:
-            waited = time.monotonic() - started[1]
-            if waited < PATIENCE:
+        asked = self._fetching.get(item.key)
+        if asked is not None:
+            if asked[0] == item.revision and time.monotonic() - asked[1] < PATIENCE:
                 return
-        self._fetching[item.key] = (item.revision, time.monotonic())
+            self._landed(item.key)
+        if not self._has_room:
+            return
+        size = self._large.get(item.key, GUESS)
+        self._fetching[item.key] = (item.revision, time.monotonic(), size)
+        self._flight += size
         if not self._bucket.direct:
             self._ask_leader(item)
             return
 
         def on_reply(headers: bytes | None, payload: bytes | None) -> None:
-            if payload is None or self._fetching.get(item.key, (0, 0.0))[0] != item.revision:
-                self._fetching.pop(item.key, None)
+            if payload is None or self._fetching.get(item.key, (0,))[0] != item.revision:
+                self._landed(item.key)
             elif status_of(headers) or not self._arrived(item, headers, payload):
                 # A replica of the stream may be behind; its leader is not.
                 self._ask_leader(item)
@@ -90,15 +105,28 @@ class Payloads:
         try:
             self._connection.call(self._direct, b'{"seq":%d}' % item.revision, on_reply)
         except GozoError:
-            self._fetching.pop(item.key, None)
+            self._landed(item.key)
+
+    def is_overdue(self, item: Item, patience: float) -> bool:
+        """Tell whether a message was asked for, and nothing has come for `patience` seconds."""
+        asked = self._fetching.get(item.key)
+        if asked is None:
+            return False
+        now = time.monotonic()
+        return now - max(asked[1], self._arrived_at) > patience or now - asked[1] > PATIENCE
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._fetching) < FETCHES and self._flight < FLIGHT
+
+    def _landed(self, key: str) -> None:
+        asked = self._fetching.pop(key, None)
+        if asked is not None:
+            self._flight -= asked[2]
 
     def _prefetch(self) -> None:
         wanted = self._wanted
-        while (
-            wanted
-            and len(self._fetching) < FETCHES
-            and self._bytes + len(self._fetching) * GUESS < self._budget
-        ):
+        while wanted and self._has_room and self._bytes + self._flight < self._budget:
             item = wanted.popleft()
             if self.get(item) is None:
                 self.fetch(item)
@@ -124,7 +152,8 @@ class Payloads:
             return False
         if not isinstance(entry, Entry):
             return False
-        self._fetching.pop(item.key, None)
+        self._landed(item.key)
+        self._arrived_at = time.monotonic()
         self._keep(item.key, item.revision, delivery(entry.subject, entry.id, payload))
         self._prefetch()
         self.on_arrival()
@@ -149,4 +178,4 @@ class Payloads:
         except GozoError as error:
             log.limited("warning", "payload.unreachable", key=item.key, reason=str(error))
         finally:
-            self._fetching.pop(item.key, None)
+            self._landed(item.key)

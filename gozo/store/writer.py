@@ -21,6 +21,7 @@ from gozo.protocol import block
 from gozo.store.bucket import Bucket
 
 ANSWER_TIME = 5.0  # seconds to wait for an answer
+BUFFER = 2 * 1024 * 1024  # bytes
 SWEEP = 0.5  # seconds between looks for answers that are late
 
 log = get_logger("gozo.store")
@@ -58,6 +59,11 @@ class Writer:
     def in_flight(self) -> int:
         """How many writes have no answer yet."""
         return len(self._pending)
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether much is written already that the operating system has not taken."""
+        return self._connection.backlog > BUFFER
 
     def write(
         self, key: str, lines: bytes, payload: bytes, expected: int | None, on_done: OnDone

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
 
 from tests.support.daemon import Daemon
-from tests.support.patience import until
+from tests.support.patience import until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.server import HOST, free_port, listens
+
+LONGEST_END = 10  # seconds from the signal to the end, as promised
 
 
 def embedded(daemons: Daemons, port: int, store: Path | None = None) -> Daemon:
@@ -114,3 +117,75 @@ async def test_store_in_use(daemons: Daemons, tmp_path: Path) -> None:
     assert str(store) in second.stderr
     assert first.alive
     assert await first.terminate() == 0
+
+
+async def test_killed_and_delivered(daemons: Daemons, clients: Clients, tmp_path: Path) -> None:
+    """What fell due after a SIGKILL of gozo is delivered by the next start, once."""
+    port, store = free_port(), tmp_path / "store"
+    first = embedded(daemons, port, store)
+    await first.ready()
+    client = await clients.connect(f"nats://{HOST}:{port}")
+    stream = client.nats.jetstream()
+    await stream.add_stream(name="kept", subjects=["kept"])
+    due = time.time() + 1
+    await client.schedule(due, reply="kept", id="tea", payload=b"late")
+
+    async def stored() -> bool:
+        info = await stream.stream_info("KV_gozo", subjects_filter="$KV.gozo.tea")
+        return bool(info.state.subjects)
+
+    await until(stored, "the schedule stored")
+    await first.kill()
+    await gone(port)
+    await wall_clock(due)
+
+    second = embedded(daemons, port, store)
+    await second.ready()
+    await client.confirm()
+
+    async def delivered() -> bool:
+        return (await stream.stream_info("kept")).state.messages > 0
+
+    await until(delivered, "the schedule delivered")
+    assert (await stream.get_msg("kept", 1)).data == b"late"
+    assert await second.terminate() == 0
+
+
+async def test_server_is_killed(daemons: Daemons, tmp_path: Path) -> None:
+    """A nats-server that dies takes gozo with it: exit code 1, and where to look."""
+    port, store = free_port(), tmp_path / "store"
+    daemon = embedded(daemons, port, store)
+    pid = int((await daemon.event("embedded.ready")).fields["pid"])
+    await daemon.ready()
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    assert await daemon.wait() == 1
+    assert time.monotonic() - began < LONGEST_END
+    assert "nats-server has ended" in daemon.stderr
+    assert str(store) in daemon.stderr
+    await gone(port)
+    again = embedded(daemons, port, store)
+    await again.ready()
+    assert await again.terminate() == 0
+
+
+async def test_server_is_killed_with_something_in_memory(
+    daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """The same where schedules without an id are lost by it, which is said as well."""
+    port = free_port()
+    daemon = embedded(daemons, port, tmp_path / "store")
+    pid = int((await daemon.event("embedded.ready")).fields["pid"])
+    await daemon.ready()
+    client = await clients.connect(f"nats://{HOST}:{port}")
+    arrivals = await client.arrivals()
+    for _ in range(3):
+        await client.schedule("+3600", reply="later")
+    await client.schedule("+0", reply=arrivals)
+    await arrivals.wait()  # requests are taken in order
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    assert await daemon.wait() == 1
+    assert time.monotonic() - began < LONGEST_END
+    assert "nats-server has ended" in daemon.stderr
+    assert "3 schedules" in daemon.stderr

@@ -13,7 +13,7 @@ from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 
 COUNT = 4000
-INTERVAL = 0.001  # seconds between two due times
+INTERVAL = 0.0005  # seconds between two due times
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Pair:
 
 
 async def pair(servers: Servers, daemons: Daemons, clients: Clients) -> Pair:
-    """Start two daemons, and schedule a delivery per millisecond; every tenth has no id."""
+    """Start two daemons, and schedule two deliveries per millisecond; every tenth has no id."""
     server = servers.start()
     leader = await daemons.serve(server, "--name", "one")
     assert (await leader.ready()).fields["role"] == "leader"
@@ -44,7 +44,7 @@ async def pair(servers: Servers, daemons: Daemons, clients: Clients) -> Pair:
     assert (await standby.ready()).fields["role"] == "standby"
     client = await clients.connect(server)
     arrivals = await client.arrivals()
-    start = time.time() + 2
+    start = time.time() + 1.5
     due = [round(start + number * INTERVAL, 6) for number in range(COUNT)]
     for number, moment in enumerate(due):
         id_ = None if number % 10 == 0 else f"n{number}"
@@ -118,8 +118,8 @@ async def test_requests_after_a_takeover(
     client = await clients.connect(server)
     arrivals = await client.arrivals()
     for id_ in ("cancelled", "replaced", "kept"):
-        await client.schedule("+5", reply=arrivals, id=id_, payload=id_.encode())
-    await client.schedule("+5", reply=arrivals, payload=b"without id")
+        await client.schedule("+4", reply=arrivals, id=id_, payload=id_.encode())
+    await client.schedule("+4", reply=arrivals, payload=b"without id")
     await stored(client, 3)
     assert await leader.terminate() == 0
     await standby.event("lease.acquired")

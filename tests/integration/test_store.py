@@ -75,7 +75,7 @@ async def parts(server: NatsServer) -> AsyncIterator[Parts]:
     timetable = Timetable()
     mirror = Mirror(timetable, Policy("gozo"))
     writer = Writer(connection, bucket)
-    payloads = Payloads(connection, bucket)
+    payloads = Payloads(connection, bucket, mirror.large)
     ledger = Ledger(bucket, mirror, writer, payloads)
     follower = Follower(connection, bucket, mirror, None)
     work = (connection.keep(), writer.sweep(), follower.run())

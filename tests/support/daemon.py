@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
 
@@ -37,9 +37,11 @@ class Daemon:
         *arguments: str,
         variables: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "gozo"),
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gozo-run-"))
         self.arguments = arguments
+        self._program = program
         self._variables = dict(variables or {})
         for name, text in (files or {}).items():
             (self.folder / name).write_text(text)
@@ -54,7 +56,7 @@ class Daemon:
         kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         home = {"HOME": str(self.folder)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gozo", *self.arguments],
+            [*self._program, *self.arguments],
             cwd=self.folder,
             env=kept | home | self._variables,
             stdin=subprocess.DEVNULL,
