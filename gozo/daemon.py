@@ -42,6 +42,7 @@ WARN_CLOCK_US = MICROSECONDS // 2
 WRONG_CLOCK_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
 RETRY_WAIT = 0.25  # seconds
+CANCEL_WAIT = 0.5  # seconds
 GARBAGE_THRESHOLDS = (50_000, 20, 50)
 """Objects between collections; the many that live long are frozen out of them."""
 
@@ -65,6 +66,9 @@ async def serve(settings: ServeSettings) -> None:
             try:
                 await _unless(stop, daemon.start())
                 await daemon.watch(stop, server)
+            except GozoError as error:
+                log.error("daemon.failed", reason=error)  # noqa: TRY400  # no traceback for users
+                raise
             finally:
                 await daemon.shut_down()
         finally:
@@ -117,6 +121,15 @@ class Daemon:
         Raises:
             GozoError: see `gozo.errors` for what can be missing.
         """
+        starting = asyncio.create_task(self._start(), name="start")
+        try:
+            await self._first(starting)
+        finally:
+            starting.cancel()
+            await asyncio.wait({starting})
+        starting.result()
+
+    async def _start(self) -> None:
         settings, chosen = self._settings, self._settings.connection
         for connection in (self._main, self._requests):
             connection.on_denied.append(self._on_denied)
@@ -158,7 +171,7 @@ class Daemon:
         self._begin("lease", self._lease.run())
         await self._until(self._lease.decided)
         if self._leading is not None:
-            await self._leading
+            await self._first(self._leading)
         self._ready = True
         log.info(
             "daemon.ready",
@@ -237,7 +250,8 @@ class Daemon:
         """A right that gozo cannot do without ends the start; later it is only logged."""
         chosen = self._settings.connection
         needed = subject.startswith(("$JS.API.", f"$KV.{chosen.bucket}"))
-        heard = subject in (chosen.request_subject, f"{chosen.request_subject}.admin.leader")
+        own = (chosen.request_subject, f"{chosen.request_subject}.admin.leader")
+        heard = kind == "subscription" and (subject in own or subject.startswith("_INBOX."))
         if not self._ready and not self._fatal.done() and (needed or heard):
             verb = "publish" if kind == "publish" else "subscribe"
             self._fatal.set_exception(
@@ -383,8 +397,11 @@ class Daemon:
                 await self._lease.release()
                 self._delivery.close()
         finally:
-            for task in self._tasks:
-                task.cancel()
+            # More than once: a connection attempt that fails at that moment swallows it.
+            while left := [task for task in self._tasks if not task.done()]:
+                for task in left:
+                    task.cancel()
+                await asyncio.wait(left, timeout=CANCEL_WAIT)
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._fatal.done():
                 self._fatal.exception()
