@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from gozo import __version__, logs
+from gozo import __version__, completion, logs
 from gozo.errors import GozoError
 from gozo.options import CONNECTION, SERVE, Option
 from gozo.settings import ServeSettings, resolve_serve
@@ -69,6 +69,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         help=f"{option.help}. [{known}]",
         metavar=option.metavar or None,
         show_default=False,
+        autocompletion=option.offers,
     )
     kind = bool if option.is_flag else str
     return inspect.Parameter(
@@ -79,8 +80,8 @@ def _parameter(option: Option) -> inspect.Parameter:
     )
 
 
-def _answer_version(wanted: bool) -> None:
-    if wanted:
+def _answer_version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:  # that is how a line is read to complete it
         typer.echo(f"gozo {__version__}")
         raise typer.Exit
 
@@ -176,6 +177,10 @@ def _tell(message: str) -> None:
 
 def main() -> int:
     """Run the command line of this process, and return the exit code."""
+    answer = completion.answer(app, "gozo")
+    if answer is not None:
+        sys.stdout.write(answer)
+        return 0
     try:
         app(prog_name="gozo")
     except SystemExit as done:

@@ -6,11 +6,11 @@ the settings that an option fills has its type and its default.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gozo import values
+from gozo import logs, values
 from gozo.errors import SettingsError
 from gozo.values import UnusableError, hidden, redacted
 
@@ -36,6 +36,8 @@ class Option:
     """Makes a value fit to be seen, where it is or may hold a secret."""
     fills: str = ""
     """The field of the settings, where that is not called like the option."""
+    offers: Callable[[], Iterable[str]] | None = None
+    """Returns the values that completion offers, where they can be listed."""
 
     @property
     def variable(self) -> str:
@@ -124,7 +126,8 @@ SERVE = (
     Option("GOZO", "connect-timeout", "", values.read_seconds, "SECONDS",
            "How long to wait for a server at the start", default="3"),
     Option("GOZO", "log-level", "", values.read_level, "LEVEL",
-           "What to log: debug, info, warning or error", default="info"),
+           "What to log: debug, info, warning or error", default="info",
+           offers=lambda: logs.LEVELS),
     Option("GOZO", "embedded", "", values.read_flag, "",
            "Run a nats-server of gozo's own at the address, a loopback one", default="no"),
     Option("GOZO", "store", "", values.read_path, "DIRECTORY",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,9 +17,19 @@ def require_program(name: str, *, package: str) -> Path:
     installs what tests need.
     """
     found = shutil.which(name)
-    if found is not None:
-        return Path(found)
-    reason = f"{name} is missing: apt-get install {package}"
+    if found is None:
+        _miss(name, package)
+    return Path(found)
+
+
+def require_file(path: Path, *, package: str) -> None:
+    """Do the same for a file that a package brings."""
+    if not path.exists():
+        _miss(str(path), package)
+
+
+def _miss(what: str, package: str) -> NoReturn:
+    reason = f"{what} is missing: apt-get install {package}"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
