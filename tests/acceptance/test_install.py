@@ -1,13 +1,18 @@
-"""From a clean machine in one command: the README's first one, as it is printed."""
+"""On a clean machine: the README's first command, and what a package puts where."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+from completions.__main__ import scripts
+from man.__main__ import pages
 from tests.support.daemon import Daemon
 from tests.support.patience import allow, until
+from tests.support.programs import require_program
 from tests.support.readme import ROOT, block
 from tests.support.server import HOST, free_port, listens
 
@@ -38,6 +43,50 @@ async def test_first_command(tmp_path: Path) -> None:
         await until(lambda: not listens(port), f"port {port} closed")
     finally:
         shell.close()
+
+
+def test_manual_and_completions(tmp_path: Path) -> None:
+    """The source archive, installed into an empty environment, brings both where they are found.
+
+    It is built and installed by pip, so the wheel is made of what the archive holds.
+    """
+    tools, environment = tmp_path / "tools", tmp_path / "environment"
+    for folder in (tools, environment):
+        run(sys.executable, "-m", "venv", folder)
+    run(tools / "bin/pip", "install", "--quiet", "hatchling")
+    run(tools / "bin/hatchling", "build", "--target", "sdist", "--directory", tmp_path)
+    (archive,) = tmp_path.glob("gozo-*.tar.gz")
+    run(environment / "bin/pip", "install", "--quiet", "--no-deps", archive)
+    shares = {
+        "bash": "bash-completion/completions",
+        "fish": "fish/vendor_completions.d",
+        "zsh": "zsh/site-functions",
+    }
+    expected = {path: f"man/{path.parent.name}" for path in pages()}
+    expected |= {path: shares[path.parent.name] for path in scripts()}
+    for path, share in expected.items():
+        assert (environment / "share" / share / path.name).read_bytes() == path.read_bytes()
+    man = require_program("man", package="man-db")
+    for path in pages():
+        variables = {"PATH": f"{environment / 'bin'}:/usr/bin:/bin"}
+        found = run(man, "-w", path.stem, variables=variables).strip()
+        assert found == str(environment / "share/man" / path.parent.name / path.name)
+
+
+def run(*command: str | Path, variables: dict[str, str] | None = None) -> str:
+    """Run a command in the tree, and return what it prints; it must succeed."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=variables or machine_variables(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=allow(30),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def machine_variables() -> dict[str, str]:
