@@ -93,6 +93,7 @@ def test_descriptions_are_shown(shell: str, tmp_path: Path) -> None:
         ("don", "don't"),
         ("'$", "$(touch stolen)`touch stolen`"),
         (r"\$", "$(touch stolen)`touch stolen`"),
+        ("ru", r"run\$(touch stolen)"),
         (r"back\\", 'back\\slash"quote'),
         ("a:b=", "a:b=c:d"),
     ],

@@ -22,6 +22,7 @@ IDS = {
     "two words": "now",
     "don't": "now",
     "$(touch stolen)`touch stolen`": "now",
+    "run\\$(touch stolen)": "now",
     'back\\slash"quote': "now",
     "a:b=c:d": "in 4 s",
 }
