@@ -16,6 +16,7 @@ import re
 import secrets
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import unquote, urlsplit
 
@@ -124,7 +125,7 @@ class Connection:
             try:
                 await self._connect(None)
             except GozoError as error:
-                log.limited("warning", "connection.failed", reason=str(error))
+                log.repeated("warning", "connection.failed", reason=str(error))
                 await asyncio.sleep(RECONNECT_WAIT * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
 
     async def close(self) -> None:
@@ -319,12 +320,23 @@ class Connection:
         Raises:
             DisconnectedError: there is no link.
         """
+        token, inbox = self._expect(on_reply)
+        self.write(publication(subject, payload, headers, inbox))
+        return token
+
+    def call_echo(self, on_reply: OnReply) -> bytes:
+        """Send a message to ourselves: when it comes, the server has all sent before it."""
+        token, inbox = self._expect(on_reply)
+        self.write(publication(inbox, b""))
+        return token
+
+    def _expect(self, on_reply: OnReply) -> tuple[bytes, bytes]:
+        """Make a token, and the subject on which a message for `on_reply` is to come."""
+        self._require()
         self._next += 1
         token = b"%x" % self._next
-        client = self._require()
         self._waiting[token] = on_reply
-        client.write(publication(subject, payload, headers, self._inbox.encode() + token))
-        return token
+        return token, self._inbox.encode() + token
 
     def hang_up(self, token: bytes) -> None:
         """Stop waiting for the answer to a `call`."""
@@ -342,33 +354,16 @@ class Connection:
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-        def on_reply(headers: bytes | None, payload: bytes | None) -> None:
-            if answer.done():
-                return
-            if payload is None:
-                answer.set_exception(DisconnectedError("the connection to NATS was lost"))
-            else:
-                answer.set_result(Reply(headers, payload))
-
         def on_denied(kind: str, denied: str) -> None:
             if kind == "publish" and denied == subject and not answer.done():
-                answer.set_exception(
-                    NotAllowedError(
-                        f"the server does not let this user publish on {subject}: "
-                        "grant that permission"
-                    )
-                )
+                answer.set_exception(missing_permission(kind, subject))
 
-        token = self.call(subject.encode(), payload, on_reply, headers)
+        token = self.call(subject.encode(), payload, partial(_resolve, answer), headers)
         self.on_denied.append(on_denied)
         try:
-            async with asyncio.timeout(timeout):
-                return await answer
-        except TimeoutError as error:
-            raise NoServerError(f"no answer on {subject} within {timeout:g} s") from error
+            return await self._within(timeout, token, answer, f"on {subject}")
         finally:
             self.on_denied.remove(on_denied)
-            self.hang_up(token)
 
     async def echo(self, timeout: float = 2.0) -> None:
         """Wait until the server has read all that was written, and we all it sent before.
@@ -376,16 +371,20 @@ class Connection:
         Raises:
             NoServerError, DisconnectedError: as for `request`.
         """
-        await self.request(self._inbox + "echo", timeout=timeout)
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        token = self.call_echo(partial(_resolve, answer))
+        await self._within(timeout, token, answer, "to an echo")
 
-    def call_echo(self, on_reply: OnReply) -> bytes:
-        """Send a message to ourselves: when it comes, the server has all sent before it."""
-        self._next += 1
-        token = b"%x" % self._next
-        client = self._require()
-        self._waiting[token] = on_reply
-        client.write(publication(self._inbox.encode() + token, b""))
-        return token
+    async def _within(
+        self, timeout: float, token: bytes, answer: asyncio.Future[Reply], what: str
+    ) -> Reply:
+        try:
+            async with asyncio.timeout(timeout):
+                return await answer
+        except TimeoutError as error:
+            raise NoServerError(f"no answer {what} within {timeout:g} s") from error
+        finally:
+            self.hang_up(token)
 
     def _require(self) -> HardenedClient:
         if not self.connected or self._client is None:
@@ -396,8 +395,14 @@ class Connection:
         on_reply = self._waiting.pop(subject[self._skip :], None)
         if on_reply is not None:
             on_reply(headers, payload)
-        elif subject.endswith(b".echo") and reply:
-            self.write(publication(reply, b""))
+
+
+def missing_permission(kind: str, subject: str) -> NotAllowedError:
+    """Make the error for a `publish` or a `subscription` that the server refused."""
+    verb = "publish" if kind == "publish" else "subscribe"
+    return NotAllowedError(
+        f"the server does not let this user {verb} to {subject}: grant that permission"
+    )
 
 
 def publication(subject: bytes, payload: bytes, headers: bytes = b"", reply: bytes = b"") -> bytes:
@@ -414,6 +419,16 @@ def publication(subject: bytes, payload: bytes, headers: bytes = b"", reply: byt
             payload,
         )
     return b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload)
+
+
+def _resolve(answer: asyncio.Future[Reply], headers: bytes | None, payload: bytes | None) -> None:
+    """Hand what came for a call, or that the link was lost, to who waits for it."""
+    if answer.done():
+        return
+    if payload is None:
+        answer.set_exception(DisconnectedError("the connection to NATS was lost"))
+    else:
+        answer.set_result(Reply(headers, payload))
 
 
 def status_of(headers: bytes | None) -> int:

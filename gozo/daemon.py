@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 from gozo import embedded
 from gozo.clock import steady, wall_us
-from gozo.connection import Connection
+from gozo.connection import Connection, missing_permission
 from gozo.delivery import Delivery
-from gozo.errors import DisconnectedError, GozoError, NoServerError, NotAllowedError
+from gozo.errors import DisconnectedError, GozoError, NoServerError
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
@@ -32,6 +32,7 @@ from gozo.store.ledger import Ledger, Result
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
+from gozo.tasks import end
 from gozo.timetable import Timetable
 from gozo.volatile import Volatile
 
@@ -42,7 +43,6 @@ WARN_CLOCK_US = MICROSECONDS // 2
 WRONG_CLOCK_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
 RETRY_WAIT = 0.25  # seconds
-CANCEL_WAIT = 0.5  # seconds
 GARBAGE_THRESHOLDS = (50_000, 20, 50)
 """Objects between collections; the many that live long are frozen out of them."""
 
@@ -62,10 +62,10 @@ async def serve(settings: ServeSettings) -> None:
             if server is not None:
                 reachable = replace(settings.connection, addresses=(server.address,))
                 settings = replace(settings, connection=reachable)
-            daemon = Daemon(settings)
+            daemon = Daemon(settings, server)
             try:
-                await _unless(stop, daemon.start())
-                await daemon.watch(stop, server)
+                await daemon.start(stop)
+                await daemon.watch(stop)
             except GozoError as error:
                 log.error("daemon.failed", reason=error)  # noqa: TRY400  # no traceback for users
                 raise
@@ -77,25 +77,15 @@ async def serve(settings: ServeSettings) -> None:
     log.info("daemon.stopped", delivered=daemon.stats.delivered)
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do some work, but give it up when asked to stop."""
-    task = asyncio.create_task(work, name="start")
-    stopped = asyncio.create_task(stop.wait(), name="signal")
-    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()
-
-
 class Daemon:
     """One replica."""
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(
+        self, settings: ServeSettings, server: embedded.EmbeddedServer | None = None
+    ) -> None:
         chosen = settings.connection
         self.stats = Stats()
+        self._server = server
         self._settings = settings
         self._began = steady()
         self._main = Connection(chosen, settings.name)
@@ -115,19 +105,19 @@ class Daemon:
 
     # Starting
 
-    async def start(self) -> None:
-        """Connect, load the bucket, and come to know who leads.
+    async def start(self, stop: asyncio.Event) -> None:
+        """Connect, load the bucket, and come to know who leads; or give that up when `stop` is set.
 
         Raises:
             GozoError: see `gozo.errors` for what can be missing.
         """
+        if self._server is not None:
+            self._begin("embedded server", _fail_with(self._server))
         starting = asyncio.create_task(self._start(), name="start")
-        try:
-            await self._first(starting)
-        finally:
-            starting.cancel()
-            await asyncio.wait({starting})
-        starting.result()
+        stopped = asyncio.create_task(stop.wait(), name="signal")
+        await self._first(starting, stopped)
+        if not starting.cancelled():
+            starting.result()
 
     async def _start(self) -> None:
         settings, chosen = self._settings, self._settings.connection
@@ -231,18 +221,17 @@ class Daemon:
 
     async def _until(self, event: asyncio.Event) -> None:
         """Wait for an event, or for a part of the daemon to fail."""
-        waiting = asyncio.create_task(event.wait(), name="waiting")
-        await self._first(waiting)
+        await self._first(asyncio.create_task(event.wait(), name="waiting"))
 
     def _may_lead(self) -> bool:
         ahead = self._follower.clock_ahead_us
         if abs(ahead) > WARN_CLOCK_US:
-            log.limited("warning", "clock.differs", ahead_s=ahead / MICROSECONDS)
+            log.repeated("warning", "clock.differs", ahead_s=ahead / MICROSECONDS)
         if abs(ahead) > WRONG_CLOCK_US:
-            log.limited("error", "clock.wrong", ahead_s=ahead / MICROSECONDS)
+            log.repeated("error", "clock.wrong", ahead_s=ahead / MICROSECONDS)
             return False
         if self._mirror.newer:
-            log.limited("error", "bucket.newer_format", entries=len(self._mirror.newer))
+            log.repeated("error", "bucket.newer_format", entries=len(self._mirror.newer))
             return False
         return self._follower.loaded.is_set()
 
@@ -253,12 +242,7 @@ class Daemon:
         own = (chosen.request_subject, f"{chosen.request_subject}.admin.leader")
         heard = kind == "subscription" and (subject in own or subject.startswith("_INBOX."))
         if not self._ready and not self._fatal.done() and (needed or heard):
-            verb = "publish" if kind == "publish" else "subscribe"
-            self._fatal.set_exception(
-                NotAllowedError(
-                    f"the server does not let this user {verb} to {subject}: grant that permission"
-                )
-            )
+            self._fatal.set_exception(missing_permission(kind, subject))
 
     # Leading
 
@@ -298,7 +282,7 @@ class Daemon:
                 outcome: Outcome, sequence: int, words: str, stored: asyncio.Future[int] = stored
             ) -> None:
                 if outcome is not Outcome.STORED:
-                    log.limited("warning", "lease.barrier_waits", reason=words)
+                    log.repeated("warning", "lease.barrier_waits", reason=words)
                 if not stored.done():
                     stored.set_result(sequence)
 
@@ -349,22 +333,21 @@ class Daemon:
 
     # Watching, and ending
 
-    async def watch(self, stop: asyncio.Event, server: embedded.EmbeddedServer | None) -> None:
+    async def watch(self, stop: asyncio.Event) -> None:
         """Wait for a signal, or for a part of the daemon to fail.
 
         Raises:
             GozoError: a part ended; the message says which and why.
         """
-        if server is not None:
-            self._begin("embedded server", _fail_with(server))
-        stopped = asyncio.create_task(stop.wait(), name="signal")
-        await self._first(stopped)
+        await self._first(asyncio.create_task(stop.wait(), name="signal"))
 
-    async def _first(self, waiting: asyncio.Task[Any]) -> None:
-        """Wait for a task, or for a part of the daemon to fail."""
-        parts: set[asyncio.Future[Any]] = {waiting, self._fatal, *self._tasks}
-        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+    async def _first(self, *waiting: asyncio.Task[Any]) -> None:
+        """Wait for one of some tasks, or for a part of the daemon to fail; then end the tasks."""
+        parts: set[asyncio.Future[Any]] = {*waiting, self._fatal, *self._tasks}
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(*waiting)
         self._check()
 
     def _check(self) -> None:
@@ -397,12 +380,7 @@ class Daemon:
                 await self._lease.release()
                 self._delivery.close()
         finally:
-            # More than once: a connection attempt that fails at that moment swallows it.
-            while left := [task for task in self._tasks if not task.done()]:
-                for task in left:
-                    task.cancel()
-                await asyncio.wait(left, timeout=CANCEL_WAIT)
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(*self._tasks)
             if self._fatal.done():
                 self._fatal.exception()
             await self._requests.close()
@@ -439,11 +417,19 @@ class Daemon:
     async def _patiently(self, left: Callable[[], int]) -> int:
         """Wait until nothing is left, or nothing has moved for a while; returns what is left."""
         lowest = left()
-        while (now_left := left()) and steady() < self._progress_at + DRAIN:
+        while (
+            (now_left := left()) and steady() < self._progress_at + DRAIN and not self._is_cut_off
+        ):
             if now_left < lowest:
                 lowest, self._progress_at = now_left, steady()
             await asyncio.sleep(0.01)
         return left()
+
+    @property
+    def _is_cut_off(self) -> bool:
+        """Whether the connection is lost and cannot come back: the embedded server has ended."""
+        ended = self._server is not None and self._server.has_ended
+        return ended and not self._main.connected
 
 
 async def _fail_with(server: embedded.EmbeddedServer) -> NoReturn:

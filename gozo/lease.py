@@ -29,6 +29,7 @@ from gozo.jetstream import (
     STREAM_NOT_FOUND,
     JetStream,
     StoredMessage,
+    read_ack,
 )
 from gozo.logs import get_logger
 from gozo.protocol import block
@@ -115,7 +116,7 @@ class Lease:
                 elif not self._stopped:
                     await self._stand_by()
             except GozoError as error:
-                log.limited("warning", "lease.waiting", role=self.role, reason=str(error))
+                log.repeated("warning", "lease.waiting", role=self.role, reason=str(error))
                 await self._make_again(error)
             if self.role is Role.LEADER and steady() >= self._renewed_at + TAKEOVER:
                 self._lose("it could not be renewed in time")
@@ -177,13 +178,11 @@ class Lease:
         reply = await self._connection.request(
             self._subject, value, headers=block(lines, self._revision), timeout=ANSWER_TIME
         )
-        if reply.status == NO_RESPONDERS:
-            raise JetStreamError("the lease's bucket is not there at the moment", STREAM_NOT_FOUND)
-        answer = json.loads(reply.payload)
-        if "error" in answer:
-            error = answer["error"]
-            raise JetStreamError(str(error.get("description")), int(error.get("err_code", 0)))
-        self._revision = int(answer["seq"])
+        ack = read_ack(reply.headers, reply.payload)
+        if not ack.sequence:
+            gone = ack.code == NO_RESPONDERS
+            raise JetStreamError(ack.words, STREAM_NOT_FOUND if gone else ack.code)
+        self._revision = ack.sequence
         self._seen_at = steady()
 
     def _void(self) -> None:
@@ -286,7 +285,7 @@ class Lease:
             self._bucket = await self._open()
             self._look.set()
         except GozoError as failure:
-            log.limited("warning", "lease.waiting", role=self.role, reason=str(failure))
+            log.repeated("warning", "lease.waiting", role=self.role, reason=str(failure))
 
     # What others say
 

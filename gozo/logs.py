@@ -26,6 +26,10 @@ from typing import TextIO
 LEVELS = ("debug", "info", "warning", "error")
 DEFAULT_LEVEL = "info"
 
+REMINDER = 60.0  # seconds after which an event that still comes is written again
+ENDED = 10.0  # seconds of silence after which an event counts as a new one
+MOST_REASONS = 200  # reasons that are remembered
+
 _NUMBERS = {level: logging.getLevelNamesMapping()[level.upper()] for level in LEVELS}
 _FIELDS = "gozo_fields"  # the attribute of a LogRecord that carries an event's fields
 _LONG = 1e15  # from here on a float has no decimals worth writing
@@ -35,11 +39,12 @@ _PLAIN = re.compile(r'[^\s"=\\]+')  # needs no quotes, as long as it is printabl
 class EventLogger:
     """Writes events of one module. Costs next to nothing when the level is off."""
 
-    __slots__ = ("_limits", "_logger")
+    __slots__ = ("_limits", "_logger", "_repeated")
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
         self._limits: dict[str, RateLimitedLog] = {}
+        self._repeated: dict[tuple[str, object], RepeatedLog] = {}
 
     def enabled(self, level: int) -> bool:
         """Whether an event of this level (`logging.DEBUG` ...) would be written."""
@@ -75,6 +80,19 @@ class EventLogger:
         if limit is None:
             limit = self._limits[event] = RateLimitedLog(self)
         limit.log(_NUMBERS[level], event, **fields)
+
+    def repeated(self, level: str, event: str, /, **fields: object) -> None:
+        """Write an event that comes over and over while something lasts; see `RepeatedLog`.
+
+        What lasts is known by the event and its field `reason`; other fields may change.
+        """
+        about = (event, fields.get("reason"))
+        one = self._repeated.get(about)
+        if one is None:
+            if len(self._repeated) >= MOST_REASONS:
+                self._repeated.clear()
+            one = self._repeated[about] = RepeatedLog(self)
+        one.log(_NUMBERS[level], event, **fields)
 
     def exception(self, event: str, /, **fields: object) -> None:
         """Write an error with the traceback of the exception that is being handled.
@@ -131,6 +149,35 @@ class RateLimitedLog:
         if self._suppressed:
             self._log.log(level, event, suppressed=self._suppressed)
             self._suppressed = 0
+
+
+class RepeatedLog:
+    """Writes one event when it comes for the first time, and then once a minute while it lasts.
+
+    It has ended when it was not heard of for a while: the next time counts as the first.
+    """
+
+    __slots__ = ("_clock", "_heard", "_log", "_suppressed", "_written")
+
+    def __init__(self, log: EventLogger, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._heard = self._written = float("-inf")  # in the clock's seconds
+        self._suppressed = 0
+
+    def log(self, level: int, event: str, /, **fields: object) -> None:
+        """Write the event, or count it if a reader knows by now."""
+        now = self._clock()
+        lasts = now - self._heard < ENDED and now - self._written < REMINDER
+        self._heard = now
+        if lasts:
+            self._suppressed += 1
+            return
+        self._written = now
+        if self._suppressed:
+            fields["suppressed"] = self._suppressed
+            self._suppressed = 0
+        self._log.log(level, event, **fields)
 
 
 class EventFormatter(logging.Formatter):

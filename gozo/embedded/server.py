@@ -55,6 +55,11 @@ class EmbeddedServer:
         """The process's number."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.returncode is not None
+
     async def wait(self) -> int:
         """Return the exit status once the server has ended; minus the signal if by one."""
         return await self._process.wait()

@@ -40,7 +40,7 @@ class Cleaner:
                 while leads() and await self.purge(wall_us()):
                     pass
             except GozoError as error:
-                log.limited("info", "cleaner.waiting", reason=str(error))
+                log.repeated("info", "cleaner.waiting", reason=str(error))
             if not leads():
                 self.forget(wall_us() - LEADERS_TIME_US)
 

@@ -85,11 +85,11 @@ class Follower:
             except NotAllowedError as error:
                 if not self.loaded.is_set():
                     raise
-                log.limited("error", "follower.waiting", reason=str(error))
+                log.repeated("error", "follower.waiting", reason=str(error))
                 await asyncio.sleep(RETRY_WAIT)
                 continue
             except GozoError as error:
-                log.limited("warning", "follower.waiting", reason=str(error))
+                log.repeated("warning", "follower.waiting", reason=str(error))
                 await self._make_again(error)
                 await asyncio.sleep(RETRY_WAIT)
                 continue
@@ -122,7 +122,7 @@ class Follower:
             try:
                 await open_bucket(self._bucket.js, self._bucket.name, replicas=self._replicas)
             except GozoError as failure:
-                log.limited("error", "bucket.missing", reason=str(failure))
+                log.repeated("error", "bucket.missing", reason=str(failure))
 
     # A consumer's life
 
@@ -282,7 +282,7 @@ class Follower:
             self.reload(str(error))
             return
         except GozoError as error:
-            log.limited("info", "follower.waiting", reason=str(error))
+            log.repeated("info", "follower.waiting", reason=str(error))
             return
         self.clock_ahead_us = state.clock_ahead_us
         if self._is_another(state):

@@ -246,7 +246,7 @@ class Ledger:
         elif outcome is Outcome.CONFLICT:
             self._look_up(change)
         else:
-            log.limited("warning", "store.waiting", key=change.key, reason=words)
+            log.repeated("warning", "store.waiting", key=change.key, reason=words)
             self._later(change)
 
     def _finish(self, change: _Change, result: Result, words: str = "") -> None:
@@ -295,7 +295,7 @@ class Ledger:
         try:
             message = await self._bucket.read(key)
         except GozoError as error:
-            log.limited("warning", "store.waiting", key=key, reason=str(error))
+            log.repeated("warning", "store.waiting", key=key, reason=str(error))
             self._later(change)
             return
         if message is None:

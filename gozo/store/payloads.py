@@ -176,6 +176,6 @@ class Payloads:
                 # Replaced or removed a moment ago, most likely: the follower will tell.
                 log.debug("payload.not_found", key=item.key, revision=item.revision)
         except GozoError as error:
-            log.limited("warning", "payload.unreachable", key=item.key, reason=str(error))
+            log.repeated("warning", "payload.unreachable", key=item.key, reason=str(error))
         finally:
             self._landed(item.key)

@@ -7,15 +7,13 @@ particular a write without an answer may have been applied: only the key itself 
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NoReturn
 
-from gozo.connection import Connection, status_of
-from gozo.jetstream import CONFLICTS
+from gozo.connection import Connection
+from gozo.jetstream import CONFLICTS, read_ack
 from gozo.logs import get_logger
 from gozo.protocol import block
 from gozo.store.bucket import Bucket
@@ -25,10 +23,6 @@ BUFFER = 2 * 1024 * 1024  # bytes
 SWEEP = 0.5  # seconds between looks for answers that are late
 
 log = get_logger("gozo.store")
-
-
-_PLAIN_ACK = re.compile(rb'\{"stream":"[^"]*", ?"seq":([0-9]+)\}\Z')
-"""What nearly every answer is; reading it so saves a third of the cost of a write."""
 
 
 class Outcome(Enum):
@@ -109,19 +103,9 @@ class Writer:
 def _outcome(headers: bytes | None, answer: bytes | None) -> tuple[Outcome, int, str]:
     if answer is None:
         return Outcome.UNKNOWN, 0, "the connection was lost"
-    if status_of(headers):
-        return Outcome.UNKNOWN, 0, "the bucket does not answer at the moment"
-    plain = _PLAIN_ACK.match(answer)
-    if plain is not None:
-        return Outcome.STORED, int(plain[1]), ""
-    try:
-        ack = json.loads(answer)
-        error = ack.get("error")
-        if error is None:
-            return Outcome.STORED, int(ack["seq"]), ""
-        code, words = int(error.get("err_code", 0)), str(error.get("description", error))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Outcome.UNKNOWN, 0, f"an answer that is no acknowledgement: {answer[:80]!r}"
+    sequence, code, words = read_ack(headers, answer)
+    if sequence:
+        return Outcome.STORED, sequence, ""
     if code in CONFLICTS:
         return Outcome.CONFLICT, 0, words
     if code in _FOR_EVER:

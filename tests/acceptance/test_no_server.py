@@ -185,6 +185,24 @@ async def test_server_goes_away(
     assert len(await mailbox.payloads()) == 6
 
 
+async def test_what_it_says_while_it_is_away(servers: Servers, daemons: Daemons) -> None:
+    """While the server is away, the log says so once for each part that waits, and why."""
+    server = servers.start()
+    daemon = await daemons.serve(server)
+    server.kill()
+    await daemon.event("connection.lost")
+    failed = await daemon.event("connection.failed")
+    assert server.url in failed.fields["reason"]
+    await asyncio.sleep(4)  # this is about what is said in a length of time
+    for name in ("connection.failed", "follower.waiting", "lease.waiting"):
+        events = daemon.events(name)
+        assert events != []
+        reasons = [event.fields["reason"] for event in events]
+        assert len(reasons) == len(set(reasons)) <= 3
+    server.start()
+    await daemon.event("lease.acquired", since=daemon.mark())
+
+
 async def test_signal_while_it_is_away(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:

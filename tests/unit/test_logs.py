@@ -208,3 +208,35 @@ class TestRateLimit:
         *flood, last = [line.split()[1:3] for line in output.getvalue().splitlines()]
         assert last == ["error", "a.c"]
         assert 5 <= len(flood) < 1000
+
+
+class TestRepeated:
+    """`RepeatedLog`."""
+
+    def test_what_lasts_is_told_once_and_again_each_minute(self, output: io.StringIO) -> None:
+        """A reader sees that it began, and that it still lasts."""
+        now = 0.0
+        repeated = logs.RepeatedLog(logs.get_logger("gozo.x"), clock=lambda: now)
+        for second in range(130):
+            now = float(second)
+            repeated.log(logging.WARNING, "a.b", at=second)
+        fields = [line.partition("a.b ")[2] for line in output.getvalue().splitlines()]
+        assert fields == ["at=0", "at=60 suppressed=59", "at=120 suppressed=59"]
+
+    def test_what_ended_and_came_again_is_new(self, output: io.StringIO) -> None:
+        """After a silence it is told at once."""
+        now = 0.0
+        repeated = logs.RepeatedLog(logs.get_logger("gozo.x"), clock=lambda: now)
+        for now in (0.0, 5.0, 20.0, 21.0):
+            repeated.log(logging.WARNING, "a.b", at=now)
+        fields = [line.partition("a.b ")[2] for line in output.getvalue().splitlines()]
+        assert fields == ["at=0", "at=20 suppressed=1"]
+
+    def test_each_reason_is_told(self, output: io.StringIO) -> None:
+        """Another reason is news, whatever the other fields; the first one does not come again."""
+        log = logs.get_logger("gozo.x")
+        for number in range(10):
+            log.repeated("warning", "a.b", reason="one", number=number)
+            log.repeated("warning", "a.b", reason="two")
+        fields = [line.partition("a.b ")[2] for line in output.getvalue().splitlines()]
+        assert fields == ["reason=one number=0", "reason=two"]
