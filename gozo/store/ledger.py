@@ -30,7 +30,7 @@ from gozo.errors import DisconnectedError, GozoError
 from gozo.jetstream import StoredMessage
 from gozo.logs import get_logger
 from gozo.protocol import delivery, escape_id
-from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest, retried
+from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest, State, retried
 from gozo.store.bucket import Bucket
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
@@ -211,7 +211,7 @@ class Ledger:
             new = retried(entry, reason, wall_us())
             log.limited(
                 "warning",
-                f"delivery.{new.state}",
+                "delivery.failed" if new.state is State.FAILED else "delivery.postponed",
                 key=item.key,
                 attempts=new.tried,
                 reason=reason,

@@ -144,7 +144,7 @@ def test_header_block_without_id(running: Running) -> None:
 
 def test_header_block_with_id(running: Running, new_id: str) -> None:
     """With an id there is `Gozo-Id` besides, and nothing more."""
-    headers = header_block(Gozo_When="+0", Gozo_Id=new_id, X_Other="not passed on")
+    headers = header_block(Gozo_When="+0", Gozo_Id=new_id)
     with RawClient(running.server.url) as raw:
         raw.subscribe("raw.with")
         raw.send(request(b"gozo", reply=b"raw.with", headers=headers))

@@ -22,6 +22,7 @@ from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
 from gozo.store.ledger import Ledger, Result
 from gozo.store.mirror import Mirror
+from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Writer
 from gozo.timetable import Item, Timetable
@@ -78,7 +79,8 @@ async def parts(server: NatsServer) -> AsyncIterator[Parts]:
     payloads = Payloads(connection, bucket, mirror.large)
     ledger = Ledger(bucket, mirror, writer, payloads)
     follower = Follower(connection, bucket, mirror, None)
-    work = (connection.keep(), writer.sweep(), follower.run())
+    originals = Originals(bucket, mirror)
+    work = (connection.keep(), writer.sweep(), follower.run(), originals.run())
     tasks = [asyncio.create_task(one) for one in work]
     await follower.loaded.wait()
     try:
@@ -106,7 +108,7 @@ async def test_another_follower_sees_what_is_written() -> None:
         async with parts(server) as one, parts(server) as other:
             assert await one.put("a", 5_000_000) is Result.STORED
             assert await one.put("b") is Result.STORED
-            assert await one.put("a", 7_000_000) is Result.STORED
+            assert await one.put("a", 7_000_000) is Result.REPLACED
             assert await one.cancel("b") is Result.CANCELLED
             await until(lambda: other.timetable.tombstone("b") is not None, "all is seen")
             assert other.timetable.pop_due(7_000_000 - 1, 5) == []
@@ -137,7 +139,7 @@ async def test_a_write_of_somebody_else_is_noticed() -> None:
             await one.put("a")
             # Make the ledger believe in a revision that the bucket does not have.
             one.timetable.put("a", FAR_US, 1_000)
-            assert await one.put("a", 77) is Result.STORED
+            assert await one.put("a", 77) is Result.REPLACED
             assert one.timetable.revision("a") == 2
             with RawClient(server.url) as client:
                 client.send(entry("a", Gozo_When="9999999999", Gozo_Subject="to"))
@@ -275,13 +277,13 @@ async def test_poison_is_kept_and_told_apart() -> None:
                 client.send(entry("good", Gozo_When="9999999999", Gozo_Subject="to"))
                 client.confirm()
             await until(lambda: "good" in one.timetable, "the good one is known")
-            assert len(one.mirror.invalid) == 8
+            await until(lambda: len(one.mirror.invalid) == 8, "the others are told apart")
             assert one.mirror.newer == {"format"}
             assert (await one.bucket.state()).messages == 9
             assert one.timetable.next_due() == FAR_US
             one.follower.reload("test")
             await until(one.follower.loaded.is_set, "it is loaded again")
-            assert await one.put("foreign", 5) is Result.STORED
+            assert await one.put("foreign", 5) is Result.REPLACED
             await until(lambda: "foreign" not in one.mirror.invalid, "it is a good one now")
 
 

@@ -1,0 +1,303 @@
+"""Receipts: a client learns what became of its request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+from nats.js.errors import NotFoundError
+
+from tests.acceptance.conftest import Running
+from tests.support.client import Arrivals, Client
+from tests.support.patience import allow
+from tests.support.raw import RawClient, header_block, request
+
+
+async def ask(
+    client: Client, headers: Mapping[str, str], *, reply: str = "", payload: bytes = b""
+) -> dict[str, Any]:
+    """Send a request that wants a receipt, and return it."""
+    receipts = await client.arrivals()
+    await client.send({**headers, "Gozo-Receipt": receipts.subject}, reply=reply, payload=payload)
+    (receipt,) = await receipts.wait()
+    assert "Gozo-Reply" not in receipt.headers
+    answer: dict[str, Any] = json.loads(receipt.data)
+    return answer
+
+
+async def test_stored_replaced_and_delivered(client: Client, new_id: str) -> None:
+    """A receipt says that it is stored, when it is due, and whether it replaced another."""
+    arrivals = await client.arrivals()
+    first = await ask(client, {"Gozo-When": "+60", "Gozo-Id": new_id}, reply=arrivals.subject)
+    assert (first["status"], first["id"], first["replaced"]) == ("stored", new_id, False)
+    due = time.time() + 0.5
+    second = await ask(
+        client, {"Gozo-When": f"{due:.3f}", "Gozo-Id": new_id}, reply=arrivals.subject, payload=b"x"
+    )
+    assert second["replaced"] is True
+    assert second["due_epoch"] == pytest.approx(due, abs=0.001)
+    assert datetime.fromisoformat(second["due"]).timestamp() == pytest.approx(due, abs=0.001)
+    (arrival,) = await arrivals.wait()
+    assert arrival.headers == {"Gozo-Reply": "Yes", "Gozo-Id": new_id, "Gozo-Due": second["due"]}
+
+
+async def test_without_an_id_it_is_stored_all_the_same(running: Running, client: Client) -> None:
+    """What has a receipt survives a crash, also without an id, and is delivered without one."""
+    arrivals = await client.arrivals()
+    before = await client.stored()
+    receipt = await ask(client, {"Gozo-When": "+1"}, reply=arrivals.subject, payload=b"x")
+    assert (receipt["status"], receipt["id"]) == ("stored", None)
+    assert await client.stored() == before + 1
+    (arrival,) = await arrivals.wait()
+    assert set(arrival.headers) == {"Gozo-Reply", "Gozo-Due"}
+
+
+async def test_cancels(client: Client, new_id: str) -> None:
+    """A cancel's receipt tells apart: cancelled, already delivered, not found."""
+    arrivals = await client.arrivals()
+    cancel = {"Gozo-Del-Id": new_id}
+    assert await ask(client, cancel) == {"status": "not_found", "id": new_id}
+    await client.schedule("+60", reply=arrivals, id=new_id)
+    assert (await ask(client, cancel))["status"] == "cancelled"
+    assert (await ask(client, cancel))["status"] == "not_found"
+    await client.schedule("+0", reply=arrivals, id=new_id)
+    await arrivals.wait()
+    assert (await ask(client, cancel))["status"] == "already_delivered"
+
+
+@pytest.mark.parametrize(
+    ("headers", "reply", "code"),
+    [
+        ({"Gozo-When": "soon"}, "to", "invalid_when"),
+        ({"Gozo-When": "+1"}, "", "no_reply_subject"),
+        ({"Gozo-When": "+1"}, "$JS.API.INFO", "forbidden_subject"),
+        ({"Gozo-When": "+1", "Gozo-Del-Id": "x"}, "to", "invalid_request"),
+        ({"Gozo-When": "+1", "Gozo-Id": "x" * 1025}, "to", "invalid_id"),
+        ({"Gozo-When": "+1", "Gozo-Confirm": "maybe"}, "to", "invalid_request"),
+        ({}, "to", "invalid_request"),
+    ],
+)
+async def test_refusals(client: Client, headers: dict[str, str], reply: str, code: str) -> None:
+    """A refusal has a code for programs and a sentence for people."""
+    receipt = await ask(client, headers, reply=reply)
+    assert (receipt["status"], receipt["error"]) == ("refused", code)
+    assert receipt["message"]
+    assert receipt["id"] == headers.get("Gozo-Id", headers.get("Gozo-Del-Id"))
+
+
+async def test_too_large(client: Client) -> None:
+    """A payload that is too large is refused with its size."""
+    receipt = await ask(client, {"Gozo-When": "+1"}, reply="to", payload=b"x" * (1024 * 1024 - 500))
+    assert receipt["error"] == "too_large"
+
+
+async def test_no_receipt_where_none_may_go(client: Client) -> None:
+    """A receipt cannot be used to publish where no schedule could."""
+
+    async def refused() -> int:
+        data = (await statistics(client))["endpoints"][0]["data"]
+        return int(data["refused"].get("forbidden_subject", 0))
+
+    before = await refused()
+    await client.send({"Gozo-When": "+1", "Gozo-Receipt": "$JS.API.INFO"}, reply="to")
+
+    async def counted() -> bool:
+        return await refused() == before + 1
+
+    await until(counted, "it is refused")
+
+
+async def statistics(client: Client) -> dict[str, Any]:
+    """Ask the daemon for its figures."""
+    answer: dict[str, Any] = json.loads((await client.nats.request("$SRV.STATS.gozo")).data)
+    return answer
+
+
+def test_a_burst_is_answered_in_order(running: Running) -> None:
+    """Each of 50,000 requests has its receipt, and those for one id come in order."""
+    count, ids = 50_000, 5_000
+    with RawClient(running.server.url) as sender, RawClient(running.server.url) as receiver:
+        receiver.subscribe("burst.receipts.>")
+        receiver.confirm()
+        for start in range(0, count, 500):
+            sender.send(
+                b"".join(
+                    request(
+                        b"gozo",
+                        reply=b"burst.nowhere",
+                        headers=header_block(
+                            Gozo_When=f"{4_000_000_000 + number}",
+                            Gozo_Id=f"burst-{number % ids}",
+                            Gozo_Receipt=f"burst.receipts.{number}",
+                        ),
+                        payload=b"x" * 100,
+                    )
+                    for number in range(start, start + 500)
+                )
+            )
+        last: dict[str, float] = {}
+        seen = 0
+        while seen < count:
+            for message in receiver.receive(allow(20)):
+                receipt = json.loads(message.payload)
+                assert receipt["status"] == "stored"
+                assert receipt["due_epoch"] > last.get(receipt["id"], 0)
+                last[receipt["id"]] = receipt["due_epoch"]
+                seen += 1
+        assert len(last) == ids
+
+
+async def stream(client: Client, name: str, subject: str) -> None:
+    """Make a stream that takes a subject."""
+    await client.nats.jetstream().add_stream(name=name, subjects=[subject])
+
+
+async def messages(client: Client, name: str) -> int:
+    """Count the messages of a stream."""
+    return (await client.nats.jetstream().stream_info(name)).state.messages
+
+
+async def entry_of(client: Client, key: str) -> dict[str, str]:
+    """Read the headers of an entry of the bucket."""
+    try:
+        found = await client.nats.jetstream().get_last_msg("KV_gozo", f"$KV.gozo.{key}")
+    except NotFoundError:
+        return {}
+    return dict(found.headers or {})
+
+
+async def until(condition: Any, what: str) -> None:
+    """Wait until a coroutine function returns something true."""
+    async with asyncio.timeout(allow(15)):
+        while not await condition():  # noqa: ASYNC110  # the server tells of no change
+            await asyncio.sleep(0.02)
+
+
+async def test_a_stream_confirms(client: Client, new_id: str) -> None:
+    """What a stream acknowledged is delivered once, and gone from the bucket."""
+    await stream(client, f"S{new_id}", f"confirm.{new_id}")
+    headers = {"Gozo-When": "+0", "Gozo-Id": new_id, "Gozo-Confirm": "stream"}
+    await client.send(headers, reply=f"confirm.{new_id}", payload=b"x")
+
+    async def removed() -> bool:
+        return (await entry_of(client, new_id)).get("Gozo-Reason") == "delivered"
+
+    await until(removed, "it is settled")
+    assert await messages(client, f"S{new_id}") == 1
+
+
+async def test_retried_until_a_stream_is_there(client: Client, new_id: str) -> None:
+    """Without a stream it is tried again, says so, and holds up nobody; then it arrives once."""
+    headers = {
+        "Gozo-When": "+0",
+        "Gozo-Id": new_id,
+        "Gozo-Confirm": "stream",
+        "Nats-Msg-Id": new_id,
+    }
+    await client.send(headers, reply=f"confirm.{new_id}", payload=b"x")
+
+    async def retrying() -> bool:
+        found = await entry_of(client, new_id)
+        return found.get("Gozo-State") == "retrying" and int(found["Gozo-Tried"]) >= 2
+
+    await until(retrying, "it is tried again")
+    arrivals = await client.arrivals()
+    await client.schedule("+0", reply=arrivals, payload=b"meanwhile")
+    await arrivals.wait()
+    await stream(client, f"S{new_id}", f"confirm.{new_id}")
+
+    async def stored() -> bool:
+        return await messages(client, f"S{new_id}") == 1
+
+    await until(stored, "the stream has it")
+
+
+async def test_failed_after_so_many_attempts(client: Client, new_id: str) -> None:
+    """After `Gozo-Attempts` it is kept as failed, with the reason, and can be cancelled."""
+    headers = {
+        "Gozo-When": "+0",
+        "Gozo-Id": new_id,
+        "Gozo-Confirm": "stream",
+        "Gozo-Attempts": "2",
+    }
+    await client.send(headers, reply=f"confirm.{new_id}", payload=b"x")
+
+    async def failed() -> bool:
+        return (await entry_of(client, new_id)).get("Gozo-State") == "failed"
+
+    await until(failed, "it is given up")
+    assert (await entry_of(client, new_id))["Gozo-Reason"]
+    assert (await ask(client, {"Gozo-Del-Id": new_id}))["status"] == "cancelled"
+
+
+async def test_headers_are_passed_on(client: Client, new_id: str) -> None:
+    """A trace context arrives with the message; the server's own headers do nothing."""
+    arrivals = await client.arrivals()
+    headers = {
+        "Gozo-When": "+0.3",
+        "Gozo-Id": new_id,
+        "traceparent": "00-abc-01",
+        "Odd%Name": "100 %",
+        "Nats-Rollup": "all",
+        "Nats-TTL": "1s",
+        "Nats-Msg-Id": "one",
+    }
+    await client.schedule("+60", reply=arrivals, id=f"{new_id}-other")
+    await client.send(headers, reply=arrivals.subject)
+    (arrival,) = await arrivals.wait()
+    assert arrival.headers == {
+        "Gozo-Reply": "Yes",
+        "Gozo-Id": new_id,
+        "traceparent": "00-abc-01",
+        "Odd%Name": "100 %",
+        "Nats-Msg-Id": "one",
+    }
+    assert await entry_of(client, f"{new_id}-other")
+
+
+async def admin(client: Client, verb: str, asked: object) -> dict[str, Any]:
+    """Ask the leader."""
+    reply = await client.nats.request(f"gozo.admin.{verb}", json.dumps(asked).encode(), timeout=5)
+    answer: dict[str, Any] = json.loads(reply.data)
+    return answer
+
+
+async def test_administration(client: Client, new_id: str) -> None:
+    """The leader cancels up to a thousand ids at once, and moves a due time."""
+    arrivals: Arrivals = await client.arrivals()
+    ids = [f"{new_id}-{number}" for number in range(1000)]
+    for id_ in ids[:-1]:
+        await client.schedule("+60", reply=arrivals, id=id_)
+    results = (await admin(client, "cancel", {"ids": ids}))["results"]
+    assert [result["id"] for result in results] == ids
+    assert [result["status"] for result in results] == ["cancelled"] * 999 + ["not_found"]
+
+    await client.schedule("+60", reply=arrivals, id=new_id, payload=b"kept")
+    moved = await admin(client, "reschedule", {"id": new_id, "when": "+0.2"})
+    assert moved["status"] == "rescheduled"
+    (arrival,) = await arrivals.wait()
+    assert arrival.data == b"kept"
+    gone = await admin(client, "reschedule", {"id": new_id, "when": "+0.2"})
+    assert gone["status"] == "already_delivered"
+    bad = await admin(client, "reschedule", {"id": new_id, "when": "soon"})
+    assert bad["error"] == "invalid_when"
+    assert (await admin(client, "cancel", {"ids": []}))["error"] == "invalid_request"
+
+
+async def test_the_service_answers(client: Client) -> None:
+    """`$SRV.STATS.gozo` tells who leads, how much waits, and how late deliveries were."""
+    arrivals = await client.arrivals()
+    await client.schedule("+0", reply=arrivals)
+    await arrivals.wait()
+    answer = await statistics(client)
+    data = answer["endpoints"][0]["data"]
+    assert answer["type"] == "io.nats.micro.v1.stats_response"
+    assert (answer["name"], answer["metadata"]["role"]) == ("gozo", "leader")
+    assert data["delivered"] >= 1
+    assert 0 < data["lateness_p50_ms"] <= data["lateness_p99_ms"]
+    assert {"pending", "overdue", "refused"} <= set(data)
