@@ -7,26 +7,21 @@ happens here.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from gozo import __version__, completion, logs
+from gozo.commandline import Given, merged, takes, tell
 from gozo.errors import GozoError
-from gozo.options import CONNECTION, SERVE, Option
+from gozo.options import CONNECTION, SERVE
 from gozo.settings import ServeSettings, resolve_serve
 from gozo.sources import Sources
 
 INTERRUPTED = 130  # what a shell reports for a process that ended with Ctrl-C: 128 + SIGINT
 FAILED = 1
-
-Given = dict[str, str | bool | None]
-"""What stood on a command line, by the options' identifiers."""
-
-Command = TypeVar("Command", bound=Callable[..., None])
 
 log = logs.get_logger("gozo.cli")
 
@@ -39,47 +34,6 @@ app = typer.Typer(
 )
 
 
-def takes(options: Iterable[Option]) -> Callable[[Command], Command]:
-    """Give a command the options of a table, after the parameters of its own.
-
-    The command receives them as keyword arguments: a text, a flag, or None where not given.
-    They are neither checked here nor looked up in the environment: `gozo.sources` does that,
-    so that every source is treated alike.
-    """
-
-    def give(command: Command) -> Command:
-        signature = inspect.signature(command, eval_str=True)
-        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        added = [_parameter(option) for option in options]
-        vars(command)["__signature__"] = signature.replace(parameters=[*own, *added])
-        return command
-
-    return give
-
-
-def _parameter(option: Option) -> inspect.Parameter:
-    names = [f"--{option.name}/--no-{option.name}" if option.is_flag else f"--{option.name}"]
-    if option.letter:
-        names.append(f"-{option.letter}")
-    known = option.variable
-    if option.default and not option.is_secret:
-        known = f"{option.variable}; default: {option.default}"
-    declared = typer.Option(
-        *names,
-        help=f"{option.help}. [{known}]",
-        metavar=option.metavar or None,
-        show_default=False,
-        autocompletion=option.offers,
-    )
-    kind = bool if option.is_flag else str
-    return inspect.Parameter(
-        option.identifier,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind | None, declared],
-    )
-
-
 def _answer_version(context: typer.Context, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:  # that is how a line is read to complete it
         typer.echo(f"gozo {__version__}")
@@ -89,7 +43,7 @@ def _answer_version(context: typer.Context, wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 @takes((*CONNECTION, *SERVE))
 def root(
-    context: typer.Context,
+    ctx: typer.Context,
     *,
     _version: Annotated[
         bool,
@@ -102,27 +56,25 @@ def root(
     """Schedule messages of NATS: without a command, the same as `gozo serve`.
 
     Values come from the command line, else from the variable in brackets in the environment,
-    else from that variable in ./gozo.env, else in /etc/gozo.env. An empty value counts as not
-    set. Keep secrets in the environment or in a file: a command line can be read by others.
+    else from that variable in ./gozo.env, else from gozo/config.toml in the directory of the
+    user's settings, else from the variable in /etc/gozo.env. An empty value counts as not set.
+    A context counts with the place that names it, after the options there. The first login
+    found replaces those of other kinds. Keep secrets in the environment or in a file: a command
+    line can be read by others.
     """
-    context.obj = given
-    if context.invoked_subcommand is None:
+    ctx.obj = given
+    if ctx.invoked_subcommand is None:
         raise typer.Exit(_serve(given))
 
 
 @app.command()
 @takes((*CONNECTION, *SERVE))
-def serve(context: typer.Context, **given: str | bool | None) -> None:
+def serve(ctx: typer.Context, **given: str | bool | None) -> None:
     """Take requests, keep schedules, deliver messages when they are due.
 
     Runs until SIGTERM or Ctrl-C; a second one ends it at once.
     """
-    before: Given = context.obj or {}
-    raise typer.Exit(_serve(before | {name: one for name, one in given.items() if _is_set(one)}))
-
-
-def _is_set(value: str | bool | None) -> bool:
-    return value is not None and value != ""
+    raise typer.Exit(_serve(merged(ctx.obj, given)))
 
 
 def _serve(given: Given) -> int:
@@ -134,7 +86,7 @@ def _serve(given: Given) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(daemon.serve(settings))
     except GozoError as error:
-        _tell(f"gozo: {error}")
+        tell(f"gozo: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -166,13 +118,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], Any] = uvloop.new_event_loop
     return factory
-
-
-def _tell(message: str) -> None:
-    """Write a message for people to stderr; it may hold what a server or a file said."""
-    for line in message.splitlines():
-        sys.stderr.write(logs.visible(line) + "\n")
-    sys.stderr.flush()
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from nats import errors as nats_errors
+from nats.aio.client import RawCredentials
 
 from gozo.errors import (
     DisconnectedError,
@@ -90,7 +91,7 @@ class Connection:
         self._listeners: list[Listener] = []
         self._lost = asyncio.Event()
         self._waiting: dict[bytes, OnReply] = {}
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}."
+        self._inbox = f"{self.new_inbox()}."
         self._skip = len(self._inbox)
         self._next = 0
         self._listeners.append(Listener(self, self._inbox + "*", self._answer))
@@ -225,7 +226,7 @@ class Connection:
             # Taken out of the address and decoded (RFC 3986, 2.1): nats-py does not.
             bare = url._replace(netloc=url.netloc.rpartition("@")[2])
             options["servers"] = [bare.geturl()]
-            if chosen.token or chosen.user or chosen.nkey or chosen.jwt:
+            if chosen.token or chosen.user or chosen.nkey or chosen.jwt or chosen.user_jwt:
                 pass  # an option replaces what the address says
             elif url.password is None:
                 options["token"] = unquote(url.username)
@@ -237,13 +238,25 @@ class Connection:
             options |= {"user": chosen.user, "password": chosen.password or ""}
         if chosen.jwt:
             options["user_credentials"] = str(chosen.jwt)
+        elif chosen.user_jwt:
+            options["user_credentials"] = _credentials(chosen.user_jwt, chosen.user_seed or "")
         elif chosen.nkey:
             options["nkeys_seed_str"] = chosen.seed()
-        if chosen.ca or chosen.cert or chosen.secure:
+        options["tls_handshake_first"] = chosen.tls_first
+        if chosen.ca or chosen.cert or chosen.secure or chosen.tls_first:
             options["tls"] = _tls(chosen)
         return options
 
     # What the link is used for
+
+    @property
+    def js_prefix(self) -> str:
+        """What the subjects of the JetStream API begin with here."""
+        return self._settings.js_prefix
+
+    def new_inbox(self) -> str:
+        """Make up a subject for answers that nobody else has."""
+        return f"{self._settings.inbox_prefix}.{secrets.token_hex(11)}"
 
     @property
     def info(self) -> dict[str, Any]:
@@ -441,6 +454,14 @@ def status_of(headers: bytes | None) -> int:
         return 0
     digits = headers[9:12]
     return int(digits) if digits.isdigit() else 0
+
+
+def _credentials(jwt: str, seed: str) -> RawCredentials:
+    """Put a JWT and a seed into the form of a credentials file."""
+    return RawCredentials(
+        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
 
 
 def _tls(settings: ConnectionSettings) -> ssl.SSLContext:

@@ -242,9 +242,12 @@ class Daemon:
     def _on_denied(self, kind: str, subject: str) -> None:
         """A right that gozo cannot do without ends the start; later it is only logged."""
         chosen = self._settings.connection
-        needed = subject.startswith(("$JS.API.", f"$KV.{chosen.bucket}"))
+        stored = self._js.entrance(f"$KV.{chosen.bucket}")
+        needed = subject.startswith((f"{chosen.js_prefix}.", stored))
         own = (chosen.request_subject, f"{chosen.request_subject}.admin.leader")
-        heard = kind == "subscription" and (subject in own or subject.startswith("_INBOX."))
+        heard = kind == "subscription" and (
+            subject in own or subject.startswith(f"{chosen.inbox_prefix}.")
+        )
         if not self._ready and not self._fatal.done() and (needed or heard):
             self._fatal.set_exception(missing_permission(kind, subject))
 

@@ -6,6 +6,7 @@ cluster elects a leader, silence does not mean that a stream or a key is gone.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -17,6 +18,11 @@ from typing import Any, NamedTuple
 from gozo.connection import Connection, status_of
 from gozo.errors import DisconnectedError, JetStreamError, NoServerError
 from gozo.schedule import MICROSECONDS
+
+ASK_AGAIN = 0.1  # seconds between questions whether JetStream is there
+
+OWN_PREFIX = "$JS.API"
+"""The prefix of the server that one is connected to."""
 
 NO_RESPONDERS = 503
 
@@ -79,11 +85,19 @@ _PLAIN_ACK = re.compile(rb'\{"stream":"[^"]*", ?"seq":([0-9]+)\}\Z')
 
 
 class JetStream:
-    """The API under one prefix."""
+    """The API under the prefix of a connection."""
 
-    def __init__(self, connection: Connection, prefix: str = "$JS.API") -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.prefix = prefix
+        self.prefix = connection.js_prefix
+
+    def entrance(self, subject: str) -> str:
+        """Where to publish what a stream is to store under `subject`.
+
+        The server of a domain takes it below its prefix of the API, and stores it under the
+        subject itself; nats.go publishes there as well.
+        """
+        return subject if self.prefix == OWN_PREFIX else f"{self.prefix}.{subject}"
 
     async def call(
         self, verb: str, body: dict[str, Any] | None = None, *, timeout: float = 2.0
@@ -137,10 +151,15 @@ class JetStream:
                 raise
             except NoServerError as error:
                 # A server of a cluster that has no leader yet is silent as well.
-                if not self.connection.info.get("jetstream") or time.monotonic() >= deadline:
-                    raise JetStreamError(
-                        f"JetStream does not answer on this server: {cure}"
-                    ) from error
+                elsewhere = self.prefix != OWN_PREFIX
+                here = elsewhere or self.connection.info.get("jetstream")
+                if here and time.monotonic() < deadline:
+                    await asyncio.sleep(ASK_AGAIN)
+                    continue
+                where = self.prefix if elsewhere else "this server"
+                if elsewhere:
+                    cure = "look for the server there, or mend the domain or prefix of the context"
+                raise JetStreamError(f"JetStream does not answer on {where}: {cure}") from error
             else:
                 return
 

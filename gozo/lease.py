@@ -82,6 +82,7 @@ class Lease:
         self._bucket_name = f"{bucket}_lease"
         self._bucket: Bucket | None = None
         self._subject = f"$KV.{self._bucket_name}.leader"
+        self._entrance = self._js.entrance(self._subject)
         self._alive_subject = f"{request_subject}.admin.leader"
         # Two replicas may have been given the same name; the number tells them apart.
         holder = {"name": name, "bucket": bucket, "id": secrets.token_hex(11)}
@@ -176,7 +177,7 @@ class Lease:
     async def _write(self, lines: bytes, value: bytes) -> None:
         """Write the lease with the revision that we know."""
         reply = await self._connection.request(
-            self._subject, value, headers=block(lines, self._revision), timeout=ANSWER_TIME
+            self._entrance, value, headers=block(lines, self._revision), timeout=ANSWER_TIME
         )
         ack = read_ack(reply.headers, reply.payload)
         if not ack.sequence:

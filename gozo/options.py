@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gozo import logs, values
+from gozo import contexts, logs, values
 from gozo.errors import SettingsError
 from gozo.values import UnusableError, hidden, redacted
 
@@ -36,6 +36,8 @@ class Option:
     """Makes a value fit to be seen, where it is or may hold a secret."""
     fills: str = ""
     """The field of the settings, where that is not called like the option."""
+    also: str = ""
+    """A variable of the NATS command line, read after the option's own of the same source."""
     offers: Callable[[], Iterable[str]] | None = None
     """Returns the values that completion offers, where they can be listed."""
 
@@ -43,6 +45,11 @@ class Option:
     def variable(self) -> str:
         """The environment variable."""
         return f"{self.prefix}_{self.name.upper().replace('-', '_')}"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables, the first before the others."""
+        return (self.variable, self.also) if self.also else (self.variable,)
 
     @property
     def identifier(self) -> str:
@@ -89,7 +96,11 @@ class Option:
 CONNECTION = (
     Option("NATS", "address", "a", values.read_addresses, "LIST",
            "Addresses of the servers, comma-separated",
-           default="nats://localhost:4222", conceal=redacted, fills="addresses"),
+           default="nats://localhost:4222", conceal=redacted, fills="addresses",
+           also="NATS_URL"),
+    Option("GOZO", "context", "", contexts.read_name, "NAME",
+           "Context of the NATS command line to take address and login from",
+           offers=contexts.names),
     Option("NATS", "secure", "s", values.read_flag, "",
            "Demand TLS", default="no"),
     Option("NATS", "token", "t", values.read_text, "TEXT",
@@ -107,13 +118,20 @@ CONNECTION = (
     Option("NATS", "nkey", "n", values.read_nkey, "SEED|FILE",
            "NKey to log in with: a seed, or a file that holds one", conceal=hidden),
     Option("NATS", "jwt", "j", values.read_file, "FILE",
-           "Credentials file to log in with"),
+           "Credentials file to log in with", also="NATS_CREDS"),
     Option("GOZO", "request-subject", "", values.read_subject, "SUBJECT",
            "Subject on which requests are taken", default="gozo"),
     Option("GOZO", "bucket", "", values.read_bucket, "NAME",
            "Key/value bucket in which schedules are kept", default="gozo"),
 )
 """Options of every command that connects."""
+
+OUTPUT = (
+    Option("GOZO", "output", "o", values.read_format, "|".join(values.FORMATS),
+           "How to print schedules", default="table on a terminal, else tsv",
+           offers=lambda: values.FORMATS),
+)
+"""Options of every command that prints schedules."""
 
 SERVE = (
     Option("GOZO", "replicas", "", values.read_replicas, "1..5",

@@ -61,7 +61,7 @@ class Service:
             except (ValueError, KeyError, TypeError):
                 log.debug("service.odd_answer")
 
-        inbox = f"_INBOX.{secrets.token_hex(11)}"
+        inbox = self._connection.new_inbox()
         listener = self._connection.listen(inbox, on_answer)
         try:
             self._connection.publish(f"$SRV.INFO.{SERVICE}", reply=inbox)

@@ -6,19 +6,34 @@ which order, is in `gozo.sources`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gozo import values
+from gozo import contexts, values
+from gozo.contexts import Context
 from gozo.errors import SettingsError
 from gozo.logs import DEFAULT_LEVEL
 from gozo.options import CONNECTION, SERVE, Option
-from gozo.sources import Sources
+from gozo.sources import STEP, Found, Sources
 from gozo.values import redacted
 
 __all__ = ["ConnectionSettings", "ServeSettings", "redacted", "resolve_connection", "resolve_serve"]
+
+IN_ADDRESS = 1  # added to the rank of an address for the login in it
+IN_CONTEXT = 2  # added to the rank of a context's name for what is in it
+LAST = 1_000_000  # below every rank
+
+
+def _option(name: str) -> Option:
+    return next(option for option in CONNECTION if option.name == name)
+
+
+_ADDRESS, _CONTEXT = _option("address"), _option("context")
+_USER, _PASSWORD = _option("user"), _option("password")
+_LOGINS = (_option("token"), _USER, _option("nkey"), _option("jwt"))
+"""Ways to log in that replace each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +42,8 @@ class ConnectionSettings:
 
     addresses: tuple[str, ...] = field(default=("nats://localhost:4222",), repr=False)
     """Each with scheme, host and port: `nats://[user[:password]@]host:port`, or `tls://`."""
+    context: str | None = None
+    """The context of the NATS command line that some of the rest was taken from."""
     secure: bool = False
     token: str | None = field(default=None, repr=False)
     user: str | None = None
@@ -40,6 +57,15 @@ class ConnectionSettings:
     """The path of a credentials file."""
     request_subject: str = "gozo"
     bucket: str = "gozo"
+    js_prefix: str = "$JS.API"
+    """What the subjects of the JetStream API begin with: another where it is in a domain."""
+    inbox_prefix: str = "_INBOX"
+    """What the subjects of answers begin with."""
+    user_jwt: str | None = field(default=None, repr=False)
+    """What a context may hold in the place of a credentials file, with the seed below."""
+    user_seed: str | None = field(default=None, repr=False)
+    tls_first: bool = False
+    """Encrypt before the server has said anything, as it must be configured to expect."""
 
     def seed(self) -> str | None:
         """Return the seed that `nkey` means, read anew if it is in a file; None without one.
@@ -77,11 +103,33 @@ class ServeSettings:
 def resolve_connection(sources: Sources) -> ConnectionSettings:
     """Resolve the options that every command that connects has.
 
+    A context ranks with the source that names it, below the options of that same source. Of
+    the ways to log in, the one of the first source replaces all others.
+
     Raises:
         SettingsError: a value cannot be used.
     """
-    _check_pair(sources)
-    return ConnectionSettings(**_values(CONNECTION, sources))
+    found = _find(CONNECTION, sources)
+    context = None
+    if _CONTEXT in found:
+        named = found[_CONTEXT]
+        context = contexts.load(_CONTEXT.parse(named.text, named.origin), sources.environment)
+        for option in CONNECTION:
+            if text := context.options.get(option.name):
+                inside = Found(text, context.fields[option.name], named.rank + IN_CONTEXT)
+                found[option] = min(found.get(option, inside), inside, key=_rank)
+    _check_pair(found)
+    with_jwt = _keep_one_login(found, context)
+    settings = _parsed(found)
+    if context is not None:
+        settings |= {
+            "js_prefix": context.js_prefix,
+            "inbox_prefix": context.inbox_prefix,
+            "tls_first": context.tls_first,
+        }
+        if with_jwt:
+            settings |= {"user_jwt": context.user_jwt, "user_seed": context.user_seed}
+    return ConnectionSettings(**settings)
 
 
 def resolve_serve(sources: Sources) -> ServeSettings:
@@ -90,21 +138,56 @@ def resolve_serve(sources: Sources) -> ServeSettings:
     Raises:
         SettingsError: a value cannot be used.
     """
-    return ServeSettings(resolve_connection(sources), **_values(SERVE, sources))
+    return ServeSettings(resolve_connection(sources), **_parsed(_find(SERVE, sources)))
 
 
-def _values(options: Iterable[Option], sources: Sources) -> dict[str, Any]:
+def _find(options: Iterable[Option], sources: Sources) -> dict[Option, Found]:
+    return {option: found for option in options if (found := sources.find(option)) is not None}
+
+
+def _parsed(found: Mapping[Option, Found]) -> dict[str, Any]:
     """Return the values found, by field; what is not found is left to the default."""
-    found = ((option, sources.find(option)) for option in options)
-    return {option.field: option.parse(*where) for option, where in found if where is not None}
+    return {option.field: option.parse(one.text, one.origin) for option, one in found.items()}
 
 
-def _check_pair(sources: Sources) -> None:
-    cert, key = (option for option in CONNECTION if option.name in ("cert", "key"))
+def _rank(found: Found) -> int:
+    return found.rank
+
+
+def _keep_one_login(found: dict[Option, Found], context: Context | None) -> bool:
+    """Remove the logins that another replaces; tell whether the context's own JWT stays.
+
+    So no secret goes to a server that it is not meant for because another source happens to
+    have one. One in an address stays there: any option that is left goes before it.
+    """
+    ranks = {option: found[option].rank for option in _LOGINS if option in found}
+    first = min(ranks.values(), default=LAST)
+    if _ADDRESS in found and "@" in found[_ADDRESS].text:
+        first = min(first, found[_ADDRESS].rank + IN_ADDRESS)
+    jwt = LAST
+    if context is not None and context.user_jwt:
+        jwt = found[_CONTEXT].rank + IN_CONTEXT
+    first = min(first, jwt)
+    for option, rank in ranks.items():
+        if rank > first:
+            del found[option]
+    if first < LAST and not _is_of_the_user(found.get(_PASSWORD), found.get(_USER)):
+        found.pop(_PASSWORD, None)
+    return jwt == first < LAST
+
+
+def _is_of_the_user(password: Found | None, user: Found | None) -> bool:
+    """Tell whether a password goes with a user: a context's belongs to that context's user."""
+    if password is None or user is None:
+        return False
+    return password.rank <= user.rank or password.rank % STEP == user.rank % STEP == 0
+
+
+def _check_pair(found: Mapping[Option, Found]) -> None:
+    cert, key = (_option("cert"), _option("key"))
     for given, missing in ((cert, key), (key, cert)):
-        where = sources.find(given)
-        if where is not None and sources.find(missing) is None:
+        if given in found and missing not in found:
             raise SettingsError(
-                f"{where[1]} is given without --{missing.name} ({missing.variable}): "
+                f"{found[given].origin} is given without --{missing.name} ({missing.variable}): "
                 "give both, or neither"
             )

@@ -1,23 +1,56 @@
-"""Where the values of options come from: the command line, the environment, two files.
+"""Where the values of options come from: the command line, the environment, files.
 
 The first source with a value wins: the command line, the process's environment, `./gozo.env`,
-`/etc/gozo.env`. An empty value counts as not set, wherever it stands.
+the user's `config.toml`, `/etc/gozo.env`. An empty value counts as not set, wherever it stands.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gozo import userconfig
 from gozo.errors import SettingsError
 from gozo.logs import EventLogger
 from gozo.options import Option
 
-FILES = (Path("gozo.env"), Path("/etc/gozo.env"))
-"""Files of settings, in this order."""
+LOCAL = Path("gozo.env")
+SYSTEM = Path("/etc/gozo.env")
+"""Files of variables; the user's `config.toml` goes between them."""
+
+STEP = 4
+"""Between the ranks of two sources, so that what a source refers to has a place below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value of an option, as it stands somewhere."""
+
+    text: str = field(repr=False)
+    origin: str
+    """What messages call the place."""
+    rank: int
+    """The lower one wins: 0 for the command line, then `STEP` more for each source."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was read."""
+
+    name: str
+    values: Mapping[str, str] = field(repr=False)
+    """By variables; by the names of options where `by_option`."""
+    by_option: bool = False
+
+    def look(self, option: Option) -> tuple[str, str] | None:
+        """Return an option's value and what it is called here."""
+        for key in (option.name,) if self.by_option else option.variables:
+            if text := self.values.get(key):
+                return text, f"{key} in {self.name}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +60,7 @@ class Sources:
     command_line: Mapping[str, str | bool | None] = field(repr=False)
     """By the options' identifiers; what was not given is missing, None or empty."""
     environment: Mapping[str, str] = field(repr=False)
-    files: tuple[tuple[str, Mapping[str, str]], ...] = field(repr=False)
-    """The variables of each file that was read, with the name of the file."""
+    files: tuple[File, ...] = ()
     unreadable: tuple[str, ...] = ()
     """Files that are there and may not be read."""
 
@@ -37,7 +69,9 @@ class Sources:
         cls,
         command_line: Mapping[str, str | bool | None],
         environment: Mapping[str, str] | None = None,
-        paths: Sequence[Path] = FILES,
+        *,
+        local: Path = LOCAL,
+        system: Path = SYSTEM,
     ) -> Sources:
         """Read the files; without an `environment` the process's own is taken.
 
@@ -45,12 +79,19 @@ class Sources:
             SettingsError: a file is not UTF-8, is malformed or cannot be read for another
                 reason than permissions.
         """
-        files: list[tuple[str, Mapping[str, str]]] = []
+        environment = os.environ if environment is None else environment
+        defaults = userconfig.path(environment)
+        files: list[File] = []
         unreadable: list[str] = []
-        for path in paths:
+        for path in (local, defaults, system):
+            if path is None:
+                continue
             shown = str(path) if path.is_absolute() else f"./{path}"
             try:
-                files.append((shown, _variables(path.read_bytes(), shown)))
+                if path is defaults:
+                    files.append(File(shown, userconfig.read(path), by_option=True))
+                else:
+                    files.append(File(shown, _variables(path.read_bytes(), shown)))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except PermissionError:
@@ -59,22 +100,24 @@ class Sources:
                 raise SettingsError(
                     f"{shown} cannot be read ({error.strerror}): mend it or remove it"
                 ) from error
-        environment = os.environ if environment is None else environment
         return cls(command_line, environment, tuple(files), tuple(unreadable))
 
-    def find(self, option: Option) -> tuple[str, str] | None:
-        """Return the first value of an option, and the name of where it stands."""
+    def find(self, option: Option) -> Found | None:
+        """Return the first value of an option."""
+        for rank, where in enumerate(self._look(option)):
+            if where is not None:
+                return Found(*where, rank * STEP)
+        return None
+
+    def _look(self, option: Option) -> Iterator[tuple[str, str] | None]:
         given = self.command_line.get(option.identifier)
         if isinstance(given, bool):
-            return "yes" if given else "no", f"--{option.name}"
-        if given:
-            return given, f"--{option.name}"
-        if text := self.environment.get(option.variable):
-            return text, option.variable
-        for name, variables in self.files:
-            if text := variables.get(option.variable):
-                return text, f"{option.variable} in {name}"
-        return None
+            given = "yes" if given else "no"
+        yield (given, f"--{option.name}") if given else None
+        set_ = (name for name in option.variables if self.environment.get(name))
+        yield next(((self.environment[name], name) for name in set_), None)
+        for file in self.files:
+            yield file.look(option)
 
     def warn(self, log: EventLogger) -> None:
         """Log which files are there and were not read."""

@@ -26,6 +26,9 @@ LAST_PORT = 65_535
 LONGEST_NAME = 255
 """Characters of a name or a subject: far below the 4,096 bytes of the server's control line."""
 
+FORMATS = ("table", "json", "jsonl", "tsv", "id")
+"""How schedules can be printed."""
+
 MOST_REPLICAS = 5  # JetStream keeps no more copies of a stream
 MOST_SECONDS = 86_400.0  # a day: beyond that a time-out is a mistake
 
@@ -259,6 +262,13 @@ def read_level(text: str) -> str:
     if level not in LEVELS:
         raise UnusableError(f"is no level: give {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
     return level
+
+
+def read_format(text: str) -> str:
+    """Read how schedules are to be printed."""
+    if text not in FORMATS:
+        raise UnusableError(f"is no output: give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    return text
 
 
 def read_size(text: str) -> int:

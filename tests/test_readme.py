@@ -92,7 +92,8 @@ def test_exit_codes() -> None:
 def _row(option: Option) -> str:
     names = [f"`-{option.letter}`"] if option.letter else []
     names.append(f"`--{option.name}`")
-    cells = [", ".join(names), f"`{option.variable}`", option.default, option.help]
+    variables = ", ".join(f"`{variable}`" for variable in option.variables)
+    cells = [", ".join(names), variables, option.default, option.help]
     return " ".join(f"| {cell}".strip() for cell in [*cells, ""])
 
 

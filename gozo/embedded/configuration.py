@@ -19,7 +19,7 @@ from gozo.settings import ConnectionSettings, redacted
 LOG_LIMIT = "10MB"  # the size at which the server begins a new log file
 LOG_FILES = 3  # kept, of that size
 
-_FOREIGN = ("secure", "cert", "key", "ca", "nkey", "jwt")
+_FOREIGN = ("context", "secure", "cert", "key", "ca", "nkey", "jwt")
 _BCRYPT = re.compile(r"\$2[abxy]\$\d{2}\$")  # nats-server, server/auth.go: validBcryptPrefix
 
 

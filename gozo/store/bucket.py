@@ -44,6 +44,11 @@ class Bucket:
         """What the subjects of the bucket's keys begin with."""
         return f"$KV.{self.name}."
 
+    @property
+    def entrance(self) -> str:
+        """What the subjects begin with on which messages for the bucket are published."""
+        return self.js.entrance(self.prefix)
+
     async def read(self, key: str) -> StoredMessage | None:
         """Read the latest of a key, marker or not, from the stream's leader.
 

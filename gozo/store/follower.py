@@ -137,7 +137,7 @@ class Follower:
             self.position = 0
         self._created = state.created
         self._consumer = f"gozo-{secrets.token_hex(6)}"
-        subject = f"_INBOX.{secrets.token_hex(11)}"
+        subject = self._connection.new_inbox()
         self._listener = self._connection.listen(subject, self._on_message)
         config = {
             "name": self._consumer,

@@ -54,7 +54,7 @@ class Payloads:
         """Revision, time of asking, and expected bytes of each message asked for, by key."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._direct = f"$JS.API.DIRECT.GET.{bucket.stream}".encode()
+        self._direct = f"{bucket.js.prefix}.DIRECT.GET.{bucket.stream}".encode()
         self.on_arrival: Callable[[], None] = lambda: None
         """Told that a message came which was being waited for."""
 

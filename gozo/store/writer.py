@@ -48,7 +48,7 @@ class Writer:
 
     def __init__(self, connection: Connection, bucket: Bucket) -> None:
         self._connection = connection
-        self._prefix = bucket.prefix.encode()
+        self._prefix = bucket.entrance.encode()
         self._pending: dict[bytes, tuple[float, OnDone]] = {}
 
     @property

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
-import typer.main
+import typer
 
 import gozo
 from gozo import __main__, cli
+from gozo.commandline import takes
 from gozo.errors import (
     EmbeddedServerError,
     GozoError,
@@ -27,6 +29,7 @@ from gozo.errors import (
 )
 from gozo.options import CONNECTION, SERVE
 from gozo.settings import ServeSettings
+from tests.support.commands import clashes
 
 OPTIONS = CONNECTION + SERVE
 SECRET = "hunter2-very-secret"  # noqa: S105  # stands for whatever must not be seen
@@ -62,8 +65,9 @@ class Gozo:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Gozo]:
     """Run gozo where no setting of this machine is found; logging is as before afterwards."""
     monkeypatch.chdir(tmp_path)
-    for option in OPTIONS:
-        monkeypatch.delenv(option.variable, raising=False)
+    for variable in ("XDG_CONFIG_HOME", *(v for option in OPTIONS for v in option.variables)):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     root, log = logging.getLogger(), logging.getLogger("gozo")
     before = (root.level, log.level, list(root.handlers))
     yield Gozo(monkeypatch)
@@ -110,22 +114,39 @@ class TestOptions:
         self, run: Gozo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """The command line wins, an empty value there does not."""
-        (tmp_path / "gozo.env").write_text("GOZO_BUCKET=file\nNATS_USER=file\nNATS_TOKEN=file\n")
+        (tmp_path / "gozo.env").write_text("GOZO_BUCKET=file\nNATS_USER=file\nNATS_PASSWORD=file\n")
         monkeypatch.setenv("NATS_USER", "environment")
-        monkeypatch.setenv("NATS_TOKEN", "environment")
-        assert run("-t", "line", "-u", "") == 0
+        monkeypatch.setenv("NATS_PASSWORD", "environment")
+        assert run("-p", "line", "-u", "") == 0
         connection = run.settings.connection
-        assert (connection.token, connection.user) == ("line", "environment")
+        assert (connection.password, connection.user) == ("line", "environment")
         assert connection.bucket == "file"
 
     def test_no_command_reuses_a_name_or_a_letter(self) -> None:
         """Typer would not complain: an option means the same wherever it stands."""
-        meanings: dict[str, str | None] = {}
-        group = typer.main.get_command(cli.app)
-        for command in (group, *getattr(group, "commands", {}).values()):
-            for parameter in command.params:
-                for spelling in (*parameter.opts, *parameter.secondary_opts):
-                    assert meanings.setdefault(spelling, parameter.name) == parameter.name
+        assert clashes(cli.app) == []
+
+    def test_a_command_that_reuses_one_is_found(self) -> None:
+        """However deep it lies below the root, by name and by letter."""
+        app, group = typer.Typer(), typer.Typer()
+
+        @app.callback()
+        @takes(CONNECTION)
+        def root(**given: str | bool | None) -> None: ...
+
+        @group.command()
+        def deep(
+            table: Annotated[bool, typer.Option("-t")] = False,
+            bucket: Annotated[str, typer.Option("--bucket")] = "",
+            key: Annotated[str, typer.Option("--user", "-k")] = "",
+            _free: Annotated[str, typer.Option("--free", "-f")] = "",
+        ) -> None: ...
+
+        app.add_typer(group, name="group")
+        assert clashes(app) == [
+            "group deep: -t is token, not table",
+            "group deep: --user is user, not key",
+        ]
 
 
 class TestHelp:
@@ -143,7 +164,7 @@ class TestHelp:
         for option in OPTIONS:
             assert f"--{option.name}" in text
             default = f"; default: {option.default}" if option.default else ""
-            assert f"[{option.variable}{default}]" in text
+            assert f"[{' or '.join(option.variables)}{default}]" in text
             assert not option.letter or f"-{option.letter}, --{option.name}" in text
         assert "completion" not in text
         assert not run.given

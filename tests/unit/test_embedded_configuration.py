@@ -68,6 +68,7 @@ def test_another_address_is_refused(addresses: tuple[str, ...], problem: str) ->
         ({"ca": Path("c")}, "--ca"),
         ({"nkey": SECRET}, "--nkey"),
         ({"jwt": Path("j")}, "--jwt"),
+        ({"context": "prod"}, "--context"),
         ({"token": SECRET, "user": "u", "password": SECRET}, "the one or the others"),
         ({"user": "u"}, "both --user and --password"),
         ({"password": SECRET}, "both --user and --password"),

@@ -24,11 +24,12 @@ from gozo.settings import (
     resolve_connection,
     resolve_serve,
 )
-from gozo.sources import Sources
+from gozo.sources import File, Sources
 from tests.support.credentials import key_pair
 
 OPTIONS = CONNECTION + SERVE
 SECRETS = [option for option in OPTIONS if option.is_secret]
+ONLY_IN_CONTEXTS = ("js_prefix", "inbox_prefix", "user_jwt", "user_seed", "tls_first")
 NAMES = [option.name for option in OPTIONS]
 SECRET = "hunter2-very-secret"  # noqa: S105  # stands for whatever must not be seen
 
@@ -44,7 +45,7 @@ def resolve(
     files: Mapping[str, Mapping[str, str]] | None = None,
 ) -> ServeSettings:
     """Resolve settings from sources that are given here and nowhere else."""
-    read = tuple((name, variables) for name, variables in (files or {}).items())
+    read = tuple(File(name, variables) for name, variables in (files or {}).items())
     return resolve_serve(Sources(command_line or {}, environment or {}, read))
 
 
@@ -62,6 +63,11 @@ def texts(tmp_path: Path) -> dict[str, list[str]]:
         made[name] = [str(tmp_path / f"{name}{number}") for number in range(4)]
         for path in made[name]:
             Path(path).write_text("something")
+    folder = tmp_path / "config" / "nats" / "context"
+    folder.mkdir(parents=True)
+    made["context"] = [f"c{number}" for number in range(4)]
+    for name in made["context"]:
+        (folder / f"{name}.json").write_text("{}")
     return made | {
         "address": [f"nats://host{number}:1" for number in range(4)],
         "secure": ["yes", "no", "yes", "no"],
@@ -86,7 +92,7 @@ class TestSources:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_the_first_source_with_a_value_wins(
-        self, name: str, texts: dict[str, list[str]]
+        self, name: str, texts: dict[str, list[str]], tmp_path: Path
     ) -> None:
         """Command line, environment, ./gozo.env, /etc/gozo.env: for every option, in this order.
 
@@ -99,7 +105,7 @@ class TestSources:
             pieces = [text if place >= winner else "" for place, text in enumerate(texts[name])]
             settings = resolve(
                 {**given, option.identifier: pieces[0]},
-                {option.variable: pieces[1]},
+                {option.variable: pieces[1], "XDG_CONFIG_HOME": str(tmp_path / "config")},
                 {
                     "./gozo.env": {option.variable: pieces[2]},
                     "/etc/gozo.env": {option.variable: pieces[3]},
@@ -134,7 +140,7 @@ class TestSources:
             b"\xef\xbb\xbf# mine\nexport NATS_USER=me # not you\n"
             b"NATS_PASSWORD='a$HOME${X} # b'\nNATS_TOKEN=x$y\nGOZO_BUCKET=\nGOZO_NAME\n"
         )
-        sources = Sources.load({}, {}, [file, tmp_path / "none.env"])
+        sources = Sources.load({}, {}, local=file, system=tmp_path / "none.env")
         settings = resolve_serve(sources).connection
         assert (settings.user, settings.password) == ("me", "a$HOME${X} # b")
         assert (settings.token, settings.bucket) == ("x$y", "gozo")
@@ -163,14 +169,14 @@ class TestSources:
         file = tmp_path / "gozo.env"
         file.write_bytes(content)
         with pytest.raises(SettingsError) as caught:
-            Sources.load({}, {}, [file])
+            Sources.load({}, {}, local=file)
         assert f"{file}, line {line}:" in str(caught.value)
         assert SECRET not in str(caught.value)
 
     def test_a_directory_in_the_place_of_a_file_is_told(self, tmp_path: Path) -> None:
         """What cannot be read for another reason than permissions is an error."""
         with pytest.raises(SettingsError, match="cannot be read"):
-            Sources.load({}, {}, [tmp_path])
+            Sources.load({}, {}, local=tmp_path)
 
     def test_a_file_that_may_not_be_read_is_skipped_and_logged(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -187,7 +193,7 @@ class TestSources:
             return read(path)
 
         monkeypatch.setattr(Path, "read_bytes", refuse)
-        sources = Sources.load({}, {}, [closed, open_])
+        sources = Sources.load({}, {}, local=closed, system=open_)
         assert resolve_serve(sources).connection.bucket == "open"
         sources.warn(get_logger("gozo.test"))
         [record] = caplog.records
@@ -201,7 +207,8 @@ class TestTables:
         """No field without an option, no option without a field, no default told wrongly."""
         for table, settings in ((CONNECTION, ConnectionSettings), (SERVE, ServeSettings)):
             fields = {field.name: field for field in dataclasses.fields(settings)}
-            fields.pop("connection", None)
+            for other in ("connection", *ONLY_IN_CONTEXTS):
+                fields.pop(other, None)
             assert sorted(fields) == sorted(option.field for option in table)
             for option in table:
                 default = fields[option.field].default
@@ -326,7 +333,7 @@ class TestSecrets:
             "NATS_NKEY": seed,
             "NATS_ADDRESS": f"nats://u:{SECRET}@h",
         }
-        sources = Sources({}, values, (("./gozo.env", values),))
+        sources = Sources({}, values, (File("./gozo.env", values),))
         for thing in (resolve_serve(sources), resolve_connection(sources), sources):
             assert SECRET not in repr(thing)
             assert seed not in repr(thing)
