@@ -84,7 +84,7 @@ class Client:
     @classmethod
     async def connect(
         cls,
-        url: str,
+        url: str | list[str],
         *,
         request_subject: str = "gozo",
         bucket: str = "gozo",
@@ -94,8 +94,12 @@ class Client:
         password: str | None = None,
         seed: str | None = None,
         credentials: str | None = None,
+        ping_interval: int = 120,
     ) -> Client:
-        """Connect; reconnects quickly and for ever when the server goes away."""
+        """Connect; reconnects quickly and for ever when the server goes away.
+
+        `ping_interval`, in seconds, decides how soon a server that is frozen is left.
+        """
         nats = nats_client.Client()
         await nats.connect(
             url,
@@ -108,6 +112,7 @@ class Client:
             password=password,
             nkeys_seed_str=seed,
             user_credentials=credentials,
+            ping_interval=ping_interval,
         )
         return cls(nats, request_subject=request_subject, bucket=bucket)
 

@@ -40,9 +40,10 @@ class Daemons:
         self._all.append(daemon)
         return daemon.start()
 
-    async def serve(self, server: NatsServer, *options: str) -> Daemon:
-        """Start `gozo serve` on a server, and wait until it is ready."""
-        daemon = self.start("serve", "--address", server.url, *options)
+    async def serve(self, server: NatsServer | str, *options: str) -> Daemon:
+        """Start `gozo serve` on a server or an address, and wait until it is ready."""
+        url = server.url if isinstance(server, NatsServer) else server
+        daemon = self.start("serve", "--address", url, *options)
         await daemon.ready()
         return daemon
 
@@ -66,7 +67,7 @@ class Daemons:
 class Clients(AsyncExitStack):
     """Clients of one test."""
 
-    async def connect(self, server: NatsServer | str, **options: Any) -> Client:
-        """Connect to a server or an address; see `Client.connect`."""
-        url = server if isinstance(server, str) else server.url
+    async def connect(self, server: NatsServer | str | list[str], **options: Any) -> Client:
+        """Connect to a server or an address, or to one of several; see `Client.connect`."""
+        url = server.url if isinstance(server, NatsServer) else server
         return await self.enter_async_context(await Client.connect(url, **options))

@@ -1,0 +1,44 @@
+"""What the fault suite shares: the number of rounds, and the accounts, shown at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.load import Account
+
+ROUNDS = int(os.environ.get("GOZO_TEST_ROUNDS", "1"))
+
+Note = Callable[[Account], None]
+"""Takes an account for the summary, and fails unless nothing was lost or early."""
+
+_ACCOUNTS = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def rounds() -> int:
+    """How often a fault is caused in one test: once, or more in the long form."""
+    return ROUNDS
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Note:
+    """Keep an account for the end of the run."""
+    accounts = request.config.stash.setdefault(_ACCOUNTS, [])
+
+    def take(account: Account) -> None:
+        accounts.append(f"{request.node.name}: {account}")
+        assert account.is_sound, str(account)
+
+    return take
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show all accounts."""
+    accounts = terminalreporter.config.stash.get(_ACCOUNTS, [])
+    if accounts:
+        terminalreporter.section("accounts of the fault suite")
+        for account in accounts:
+            terminalreporter.line(account)

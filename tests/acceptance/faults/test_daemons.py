@@ -1,0 +1,97 @@
+"""The leader ends, dies or freezes; another replica takes over."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from tests.acceptance.faults.conftest import Note
+from tests.support.client import Client
+from tests.support.daemon import Daemon
+from tests.support.load import Load
+from tests.support.patience import until
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.server import NatsServer
+
+LATEST = {"SIGTERM": 0.3, "SIGKILL": 2.0, "SIGSTOP": 12.0}
+"""Seconds that a schedule may be late when the leader is sent this signal, as promised."""
+
+FREEZE = 15.0  # seconds
+
+
+async def start(servers: Servers, clients: Clients) -> tuple[NatsServer, Client, Client]:
+    """Start a server, and connect a sender and a receiver."""
+    server = servers.start()
+    return server, await clients.connect(server), await clients.connect(server)
+
+
+async def leader_of(replicas: list[Daemon]) -> Daemon:
+    """Wait until one replica leads, and return it."""
+    found: list[Daemon] = []
+
+    async def one_leads() -> bool:
+        for daemon in replicas:
+            led = [*daemon.events("daemon.leading"), *daemon.events("lease.lost")]
+            last = max(led, key=lambda event: event.line[:24], default=None)
+            if daemon.alive and last is not None and last.name == "daemon.leading":
+                found.append(daemon)
+        return bool(found)
+
+    await until(one_leads, "one replica leads")
+    return found[-1]
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])
+async def test_leader_ends(
+    servers: Servers,
+    daemons: Daemons,
+    clients: Clients,
+    rounds: int,
+    note: Note,
+    ending: str,
+    replicas: int,
+) -> None:
+    """The leader is stopped or killed: nothing is lost, and the next is on time.
+
+    In an orderly change nothing goes out twice either.
+    """
+    server, sender, receiver = await start(servers, clients)
+    serving = [await daemons.serve(server) for _ in range(replicas)]
+    async with Load(sender, receiver, rate=200) as load:
+        for _ in range(rounds):
+            leader = await leader_of(serving)
+            await load.delivered(100)
+            leader.send(signal.Signals[ending])
+            await leader.wait()
+            serving.remove(leader)
+            await leader_of(serving)
+            serving.append(await daemons.serve(server))
+        account = await load.finish()
+    note(account)
+    assert account.latest <= LATEST[ending]
+    if ending == "SIGTERM":
+        assert account.twice == 0
+
+
+async def test_leader_freezes(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """The leader freezes and comes back: another one leads by then, and nothing is lost."""
+    server, sender, receiver = await start(servers, clients)
+    serving = [await daemons.serve(server) for _ in range(2)]
+    async with Load(sender, receiver) as load:
+        for _ in range(rounds):
+            frozen = await leader_of(serving)
+            await load.delivered(100)
+            mark = frozen.mark()
+            frozen.send(signal.SIGSTOP)
+            await asyncio.sleep(FREEZE)  # the length of the freeze is the fault
+            frozen.send(signal.SIGCONT)
+            await frozen.event("lease.lost", since=mark)
+            await load.delivered(100)
+        account = await load.finish()
+    note(account)
+    assert account.latest <= LATEST["SIGSTOP"]

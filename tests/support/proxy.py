@@ -1,0 +1,127 @@
+"""A TCP proxy between a daemon and its server, which can do to a link what networks do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from enum import Enum, auto
+from types import TracebackType
+from typing import Self
+
+from tests.support.server import HOST
+
+CHUNK = 16 * 1024  # bytes
+BUFFER = 64 * 1024  # bytes that wait in the proxy before it reads no more
+
+
+class Mode(Enum):
+    """What the proxy does with what it is sent."""
+
+    PASS = auto()
+    """Hand it on."""
+    HOLD = auto()
+    """Neither read nor hand on: to both sides the other one is silent, and nothing closes."""
+    SWALLOW = auto()
+    """Take what the client sends and throw it away; what the server sends is handed on."""
+    DEAF = auto()
+    """Hand on what the client sends; what the server sends gets nowhere."""
+
+
+class Proxy:
+    """Listens on a port of its own and connects each client with the server behind it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = 0
+        self._target = port
+        self._mode = Mode.PASS
+        self._changed = asyncio.Event()
+        self._bytes_per_second = 0.0
+        self._server: asyncio.Server | None = None
+        self._links: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
+
+    @property
+    def url(self) -> str:
+        """The address for the daemon."""
+        return f"nats://{HOST}:{self.port}"
+
+    @property
+    def links(self) -> int:
+        """How many connections there are at this moment."""
+        return len(self._links)
+
+    def be(self, mode: Mode) -> None:
+        """Treat all connections so from now on, and new ones too."""
+        self._mode = mode
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def slow(self, bytes_per_second: float) -> None:
+        """Hand on so many bytes a second on each connection and way; 0: as many as come."""
+        self._bytes_per_second = bytes_per_second
+
+    def cut(self) -> None:
+        """End all connections with a reset; new ones are accepted."""
+        for writers in self._links.values():
+            for writer in writers:
+                writer.transport.abort()
+
+    async def __aenter__(self) -> Self:
+        # Without an address in the server's list of its cluster, the proxy is the only way.
+        self._server = await asyncio.start_server(self._serve, HOST, 0, limit=BUFFER)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        tasks = list(self._links)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._links[task] = (writer,)
+        try:
+            there, back = await asyncio.open_connection(HOST, self._target, limit=BUFFER)
+            self._links[task] = (writer, back)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pump(reader, back, blocked=(Mode.HOLD,)))
+                both.create_task(self._pump(there, writer, blocked=(Mode.HOLD, Mode.DEAF)))
+        except* (OSError, asyncio.CancelledError):
+            pass  # the server is away, a side has gone, or the test is over
+        finally:
+            for one in self._links.pop(task):
+                one.transport.abort()
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        blocked: tuple[Mode, ...],
+    ) -> None:
+        """Hand on what one side sends, until it ends."""
+        from_client = Mode.DEAF not in blocked
+        while True:
+            while self._mode in blocked:
+                await self._changed.wait()
+            data = await reader.read(CHUNK)
+            if not data:
+                raise ConnectionResetError
+            while self._mode in blocked:
+                await self._changed.wait()
+            if self._mode is Mode.SWALLOW and from_client:
+                continue
+            if self._bytes_per_second:
+                await asyncio.sleep(len(data) / self._bytes_per_second)
+            writer.write(data)
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
