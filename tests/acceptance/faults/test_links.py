@@ -1,0 +1,93 @@
+"""What networks do to a link, by a proxy between the daemon and its server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.acceptance.faults.conftest import Note
+from tests.acceptance.faults.test_daemons import start
+from tests.support.load import Account, Load
+from tests.support.patience import allow
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.proxy import Mode, Proxy
+
+CUTS = 5  # in one round
+SLOW = 60_000  # bytes a second: some three times what the load and its settling need
+SWALLOWED = 1.0  # seconds of swallowing: less than it takes to notice
+
+
+async def test_cut(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """Connections that are reset, again and again, lose nothing."""
+    server, sender, receiver = await start(servers, clients)
+    async with Proxy(server.port) as proxy:
+        daemon = await daemons.serve(proxy.url)
+        async with Load(sender, receiver, rate=500) as load:
+            for _ in range(CUTS * rounds):
+                await load.delivered(100)
+                mark = daemon.mark()
+                proxy.cut()
+                await daemon.event("lease.renewed", since=mark)
+            account = await load.finish()
+    note(account)
+
+
+async def test_half_open(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """A link that carries nothing, or only one way, and does not close, is left and made anew."""
+
+    async def run(mode: Mode) -> Account:
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            daemon = await daemons.serve(proxy.url, "--name", "one")
+            async with Load(sender, receiver) as load:
+                for _ in range(rounds):
+                    await load.delivered(50)
+                    mark = daemon.mark()
+                    proxy.be(mode)
+                    lost = ("connection.lost", {"name": "one"}, mark, allow(40))
+                    await asyncio.to_thread(daemon.find_event, *lost)
+                    proxy.be(Mode.PASS)
+                    proxy.cut()  # no network goes on with the middle of a stream
+                    await load.delivered(50)
+                return await load.finish()
+
+    # They wait most of the time, so they run side by side.
+    for account in await asyncio.gather(*map(run, (Mode.HOLD, Mode.DEAF, Mode.SWALLOW))):
+        note(account)
+
+
+async def test_swallowed_and_dropped(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """What was sent into a link that swallowed it before it broke is sent again."""
+    server, sender, receiver = await start(servers, clients)
+    async with Proxy(server.port) as proxy:
+        daemon = await daemons.serve(proxy.url)
+        async with Load(sender, receiver) as load:
+            for _ in range(rounds):
+                await load.delivered(50)
+                mark = daemon.mark()
+                proxy.be(Mode.SWALLOW)
+                await asyncio.sleep(SWALLOWED)  # the length of it is the fault
+                proxy.be(Mode.PASS)
+                proxy.cut()
+                await daemon.event("lease.renewed", since=mark)
+            account = await load.finish()
+    note(account)
+
+
+async def test_slow(servers: Servers, daemons: Daemons, clients: Clients, note: Note) -> None:
+    """A link that is slow is used as it is: all arrive, and the lease is kept."""
+    server, sender, receiver = await start(servers, clients)
+    async with Proxy(server.port) as proxy:
+        daemon = await daemons.serve(proxy.url)
+        async with Load(sender, receiver, rate=40) as load:
+            await load.delivered(20)
+            proxy.slow(SLOW)
+            await load.delivered(200)
+            account = await load.finish()
+        assert daemon.events("lease.lost") == []
+    note(account)

@@ -1,0 +1,74 @@
+"""A replica that is not heard of for longer than a lease lasts, and then comes back.
+
+The cases wait most of the time, so they run side by side, each on a server of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.acceptance.faults.conftest import Note
+from tests.acceptance.faults.test_daemons import leader_of, start
+from tests.support.daemon import Daemon
+from tests.support.load import Account, Load
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.proxy import Mode, Proxy
+
+SILENCE = 15.0  # seconds: longer than a lease lasts
+LATEST = 12.0  # seconds that a schedule may be late, as promised
+UNNOTICED = 1.0  # seconds, where the leader is not the one who is silent
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Who falls silent, and how."""
+
+    silence: Callable[[Daemon, Proxy], None]
+    end: Callable[[Daemon, Proxy], None]
+    is_leader: bool
+
+
+def partitioned(*, leader: bool) -> Case:
+    """A replica whose link carries nothing any more."""
+    return Case(lambda _, way: way.be(Mode.HOLD), lambda _, way: way.be(Mode.PASS), leader)
+
+
+def frozen() -> Case:
+    """A leader that is stopped and goes on later."""
+    return Case(
+        lambda daemon, _: daemon.send(signal.SIGSTOP),
+        lambda daemon, _: daemon.send(signal.SIGCONT),
+        is_leader=True,
+    )
+
+
+async def test_silence(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """Frozen or cut off: another replica delivers in time; who comes back disturbs nothing."""
+
+    async def run(case: Case) -> Account:
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as one, Proxy(server.port) as other:
+            ways = {one.url: one, other.url: other}
+            serving = [await daemons.serve(url) for url in ways]
+            async with Load(sender, receiver) as load:
+                for _ in range(rounds):
+                    await load.delivered(50)
+                    leader = await leader_of(serving)
+                    silent = next(d for d in serving if (d is leader) == case.is_leader)
+                    way = ways[silent.arguments[2]]
+                    case.silence(silent, way)
+                    await asyncio.sleep(SILENCE)  # its length is the fault
+                    case.end(silent, way)
+                    await load.delivered(50)
+                return await load.finish()
+
+    cases = [frozen(), partitioned(leader=True), partitioned(leader=False)]
+    work: list[Awaitable[Account]] = [run(case) for case in cases]
+    for case, account in zip(cases, await asyncio.gather(*work), strict=True):
+        note(account)
+        assert account.latest <= (LATEST if case.is_leader else UNNOTICED)

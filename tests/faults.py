@@ -1,0 +1,28 @@
+"""The long form of the fault suite: `python -m tests.faults`, after the tests' installation.
+
+It runs every fault twenty times (`--rounds`), and shows an account of each at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import pytest
+
+FOLDER = "tests/acceptance/faults"
+ROUND = 120  # seconds that one round of one test may take
+
+
+def main() -> int:
+    """Run the suite; the exit code is pytest's."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="how often each fault is caused")
+    options, rest = parser.parse_known_args()
+    os.environ["GOZO_TEST_ROUNDS"] = str(options.rounds)
+    return int(pytest.main([FOLDER, f"--timeout={ROUND * options.rounds}", *rest]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
