@@ -351,6 +351,10 @@ class Connection:
         self._waiting[token] = on_reply
         return token, self._inbox.encode() + token
 
+    def expect_more(self, token: bytes, on_reply: OnReply) -> None:
+        """Wait for another answer to a `call`."""
+        self._waiting[token] = on_reply
+
     def hang_up(self, token: bytes) -> None:
         """Stop waiting for the answer to a `call`."""
         self._waiting.pop(token, None)

@@ -14,13 +14,13 @@ from gozo import embedded
 from gozo.clock import steady, wall_us
 from gozo.connection import Connection, missing_permission
 from gozo.delivery import Delivery
+from gozo.entries import BARRIER_KEY, marker_headers, reserved_key
 from gozo.errors import DisconnectedError, GozoError, NoServerError
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
 from gozo.logs import get_logger
 from gozo.policy import Policy
-from gozo.protocol import BARRIER_KEY, marker_headers, reserved_key
 from gozo.schedule import MICROSECONDS, Reason
 from gozo.service import Service
 from gozo.settings import ServeSettings
@@ -30,6 +30,7 @@ from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
 from gozo.store.ledger import Ledger, Result
 from gozo.store.mirror import Mirror
+from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
 from gozo.tasks import end
@@ -147,12 +148,14 @@ class Daemon:
         self._build(bucket)
         service.role = lambda: self._lease.role
         service.pending = lambda: len(self._timetable) + len(self._volatile)
+        service.overdue = lambda: self._timetable.count_due(wall_us())
         self._begin("connection", self._main.keep())
         self._begin("requests connection", self._requests.keep())
         self._begin("writer", self._writer.sweep())
         self._begin("follower", self._follower.run())
         self._begin("intake", self._intake.run())
         self._begin("payloads", self._look_ahead())
+        self._begin("originals", self._originals.run())
         self._begin("cleaner", Cleaner(bucket, self._timetable).run(lambda: self._active))
         await self._until(self._follower.loaded)
         gc.collect()
@@ -182,6 +185,7 @@ class Daemon:
         self._writer = Writer(self._main, bucket)
         self._payloads = Payloads(self._main, bucket, self._mirror.large)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
+        self._originals = Originals(bucket, self._mirror)
         self._follower = Follower(self._main, bucket, self._mirror, settings.replicas)
         self._lease = Lease(
             self._main,
@@ -329,10 +333,16 @@ class Daemon:
             now_us = wall_us()
             if self._active:
                 self._payloads.prepare(self._timetable.approach(now_us + AHEAD_US))
+                self._mend()
             if self._lease.is_valid:
                 self._seen = self._follower.position
             elif self._lease.role is Role.STANDBY and len(self._volatile):
                 self._hand_over()
+
+    def _mend(self) -> None:
+        """Store again, without its end, what the server would remove before it is due."""
+        while self._mirror.expiring and self._ledger.has_room:
+            self._ledger.rewrite(*self._mirror.expiring.popitem())
 
     # Watching, and ending
 

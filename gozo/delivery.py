@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from gozo.clock import Alarm, steady, wall_us
+from gozo.confirmations import Confirmations
 from gozo.connection import Connection, publication
 from gozo.errors import DisconnectedError
 from gozo.logs import get_logger
@@ -70,6 +71,8 @@ class Delivery:
         self._echo_sent = 0.0
         self._sent: list[Item] = []
         self._denied: set[Item] = set()
+        self._confirmations = Confirmations(connection, self)
+        self._confirmations.on_room = self.wake_soon
         self._confirmed: deque[Item] = deque()
         self._settling = False
         self._woken = False
@@ -93,7 +96,8 @@ class Delivery:
     @property
     def is_idle(self) -> bool:
         """Whether all that was sent is confirmed, and being settled."""
-        return self._echoing is None and not self._sent and not self._confirmed
+        sent = self._sent or len(self._confirmations)
+        return self._echoing is None and not sent and not self._confirmed
 
     def close(self) -> None:
         """Let go of the alarm."""
@@ -160,6 +164,7 @@ class Delivery:
     def _send(self, now_us: int) -> bool:
         """Send from the head of the queue while messages are at hand; False if nothing moved."""
         parts: list[bytes] = []
+        late: list[int] = []
         size = 0
         queue, sent, limit = self._queue, self._sent, self._connection.max_payload
         moved = False
@@ -177,20 +182,58 @@ class Delivery:
                 # It was set apart: the queue is another one.
                 queue, moved = self._queue, True
                 continue
+            if message.confirm and not self._confirmations.has_room:
+                break
             queue.popleft()
             moved = True
             if message.size > limit:
-                self._set_apart(item, f"{message.size} bytes are more than the server takes")
+                self._fail(item, f"{message.size} bytes are more than the server takes")
+                continue
+            late.append(now_us - item.due_us)
+            if message.confirm:
+                size += message.size
+                self._send_for_ack(item, message)
                 continue
             parts.append(publication(message.subject, message.payload, message.headers))
             size += len(parts[-1])
             sent.append(item)
-            late_us = now_us - item.due_us
-            self._stats.latest_us = max(self._stats.latest_us, late_us)
-        if parts:
+        if late:
             self._stalled = None
+            self._stats.latest_us = max(self._stats.latest_us, *late)
+            self._stats.lateness.note(late, steady())
+        if parts:
             self._write(b"".join(parts))
         return moved
+
+    def _send_for_ack(self, item: Item, message: Outgoing) -> None:
+        try:
+            self._confirmations.send(item, message)
+        except DisconnectedError:
+            self.on_unsent(item)
+
+    # What becomes of messages that a stream must acknowledge
+
+    def on_acknowledged(self, item: Item) -> None:
+        """A stream has it."""
+        self._stats.delivered += 1
+        self._confirmed.append(item)
+        self._settle_soon()
+
+    def on_failed(self, item: Item, reason: str) -> None:
+        """No stream has it, as far as is known."""
+        self._fail(item, reason)
+
+    def on_unsent(self, item: Item) -> None:
+        """The connection was lost."""
+        self._give_back((item,))
+
+    def _fail(self, item: Item, reason: str) -> None:
+        """Count an attempt in vain: the bucket says when the next one is due, or that none is."""
+        self._stats.undeliverable += 1
+        if is_volatile(item):
+            self._set_apart(item, reason)
+        else:
+            self._ledger.retry(item, reason)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -302,6 +345,8 @@ class Delivery:
         if kind != "publish":
             return
         name = subject.encode()
+        if self._confirmations.deny(name):
+            return
         for item in (*(self._echoing or ()), *self._sent):
             message = self._message(item)
             if message is not None and message.subject == name and item not in self._denied:
@@ -311,8 +356,7 @@ class Delivery:
     def _without_denied(self, batch: list[Item]) -> list[Item]:
         for item in batch:
             if item in self._denied:
-                self._stats.undeliverable += 1
-                self._set_apart(item, "the server does not let gozo publish on its subject")
+                self._fail(item, "the server does not let gozo publish on its subject")
         delivered = [item for item in batch if item not in self._denied]
         self._denied.difference_update(batch)
         return delivered

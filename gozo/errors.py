@@ -38,11 +38,16 @@ class Refusal(StrEnum):
 
     INVALID_REQUEST = "invalid_request"
     INVALID_WHEN = "invalid_when"
+    INVALID_HEADER = "invalid_header"
     INVALID_ID = "invalid_id"
     NO_REPLY_SUBJECT = "no_reply_subject"
     FORBIDDEN_SUBJECT = "forbidden_subject"
     TOO_LARGE = "too_large"
     BUSY = "busy"
+    UNAVAILABLE = "unavailable"
+    """The bucket could not be written; nothing was stored."""
+    SUPERSEDED = "superseded"
+    """While the request waited, another one for the same id was stored."""
 
 
 class RequestError(GozoError):

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from gozo.clock import steady
 from gozo.connection import Connection, Listener, publication
+from gozo.entries import block
 from gozo.errors import DisconnectedError, GozoError, JetStreamError, NoServerError
 from gozo.jetstream import (
     CONFLICTS,
@@ -32,7 +33,6 @@ from gozo.jetstream import (
     read_ack,
 )
 from gozo.logs import get_logger
-from gozo.protocol import block
 from gozo.store.bucket import Bucket, open_bucket
 
 RENEW = 0.5  # seconds between renewals, and between looks of a standby

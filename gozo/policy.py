@@ -29,8 +29,8 @@ class Policy:
 
     request_subject: str
 
-    def check_target(self, subject: str) -> None:
-        """Refuse a subject that no schedule may be sent to.
+    def check_target(self, subject: str, what: str = "reply subject") -> None:
+        """Refuse a subject that no schedule or receipt may be sent to; `what` it is, in words.
 
         Raises:
             RequestError: `no_reply_subject` where it is empty, else `forbidden_subject`.
@@ -41,9 +41,9 @@ class Policy:
                 "the request has no reply subject: give the one that the message is to be sent to",
             )
         if len(subject) > LONGEST_SUBJECT or not _PLAIN.match(subject):
-            _check_shape(subject)
+            _check_shape(subject, what)
         if self._is_own(subject):
-            raise _forbidden(subject, "is gozo's own: give another subject")
+            raise _forbidden(subject, what, "is gozo's own: give another subject")
 
     def _is_own(self, subject: str) -> bool:
         own = self.request_subject
@@ -72,24 +72,26 @@ def check_size(payload: int, headers: int, max_payload: int) -> None:
         )
 
 
-def _check_shape(subject: str) -> None:
+def _check_shape(subject: str, what: str) -> None:
     size = len(subject.encode("utf-8", "surrogateescape"))
     if size > LONGEST_SUBJECT:
-        raise _forbidden(subject, f"has {size} bytes; the most is {LONGEST_SUBJECT}")
+        raise _forbidden(subject, what, f"has {size} bytes; the most is {LONGEST_SUBJECT}")
     if subject.startswith("$"):
-        raise _forbidden(subject, "begins with '$', which is the server's: give another subject")
+        raise _forbidden(
+            subject, what, "begins with '$', which is the server's: give another subject"
+        )
     for character in subject:
         if character.isspace() or unicodedata.category(character) == "Cc":
-            raise _forbidden(subject, f"contains {character!r}: leave it out")
+            raise _forbidden(subject, what, f"contains {character!r}: leave it out")
         if "\ud800" <= character <= "\udfff":
-            raise _forbidden(subject, "is not UTF-8")
+            raise _forbidden(subject, what, "is not UTF-8")
     for token in subject.split("."):
         if not token:
-            raise _forbidden(subject, "has an empty token: mend the dots")
+            raise _forbidden(subject, what, "has an empty token: mend the dots")
         if token in ("*", ">"):
-            raise _forbidden(subject, f"has the wildcard {token!r}: give one literal subject")
+            raise _forbidden(subject, what, f"has the wildcard {token!r}: give one literal subject")
 
 
-def _forbidden(subject: str, problem: str) -> RequestError:
+def _forbidden(subject: str, what: str, problem: str) -> RequestError:
     shown = subject if len(subject) <= SHOWN else f"{subject[:SHOWN]}..."
-    return RequestError(Refusal.FORBIDDEN_SUBJECT, f"the reply subject {shown!r} {problem}")
+    return RequestError(Refusal.FORBIDDEN_SUBJECT, f"the {what} {shown!r} {problem}")

@@ -1,29 +1,22 @@
-"""Headers to objects and back, and how an id becomes a key. Pure.
-
-A header block is what follows the first line of a NATS message with headers (ADR-4):
-`Name: value` lines that end with CR LF. Names match whatever their case.
-"""
+"""The wire protocol: requests and deliveries, receipts, and how an id becomes a key. Pure."""
 
 from __future__ import annotations
 
+import json
 import re
-import secrets
+from collections.abc import Mapping
 
 from gozo import when
 from gozo.errors import Refusal, RequestError
+from gozo.headers import END, FIRST_LINE, fields, split
 from gozo.schedule import (
     MICROSECONDS,
     CancelRequest,
     Entry,
-    Marker,
     Outgoing,
-    Reason,
     Request,
     ScheduleRequest,
 )
-
-FORMAT = 1
-"""The format of entries that this version writes, and the newest that it reads."""
 
 LONGEST_ID = 1_024
 """Bytes of UTF-8."""
@@ -32,30 +25,13 @@ RESERVED = "=_"
 """How keys begin that no id can produce."""
 
 
-def reserved_key() -> str:
-    """Make a key of its own for a schedule that has no id."""
-    return f"{RESERVED}{secrets.token_hex(11)}"
+MOST_CANCELS = 1_000
+"""Ids that one call of `admin.cancel` takes."""
 
-
-BARRIER_KEY = RESERVED + "barrier"
-
-MARKER_SECONDS = 600
-"""How long a delete marker stays, so that a late cancel learns what happened."""
-
-_FIRST_LINE = b"NATS/1.0\r\n"
-_END = b"\r\n"
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_\-/.]|^\.|\.\Z|(?<=\.)\.")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_\-/]+\Z")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
-_DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
-
-
-class EntryError(ValueError):
-    """An entry of the bucket that cannot be read; `newer` if its format is of the future."""
-
-    def __init__(self, reason: str, *, newer: bool = False) -> None:
-        super().__init__(reason)
-        self.newer = newer
+_ATTEMPTS = re.compile(rb"[0-9]{1,6}\Z")
 
 
 def escape_id(id_: str) -> str:
@@ -85,42 +61,24 @@ def unescape_key(key: str) -> str:
     return id_
 
 
-def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
-    """Split a header block into names, in lower case, and values."""
-    if not block:
-        return []
-    found = []
-    for line in block.split(_END)[1:]:
-        name, colon, value = line.partition(b":")
-        if colon:
-            found.append((name.strip(b" \t").lower(), value.strip(b" \t")))
-    return found
-
-
 def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_us: int) -> Request:
     """Read a request as it came from the wire.
 
     Raises:
         RequestError: with the code and the sentence that the client is to be told.
     """
-    given: dict[bytes, bytes] = {}
-    for name, value in fields(headers):
-        if name.startswith(b"gozo-"):
-            if name in given:
-                raise RequestError(
-                    Refusal.INVALID_REQUEST,
-                    f"the header {name.decode('ascii', 'replace').title()} is given twice",
-                )
-            given[name] = value
+    given, passed = split(headers)
     when_text = given.get(b"gozo-when")
     cancelled = given.get(b"gozo-del-id")
+    asked = given.get(b"gozo-receipt")
+    receipt = None if asked is None else read_receipt(asked)
     if cancelled is not None:
         if when_text is not None:
             raise RequestError(
                 Refusal.INVALID_REQUEST,
                 "the request has both Gozo-When and Gozo-Del-Id: send two requests",
             )
-        return CancelRequest(_read_id(cancelled, "Gozo-Del-Id"))
+        return CancelRequest(read_id(cancelled, "Gozo-Del-Id"), receipt)
     if when_text is None:
         raise RequestError(
             Refusal.INVALID_REQUEST,
@@ -128,17 +86,71 @@ def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_
         )
     text = when_text.decode("utf-8", "replace")
     id_ = given.get(b"gozo-id")
+    confirm, attempts = read_confirmation(given)
     return ScheduleRequest(
-        id=None if id_ is None else _read_id(id_, "Gozo-Id"),
-        subject=reply.decode("utf-8", "surrogateescape"),
-        when=text,
-        due_us=when.first_due(when.parse(text), received_us),
-        received_us=received_us,
+        entry=Entry(
+            id=None if id_ is None else read_id(id_, "Gozo-Id"),
+            subject=reply.decode("utf-8", "surrogateescape"),
+            when=text,
+            due_us=when.first_due(when.parse(text), received_us),
+            created_us=received_us,
+            headers=passed,
+            extended=receipt is not None or confirm,
+            confirm=confirm,
+            attempts=attempts,
+        ),
         payload=payload,
+        receipt=receipt,
     )
 
 
-def _read_id(value: bytes, header: str) -> str:
+def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
+    """Read `Gozo-Confirm` and `Gozo-Attempts`: whether, and how often; 0 is without end.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    wanted, attempts = given.get(b"gozo-confirm"), given.get(b"gozo-attempts")
+    if wanted is not None and wanted.lower() != b"stream":
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"Gozo-Confirm is {wanted[:40].decode('utf-8', 'replace')!r}: "
+            "give stream, or leave it out",
+        )
+    if attempts is None:
+        return wanted is not None, 0
+    if wanted is None:
+        raise RequestError(
+            Refusal.INVALID_REQUEST, "Gozo-Attempts goes with Gozo-Confirm: stream only"
+        )
+    if not _ATTEMPTS.match(attempts) or not int(attempts):
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"Gozo-Attempts is {attempts[:40].decode('utf-8', 'replace')!r}: "
+            "give a whole number from 1 to 999999",
+        )
+    return True, int(attempts)
+
+
+def read_receipt(value: bytes) -> str:
+    """Read `Gozo-Receipt`, a subject; whether it may be published on is decided elsewhere.
+
+    Raises:
+        RequestError: `forbidden_subject`, if it is empty.
+    """
+    if not value:
+        raise RequestError(
+            Refusal.FORBIDDEN_SUBJECT, "Gozo-Receipt is empty: give a subject, or leave it out"
+        )
+    return value.decode("utf-8", "surrogateescape")
+
+
+def read_id(value: bytes, header: str) -> str:
+    """Read an id from the header so named.
+
+    Raises:
+        RequestError: `invalid_id`.
+    """
     if not value:
         raise RequestError(Refusal.INVALID_ID, f"{header} is empty: leave it out, or give an id")
     if len(value) > LONGEST_ID:
@@ -155,114 +167,95 @@ def _read_id(value: bytes, header: str) -> str:
         ) from error
 
 
-def delivery(subject: str, id_: str | None, payload: bytes) -> Outgoing:
+def delivery(entry: Entry, payload: bytes) -> Outgoing:
     """Make the message that is sent when a schedule is due."""
-    headers = _FIRST_LINE + b"Gozo-Reply: Yes\r\n"
-    if id_ is not None:
-        headers += b"Gozo-Id: %b\r\n" % id_.encode()
-    return Outgoing(subject.encode(), headers + _END, payload)
+    lines = b"Gozo-Reply: Yes\r\n"
+    if entry.id is not None:
+        lines += b"Gozo-Id: %b\r\n" % entry.id.encode()
+    if entry.extended:
+        lines += b"Gozo-Due: %b\r\n" % when.print_rfc3339(entry.due_us).encode()
+    block = b"%b%b%b%b" % (FIRST_LINE, lines, entry.headers, END)
+    return Outgoing(entry.subject.encode(), block, payload, entry.confirm)
 
 
-def entry_headers(request: ScheduleRequest, token: bytes) -> bytes:
-    """Make the header lines of a bucket entry; `block` completes them."""
-    id_line = b"" if request.id is None else b"Gozo-Id: %b\r\n" % request.id.encode()
+# Receipts
+
+
+def asks_receipt(headers: bytes | None) -> tuple[str | None, str | None]:
+    """Find the receipt subject and the id in a request that was refused, where there are any."""
+    given = dict(fields(headers))
+    receipt = given.get(b"gozo-receipt")
+    id_ = given.get(b"gozo-id", given.get(b"gozo-del-id"))
     return (
-        b"Gozo-Format: %d\r\n%bGozo-Subject: %b\r\nGozo-When: %b\r\nGozo-Due: %b\r\n"
-        b"Gozo-Created: %b\r\nGozo-Request: %b\r\n"
-    ) % (
-        FORMAT,
-        id_line,
-        request.subject.encode(),
-        request.when.encode(),
-        _print_us(request.due_us),
-        _print_us(request.received_us),
-        token,
+        receipt.decode("utf-8", "surrogateescape") if receipt else None,
+        None if id_ is None else id_.decode("utf-8", "replace"),
     )
 
 
-def marker_headers(reason: Reason, *, ttl: bool) -> bytes:
-    """Make the header lines of a delete marker, with an end of its own if the bucket has that."""
-    lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
-    return lines + b"Nats-TTL: %ds\r\n" % MARKER_SECONDS if ttl else lines
+def stored_receipt(entry: Entry, *, replaced: bool, status: str = "stored") -> dict[str, object]:
+    """Say that a schedule is stored."""
+    return {
+        "status": status,
+        "id": entry.id,
+        "due": when.print_rfc3339(entry.due_us),
+        "due_epoch": entry.due_us / MICROSECONDS,
+        "replaced": replaced,
+    }
 
 
-def block(lines: bytes, expected: int | None = None) -> bytes:
-    """Complete header lines to a block; `expected` is the revision that a write demands."""
-    if expected is None:
-        return b"%b%b\r\n" % (_FIRST_LINE, lines)
-    return b"%bNats-Expected-Last-Subject-Sequence: %d\r\n%b\r\n" % (_FIRST_LINE, expected, lines)
+def cancel_receipt(id_: str, status: str) -> dict[str, object]:
+    """Say what became of a cancel: `cancelled`, `already_delivered` or `not_found`."""
+    return {"status": status, "id": id_}
 
 
-def parse_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Marker:
-    """Read a bucket entry from its key, its headers and the time when it was stored.
+def refusal_receipt(id_: str | None, error: RequestError) -> dict[str, object]:
+    """Say why a request was refused."""
+    return {"status": "refused", "id": id_, "error": error.code.value, "message": str(error)}
+
+
+# Administration
+
+
+def parse_cancels(payload: bytes) -> list[str]:
+    """Read the ids that `admin.cancel` is asked to cancel: `{"ids": ["a", "b"]}`.
 
     Raises:
-        EntryError: it is neither a schedule nor a delete marker that this version knows.
+        RequestError: `invalid_request` or `invalid_id`.
     """
-    given = dict(fields(headers))
-    if b"kv-operation" in given or b"nats-marker-reason" in given:
-        return _marker(given)
-    format_ = given.get(b"gozo-format", b"1")
-    if format_ != b"%d" % FORMAT:
-        newer = format_.isdigit() and int(format_[:9]) > FORMAT
-        raise EntryError(f"its Gozo-Format is {format_.decode('ascii', 'replace')}", newer=newer)
-    id_ = _entry_id(key, given.get(b"gozo-id"))
-    if b"gozo-subject" not in given:
-        raise EntryError("it has no Gozo-Subject")
-    due = given.get(b"gozo-due")
-    when_text = given.get(b"gozo-when", b"").decode("utf-8", "replace")
-    try:
-        due_us = when.first_due(when.parse(when_text), stored_us) if due is None else _read_us(due)
-        created = given.get(b"gozo-created")
-        return Entry(
-            id=id_,
-            subject=given[b"gozo-subject"].decode(),
-            due_us=due_us,
-            when=when_text,
-            created_us=stored_us if created is None else _read_us(created),
-            token=given.get(b"gozo-request", b""),
-            size=int(given.get(b"nats-msg-size", b"0")),
+    ids = _object(payload).get("ids")
+    if not isinstance(ids, list) or not 0 < len(ids) <= MOST_CANCELS:
+        raise RequestError(
+            Refusal.INVALID_REQUEST, f"give ids, a list of 1 to {MOST_CANCELS} of them"
         )
-    except (RequestError, ValueError) as error:
-        raise EntryError(str(error)) from error
+    return [_text_id(id_) for id_ in ids]
 
 
-def _marker(given: dict[bytes, bytes]) -> Marker:
+def parse_reschedule(payload: bytes, received_us: int) -> tuple[str, str, int]:
+    """Read what `admin.reschedule` is asked: `{"id": "a", "when": "+10"}`.
+
+    Returns the id, the expression, and when that is, in microseconds since 1970.
+
+    Raises:
+        RequestError: `invalid_request`, `invalid_id` or `invalid_when`.
+    """
+    asked = _object(payload)
+    text = asked.get("when")
+    if not isinstance(text, str):
+        raise RequestError(Refusal.INVALID_WHEN, "give when, an expression as in Gozo-When")
+    return _text_id(asked.get("id")), text, when.first_due(when.parse(text), received_us)
+
+
+def _object(payload: bytes) -> dict[str, object]:
     try:
-        reason = Reason(given.get(b"gozo-reason", b"").decode("ascii"))
-    except ValueError:
-        reason = Reason.UNKNOWN
-    ttl = re.fullmatch(rb"([0-9]{1,9})s?", given.get(b"nats-ttl", b""))
-    return Marker(reason, int(ttl[1]) * MICROSECONDS if ttl else 0)
-
-
-def _entry_id(key: str, header: bytes | None) -> str | None:
-    if key.startswith(RESERVED):
-        if header is not None:
-            raise EntryError("it has a reserved key and a Gozo-Id")
-        return None
-    try:
-        id_ = unescape_key(key)
+        asked = json.loads(payload)
     except ValueError as error:
-        raise EntryError(str(error)) from error
-    try:
-        _read_id(id_.encode(), "the id")
-    except RequestError as error:
-        raise EntryError(str(error)) from error
-    if header is not None and header != id_.encode():
-        raise EntryError("its Gozo-Id is not the id of its key")
-    return id_
+        raise RequestError(Refusal.INVALID_REQUEST, f"the payload is not JSON: {error}") from error
+    if not isinstance(asked, dict):
+        raise RequestError(Refusal.INVALID_REQUEST, "the payload is not a JSON object")
+    return asked
 
 
-def _print_us(us: int) -> bytes:
-    return b"%d.%06d" % divmod(us, MICROSECONDS)
-
-
-def _read_us(value: bytes) -> int:
-    match = _DECIMAL.match(value)
-    if match is None:
-        raise ValueError(f"{value.decode('utf-8', 'replace')!r} is not a time in epoch seconds")
-    us = int(match[1]) * MICROSECONDS + int((match[2] or b"").ljust(6, b"0"))
-    if us > when.LAST_US:
-        raise ValueError(f"{value.decode()!r} lies beyond the year 9999")
-    return us
+def _text_id(value: object) -> str:
+    if not isinstance(value, str):
+        raise RequestError(Refusal.INVALID_ID, f"{value!r} is no id: give a text")
+    return read_id(value.encode("utf-8", "surrogateescape"), "the id")

@@ -8,22 +8,79 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 MICROSECONDS = 1_000_000
 """Microseconds in a second."""
 
+NEVER = 1 << 62
+"""Later than any due time: a schedule that is kept but not delivered."""
 
-@dataclass(frozen=True, slots=True)
-class ScheduleRequest:
-    """Send `payload` to `subject` when it is due."""
+
+class State(StrEnum):
+    """What becomes of a schedule, as its entry says in `Gozo-State`."""
+
+    PENDING = "pending"
+    RETRYING = "retrying"
+    """A delivery did not succeed; it is tried again at `next_us`."""
+    FAILED = "failed"
+    """Tried as often as was asked for: kept, and not tried again."""
+
+
+class Entry(NamedTuple):
+    """A schedule as the bucket's headers tell it; the payload stays where it is.
+
+    A tuple, because a dataclass that is frozen takes four times as long to make.
+    """
 
     id: str | None
     subject: str
     when: str
     """The expression as the client wrote it."""
     due_us: int
-    received_us: int
+    """The nominal time."""
+    created_us: int
+    token: bytes = b""
+    """Tells the writer its own earlier attempt; empty where the entry came another way."""
+    size: int = 0
+    """Bytes of the payload, where the server told them without it."""
+    headers: bytes = b""
+    """Header lines that are passed on with the message."""
+    extended: bool = False
+    """Whether the delivery has `Gozo-Due`: the request used more than the basic protocol."""
+    confirm: bool = False
+    """Whether a delivery counts only once a stream has acknowledged it."""
+    attempts: int = 0
+    """How often a delivery is tried; 0: until it succeeds."""
+    tried: int = 0
+    """How often it was tried in vain."""
+    state: State = State.PENDING
+    reason: str = ""
+    """Why the last attempt failed."""
+    next_us: int = 0
+    """When it is tried again; 0: at its due time."""
+    expires: bool = False
+    """Whether the server would remove it by itself (`Nats-TTL`), due or not."""
+
+    @property
+    def wake_us(self) -> int:
+        """When something is to be done about it."""
+        return NEVER if self.state is State.FAILED else self.next_us or self.due_us
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRequest:
+    """Send `payload` to the subject of `entry` when it is due."""
+
+    entry: Entry
     payload: bytes
+    receipt: str | None = None
+    """Where a receipt is to be sent."""
+
+    @property
+    def id(self) -> str | None:
+        """The id, if there is one."""
+        return self.entry.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +88,7 @@ class CancelRequest:
     """Forget the schedule with this id."""
 
     id: str
+    receipt: str | None = None
 
 
 Request = ScheduleRequest | CancelRequest
@@ -49,21 +107,6 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A schedule as the bucket's headers tell it; the payload stays where it is."""
-
-    id: str | None
-    subject: str
-    due_us: int
-    when: str
-    created_us: int
-    token: bytes
-    """Tells the writer its own earlier attempt; empty where the entry came another way."""
-    size: int = 0
-    """Bytes of the payload, where the server told them without it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Marker:
     """A delete marker."""
 
@@ -79,8 +122,27 @@ class Outgoing:
     subject: bytes
     headers: bytes
     payload: bytes
+    confirm: bool = False
+    """Whether a stream has to acknowledge it."""
 
     @property
     def size(self) -> int:
         """Bytes that count against the server's `max_payload`."""
         return len(self.headers) + len(self.payload)
+
+
+FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
+"""How long a delivery that failed waits for the next attempt: twice as long each time."""
+
+
+def retried(entry: Entry, reason: str, now_us: int) -> Entry:
+    """Return the entry after an attempt that failed: to be tried again, or failed for good."""
+    tried = entry.tried + 1
+    given_up = 0 < entry.attempts <= tried
+    wait_us = min(FIRST_WAIT_US << min(tried - 1, 10), LONGEST_WAIT_US)
+    return entry._replace(
+        state=State.FAILED if given_up else State.RETRYING,
+        tried=tried,
+        next_us=now_us + wait_us,
+        reason=reason,
+    )

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gozo import __version__
+from gozo.clock import steady
 from gozo.connection import Connection, publication
 from gozo.errors import ForeignDaemonError
 from gozo.logs import get_logger
@@ -35,6 +36,7 @@ class Service:
     ) -> None:
         self.role: Callable[[], str] = lambda: "standby"
         self.pending: Callable[[], int] = lambda: 0
+        self.overdue: Callable[[], int] = lambda: 0
         self._connection = connection
         self._name = name
         self._bucket = bucket
@@ -117,19 +119,31 @@ class Service:
     def _endpoint(self) -> dict[str, Any]:
         return {"name": "request", "subject": self._request_subject, "queue_group": ""}
 
+    def _verbs(self) -> list[dict[str, Any]]:
+        return [
+            {"name": verb, "subject": f"{self._request_subject}.admin.{verb}", "queue_group": ""}
+            for verb in ("cancel", "reschedule")
+        ]
+
     def _info(self) -> dict[str, Any]:
         return self._identity("info_response") | {
             "description": "schedules messages",
-            "endpoints": [self._endpoint()],
+            "endpoints": [self._endpoint(), *self._verbs()],
         }
 
     def _statistics(self) -> dict[str, Any]:
         stats = self._stats
         refused = sum(stats.refused.values())
+        median, most = stats.lateness.quantiles(0.5, 0.99, at=steady())
         data = {
+            "role": self.role(),
             "pending": self.pending(),
+            "overdue": self.overdue(),
             "delivered": stats.delivered,
+            "undeliverable": stats.undeliverable,
             "refused": dict(stats.refused),
+            "lateness_p50_ms": median / 1000,
+            "lateness_p99_ms": most / 1000,
             "latest_ms": stats.latest_us / 1000,
         }
         counts = {

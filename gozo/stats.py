@@ -5,6 +5,70 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+WINDOW = 60.0  # seconds
+STEPS = 8  # intervals for each doubling: a figure is exact to a sixteenth
+_BITS = 3  # STEPS is two to this power
+
+
+class Lateness:
+    """How many deliveries were how late, in intervals that grow with the lateness.
+
+    Two windows follow each other, so that figures cover between one minute and two.
+    """
+
+    __slots__ = ("_before", "_began", "_now")
+
+    def __init__(self) -> None:
+        self._now: Counter[int] = Counter()
+        self._before: Counter[int] = Counter()
+        self._began = 0.0
+
+    def note(self, late_us: list[int], at: float) -> None:
+        """Count some deliveries, `at` seconds of a steady clock."""
+        self._turn(at)
+        self._now.update(map(_interval, late_us))
+
+    def quantiles(self, *shares: float, at: float) -> list[int]:
+        """Return the lateness, in microseconds, that these shares of the deliveries had at most.
+
+        0 for each where there was no delivery.
+        """
+        self._turn(at)
+        counts = self._before + self._now
+        total = counts.total()
+        found: list[int] = []
+        for share in shares:
+            left = share * total
+            value = 0
+            for interval in sorted(counts):
+                value = _upper(interval)
+                left -= counts[interval]
+                if left <= 0:
+                    break
+            found.append(value)
+        return found
+
+    def _turn(self, at: float) -> None:
+        if at - self._began < WINDOW:
+            return
+        self._before = self._now if at - self._began < 2 * WINDOW else Counter()
+        self._now = Counter()
+        self._began = at
+
+
+def _interval(us: int) -> int:
+    if us < STEPS:
+        return max(us, 0)
+    shift = us.bit_length() - _BITS - 1
+    return (shift + 1) * STEPS + (us >> shift) - STEPS
+
+
+def _upper(interval: int) -> int:
+    if interval < STEPS:
+        return interval
+    shift, step = divmod(interval, STEPS)
+    return ((step + STEPS + 1) << (shift - 1)) - 1
+
 
 @dataclass(slots=True)
 class Stats:
@@ -18,5 +82,9 @@ class Stats:
     """Requests refused, by the code of the reason."""
     undeliverable: int = 0
     """Attempts that the server did not permit, or that do not fit."""
+    missed: int = 0
+    """Schedules that were left out because they were too late."""
     latest_us: int = 0
     """The greatest lateness of a delivery, in microseconds."""
+    lateness: Lateness = field(default_factory=Lateness)
+    """How late the deliveries of the last minute or two were."""

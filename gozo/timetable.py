@@ -14,10 +14,7 @@ from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from gozo.schedule import Reason
-
-NEVER = 1 << 62
-"""Later than any due time: an entry that is kept but cannot be delivered."""
+from gozo.schedule import NEVER, Reason
 
 
 class Item(NamedTuple):

@@ -30,12 +30,12 @@ class Volatile:
         self._count += 1
         key = f"{PREFIX}{self._count}"
         self._requests[key] = request
-        self.timetable.put(key, request.due_us, self._count)
+        self.timetable.put(key, request.entry.due_us, self._count)
 
     def get(self, item: Item) -> Outgoing:
         """The message to send."""
         request = self._requests[item.key]
-        return delivery(request.subject, None, request.payload)
+        return delivery(request.entry, request.payload)
 
     def remove(self, item: Item) -> None:
         """Forget a schedule that was delivered."""
@@ -48,7 +48,7 @@ class Volatile:
         requests = [self._requests.pop(key) for key in waiting]
         for key in waiting:
             self.timetable.forget(key)
-        return sorted(requests, key=lambda request: request.due_us)
+        return sorted(requests, key=lambda request: request.entry.due_us)
 
 
 def is_volatile(item: Item) -> bool:

@@ -1,9 +1,12 @@
 """The grammar of `Gozo-When`: from text to the moment a schedule is due. Pure.
 
-    1763871234      an absolute time: Unix epoch seconds
-    1763871234.5    the same, with decimals
-    +10             relative: seconds after the request was received
-    +0.25           the same, with decimals
+    1763871234                  an absolute time: Unix epoch seconds
+    1763871234.5                the same, with decimals
+    2026-12-24T18:00:00+01:00   the same, as RFC 3339 writes it
+    @at 2026-12-24T17:00:00Z    the same, as the NATS server writes it (ADR-51)
+    +10                         relative: seconds after the request was received
+    +0.25                       the same, with decimals
+    +1h30m                      the same, as a duration in w, d, h, m, s, ms and us
 
 Only the digits 0 to 9 count as digits; spaces, signs, exponents and names of numbers do
 not belong to the grammar. The last moment is the end of the year 9999 (UTC).
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
 
 from gozo.errors import Refusal, RequestError
 from gozo.schedule import MICROSECONDS
@@ -23,7 +27,35 @@ LAST_US = 253_402_300_800 * MICROSECONDS - 1
 LONGEST = 64
 """Characters that an expression may have."""
 
+UNITS = {
+    "w": 7 * 86_400 * MICROSECONDS,
+    "d": 86_400 * MICROSECONDS,
+    "h": 3_600 * MICROSECONDS,
+    "m": 60 * MICROSECONDS,
+    "s": MICROSECONDS,
+    "ms": 1_000,
+    "us": 1,
+}
+"""The units of durations, in microseconds."""
+
 _NUMBER = re.compile(r"(\+?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+_PART = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|us|[wdhms])", re.ASCII)
+_DATE = re.compile(r"[0-9]{4}-", re.ASCII)
+_RFC3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"(?:([Zz])|([+-])([0-9]{2}):([0-9]{2}))",
+    re.ASCII,
+)
+_RFC3339_STEPS = re.compile(
+    r"(?:[0-9]{4}(?:-(?:[0-9]{2}(?:-(?:[0-9]{2}(?:[Tt](?:[0-9]{2}(?::(?:[0-9]{2}(?::(?:[0-9]{2}"
+    r"(?:\.[0-9]*)?(?:[+-](?:[0-9]{2}(?::(?:[0-9]{2})?)?)?)?)?)?)?)?)?)?)?)?)?)?)?",
+    re.ASCII,
+)
+"""As much of a moment as is well-formed, so that an error can name the place."""
+
+_AT = "@at "
+_LEAP_SECOND = 60
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +86,21 @@ def parse(text: str) -> When:
     if len(text) > LONGEST:
         raise _refusal(f"Gozo-When has {len(text)} characters; the most is {LONGEST}")
     match = _NUMBER.match(text)
-    if match is None or match.end() != len(text):
-        position = match.end() if match else len(text) - len(text.lstrip("+"))
-        raise _refusal(f"Gozo-When {text!r} cannot be read at position {position + 1}")
-    sign, whole, decimals = match.groups()
-    us = int(whole) * MICROSECONDS + _microseconds(decimals or "")
-    if us > LAST_US:
-        raise _refusal(f"Gozo-When {text!r} lies beyond the year 9999")
-    return After(us) if sign else At(us)
+    if match is not None and match.end() == len(text):
+        sign, whole, decimals = match.groups()
+        us = int(whole) * MICROSECONDS + _fraction(decimals or "", MICROSECONDS)
+        if us > LAST_US:
+            raise _beyond(text)
+        return After(us) if sign else At(us)
+    if text.startswith("+"):
+        return After(_duration(text, 1))
+    if text.startswith("@"):
+        if not text.startswith(_AT):
+            raise _unreadable(text, 0)
+        return At(_moment(text, len(_AT)))
+    if _DATE.match(text):
+        return At(_moment(text, 0))
+    raise _unreadable(text, match.end() if match else 0)
 
 
 def first_due(when: When, received_us: int) -> int:
@@ -80,11 +119,81 @@ def first_due(when: When, received_us: int) -> int:
             return due_us
 
 
-def _microseconds(decimals: str) -> int:
-    us = int(decimals[:6].ljust(6, "0"))
-    return us + 1 if decimals[6:].strip("0") else us
+def print_rfc3339(us: int) -> str:
+    """Write a moment as RFC 3339 does, in UTC and to the millisecond, rounded down."""
+    moment = _EPOCH + timedelta(microseconds=us)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
+
+
+def _duration(text: str, start: int) -> int:
+    """Read the rest of `text` as numbers with units: `1h30m`, `1.5h`, `250ms`."""
+    us, position = 0, start
+    while position < len(text):
+        part = _PART.match(text, position)
+        if part is None:
+            raise _unreadable(text, _NUMBER.match(text, position) or position)
+        whole, decimals, unit = part.groups()
+        us += int(whole) * UNITS[unit] + _fraction(decimals or "", UNITS[unit])
+        position = part.end()
+    if position == start:
+        raise _unreadable(text, start)
+    if us > LAST_US:
+        raise _beyond(text)
+    return us
+
+
+def _moment(text: str, start: int) -> int:
+    """Read the rest of `text` as a moment of RFC 3339 (section 5.6), with its offset."""
+    match = _RFC3339.match(text, start)
+    if match is None or match.end() != len(text):
+        steps = match or _RFC3339_STEPS.match(text, start)
+        raise _unreadable(text, steps or start)
+    year, month, day, hour, minute, second = (int(match[number]) for number in range(1, 7))
+    decimals, zulu, sign, hours, minutes = match.groups()[6:]
+    offset = timedelta(0)
+    if not zulu:
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        if int(hours) > 23 or int(minutes) > 59:  # noqa: PLR2004  # of a day, of an hour
+            raise _refusal(f"Gozo-When {text!r} has no offset between -23:59 and +23:59")
+    zone = timezone(-offset if sign == "-" else offset)
+    leap = second == _LEAP_SECOND
+    try:
+        moment = datetime(year, month, day, hour, minute, second - leap, tzinfo=zone)
+        since = moment - _EPOCH
+    except (ValueError, OverflowError) as error:
+        raise _refusal(f"Gozo-When {text!r} names no moment ({error})") from error
+    us = (since.days * 86_400 + since.seconds) * MICROSECONDS
+    if leap:
+        if us // MICROSECONDS % 86_400 != 86_399:  # noqa: PLR2004  # a day has one at its end
+            raise _refusal(f"Gozo-When {text!r} has a leap second that is not at 23:59:60 UTC")
+        us += MICROSECONDS
+    else:
+        us += _fraction(decimals or "", MICROSECONDS)
+    if us > LAST_US:
+        raise _beyond(text)
+    return max(us, 0)
+
+
+def _fraction(decimals: str, unit: int) -> int:
+    """What decimals of a unit are in microseconds, rounded up."""
+    if not decimals.strip("0"):
+        return 0
+    scale: int = 10 ** len(decimals)
+    return -(-int(decimals) * unit // scale)
+
+
+def _unreadable(text: str, at: int | re.Match[str]) -> RequestError:
+    position = at if isinstance(at, int) else at.end()
+    return _refusal(f"Gozo-When {text!r} cannot be read at position {position + 1}")
+
+
+def _beyond(text: str) -> RequestError:
+    return _refusal(f"Gozo-When {text!r} lies beyond the year 9999")
 
 
 def _refusal(problem: str) -> RequestError:
-    cure = "give epoch seconds (1763871234.5) or seconds from now (+10)"
+    cure = (
+        "give epoch seconds (1763871234.5), a moment (2026-12-24T18:00:00+01:00), or a delay "
+        "(+10, +1h30m)"
+    )
     return RequestError(Refusal.INVALID_WHEN, f"{problem}: {cure}")

@@ -11,15 +11,26 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
-from gozo.clock import wall_us
+from gozo.clock import steady, wall_us
+from gozo.entries import (
+    MARKER_SECONDS,
+    BareEntryError,
+    EntryError,
+    entry_headers,
+    marker_headers,
+    parse_entry,
+    parse_original,
+)
 from gozo.errors import DisconnectedError, GozoError
+from gozo.jetstream import StoredMessage
 from gozo.logs import get_logger
-from gozo.protocol import MARKER_SECONDS, delivery, entry_headers, escape_id, marker_headers
-from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
+from gozo.protocol import delivery, escape_id
+from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest, retried
 from gozo.store.bucket import Bucket
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
@@ -30,6 +41,7 @@ WINDOW = 4_000  # writes in flight
 ROOM = 2 * WINDOW  # changes taken on before callers are asked to wait
 CONGESTED_WAIT = 0.01  # seconds
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried again
+NO_DEADLINE = float("inf")
 
 log = get_logger("gozo.store")
 
@@ -38,6 +50,8 @@ class Result(StrEnum):
     """How a change ended."""
 
     STORED = "stored"
+    REPLACED = "replaced"
+    """Stored in the place of an earlier version."""
     SETTLED = "settled"
     CANCELLED = "cancelled"
     ALREADY_DELIVERED = "already_delivered"
@@ -45,26 +59,57 @@ class Result(StrEnum):
     SUPERSEDED = "superseded"
     """Somebody else changed the key meanwhile; theirs stands."""
     REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    """The server said that it cannot store anything now, and went on to say so."""
 
+
+Alter = Callable[[Entry], Entry]
+"""Makes a new version of a schedule from the present one."""
 
 OnResult = Callable[[Result, str], None]
 """Takes the result, and the server's words where it refused."""
 
 
 class _Put:
-    """Store an entry."""
+    """Store an entry: a new one, or another version of the one that is there."""
 
-    __slots__ = ("done", "key", "lines", "on_result", "request", "token")
+    __slots__ = (
+        *("alter", "deadline", "done", "entry", "key", "lines", "on_result", "payload"),
+        *("replaces", "revision", "token"),
+    )
 
     def __init__(
-        self, key: str, request: ScheduleRequest, token: bytes, on_result: OnResult
+        self,
+        key: str,
+        token: bytes,
+        on_result: OnResult,
+        *,
+        entry: Entry | None = None,
+        payload: bytes = b"",
+        alter: Alter | None = None,
+        revision: int = 0,
+        deadline: float = NO_DEADLINE,
     ) -> None:
         self.key = key
-        self.request = request
         self.token = token
-        self.lines = entry_headers(request, token)
         self.on_result = on_result
+        self.alter = alter
+        """Where given, what is to be stored depends on what is there."""
+        self.revision = revision
+        """The version that is altered; 0: whichever there is."""
+        self.deadline = deadline
+        """When to give up if the server refuses for now, on the steady clock."""
+        self.replaces = False
         self.done = False
+        self.lines = b""
+        if entry is not None:
+            self.become(entry, payload)
+
+    def become(self, entry: Entry, payload: bytes) -> None:
+        """Take on what is to be stored."""
+        self.entry = entry
+        self.payload = payload
+        self.lines = entry_headers(entry, self.token)
 
 
 class _Remove:
@@ -113,18 +158,77 @@ class Ledger:
 
     # What callers want
 
-    def put(self, request: ScheduleRequest, on_result: OnResult, key: str | None = None) -> None:
-        """Store a request under its id, or under a key given instead."""
-        self._tokens += 1
-        token = b"%b-%x" % (self._run, self._tokens)
+    def put(
+        self,
+        request: ScheduleRequest,
+        on_result: OnResult,
+        key: str | None = None,
+        *,
+        deadline: float = NO_DEADLINE,
+    ) -> None:
+        """Store a request under its id, or under a key given instead.
+
+        Until the `deadline` (steady clock) it is tried again where the server cannot store it.
+        """
+        entry = request.entry
         if key is None:
-            assert request.id is not None
-            key = escape_id(request.id)
-        self._submit(_Put(key, request, token, on_result))
+            assert entry.id is not None
+            key = escape_id(entry.id)
+            if self._mirror.odd_keys:
+                self._replace_odd_key(entry.id)
+        self._submit(
+            _Put(
+                key,
+                self._token(),
+                on_result,
+                entry=entry,
+                payload=request.payload,
+                deadline=deadline,
+            )
+        )
 
     def cancel(self, id_: str, on_result: OnResult) -> None:
         """Remove whatever is stored under an id, unless it is out for delivery."""
-        self._submit(_Remove(escape_id(id_), 0, Reason.CANCELLED, on_result))
+        key = self._mirror.odd_keys.get(id_) if self._mirror.odd_keys else None
+        if key is None or key not in self._timetable:
+            key = escape_id(id_)
+        self._submit(_Remove(key, 0, Reason.CANCELLED, on_result))
+
+    def alter(self, id_: str, change: Alter, on_result: OnResult) -> None:
+        """Store another version of what is stored under an id, unless it is out for delivery."""
+        self._submit(_Put(escape_id(id_), self._token(), on_result, alter=change))
+
+    def rewrite(self, key: str, revision: int) -> None:
+        """Store a version of a schedule once more, as gozo writes it."""
+        self._submit(
+            _Put(key, self._token(), _nothing, alter=lambda entry: entry, revision=revision)
+        )
+
+    def retry(self, item: Item, reason: str) -> None:
+        """Note in the bucket that a version of a schedule was tried in vain, and why."""
+
+        def again(entry: Entry) -> Entry:
+            new = retried(entry, reason, wall_us())
+            log.limited(
+                "warning",
+                f"delivery.{new.state}",
+                key=item.key,
+                attempts=new.tried,
+                reason=reason,
+            )
+            return new
+
+        self._submit(_Put(item.key, self._token(), _nothing, alter=again, revision=item.revision))
+
+    def _token(self) -> bytes:
+        self._tokens += 1
+        return b"%b-%x" % (self._run, self._tokens)
+
+    def _replace_odd_key(self, id_: str) -> None:
+        """Remove the entry that the original gozo kept under an id that is no key."""
+        key = self._mirror.odd_keys.pop(id_, None)
+        if key is not None and key in self._timetable:
+            self._submit(_Remove(key, 0, Reason.CANCELLED, _nothing))
 
     def settle(self, item: Item, reason: Reason = Reason.DELIVERED) -> None:
         """Remove this version of a schedule; a later one stays."""
@@ -187,36 +291,68 @@ class Ledger:
         revision = self._timetable.revision(key)
         if self.frontier is not None and revision > self.frontier:
             self._finish(change, Result.SUPERSEDED)
-        elif isinstance(change, _Put):
-            payload = change.request.payload
+        elif isinstance(change, _Put) and change.alter is None:
+            change.replaces = key in self._timetable
             done = partial(self._on_put, change)
-            self._writer.write(key, change.lines, payload, revision, done)
+            self._writer.write(key, change.lines, change.payload, revision, done)
         elif change.revision and change.revision != revision:
             self._finish(change, Result.SUPERSEDED)
         elif key not in self._timetable:
             self._look_up(change)
         elif not change.revision and self._timetable.is_taken(key):
             self._finish(change, Result.ALREADY_DELIVERED)
+        elif isinstance(change, _Put):
+            self._background(self._alter(change, revision), f"alter {key}")
         else:
             change.tried = True
             lines = marker_headers(change.reason, ttl=self._bucket.marker_ttl)
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
 
+    async def _alter(self, change: _Put, revision: int) -> None:
+        """Read the version that is there, and write the one that is made from it."""
+        assert change.alter is not None
+        try:
+            message = await self._bucket.read(change.key)
+        except GozoError as error:
+            log.repeated("warning", "store.waiting", reason=str(error))
+            self._later(change)
+            return
+        if change.done:
+            return
+        if message is None or message.sequence != revision:
+            self._learn(change, message)
+            return
+        try:
+            entry, payload = _read(change.key, message)
+            change.become(change.alter(entry), payload)
+        except EntryError as error:
+            self._finish(change, Result.REFUSED, str(error))
+            return
+        try:
+            done = partial(self._on_put, change)
+            self._writer.write(change.key, change.lines, payload, revision, done)
+        except DisconnectedError:
+            self._later(change)
+
     def _on_put(self, change: _Put, outcome: Outcome, revision: int, words: str) -> None:
         if change.done:
             return
         if outcome is Outcome.STORED:
-            self._timetable.put(change.key, change.request.due_us, revision)
+            self._timetable.put(change.key, change.entry.wake_us, revision)
             self._stored(change, revision)
+        elif outcome is Outcome.UNKNOWN:
+            # It may be stored by now: from here on only the key itself tells.
+            change.deadline = NO_DEADLINE
+            self._not_done(change, outcome, words)
+        elif outcome is Outcome.UNAVAILABLE and steady() > change.deadline:
+            self._finish(change, Result.UNAVAILABLE, words)
         else:
             self._not_done(change, outcome, words)
 
     def _stored(self, change: _Put, revision: int) -> None:
-        request = change.request
-        outgoing = delivery(request.subject, request.id, request.payload)
-        self._mirror.note_size(change.key, len(request.payload))
-        self._payloads.offer(change.key, revision, outgoing)
-        self._finish(change, Result.STORED)
+        self._mirror.note_size(change.key, len(change.payload))
+        self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
+        self._finish(change, Result.REPLACED if change.replaces else Result.STORED)
         self._mirror.on_change()
 
     def _on_entry(self, key: str, revision: int, entry: Entry) -> None:
@@ -252,7 +388,7 @@ class Ledger:
     def _finish(self, change: _Change, result: Result, words: str = "") -> None:
         change.done = True
         self._count -= 1
-        if result in (Result.STORED, Result.SETTLED, Result.CANCELLED):
+        if result in _WRITTEN:
             self._wait = FIRST_WAIT
         key = change.key
         behind = self._behind.get(key)
@@ -284,20 +420,26 @@ class Ledger:
         self._pump()
 
     def _look_up(self, change: _Change) -> None:
-        task = asyncio.create_task(self._reconcile(change), name=f"reconcile {change.key}")
+        self._background(self._reconcile(change), f"reconcile {change.key}")
+
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _reconcile(self, change: _Change) -> None:
         """Learn from the stream's leader what a key holds, and go on from there."""
-        key = change.key
-        before = self._timetable.revision(key)
         try:
-            message = await self._bucket.read(key)
+            message = await self._bucket.read(change.key)
         except GozoError as error:
-            log.repeated("warning", "store.waiting", key=key, reason=str(error))
+            log.repeated("warning", "store.waiting", reason=str(error))
             self._later(change)
             return
+        self._learn(change, message)
+
+    def _learn(self, change: _Change, message: StoredMessage | None) -> None:
+        key = change.key
+        before = self._timetable.revision(key)
         if message is None:
             self._mirror.drop(key)
         else:
@@ -306,7 +448,8 @@ class Ledger:
             self._mirror.take(key, message.sequence, message.stored_us, message.headers)
         if change.done:
             return
-        if isinstance(change, _Remove) and key not in self._timetable:
+        removes = isinstance(change, _Remove) or change.alter is not None
+        if removes and key not in self._timetable:
             self._finish(change, self._absent(change))
         elif self._timetable.revision(key) == before:
             # The same revision as the one that was refused: another write is in flight.
@@ -315,7 +458,7 @@ class Ledger:
             self._ready.append(change)
             self._pump()
 
-    def _absent(self, change: _Remove) -> Result:
+    def _absent(self, change: _Change) -> Result:
         """What to answer about a key that holds no schedule."""
         if change.revision:
             return Result.SETTLED
@@ -324,9 +467,28 @@ class Ledger:
             return Result.NOT_FOUND
         if tombstone.reason is Reason.DELIVERED:
             return Result.ALREADY_DELIVERED
-        if tombstone.reason is Reason.CANCELLED and change.tried:
+        tried = isinstance(change, _Remove) and change.tried
+        if tombstone.reason is Reason.CANCELLED and tried:
             return Result.CANCELLED
         return Result.NOT_FOUND
+
+
+_WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
+
+
+def _read(key: str, message: StoredMessage) -> tuple[Entry, bytes]:
+    """Read a schedule and its payload.
+
+    Raises:
+        EntryError: it is none.
+    """
+    try:
+        entry = parse_entry(key, message.headers, message.stored_us)
+    except BareEntryError:
+        return parse_original(key, message.payload, message.stored_us)
+    if not isinstance(entry, Entry):
+        raise EntryError("it is a delete marker")
+    return entry, message.payload
 
 
 def _nothing(result: Result, words: str) -> None:

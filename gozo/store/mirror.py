@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gozo.entries import (
+    BARRIER_KEY,
+    MARKER_SECONDS,
+    BareEntryError,
+    EntryError,
+    parse_entry,
+    parse_original,
+)
 from gozo.errors import RequestError
 from gozo.logs import get_logger
 from gozo.policy import Policy
-from gozo.protocol import BARRIER_KEY, MARKER_SECONDS, EntryError, parse_entry
-from gozo.schedule import MICROSECONDS, Entry, Marker
-from gozo.timetable import NEVER, Timetable
+from gozo.protocol import escape_id
+from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker
+from gozo.timetable import Timetable
 
 OnEntry = Callable[[str, int, Entry], None]
 """Takes key, revision and what the entry says."""
@@ -35,6 +43,12 @@ class Mirror:
         """Bytes of each payload that is large."""
         self.newer: set[str] = set()
         """Keys whose entries are of a format that a later version wrote."""
+        self.bare: dict[str, tuple[int, int]] = {}
+        """Revision and time of storing of entries without headers: their value must be read."""
+        self.odd_keys: dict[str, str] = {}
+        """Keys of the original gozo's entries that are no key of their id, by that id."""
+        self.expiring: dict[str, int] = {}
+        """Revisions of entries that the server would remove by itself, by key."""
         self.on_entry: OnEntry | None = None
         """Told of each readable entry, after the timetable."""
         self.on_change: Callable[[], None] = lambda: None
@@ -53,10 +67,15 @@ class Mirror:
             self.newer.discard(key)
         if revision <= self.timetable.revision(key):
             return
+        self.bare.pop(key, None)
         try:
             entry = parse_entry(key, headers, stored_us)
             if isinstance(entry, Entry):
                 self._policy.check_target(entry.subject)
+        except BareEntryError:
+            self.bare[key] = (revision, stored_us)
+            self.timetable.put(key, NEVER, revision)
+            return
         except (EntryError, RequestError) as error:
             self._set_aside(key, revision, error)
             return
@@ -66,8 +85,29 @@ class Mirror:
             self.note_size(key, 0)
             self.timetable.remove(key, revision, until_us, entry.reason, lasting=lasting)
             return
+        if entry.expires:
+            self.expiring[key] = revision
+        self._known(key, revision, entry)
+
+    def take_value(self, key: str, revision: int, stored_us: int, value: bytes) -> None:
+        """Take in the value of a bare entry: a schedule of the original gozo, or invalid."""
+        if self.bare.get(key) != (revision, stored_us):
+            return
+        del self.bare[key]
+        self.timetable.forget(key)
+        try:
+            entry, _ = parse_original(key, value, stored_us)
+            self._policy.check_target(entry.subject)
+        except (EntryError, RequestError) as error:
+            self._set_aside(key, revision, error)
+            return
+        if entry.id is not None and escape_id(entry.id) != key:
+            self.odd_keys[entry.id] = key
+        self._known(key, revision, entry)
+
+    def _known(self, key: str, revision: int, entry: Entry) -> None:
         self.note_size(key, entry.size)
-        self.timetable.put(key, entry.due_us, revision)
+        self.timetable.put(key, entry.wake_us, revision)
         if self.on_entry is not None:
             self.on_entry(key, revision, entry)
         self.on_change()
@@ -84,6 +124,7 @@ class Mirror:
         self.large.pop(key, None)
         self.invalid.pop(key, None)
         self.newer.discard(key)
+        self.bare.pop(key, None)
         self.timetable.forget(key)
 
     def clear(self) -> None:

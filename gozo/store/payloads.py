@@ -12,9 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from gozo.connection import Connection, status_of
+from gozo.entries import BareEntryError, EntryError, parse_entry, parse_original
 from gozo.errors import GozoError
+from gozo.headers import fields
+from gozo.jetstream import parse_time
 from gozo.logs import get_logger
-from gozo.protocol import EntryError, delivery, fields, parse_entry
+from gozo.protocol import delivery
 from gozo.schedule import Entry, Outgoing
 from gozo.store.bucket import Bucket
 from gozo.timetable import Item
@@ -140,21 +143,28 @@ class Payloads:
 
     def _arrived(self, item: Item, headers: bytes | None, payload: bytes) -> bool:
         """Keep a fetched message; False if it is not the one."""
-        subject = dict(fields(headers)).get(b"nats-subject", b"").decode("utf-8", "replace")
+        found = dict(fields(headers))
+        subject = found.get(b"nats-subject", b"").decode("utf-8", "replace")
         if subject != self._bucket.prefix + item.key:
             return False
-        return self._take(item, headers, payload)
+        stored_us = 0
+        if b"gozo-due" not in found and b"nats-time-stamp" in found:
+            stored_us = parse_time(found[b"nats-time-stamp"].decode("ascii", "replace"))
+        return self._take(item, headers, payload, stored_us)
 
-    def _take(self, item: Item, headers: bytes | None, payload: bytes) -> bool:
+    def _take(self, item: Item, headers: bytes | None, payload: bytes, stored_us: int) -> bool:
         try:
-            entry = parse_entry(item.key, headers, 0)
+            try:
+                entry = parse_entry(item.key, headers, stored_us)
+            except BareEntryError:
+                entry, payload = parse_original(item.key, payload, stored_us)
         except EntryError:
             return False
         if not isinstance(entry, Entry):
             return False
         self._landed(item.key)
         self._arrived_at = time.monotonic()
-        self._keep(item.key, item.revision, delivery(entry.subject, entry.id, payload))
+        self._keep(item.key, item.revision, delivery(entry, payload))
         self._prefetch()
         self.on_arrival()
         return True
@@ -170,7 +180,7 @@ class Payloads:
             found = (
                 message is not None
                 and message.subject == self._bucket.prefix + item.key
-                and self._take(item, message.headers, message.payload)
+                and self._take(item, message.headers, message.payload, message.stored_us)
             )
             if not found:
                 # Replaced or removed a moment ago, most likely: the follower will tell.

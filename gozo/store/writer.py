@@ -1,6 +1,6 @@
 """Writes to the bucket, many in flight, each with the revision that it expects.
 
-A write ends in one of four ways, and which one decides what is safe to do next. In
+A write ends in one of five ways, and which one decides what is safe to do next. In
 particular a write without an answer may have been applied: only the key itself tells.
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NoReturn
 
-from gozo.connection import Connection
+from gozo.connection import Connection, status_of
+from gozo.entries import block
 from gozo.jetstream import CONFLICTS, read_ack
 from gozo.logs import get_logger
-from gozo.protocol import block
 from gozo.store.bucket import Bucket
 
 ANSWER_TIME = 5.0  # seconds to wait for an answer
@@ -33,6 +33,8 @@ class Outcome(Enum):
     """The key has another revision than expected; or a write to it is in flight elsewhere."""
     UNKNOWN = auto()
     """No answer, or none that settles it: it may or may not have been applied."""
+    UNAVAILABLE = auto()
+    """Not stored: the server said that it cannot, for now."""
     REFUSED = auto()
     """The server will not store this, now or later."""
 
@@ -110,6 +112,8 @@ def _outcome(headers: bytes | None, answer: bytes | None) -> tuple[Outcome, int,
         return Outcome.CONFLICT, 0, words
     if code in _FOR_EVER:
         return Outcome.REFUSED, 0, words
+    if code or status_of(headers):
+        return Outcome.UNAVAILABLE, 0, words
     return Outcome.UNKNOWN, 0, words
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from gozo.clock import wall_us
 from gozo.connection import Connection
+from gozo.entries import block
 from gozo.jetstream import JetStream
 from gozo.policy import Policy
-from gozo.protocol import block
-from gozo.schedule import Reason, ScheduleRequest
+from gozo.schedule import Entry, Reason, ScheduleRequest
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.cleaner import Cleaner
@@ -47,7 +47,7 @@ class Parts:
     async def put(self, id_: str, due_us: int = FAR_US, payload: bytes = b"") -> Result:
         """Store a schedule, and return how that ended."""
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        schedule = ScheduleRequest(id_, "to", "1", due_us, 1, payload)
+        schedule = ScheduleRequest(Entry(id_, "to", "1", due_us, 1), payload)
         self.ledger.put(schedule, lambda result, words: done.set_result(result))
         return await done
 

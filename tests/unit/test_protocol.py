@@ -5,25 +5,32 @@ from __future__ import annotations
 import contextlib
 import re
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.errors import Refusal, RequestError
-from gozo.protocol import (
-    RESERVED,
+from gozo.entries import (
     EntryError,
     block,
-    delivery,
     entry_headers,
-    escape_id,
-    fields,
     marker_headers,
     parse_entry,
-    parse_request,
-    unescape_key,
+    parse_original,
 )
-from gozo.schedule import CancelRequest, Entry, Marker, Reason, ScheduleRequest
+from gozo.errors import Refusal, RequestError
+from gozo.headers import FIRST_LINE, fields, pack, split, unpack
+from gozo.protocol import RESERVED, delivery, escape_id, parse_request, unescape_key
+from gozo.schedule import (
+    NEVER,
+    CancelRequest,
+    Entry,
+    Marker,
+    Reason,
+    ScheduleRequest,
+    State,
+    retried,
+)
 from gozo.when import LAST_US
 
 NOW_US = 1_763_871_234_000_000
@@ -80,7 +87,7 @@ def test_names_match_whatever_their_case() -> None:
     for name in ("gozo-when", "GOZO-WHEN", "Gozo-When", "gOzO-wHeN"):
         request = parse(f"NATS/1.0\r\n{name}:+1\r\ngozo-ID:\t x \r\n\r\n".encode())
         assert isinstance(request, ScheduleRequest)
-        assert (request.id, request.due_us) == ("x", NOW_US + 1_000_000)
+        assert (request.id, request.entry.due_us) == ("x", NOW_US + 1_000_000)
 
 
 def test_cancel_needs_no_reply_subject() -> None:
@@ -132,33 +139,147 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 def test_deliveries_have_exactly_these_headers() -> None:
     """Clients rely on these headers, and on there being no others."""
-    with_id = delivery("to", "a b", b"payload")
+    with_id = delivery(Entry("a b", "to", "+1", 1, 1), b"payload")
     assert fields(with_id.headers) == [(b"gozo-reply", b"Yes"), (b"gozo-id", b"a b")]
     assert with_id.headers == b"NATS/1.0\r\nGozo-Reply: Yes\r\nGozo-Id: a b\r\n\r\n"
-    assert delivery("to", None, b"").headers == b"NATS/1.0\r\nGozo-Reply: Yes\r\n\r\n"
+    assert (
+        delivery(Entry(None, "to", "+1", 1, 1), b"").headers
+        == b"NATS/1.0\r\nGozo-Reply: Yes\r\n\r\n"
+    )
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=40)
+STATE = ("size", "confirm", "attempts", "tried", "state", "reason", "next_us", "expires")
+ENTRIES = st.builds(
+    Entry,
+    id=TEXTS,
+    subject=st.just("to.there"),
+    when=st.just("+1.5"),
+    due_us=st.integers(0, LAST_US),
+    created_us=st.integers(0, LAST_US),
+    token=st.just(b"token"),
+    headers=st.sampled_from([b"", b"A: b\r\n", b"traceparent: 00-%0D%0A-1\r\nx: \xff%\r\n"]),
+    extended=st.booleans(),
+    **{name: st.just(value) for name, value in Entry._field_defaults.items() if name in STATE},
+)
 
 
 @given(
-    id_=st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=40),
-    due_us=st.integers(0, LAST_US),
-    received_us=st.integers(0, LAST_US),
+    entry=ENTRIES,
+    attempts=st.none() | st.integers(0, 999),
+    trouble=st.none() | st.tuples(st.integers(1, 50), st.integers(0, LAST_US)),
 )
-def test_entries_there_and_back(id_: str, due_us: int, received_us: int) -> None:
+def test_entries_there_and_back(
+    entry: Entry, attempts: int | None, trouble: tuple[int, int] | None
+) -> None:
     """What is stored says the same when it is read."""
-    request = ScheduleRequest(id_, "to.there", "+1.5", due_us, received_us, b"")
-    stored = block(entry_headers(request, b"token"), 7)
+    if attempts is not None:
+        entry = entry._replace(confirm=True, attempts=attempts)
+    if trouble is not None:
+        tried, next_us = trouble
+        entry = entry._replace(
+            state=State.RETRYING, tried=tried, next_us=next_us, reason="no stream takes it"
+        )
+    assert entry.id is not None
+    stored = block(entry_headers(entry, b"token"), 7)
     assert (b"nats-expected-last-subject-sequence", b"7") in fields(stored)
-    assert parse_entry(escape_id(id_), stored, 0) == Entry(
-        id_, "to.there", due_us, "+1.5", received_us, b"token"
-    )
+    assert parse_entry(escape_id(entry.id), stored, 0) == entry
 
 
 def test_entries_without_id_have_reserved_keys() -> None:
     """A schedule without an id is stored under a key that no id has, and read without one."""
-    request = ScheduleRequest(None, "to", "+1", 2, 1, b"")
-    entry = parse_entry(f"{RESERVED}abc", block(entry_headers(request, b"t")), 0)
+    schedule = Entry(None, "to", "+1", 2, 1)
+    entry = parse_entry(f"{RESERVED}abc", block(entry_headers(schedule, b"t")), 0)
     assert isinstance(entry, Entry)
     assert entry.id is None
+
+
+def test_other_headers_are_passed_on() -> None:
+    """What is neither gozo's nor the server's arrives, as it was given."""
+    given_ = (
+        b"NATS/1.0\r\ntraceparent:00-1\r\nGozo-When: +1\r\nNats-TTL: 5s\r\n"
+        b"Nats-Rollup: all\r\nNats-Msg-Id: once\r\nLong: a\r\n  b\r\nX: \xff\r\n\r\n"
+    )
+    request = parse(given_)
+    assert isinstance(request, ScheduleRequest)
+    passed = b"traceparent: 00-1\r\nNats-Msg-Id: once\r\nLong: a b\r\nX: \xff\r\n"
+    assert request.entry.headers == passed
+    sent = delivery(request.entry, b"").headers
+    assert sent == b"NATS/1.0\r\nGozo-Reply: Yes\r\n" + passed + b"\r\n"
+
+
+@pytest.mark.parametrize("line", [b"no colon", b": no name", b"a b: c", b"\xc3\xa4: c", b"a: b\nc"])
+def test_headers_that_would_not_arrive_are_refused(line: bytes) -> None:
+    """What would break a reader's parser is refused, not passed on."""
+    with pytest.raises(RequestError) as refused:
+        parse(b"NATS/1.0\r\nGozo-When: +1\r\n" + line + b"\r\n\r\n")
+    assert refused.value.code is Refusal.INVALID_HEADER
+
+
+@given(lines=st.binary(max_size=60))
+def test_packed_headers_cannot_act_on_the_bucket(lines: bytes) -> None:
+    """Header lines packed into one value have no line end in it, and come back."""
+    try:
+        passed = split(FIRST_LINE + lines)[1]
+    except RequestError:
+        return
+    assert b"\r" not in pack(passed)
+    assert unpack(pack(passed)) == passed
+
+
+@pytest.mark.parametrize(
+    "value", [b"KV-Operation", b"Nats-Rollup: all%0D%0A", b"Gozo-Id: x%0D%0A", b"a:b%0D%0A"]
+)
+def test_packed_headers_of_others_are_checked(value: bytes) -> None:
+    """Somebody else's `Gozo-Headers` cannot bring in what a request could not."""
+    with pytest.raises(RequestError):
+        unpack(value)
+
+
+@pytest.mark.parametrize(
+    ("extra", "code"),
+    [
+        ({"Gozo_Confirm": "core"}, Refusal.INVALID_REQUEST),
+        ({"Gozo_Attempts": "3"}, Refusal.INVALID_REQUEST),
+        ({"Gozo_Confirm": "stream", "Gozo_Attempts": "0"}, Refusal.INVALID_REQUEST),
+        ({"Gozo_Confirm": "stream", "Gozo_Attempts": "many"}, Refusal.INVALID_REQUEST),
+        ({"Gozo_Receipt": ""}, Refusal.FORBIDDEN_SUBJECT),
+    ],
+)
+def test_bad_extensions_are_refused(extra: dict[str, str], code: Refusal) -> None:
+    """A request never gets less than it asks for."""
+    with pytest.raises(RequestError) as refused:
+        parse(headers(Gozo_When="+1", **extra))
+    assert refused.value.code is code
+
+
+def test_deliveries_tell_the_nominal_time_when_more_was_asked_for() -> None:
+    """`Gozo-Due` is there for requests that use more than the basic protocol."""
+    request = parse(headers(Gozo_When="1763871235.0129", Gozo_Receipt="r", Gozo_Id="x"))
+    assert isinstance(request, ScheduleRequest)
+    sent = fields(delivery(request.entry, b"").headers)
+    assert (b"gozo-due", b"2025-11-23T04:13:55.012Z") in sent
+
+
+def test_attempts_wait_longer_each_time_and_end() -> None:
+    """A quarter of a second, then twice as long each time, a minute at most, N times at most."""
+    entry = Entry("x", "to", "+1", 1, 1, confirm=True, attempts=12)
+    waits = []
+    while entry.state is not State.FAILED:
+        entry = retried(entry, "no stream", 0)
+        waits.append(entry.next_us / 1_000_000)
+    assert waits == [0.25, 0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    assert entry.wake_us == NEVER
+
+
+def test_entries_of_the_original() -> None:
+    """A MessagePack map without headers is a schedule of the original gozo."""
+    value = msgpack.packb({"when": 1_763_871_234, "subject": "to", "payload": b"\xff"})
+    entry, payload = parse_original("a=b", value, 5)
+    assert (entry.id, entry.subject, entry.due_us, payload) == ("a=b", "to", NOW_US, b"\xff")
+    for other in (b"", b"text", msgpack.packb({"when": "1"}), value[:-1], value + b"x"):
+        with pytest.raises(EntryError):
+            parse_original("x", other, 5)
 
 
 def test_relative_times_count_from_storing() -> None:

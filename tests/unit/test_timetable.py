@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gozo.schedule import Reason
-from gozo.timetable import NEVER, Item, Timetable
+from gozo.schedule import NEVER, Reason
+from gozo.timetable import Item, Timetable
 
 KEYS = st.sampled_from("abcdef")
 

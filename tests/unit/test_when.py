@@ -26,6 +26,21 @@ NOW_US = 1_763_871_234_000_000
         ("+0.25", After(250_000)),
         ("+0.000001", After(1)),
         ("007", At(7_000_000)),
+        ("+1h30m", After(5_400_000_000)),
+        ("+1.5h", After(5_400_000_000)),
+        ("+250ms", After(250_000)),
+        ("+2d", After(172_800_000_000)),
+        ("+1w1d1h1m1s1ms1us", After(694_861_001_001)),
+        ("+0.0000001s", After(1)),
+        ("2025-11-23T04:13:54Z", At(NOW_US)),
+        ("2025-11-23t04:13:54z", At(NOW_US)),
+        ("2025-11-23T05:13:54+01:00", At(NOW_US)),
+        ("2025-11-22T16:28:54.25-11:45", At(NOW_US + 250_000)),
+        ("2025-11-23T04:13:54.0000001-00:00", At(NOW_US + 1)),
+        ("@at 2025-11-23T04:13:54Z", At(NOW_US)),
+        ("2016-12-31T23:59:60Z", At(1_483_228_800_000_000)),
+        ("0001-01-01T00:00:00Z", At(0)),
+        ("9999-12-31T23:59:59.999999Z", At(LAST_US)),
     ],
 )
 def test_reads(text: str, expected: At | After) -> None:
@@ -44,7 +59,11 @@ def test_beyond_the_microsecond_rounds_up() -> None:
     "text",
     [
         *("", " ", "+", "-1", "+-1", "++1", "1e9", "1_000", "0x10", "nan", "NaN", "inf", "-inf"),
-        *(" 1", "1 ", "1 0", "1.", ".5", "+.5", "1.5.5", "1,5", "\u0661\u0662", "\u00b2", "+10s"),
+        *(" 1", "1 ", "1 0", "1.", ".5", "+.5", "1.5.5", "1,5", "\u0661\u0662", "\u00b2", "+10x"),
+        *("+1h 30m", "+h", "+1h30", "+-1h", "+1m\u0661s", "1h30m", "@at", "@at +10", "@tomorrow"),
+        *("2025-11-23", "2025-11-23T04:13:54", "2025-11-23 04:13:54Z", "2025-02-30T04:13:54Z"),
+        *("2025-11-23T24:00:00Z", "2025-11-23T04:13:60Z", "2025-11-23T04:13:54+24:00"),
+        *("2025-11-23T04:13:54.Z", "9999-12-31T23:59:59-00:01", "+999999w", "+99999999999h"),
         *("253402300800", "+9e99", "9" * 40, "9" * 5000, "tomorrow", "1\n", "1\x00"),
     ],
 )
@@ -57,8 +76,17 @@ def test_refuses(text: str) -> None:
 
 def test_names_value_and_position() -> None:
     """The sentence names what was read, and where it stopped making sense."""
-    with pytest.raises(RequestError, match=r"'12x4' cannot be read at position 3"):
-        parse("12x4")
+    for text, position in [
+        ("12x4", 3),
+        ("+1h 2m", 4),
+        ("+1h2x", 5),
+        ("2025-11-23 04:00:00Z", 11),
+        ("2025-11-23T04:00:00", 20),
+        ("@at tomorrow", 5),
+        ("tomorrow", 1),
+    ]:
+        with pytest.raises(RequestError, match=rf"cannot be read at position {position}:"):
+            parse(text)
 
 
 def test_the_past_means_now() -> None:

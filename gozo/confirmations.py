@@ -1,0 +1,139 @@
+"""Deliveries that count only once a stream has acknowledged them (`Gozo-Confirm: stream`).
+
+Each is published with a reply subject of its own, on which the stream's acknowledgement comes
+(PubAck). What is not acknowledged in time, or refused, is told to the owner with the reason; a
+lost connection is told apart, since then nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from gozo.clock import steady
+from gozo.connection import Connection, status_of
+from gozo.schedule import Outgoing
+from gozo.timetable import Item
+
+ACK_TIME = 5.0  # seconds to wait for an acknowledgement
+SWEEP = 0.5  # seconds between looks for those that are late
+WINDOW = 4_000  # messages without an acknowledgement
+
+
+class Owner(Protocol):
+    """Who is told what became of a message."""
+
+    def on_acknowledged(self, item: Item) -> None:
+        """A stream has it."""
+
+    def on_failed(self, item: Item, reason: str) -> None:
+        """No stream has it, as far as is known."""
+
+    def on_unsent(self, item: Item) -> None:
+        """The connection was lost."""
+
+
+class _Sent(NamedTuple):
+    token: bytes
+    at: float
+    subject: bytes
+
+
+class Confirmations:
+    """Messages that were sent and are not acknowledged."""
+
+    def __init__(self, connection: Connection, owner: Owner) -> None:
+        self._connection = connection
+        self._owner = owner
+        self._sent: dict[Item, _Sent] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.on_room: Callable[[], None] = lambda: None
+        """Told when there is room again."""
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be sent."""
+        return len(self._sent) < WINDOW
+
+    def send(self, item: Item, message: Outgoing) -> None:
+        """Publish a message.
+
+        Raises:
+            DisconnectedError: there is no link.
+        """
+        on_reply = partial(self._on_reply, item)
+        token = self._connection.call(message.subject, message.payload, on_reply, message.headers)
+        self._sent[item] = _Sent(token, steady(), message.subject)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+
+    def deny(self, subject: bytes) -> bool:
+        """Take it that the server refused a message to this subject; False if there is none."""
+        for item, sent in self._sent.items():
+            if sent.subject == subject:
+                self._fail(item, "the server does not let gozo publish on its subject")
+                return True
+        return False
+
+    def _on_reply(self, item: Item, headers: bytes | None, payload: bytes | None) -> None:
+        sent = self._sent.get(item)
+        if sent is None:
+            return
+        if payload is None:
+            del self._sent[item]
+            self._owner.on_unsent(item)
+        elif status_of(headers):
+            self._fail(item, "no stream takes its subject")
+        else:
+            problem = _problem(payload)
+            if problem is None:
+                self._take(item)
+                self._owner.on_acknowledged(item)
+            elif problem:
+                self._fail(item, problem)
+            else:
+                # Somebody else answered: the stream may still do so.
+                self._connection.expect_more(sent.token, partial(self._on_reply, item))
+
+    def _sweep(self) -> None:
+        self._timer = None
+        before = steady() - ACK_TIME
+        # In the order of sending, so the first that is young ends the search.
+        late = []
+        for item, sent in self._sent.items():
+            if sent.at > before:
+                break
+            late.append(item)
+        for item in late:
+            self._fail(item, f"no stream acknowledged it within {ACK_TIME:g} s")
+        if self._sent:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+
+    def _fail(self, item: Item, reason: str) -> None:
+        self._connection.hang_up(self._sent[item].token)
+        self._take(item)
+        self._owner.on_failed(item, reason)
+
+    def _take(self, item: Item) -> None:
+        was_full = not self.has_room
+        del self._sent[item]
+        if was_full:
+            self.on_room()
+
+
+def _problem(answer: bytes) -> str | None:
+    """Return what is wrong with an acknowledgement: None is nothing; "" if it is not one."""
+    try:
+        ack = json.loads(answer)
+        error = ack.get("error")
+        if error is not None:
+            return f"the stream refused it: {error.get('description', error)}"
+        return None if ack.get("stream") and int(ack["seq"]) else ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""

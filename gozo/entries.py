@@ -1,0 +1,212 @@
+"""What the bucket holds: entries and delete markers, from headers to objects and back. Pure."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+import msgpack
+
+from gozo import when
+from gozo.errors import RequestError
+from gozo.headers import FIRST_LINE, fields, pack, split, unpack
+from gozo.protocol import RESERVED, read_confirmation, read_id, unescape_key
+from gozo.schedule import MICROSECONDS, Entry, Marker, Reason, State
+
+FORMAT = 1
+"""The format of entries that this version writes, and the newest that it reads."""
+
+BARRIER_KEY = RESERVED + "barrier"
+
+MARKER_SECONDS = 600
+"""How long a delete marker stays, so that a late cancel learns what happened."""
+
+_DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
+_TTL = re.compile(rb"([0-9]{1,9})s?\Z")
+_COUNT = re.compile(rb"[0-9]{1,9}\Z")
+
+
+class EntryError(ValueError):
+    """An entry of the bucket that cannot be read; `newer` if its format is of the future."""
+
+    def __init__(self, reason: str, *, newer: bool = False) -> None:
+        super().__init__(reason)
+        self.newer = newer
+
+
+class BareEntryError(EntryError):
+    """An entry without headers of gozo's: only its value can tell; see `parse_original`."""
+
+
+def reserved_key() -> str:
+    """Make a key of its own for a schedule that has no id."""
+    return f"{RESERVED}{secrets.token_hex(11)}"
+
+
+def entry_headers(entry: Entry, token: bytes) -> bytes:
+    """Make the header lines of a bucket entry; `block` completes them."""
+    lines = (
+        b"Gozo-Format: %d\r\n%bGozo-Subject: %b\r\nGozo-When: %b\r\nGozo-Due: %b\r\n"
+        b"Gozo-Created: %b\r\nGozo-Request: %b\r\n"
+    ) % (
+        FORMAT,
+        b"" if entry.id is None else b"Gozo-Id: %b\r\n" % entry.id.encode(),
+        entry.subject.encode(),
+        entry.when.encode(),
+        _print_us(entry.due_us),
+        _print_us(entry.created_us),
+        token,
+    )
+    if entry.headers:
+        lines += b"Gozo-Headers: %b\r\n" % pack(entry.headers)
+    if entry.extended:
+        lines += b"Gozo-Extended: Yes\r\n"
+    if entry.confirm:
+        lines += b"Gozo-Confirm: stream\r\n"
+        if entry.attempts:
+            lines += b"Gozo-Attempts: %d\r\n" % entry.attempts
+    if entry.state is not State.PENDING:
+        reason = " ".join(entry.reason.split()).encode()
+        lines += b"Gozo-State: %b\r\nGozo-Tried: %d\r\nGozo-Next: %b\r\nGozo-Reason: %b\r\n" % (
+            entry.state.encode(),
+            entry.tried,
+            _print_us(entry.next_us),
+            reason,
+        )
+    return lines
+
+
+def marker_headers(reason: Reason, *, ttl: bool) -> bytes:
+    """Make the header lines of a delete marker, with an end of its own if the bucket has that."""
+    lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
+    return lines + b"Nats-TTL: %ds\r\n" % MARKER_SECONDS if ttl else lines
+
+
+def block(lines: bytes, expected: int | None = None) -> bytes:
+    """Complete header lines to a block; `expected` is the revision that a write demands."""
+    if expected is None:
+        return b"%b%b\r\n" % (FIRST_LINE, lines)
+    return b"%bNats-Expected-Last-Subject-Sequence: %d\r\n%b\r\n" % (FIRST_LINE, expected, lines)
+
+
+def parse_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Marker:
+    """Read a bucket entry from its key, its headers and the time when it was stored.
+
+    Raises:
+        EntryError: it is neither a schedule nor a delete marker that this version knows.
+    """
+    given = dict(fields(headers))
+    if b"kv-operation" in given or b"nats-marker-reason" in given:
+        return _marker(given)
+    format_ = given.get(b"gozo-format", b"1")
+    if format_ != b"%d" % FORMAT:
+        newer = format_.isdigit() and int(format_[:9]) > FORMAT
+        raise EntryError(f"its Gozo-Format is {format_.decode('ascii', 'replace')}", newer=newer)
+    if b"gozo-subject" not in given:
+        error = EntryError if any(name.startswith(b"gozo-") for name in given) else BareEntryError
+        raise error("it has no Gozo-Subject")
+    try:
+        return _entry(key, given, headers or b"", stored_us)
+    except (RequestError, ValueError) as error:
+        raise EntryError(str(error)) from error
+
+
+def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) -> Entry:
+    due = given.get(b"gozo-due")
+    when_text = given.get(b"gozo-when", b"").decode("utf-8", "replace")
+    created = given.get(b"gozo-created")
+    passed = unpack(given[b"gozo-headers"]) if b"gozo-headers" in given else b""
+    confirm, attempts = False, 0
+    if b"gozo-confirm" in given or b"gozo-attempts" in given:
+        confirm, attempts = read_confirmation(given)
+    if created is None:
+        # Written by a client that knows the bucket, and nothing of how gozo packs headers.
+        passed = split(headers)[1] + passed
+    entry = Entry(
+        id=_entry_id(key, given.get(b"gozo-id")),
+        subject=given[b"gozo-subject"].decode(),
+        when=when_text,
+        due_us=when.first_due(when.parse(when_text), stored_us) if due is None else _read_us(due),
+        created_us=stored_us if created is None else _read_us(created),
+        token=given.get(b"gozo-request", b""),
+        size=int(given.get(b"nats-msg-size", b"0")),
+        headers=passed,
+        extended=created is None or b"gozo-extended" in given,
+        confirm=confirm,
+        attempts=attempts,
+        expires=b"nats-ttl" in given,
+    )
+    state = given.get(b"gozo-state")
+    return entry if state is None else _with_state(entry, state, given)
+
+
+def _with_state(entry: Entry, state: bytes, given: dict[bytes, bytes]) -> Entry:
+    tried = given.get(b"gozo-tried", b"0")
+    if not _COUNT.match(tried):
+        raise ValueError(f"its Gozo-Tried is {tried.decode('utf-8', 'replace')!r}")
+    return entry._replace(
+        state=State(state.decode("ascii", "replace")),
+        tried=int(tried),
+        next_us=_read_us(given.get(b"gozo-next", b"0")),
+        reason=given.get(b"gozo-reason", b"").decode("utf-8", "replace"),
+    )
+
+
+def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes]:
+    """Read an entry of the original gozo: a MessagePack map of when, subject and payload.
+
+    Its key is the id as it was given. Returns the schedule and its payload.
+
+    Raises:
+        EntryError: it is something else.
+    """
+    try:
+        found = msgpack.unpackb(value)
+        at, subject, payload = found["when"], found["subject"], found["payload"]
+        due_us = at * MICROSECONDS
+    except (ValueError, LookupError, TypeError, msgpack.UnpackException) as error:
+        raise EntryError("it has no headers, and its value is no schedule either") from error
+    whole = isinstance(at, int) and isinstance(subject, str) and isinstance(payload, bytes)
+    if not whole or not 0 <= due_us <= when.LAST_US:
+        raise EntryError("it has no headers, and its value is no schedule of the original gozo")
+    try:
+        id_ = read_id(key.encode("utf-8", "surrogateescape"), "the id")
+    except RequestError as error:
+        raise EntryError(str(error)) from error
+    entry = Entry(id_, subject, str(at), max(due_us, stored_us), stored_us, size=len(payload))
+    return entry, payload
+
+
+def _marker(given: dict[bytes, bytes]) -> Marker:
+    try:
+        reason = Reason(given.get(b"gozo-reason", b"").decode("ascii"))
+    except ValueError:
+        reason = Reason.UNKNOWN
+    ttl = _TTL.match(given.get(b"nats-ttl", b""))
+    return Marker(reason, int(ttl[1]) * MICROSECONDS if ttl else 0)
+
+
+def _entry_id(key: str, header: bytes | None) -> str | None:
+    if key.startswith(RESERVED):
+        if header is not None:
+            raise ValueError("it has a reserved key and a Gozo-Id")
+        return None
+    id_ = unescape_key(key)
+    read_id(id_.encode(), "the id")
+    if header is not None and header != id_.encode():
+        raise ValueError("its Gozo-Id is not the id of its key")
+    return id_
+
+
+def _print_us(us: int) -> bytes:
+    return b"%d.%06d" % divmod(us, MICROSECONDS)
+
+
+def _read_us(value: bytes) -> int:
+    match = _DECIMAL.match(value)
+    if match is None:
+        raise ValueError(f"{value.decode('utf-8', 'replace')!r} is not a time in epoch seconds")
+    us = int(match[1]) * MICROSECONDS + int((match[2] or b"").ljust(6, b"0"))
+    if us > when.LAST_US:
+        raise ValueError(f"{value.decode()!r} lies beyond the year 9999")
+    return us
