@@ -24,7 +24,7 @@ from tests.support.readme import README, block, blocks
 from tests.support.server import free_port
 
 PORT = 4222
-EXAMPLES = ["absolute", "relative", "cancel"]
+EXAMPLES = ["absolute", "relative", "cancel", "receipt"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def _becomes_ready(daemon: Daemon) -> bool:
 
 
 def test_examples_are_there() -> None:
-    """The three examples are in the README, and each with what it prints."""
+    """Each example is in the README, and each with what it prints."""
     assert list(blocks("example")) == EXAMPLES
     assert list(blocks("output")) == EXAMPLES
 
