@@ -147,7 +147,9 @@ class Daemon:
         )
         self._build(bucket)
         service.role = lambda: self._lease.role
-        service.pending = lambda: len(self._timetable) + len(self._volatile)
+        service.pending = lambda: (
+            len(self._timetable) - len(self._mirror.invalid) + len(self._volatile)
+        )
         service.overdue = lambda: self._timetable.count_due(wall_us())
         self._begin("connection", self._main.keep())
         self._begin("requests connection", self._requests.keep())

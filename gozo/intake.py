@@ -279,7 +279,7 @@ class Intake:
         self._ledger.alter(id_, alter, on_result)
 
     def _answer_admin(self, reply: bytes, answer: dict[str, object]) -> None:
-        if reply:
+        if self._policy.may_answer(reply):
             self._answer(reply.decode("utf-8", "surrogateescape"), answer)
 
 

@@ -33,6 +33,7 @@ from gozo.jetstream import (
     read_ack,
 )
 from gozo.logs import get_logger
+from gozo.policy import Policy
 from gozo.store.bucket import Bucket, open_bucket
 
 RENEW = 0.5  # seconds between renewals, and between looks of a standby
@@ -84,6 +85,7 @@ class Lease:
         self._subject = f"$KV.{self._bucket_name}.leader"
         self._entrance = self._js.entrance(self._subject)
         self._alive_subject = f"{request_subject}.admin.leader"
+        self._policy = Policy(request_subject)
         # Two replicas may have been given the same name; the number tells them apart.
         holder = {"name": name, "bucket": bucket, "id": secrets.token_hex(11)}
         self._value = json.dumps(holder).encode()
@@ -300,5 +302,5 @@ class Lease:
     def _on_question(
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
-        if reply and self.role is Role.LEADER:
+        if self.role is Role.LEADER and self._policy.may_answer(reply):
             self._connection.write(publication(reply, self._value))

@@ -45,6 +45,17 @@ class Policy:
         if self._is_own(subject):
             raise _forbidden(subject, what, "is gozo's own: give another subject")
 
+    def may_answer(self, reply: bytes) -> bool:
+        """Tell whether an answer may be published on the reply subject of a question.
+
+        Who may ask gozo something must not make it publish where only gozo may.
+        """
+        try:
+            self.check_target(reply.decode("utf-8", "surrogateescape"))
+        except RequestError:
+            return False
+        return True
+
     def _is_own(self, subject: str) -> bool:
         own = self.request_subject
         return subject.startswith(own) and (

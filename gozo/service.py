@@ -18,6 +18,7 @@ from gozo.clock import steady
 from gozo.connection import Connection, publication
 from gozo.errors import ForeignDaemonError
 from gozo.logs import get_logger
+from gozo.policy import Policy
 from gozo.stats import Stats
 
 SERVICE = "gozo"
@@ -41,6 +42,7 @@ class Service:
         self._name = name
         self._bucket = bucket
         self._request_subject = request_subject
+        self._policy = Policy(request_subject)
         self._stats = stats
         self._id = secrets.token_hex(11)
         self._started = datetime.now(UTC)
@@ -94,7 +96,7 @@ class Service:
         def on_question(
             subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
         ) -> None:
-            if reply:
+            if self._policy.may_answer(reply):
                 self._connection.write(publication(reply, json.dumps(answer()).encode()))
 
         return on_question

@@ -289,6 +289,14 @@ async def test_administration(client: Client, new_id: str) -> None:
     assert (await admin(client, "cancel", {"ids": []}))["error"] == "invalid_request"
 
 
+@pytest.mark.parametrize("subject", ["gozo.admin.cancel", "gozo.admin.leader", "$SRV.PING.gozo"])
+async def test_answers_go_only_where_clients_may_listen(client: Client, subject: str) -> None:
+    """A question cannot make gozo publish its answer with rights that the asker may lack."""
+    await client.nats.publish(subject, b'{"ids": ["x"]}', reply="$KV.gozo.forged")
+    await client.nats.request(subject, b'{"ids": ["x"]}', timeout=5)
+    assert await entry_of(client, "forged") == {}
+
+
 async def test_the_service_answers(client: Client) -> None:
     """`$SRV.STATS.gozo` tells who leads, how much waits, and how late deliveries were."""
     arrivals = await client.arrivals()
