@@ -70,10 +70,8 @@ class HardenedClient(Client):
     @property
     def buffered(self) -> int:
         """Bytes that the operating system has not taken yet."""
-        if self._lost:
-            return 0
         self.push()
-        return self._stream.transport.get_write_buffer_size()
+        return 0 if self._lost else self._stream.transport.get_write_buffer_size()
 
     @property
     def backlog(self) -> int:
@@ -111,6 +109,9 @@ class HardenedClient(Client):
 
     def push(self) -> None:
         """Hand what was written to the transport now."""
+        if not self._lost and self._stream.transport.is_closing():
+            # The transport knows before its reader is told; uvloop's then refuses to write.
+            self.lose("the connection was closed")
         if self._outgoing and not self._lost:
             data = b"".join(self._outgoing)
             self._outgoing.clear()

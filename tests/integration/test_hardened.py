@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 
 from gozo.connection import Connection, publication
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
@@ -173,3 +174,24 @@ async def test_no_server_within_the_time() -> None:
     settings = ConnectionSettings(addresses=("nats://127.0.0.1:1", "nats://127.0.0.1:2"))
     with pytest.raises(NoServerError, match=r"127\.0\.0\.1:1.*127\.0\.0\.1:2"):
         await Connection(settings, "test").open(0.5)
+
+
+def test_a_transport_that_closed_first_is_a_lost_link() -> None:
+    """The transport may be closed before its reader is told: a write then ends the link."""
+
+    async def write() -> None:
+        with NatsServer() as server:
+            connection = await connected(server)
+            lost: list[bool] = []
+            connection.on_lost.append(lambda: lost.append(True))
+            assert connection._client is not None
+            connection._client._stream.transport.close()
+            connection.publish("a", b"x")
+            assert connection.buffered == 0
+            assert lost == [True]
+            with pytest.raises(DisconnectedError):
+                connection.publish("a", b"x")
+            await connection.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(write())
