@@ -3,9 +3,12 @@
     GozoError                   1   something failed; the message says what and what to do
     ├── SettingsError           2   an option, a variable or a file of settings is wrong
     ├── RequestError            -   a request that gozo refuses; `code` is for programs
+    ├── ExistsError             1   there is a schedule with this id already
+    ├── NotFoundError           1   there is no schedule with this id; `status` says more
     ├── NotAllowedError         4   authentication or permissions
     ├── NoServerError           5   no server answered in time
-    │   └── DisconnectedError   5   the connection was lost, or is not there just now
+    │   ├── DisconnectedError   5   the connection was lost, or is not there just now
+    │   └── UnansweredError     5   sent, and no answer: it may or may not have been done
     ├── JetStreamError          1   JetStream is missing, or refused what gozo asked of it
     ├── ForeignDaemonError      1   another bucket's daemon listens on our request subject
     └── EmbeddedServerError     1   the embedded nats-server cannot start, or has ended
@@ -58,6 +61,21 @@ class RequestError(GozoError):
         self.code = code
 
 
+class ExistsError(GozoError):
+    """There is a schedule with this id, and it was not to be replaced."""
+
+
+class NotFoundError(GozoError):
+    """There is no schedule with this id.
+
+    `status` is `not_found`, or `already_delivered` where it is known that it was.
+    """
+
+    def __init__(self, message: str, status: str = "not_found") -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class NotAllowedError(GozoError):
     """The server refused the credentials, or a permission is missing."""
 
@@ -72,6 +90,10 @@ class NoServerError(GozoError):
 
 class DisconnectedError(NoServerError):
     """There is no connection at this moment, or it was lost while an answer was awaited."""
+
+
+class UnansweredError(NoServerError):
+    """What was asked for was sent and not answered: it is unknown whether it was done."""
 
 
 class JetStreamError(GozoError):

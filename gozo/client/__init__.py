@@ -1,0 +1,33 @@
+"""Schedule, cancel, reschedule, get, list and watch from Python: see `Client`."""
+
+from gozo.client.client import Client
+from gozo.client.listening import Listening
+from gozo.client.nouns import (
+    BucketInfo,
+    Cancelled,
+    Change,
+    Message,
+    Outcome,
+    Replica,
+    Schedule,
+    Server,
+    Stored,
+)
+from gozo.errors import ExistsError, NotFoundError, UnansweredError
+
+__all__ = [
+    "BucketInfo",
+    "Cancelled",
+    "Change",
+    "Client",
+    "ExistsError",
+    "Listening",
+    "Message",
+    "NotFoundError",
+    "Outcome",
+    "Replica",
+    "Schedule",
+    "Server",
+    "Stored",
+    "UnansweredError",
+]

@@ -1,0 +1,306 @@
+"""gozo from Python: one object that schedules, cancels and looks.
+
+Requests go to the daemon that leads, which answers each with a receipt. Where none runs, the
+bucket is written directly, each write with the revision that it expects: whichever daemon
+starts next delivers what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from gozo.client.daemons import Daemons
+from gozo.client.listening import Listening
+from gozo.client.making import canonical_id, expression, made
+from gozo.client.nouns import (
+    BucketInfo,
+    Cancelled,
+    Change,
+    Outcome,
+    Replica,
+    Schedule,
+    Server,
+    Stored,
+)
+from gozo.client.reader import Reader
+from gozo.client.watcher import Watcher
+from gozo.client.writes import Writes
+from gozo.connection import Connection
+from gozo.errors import GozoError, SettingsError
+from gozo.logs import get_logger
+from gozo.policy import Policy
+from gozo.settings import ConnectionSettings, resolve_connection
+from gozo.sources import Sources
+from gozo.tasks import end
+from gozo.values import UnusableError, read_addresses
+
+HeadersLike = Mapping[str, str] | Sequence[tuple[str, str]]
+When = str | datetime | timedelta
+
+log = get_logger("gozo.client")
+
+
+class Client:
+    """A connection to NATS, and gozo's schedules there.
+
+        async with await Client.connect("nats://localhost:4222") as client:
+            await client.schedule("reminders", b"tea is ready", when=timedelta(minutes=3))
+
+    A moment is an aware datetime, a delay a timedelta, counted from when the request is taken;
+    a text is an expression of `Gozo-When`, such as `+1h30m`. Each `timeout` is in seconds.
+
+    A lost connection is made again for as long as the client is open. What every call may
+    raise: `NoServerError` where nobody answers in time, `DisconnectedError` where there is no
+    connection just now, `NotAllowedError` where a permission is missing, `JetStreamError`
+    where JetStream is missing or refuses; all are `gozo.errors.GozoError`.
+    """
+
+    def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:
+        """Use `Client.connect`."""
+        policy = Policy(settings.request_subject)
+        self.settings = settings
+        self._connection = connection
+        self._policy = policy
+        self._daemons = Daemons(connection, settings)
+        self._reader = Reader(connection, settings.bucket, policy)
+        self._writes = Writes(self._reader)
+        self._keeper = asyncio.create_task(connection.keep(), name="keep the connection")
+
+    @classmethod
+    async def connect(
+        cls,
+        settings: ConnectionSettings | str | None = None,
+        *,
+        timeout: float = 3.0,
+        name: str = "gozo client",
+    ) -> Self:
+        """Connect, within `timeout` seconds; `name` is what the server's own tools show.
+
+        A text is an address, or several with commas between them. None means what `gozo serve`
+        without options would take: NATS_ADDRESS and its kin in the environment, in ./gozo.env
+        and in /etc/gozo.env.
+
+        Raises:
+            NoServerError: no server answered.
+            NotAllowedError: it refused the credentials, or offers no TLS where that is demanded.
+            SettingsError: an address, a file of settings or one of certificates cannot be used.
+        """
+        if settings is None:
+            settings = resolve_connection(Sources.load({}))
+        elif isinstance(settings, str):
+            try:
+                settings = ConnectionSettings(addresses=read_addresses(settings))
+            except UnusableError as error:
+                raise SettingsError(f"the address {error}") from None
+        connection = Connection(settings, name)
+        await connection.open(timeout)
+        return cls(connection, settings)
+
+    async def close(self) -> None:
+        """Close the connection; iterators of this client end with `DisconnectedError`."""
+        await end(self._keeper)
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def server(self) -> Server:
+        """The server that it is, or was last, connected to."""
+        info = self._connection.info
+        return Server(
+            name=str(info.get("server_name", "")),
+            version=str(info.get("version", "")),
+            address=self._connection.address,
+            max_payload=self._connection.max_payload,
+        )
+
+    # Change
+
+    async def schedule(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        when: When,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        headers: HeadersLike = (),
+        replace: bool = True,
+        confirm: bool = False,
+        attempts: int = 0,
+        timeout: float = 5.0,
+    ) -> Stored:
+        """Have `payload` sent to `subject` when the time comes; returns once that is stored.
+
+        `headers` are passed on. With `confirm` the delivery counts only once a stream has
+        acknowledged it, and is tried again until then, or `attempts` times; 0 is without end.
+        `replace=False` never asks the daemon but writes to the bucket itself, demanding that
+        there is nothing under the id: so it is safe against every other writer, and needs the
+        right to write there. Only this method creates the bucket.
+
+        Raises:
+            RequestError: it was refused; `code` (a `gozo.errors.Refusal`) says why.
+            ExistsError: with `replace=False`, there is a schedule with this id.
+            UnansweredError: it may or may not be stored. With an id it is safe to ask again.
+        """
+        entry = made(
+            self._policy,
+            self._connection.max_payload,
+            subject,
+            payload,
+            when=expression(when),
+            id_=id,
+            headers=headers,
+            confirm=confirm,
+            attempts=attempts,
+        )
+        if replace and await self._daemons.lead():
+            stored = await self._daemons.send(entry, payload, receipt=True, timeout=timeout)
+            assert stored is not None
+            return stored
+        return await self._writes.store(entry, payload, replace=replace, timeout=timeout)
+
+    async def cancel(self, *ids: str, timeout: float = 5.0) -> builtins.list[Cancelled]:
+        """Cancel schedules; returns what became of each, in the order given.
+
+        `cancelled` is final. `already_delivered` is known for ten minutes after it.
+
+        Raises:
+            RequestError: an id is none, or a cancel was refused (`unavailable`).
+            UnansweredError: it is unknown which were cancelled; it is safe to ask again.
+        """
+        checked = [canonical_id(id_) for id_ in ids]
+        answers = await self._daemons.cancel(checked, timeout=timeout)
+        if answers is None:
+            answers = await self._writes.cancel(checked, timeout=timeout)
+        return answers
+
+    async def reschedule(
+        self,
+        id: str,  # noqa: A002  # the protocol's word
+        when: When,
+        *,
+        timeout: float = 5.0,
+    ) -> Stored:
+        """Give a schedule another due time, and keep the rest; `replaced` is always true.
+
+        Raises:
+            NotFoundError: there is none; `status` is `not_found` or `already_delivered`.
+            RequestError: the time is none, or it was refused.
+            UnansweredError: it is unknown whether it was done; a moment is safe to ask again.
+        """
+        id_, text = canonical_id(id), expression(when)
+        stored = await self._daemons.reschedule(id_, text, timeout=timeout)
+        if stored is None:
+            stored = await self._writes.reschedule(id_, text, timeout=timeout)
+        return stored
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        when: When,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        headers: HeadersLike = (),
+        confirm: bool = False,
+        attempts: int = 0,
+        receipt: bool = False,
+        timeout: float = 5.0,
+    ) -> Stored | None:
+        """Send a request to the daemon as any client would, and never touch the bucket.
+
+        Without `receipt` it returns None once the server has the request, and the delivery
+        has the headers of the basic protocol; what the daemon refuses then, only its log tells.
+
+        Raises:
+            NoServerError: no daemon listens.
+            RequestError, UnansweredError: as for `schedule`.
+        """
+        entry = made(
+            self._policy,
+            self._connection.max_payload,
+            subject,
+            payload,
+            when=expression(when),
+            id_=id,
+            headers=headers,
+            confirm=confirm,
+            attempts=attempts,
+        )
+        await self._daemons.require()
+        return await self._daemons.send(entry, payload, receipt=receipt, timeout=timeout)
+
+    # Look
+
+    async def get(self, id: str) -> Schedule | None:  # noqa: A002  # the protocol's word
+        """Read one schedule, with its payload; None where there is none.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return await self._reader.get(canonical_id(id))
+
+    async def last_outcome(self, id: str) -> Outcome | None:  # noqa: A002  # the protocol's word
+        """Tell how the schedule with this id left the bucket, where that is still known.
+
+        None where there is a schedule with this id, too.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return await self._reader.last_outcome(canonical_id(id))
+
+    def list(self, *, subject: str | None = None) -> AsyncIterator[Schedule]:
+        """Iterate over all schedules, in no order, without payloads.
+
+        `subject` keeps those that are sent to it; `*` and `>` are wildcards, as in NATS. Never
+        creates the bucket: where there is none, there are no schedules. Schedules that come or
+        go meanwhile may be in it or not.
+        """
+        return self._reader.list(subject)
+
+    def watch(self) -> AsyncIterator[Change]:
+        """Iterate over all schedules, then over each change, for ever.
+
+        After what was there before comes a `Change` of the kind `current`. A lost connection
+        is made good: what changed meanwhile is told once it is back, the last state of each
+        key only. Waits for the bucket where there is none.
+        """
+        return Watcher(self._connection, self._reader).changes()
+
+    def listen(self, subject: str) -> Listening:
+        """Iterate over the messages on a subject, for ever; `*` and `>` are wildcards.
+
+        Enter it (`async with client.listen("a") as messages`) to be sure that messages sent
+        from then on are heard; else it subscribes with the first step.
+
+        Raises:
+            RequestError: `invalid_request`, for what is no subject.
+        """
+        return Listening(self._connection, subject)
+
+    async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:
+        """Ask all daemons of this bucket and request subject; hears answers for `wait` seconds."""
+        return await self._daemons.replicas(wait)
+
+    async def has_leader(self) -> bool:
+        """Tell whether a daemon takes requests at this moment."""
+        return await self._daemons.lead()
+
+    async def bucket(self) -> BucketInfo | None:
+        """Describe the bucket; None where there is none."""
+        return await self._reader.info()

@@ -1,0 +1,131 @@
+"""From what callers give to what gozo stores, with the daemon's own checks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from gozo import when as grammar
+from gozo.client.nouns import Headers
+from gozo.entries import ENTRY_HEADERS
+from gozo.errors import Refusal, RequestError
+from gozo.headers import END, FIRST_LINE, pack, split
+from gozo.policy import Policy, check_size
+from gozo.protocol import MOST_ATTEMPTS, read_id
+from gozo.schedule import MICROSECONDS, Entry
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def made(
+    policy: Policy,
+    max_payload: int,
+    subject: str,
+    payload: bytes,
+    *,
+    when: str,
+    id_: str | None,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]],
+    confirm: bool,
+    attempts: int,
+) -> Entry:
+    """Make an entry without times, once everything in it was found to be acceptable.
+
+    Raises:
+        RequestError: as the daemon would refuse it.
+    """
+    policy.check_target(subject)
+    grammar.parse(when)
+    if id_ is not None:
+        canonical_id(id_)
+    if attempts and not confirm:
+        raise RequestError(Refusal.INVALID_REQUEST, "attempts goes with confirm only")
+    if not 0 <= attempts <= MOST_ATTEMPTS:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"attempts is {attempts}: give a whole number up to {MOST_ATTEMPTS}, 0 for no end",
+        )
+    lines = header_lines(headers)
+    entry = Entry(id_, subject, when, 0, 0, headers=lines, confirm=confirm, attempts=attempts)
+    size = ENTRY_HEADERS + len(subject.encode()) + len(when) + len(pack(lines))
+    size += len(id_.encode()) if id_ is not None else 0
+    check_size(len(payload), size, max_payload)
+    return entry
+
+
+def canonical_id(id_: str) -> str:
+    """Return an id that is one.
+
+    Raises:
+        RequestError: `invalid_id`.
+    """
+    return read_id(id_.encode("utf-8", "surrogatepass"), "the id")
+
+
+def expression(when: str | datetime | timedelta) -> str:
+    """Write a moment or a delay as `Gozo-When` does; the past means now.
+
+    Raises:
+        RequestError: `invalid_when`, for a moment without a time zone.
+    """
+    if isinstance(when, timedelta):
+        return f"+{_seconds(when)}"
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise RequestError(
+                Refusal.INVALID_WHEN,
+                f"{when!r} has no time zone: give one, such as datetime.now(UTC)",
+            )
+        return _seconds(when - EPOCH)
+    return when
+
+
+def _seconds(span: timedelta) -> str:
+    whole, us = divmod(max(span // MICROSECOND, 0), MICROSECONDS)
+    return f"{whole}.{us:06d}".rstrip("0").rstrip(".")
+
+
+def header_lines(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> bytes:
+    """Turn headers into lines that are passed on.
+
+    Raises:
+        RequestError: `invalid_header`, for one that would not be, or not as it is given.
+    """
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    lines = b""
+    for name, value in pairs:
+        line = f"{name}: {value}".encode("utf-8", "surrogateescape")
+        if b"\r" in line or b"\n" in line or b"\0" in line:
+            raise RequestError(
+                Refusal.INVALID_HEADER,
+                f"the header {name!r} contains a line end or a zero byte: leave it out",
+            )
+        own, passed = split(FIRST_LINE + line + END)
+        if own or not passed:
+            raise RequestError(
+                Refusal.INVALID_HEADER,
+                f"the header {name!r} is not passed on: what begins with Gozo- or Nats- is not, "
+                "but for Nats-Msg-Id",
+            )
+        lines += passed
+    return lines
+
+
+def header_pairs(lines: bytes) -> Headers:
+    """Turn header lines into names and values; what is not UTF-8 in them is replaced."""
+    pairs = []
+    for line in lines.split(END):
+        name, colon, value = line.partition(b":")
+        if colon:
+            pairs.append((_text(name), _text(value)))
+    return tuple(pairs)
+
+
+def _text(value: bytes) -> str:
+    return value.strip(b" \t").decode("utf-8", "replace")
+
+
+def moment(us: int) -> datetime:
+    """Turn microseconds since 1970 into a moment."""
+    return EPOCH + timedelta(microseconds=us)

@@ -1,0 +1,148 @@
+"""What `gozo.client` takes and gives, as frozen data. Moments are aware datetimes, in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Headers = tuple[tuple[str, str], ...]
+"""Names and values, in order; a name may come more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule as the bucket holds it."""
+
+    id: str | None
+    """None where it has none, or where its key is of no id."""
+    key: str
+    """Its key in the bucket."""
+    subject: str
+    """What it will be sent to; empty where that cannot be read."""
+    when: str
+    """The expression, as it was given."""
+    due: datetime
+    """The nominal time; where it cannot be read, the time of storing."""
+    created: datetime
+    size: int
+    """Bytes of the payload."""
+    headers: Headers = ()
+    """Headers that are passed on with the message."""
+    state: str = "pending"
+    """`pending`, `overdue` (due more than a second ago and still there), `retrying`, `failed`,
+    or `invalid`: gozo cannot deliver it."""
+    reason: str = ""
+    """Why it is retried, failed or invalid."""
+    revision: int = 0
+    """Its sequence in the bucket's stream."""
+    payload: bytes | None = None
+    """None where only the headers were read."""
+    confirm: bool = False
+    """Whether a delivery counts only once a stream has acknowledged it."""
+    attempts: int = 0
+    """How often a delivery is tried; 0: until it succeeds."""
+    tried: int = 0
+    """How often it was tried in vain."""
+    next: datetime | None = None
+    """When it is tried again, where it is retried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A schedule was stored."""
+
+    id: str | None
+    due: datetime
+    replaced: bool
+    """Whether it took the place of an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What became of a cancel."""
+
+    id: str
+    status: Literal["cancelled", "already_delivered", "not_found"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a schedule left the bucket; known for ten minutes."""
+
+    reason: str
+    """`delivered`, `cancelled`, `missed`; empty where something else removed it."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that `Client.watch` saw."""
+
+    kind: Literal["put", "removed", "current"]
+    """`current` comes once: all that was there before has been told, changes follow."""
+    key: str = ""
+    id: str | None = None
+    schedule: Schedule | None = None
+    """What was put; without payload."""
+    reason: str = ""
+    """Why it was removed, as in `Outcome`."""
+    at: datetime | None = None
+    """When the server stored the change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A running daemon, as it describes itself."""
+
+    name: str
+    version: str
+    role: str
+    """`leader` or `standby`."""
+    pending: int
+    overdue: int
+    delivered: int
+    refused: int
+    lateness_p50_ms: float
+    lateness_p99_ms: float
+    started: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BucketInfo:
+    """The bucket, as the server describes it."""
+
+    name: str
+    keys: int
+    """Schedules, and the delete markers of the last ten minutes."""
+    bytes: int
+    replicas: int
+    storage: str
+    """`file` or `memory`."""
+    created: datetime
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration of the stream behind it, in the server's own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that arrived."""
+
+    subject: str
+    payload: bytes
+    headers: Headers
+    at: datetime
+    """When it was read, by this host's clock."""
+    reply: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server that a client is connected to."""
+
+    name: str
+    version: str
+    address: str
+    max_payload: int
+    """Bytes that a message may have, headers included."""
