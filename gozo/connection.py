@@ -82,8 +82,11 @@ class Connection:
         self.epoch = 0
         """The number of the present link: a different one means that a link was lost."""
         self.connected = False
+        self.closed = False
+        """Whether it was closed for good."""
         self.on_lost: list[Callable[[], None]] = []
         self.on_connected: list[Callable[[], None]] = []
+        self.on_closed: list[Callable[[], None]] = []
         self.on_denied: list[Callable[[str, str], None]] = []
         """Told of each refused `publish` or `subscription`, with its subject."""
         self._settings = settings
@@ -133,6 +136,9 @@ class Connection:
         """Send what is buffered, within a second, and close for good."""
         client, self._client = self._client, None
         self.connected = False
+        self.closed = True
+        for tell in self.on_closed:
+            tell()
         if client is not None:
             try:
                 async with asyncio.timeout(1.0):
@@ -264,6 +270,11 @@ class Connection:
         return self._client.info if self._client else {}
 
     @property
+    def address(self) -> str:
+        """The address of the server, without credentials; empty before there was one."""
+        return self._client.address if self._client else ""
+
+    @property
     def max_payload(self) -> int:
         """Bytes that payload and headers of one message may have together."""
         return int(self.info.get("max_payload", 1024 * 1024))
@@ -333,18 +344,22 @@ class Connection:
         Raises:
             DisconnectedError: there is no link.
         """
-        token, inbox = self._expect(on_reply)
+        token, inbox = self.expect(on_reply)
         self.write(publication(subject, payload, headers, inbox))
         return token
 
     def call_echo(self, on_reply: OnReply) -> bytes:
         """Send a message to ourselves: when it comes, the server has all sent before it."""
-        token, inbox = self._expect(on_reply)
+        token, inbox = self.expect(on_reply)
         self.write(publication(inbox, b""))
         return token
 
-    def _expect(self, on_reply: OnReply) -> tuple[bytes, bytes]:
-        """Make a token, and the subject on which a message for `on_reply` is to come."""
+    def expect(self, on_reply: OnReply) -> tuple[bytes, bytes]:
+        """Make a token, and the subject on which a message for `on_reply` is to come.
+
+        Raises:
+            DisconnectedError: there is no link.
+        """
         self._require()
         self._next += 1
         token = b"%x" % self._next

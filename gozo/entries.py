@@ -18,6 +18,9 @@ FORMAT = 1
 
 BARRIER_KEY = RESERVED + "barrier"
 
+ENTRY_HEADERS = 420
+"""Bytes that an entry's headers have besides what requests bring."""
+
 MARKER_SECONDS = 600
 """How long a delete marker stays, so that a late cancel learns what happened."""
 
@@ -175,6 +178,20 @@ def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes
         raise EntryError(str(error)) from error
     entry = Entry(id_, subject, str(at), max(due_us, stored_us), stored_us, size=len(payload))
     return entry, payload
+
+
+def parse_whole(
+    key: str, headers: bytes | None, value: bytes, stored_us: int
+) -> tuple[Entry | Marker, bytes]:
+    """Read an entry of any kind whose value is at hand; returns its payload besides.
+
+    Raises:
+        EntryError: it is neither a schedule nor a delete marker that this version knows.
+    """
+    try:
+        return parse_entry(key, headers, stored_us), value
+    except BareEntryError:
+        return parse_original(key, value, stored_us)
 
 
 def _marker(given: dict[bytes, bytes]) -> Marker:

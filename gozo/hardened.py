@@ -68,6 +68,12 @@ class HardenedClient(Client):
         return self._server_info
 
     @property
+    def address(self) -> str:
+        """The address of the server, as it was connected to."""
+        url = self.connected_url
+        return "" if url is None else f"{url.scheme}://{url.hostname}:{url.port}"
+
+    @property
     def buffered(self) -> int:
         """Bytes that the operating system has not taken yet."""
         self.push()

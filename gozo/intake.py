@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from gozo.clock import steady, wall_us
 from gozo.connection import Connection, Listener
-from gozo.entries import reserved_key
+from gozo.entries import ENTRY_HEADERS, reserved_key
 from gozo.errors import DisconnectedError, Refusal, RequestError
 from gozo.hardened import Handler
 from gozo.headers import pack
@@ -30,14 +30,13 @@ from gozo.protocol import (
     refusal_receipt,
     stored_receipt,
 )
-from gozo.schedule import CancelRequest, Entry, Request, ScheduleRequest, State
+from gozo.schedule import CancelRequest, Entry, Request, ScheduleRequest, rescheduled
 from gozo.stats import Stats
 from gozo.store.ledger import NO_DEADLINE, Ledger, Result
 from gozo.volatile import Volatile
 
 SLICE = 20  # requests acted on before others get a turn
 OVERHEAD = 600  # bytes of memory that a waiting request takes besides its own
-ENTRY_HEADERS = 420  # bytes that an entry's headers have besides what requests bring
 PATIENCE = 5.0  # seconds after which a request with a receipt is refused, if nothing can be stored
 
 log = get_logger("gozo.intake")
@@ -260,11 +259,8 @@ class Intake:
         altered: list[Entry] = []
 
         def alter(entry: Entry) -> Entry:
-            new = entry._replace(
-                when=when, due_us=due_us, next_us=0, tried=0, state=State.PENDING, reason=""
-            )
-            altered[:] = [new]
-            return new
+            altered[:] = [rescheduled(entry, when, due_us)]
+            return altered[0]
 
         def on_result(result: Result, words: str) -> None:
             refusal = _refusal(result, words)

@@ -28,6 +28,9 @@ RESERVED = "=_"
 MOST_CANCELS = 1_000
 """Ids that one call of `admin.cancel` takes."""
 
+MOST_ATTEMPTS = 999_999
+"""The largest `Gozo-Attempts`."""
+
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_\-/.]|^\.|\.\Z|(?<=\.)\.")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_\-/]+\Z")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
@@ -127,7 +130,7 @@ def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
         raise RequestError(
             Refusal.INVALID_REQUEST,
             f"Gozo-Attempts is {attempts[:40].decode('utf-8', 'replace')!r}: "
-            "give a whole number from 1 to 999999",
+            f"give a whole number from 1 to {MOST_ATTEMPTS}",
         )
     return True, int(attempts)
 

@@ -135,6 +135,13 @@ FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
 """How long a delivery that failed waits for the next attempt: twice as long each time."""
 
 
+def rescheduled(entry: Entry, when: str, due_us: int) -> Entry:
+    """Return the entry with another due time; what was tried before counts no more."""
+    return entry._replace(
+        when=when, due_us=due_us, next_us=0, tried=0, state=State.PENDING, reason=""
+    )
+
+
 def retried(entry: Entry, reason: str, now_us: int) -> Entry:
     """Return the entry after an attempt that failed: to be tried again, or failed for good."""
     tried = entry.tried + 1

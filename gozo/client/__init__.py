@@ -1,5 +1,7 @@
 """Schedule, cancel, reschedule, get, list and watch from Python: see `Client`."""
 
+import logging
+
 from gozo.client.client import Client
 from gozo.client.listening import Listening
 from gozo.client.nouns import (
@@ -14,6 +16,9 @@ from gozo.client.nouns import (
     Stored,
 )
 from gozo.errors import ExistsError, NotFoundError, UnansweredError
+
+# What a library logs is for whoever wants it (the logging module's own advice).
+logging.getLogger("gozo").addHandler(logging.NullHandler())
 
 __all__ = [
     "BucketInfo",

@@ -12,7 +12,7 @@ import builtins
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from gozo.client.daemons import Daemons
 from gozo.client.listening import Listening
@@ -31,7 +31,7 @@ from gozo.client.reader import Reader
 from gozo.client.watcher import Watcher
 from gozo.client.writes import Writes
 from gozo.connection import Connection
-from gozo.errors import GozoError, SettingsError
+from gozo.errors import SettingsError
 from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.settings import ConnectionSettings, resolve_connection
@@ -70,6 +70,7 @@ class Client:
         self._reader = Reader(connection, settings.bucket, policy)
         self._writes = Writes(self._reader)
         self._keeper = asyncio.create_task(connection.keep(), name="keep the connection")
+        self._keeper.add_done_callback(_on_end)
 
     @classmethod
     async def connect(
@@ -304,3 +305,9 @@ class Client:
     async def bucket(self) -> BucketInfo | None:
         """Describe the bucket; None where there is none."""
         return await self._reader.info()
+
+
+def _on_end(keeper: asyncio.Task[NoReturn]) -> None:
+    error = None if keeper.cancelled() else keeper.exception()
+    if error is not None:
+        log.error("client.failed", reason=repr(error))

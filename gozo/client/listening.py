@@ -12,7 +12,7 @@ from typing import Self
 from gozo.client.making import header_pairs
 from gozo.client.nouns import Message
 from gozo.connection import Connection, Listener, missing_permission, status_of
-from gozo.errors import NotAllowedError, Refusal, RequestError
+from gozo.errors import DisconnectedError, NotAllowedError, Refusal, RequestError
 from gozo.headers import END
 
 _SUBJECT = re.compile(r"[^\s.\x00-\x1f\x7f]+(?:\.[^\s.\x00-\x1f\x7f]+)*\Z")
@@ -26,6 +26,7 @@ class Listening:
 
     Raises, while it is iterated over:
         NotAllowedError: the server does not let this user subscribe there.
+        DisconnectedError: the client was closed.
     """
 
     def __init__(self, connection: Connection, subject: str) -> None:
@@ -46,14 +47,16 @@ class Listening:
         """Subscribe; the server has the subscription when this returns."""
         if self._listener is None:
             self._connection.on_denied.append(self._on_denied)
+            self._connection.on_closed.append(self._news.set)
             self._listener = self._connection.listen(self.subject, self._on_message)
             try:
                 await self._connection.echo()
-                if self._denied is not None:
-                    raise self._denied
             except BaseException:
                 self._stop()
                 raise
+            if self._denied is not None:
+                self._stop()
+                raise self._denied
         return self
 
     async def __aexit__(
@@ -73,6 +76,8 @@ class Listening:
         while not self._messages:
             if self._denied is not None:
                 raise self._denied
+            if self._connection.closed:
+                raise DisconnectedError("the client was closed")
             self._news.clear()
             await self._news.wait()
         return self._messages.popleft()
@@ -86,6 +91,7 @@ class Listening:
             self._listener.stop()
             self._listener = None
             self._connection.on_denied.remove(self._on_denied)
+            self._connection.on_closed.remove(self._news.set)
 
     def _on_denied(self, kind: str, subject: str) -> None:
         if kind == "subscription" and subject == self.subject:

@@ -134,6 +134,24 @@ async def open_bucket(
         if error.code != STREAM_NOT_FOUND:
             raise
         config = await _create(js, wanted, fall_back=replicas is None)
+    return _bucket(js, name, config)
+
+
+async def find_bucket(js: JetStream, name: str) -> Bucket | None:
+    """Find a bucket; None where there is none.
+
+    Raises:
+        JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+    """
+    try:
+        return _bucket(js, name, (await js.call(f"STREAM.INFO.{stream_of(name)}"))["config"])
+    except JetStreamError as error:
+        if error.code == STREAM_NOT_FOUND:
+            return None
+        raise
+
+
+def _bucket(js: JetStream, name: str, config: dict[str, Any]) -> Bucket:
     return Bucket(
         js=js,
         name=name,

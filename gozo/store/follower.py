@@ -1,11 +1,10 @@
 """Follows the bucket: every entry once, then every change, and never stalls.
 
-The follower pulls from a consumer of its own (`CONSUMER.MSG.NEXT`, ADR-15 in spirit): it
-asks for batches, hears a heartbeat twice a second while there is nothing, and makes a new
-consumer whenever something is not as it should be: silence, an unexpected status, a gap in
-the sequence, a lost connection. After a lost connection it loads everything anew and drops
-what is no longer there, since a purge and a restored backup leave no other trace; for the
-same reason it now and then compares the number of messages with the server's.
+The follower reads through a consumer, and makes a new one whenever something is not as it
+should be: silence, an unexpected status, a gap in the sequence, a lost connection. After a
+lost connection it loads everything anew and drops what is no longer there, since a purge and a
+restored backup leave no other trace; for the same reason it now and then compares the number
+of messages with the server's.
 
 Payloads are not fetched here (`headers_only`).
 """
@@ -13,29 +12,22 @@ Payloads are not fetched here (`headers_only`).
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from typing import NoReturn
 
 from gozo.clock import wall_us
-from gozo.connection import Connection, Listener, status_of
+from gozo.connection import Connection
 from gozo.errors import GozoError, JetStreamError, NotAllowedError
 from gozo.jetstream import STREAM_NOT_FOUND
 from gozo.logs import get_logger
 from gozo.schedule import MICROSECONDS
 from gozo.store.bucket import Bucket, BucketState, open_bucket
+from gozo.store.consumer import HEARTBEAT, Consumer
 from gozo.store.mirror import Mirror
 
-BATCH = 1_000  # messages asked for at a time
-HEARTBEAT = 0.5  # seconds
-SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
-PULL_TIME = 30  # seconds that a request for messages lives
 COMPARE = 30.0  # seconds between comparisons with the server's count
-INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 RETRY_WAIT = 0.25  # seconds
-SHORT_ACK = 9  # words of a reply subject without domain and account
-IDLE, REQUEST_ENDED, CONSUMER_ENDED = 100, 408, 409  # statuses (ADR-13)
 
 log = get_logger("gozo.follower")
 
@@ -50,7 +42,6 @@ class Follower:
         self._bucket = bucket
         self._mirror = mirror
         self._replicas = replicas
-        self._prefix = len(bucket.prefix)
         self.loaded = asyncio.Event()
         """Set once everything was seen that the bucket held when the load began."""
         self.position = 0
@@ -64,11 +55,7 @@ class Follower:
         self._doubts = 0
         self._seen: dict[str, None] | None = None
         self._end_of_load = 0
-        self._listener: Listener | None = None
-        self._consumer = ""
-        self._consumer_sequence = 0
-        self._outstanding = 0
-        self._heard = 0.0
+        self._consumer: Consumer | None = None
         connection.on_lost.append(self._on_lost)
 
     async def run(self) -> NoReturn:
@@ -98,12 +85,12 @@ class Follower:
                     async with asyncio.timeout(HEARTBEAT):
                         await self._broken.wait()
                 except TimeoutError:
-                    if time.monotonic() - self._heard > SILENCE:
+                    if self._consumer is None or self._consumer.is_silent:
                         self._break("silence")
                     elif time.monotonic() > compare_at:
                         await self._compare()
                         compare_at = time.monotonic() + (2.0 if self._doubts else COMPARE)
-            self._stop_listening()
+            self._stop_consumer()
 
     async def reached(self, sequence: int) -> None:
         """Wait until everything up to a sequence was seen, by a complete load if need be."""
@@ -136,60 +123,14 @@ class Follower:
             self._full = True
             self.position = 0
         self._created = state.created
-        self._consumer = f"gozo-{secrets.token_hex(6)}"
-        subject = self._connection.new_inbox()
-        self._listener = self._connection.listen(subject, self._on_message)
-        config = {
-            "name": self._consumer,
-            "ack_policy": "none",
-            "replay_policy": "instant",
-            "headers_only": True,
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": INACTIVE * 1_000_000_000,
-            "max_waiting": 16,
-            "filter_subject": f"{self._bucket.prefix}>",
-        }
-        if self._full:
-            config["deliver_policy"] = "last_per_subject"
-        else:
-            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self.position + 1}
-        stream = self._bucket.stream
-        try:
-            made = await self._bucket.js.call(
-                f"CONSUMER.CREATE.{stream}.{self._consumer}.{config['filter_subject']}",
-                {"stream_name": stream, "config": config, "action": "create"},
-                timeout=5.0,
-            )
-        except GozoError:
-            self._stop_listening()
-            raise
-        self._consumer_sequence = 0
-        self._heard = time.monotonic()
-        self._outstanding = self._doubts = 0
+        consumer = Consumer(self._connection, self._bucket, self._on_message, self._break)
+        self._consumer = consumer
+        self._doubts = 0
         self._seen = {} if self._full else None
         self._end_of_load = state.last_sequence
-        self._ask()
-        if not made.get("num_pending"):
+        pending = await consumer.start(None if self._full else self.position)
+        if not pending:
             self._caught_up()
-
-    def _ask(self) -> None:
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
-            BATCH,
-            PULL_TIME * 1_000_000_000,
-            int(HEARTBEAT * 1_000_000_000),
-        )
-        assert self._listener is not None
-        try:
-            self._connection.publish(
-                f"{self._bucket.js.prefix}.CONSUMER.MSG.NEXT.{self._bucket.stream}.{self._consumer}",
-                body,
-                reply=self._listener.subject,
-            )
-        except GozoError as error:
-            self._break(str(error))
-            return
-        self._outstanding += BATCH
 
     def _break(self, reason: str) -> None:
         if not self._broken.is_set():
@@ -199,60 +140,27 @@ class Follower:
     def _on_lost(self) -> None:
         self.reload("the connection was lost")
 
-    def _stop_listening(self) -> None:
-        if self._listener is not None:
-            self._listener.stop()
-            self._listener = None
+    def _stop_consumer(self) -> None:
+        if self._consumer is not None:
+            self._consumer.stop()
+            self._consumer = None
 
     # Messages
 
     def _on_message(
-        self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+        self, key: str, sequence: int, stored_us: int, headers: bytes | None, pending: int
     ) -> None:
         if self._broken.is_set():
             return
-        self._heard = time.monotonic()
-        if not reply.startswith(b"$JS.ACK."):
-            self._on_status(headers)
-            return
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<ns>.<pending>
-        # with two more words, domain and account, before the stream on some servers; from
-        # the right they are the same, but for a random word at the end of the longer form.
-        words = reply.split(b".")
-        base = 4 if len(words) == SHORT_ACK else 6
-        sequence, consumer_sequence = int(words[base + 1]), int(words[base + 2])
-        if consumer_sequence != self._consumer_sequence + 1:
-            self._break(f"a gap after {self._consumer_sequence}: {consumer_sequence}")
-            return
-        self._consumer_sequence = consumer_sequence
-        # A key that is not ASCII cannot be gozo's; it is kept, readable, and set aside.
-        key = subject[self._prefix :].decode("utf-8", "backslashreplace")
         if self._seen is not None:
             self._seen[key] = None
             if sequence < self._mirror.timetable.revision(key) <= self._end_of_load:
                 # The bucket was restored from an older copy: what was known is gone.
                 self._mirror.drop(key)
-        self._mirror.take(key, sequence, int(words[base + 3]) // 1000, headers)
+        self._mirror.take(key, sequence, stored_us, headers)
         self.position = max(self.position, sequence)
-        self._outstanding -= 1
-        if self._outstanding <= BATCH // 2:
-            self._ask()
-        if words[base + 4] == b"0":
+        if not pending:
             self._caught_up()
-
-    def _on_status(self, headers: bytes | None) -> None:
-        status = status_of(headers)
-        if status == IDLE:
-            if self._outstanding <= 0:
-                self._ask()
-        elif status == REQUEST_ENDED or (
-            status == CONSUMER_ENDED and headers and b"Batch Completed" in headers
-        ):
-            self._outstanding = 0
-            self._ask()
-        else:
-            first = (headers or b"").partition(b"\r\n")[0].decode("utf-8", "replace")
-            self._break(f"the consumer ended: {first}")
 
     def _caught_up(self) -> None:
         self.position = max(self.position, self._end_of_load)

@@ -19,12 +19,10 @@ from typing import Any
 from gozo.clock import steady, wall_us
 from gozo.entries import (
     MARKER_SECONDS,
-    BareEntryError,
     EntryError,
     entry_headers,
     marker_headers,
-    parse_entry,
-    parse_original,
+    parse_whole,
 )
 from gozo.errors import DisconnectedError, GozoError
 from gozo.jetstream import StoredMessage
@@ -482,13 +480,10 @@ def _read(key: str, message: StoredMessage) -> tuple[Entry, bytes]:
     Raises:
         EntryError: it is none.
     """
-    try:
-        entry = parse_entry(key, message.headers, message.stored_us)
-    except BareEntryError:
-        return parse_original(key, message.payload, message.stored_us)
+    entry, payload = parse_whole(key, message.headers, message.payload, message.stored_us)
     if not isinstance(entry, Entry):
         raise EntryError("it is a delete marker")
-    return entry, message.payload
+    return entry, payload
 
 
 def _nothing(result: Result, words: str) -> None:

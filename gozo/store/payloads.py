@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from gozo.connection import Connection, status_of
-from gozo.entries import BareEntryError, EntryError, parse_entry, parse_original
+from gozo.entries import EntryError, parse_whole
 from gozo.errors import GozoError
 from gozo.headers import fields
 from gozo.jetstream import parse_time
@@ -154,10 +154,7 @@ class Payloads:
 
     def _take(self, item: Item, headers: bytes | None, payload: bytes, stored_us: int) -> bool:
         try:
-            try:
-                entry = parse_entry(item.key, headers, stored_us)
-            except BareEntryError:
-                entry, payload = parse_original(item.key, payload, stored_us)
+            entry, payload = parse_whole(item.key, headers, payload, stored_us)
         except EntryError:
             return False
         if not isinstance(entry, Entry):

@@ -110,12 +110,12 @@ def _outcome(headers: bytes | None, answer: bytes | None) -> tuple[Outcome, int,
         return Outcome.STORED, sequence, ""
     if code in CONFLICTS:
         return Outcome.CONFLICT, 0, words
-    if code in _FOR_EVER:
+    if code in FOR_EVER:
         return Outcome.REFUSED, 0, words
     if code or status_of(headers):
         return Outcome.UNAVAILABLE, 0, words
     return Outcome.UNKNOWN, 0, words
 
 
-_FOR_EVER = frozenset({10054, 10166})
+FOR_EVER = frozenset({10054, 10166})
 """Larger than the stream allows; a time to live where the stream allows none."""

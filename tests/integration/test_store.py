@@ -221,7 +221,8 @@ async def test_following_goes_on(fault: str) -> None:
             await one.put("before")
             match fault:
                 case "consumer":
-                    await one.call(f"CONSUMER.DELETE.KV_gozo.{one.follower._consumer}")
+                    assert one.follower._consumer is not None
+                    await one.call(f"CONSUMER.DELETE.KV_gozo.{one.follower._consumer.name}")
                 case "drop":
                     one.connection.drop("test")
                 case _:

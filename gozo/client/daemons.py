@@ -1,0 +1,289 @@
+"""Asks the daemons of one bucket: requests with receipts, the leader's verbs, who there is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any, cast
+
+from gozo.client.making import moment
+from gozo.client.nouns import Cancelled, Replica, Stored
+from gozo.connection import Connection, Reply, missing_permission
+from gozo.errors import (
+    DisconnectedError,
+    NoServerError,
+    NotFoundError,
+    Refusal,
+    RequestError,
+    UnansweredError,
+)
+from gozo.headers import END, FIRST_LINE
+from gozo.jetstream import NO_RESPONDERS
+from gozo.protocol import MOST_CANCELS
+from gozo.schedule import MICROSECONDS, Entry
+from gozo.settings import ConnectionSettings
+
+PROBE = 2.0  # seconds to wait for a sign of the leader
+RESULT = 64  # bytes of one result of a cancel besides the id
+
+STATS = "$SRV.STATS.gozo"
+
+
+class Daemons:
+    """The daemons that keep one bucket and listen on one request subject."""
+
+    def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:
+        self._connection = connection
+        self._subject = settings.request_subject
+        self._bucket = settings.bucket
+
+    async def lead(self) -> bool:
+        """Tell whether one of them takes requests.
+
+        Raises:
+            NoServerError, NotAllowedError: it cannot be told.
+        """
+        try:
+            subject = f"{self._subject}.admin.leader"
+            reply = await self._connection.request(subject, timeout=PROBE)
+        except DisconnectedError:
+            raise
+        except NoServerError:
+            return True  # somebody listens, and does not answer
+        return reply.status != NO_RESPONDERS
+
+    async def require(self) -> None:
+        """Make sure that one of them takes requests.
+
+        Raises:
+            NoServerError: none does.
+        """
+        if not await self.lead():
+            raise NoServerError(
+                f"no daemon listens on {self._subject}: start one with 'gozo serve', or give "
+                "its --request-subject"
+            )
+
+    async def send(
+        self, entry: Entry, payload: bytes, *, receipt: bool, timeout: float
+    ) -> Stored | None:
+        """Send a request; with a receipt, wait for it.
+
+        Raises:
+            RequestError: it was refused.
+            UnansweredError: no receipt came.
+            NotAllowedError: this user may not publish requests.
+            DisconnectedError: nothing was sent.
+        """
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        token, inbox = self._connection.expect(partial(_on_receipt, answer))
+        with self._denials(self._subject, answer):
+            self._connection.publish(
+                self._subject,
+                payload,
+                headers=_request_headers(entry, inbox if receipt else b""),
+                reply=entry.subject,
+            )
+            try:
+                if not receipt:
+                    await self._connection.echo(timeout)
+                    if answer.done():
+                        answer.result()
+                    return None
+                async with asyncio.timeout(timeout):
+                    reply = await answer
+            except (TimeoutError, DisconnectedError) as error:
+                raise _unanswered(f"the request for {_shown(entry.id)}", timeout, error) from error
+            finally:
+                self._connection.hang_up(token)
+                if not answer.cancel() and not answer.cancelled():
+                    answer.exception()  # asked for, so that asyncio does not complain
+        return _stored(json.loads(reply.payload))
+
+    async def cancel(self, ids: list[str], *, timeout: float) -> list[Cancelled] | None:
+        """Cancel ids; None where no daemon takes requests, and nothing was cancelled.
+
+        Raises:
+            RequestError, UnansweredError, NotAllowedError: as for `send`.
+        """
+        done: list[Cancelled] = []
+        largest = self._connection.max_payload // 2
+        for some in _portions(ids, largest):
+            answer = await self._call("cancel", {"ids": some}, timeout)
+            if answer is None and not done:
+                return None
+            if answer is None:
+                raise UnansweredError(
+                    f"the daemon ended when {len(done)} of {len(ids)} were cancelled: "
+                    "cancel them again"
+                )
+            _check(answer)
+            for result in answer["results"]:
+                _check(result)
+                done.append(Cancelled(result["id"], result["status"]))
+        return done
+
+    async def reschedule(self, id_: str, when: str, *, timeout: float) -> Stored | None:
+        """Give a schedule another due time; None where no daemon takes requests.
+
+        Raises:
+            NotFoundError: there is none.
+            RequestError, UnansweredError, NotAllowedError: as for `send`.
+        """
+        answer = await self._call("reschedule", {"id": id_, "when": when}, timeout)
+        if answer is None:
+            return None
+        _check(answer)
+        if answer["status"] != "rescheduled":
+            raise absent(id_, answer["status"])
+        return _stored(answer)
+
+    async def _call(
+        self, verb: str, body: dict[str, object], timeout: float
+    ) -> dict[str, Any] | None:
+        subject = f"{self._subject}.admin.{verb}"
+        if not self._connection.connected:
+            raise DisconnectedError("there is no connection to NATS at the moment")
+        try:
+            reply = await self._connection.request(
+                subject, json.dumps(body).encode(), timeout=timeout
+            )
+        except NoServerError as error:
+            raise _unanswered(f"the {verb}", timeout, error) from error
+        if reply.status == NO_RESPONDERS:
+            return None
+        return cast("dict[str, Any]", json.loads(reply.payload))
+
+    async def replicas(self, wait: float) -> list[Replica]:
+        """Hear for `wait` seconds who there is; by name.
+
+        Raises:
+            NoServerError, NotAllowedError: as for `Connection.request`.
+        """
+        found: list[Replica] = []
+
+        def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+            try:
+                answer = json.loads(payload)
+                told = answer["metadata"]
+                if (told["request_subject"], told["bucket"]) == (self._subject, self._bucket):
+                    found.append(_replica(answer))
+            except (ValueError, LookupError, TypeError):
+                return  # of another kind, or another version
+
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        inbox = self._connection.new_inbox()
+        listener = self._connection.listen(inbox, on_answer)
+        try:
+            with self._denials(STATS, answer):
+                self._connection.publish(STATS, reply=inbox)
+                await self._connection.echo()
+                if answer.done():
+                    answer.result()
+            await asyncio.sleep(wait)
+        finally:
+            listener.stop()
+        return sorted(found, key=lambda replica: replica.name)
+
+    @contextmanager
+    def _denials(self, subject: str, answer: asyncio.Future[Reply]) -> Iterator[None]:
+        """Let `answer` fail if the server refuses what is published on a subject."""
+
+        def on_denied(kind: str, denied: str) -> None:
+            if kind == "publish" and denied == subject and not answer.done():
+                answer.set_exception(missing_permission(kind, subject))
+
+        self._connection.on_denied.append(on_denied)
+        try:
+            yield
+        finally:
+            self._connection.on_denied.remove(on_denied)
+
+
+def absent(id_: str, status: str) -> NotFoundError:
+    """Make the error that says that there is no schedule with an id."""
+    if status == "already_delivered":
+        return NotFoundError(f"the schedule {id_!r} was delivered already", status)
+    return NotFoundError(f"there is no schedule {id_!r}")
+
+
+def _on_receipt(
+    answer: asyncio.Future[Reply], headers: bytes | None, payload: bytes | None
+) -> None:
+    if answer.done():
+        return
+    if payload is None:
+        answer.set_exception(DisconnectedError("the connection to NATS was lost"))
+    else:
+        answer.set_result(Reply(headers, payload))
+
+
+def _request_headers(entry: Entry, receipt: bytes) -> bytes:
+    lines = [b"Gozo-When: %b" % entry.when.encode()]
+    if entry.id is not None:
+        lines.append(b"Gozo-Id: %b" % entry.id.encode())
+    if receipt:
+        lines.append(b"Gozo-Receipt: %b" % receipt)
+    if entry.confirm:
+        lines.append(b"Gozo-Confirm: stream")
+        if entry.attempts:
+            lines.append(b"Gozo-Attempts: %d" % entry.attempts)
+    return FIRST_LINE + b"".join(line + END for line in lines) + entry.headers + END
+
+
+def _portions(ids: list[str], largest: int) -> Iterator[list[str]]:
+    """Split ids so that each call, and its answer, fit into `largest` bytes."""
+    rest = iter(ids)
+    while some := list(islice(rest, MOST_CANCELS)):
+        start = size = 0
+        for number, id_ in enumerate(some):
+            more = len(json.dumps(id_)) + RESULT
+            if size + more > largest:
+                yield some[start:number]
+                start, size = number, 0
+            size += more
+        yield some[start:]
+
+
+def _check(answer: dict[str, Any]) -> None:
+    """Raise the error that an answer tells of, if it does."""
+    if answer.get("status") == "refused":
+        code = answer.get("error", "")
+        known = Refusal(code) if code in set(Refusal) else Refusal.INVALID_REQUEST
+        raise RequestError(known, str(answer.get("message", answer)))
+
+
+def _stored(answer: dict[str, Any]) -> Stored:
+    _check(answer)
+    due = moment(round(answer["due_epoch"] * MICROSECONDS))
+    return Stored(answer["id"], due, bool(answer["replaced"]))
+
+
+def _replica(answer: dict[str, Any]) -> Replica:
+    told, data = answer["metadata"], answer["endpoints"][0]["data"]
+    return Replica(
+        name=told["name"],
+        version=answer["version"],
+        role=told["role"],
+        pending=data["pending"],
+        overdue=data["overdue"],
+        delivered=data["delivered"],
+        refused=sum(data["refused"].values()),
+        lateness_p50_ms=data["lateness_p50_ms"],
+        lateness_p99_ms=data["lateness_p99_ms"],
+        started=datetime.fromisoformat(answer["started"]),
+    )
+
+
+def _shown(id_: str | None) -> str:
+    return "a schedule without id" if id_ is None else repr(id_)
+
+
+def _unanswered(what: str, timeout: float, error: Exception) -> UnansweredError:
+    why = str(error) or f"no receipt within {timeout:g} s"
+    return UnansweredError(f"{what} was sent, and it is unknown whether it was done ({why})")

@@ -1,0 +1,205 @@
+"""Writes to the bucket where no daemon answers, each with the revision that it expects.
+
+So a write never undoes what somebody else did meanwhile, a daemon that has just started
+included: where the expected revision proves wrong, the key is read again, and what is to be
+done is decided anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+from gozo import when as grammar
+from gozo.client.daemons import absent
+from gozo.client.making import moment
+from gozo.client.nouns import Cancelled, Stored
+from gozo.client.reader import Found, Reader
+from gozo.client.reading import entry_of
+from gozo.clock import steady, wall_us
+from gozo.entries import block, entry_headers, marker_headers, reserved_key
+from gozo.errors import (
+    DisconnectedError,
+    ExistsError,
+    NoServerError,
+    Refusal,
+    RequestError,
+    UnansweredError,
+)
+from gozo.jetstream import CONFLICTS, read_ack
+from gozo.protocol import escape_id
+from gozo.schedule import Entry, Marker, Reason, rescheduled
+from gozo.store.bucket import Bucket, open_bucket
+from gozo.store.writer import FOR_EVER
+
+AT_ONCE = 200  # schedules cancelled at the same time
+FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before another try
+
+
+class Writes:
+    """Changes schedules in the bucket."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def store(self, entry: Entry, payload: bytes, *, replace: bool, timeout: float) -> Stored:
+        """Store a schedule, in a bucket that is created if need be.
+
+        Raises:
+            ExistsError: there is one with this id, and it is not to be replaced.
+            RequestError, UnansweredError: as for `Client.schedule`.
+        """
+        now_us = wall_us()
+        due_us = grammar.first_due(grammar.parse(entry.when), now_us)
+        entry = entry._replace(due_us=due_us, created_us=now_us, extended=True)
+        bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
+        if entry.id is None:
+            await self._put(bucket, reserved_key(), entry, payload, 0, timeout)
+            return Stored(None, moment(due_us), replaced=False)
+        is_there = False
+        async for left in _tries(timeout, repr(entry.id)):
+            found = await self._reader.find(entry.id)
+            is_there = found is not None and not isinstance(found.what, Marker)
+            if is_there and not replace:
+                raise ExistsError(
+                    f"there is a schedule {entry.id!r} already: cancel it, or replace it"
+                )
+            if await self._put_for(bucket, entry, payload, found, left):
+                break
+        return Stored(entry.id, moment(due_us), replaced=is_there)
+
+    async def cancel(self, ids: list[str], *, timeout: float) -> list[Cancelled]:
+        """Cancel schedules, many at a time.
+
+        Raises:
+            UnansweredError: as for `Client.cancel`.
+        """
+        bucket = await self._reader.bucket()
+        done: list[Cancelled] = []
+        for start in range(0, len(ids), AT_ONCE):
+            some = ids[start : start + AT_ONCE]
+            if bucket is None:
+                done += [Cancelled(id_, "not_found") for id_ in some]
+            else:
+                done += await asyncio.gather(*(self._cancel(bucket, id_, timeout) for id_ in some))
+        return done
+
+    async def _cancel(self, bucket: Bucket, id_: str, timeout: float) -> Cancelled:
+        async for left in _tries(timeout, repr(id_)):
+            found = await self._reader.find(id_)
+            if found is None:
+                break
+            if isinstance(found.what, Marker):
+                if found.what.reason is Reason.DELIVERED:
+                    return Cancelled(id_, "already_delivered")
+                break
+            if await self._remove(bucket, found, left):
+                return Cancelled(id_, "cancelled")
+        return Cancelled(id_, "not_found")
+
+    async def reschedule(self, id_: str, when: str, *, timeout: float) -> Stored:
+        """Give a schedule another due time, and keep the rest.
+
+        Raises:
+            NotFoundError, RequestError, UnansweredError: as for `Client.reschedule`.
+        """
+        due_us = grammar.first_due(grammar.parse(when), wall_us())
+        bucket = await self._reader.bucket()
+        if bucket is None:
+            raise absent(id_, "not_found")
+        async for left in _tries(timeout, repr(id_)):
+            found = await self._reader.find(id_)
+            if found is None:
+                raise absent(id_, "not_found")
+            if isinstance(found.what, Marker):
+                delivered = found.what.reason is Reason.DELIVERED
+                raise absent(id_, "already_delivered" if delivered else "not_found")
+            message = found.message
+            entry, payload = entry_of(
+                found.key, message.headers, message.payload, message.stored_us
+            )
+            altered = rescheduled(entry, when, due_us)
+            if await self._put_for(bucket, altered, payload, found, left):
+                break
+        return Stored(id_, moment(due_us), replaced=True)
+
+    async def _put_for(
+        self, bucket: Bucket, entry: Entry, payload: bytes, found: Found | None, timeout: float
+    ) -> bool:
+        """Store an entry in the place of what was found under its id; False on a conflict."""
+        assert entry.id is not None
+        key = escape_id(entry.id)
+        if found is None or found.key == key:
+            expected = 0 if found is None else found.message.sequence
+            return await self._put(bucket, key, entry, payload, expected, timeout)
+        # The original gozo kept it under another key.
+        canonical = await self._reader.read(key)
+        expected = 0 if canonical is None else canonical.message.sequence
+        if not await self._put(bucket, key, entry, payload, expected, timeout):
+            return False
+        await self._remove(bucket, found, timeout)
+        return True
+
+    async def _put(
+        self, bucket: Bucket, key: str, entry: Entry, payload: bytes, expected: int, timeout: float
+    ) -> bool:
+        lines = entry_headers(entry, secrets.token_hex(8).encode())
+        return await self._write(bucket, key, block(lines, expected), payload, timeout)
+
+    async def _remove(self, bucket: Bucket, found: Found, timeout: float) -> bool:
+        lines = marker_headers(Reason.CANCELLED, ttl=bucket.marker_ttl)
+        headers = block(lines, found.message.sequence)
+        return await self._write(bucket, found.key, headers, b"", timeout)
+
+    async def _write(
+        self, bucket: Bucket, key: str, headers: bytes, payload: bytes, timeout: float
+    ) -> bool:
+        """Write to a key; False where it has another revision than expected, or is busy.
+
+        Raises:
+            RequestError: `too_large` or `unavailable`; nothing was stored.
+            UnansweredError: it may or may not be stored.
+            DisconnectedError, NotAllowedError: nothing was stored.
+        """
+        connection = self._reader.connection
+        if not connection.connected:
+            raise DisconnectedError("there is no connection to NATS at the moment")
+        if len(headers) + len(payload) > connection.max_payload:
+            raise RequestError(
+                Refusal.TOO_LARGE,
+                f"{key!r} would have {len(headers) + len(payload)} bytes in the bucket; the most "
+                f"is {connection.max_payload}: use a shorter payload",
+            )
+        try:
+            reply = await connection.request(
+                bucket.entrance + key, payload, headers=headers, timeout=timeout
+            )
+        except NoServerError as error:
+            raise UnansweredError(
+                f"the change of {key!r} was sent, and it is unknown whether it was done ({error})"
+            ) from error
+        sequence, code, words = read_ack(reply.headers, reply.payload)
+        if sequence:
+            return True
+        if code in CONFLICTS:
+            return False
+        refusal = Refusal.TOO_LARGE if code in FOR_EVER else Refusal.UNAVAILABLE
+        raise RequestError(refusal, f"the bucket refused it, nothing was stored: {words}")
+
+
+async def _tries(timeout: float, what: str) -> AsyncIterator[float]:
+    """Give the seconds that are left for each try, until none are.
+
+    Raises:
+        RequestError: `superseded`, since others were quicker each time.
+    """
+    deadline = steady() + timeout
+    wait = FIRST_WAIT
+    while (left := deadline - steady()) > 0:
+        yield left
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+    raise RequestError(
+        Refusal.SUPERSEDED, f"others changed {what} all the time, nothing was stored: try again"
+    )

@@ -1,0 +1,171 @@
+"""Reads the bucket in order, without payloads, through a consumer of its own.
+
+It pulls (`CONSUMER.MSG.NEXT`, ADR-15 in spirit): it asks for batches, and hears a heartbeat
+twice a second while there is nothing. It lives until something is not as it should be: an
+unexpected status, a gap in the sequence. Its owner is told, watches for silence, and makes
+another one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+
+from gozo.connection import Connection, Listener, status_of
+from gozo.errors import GozoError
+from gozo.store.bucket import Bucket
+
+BATCH = 1_000  # messages asked for at a time
+HEARTBEAT = 0.5  # seconds
+SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
+PULL_TIME = 30  # seconds that a request for messages lives
+INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
+SHORT_ACK = 9  # words of a reply subject without domain and account
+IDLE, REQUEST_ENDED, CONSUMER_ENDED = 100, 408, 409  # statuses (ADR-13)
+
+OnMessage = Callable[[str, int, int, bytes | None, int], None]
+"""Takes key, revision, time of storing (microseconds), headers, and how many are to come."""
+
+
+class Consumer:
+    """One consumer, from its creation to its end."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        bucket: Bucket,
+        on_message: OnMessage,
+        on_broken: Callable[[str], None],
+        wants_more: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.name = f"gozo-{secrets.token_hex(6)}"
+        self.broken = False
+        self._connection = connection
+        self._bucket = bucket
+        self._prefix = len(bucket.prefix)
+        self._on_message = on_message
+        self._on_broken = on_broken
+        self._wants_more = wants_more
+        self._listener: Listener | None = None
+        self._sequence = 0
+        self._outstanding = 0
+        self._heard = 0.0
+
+    async def start(self, after: int | None) -> int:
+        """Begin after a sequence, or, with None, with the latest of each key.
+
+        Returns how many messages are to come.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+        """
+        subject = self._connection.new_inbox()
+        self._listener = self._connection.listen(subject, self._hear)
+        config = {
+            "name": self.name,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "headers_only": True,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": INACTIVE * 1_000_000_000,
+            "max_waiting": 16,
+            "filter_subject": f"{self._bucket.prefix}>",
+        }
+        if after is None:
+            config["deliver_policy"] = "last_per_subject"
+        else:
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+        stream = self._bucket.stream
+        try:
+            made = await self._bucket.js.call(
+                f"CONSUMER.CREATE.{stream}.{self.name}.{config['filter_subject']}",
+                {"stream_name": stream, "config": config, "action": "create"},
+                timeout=5.0,
+            )
+        except GozoError:
+            self.stop()
+            raise
+        self._heard = time.monotonic()
+        self._ask()
+        return int(made.get("num_pending") or 0)
+
+    def stop(self) -> None:
+        """End it; the server removes what is left of it."""
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard for longer than a living consumer is silent."""
+        return time.monotonic() - self._heard > SILENCE
+
+    def refill(self) -> None:
+        """Ask for more, if there is little to come and more is wanted."""
+        if self._outstanding <= BATCH // 2 and self._wants_more():
+            self._ask()
+
+    def _ask(self) -> None:
+        if self._listener is None or self.broken:
+            return
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            BATCH,
+            PULL_TIME * 1_000_000_000,
+            int(HEARTBEAT * 1_000_000_000),
+        )
+        try:
+            self._connection.publish(
+                f"{self._bucket.js.prefix}.CONSUMER.MSG.NEXT.{self._bucket.stream}.{self.name}",
+                body,
+                reply=self._listener.subject,
+            )
+        except GozoError as error:
+            self._break(str(error))
+            return
+        if self._outstanding <= 0:
+            self._heard = time.monotonic()  # while nothing was asked for, nothing was to come
+        self._outstanding += BATCH
+
+    def _break(self, reason: str) -> None:
+        if not self.broken:
+            self.broken = True
+            self._on_broken(reason)
+
+    def _hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        if self.broken:
+            return
+        self._heard = time.monotonic()
+        if not reply.startswith(b"$JS.ACK."):
+            self._on_status(headers)
+            return
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<ns>.<pending>
+        # with two more words, domain and account, before the stream on some servers; from
+        # the right they are the same, but for a random word at the end of the longer form.
+        words = reply.split(b".")
+        base = 4 if len(words) == SHORT_ACK else 6
+        revision, sequence = int(words[base + 1]), int(words[base + 2])
+        if sequence != self._sequence + 1:
+            self._break(f"a gap after {self._sequence}: {sequence}")
+            return
+        self._sequence = sequence
+        self._outstanding -= 1
+        # A key that is not ASCII cannot be gozo's; it is kept, readable, and set aside.
+        key = subject[self._prefix :].decode("utf-8", "backslashreplace")
+        self._on_message(key, revision, int(words[base + 3]) // 1000, headers, int(words[base + 4]))
+        self.refill()
+
+    def _on_status(self, headers: bytes | None) -> None:
+        status = status_of(headers)
+        if status == IDLE:
+            if self._outstanding <= 0:
+                self.refill()
+        elif status == REQUEST_ENDED or (
+            status == CONSUMER_ENDED and headers and b"Batch Completed" in headers
+        ):
+            self._outstanding = 0
+            self.refill()
+        else:
+            first = (headers or b"").partition(b"\r\n")[0].decode("utf-8", "replace")
+            self._break(f"the consumer ended: {first}")
