@@ -83,8 +83,7 @@ class Client:
         """Connect, within `timeout` seconds; `name` is what the server's own tools show.
 
         A text is an address, or several with commas between them. None means what `gozo serve`
-        without options would take: NATS_ADDRESS and its kin in the environment, in ./gozo.env
-        and in /etc/gozo.env.
+        would take that is given no options: the environment, gozo.env, the user's config.toml.
 
         Raises:
             NoServerError: no server answered.

@@ -103,7 +103,8 @@ class Daemons:
                 self._connection.hang_up(token)
                 if not answer.cancel() and not answer.cancelled():
                     answer.exception()  # asked for, so that asyncio does not complain
-        return _stored(json.loads(reply.payload))
+        with _readable():
+            return _stored(json.loads(reply.payload))
 
     async def cancel(self, ids: list[str], *, timeout: float) -> list[Cancelled] | None:
         """Cancel ids; None where no daemon takes requests, and nothing was cancelled.
@@ -122,10 +123,11 @@ class Daemons:
                     f"the daemon ended when {len(done)} of {len(ids)} were cancelled: "
                     "cancel them again"
                 )
-            _check(answer)
-            for result in answer["results"]:
-                _check(result)
-                done.append(Cancelled(result["id"], result["status"]))
+            with _readable():
+                _check(answer)
+                for result in answer["results"]:
+                    _check(result)
+                    done.append(Cancelled(result["id"], result["status"]))
         return done
 
     async def reschedule(self, id_: str, when: str, *, timeout: float) -> Stored | None:
@@ -138,10 +140,12 @@ class Daemons:
         answer = await self._call("reschedule", {"id": id_, "when": when}, timeout)
         if answer is None:
             return None
-        _check(answer)
-        if answer["status"] != "rescheduled":
-            raise absent(id_, answer["status"])
-        return _stored(answer)
+        with _readable():
+            _check(answer)
+            if answer["status"] == "rescheduled":
+                return _stored(answer)
+            status = answer["status"]
+        raise absent(id_, status)
 
     async def _call(
         self, verb: str, body: dict[str, object], timeout: float
@@ -157,7 +161,8 @@ class Daemons:
             raise _unanswered(f"the {verb}", timeout, error) from error
         if reply.status == NO_RESPONDERS:
             return None
-        return cast("dict[str, Any]", json.loads(reply.payload))
+        with _readable():
+            return cast("dict[str, Any]", json.loads(reply.payload))
 
     async def replicas(self, wait: float) -> list[Replica]:
         """Hear for `wait` seconds who there is; by name.
@@ -203,6 +208,18 @@ class Daemons:
             yield
         finally:
             self._connection.on_denied.remove(on_denied)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Take an answer that is not gozo's for none."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UnansweredError(
+            f"something else than gozo answered on its subjects ({error!r}): it is unknown "
+            "whether it was done"
+        ) from error
 
 
 def absent(id_: str, status: str) -> NotFoundError:

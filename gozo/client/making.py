@@ -35,6 +35,7 @@ def made(
     Raises:
         RequestError: as the daemon would refuse it.
     """
+    _utf8(subject, Refusal.FORBIDDEN_SUBJECT)
     policy.check_target(subject)
     grammar.parse(when)
     if id_ is not None:
@@ -95,7 +96,7 @@ def header_lines(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> byte
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     lines = b""
     for name, value in pairs:
-        line = f"{name}: {value}".encode("utf-8", "surrogateescape")
+        line = _utf8(f"{name}: {value}", Refusal.INVALID_HEADER)
         if b"\r" in line or b"\n" in line or b"\0" in line:
             raise RequestError(
                 Refusal.INVALID_HEADER,
@@ -110,6 +111,13 @@ def header_lines(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> byte
             )
         lines += passed
     return lines
+
+
+def _utf8(text: str, code: Refusal) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(code, f"{text!r} cannot be written as UTF-8: {error.reason}") from error
 
 
 def header_pairs(lines: bytes) -> Headers:

@@ -20,6 +20,7 @@ from gozo.schedule import Marker
 from gozo.store.bucket import Bucket, find_bucket, stream_of
 from gozo.store.consumer import BATCH, HEARTBEAT, Consumer
 
+CHASE = 100_000  # messages that are read beyond those that there were, and as many as keys
 VALUES = 100  # values read at the same time
 
 
@@ -58,7 +59,7 @@ class Reader:
         try:
             return await find_bucket(self.js, self.name)
         except NoServerError:
-            await self._explain_silence()
+            await self.explain_silence()
             raise
 
     async def info(self) -> BucketInfo | None:
@@ -70,7 +71,7 @@ class Reader:
                 return None
             raise
         except NoServerError:
-            await self._explain_silence()
+            await self.explain_silence()
             raise
         config: dict[str, Any] = answer["config"]
         return BucketInfo(
@@ -109,7 +110,7 @@ class Reader:
                 return None
             raise
         except NoServerError:
-            await self._explain_silence()
+            await self.explain_silence()
             raise
         if message is None:
             return None
@@ -174,7 +175,7 @@ class Reader:
         finally:
             load.stop()
 
-    async def _explain_silence(self) -> None:
+    async def explain_silence(self) -> None:
         """Say so if JetStream is not there at all.
 
         Raises:
@@ -185,11 +186,11 @@ class Reader:
 
 
 class _Load:
-    """Reads the latest of each key, up to what there was when it began.
+    """Reads the latest of each key, each key once.
 
-    A schedule that is replaced while it is read comes later in the stream than what there was
-    at the beginning. So once the beginning is passed, as many messages are read as were still
-    to come at that point; what comes twice is told once.
+    A schedule that is replaced meanwhile moves to the end of the stream. So it is read until
+    nothing is to come, that is until whoever writes was caught up with. Where somebody writes
+    faster than can be read, there is an end to that as well.
     """
 
     def __init__(self, connection: Connection, bucket: Bucket) -> None:
@@ -200,8 +201,7 @@ class _Load:
             connection, bucket, self._on_message, self._on_broken, self._wants_more
         )
         self._keys: set[str] = set()
-        self._end = 0
-        self._left: int | None = None
+        self._end = self._beyond = 0
         self._done = False
         self._problem = ""
 
@@ -246,9 +246,7 @@ class _Load:
         if key not in self._keys and not is_hidden(key):
             self._keys.add(key)
             self._queue.append(Raw(key, revision, stored_us, headers))
-        if self._left is not None:
-            self._left -= 1
-        elif revision >= self._end:
-            self._left = pending
-        self._done = not pending or self._left == 0
+        if revision > self._end:
+            self._beyond += 1
+        self._done = not pending or self._beyond > len(self._keys) + CHASE
         self._news.set()

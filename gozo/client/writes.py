@@ -53,7 +53,11 @@ class Writes:
         now_us = wall_us()
         due_us = grammar.first_due(grammar.parse(entry.when), now_us)
         entry = entry._replace(due_us=due_us, created_us=now_us, extended=True)
-        bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
+        try:
+            bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
+        except NoServerError:
+            await self._reader.explain_silence()
+            raise
         if entry.id is None:
             await self._put(bucket, reserved_key(), entry, payload, 0, timeout)
             return Stored(None, moment(due_us), replaced=False)
