@@ -10,7 +10,7 @@ import typer
 
 from gozo import __version__, completion
 from gozo.commandline import takes
-from gozoctl import changing, listing
+from gozoctl import changing, configuring, inspecting, listing, status, testing
 from gozoctl.session import OPTIONS
 
 app = typer.Typer(
@@ -55,15 +55,21 @@ def root(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": listing.list_,
+    "inspect": inspecting.inspect,
     "create": changing.create,
     "cancel": changing.cancel,
     "reschedule": changing.reschedule,
+    "send": testing.send,
+    "listen": testing.listen,
+    "status": status.status,
+    "completion": configuring.complete,
 }
-ALIASES = {"ls": "list", "add": "create", "rm": "cancel"}
+ALIASES = {"ls": "list", "info": "inspect", "add": "create", "rm": "cancel"}
 """For hands that are used to the NATS command line."""
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(configuring.config, name="config")
 for _alias, _name in ALIASES.items():
     app.command(_alias, hidden=True)(COMMANDS[_name])
 

@@ -63,9 +63,29 @@ class Output:
         if not self.quiet:
             tell(message)
 
+    def fail(self, message: str) -> None:
+        """Tell what failed, quiet or not."""
+        tell(f"gozoctl: {message}")
+
     def write(self, text: str) -> None:
         """Write a line of data, escaped."""
         sys.stdout.write(visible(text) + "\n")
+
+    def flush(self) -> None:
+        """Hand over what was written, to be seen now."""
+        sys.stdout.flush()
+
+    def write_fields(self, *fields: str) -> None:
+        """Write a line of tab-separated fields, each escaped."""
+        sys.stdout.write("\t".join(map(visible, fields)) + "\n")
+
+    def array(self, records: Iterable[Any]) -> None:
+        """Write an array of JSON, an element a line."""
+        before = "["
+        for one in records:
+            sys.stdout.write(before + "\n  " + visible(_json(one)))
+            before = ","
+        sys.stdout.write("[]\n" if before == "[" else "\n]\n")
 
     def json(self, record: Any) -> None:
         """Write a value as JSON, on a line."""
@@ -84,19 +104,12 @@ class Output:
             case "table":
                 self._table(sheet, items)
             case "json":
-                self._array(sheet, items)
+                self.array(map(sheet.record, items))
             case _:
                 lines = Lines(self, sheet)
                 lines.begin()
                 for item in items:
                     lines.put(item)
-
-    def _array(self, sheet: Sheet[T], items: Iterable[T]) -> None:
-        before = "["
-        for item in items:
-            sys.stdout.write(before + "\n  " + visible(_json(sheet.record(item))))
-            before = ","
-        sys.stdout.write("[]\n" if before == "[" else "\n]\n")
 
     def _table(self, sheet: Sheet[T], items: Iterable[T]) -> None:
         items = list(items)
@@ -131,7 +144,7 @@ class Lines(Generic[T]):
             self.begin()
             cells = sheet.cells(item) if out.format == "table" else sheet.fields(item)
             texts = (cell if isinstance(cell, str) else cell[0] for cell in cells)
-            sys.stdout.write("\t".join(map(visible, texts)) + "\n")
+            out.write_fields(*texts)
 
 
 def table(sheet: Sheet[T], items: Iterable[T], *, header: bool = True) -> Any:
