@@ -249,9 +249,8 @@ def print_stored(session: Session, stored: Stored) -> None:
         return
     out.write(stored.id or "-")
     if out.is_terminal:
-        due = times.local(stored.due, with_zone=True)
         replaced = ", in the place of an earlier one" if stored.replaced else ""
-        out.say(f"due {due}, {times.left(stored.due, session.now)}{replaced}")
+        out.say(f"due {session.written(stored.due)}{replaced}")
 
 
 def stored_record(stored: Stored) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -165,9 +165,8 @@ async def _explain(session: Session, id_: str) -> None:
     if outcome is None or not outcome.reason:
         session.out.fail(f"there is no schedule {id_!r}")
     else:
-        at = times.local(outcome.at, with_zone=True)
-        ago = times.left(outcome.at, datetime.now(UTC))
-        session.out.fail(f"there is no schedule {id_!r} any more: {outcome.reason} {at}, {ago}")
+        at = session.written(outcome.at)
+        session.out.fail(f"there is no schedule {id_!r} any more: {outcome.reason} {at}")
 
 
 def _local(moment: datetime) -> str:

@@ -18,6 +18,7 @@ from gozo.errors import GozoError
 from gozo.options import CONNECTION, OUTPUT, Option
 from gozo.settings import ConnectionSettings, resolve_connection
 from gozo.sources import Sources
+from gozoctl import times
 from gozoctl.exit_codes import DONE, FAILED, INTERRUPTED, code_of
 from gozoctl.output import Output
 
@@ -45,6 +46,13 @@ class Session:
     client: Client
     out: Output
     now: datetime
+
+    def written(self, moment: datetime) -> str:
+        """Write a moment: for people in local time, and with how far away it is."""
+        if not self.out.is_for_people:
+            return times.utc(moment)
+        away = times.left(moment, datetime.now(UTC))
+        return f"{times.local(moment, with_zone=True)}, {away}"
 
 
 Work = Callable[[Session], Awaitable[int | None]]

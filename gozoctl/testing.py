@@ -172,8 +172,7 @@ async def _await_delivery(
     if out.is_json:
         out.json(stored_record(stored))
     else:
-        due = times.local(stored.due, with_zone=True)
-        out.say(f"stored, due {due}, {times.left(stored.due, datetime.now(UTC))}")
+        out.say(f"stored, due {session.written(stored.due)}")
     out.flush()
     bound = max((stored.due - datetime.now(UTC)).total_seconds(), 0) + grace
     try:
