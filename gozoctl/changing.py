@@ -12,9 +12,9 @@ from gozo.commandline import takes
 from gozo.errors import SettingsError
 from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, FAILED, NOT_FOUND
-from gozoctl.listing import explain_nothing, select
 from gozoctl.output import Sheet, ask, can_ask
 from gozoctl.schedules import SHEET, Filter
+from gozoctl.selecting import explain_nothing, select
 from gozoctl.session import OPTIONS, Session, connected
 
 if TYPE_CHECKING:

@@ -1,21 +1,18 @@
-"""`gozoctl list` and `gozoctl inspect`: what there is."""
+"""`gozoctl list`: what there is."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gozo.commandline import takes
 from gozoctl import completing, times
-from gozoctl.schedules import ORDERS, SHEET, Filter, Order, State
+from gozoctl.schedules import SHEET, Filter, Order, State
+from gozoctl.selecting import explain_nothing, select
 from gozoctl.session import OPTIONS, Session, connected
-
-if TYPE_CHECKING:
-    from gozo.client import Client, Schedule
-
-SLACK = 5_000  # schedules that are kept beyond --limit before they are sorted out
+from gozoctl.watching import watch as follow
 
 
 @takes(OPTIONS)
@@ -47,6 +44,9 @@ def list_(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Print no more than this many.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and print each change as it comes.")
+    ] = False,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Leave out the names of the columns.")
     ] = False,
@@ -65,44 +65,15 @@ def list_(
             _moment(due_after, session, "--due-after"),
             state,
         )
+        if watch:
+            await follow(session, subject, kept, sort, reverse=reverse, limit=limit)
+            return
         found = await select(session.client, subject, kept, sort, reverse=reverse, limit=limit)
         session.out.all(SHEET, found)
         if not found:
             await explain_nothing(session)
 
     connected(ctx, given, work, header=not no_header)
-
-
-async def select(
-    client: Client,
-    subject: str | None,
-    kept: Filter,
-    sort: Order = Order.DUE,
-    *,
-    reverse: bool = False,
-    limit: int | None = None,
-) -> list[Schedule]:
-    """Return the schedules that are meant, in order; holds no more than needed at a time."""
-    found: list[Schedule] = []
-    order = ORDERS[sort]
-    async for schedule in client.list(subject=subject):
-        if not kept.matches(schedule):
-            continue
-        found.append(schedule)
-        if limit is not None and len(found) > limit + SLACK:
-            found.sort(key=order, reverse=reverse)
-            del found[limit:]
-    found.sort(key=order, reverse=reverse)
-    return found if limit is None else found[:limit]
-
-
-async def explain_nothing(session: Session) -> None:
-    """Say why nothing was found."""
-    if await session.client.bucket() is None:
-        bucket = session.client.settings.bucket
-        session.out.say(f"there are no schedules: the bucket {bucket!r} does not exist yet")
-    else:
-        session.out.say("no schedules")
 
 
 def _moment(text: str | None, session: Session, option: str) -> datetime | None:
