@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
@@ -71,6 +73,36 @@ def connected(ctx: typer.Context, given: Given, work: Work, *, header: bool = Tr
         return asyncio.run(_work(settings, out, work))
 
     finish(do)
+
+
+@contextmanager
+def while_read() -> Iterator[None]:
+    """End with `BrokenPipeError` what prints for ever, as soon as nobody reads it any more.
+
+    Without it that would be noticed only with the next line, which may never come.
+    """
+    if sys.stdout is None or not stat.S_ISFIFO(os.fstat(1).st_mode):
+        yield
+        return
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    is_gone = False
+
+    def leave() -> None:
+        nonlocal is_gone
+        is_gone = True
+        loop.remove_reader(1)
+        task.cancel()
+
+    loop.add_reader(1, leave)  # the writing end is readable only once the other is closed
+    try:
+        yield
+    except asyncio.CancelledError:
+        if is_gone and not task.uncancel():
+            raise BrokenPipeError from None
+        raise
+    finally:
+        loop.remove_reader(1)
 
 
 def output_of(sources: Sources, *, header: bool = True) -> Output:

@@ -27,7 +27,7 @@ from gozoctl.changing import (
 from gozoctl.exit_codes import DONE, NO_ANSWER
 from gozoctl.inspecting import payload_record, preview
 from gozoctl.output import Lines, Sheet
-from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.session import OPTIONS, Session, connected, while_read
 
 if TYPE_CHECKING:
     from gozo.client import Listening, Message, Stored
@@ -219,16 +219,17 @@ def listen(
         lines = Lines(session.out, ARRIVALS)
         got = 0
         try:
-            async with asyncio.timeout(timeout), session.client.listen(subject) as messages:
-                session.out.say(f"listening on {subject}")
-                lines.begin()
-                session.out.flush()
-                async for message in messages:
-                    lines.put(arrival(message))
+            with while_read():
+                async with asyncio.timeout(timeout), session.client.listen(subject) as messages:
+                    session.out.say(f"listening on {subject}")
+                    lines.begin()
                     session.out.flush()
-                    got += 1
-                    if got == count:
-                        return DONE
+                    async for message in messages:
+                        lines.put(arrival(message))
+                        session.out.flush()
+                        got += 1
+                        if got == count:
+                            return DONE
         except TimeoutError:
             if got == 0 or count is not None:
                 wanted = f"{got} of {count}" if count else "no"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gozoctl import times
 from gozoctl.output import Lines, Sheet, console, has_escapes, table
 from gozoctl.schedules import ORDERS, SHEET, Filter, Order, record
-from gozoctl.session import Session
+from gozoctl.session import Session, while_read
 
 if TYPE_CHECKING:
     from gozo.client import Change, Schedule
@@ -66,9 +66,10 @@ async def watch(
         return
     lines = Lines(session.out, CHANGES)
     lines.begin()
-    async for change in changes:
-        lines.put(change)
-        session.out.flush()
+    with while_read():
+        async for change in changes:
+            lines.put(change)
+            session.out.flush()
 
 
 async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIterator[Change]:

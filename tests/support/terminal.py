@@ -57,6 +57,8 @@ class Terminal:
             cwd=folder,
         )
         os.close(theirs)
+        self.raw = ""
+        """Everything that the program has written, as it is."""
 
     @property
     def text(self) -> str:
@@ -76,6 +78,12 @@ class Terminal:
                 raise AssertionError(f"{what!r} does not appear; the screen shows:\n{self.text}")
         return self.text
 
+    def ends(self) -> int:
+        """Read until the program has ended, and return its exit code."""
+        while self._read(allow(10)):
+            pass
+        return self._process.wait(allow(10))
+
     def _read(self, timeout: float) -> bool:
         """Take what the program writes next; return False where nothing comes, or it has ended."""
         ready, _, _ = select.select([self._pty], [], [], timeout)
@@ -83,6 +91,7 @@ class Terminal:
             data = os.read(self._pty, 65_536) if ready else b""
         except OSError:  # EIO: the other side is closed
             return False
+        self.raw += data.decode("utf-8", "replace")
         self._stream.feed(data)
         return bool(data)
 

@@ -1,0 +1,103 @@
+"""`gozoctl` as a process: what it writes and the exit code, in pipes or in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.daemon import KEPT_VARIABLES
+from tests.support.patience import allow
+from tests.support.readme import ROOT
+from tests.support.terminal import Terminal
+
+PROGRAM = (sys.executable, "-m", "gozoctl")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A run that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Stdout, read as JSON."""
+        return json.loads(self.out)
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Stdout, read as tab-separated text."""
+        return [line.split("\t") for line in self.out.splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class Gozoctl:
+    """The program, with a server's address, and a home directory that belongs to the test."""
+
+    home: Path
+    url: str
+
+    def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the whole environment of a run: nothing of this machine's settings."""
+        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        own = {
+            "HOME": str(self.home),
+            "NATS_ADDRESS": self.url,
+            "TZ": "Europe/Berlin",
+            "PYTHONPATH": str(ROOT),
+        }
+        return kept | own | dict(more or {})
+
+    def run(
+        self, *arguments: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None
+    ) -> Done:
+        """Run a command with pipes, to its end."""
+        done = subprocess.run(
+            [*PROGRAM, *arguments],
+            input=stdin,
+            capture_output=True,
+            env=self.variables(variables),
+            cwd=self.home,
+            timeout=allow(20),
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def ok(self, *arguments: str, stdin: bytes = b"") -> Done:
+        """Run a command that succeeds."""
+        done = self.run(*arguments, stdin=stdin)
+        assert done.code == 0, done
+        return done
+
+    def shell(self, script: str) -> Done:
+        """Run a script of bash in which `gozoctl` is this program."""
+        bin_ = self.home / "bin"
+        bin_.mkdir(exist_ok=True)
+        program = bin_ / "gozoctl"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gozoctl "$@"\n')
+        program.chmod(0o755)
+        done = subprocess.run(
+            ["/bin/bash", "-o", "pipefail", "-c", script],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=self.variables({"PATH": f"{bin_}:/usr/local/bin:/usr/bin:/bin"}),
+            cwd=self.home,
+            timeout=allow(30),
+            check=False,
+            encoding="utf-8",
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def terminal(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Terminal:
+        """Run a command in a terminal."""
+        return Terminal([*PROGRAM, *arguments], self.variables(variables), self.home)
