@@ -139,9 +139,12 @@ def _next(now: datetime, zone: tzinfo | None, hour: int, minute: int, second: in
         hour=hour, minute=minute, second=second, microsecond=0, tzinfo=None
     )
     tries = (today.replace(fold=0), today.replace(fold=1), today.replace(fold=0) + _DAY)
-    return next(
-        (found for one in tries if (found := _aware(one, zone)) > now), _aware(tries[2], zone)
-    )
+    for one in tries:
+        found = _aware(one, zone)
+        # In UTC: within one zone, Python compares what clocks show.
+        if found.astimezone(UTC) > now.astimezone(UTC):
+            return found
+    return _aware(tries[-1] + _DAY, zone)
 
 
 def _aware(naive: datetime, zone: tzinfo | None) -> datetime:

@@ -1,4 +1,4 @@
-"""`gozoctl list`, `inspect`, `create`, `reschedule` and `cancel`, as people and scripts use them."""
+"""`gozoctl list`, `inspect`, `create`, `reschedule`, `cancel`, as people and scripts do it."""
 
 from __future__ import annotations
 
@@ -49,15 +49,8 @@ def test_lines_for_scripts_and_order(ctl: Gozoctl) -> None:
     assert head == ["ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE"]
     assert soon[0] == "soon"
     assert late[:2] == [long, "2099-12-24T17:00:00.000Z"]
-    assert (
-        ctl.ok("list", "--no-header", "--reverse", "-o", "table").rows[0]
-        == late[:2]
-        + [
-            ctl.ok("list", "--no-header", "--reverse").rows[0][2],
-            *late[3:],
-        ]
-        or ctl.ok("list", "--no-header", "--reverse", "-o", "table").rows[0][0] == long
-    )
+    first, _ = ctl.ok("list", "--no-header", "--reverse", "-o", "table").rows
+    assert first[0] == long
     assert ctl.ok("list", "-o", "id", "--limit", "1").out == "soon\n"
     assert ctl.ok("-o", "id", "list", "--sort", "id").out == f"{long}\nsoon\n"
 
@@ -267,12 +260,12 @@ def test_aliases(ctl: Gozoctl, alias: str, name: str) -> None:
 
 
 def test_watch_in_a_pipe(ctl: Gozoctl) -> None:
-    """`list --watch -o jsonl` prints a line for what is there, and one for each change."""
+    """`list --watch -o jsonl` prints a line for each change, and ends when nobody reads."""
     ctl.ok("create", "tea", "kitchen", "--in", "1h")
     done = ctl.shell(
         "gozoctl list --watch -o jsonl | "
         "{ read -r a; read -r b; gozoctl cancel tea -o id; read -r c; "
-        'echo "$a"; echo "$b"; echo "$c"; }; kill %1 2>/dev/null; true'
+        'echo "$a"; echo "$b"; echo "$c"; }'
     )
     cancelled, put, current, removed = done.out.splitlines()
     assert cancelled == "tea"
