@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gozo.completion import SHELLS, script
 
-PROGRAMS = ("gozo",)
+PROGRAMS = ("gozo", "gozoctl")
 NAMES = {"bash": "{}", "zsh": "_{}", "fish": "{}.fish"}
 """What each shell calls the script of a program."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from gozo import __version__, cli
+from gozoctl.app import app as gozoctl_app
 
 FOLDER = Path(__file__).parent
 DATE = "2026-11-24"  # when `source` was last worked on: it may not change with each run
@@ -39,7 +40,10 @@ class Program:
     apart: bool
 
 
-PROGRAMS = (Program("gozo", "8", cli.app, apart=False),)
+PROGRAMS = (
+    Program("gozo", "8", cli.app, apart=False),
+    Program("gozoctl", "1", gozoctl_app, apart=True),
+)
 
 
 def pages(programs: Iterable[Program] = PROGRAMS) -> dict[Path, str]:

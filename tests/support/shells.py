@@ -34,7 +34,7 @@ SETTINGS = {
     ),
 }
 
-PROGRAMS = {"gozo": "gozo", "planner": "tests.support.planner"}
+PROGRAMS = {"gozo": "gozo", "gozoctl": "gozoctl", "planner": "tests.support.planner"}
 """What can be completed, and the module that runs."""
 
 

@@ -1,0 +1,1 @@
+"""gozoctl: what an administrator or a shell script does with schedules."""

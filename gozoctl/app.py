@@ -1,0 +1,87 @@
+"""The command line of `gozoctl`: the root command, its options, and the commands' names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from gozo import __version__, completion
+from gozo.commandline import takes
+from gozoctl import changing, configuring, inspecting, listing, status, testing
+from gozoctl.session import OPTIONS
+
+app = typer.Typer(
+    name="gozoctl",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _answer_version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:  # that is how a line is read to complete it
+        typer.echo(f"gozoctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+@takes(OPTIONS)
+def root(
+    ctx: typer.Context,
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_answer_version, is_eager=True
+        ),
+    ] = False,
+    **given: Any,
+) -> None:
+    """See and change the schedules of gozo.
+
+    Options may stand before the command's name or after it. Values come from the command line,
+    else from the variable in brackets in the environment, else from that variable in
+    ./gozo.env, else from the user's defaults (see `gozoctl config`), else from the variable in
+    /etc/gozo.env. Keep secrets in the environment or in a file: a command line can be read by
+    others.
+    """
+    ctx.obj = given
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": listing.list_,
+    "inspect": inspecting.inspect,
+    "create": changing.create,
+    "cancel": changing.cancel,
+    "reschedule": changing.reschedule,
+    "send": testing.send,
+    "listen": testing.listen,
+    "status": status.status,
+    "completion": configuring.complete,
+}
+ALIASES = {"ls": "list", "info": "inspect", "add": "create", "rm": "cancel"}
+"""For hands that are used to the NATS command line."""
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+app.add_typer(configuring.config, name="config")
+for _alias, _name in ALIASES.items():
+    app.command(_alias, hidden=True)(COMMANDS[_name])
+
+
+def main() -> int:
+    """Run the command line of this process, and return the exit code."""
+    answer = completion.answer(app, "gozoctl")
+    if answer is not None:
+        sys.stdout.write(answer)
+        return 0
+    try:
+        app(prog_name="gozoctl")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0

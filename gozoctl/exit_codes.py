@@ -1,0 +1,29 @@
+"""Exit codes, the same in every command, for scripts that switch on them."""
+
+from __future__ import annotations
+
+from gozo.errors import GozoError, NotFoundError, Refusal, RequestError
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+"""An option, an argument or a file of settings cannot be used."""
+NOT_FOUND = 3
+"""There is no such schedule, or it was delivered already."""
+NOT_ALLOWED = 4
+"""Authentication or permissions."""
+NO_ANSWER = 5
+"""No server, no daemon where one is needed, or timed out."""
+INTERRUPTED = 130
+
+_OF_THE_MOMENT = {Refusal.BUSY, Refusal.UNAVAILABLE, Refusal.SUPERSEDED, Refusal.TOO_LARGE}
+"""Refusals that are no matter of how the command was written."""
+
+
+def code_of(error: GozoError) -> int:
+    """Return the exit code of a command that ends with an error."""
+    if isinstance(error, NotFoundError):
+        return NOT_FOUND
+    if isinstance(error, RequestError):
+        return FAILED if error.code in _OF_THE_MOMENT else USAGE
+    return error.exit_code

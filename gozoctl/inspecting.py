@@ -1,0 +1,173 @@
+"""`gozoctl inspect`: everything about a schedule."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gozo.commandline import takes
+from gozo.logs import visible
+from gozoctl import completing, times
+from gozoctl.exit_codes import DONE, NOT_FOUND
+from gozoctl.output import Output, console
+from gozoctl.schedules import fields, record, size
+from gozoctl.session import OPTIONS, Session, connected
+
+if TYPE_CHECKING:
+    from gozo.client import Schedule
+
+PREVIEW = 400  # characters of a payload that are shown
+HEX_BYTES = 64  # bytes of one that is no text
+
+
+@takes(OPTIONS)
+def inspect(
+    ctx: typer.Context,
+    ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID", help="What to show.", autocompletion=completing.ids),
+    ],
+    *,
+    payload: Annotated[
+        bool, typer.Option("--payload", help="Write the payload, and nothing else, as it is.")
+    ] = False,
+    **given: Any,
+) -> None:
+    """Show everything about schedules.
+
+    With -o json an object for one id, an array for several.
+    """
+
+    async def work(session: Session) -> int:
+        found: list[Schedule] = []
+        for id_ in ids:
+            schedule = await session.client.get(id_)
+            if schedule is not None:
+                found.append(schedule)
+            else:
+                await _explain(session, id_)
+        if payload:
+            for one in found:
+                sys.stdout.buffer.write(one.payload or b"")
+            sys.stdout.buffer.flush()
+        else:
+            _print(session, found, as_array=len(ids) > 1)
+        return DONE if len(found) == len(ids) else NOT_FOUND
+
+    connected(ctx, given, work)
+
+
+def _print(session: Session, found: list[Schedule], *, as_array: bool) -> None:
+    out = session.out
+    match out.format:
+        case "json" if as_array:
+            out.array([full_record(one) for one in found])
+        case "json" | "jsonl":
+            for one in found:
+                out.json(full_record(one))
+        case "table":
+            for number, one in enumerate(found):
+                _show(one, session.now, first=number == 0)
+        case _:
+            for one in found:
+                _write(out, one)
+
+
+def _write(out: Output, schedule: Schedule) -> None:
+    """Print a schedule for a script."""
+    if out.format == "id":
+        out.write(schedule.id or "-")
+        return
+    named = zip(_FIELDS, fields(schedule), strict=True)
+    for name, value in (*named, *details(schedule, people=False)):
+        out.write_fields(name, value)
+
+
+_FIELDS = ("id", "due", "left", "subject", "size", "state")
+
+
+def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
+    """Print a schedule for a person."""
+    from rich.text import Text  # noqa: PLC0415  # for a terminal only
+
+    due = f"{times.local(schedule.due, with_zone=True)}, {times.left(schedule.due, now)}"
+    lines = [
+        ("id", schedule.id or "-"),
+        ("subject", schedule.subject),
+        ("due", due),
+        ("state", schedule.state),
+        ("size", size(schedule.size)),
+        *details(schedule, people=True),
+    ]
+    screen = console()
+    if not first:
+        screen.print()
+    for name, value in lines:
+        screen.print(Text.assemble((f"{name:>9}  ", "bold"), visible(value)), soft_wrap=True)
+
+
+def details(schedule: Schedule, *, people: bool) -> list[tuple[str, str]]:
+    """Return what a list leaves out, by name."""
+    write = _local if people else times.utc
+    said = [("when", schedule.when), ("created", write(schedule.created))]
+    said.append(("revision", str(schedule.revision)))
+    if schedule.confirm:
+        tries = str(schedule.attempts) if schedule.attempts else "without end"
+        said.append(("confirm", f"by a stream, tries: {tries}"))
+    if schedule.tried:
+        said.append(("tried", str(schedule.tried)))
+    if schedule.next is not None:
+        said.append(("next try", write(schedule.next)))
+    if schedule.reason:
+        said.append(("reason", schedule.reason))
+    said += [("header", f"{name}: {value}") for name, value in schedule.headers]
+    said.append(("payload", preview(schedule.payload or b"")))
+    return said
+
+
+def preview(payload: bytes) -> str:
+    """Return the beginning of a payload, as text, or as hexadecimal where it is none."""
+    try:
+        text = payload.decode("utf-8")
+    except UnicodeDecodeError:
+        shown = payload[:HEX_BYTES].hex(" ")
+        return f"(hex) {shown}" + (" ..." if len(payload) > HEX_BYTES else "")
+    return text[:PREVIEW] + (" ..." if len(text) > PREVIEW else "")
+
+
+def full_record(schedule: Schedule) -> dict[str, Any]:
+    """Return what JSON says of a schedule that was read with its payload."""
+    body = schedule.payload or b""
+    said = record(schedule) | {
+        "confirm": schedule.confirm,
+        "attempts": schedule.attempts,
+        "tried": schedule.tried,
+        "next": times.utc(schedule.next) if schedule.next is not None else None,
+    }
+    return said | payload_record(body)
+
+
+def payload_record(body: bytes) -> dict[str, str]:
+    """Return a payload as JSON can hold it: as text, or in base64 where it is none."""
+    try:
+        return {"payload": body.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"payload_base64": base64.b64encode(body).decode()}
+
+
+async def _explain(session: Session, id_: str) -> None:
+    """Say that there is no schedule with an id, and what became of it where that is known."""
+    outcome = await session.client.last_outcome(id_)
+    if outcome is None or not outcome.reason:
+        session.out.fail(f"there is no schedule {id_!r}")
+    else:
+        at = session.written(outcome.at)
+        session.out.fail(f"there is no schedule {id_!r} any more: {outcome.reason} {at}")
+
+
+def _local(moment: datetime) -> str:
+    return times.local(moment, with_zone=True)

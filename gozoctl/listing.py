@@ -1,0 +1,80 @@
+"""`gozoctl list`: what there is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from gozo.commandline import takes
+from gozoctl import completing, times
+from gozoctl.schedules import SHEET, Filter, Order, State
+from gozoctl.selecting import explain_nothing, select
+from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.watching import watch as follow
+
+
+@takes(OPTIONS)
+def list_(
+    ctx: typer.Context,
+    *,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Only what is sent there; * and > are wildcards, as in NATS.",
+            autocompletion=completing.subjects,
+        ),
+    ] = None,
+    id_: Annotated[
+        str | None,
+        typer.Option("--id", metavar="GLOB", help="Only ids like this; * and ? are wildcards."),
+    ] = None,
+    due_before: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Only what is due before; such as 17:30 or +1h."),
+    ] = None,
+    due_after: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Only what is due after.")
+    ] = None,
+    state: Annotated[State | None, typer.Option(help="Only what is in this state.")] = None,
+    sort: Annotated[Order, typer.Option(help="What to sort by.")] = Order.DUE,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The last one first.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Print no more than this many.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and print each change as it comes.")
+    ] = False,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Leave out the names of the columns.")
+    ] = False,
+    **given: Any,
+) -> None:
+    """List schedules, the soonest first.
+
+    On a terminal as a table in local time; else as lines of tab-separated text: id, due
+    (RFC 3339, UTC), seconds left, subject, bytes, state.
+    """
+
+    async def work(session: Session) -> None:
+        kept = Filter(
+            id_,
+            _moment(due_before, session, "--due-before"),
+            _moment(due_after, session, "--due-after"),
+            state,
+        )
+        if watch:
+            await follow(session, subject, kept, sort, reverse=reverse, limit=limit)
+            return
+        found = await select(session.client, subject, kept, sort, reverse=reverse, limit=limit)
+        session.out.all(SHEET, found)
+        if not found:
+            await explain_nothing(session)
+
+    connected(ctx, given, work, header=not no_header)
+
+
+def _moment(text: str | None, session: Session, option: str) -> datetime | None:
+    return None if text is None else times.moment(text, session.now, option)

@@ -1,0 +1,195 @@
+"""How things are printed: tables, JSON and plain text on stdout, words for people on stderr.
+
+Ids, subjects and payloads are written by strangers: whatever does not print is escaped, in
+every format, so that none of it reaches a terminal or forges a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from gozo.commandline import tell
+from gozo.logs import visible
+
+T = TypeVar("T")
+
+Cell = str | tuple[str, str]
+"""A text, or a text and its style."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet(Generic[T]):
+    """How one kind of thing is printed."""
+
+    heads: tuple[str, ...]
+    cells: Callable[[T], Sequence[Cell]]
+    """For people: local time, units."""
+    fields: Callable[[T], Sequence[str]]
+    """For scripts, tab-separated."""
+    record: Callable[[T], Mapping[str, Any]]
+    """For JSON."""
+    name: Callable[[T], str | None]
+    """For `-o id`; None has none, and is left out."""
+
+
+class Output:
+    """The format that was chosen, and both streams."""
+
+    def __init__(self, chosen: str | None, *, quiet: bool = False, header: bool = True) -> None:
+        self.is_terminal = _is_terminal(sys.stdout)
+        self.format = chosen or "table"
+        if self.format == "table" and not self.is_terminal:
+            self.format = "tsv"
+        self.quiet = quiet
+        self.header = header
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether a person reads it in a terminal."""
+        return self.format == "table"
+
+    @property
+    def is_json(self) -> bool:
+        """Whether programs read it as JSON."""
+        return self.format in ("json", "jsonl")
+
+    def say(self, message: str) -> None:
+        """Tell a person something, unless they want quiet."""
+        if not self.quiet:
+            tell(message)
+
+    def fail(self, message: str) -> None:
+        """Tell what failed, quiet or not."""
+        tell(f"gozoctl: {message}")
+
+    def write(self, text: str) -> None:
+        """Write a line of data, escaped."""
+        sys.stdout.write(visible(text) + "\n")
+
+    def flush(self) -> None:
+        """Hand over what was written, to be seen now."""
+        sys.stdout.flush()
+
+    def write_fields(self, *fields: str) -> None:
+        """Write a line of tab-separated fields, each escaped."""
+        sys.stdout.write("\t".join(map(visible, fields)) + "\n")
+
+    def array(self, records: Iterable[Any]) -> None:
+        """Write an array of JSON, an element a line."""
+        before = "["
+        for one in records:
+            sys.stdout.write(before + "\n  " + visible(_json(one)))
+            before = ","
+        sys.stdout.write("[]\n" if before == "[" else "\n]\n")
+
+    def json(self, record: Any) -> None:
+        """Write a value as JSON, on a line."""
+        self.write(_json(record))
+
+    def one(self, sheet: Sheet[T], item: T) -> None:
+        """Print one thing: as JSON an object, else as a list of one."""
+        if self.is_json:
+            self.json(sheet.record(item))
+        else:
+            self.all(sheet, [item])
+
+    def all(self, sheet: Sheet[T], items: Iterable[T]) -> None:
+        """Print all things of a kind."""
+        match self.format:
+            case "table":
+                self._table(sheet, items)
+            case "json":
+                self.array(map(sheet.record, items))
+            case _:
+                lines = Lines(self, sheet)
+                lines.begin()
+                for item in items:
+                    lines.put(item)
+
+    def _table(self, sheet: Sheet[T], items: Iterable[T]) -> None:
+        items = list(items)
+        if items:
+            console().print(table(sheet, items, header=self.header))
+
+
+class Lines(Generic[T]):
+    """Prints things one by one, as they come."""
+
+    def __init__(self, out: Output, sheet: Sheet[T]) -> None:
+        self._out = out
+        self._sheet = sheet
+        self._head = out.header and out.format in ("tsv", "table")
+
+    def begin(self) -> None:
+        """Write the names of the columns, where there are any."""
+        if self._head:
+            self._head = False
+            sys.stdout.write("\t".join(self._sheet.heads).replace(" ", "_") + "\n")
+
+    def put(self, item: T) -> None:
+        """Print one thing."""
+        out, sheet = self._out, self._sheet
+        if out.is_json:
+            out.json(sheet.record(item))
+        elif out.format == "id":
+            name = sheet.name(item)
+            if name is not None:
+                out.write(name)
+        else:
+            self.begin()
+            cells = sheet.cells(item) if out.format == "table" else sheet.fields(item)
+            texts = (cell if isinstance(cell, str) else cell[0] for cell in cells)
+            out.write_fields(*texts)
+
+
+def table(sheet: Sheet[T], items: Iterable[T], *, header: bool = True) -> Any:
+    """Make a table of Rich; a text that is too long for its column goes on in the next line."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415  # 20 ms, for a terminal only
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Table(box=SIMPLE_HEAD, show_header=header, pad_edge=False, show_edge=False)
+    for head in sheet.heads:
+        made.add_column(head, overflow="fold")
+    for item in items:
+        cells = ((cell, "") if isinstance(cell, str) else cell for cell in sheet.cells(item))
+        made.add_row(*(Text(visible(text), style) for text, style in cells))
+    return made
+
+
+def console() -> Any:
+    """Make the console of Rich on stdout; without any escape where they are not wanted."""
+    from rich.console import Console  # noqa: PLC0415  # 20 ms, for a terminal only
+
+    return Console(color_system="auto" if has_escapes() else None, highlight=False, markup=False)
+
+
+def has_escapes() -> bool:
+    """Tell whether the terminal may be sent escape sequences (https://no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown", "", None)
+    return _is_terminal(sys.stdout) and not plain
+
+
+def can_ask() -> bool:
+    """Tell whether there is a person to ask."""
+    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+
+
+def ask(question: str) -> bool:
+    """Ask a person on stderr; what is not a yes is a no."""
+    sys.stderr.write(visible(question) + " [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and not stream.closed and bool(stream.isatty())
+
+
+def _json(record: Any) -> str:
+    return json.dumps(record, ensure_ascii=False)

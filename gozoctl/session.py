@@ -1,0 +1,117 @@
+"""What every command goes through: settings in, a client, an exit code out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from gozo import values
+from gozo.commandline import Given, merged, tell
+from gozo.errors import GozoError
+from gozo.options import CONNECTION, OUTPUT, Option
+from gozo.settings import ConnectionSettings, resolve_connection
+from gozo.sources import Sources
+from gozoctl import times
+from gozoctl.exit_codes import DONE, FAILED, INTERRUPTED, code_of
+from gozoctl.output import Output
+
+if TYPE_CHECKING:
+    from gozo.client import Client
+
+QUIET = Option(
+    "GOZO",
+    "quiet",
+    "q",
+    values.read_flag,
+    "",
+    "Write nothing to standard error but errors",
+    default="no",
+)
+
+OPTIONS = (*CONNECTION, *OUTPUT, QUIET)
+"""What every command takes, before its name or after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connected client, and where to print."""
+
+    client: Client
+    out: Output
+    now: datetime
+
+    def written(self, moment: datetime) -> str:
+        """Write a moment: for people in local time, and with how far away it is."""
+        if not self.out.is_for_people:
+            return times.utc(moment)
+        away = times.left(moment, datetime.now(UTC))
+        return f"{times.local(moment, with_zone=True)}, {away}"
+
+
+Work = Callable[[Session], Awaitable[int | None]]
+"""A command's part that needs a connection; returns the exit code, None for 0."""
+
+
+def connected(ctx: typer.Context, given: Given, work: Work, *, header: bool = True) -> NoReturn:
+    """Connect, do the work, and end with its exit code."""
+
+    def do() -> int | None:
+        sources = Sources.load(merged(ctx.obj, given))
+        out = output_of(sources, header=header)
+        settings = resolve_connection(sources)
+        for name in sources.unreadable:
+            out.say(f"gozoctl: {name} is left out: you may not read it")
+        return asyncio.run(_work(settings, out, work))
+
+    finish(do)
+
+
+def output_of(sources: Sources, *, header: bool = True) -> Output:
+    """Return the output that was chosen, wherever that was.
+
+    Raises:
+        SettingsError: a value cannot be used.
+    """
+    found = {option.name: sources.find(option) for option in (*OUTPUT, QUIET)}
+    chosen = {
+        option.name: option.parse(one.text, one.origin)
+        for option in (*OUTPUT, QUIET)
+        if (one := found[option.name]) is not None
+    }
+    return Output(chosen.get("output"), quiet=chosen.get("quiet", False), header=header)
+
+
+def finish(do: Callable[[], int | None]) -> NoReturn:
+    """Do something, and end with the exit code that goes with how it went."""
+    try:
+        code = do() or DONE
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except GozoError as error:
+        tell(f"gozoctl: {error}")
+        code = code_of(error)
+    except BrokenPipeError:
+        # Whoever reads has enough, as `head` does. What is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = DONE
+    except OSError as error:
+        tell(f"gozoctl: the output cannot be written ({error.strerror}): make room, or redirect it")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = FAILED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    raise typer.Exit(code)
+
+
+async def _work(settings: ConnectionSettings, out: Output, work: Work) -> int | None:
+    from gozo.client import Client  # noqa: PLC0415  # not needed for --help
+
+    async with await Client.connect(settings, name="gozoctl") as client:
+        return await work(Session(client, out, datetime.now(UTC)))

@@ -1,0 +1,165 @@
+"""`gozoctl status`: the server, the bucket, and the daemons."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gozo.commandline import takes
+from gozo.logs import visible
+from gozoctl import times
+from gozoctl.exit_codes import DONE, NO_ANSWER
+from gozoctl.output import Cell, Sheet, console, table
+from gozoctl.schedules import size
+from gozoctl.session import OPTIONS, Session, connected
+
+if TYPE_CHECKING:
+    from gozo.client import BucketInfo, Replica
+
+
+def _uptime(one: Replica) -> str:
+    return times.span(datetime.now(UTC) - one.started)
+
+
+def _cells(one: Replica) -> tuple[Cell, ...]:
+    return (
+        (one.name, "bold"),
+        one.version,
+        (one.role, "green" if one.role == "leader" else ""),
+        str(one.pending),
+        str(one.delivered),
+        f"{one.lateness_p50_ms:.1f} ms",
+        f"{one.lateness_p99_ms:.1f} ms",
+        _uptime(one),
+    )
+
+
+def _texts(one: Replica) -> tuple[str, ...]:
+    return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(one))
+
+
+def _record(one: Replica) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "version": one.version,
+        "role": one.role,
+        "pending": one.pending,
+        "overdue": one.overdue,
+        "delivered": one.delivered,
+        "refused": one.refused,
+        "lateness_p50_ms": one.lateness_p50_ms,
+        "lateness_p99_ms": one.lateness_p99_ms,
+        "started": times.utc(one.started),
+    }
+
+
+def _name(one: Replica) -> str | None:
+    return one.name
+
+
+DAEMONS: Sheet[Replica] = Sheet(
+    ("DAEMON", "VERSION", "ROLE", "PENDING", "DELIVERED", "P50", "P99", "UP"),
+    _cells,
+    _texts,
+    _record,
+    _name,
+)
+
+
+@takes(OPTIONS)
+def status(ctx: typer.Context, **given: Any) -> None:
+    """Show the server, the bucket, what is due next, and the daemons.
+
+    Exits 0 only if a daemon delivers, 5 if none does.
+    """
+
+    async def work(session: Session) -> int:
+        client = session.client
+        server, bucket = client.server, await client.bucket()
+        replicas = await client.replicas()
+        schedules, overdue, next_due = 0, 0, None
+        if bucket is not None:
+            async for one in client.list():
+                schedules += 1
+                overdue += one.state == "overdue"
+                if one.state == "pending" and (next_due is None or one.due < next_due):
+                    next_due = one.due
+        delivers = any(one.role == "leader" for one in replicas)
+        facts = {
+            "server": f"{server.name} {server.version}, {server.address}",
+            "bucket": _bucket(client.settings.bucket, bucket),
+            "schedules": str(schedules),
+            "overdue": str(overdue),
+        }
+        if session.out.is_json:
+            session.out.json(
+                {
+                    "server": {
+                        "name": server.name,
+                        "version": server.version,
+                        "address": server.address,
+                    },
+                    "bucket": _bucket_record(bucket),
+                    "schedules": schedules,
+                    "overdue": overdue,
+                    "next_due": times.utc(next_due) if next_due is not None else None,
+                    "daemons": [_record(one) for one in replicas],
+                    "delivers": delivers,
+                }
+            )
+        elif session.out.format == "id":
+            session.out.all(DAEMONS, replicas)
+        else:
+            _print(session, facts, next_due, replicas)
+        if delivers:
+            return DONE
+        session.out.fail("no daemon delivers: start one with `gozo serve`")
+        return NO_ANSWER
+
+    connected(ctx, given, work)
+
+
+def _print(
+    session: Session, facts: dict[str, str], next_due: datetime | None, replicas: list[Replica]
+) -> None:
+    out = session.out
+    if not out.is_for_people:
+        for name, value in facts.items():
+            out.write_fields(name, value)
+        out.write_fields("next_due", times.utc(next_due) if next_due else "")
+        for one in replicas:
+            out.write_fields("daemon", *_texts(one))
+        return
+    from rich.text import Text  # noqa: PLC0415  # for a terminal only
+
+    if next_due is not None:
+        left = times.left(next_due, datetime.now(UTC))
+        facts["next due"] = f"{times.local(next_due, with_zone=True)}, {left}"
+    screen = console()
+    for name, value in facts.items():
+        screen.print(Text.assemble((f"{name:>9}  ", "bold"), visible(value)), soft_wrap=True)
+    if replicas:
+        screen.print()
+        screen.print(table(DAEMONS, replicas, header=out.header))
+
+
+def _bucket(name: str, bucket: BucketInfo | None) -> str:
+    if bucket is None:
+        return f"{name}, does not exist yet"
+    copies = f"{bucket.replicas} cop{'y' if bucket.replicas == 1 else 'ies'}"
+    return f"{name}, {size(bucket.bytes)}, {copies}, {bucket.storage}"
+
+
+def _bucket_record(bucket: BucketInfo | None) -> dict[str, Any] | None:
+    if bucket is None:
+        return None
+    return {
+        "name": bucket.name,
+        "keys": bucket.keys,
+        "bytes": bucket.bytes,
+        "replicas": bucket.replicas,
+        "storage": bucket.storage,
+        "created": times.utc(bucket.created),
+    }

@@ -1,0 +1,165 @@
+"""Times as people write and read them: `--in`, `--at`, `--when`, and spans in words. Pure.
+
+    --in 10, --in 1h30m                     from now on; a bare number is seconds
+    --at 17:30                              the next time that a clock shows it
+    --at '2026-12-24 18:00'                 local time
+    --at 2026-12-24T18:00:00+01:00          RFC 3339
+    --when EXPR                             what `gozo.when` reads
+
+Where clocks are put forward, a time that is left out means as much later as they are put: half
+past two is half past three then. Where they are put back, a time that comes twice means the
+first, unless that has passed.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from gozo import when as grammar
+from gozo.errors import GozoError, RequestError, SettingsError
+from gozo.schedule import MICROSECONDS
+
+_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?\Z", re.ASCII)
+_LOCAL = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?\Z", re.ASCII
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+def expression(
+    *, in_: str | None, at: str | None, when: str | None, now: datetime, zone: tzinfo | None = None
+) -> str:
+    """Return what was given, exactly one of the three, as an expression of `Gozo-When`.
+
+    Raises:
+        SettingsError: none was given, or more than one, or it cannot be read.
+    """
+    given = [text for text in (in_, at, when) if text is not None]
+    if len(given) != 1:
+        raise SettingsError("give one of --in, --at and --when, to say when it is due")
+    if in_ is not None:
+        return delay(in_)
+    if at is not None:
+        return moment_at(at, now, zone).isoformat()
+    assert when is not None
+    _parse(when, "--when")
+    return when
+
+
+def delay(text: str) -> str:
+    """Return the text of `--in` as an expression.
+
+    Raises:
+        SettingsError: it is no delay.
+    """
+    try:
+        grammar.parse(f"+{text}")
+    except RequestError as error:
+        raise SettingsError(
+            f"--in {text!r} is no delay: give seconds, such as 10, or a duration, such as 1h30m"
+        ) from error
+    return f"+{text}"
+
+
+def moment_at(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
+    """Return the moment that `--at` means, in the zone in which it was given.
+
+    `zone` is the local one; None means this machine's.
+
+    Raises:
+        SettingsError: it is no time.
+    """
+    try:
+        if match := _CLOCK.match(text):
+            return _next(now, zone, *(int(part or 0) for part in match.groups()))
+        if match := _LOCAL.match(text):
+            year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+            naive = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001
+            return _aware(naive, zone)
+        if isinstance(found := grammar.parse(text), grammar.At) and "-" in text:
+            return (_EPOCH + timedelta(microseconds=found.us)).astimezone(zone)
+    except (ValueError, OverflowError, GozoError) as error:
+        raise _no_time(text) from error
+    raise _no_time(text)
+
+
+def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) -> datetime:
+    """Return the moment that an option which compares times means: as `--at`, or an expression.
+
+    Raises:
+        SettingsError: it is no time.
+    """
+    if _CLOCK.match(text) or _LOCAL.match(text):
+        return moment_at(text, now, zone)
+    us = grammar.first_due(_parse(text, option), 0)
+    if text.startswith("+"):
+        return now + timedelta(microseconds=us)
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def span(length: timedelta) -> str:
+    """Write a length of time in its two largest units: `2d 3h`, `1h 2min`, `12s`."""
+    seconds = int(abs(length).total_seconds())
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count or parts:
+            parts.append(f"{count}{unit}" if count else "")
+        if len(parts) == 2:  # noqa: PLR2004  # the two largest
+            break
+    return " ".join(part for part in parts if part) or "0s"
+
+
+def left(due: datetime, now: datetime) -> str:
+    """Write how far away a moment is: `in 1h 2min`, `5s ago`."""
+    return f"in {span(due - now)}" if due >= now else f"{span(now - due)} ago"
+
+
+def utc(moment: datetime) -> str:
+    """Write a moment as RFC 3339 does, in UTC and to the millisecond."""
+    return grammar.print_rfc3339((moment - _EPOCH) // timedelta(microseconds=1))
+
+
+def epoch(moment: datetime) -> float:
+    """Return a moment as seconds since 1970."""
+    return ((moment - _EPOCH) // timedelta(microseconds=1)) / MICROSECONDS
+
+
+def local(moment: datetime, *, with_zone: bool = False) -> str:
+    """Write a moment as people of this place read it."""
+    here = moment.astimezone()
+    return f"{here:%a %Y-%m-%d %H:%M:%S}" + (f" {here:%Z}" if with_zone else "")
+
+
+def _next(now: datetime, zone: tzinfo | None, hour: int, minute: int, second: int) -> datetime:
+    today = now.astimezone(zone).replace(
+        hour=hour, minute=minute, second=second, microsecond=0, tzinfo=None
+    )
+    tries = (today.replace(fold=0), today.replace(fold=1), today.replace(fold=0) + _DAY)
+    return next(
+        (found for one in tries if (found := _aware(one, zone)) > now), _aware(tries[2], zone)
+    )
+
+
+def _aware(naive: datetime, zone: tzinfo | None) -> datetime:
+    """Give a local time its offset; one that clocks leave out is moved on."""
+    if zone is None:
+        return naive.astimezone()
+    return naive.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
+
+
+def _parse(text: str, option: str) -> grammar.When:
+    try:
+        return grammar.parse(text)
+    except RequestError as error:
+        raise SettingsError(f"{option}: {error}") from error
+
+
+def _no_time(text: str) -> SettingsError:
+    return SettingsError(
+        f"--at {text!r} is no time: give 17:30, '2026-12-24 18:00' (local time), or "
+        "2026-12-24T18:00:00+01:00"
+    )
