@@ -79,6 +79,10 @@ def entry_headers(entry: Entry, token: bytes) -> bytes:
     return lines
 
 
+ORIGINAL = b"Gozo-Original: Yes\r\n"
+"""Says that the key is the id as it stands: the original gozo kept the schedule there."""
+
+
 def marker_headers(reason: Reason, *, ttl: bool) -> bytes:
     """Make the header lines of a delete marker, with an end of its own if the bucket has that."""
     lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
@@ -126,7 +130,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         # Written by a client that knows the bucket, and nothing of how gozo packs headers.
         passed = split(headers)[1] + passed
     entry = Entry(
-        id=_entry_id(key, given.get(b"gozo-id")),
+        id=_entry_id(key, given.get(b"gozo-id"), original=b"gozo-original" in given),
         subject=given[b"gozo-subject"].decode(),
         when=when_text,
         due_us=when.first_due(when.parse(when_text), stored_us) if due is None else _read_us(due),
@@ -203,12 +207,12 @@ def _marker(given: dict[bytes, bytes]) -> Marker:
     return Marker(reason, int(ttl[1]) * MICROSECONDS if ttl else 0)
 
 
-def _entry_id(key: str, header: bytes | None) -> str | None:
+def _entry_id(key: str, header: bytes | None, *, original: bool) -> str | None:
     if key.startswith(RESERVED):
         if header is not None:
             raise ValueError("it has a reserved key and a Gozo-Id")
         return None
-    id_ = unescape_key(key)
+    id_ = key if original else unescape_key(key)
     read_id(id_.encode(), "the id")
     if header is not None and header != id_.encode():
         raise ValueError("its Gozo-Id is not the id of its key")

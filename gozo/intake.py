@@ -215,8 +215,13 @@ class Intake:
         log.limited("warning", "request.refused", code=error.code, reason=str(error))
 
     def _answer(self, subject: str, answer: dict[str, object]) -> None:
+        payload = json.dumps(answer).encode()
+        if len(payload) > self._connection.max_payload:
+            # The server would not refuse it but end the connection.
+            log.limited("warning", "receipt.too_large", bytes=len(payload))
+            return
         try:
-            self._connection.publish(subject, json.dumps(answer).encode())
+            self._connection.publish(subject, payload)
         except DisconnectedError as error:
             log.limited("info", "receipt.lost", reason=str(error))
 
@@ -228,7 +233,7 @@ class Intake:
         """Cancel ids, and answer once it is known what became of each."""
         self._bytes -= len(payload) + len(headers or b"") + OVERHEAD
         try:
-            ids = parse_cancels(payload)
+            ids = parse_cancels(payload, self._connection.max_payload)
         except RequestError as error:
             self._answer_admin(reply, refusal_receipt(None, error))
             return

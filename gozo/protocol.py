@@ -28,6 +28,12 @@ RESERVED = "=_"
 MOST_CANCELS = 1_000
 """Ids that one call of `admin.cancel` takes."""
 
+ECHOED = 8 * LONGEST_ID
+"""Bytes of an id that was refused which a receipt may still repeat."""
+
+RESULT = 64
+"""Bytes of one result of a cancel, besides the id."""
+
 MOST_ATTEMPTS = 999_999
 """The largest `Gozo-Attempts`."""
 
@@ -191,7 +197,8 @@ def asks_receipt(headers: bytes | None) -> tuple[str | None, str | None]:
     id_ = given.get(b"gozo-id", given.get(b"gozo-del-id"))
     return (
         receipt.decode("utf-8", "surrogateescape") if receipt else None,
-        None if id_ is None else id_.decode("utf-8", "replace"),
+        # As JSON an id that is no id could be six times as large as the request was.
+        None if id_ is None or len(id_) > ECHOED else id_.decode("utf-8", "replace"),
     )
 
 
@@ -219,18 +226,28 @@ def refusal_receipt(id_: str | None, error: RequestError) -> dict[str, object]:
 # Administration
 
 
-def parse_cancels(payload: bytes) -> list[str]:
+def result_size(id_: str) -> int:
+    """How many bytes the result of a cancel takes in the answer of `admin.cancel`."""
+    return len(json.dumps(id_)) + RESULT
+
+
+def parse_cancels(payload: bytes, max_payload: int) -> list[str]:
     """Read the ids that `admin.cancel` is asked to cancel: `{"ids": ["a", "b"]}`.
 
     Raises:
-        RequestError: `invalid_request` or `invalid_id`.
+        RequestError: `invalid_request` or `invalid_id`; `too_large`, where the answer would be.
     """
     ids = _object(payload).get("ids")
     if not isinstance(ids, list) or not 0 < len(ids) <= MOST_CANCELS:
         raise RequestError(
             Refusal.INVALID_REQUEST, f"give ids, a list of 1 to {MOST_CANCELS} of them"
         )
-    return [_text_id(id_) for id_ in ids]
+    checked = [_text_id(id_) for id_ in ids]
+    if sum(map(result_size, checked)) > max_payload - RESULT:
+        raise RequestError(
+            Refusal.TOO_LARGE, "the answer would not fit into one message: give fewer ids at once"
+        )
+    return checked
 
 
 def parse_reschedule(payload: bytes, received_us: int) -> tuple[str, str, int]:
@@ -260,5 +277,5 @@ def _object(payload: bytes) -> dict[str, object]:
 
 def _text_id(value: object) -> str:
     if not isinstance(value, str):
-        raise RequestError(Refusal.INVALID_ID, f"{value!r} is no id: give a text")
+        raise RequestError(Refusal.INVALID_ID, f"{str(value)[:80]!r} is no id: give a text")
     return read_id(value.encode("utf-8", "surrogateescape"), "the id")

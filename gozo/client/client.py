@@ -145,16 +145,18 @@ class Client:
     ) -> Stored:
         """Have `payload` sent to `subject` when the time comes; returns once that is stored.
 
-        `headers` are passed on. With `confirm` the delivery counts only once a stream has
-        acknowledged it, and is tried again until then, or `attempts` times; 0 is without end.
-        `replace=False` never asks the daemon but writes to the bucket itself, demanding that
-        there is nothing under the id: so it is safe against every other writer, and needs the
-        right to write there. Only this method creates the bucket.
+        `headers` are passed on; the message has `Gozo-Due` besides. With `confirm` the delivery
+        counts only once a stream has acknowledged it, and is tried again until then, or
+        `attempts` times; 0 is without end. `replace=False` never asks the daemon but writes to
+        the bucket itself, demanding that there is nothing under the id: so it is safe against
+        every other writer, and needs the right to write there. Only this method creates the
+        bucket.
 
         Raises:
             RequestError: it was refused; `code` (a `gozo.errors.Refusal`) says why.
             ExistsError: with `replace=False`, there is a schedule with this id.
-            UnansweredError: it may or may not be stored. With an id it is safe to ask again.
+            UnansweredError: it may or may not be stored. With an id it is safe to ask again;
+                with `replace=False` the second attempt may then find the first.
         """
         entry = made(
             self._policy,

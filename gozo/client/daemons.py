@@ -24,12 +24,11 @@ from gozo.errors import (
 )
 from gozo.headers import END, FIRST_LINE
 from gozo.jetstream import NO_RESPONDERS
-from gozo.protocol import MOST_CANCELS
+from gozo.protocol import MOST_CANCELS, result_size
 from gozo.schedule import MICROSECONDS, Entry
 from gozo.settings import ConnectionSettings
 
 PROBE = 2.0  # seconds to wait for a sign of the leader
-RESULT = 64  # bytes of one result of a cancel besides the id
 
 STATS = "$SRV.STATS.gozo"
 
@@ -259,7 +258,7 @@ def _portions(ids: list[str], largest: int) -> Iterator[list[str]]:
     while some := list(islice(rest, MOST_CANCELS)):
         start = size = 0
         for number, id_ in enumerate(some):
-            more = len(json.dumps(id_)) + RESULT
+            more = result_size(id_)
             if size + more > largest:
                 yield some[start:number]
                 start, size = number, 0

@@ -21,6 +21,7 @@ from gozo.store.bucket import Bucket, find_bucket, stream_of
 from gozo.store.consumer import BATCH, HEARTBEAT, Consumer
 
 CHASE = 100_000  # messages that are read beyond those that there were, and as many as keys
+GRACE = 0.1  # seconds in which a message comes that was stored before
 VALUES = 100  # values read at the same time
 
 
@@ -189,7 +190,9 @@ class _Load:
     """Reads the latest of each key, each key once.
 
     A schedule that is replaced meanwhile moves to the end of the stream. So it is read until
-    nothing is to come, that is until whoever writes was caught up with. Where somebody writes
+    nothing is to come, that is until whoever writes was caught up with. The server's word for
+    that can be early: it counts a message that was replaced as gone before it counts the one
+    in its place. So the stream is asked whether there are later ones. Where somebody writes
     faster than can be read, there is an end to that as well.
     """
 
@@ -201,13 +204,13 @@ class _Load:
             connection, bucket, self._on_message, self._on_broken, self._wants_more
         )
         self._keys: set[str] = set()
-        self._end = self._beyond = 0
-        self._done = False
+        self._end = self._position = self._beyond = 0
+        self._nothing_to_come = self._done = False
         self._problem = ""
 
     async def start(self) -> None:
         self._end = (await self._bucket.state()).last_sequence
-        self._done = await self._consumer.start(None) == 0
+        self._nothing_to_come = await self._consumer.start(None) == 0
 
     def stop(self) -> None:
         self._consumer.stop()
@@ -216,20 +219,39 @@ class _Load:
         while True:
             while self._queue:
                 yield self._queue.popleft()
-            if self._done:
+            if self._nothing_to_come and not self._done:
+                await self._check()
+            elif self._done:
                 return
-            if self._problem:
+            elif self._problem:
                 raise NoServerError(
                     f"the schedules could not be read to the end ({self._problem}): try again"
                 )
-            self._consumer.refill()
-            self._news.clear()
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    await self._news.wait()
-            except TimeoutError:
+            else:
+                await self._wait(HEARTBEAT)
                 if self._consumer.is_silent:
                     self._problem = "the server fell silent"
+
+    async def _check(self) -> None:
+        """Find out whether there is really nothing to come."""
+        last = (await self._bucket.state()).last_sequence
+        if last in (self._end, self._position):
+            self._done = True
+        elif last > self._position:
+            # It is on its way, unless it has been removed.
+            self._nothing_to_come = False
+            came = bool(self._queue) or await self._wait(GRACE)
+            self._done = not came
+
+    async def _wait(self, timeout: float) -> bool:
+        """Wait for a message; False where none came in time."""
+        self._consumer.refill()
+        self._news.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._news.wait()
+        except TimeoutError:
+            return False
 
     def _wants_more(self) -> bool:
         return not self._done and len(self._queue) < BATCH
@@ -243,10 +265,12 @@ class _Load:
     ) -> None:
         if self._done:
             return
+        self._position = revision
         if key not in self._keys and not is_hidden(key):
             self._keys.add(key)
             self._queue.append(Raw(key, revision, stored_us, headers))
         if revision > self._end:
             self._beyond += 1
-        self._done = not pending or self._beyond > len(self._keys) + CHASE
+        self._nothing_to_come = not pending
+        self._done = self._beyond > len(self._keys) + CHASE
         self._news.set()

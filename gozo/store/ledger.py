@@ -19,6 +19,7 @@ from typing import Any
 from gozo.clock import steady, wall_us
 from gozo.entries import (
     MARKER_SECONDS,
+    ORIGINAL,
     EntryError,
     entry_headers,
     marker_headers,
@@ -108,6 +109,8 @@ class _Put:
         self.entry = entry
         self.payload = payload
         self.lines = entry_headers(entry, self.token)
+        if entry.id == self.key and escape_id(self.key) != self.key:
+            self.lines += ORIGINAL
 
 
 class _Remove:
@@ -172,8 +175,7 @@ class Ledger:
         if key is None:
             assert entry.id is not None
             key = escape_id(entry.id)
-            if self._mirror.odd_keys:
-                self._replace_odd_key(entry.id)
+            self._replace_odd_key(entry.id)
         self._submit(
             _Put(
                 key,
@@ -187,14 +189,11 @@ class Ledger:
 
     def cancel(self, id_: str, on_result: OnResult) -> None:
         """Remove whatever is stored under an id, unless it is out for delivery."""
-        key = self._mirror.odd_keys.get(id_) if self._mirror.odd_keys else None
-        if key is None or key not in self._timetable:
-            key = escape_id(id_)
-        self._submit(_Remove(key, 0, Reason.CANCELLED, on_result))
+        self._submit(_Remove(self._key_of(id_), 0, Reason.CANCELLED, on_result))
 
     def alter(self, id_: str, change: Alter, on_result: OnResult) -> None:
         """Store another version of what is stored under an id, unless it is out for delivery."""
-        self._submit(_Put(escape_id(id_), self._token(), on_result, alter=change))
+        self._submit(_Put(self._key_of(id_), self._token(), on_result, alter=change))
 
     def rewrite(self, key: str, revision: int) -> None:
         """Store a version of a schedule once more, as gozo writes it."""
@@ -218,15 +217,20 @@ class Ledger:
 
         self._submit(_Put(item.key, self._token(), _nothing, alter=again, revision=item.revision))
 
+    def _key_of(self, id_: str) -> str:
+        is_odd = id_ in self._mirror.odd_keys and id_ in self._timetable
+        return id_ if is_odd else escape_id(id_)
+
     def _token(self) -> bytes:
         self._tokens += 1
         return b"%b-%x" % (self._run, self._tokens)
 
     def _replace_odd_key(self, id_: str) -> None:
         """Remove the entry that the original gozo kept under an id that is no key."""
-        key = self._mirror.odd_keys.pop(id_, None)
-        if key is not None and key in self._timetable:
-            self._submit(_Remove(key, 0, Reason.CANCELLED, _nothing))
+        if id_ in self._mirror.odd_keys:
+            self._mirror.odd_keys.discard(id_)
+            if id_ in self._timetable:
+                self._submit(_Remove(id_, 0, Reason.CANCELLED, _nothing))
 
     def settle(self, item: Item, reason: Reason = Reason.DELIVERED) -> None:
         """Remove this version of a schedule; a later one stays."""

@@ -45,8 +45,8 @@ class Mirror:
         """Keys whose entries are of a format that a later version wrote."""
         self.bare: dict[str, tuple[int, int]] = {}
         """Revision and time of storing of entries without headers: their value must be read."""
-        self.odd_keys: dict[str, str] = {}
-        """Keys of the original gozo's entries that are no key of their id, by that id."""
+        self.odd_keys: set[str] = set()
+        """Ids that the original gozo used as keys as they are, though gozo would escape them."""
         self.expiring: dict[str, int] = {}
         """Revisions of entries that the server would remove by itself, by key."""
         self.on_entry: OnEntry | None = None
@@ -101,11 +101,11 @@ class Mirror:
         except (EntryError, RequestError) as error:
             self._set_aside(key, revision, error)
             return
-        if entry.id is not None and escape_id(entry.id) != key:
-            self.odd_keys[entry.id] = key
         self._known(key, revision, entry)
 
     def _known(self, key: str, revision: int, entry: Entry) -> None:
+        if entry.id == key and "=" in key and escape_id(key) != key:
+            self.odd_keys.add(key)
         self.note_size(key, entry.size)
         self.timetable.put(key, entry.wake_us, revision)
         if self.on_entry is not None:

@@ -94,6 +94,7 @@ async def test_the_originals_bucket(servers: Servers, daemons: Daemons, clients:
     await store("cancelled", now + 4, b"no")
     await store("cancelled=", now + 4, b"no")
     await store("replaced=", now + 4, b"no")
+    await store("moved=", now + 3600, b"moved")
     await bucket.put("foreign", b"no schedule")
     daemon = daemons.start("serve", "--address", server.url)
     await daemon.ready()
@@ -101,9 +102,13 @@ async def test_the_originals_bucket(servers: Servers, daemons: Daemons, clients:
     await client.cancel("cancelled")
     await client.cancel("cancelled=")
     await client.schedule(now + 5, reply=arrivals, id="replaced=", payload=b"new")
-    await arrivals.wait(4)
+    moved = await client.nats.request(
+        "gozo.admin.reschedule", b'{"id": "moved=", "when": "+1"}', timeout=5
+    )
+    assert json.loads(moved.data)["status"] == "rescheduled"
+    await arrivals.wait(5)
     await asyncio.wait_for(daemon.event("entry.invalid", key="foreign"), allow(5))
     assert arrivals.payloads[0] == b"\xff\x00"
-    assert sorted(arrivals.payloads[1:]) == [b"new", b"odd", b"soon"]
+    assert sorted(arrivals.payloads[1:]) == [b"moved", b"new", b"odd", b"soon"]
     assert {"Gozo-Reply": "Yes", "Gozo-Id": "odd="} in [a.headers for a in arrivals.all]
     assert (await bucket.get("foreign")).value == b"no schedule"

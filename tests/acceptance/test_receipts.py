@@ -289,6 +289,20 @@ async def test_administration(client: Client, new_id: str) -> None:
     assert (await admin(client, "cancel", {"ids": []}))["error"] == "invalid_request"
 
 
+async def test_answers_too_large_for_a_message(running: Running, client: Client) -> None:
+    """What would be answered with more than a message holds does not end gozo's connection."""
+    since = running.daemon.mark()
+    ids = [f"{number:04}" + "ö" * 500 for number in range(1000)]
+    asked = json.dumps({"ids": ids}, ensure_ascii=False).encode()
+    answer = json.loads((await client.nats.request("gozo.admin.cancel", asked, timeout=5)).data)
+    assert (answer["status"], answer["error"]) == ("refused", "too_large")
+    refused = await admin(client, "reschedule", {"id": ["x"] * 200_000, "when": "+1"})
+    assert refused["error"] == "invalid_id"
+    receipt = await ask(client, {"Gozo-When": "+1", "Gozo-Id": "ä" * 300_000}, reply="to")
+    assert (receipt["error"], receipt["id"]) == ("invalid_id", None)
+    assert running.daemon.events("connection.lost", since=since) == []
+
+
 @pytest.mark.parametrize("subject", ["gozo.admin.cancel", "gozo.admin.leader", "$SRV.PING.gozo"])
 async def test_answers_go_only_where_clients_may_listen(client: Client, subject: str) -> None:
     """A question cannot make gozo publish its answer with rights that the asker may lack."""
