@@ -191,5 +191,4 @@ def _is_terminal(stream: Any) -> bool:
     return stream is not None and not stream.closed and bool(stream.isatty())
 
 
-def _json(record: Any) -> str:
-    return json.dumps(record, ensure_ascii=False)
+_json = json.JSONEncoder(ensure_ascii=False).encode

@@ -120,12 +120,13 @@ def left(due: datetime, now: datetime) -> str:
 
 def utc(moment: datetime) -> str:
     """Write a moment as RFC 3339 does, in UTC and to the millisecond."""
-    return grammar.print_rfc3339((moment - _EPOCH) // timedelta(microseconds=1))
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def epoch(moment: datetime) -> float:
     """Return a moment as seconds since 1970."""
-    return ((moment - _EPOCH) // timedelta(microseconds=1)) / MICROSECONDS
+    since = moment - _EPOCH
+    return since.days * 86_400 + since.seconds + since.microseconds / MICROSECONDS
 
 
 def local(moment: datetime, *, with_zone: bool = False) -> str:

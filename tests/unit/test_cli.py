@@ -29,6 +29,7 @@ from gozo.errors import (
 )
 from gozo.options import CONNECTION, SERVE
 from gozo.settings import ServeSettings
+from gozoctl.app import app as gozoctl_app
 from tests.support.commands import clashes
 
 OPTIONS = CONNECTION + SERVE
@@ -125,6 +126,7 @@ class TestOptions:
     def test_no_command_reuses_a_name_or_a_letter(self) -> None:
         """Typer would not complain: an option means the same wherever it stands."""
         assert clashes(cli.app) == []
+        assert clashes(gozoctl_app) == []
 
     def test_a_command_that_reuses_one_is_found(self) -> None:
         """However deep it lies below the root, by name and by letter."""
