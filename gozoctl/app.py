@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -74,8 +75,16 @@ for _alias, _name in ALIASES.items():
     app.command(_alias, hidden=True)(COMMANDS[_name])
 
 
+def _open_streams() -> None:
+    """Put nothing in the place of streams that the caller has closed (`>&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
 def main() -> int:
     """Run the command line of this process, and return the exit code."""
+    _open_streams()
     answer = completion.answer(app, "gozoctl")
     if answer is not None:
         sys.stdout.write(answer)

@@ -248,6 +248,8 @@ def test_shell_scripts(ctl: Gozoctl) -> None:
     assert ctl.shell("gozoctl cancel $(gozoctl list -o id --subject 'jobs.>')").code == 0
     assert ctl.ok("list", "-o", "id").out == "other\n"
     assert ctl.shell("gozoctl list > /dev/full").code == 1
+    for closed in ("list >&-", "list <&-", "inspect other -o id 2>&-", "create x s - --in 9 <&-"):
+        assert ctl.shell(f"gozoctl {closed}").code == 0
 
 
 @pytest.mark.parametrize(("alias", "name"), [("ls", "list"), ("info", "inspect"), ("rm", "cancel")])
