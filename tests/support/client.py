@@ -84,7 +84,7 @@ class Client:
     @classmethod
     async def connect(
         cls,
-        url: str | list[str],
+        url: str,
         *,
         request_subject: str = "gozo",
         bucket: str = "gozo",
@@ -94,12 +94,8 @@ class Client:
         password: str | None = None,
         seed: str | None = None,
         credentials: str | None = None,
-        ping_interval: int = 120,
     ) -> Client:
-        """Connect; reconnects quickly and for ever when the server goes away.
-
-        `ping_interval`, in seconds, decides how soon a server that is frozen is left.
-        """
+        """Connect; reconnects quickly and for ever when the server goes away."""
         nats = nats_client.Client()
         await nats.connect(
             url,
@@ -112,7 +108,6 @@ class Client:
             password=password,
             nkeys_seed_str=seed,
             user_credentials=credentials,
-            ping_interval=ping_interval,
         )
         return cls(nats, request_subject=request_subject, bucket=bucket)
 
