@@ -178,6 +178,11 @@ class Client:
 
     async def close(self) -> None:
         """Close the connection."""
+        reconnecting = self.nats._reconnection_task
+        while reconnecting is not None and not reconnecting.done():
+            # nats-py cancels it once, and where that meets a refused connect it goes on for ever.
+            reconnecting.cancel()
+            await asyncio.wait({reconnecting}, timeout=0.1)
         await self.nats.close()
 
     async def __aenter__(self) -> Self:
