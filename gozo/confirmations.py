@@ -18,7 +18,7 @@ from gozo.connection import Connection, status_of
 from gozo.schedule import Outgoing
 from gozo.timetable import Item
 
-ACK_TIME = 5.0  # seconds to wait for an acknowledgement
+ACK_TIME = 3.0  # seconds to wait for an acknowledgement
 SWEEP = 0.5  # seconds between looks for those that are late
 WINDOW = 4_000  # messages without an acknowledgement
 
@@ -49,12 +49,17 @@ class Confirmations:
         self._connection = connection
         self._owner = owner
         self._sent: dict[Item, _Sent] = {}
+        self._versions: set[tuple[str, int]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.on_room: Callable[[], None] = lambda: None
         """Told when there is room again."""
 
     def __len__(self) -> int:
         return len(self._sent)
+
+    def awaits(self, key: str, revision: int) -> bool:
+        """Tell whether a version of a schedule was sent and is not acknowledged."""
+        return (key, revision) in self._versions
 
     @property
     def has_room(self) -> bool:
@@ -70,6 +75,7 @@ class Confirmations:
         on_reply = partial(self._on_reply, item)
         token = self._connection.call(message.subject, message.payload, on_reply, message.headers)
         self._sent[item] = _Sent(token, steady(), message.subject)
+        self._versions.add((item.key, item.revision))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
@@ -87,6 +93,7 @@ class Confirmations:
             return
         if payload is None:
             del self._sent[item]
+            self._versions.discard((item.key, item.revision))
             self._owner.on_unsent(item)
         elif status_of(headers):
             self._fail(item, "no stream takes its subject")
@@ -123,6 +130,7 @@ class Confirmations:
     def _take(self, item: Item) -> None:
         was_full = not self.has_room
         del self._sent[item]
+        self._versions.discard((item.key, item.revision))
         if was_full:
             self.on_room()
 
@@ -135,5 +143,5 @@ def _problem(answer: bytes) -> str | None:
         if error is not None:
             return f"the stream refused it: {error.get('description', error)}"
         return None if ack.get("stream") and int(ack["seq"]) else ""
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return ""

@@ -184,6 +184,7 @@ class Daemon:
         self._bucket = bucket
         self._timetable = Timetable()
         self._mirror = Mirror(self._timetable, self._policy)
+        self._mirror.max_payload = lambda: self._main.max_payload
         self._writer = Writer(self._main, bucket)
         self._payloads = Payloads(self._main, bucket, self._mirror.large)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from gozo.clock import Alarm, steady, wall_us
 from gozo.confirmations import Confirmations
@@ -21,7 +22,7 @@ from gozo.errors import DisconnectedError
 from gozo.logs import get_logger
 from gozo.schedule import MICROSECONDS, Outgoing
 from gozo.stats import Stats
-from gozo.store.ledger import Ledger
+from gozo.store.ledger import Ledger, Result
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable
 from gozo.volatile import Volatile, is_volatile
@@ -72,7 +73,10 @@ class Delivery:
         self._sent: list[Item] = []
         self._denied: set[Item] = set()
         self._confirmations = Confirmations(connection, self)
-        self._confirmations.on_room = self.wake_soon
+        self._confirmations.on_room = self._unpark
+        self._parked: list[Item] = []
+        """Due, and waiting for others to be acknowledged."""
+        ledger.awaits_ack = self._awaits_ack
         self._confirmed: deque[Item] = deque()
         self._settling = False
         self._woken = False
@@ -88,8 +92,9 @@ class Delivery:
     def stop(self) -> None:
         """Send nothing more; what was sent is still confirmed and settled."""
         self._enabled = False
-        self._give_back(self._queue)
+        self._give_back((*self._queue, *self._parked))
         self._queue.clear()
+        self._parked.clear()
         for item in [item for item in self._confirmed if is_volatile(item)]:
             self._volatile.remove(item)
 
@@ -182,10 +187,11 @@ class Delivery:
                 # It was set apart: the queue is another one.
                 queue, moved = self._queue, True
                 continue
-            if message.confirm and not self._confirmations.has_room:
-                break
             queue.popleft()
             moved = True
+            if message.confirm and not self._confirmations.has_room:
+                self._parked.append(item)
+                continue
             if message.size > limit:
                 self._fail(item, f"{message.size} bytes are more than the server takes")
                 continue
@@ -225,15 +231,31 @@ class Delivery:
 
     def on_unsent(self, item: Item) -> None:
         """The connection was lost."""
-        self._give_back((item,))
+        self._give_back((item, *self._parked))
+        self._parked.clear()
 
     def _fail(self, item: Item, reason: str) -> None:
         """Count an attempt in vain: the bucket says when the next one is due, or that none is."""
         self._stats.undeliverable += 1
         if is_volatile(item):
             self._set_apart(item, reason)
-        else:
-            self._ledger.retry(item, reason)
+            return
+        # Held by the ledger from here on, so a cancel that waited finds it not out for delivery.
+        self._ledger.retry(item, reason, partial(self._on_noted, item))
+        self._timetable.give_back(item)
+
+    def _on_noted(self, item: Item, result: Result, words: str) -> None:
+        if result is Result.REFUSED:
+            self._timetable.take(item)
+            self._set_apart(item, words)
+
+    def _awaits_ack(self, key: str, revision: int) -> bool:
+        return self._confirmations.awaits(key, revision)
+
+    def _unpark(self) -> None:
+        self._queue.extend(self._parked)
+        self._parked.clear()
+        self.wake_soon()
 
     def _write(self, data: bytes) -> None:
         try:

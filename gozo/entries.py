@@ -69,7 +69,7 @@ def entry_headers(entry: Entry, token: bytes) -> bytes:
         if entry.attempts:
             lines += b"Gozo-Attempts: %d\r\n" % entry.attempts
     if entry.state is not State.PENDING:
-        reason = " ".join(entry.reason.split()).encode()
+        reason = " ".join(entry.reason.split()).encode("utf-8", "replace")
         lines += b"Gozo-State: %b\r\nGozo-Tried: %d\r\nGozo-Next: %b\r\nGozo-Reason: %b\r\n" % (
             entry.state.encode(),
             entry.tried,
@@ -170,17 +170,18 @@ def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes
     try:
         found = msgpack.unpackb(value)
         at, subject, payload = found["when"], found["subject"], found["payload"]
-        due_us = at * MICROSECONDS
     except (ValueError, LookupError, TypeError, msgpack.UnpackException) as error:
         raise EntryError("it has no headers, and its value is no schedule either") from error
-    whole = isinstance(at, int) and isinstance(subject, str) and isinstance(payload, bytes)
-    if not whole or not 0 <= due_us <= when.LAST_US:
+    whole = type(at) is int and isinstance(subject, str) and isinstance(payload, bytes)
+    if not whole or not 0 <= at * MICROSECONDS <= when.LAST_US:
         raise EntryError("it has no headers, and its value is no schedule of the original gozo")
     try:
         id_ = read_id(key.encode("utf-8", "surrogateescape"), "the id")
     except RequestError as error:
         raise EntryError(str(error)) from error
-    entry = Entry(id_, subject, str(at), max(due_us, stored_us), stored_us, size=len(payload))
+    entry = Entry(
+        id_, subject, str(at), max(at * MICROSECONDS, stored_us), stored_us, size=len(payload)
+    )
     return entry, payload
 
 

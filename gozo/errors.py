@@ -49,6 +49,8 @@ class Refusal(StrEnum):
     BUSY = "busy"
     UNAVAILABLE = "unavailable"
     """The bucket could not be written; nothing was stored."""
+    NEWER_FORMAT = "newer_format"
+    """What is stored under the id was written by a later version, and is left alone."""
     SUPERSEDED = "superseded"
     """While the request waited, another one for the same id was stored."""
 

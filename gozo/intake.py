@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -38,6 +39,9 @@ from gozo.volatile import Volatile
 SLICE = 20  # requests acted on before others get a turn
 OVERHEAD = 600  # bytes of memory that a waiting request takes besides its own
 PATIENCE = 5.0  # seconds after which a request with a receipt is refused, if nothing can be stored
+
+_RECEIPT = re.compile(rb"gozo-receipt", re.IGNORECASE)
+_ESCAPE = "surrogateescape"
 
 log = get_logger("gozo.intake")
 
@@ -117,7 +121,12 @@ class Intake:
                 await self._ledger.progress()
             for _ in range(min(SLICE, len(backlog))):
                 act, received_us, reply, headers, payload = backlog.popleft()
-                act(received_us, reply, headers, payload)
+                try:
+                    act(received_us, reply, headers, payload)
+                except Exception:
+                    # One message that nobody foresaw must not end what all others depend on.
+                    self._stats.refused[Refusal.INVALID_REQUEST] += 1
+                    log.exception("request.failed")
             await asyncio.sleep(0)
 
     def _hear(self, act: _Act) -> Handler:
@@ -199,16 +208,17 @@ class Intake:
     def _refuse_unread(self, headers: bytes | None, error: RequestError) -> None:
         """Refuse a request that was not acted on; whoever asked for a receipt gets one."""
         self._count(error)
-        if headers is None or (b"eceipt" not in headers and b"ECEIPT" not in headers):
+        if headers is None or not _RECEIPT.search(headers):
             return
         receipt, id_ = asks_receipt(headers)
-        if receipt is None:
+        if receipt is None or not self._policy.may_answer(receipt.encode("utf-8", _ESCAPE)):
             return
-        try:
-            self._policy.check_target(receipt)
-        except RequestError:
-            return
-        self._answer(receipt, refusal_receipt(id_, error))
+        answer = partial(self._answer, receipt, refusal_receipt(id_, error))
+        if id_ is None or error.code is Refusal.BUSY:
+            answer()
+        else:
+            # Behind the receipts of earlier requests for this id.
+            self._ledger.after(id_, answer)
 
     def _count(self, error: RequestError) -> None:
         self._stats.refused[error.code] += 1
@@ -295,6 +305,12 @@ def _refusal(result: Result, words: str) -> RequestError | None:
     match result:
         case Result.REFUSED:
             return RequestError(Refusal.TOO_LARGE, f"the bucket refused it: {words}")
+        case Result.NEWER_FORMAT:
+            return RequestError(
+                Refusal.NEWER_FORMAT,
+                "a newer version of gozo stored the schedule with this id, and this one leaves "
+                "it alone: use the newer version",
+            )
         case Result.UNAVAILABLE:
             return RequestError(
                 Refusal.UNAVAILABLE,

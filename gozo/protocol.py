@@ -268,7 +268,7 @@ def parse_reschedule(payload: bytes, received_us: int) -> tuple[str, str, int]:
 def _object(payload: bytes) -> dict[str, object]:
     try:
         asked = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(Refusal.INVALID_REQUEST, f"the payload is not JSON: {error}") from error
     if not isinstance(asked, dict):
         raise RequestError(Refusal.INVALID_REQUEST, "the payload is not a JSON object")
@@ -278,4 +278,7 @@ def _object(payload: bytes) -> dict[str, object]:
 def _text_id(value: object) -> str:
     if not isinstance(value, str):
         raise RequestError(Refusal.INVALID_ID, f"{str(value)[:80]!r} is no id: give a text")
-    return read_id(value.encode("utf-8", "surrogateescape"), "the id")
+    try:
+        return read_id(value.encode(), "the id")
+    except UnicodeEncodeError as error:
+        raise RequestError(Refusal.INVALID_ID, f"{value[:80]!r} is no text of UTF-8") from error

@@ -142,6 +142,10 @@ def rescheduled(entry: Entry, when: str, due_us: int) -> Entry:
     )
 
 
+LONGEST_REASON = 200
+"""Characters: others may have a say in a reason."""
+
+
 def retried(entry: Entry, reason: str, now_us: int) -> Entry:
     """Return the entry after an attempt that failed: to be tried again, or failed for good."""
     tried = entry.tried + 1
@@ -151,5 +155,5 @@ def retried(entry: Entry, reason: str, now_us: int) -> Entry:
         state=State.FAILED if given_up else State.RETRYING,
         tried=tried,
         next_us=now_us + wait_us,
-        reason=reason,
+        reason=reason[:LONGEST_REASON].encode("utf-8", "replace").decode(),
     )

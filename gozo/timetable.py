@@ -176,6 +176,12 @@ class Timetable:
             if live is not None and live[0] == item.revision and item.key not in self._held:
                 self._push(item)
 
+    def take(self, item: Item) -> None:
+        """Keep an item from being popped, as if it had been, until it is given back."""
+        live = self._live.get(item.key)
+        if live is not None and live[0] == item.revision:
+            self._taken[item.key] = item.revision
+
     def approach(self, horizon_us: int) -> list[Item]:
         """Move the horizon: return each item that is now due before it, once."""
         self._horizon_us = max(self._horizon_us, horizon_us)

@@ -41,6 +41,8 @@ ROOM = 2 * WINDOW  # changes taken on before callers are asked to wait
 CONGESTED_WAIT = 0.01  # seconds
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried again
 NO_DEADLINE = float("inf")
+STUCK = 100_000  # changes that may wait for the bucket while others are still taken on
+PROBES = 1_000  # changes tried at a time while the bucket cannot be written
 
 log = get_logger("gozo.store")
 
@@ -58,6 +60,8 @@ class Result(StrEnum):
     SUPERSEDED = "superseded"
     """Somebody else changed the key meanwhile; theirs stands."""
     REFUSED = "refused"
+    NEWER_FORMAT = "newer_format"
+    """What is there was written by a later version, and is left alone."""
     UNAVAILABLE = "unavailable"
     """The server said that it cannot store anything now, and went on to say so."""
 
@@ -128,7 +132,19 @@ class _Remove:
         self.done = False
 
 
-_Change = _Put | _Remove
+class _Note:
+    """Change nothing: tell when all changes before it are done."""
+
+    __slots__ = ("done", "key", "on_result")
+
+    def __init__(self, key: str, on_result: OnResult) -> None:
+        self.key = key
+        self.on_result = on_result
+        self.done = False
+
+
+_Write = _Put | _Remove
+_Change = _Write | _Note
 
 
 class Ledger:
@@ -146,7 +162,9 @@ class Ledger:
         self._active: dict[str, _Change] = {}
         self._behind: dict[str, deque[_Change]] = {}
         self._ready: deque[_Change] = deque()
-        self._again: list[_Change] = []
+        self._again: deque[_Change] = deque()
+        self.awaits_ack: Callable[[str, int], bool] = lambda key, revision: False
+        """Whether a version of a key was sent, and a stream has still to acknowledge it."""
         self._count = 0
         self._wait = FIRST_WAIT
         self._timer: asyncio.TimerHandle | None = None
@@ -175,7 +193,6 @@ class Ledger:
         if key is None:
             assert entry.id is not None
             key = escape_id(entry.id)
-            self._replace_odd_key(entry.id)
         self._submit(
             _Put(
                 key,
@@ -201,7 +218,15 @@ class Ledger:
             _Put(key, self._token(), _nothing, alter=lambda entry: entry, revision=revision)
         )
 
-    def retry(self, item: Item, reason: str) -> None:
+    def after(self, id_: str, call: Callable[[], None]) -> None:
+        """Call back once all changes for an id are done that were submitted before."""
+        key = escape_id(id_)
+        if key in self._active:
+            self._submit(_Note(key, lambda result, words: call()))
+        else:
+            call()
+
+    def retry(self, item: Item, reason: str, on_result: OnResult) -> None:
         """Note in the bucket that a version of a schedule was tried in vain, and why."""
 
         def again(entry: Entry) -> Entry:
@@ -211,11 +236,11 @@ class Ledger:
                 "delivery.failed" if new.state is State.FAILED else "delivery.postponed",
                 key=item.key,
                 attempts=new.tried,
-                reason=reason,
+                reason=new.reason,
             )
             return new
 
-        self._submit(_Put(item.key, self._token(), _nothing, alter=again, revision=item.revision))
+        self._submit(_Put(item.key, self._token(), on_result, alter=again, revision=item.revision))
 
     def _key_of(self, id_: str) -> str:
         is_odd = id_ in self._mirror.odd_keys and id_ in self._timetable
@@ -250,7 +275,8 @@ class Ledger:
     @property
     def has_room(self) -> bool:
         """Whether more changes should be submitted now."""
-        return self._count < ROOM
+        waiting = len(self._again)
+        return self._count - waiting < ROOM and waiting < STUCK
 
     async def progress(self) -> None:
         """Wait until some change is done."""
@@ -293,6 +319,10 @@ class Ledger:
         revision = self._timetable.revision(key)
         if self.frontier is not None and revision > self.frontier:
             self._finish(change, Result.SUPERSEDED)
+        elif isinstance(change, _Note):
+            self._finish(change, Result.NOT_FOUND)
+        elif key in self._mirror.newer:
+            self._finish(change, Result.NEWER_FORMAT)
         elif isinstance(change, _Put) and change.alter is None:
             change.replaces = key in self._timetable
             done = partial(self._on_put, change)
@@ -302,7 +332,10 @@ class Ledger:
         elif key not in self._timetable:
             self._look_up(change)
         elif not change.revision and self._timetable.is_taken(key):
-            self._finish(change, Result.ALREADY_DELIVERED)
+            if self.awaits_ack(key, revision):
+                self._later(change)
+            else:
+                self._finish(change, Result.ALREADY_DELIVERED)
         elif isinstance(change, _Put):
             self._background(self._alter(change, revision), f"alter {key}")
         else:
@@ -355,6 +388,8 @@ class Ledger:
         self._mirror.note_size(change.key, len(change.payload))
         self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
         self._finish(change, Result.REPLACED if change.replaces else Result.STORED)
+        if change.entry.id is not None and change.entry.id != change.key:
+            self._replace_odd_key(change.entry.id)
         self._mirror.on_change()
 
     def _on_entry(self, key: str, revision: int, entry: Entry) -> None:
@@ -377,7 +412,7 @@ class Ledger:
         else:
             self._not_done(change, outcome, words)
 
-    def _not_done(self, change: _Change, outcome: Outcome, words: str) -> None:
+    def _not_done(self, change: _Write, outcome: Outcome, words: str) -> None:
         if outcome is Outcome.REFUSED:
             log.limited("error", "store.refused", key=change.key, reason=words)
             self._finish(change, Result.REFUSED, words)
@@ -392,6 +427,8 @@ class Ledger:
         self._count -= 1
         if result in _WRITTEN:
             self._wait = FIRST_WAIT
+            if self._again:
+                self._try_soon(0.0)
         key = change.key
         behind = self._behind.get(key)
         if behind:
@@ -412,16 +449,25 @@ class Ledger:
     def _later(self, change: _Change) -> None:
         self._again.append(change)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._wait, self._try_again)
+            self._try_soon(self._wait)
             self._wait = min(2 * self._wait, LONGEST_WAIT)
+        # Others may be taken on meanwhile, a cancel that makes room among them.
+        self._progress.set()
+
+    def _try_soon(self, wait: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(wait, self._try_again)
 
     def _try_again(self) -> None:
         self._timer = None
-        again, self._again = self._again, []
-        self._ready.extend(again)
+        for _ in range(min(PROBES, len(self._again))):
+            self._ready.append(self._again.popleft())
+        if self._again:
+            self._try_soon(self._wait)
         self._pump()
 
-    def _look_up(self, change: _Change) -> None:
+    def _look_up(self, change: _Write) -> None:
         self._background(self._reconcile(change), f"reconcile {change.key}")
 
     def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -429,7 +475,7 @@ class Ledger:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _reconcile(self, change: _Change) -> None:
+    async def _reconcile(self, change: _Write) -> None:
         """Learn from the stream's leader what a key holds, and go on from there."""
         try:
             message = await self._bucket.read(change.key)
@@ -439,7 +485,7 @@ class Ledger:
             return
         self._learn(change, message)
 
-    def _learn(self, change: _Change, message: StoredMessage | None) -> None:
+    def _learn(self, change: _Write, message: StoredMessage | None) -> None:
         key = change.key
         before = self._timetable.revision(key)
         if message is None:
@@ -460,7 +506,7 @@ class Ledger:
             self._ready.append(change)
             self._pump()
 
-    def _absent(self, change: _Change) -> Result:
+    def _absent(self, change: _Write) -> Result:
         """What to answer about a key that holds no schedule."""
         if change.revision:
             return Result.SETTLED

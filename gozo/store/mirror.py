@@ -19,7 +19,7 @@ from gozo.entries import (
 )
 from gozo.errors import RequestError
 from gozo.logs import get_logger
-from gozo.policy import Policy
+from gozo.policy import Policy, check_size
 from gozo.protocol import escape_id
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker
 from gozo.timetable import Timetable
@@ -27,6 +27,8 @@ from gozo.timetable import Timetable
 OnEntry = Callable[[str, int, Entry], None]
 """Takes key, revision and what the entry says."""
 
+UNLIMITED = 1 << 62
+GROWTH = 1_024  # bytes by which what gozo notes may make an entry's headers grow
 LARGE = 16 * 1024  # bytes of payload from which a size is remembered
 
 log = get_logger("gozo.store")
@@ -53,6 +55,8 @@ class Mirror:
         """Told of each readable entry, after the timetable."""
         self.on_change: Callable[[], None] = lambda: None
         """Told that there is more to deliver than before."""
+        self.max_payload: Callable[[], int] = lambda: UNLIMITED
+        """Bytes that one message of the server may have."""
         self._policy = policy
 
     @property
@@ -72,6 +76,7 @@ class Mirror:
             entry = parse_entry(key, headers, stored_us)
             if isinstance(entry, Entry):
                 self._policy.check_target(entry.subject)
+                check_size(entry.size, len(headers or b"") + GROWTH, self.max_payload())
         except BareEntryError:
             self.bare[key] = (revision, stored_us)
             self.timetable.put(key, NEVER, revision)

@@ -112,3 +112,61 @@ async def test_the_originals_bucket(servers: Servers, daemons: Daemons, clients:
     assert sorted(arrivals.payloads[1:]) == [b"moved", b"new", b"odd", b"soon"]
     assert {"Gozo-Reply": "Yes", "Gozo-Id": "odd="} in [a.headers for a in arrivals.all]
     assert (await bucket.get("foreign")).value == b"no schedule"
+
+
+async def test_entries_of_a_newer_version_are_left_alone(client: Client, new_id: str) -> None:
+    """What a later version stored is neither replaced nor removed."""
+    js = client.nats.jetstream()
+    await js.publish(f"$KV.gozo.{new_id}", b"new", headers={"Gozo-Format": "2"})
+    receipts = await client.arrivals()
+    asked = {"Gozo-Receipt": receipts.subject}
+    await client.send({**asked, "Gozo-Del-Id": new_id})
+    await client.send({**asked, "Gozo-Id": new_id, "Gozo-When": "+1"}, reply="to")
+    await receipts.wait(2)
+    assert [json.loads(receipt)["error"] for receipt in receipts.payloads] == ["newer_format"] * 2
+    assert (await js.get_last_msg("KV_gozo", f"$KV.gozo.{new_id}")).data == b"new"
+    await js.purge_stream("KV_gozo", subject=f"$KV.gozo.{new_id}")
+
+
+async def test_no_value_ends_the_daemon(running: Running, client: Client, new_id: str) -> None:
+    """A value that only looks like one of the original's is set aside."""
+    mark = running.daemon.mark()
+    value = msgpack.packb({"when": "x" * 900_000, "subject": "a", "payload": b""})
+    await client.nats.jetstream().publish(f"$KV.gozo.{new_id}", value)
+    await running.daemon.event("entry.invalid", since=mark, key=new_id)
+    assert running.daemon.alive
+
+
+async def test_entries_too_large_to_be_kept_up_are_invalid(
+    running: Running, client: Client, new_id: str
+) -> None:
+    """An entry that leaves no room for what gozo notes is reported, with its size."""
+    mark = running.daemon.mark()
+    headers = {"Gozo-When": "+60", "Gozo-Subject": "to"}
+    payload = b"x" * (1024 * 1024 - 200)
+    await client.nats.jetstream().publish(f"$KV.gozo.{new_id}", payload, headers=headers)
+    event = await running.daemon.event("entry.invalid", since=mark, key=new_id)
+    assert "bytes" in event.fields["reason"]
+
+
+async def test_a_full_bucket_takes_cancels(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """While nothing can be stored, requests with receipts are answered, and others delivered."""
+    server = servers.start()
+    client = await clients.connect(server)
+    js = client.nats.jetstream()
+    await js.create_key_value(KeyValueConfig(bucket="gozo", max_bytes=400_000))
+    daemon = daemons.start("serve", "--address", server.url)
+    await daemon.ready()
+    for number in range(9_000):
+        await client.schedule("+3600", reply="to", id=f"many-{number}", payload=b"x" * 100)
+    await client.confirm()
+    arrivals = await client.arrivals()
+    await client.schedule("+0", reply=arrivals, payload=b"in memory")
+    await arrivals.wait(1)
+    receipts = await client.arrivals()
+    headers = {"Gozo-When": "+60", "Gozo-Id": "one more", "Gozo-Receipt": receipts.subject}
+    await client.send(headers, reply="to")
+    await receipts.wait(1, timeout=allow(15))
+    assert json.loads(receipts.payloads[0])["error"] == "unavailable"

@@ -323,3 +323,80 @@ async def test_the_service_answers(client: Client) -> None:
     assert data["delivered"] >= 1
     assert 0 < data["lateness_p50_ms"] <= data["lateness_p99_ms"]
     assert {"pending", "overdue", "refused"} <= set(data)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"ids": ["\\ud800"]}', b"[" * 200_000, b'{"ids": [1e999]}', b"null"]
+)
+async def test_no_question_ends_the_daemon(running: Running, client: Client, body: bytes) -> None:
+    """Questions that cannot be read are answered, and everything goes on."""
+    for verb in ("cancel", "reschedule"):
+        reply = await client.nats.request(f"gozo.admin.{verb}", body, timeout=allow(5))
+        assert json.loads(reply.data)["status"] == "refused"
+    assert running.daemon.alive
+
+
+async def test_refusals_come_in_order_too(client: Client, new_id: str) -> None:
+    """The receipt of a bad request comes after those of earlier requests for the same id."""
+    receipts = await client.arrivals()
+    asked = {"Gozo-Id": new_id, "Gozo-Receipt": receipts.subject}
+    for number in range(100):
+        await client.send({**asked, "Gozo-When": f"{4_000_000_000 + number}"}, reply="to")
+        await client.send({**asked, "Gozo-When": "soon"}, reply="to")
+    await receipts.wait(200)
+    statuses = [json.loads(receipt)["status"] for receipt in receipts.payloads]
+    assert statuses == ["stored", "refused"] * 100
+
+
+async def test_a_schedule_that_no_stream_took_can_be_cancelled(client: Client, new_id: str) -> None:
+    """While an acknowledgement is awaited a cancel waits; then it is final."""
+    arrivals = await client.arrivals()
+    headers = {"Gozo-When": "+0", "Gozo-Id": new_id, "Gozo-Confirm": "stream"}
+    await client.send(headers, reply=arrivals.subject)
+    await arrivals.wait()
+    assert (await ask(client, {"Gozo-Del-Id": new_id}))["status"] == "cancelled"
+    assert (await entry_of(client, new_id))["Gozo-Reason"] == "cancelled"
+
+
+async def test_whoever_answers_cannot_hold_a_schedule(client: Client, new_id: str) -> None:
+    """What others answer to a delivery is kept short and readable, or is no acknowledgement."""
+    answers = [
+        b'{"error": {"description": "\\ud800"}}',
+        json.dumps({"error": {"description": "x" * 1_000_000}}).encode(),
+        b"[" * 100_000,
+        b'{"stream": "x", "seq": 1e999}',
+    ]
+    subject = f"answered.{new_id}"
+
+    async def answer(message: Any) -> None:
+        await message.respond(answers.pop(0) if answers else b"{}")
+
+    await client.nats.subscribe(subject, cb=answer)
+    await client.confirm()
+    headers = {"Gozo-When": "+0", "Gozo-Id": new_id, "Gozo-Confirm": "stream"}
+    await client.send({**headers, "Gozo-Attempts": "2"}, reply=subject)
+
+    async def failed() -> bool:
+        return (await entry_of(client, new_id)).get("Gozo-State") == "failed"
+
+    await until(failed, "both attempts are noted")
+    assert len((await entry_of(client, new_id))["Gozo-Reason"]) <= 200
+    assert (await ask(client, {"Gozo-Del-Id": new_id}))["status"] == "cancelled"
+
+
+async def test_those_that_wait_for_a_stream_hold_up_nobody(client: Client, new_id: str) -> None:
+    """More schedules without an acknowledgement than may be in flight delay no other one."""
+    deaf = await client.arrivals()
+    due = time.time() + 2
+    for number in range(4_500):
+        headers = {"Gozo-When": f"{due:.3f}", "Gozo-Id": f"{new_id}-{number}"}
+        await client.send({**headers, "Gozo-Confirm": "stream"}, reply=deaf.subject)
+    arrivals = await client.arrivals()
+    moments = [due + 0.1 * number for number in range(1, 20)]
+    for moment in moments:
+        await client.schedule(moment, reply=arrivals)
+    await arrivals.wait(len(moments))
+    late = [arrival.at - moment for arrival, moment in zip(arrivals.all, moments, strict=True)]
+    assert min(late) >= 0
+    assert max(late) < allow(1)
+    await admin(client, "cancel", {"ids": [f"{new_id}-{number}" for number in range(1000)]})

@@ -84,7 +84,7 @@ class Client:
     @classmethod
     async def connect(
         cls,
-        url: str | list[str],
+        url: str,
         *,
         request_subject: str = "gozo",
         bucket: str = "gozo",
@@ -94,12 +94,8 @@ class Client:
         password: str | None = None,
         seed: str | None = None,
         credentials: str | None = None,
-        ping_interval: int = 120,
     ) -> Client:
-        """Connect; reconnects quickly and for ever when the server goes away.
-
-        `ping_interval`, in seconds, decides how soon a server that is frozen is left.
-        """
+        """Connect; reconnects quickly and for ever when the server goes away."""
         nats = nats_client.Client()
         await nats.connect(
             url,
@@ -112,7 +108,6 @@ class Client:
             password=password,
             nkeys_seed_str=seed,
             user_credentials=credentials,
-            ping_interval=ping_interval,
         )
         return cls(nats, request_subject=request_subject, bucket=bucket)
 
@@ -183,6 +178,11 @@ class Client:
 
     async def close(self) -> None:
         """Close the connection."""
+        reconnecting = self.nats._reconnection_task
+        while reconnecting is not None and not reconnecting.done():
+            # nats-py cancels it once, and where that meets a refused connect it goes on for ever.
+            reconnecting.cancel()
+            await asyncio.wait({reconnecting}, timeout=0.1)
         await self.nats.close()
 
     async def __aenter__(self) -> Self:

@@ -79,6 +79,19 @@ class Cluster:
         await until(known, f"{stream} has a leader", allow(10))
         return self.named(found[-1])
 
+    async def led_elsewhere(self, client: Client, stream: str, spared: NatsServer) -> NatsServer:
+        """Have a stream led by another server than the one spared, and return that one."""
+        while (leader := await self.leader_of(client, stream)) is spared:
+            await client.nats.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", timeout=allow(5))
+        return leader
+
+    async def is_current(self, client: Client, stream: str) -> bool:
+        """Tell whether a stream has a leader, and its copies on the other servers are current."""
+        group = (await _info(client, stream)).get("cluster") or {}
+        others = group.get("replicas") or []
+        current = [one for one in others if one.get("current") and not one.get("offline")]
+        return bool(group.get("leader")) and len(current) == SIZE - 1
+
     def __enter__(self) -> Self:
         for server in self.servers:
             server.start()

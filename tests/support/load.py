@@ -59,8 +59,8 @@ class Load:
     """Creates schedules at a steady rate from `async with` to `finish`.
 
     They are due `ahead` seconds after they are made, one after the other. What arrives is
-    taken by `receiver`; with `into` it goes into a stream of that name, where a connection of
-    the receiver's that breaks cannot hide it.
+    taken by `receiver`; with `into` it goes into a stream of that name, confirmed by it, where a
+    connection of the receiver's that breaks cannot hide it.
     """
 
     def __init__(
@@ -187,6 +187,7 @@ class Load:
             **self._headers,
             "Gozo-Subject": self._subject,
             "Gozo-When": f"{due:.6f}",
+            **({"Gozo-Confirm": "stream"} if self._stream else {}),
             "Nats-Expected-Last-Subject-Sequence": "0",
         }
         subject = f"$KV.{self._sender.bucket}.{self._run}-{number}"

@@ -67,7 +67,7 @@ class Daemons:
 class Clients(AsyncExitStack):
     """Clients of one test."""
 
-    async def connect(self, server: NatsServer | str | list[str], **options: Any) -> Client:
-        """Connect to a server or an address, or to one of several; see `Client.connect`."""
+    async def connect(self, server: NatsServer | str, **options: Any) -> Client:
+        """Connect to a server or an address; see `Client.connect`."""
         url = server.url if isinstance(server, NatsServer) else server
         return await self.enter_async_context(await Client.connect(url, **options))

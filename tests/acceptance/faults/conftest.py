@@ -11,6 +11,9 @@ from tests.support.load import Account
 
 ROUNDS = int(os.environ.get("GOZO_TEST_ROUNDS", "1"))
 
+LONG_FORM = pytest.mark.skipif(ROUNDS == 1, reason="in the long form: python -m tests.faults")
+"""On cases that resemble another one and would make the usual run too long."""
+
 Note = Callable[[Account], None]
 """Takes an account for the summary, and fails unless nothing was lost or early."""
 

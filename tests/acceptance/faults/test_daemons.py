@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.acceptance.faults.conftest import Note
+from tests.acceptance.faults.conftest import LONG_FORM, Note
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.load import Load
@@ -40,7 +40,7 @@ async def leader_of(replicas: list[Daemon]) -> Daemon:
     return found[-1]
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("replicas", [2, pytest.param(3, marks=LONG_FORM)])
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])
 async def test_leader_ends(
     servers: Servers,

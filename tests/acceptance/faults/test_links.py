@@ -87,7 +87,7 @@ async def test_slow(servers: Servers, daemons: Daemons, clients: Clients, note: 
         async with Load(sender, receiver, rate=40) as load:
             await load.delivered(20)
             proxy.slow(SLOW)
-            await load.delivered(200)
+            await load.delivered(100)
             account = await load.finish()
         assert daemon.events("lease.lost") == []
     note(account)
