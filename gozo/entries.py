@@ -9,7 +9,7 @@ import msgpack
 
 from gozo import when
 from gozo.errors import RequestError
-from gozo.headers import FIRST_LINE, fields, pack, split, unpack
+from gozo.headers import FIRST_LINE, MESSAGE_ID, OWN, fields, pack, split, unpack
 from gozo.protocol import RESERVED, read_confirmation, read_id, unescape_key
 from gozo.schedule import MICROSECONDS, Entry, Marker, Reason, State
 
@@ -126,7 +126,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
     confirm, attempts = False, 0
     if b"gozo-confirm" in given or b"gozo-attempts" in given:
         confirm, attempts = read_confirmation(given)
-    if created is None:
+    if created is None and any(name[:5] not in OWN or name == MESSAGE_ID for name in given):
         # Written by a client that knows the bucket, and nothing of how gozo packs headers.
         passed = split(headers)[1] + passed
     entry = Entry(

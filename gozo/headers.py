@@ -12,12 +12,15 @@ from gozo.errors import Refusal, RequestError
 
 FIRST_LINE = b"NATS/1.0\r\n"
 END = b"\r\n"
+OWN = (b"gozo-", b"nats-")
+"""How the names begin that are not passed on."""
+
+MESSAGE_ID = b"nats-msg-id"
+"""The exception: a stream drops duplicates by it."""
 
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _NAME = re.compile(rb"[!-9;-~]+\Z")
 _UNSAFE = re.compile(rb"[\r\n\0]")
-_OWN = (b"gozo-", b"nats-")
-_MESSAGE_ID = b"nats-msg-id"
 
 
 def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
@@ -61,7 +64,7 @@ def split(block: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
                     f"the header {lower.decode('ascii', 'replace').title()} is given twice",
                 )
             given[lower] = value
-        elif not lower.startswith(_OWN) or lower == _MESSAGE_ID:
+        elif not lower.startswith(OWN) or lower == MESSAGE_ID:
             if not colon or not _NAME.match(name) or _UNSAFE.search(value):
                 raise RequestError(
                     Refusal.INVALID_HEADER,
