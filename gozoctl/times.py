@@ -120,7 +120,9 @@ def left(due: datetime, now: datetime) -> str:
 
 def utc(moment: datetime) -> str:
     """Write a moment as RFC 3339 does, in UTC and to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def epoch(moment: datetime) -> float:
