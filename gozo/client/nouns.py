@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in order; a name may come more than once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A schedule as the bucket holds it."""
+class Schedule(NamedTuple):
+    """A schedule as the bucket holds it.
+
+    A tuple, because a list may have a hundred thousand, and frozen dataclasses are slow to make.
+    """
 
     id: str | None
     """None where it has none, or where its key is of no id."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gozo.client.making import moment
@@ -144,7 +143,7 @@ class Reader:
             if message is not None:
                 what = self.understand(raw, message.payload)
         if isinstance(what, Schedule) and what.payload is not None:
-            return replace(what, payload=None)
+            return what._replace(payload=None)
         return what
 
     async def list(self, subject: str | None) -> AsyncIterator[Schedule]:
