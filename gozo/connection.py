@@ -69,9 +69,12 @@ class Listener:
         self._owner = owner
         self.sid = 0
 
-    def stop(self) -> None:
-        """End the subscription."""
-        self._owner.unlisten(self)
+    def stop(self, *, hear_out: bool = False) -> None:
+        """End the subscription; with `hear_out` the handler still takes what is on its way.
+
+        All of that has come once an `echo` is back.
+        """
+        self._owner.unlisten(self, hear_out=hear_out)
 
 
 class Connection:
@@ -327,12 +330,12 @@ class Connection:
             listener.sid = self._client.listen(subject, handler)
         return listener
 
-    def unlisten(self, listener: Listener) -> None:
-        """End a subscription."""
+    def unlisten(self, listener: Listener, *, hear_out: bool = False) -> None:
+        """End a subscription; see `Listener.stop`."""
         if listener in self._listeners:
             self._listeners.remove(listener)
             if self.connected and self._client is not None:
-                self._client.unlisten(listener.sid)
+                self._client.unlisten(listener.sid, hear_out=hear_out)
 
     def call(
         self, subject: bytes, payload: bytes, on_reply: OnReply, headers: bytes = b""

@@ -145,10 +145,12 @@ class HardenedClient(Client):
         self.write(f"SUB {subject}  {self._sid}\r\n".encode())
         return self._sid
 
-    def unlisten(self, sid: int) -> None:
-        """End a subscription."""
-        if self._handlers.pop(sid, None) is not None:
+    def unlisten(self, sid: int, *, hear_out: bool = False) -> None:
+        """End a subscription; with `hear_out` its handler still takes what is on its way."""
+        if sid in self._handlers:
             self.write(b"UNSUB %d\r\n" % sid)
+            if not hear_out:
+                del self._handlers[sid]
 
     def lose(self, reason: str) -> None:
         """Give the connection up, at once and with all that is buffered."""

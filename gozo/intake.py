@@ -93,7 +93,8 @@ class Intake:
         """Hear no more requests; those heard are still acted on, and none kept in memory."""
         self._leading = False
         for listener in self._listeners:
-            listener.stop()
+            # What the server has sent by now, no other daemon will hear.
+            listener.stop(hear_out=True)
         self._listeners = []
 
     def act(self) -> None:

@@ -176,6 +176,23 @@ async def test_no_server_within_the_time() -> None:
         await Connection(settings, "test").open(0.5)
 
 
+async def test_what_is_on_its_way_is_heard_out() -> None:
+    """A subscription that is ended takes what the server had sent before it knew of the end."""
+    with NatsServer() as server:
+        connection = await connected(server)
+        heard: list[bytes] = []
+        listener = connection.listen("in", lambda s, r, h, payload: heard.append(payload))
+        await connection.echo()
+        with RawClient(server.url) as client:
+            for number in range(5_000):
+                client.send(request(b"in", payload=b"%d" % number))
+            client.confirm()  # blocks the loop: nothing was read yet
+        listener.stop(hear_out=True)
+        await connection.echo()
+        assert heard == [b"%d" % number for number in range(5_000)]
+        await connection.close()
+
+
 def test_a_transport_that_closed_first_is_a_lost_link() -> None:
     """The transport may be closed before its reader is told: a write then ends the link."""
 
