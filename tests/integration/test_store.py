@@ -155,6 +155,11 @@ async def test_cancel_finds_what_was_stored_a_moment_ago() -> None:
             with RawClient(server.url) as client:
                 client.send(entry("late", Gozo_When="9999999999", Gozo_Subject="to"))
                 client.confirm()
+
+            async def stored() -> bool:
+                return (await one.bucket.state()).messages == 1
+
+            await until(stored, "JetStream has it, which is later than that the server has it")
             assert await one.cancel("late") is Result.CANCELLED
             assert await one.cancel("never") is Result.NOT_FOUND
 
