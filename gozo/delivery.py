@@ -76,7 +76,7 @@ class Delivery:
         self._confirmations.on_room = self._unpark
         self._parked: list[Item] = []
         """Due, and waiting for others to be acknowledged."""
-        ledger.awaits_ack = self._awaits_ack
+        ledger.awaits_ack = self._confirmations.awaits
         self._confirmed: deque[Item] = deque()
         self._settling = False
         self._woken = False
@@ -248,9 +248,6 @@ class Delivery:
         if result is Result.REFUSED:
             self._timetable.take(item)
             self._set_apart(item, words)
-
-    def _awaits_ack(self, key: str, revision: int) -> bool:
-        return self._confirmations.awaits(key, revision)
 
     def _unpark(self) -> None:
         self._queue.extend(self._parked)
