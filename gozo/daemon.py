@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn
 
 from gozo import embedded
@@ -96,6 +97,7 @@ class Daemon:
         self._volatile = Volatile()
         self._tasks: list[asyncio.Task[Any]] = []
         self._leading: asyncio.Task[None] | None = None
+        self._yielding: asyncio.Task[None] | None = None
         self._active = False
         self._ready = False
         self._progress_at = 0.0
@@ -215,7 +217,7 @@ class Daemon:
             self.stats,
             settings.max_backlog,
             on_volatile=self._delivery.wake_soon,
-            may_act=lambda: self._lease.is_valid or self._lease.role is Role.STANDBY,
+            may_act=lambda: self._lease.is_valid,
         )
         self._mirror.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
@@ -231,6 +233,15 @@ class Daemon:
         await self._first(asyncio.create_task(event.wait(), name="waiting"))
 
     def _may_lead(self) -> bool:
+        """Tell whether this replica could lead, and let it hear requests if so."""
+        can_lead = self._can_lead()
+        if can_lead:
+            self._intake.stand_by()
+        else:
+            self._intake.leave()
+        return can_lead
+
+    def _can_lead(self) -> bool:
         ahead = self._follower.clock_ahead_us
         if abs(ahead) > WARN_CLOCK_US:
             log.repeated("warning", "clock.differs", ahead_s=ahead / MICROSECONDS)
@@ -258,7 +269,9 @@ class Daemon:
 
     def _on_gained(self) -> None:
         self._ledger.frontier = None
-        self._intake.listen()
+        if self._yielding is not None:
+            self._yielding.cancel()
+        self._intake.lead()
         self._leading = asyncio.create_task(self._lead(), name="taking the lead")
         self._leading.add_done_callback(self._on_led)
 
@@ -311,10 +324,15 @@ class Daemon:
         if self._leading is not None:
             self._leading.cancel()
         self._delivery.stop()
-        self._intake.stop_listening()
-        self._intake.wake()
+        self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
         self._ledger.frontier = self._seen
+        self._yielding = asyncio.create_task(self._yield(), name="yielding")
+
+    async def _yield(self) -> None:
+        """Store what this replica took on as the leader, and the next one has not."""
+        await self._intake.hear_successor()
+        self._intake.act_on_left()
         self._hand_over()
 
     def _hand_over(self) -> None:
@@ -322,10 +340,13 @@ class Daemon:
         requests = self._volatile.take_all()
         if requests:
             log.info("daemon.handing_over", schedules=len(requests))
-        for request in requests:
-            self._ledger.put(request, self._on_handed_over, reserved_key())
+        for request, digest in requests:
+            if not self._intake.is_others(digest):
+                done = partial(self._on_handed_over, digest)
+                self._ledger.put(request, done, reserved_key())
 
-    def _on_handed_over(self, result: Result, words: str) -> None:
+    def _on_handed_over(self, digest: bytes, result: Result, words: str) -> None:
+        self._volatile.on_removed(digest)
         if result is Result.REFUSED:
             self._refused += 1
 
@@ -339,8 +360,15 @@ class Daemon:
                 self._mend()
             if self._lease.is_valid:
                 self._seen = self._follower.position
-            elif self._lease.role is Role.STANDBY and len(self._volatile):
+            elif len(self._volatile) and self._has_yielded:
                 self._hand_over()
+            self._intake.forget_old()
+
+    @property
+    def _has_yielded(self) -> bool:
+        """Whether this replica led, another may lead now, and it is known what that one has."""
+        over = self._yielding is not None and self._yielding.done()
+        return over and self._lease.role is Role.STANDBY
 
     def _mend(self) -> None:
         """Store again, without its end, what the server would remove before it is due."""
@@ -396,7 +424,7 @@ class Daemon:
                 await self._lease.release()
                 self._delivery.close()
         finally:
-            await end(*self._tasks)
+            await end(*self._tasks, *([self._yielding] if self._yielding else []))
             if self._fatal.done():
                 self._fatal.exception()
             await self._requests.close()
@@ -413,7 +441,7 @@ class Daemon:
         """Stop taking requests, store what was taken, settle what was sent."""
         self._progress_at = steady()
         log.info("daemon.stopping", unstored=self._intake.waiting, volatile=len(self._volatile))
-        self._intake.stop_listening()
+        self._intake.stop_hearing()
         try:
             await self._requests.echo()
         except GozoError as error:
@@ -423,12 +451,21 @@ class Daemon:
         await self._patiently(lambda: int(not self._delivery.is_idle))
         self._hand_over()
         left = await self._patiently(lambda: self._ledger.outstanding)
+        await self._tell()
         lost = self._refused + (self._ledger.unstored if left else 0)
         if lost:
             raise GozoError(
                 f"{lost} schedules could not be stored before the end, and are lost: "
                 "the bucket could not be written, or refused them (see the log)"
             )
+
+    async def _tell(self) -> None:
+        """Let the standbys know what was handled before one of them leads."""
+        self._intake.tell()
+        try:
+            await self._requests.echo()
+        except GozoError as error:
+            log.info("daemon.not_told", reason=str(error))
 
     async def _patiently(self, left: Callable[[], int]) -> int:
         """Wait until nothing is left, or nothing has moved for a while; returns what is left."""

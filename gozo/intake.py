@@ -2,6 +2,9 @@
 
 What arrives waits in memory, within a bound, until it is stored. Requests have a connection
 of their own, so that a flood of them delays neither an acknowledgement nor a lease.
+
+A standby hears all requests too, and keeps those that the leader has not told it were handled:
+whoever leads next begins with them (see `gozo.succession`).
 """
 
 from __future__ import annotations
@@ -9,41 +12,55 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from typing import NoReturn
 
+from gozo.administration import Administration, refusal_of
+from gozo.backlog import Act, Backlog, Heard, digest_of
 from gozo.clock import steady, wall_us
 from gozo.connection import Connection, Listener
 from gozo.entries import ENTRY_HEADERS, reserved_key
-from gozo.errors import DisconnectedError, Refusal, RequestError
-from gozo.hardened import Handler
+from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.headers import pack
 from gozo.logs import get_logger
 from gozo.policy import Policy, check_size
 from gozo.protocol import (
     asks_receipt,
     cancel_receipt,
-    parse_cancels,
     parse_request,
-    parse_reschedule,
     refusal_receipt,
     stored_receipt,
 )
-from gozo.schedule import CancelRequest, Entry, Request, ScheduleRequest, rescheduled
+from gozo.schedule import MICROSECONDS, CancelRequest, Request, ScheduleRequest
 from gozo.stats import Stats
 from gozo.store.ledger import NO_DEADLINE, Ledger, Result
+from gozo.succession import HANDLED, Progress, Teller, read_told
 from gozo.volatile import Volatile
 
 SLICE = 20  # requests acted on before others get a turn
-OVERHEAD = 600  # bytes of memory that a waiting request takes besides its own
 PATIENCE = 5.0  # seconds after which a request with a receipt is refused, if nothing can be stored
+KEPT = 15  # seconds for which a standby keeps a request of which the leader says nothing
+PAUSE = 0.2  # seconds in which another leader tells what it has done by now
 
 _RECEIPT = re.compile(rb"gozo-receipt", re.IGNORECASE)
 _ESCAPE = "surrogateescape"
 
 log = get_logger("gozo.intake")
+
+
+class Mode(Enum):
+    """What becomes of a request that is heard."""
+
+    DEAF = "deaf"
+    """None is heard."""
+    KEEPING = "keeping"
+    """It is kept until the leader has handled it."""
+    WAITING = "waiting"
+    """It waits until this replica, which leads, knows the whole bucket."""
+    ACTING = "acting"
 
 
 class Intake:
@@ -68,39 +85,191 @@ class Intake:
         self._max_backlog = max_backlog
         self._on_volatile = on_volatile
         self._may_act = may_act
+        self._administration = Administration(
+            policy, ledger, lambda: connection.max_payload, self._answer, self._done
+        )
         self._listeners: list[Listener] = []
-        self._backlog: deque[_Waiting] = deque()
+        self._mode = Mode.DEAF
+        self._backlog = Backlog()
+        self._left = Backlog()
+        """What a term that is over left undone."""
+        self._yielding = False
+        """Whether that is held back until it is known what another leader has of it."""
+        self._ending = False
         self._bytes = 0
+        """What requests take in memory that are being stored."""
         self._work = asyncio.Event()
-        self._open = False
-        self._leading = False
+        self._progress = Progress()
+        self._others: Counter[bytes] = Counter()
+        """What another leader dealt with, while this replica took itself for it."""
+        self._told_subject = f"{policy.request_subject}.admin.told"
+        self._teller = Teller(lambda told: connection.publish(self._told_subject, told))
+        volatile.on_removed = self._teller.handled
+        connection.on_lost.append(self._on_lost)
+        connection.on_connected.append(self._on_connected)
 
-    def listen(self) -> None:
-        """Hear requests from now on; they wait until `act`."""
-        self._leading = True
-        self._open = False
-        if not self._listeners:
+    # Hearing
+
+    def stand_by(self) -> None:
+        """Keep requests from now on, until the leader has handled them."""
+        if self._mode is Mode.DEAF:
+            self._mode = Mode.KEEPING
+            self._backlog.index(True)
+            self._progress.begin(steady())
             subject = self._policy.request_subject
+            verbs = self._administration.verbs
             self._listeners = [
-                self._connection.listen(subject, self._hear(self._take)),
-                self._connection.listen(f"{subject}.admin.cancel", self._hear(self._cancel)),
-                self._connection.listen(
-                    f"{subject}.admin.reschedule", self._hear(self._reschedule)
-                ),
+                self._hear(subject, self._take),
+                *(self._hear(f"{subject}.admin.{verb}", verbs[verb]) for verb in verbs),
+                self._connection.listen(self._told_subject, self._on_told),
             ]
 
-    def stop_listening(self) -> None:
-        """Hear no more requests; those heard are still acted on, and none kept in memory."""
-        self._leading = False
-        for listener in self._listeners:
-            # What the server has sent by now, no other daemon will hear.
-            listener.stop(hear_out=True)
-        self._listeners = []
+    def leave(self) -> None:
+        """Keep none: this replica cannot lead."""
+        if self._mode is Mode.KEEPING:
+            self._mode = Mode.DEAF
+            self._end_hearing()
+            self._backlog.clear()
+
+    def lead(self) -> None:
+        """All that was heard is this replica's now; it waits until `act`."""
+        self.stand_by()
+        self._mode = Mode.WAITING
+        self._teller.begin_term()
 
     def act(self) -> None:
         """Begin to act on what was heard: all keys of the bucket are known by now."""
-        self._open = True
+        self._mode = Mode.ACTING
+        self._backlog.index(False)
+        self._others.clear()
+        self._yielding = False
+        self._teller.hello()
         self._work.set()
+
+    def lose(self) -> None:
+        """Another replica may lead, and has heard what was heard here."""
+        if self._mode is Mode.ACTING:
+            self._left, self._backlog = self._backlog, Backlog()
+            self._yielding = True
+        if self._mode is not Mode.DEAF:
+            self._mode = Mode.KEEPING
+            self._backlog.index(True)
+            self._progress.begin(steady())
+
+    async def hear_successor(self) -> None:
+        """Wait until what another leader has told is heard."""
+        while True:
+            try:
+                await self._connection.echo()
+            except GozoError:
+                await asyncio.sleep(PAUSE)
+            else:
+                await asyncio.sleep(PAUSE)
+                return
+
+    def act_on_left(self) -> None:
+        """Act on what a term that is over left undone, and no other leader has."""
+        undone, self._left = self._left, Backlog()
+        while undone:
+            heard = undone.take()
+            if not self.is_others(heard.digest):
+                self._left.add(heard)
+        self._yielding = False
+        self._work.set()
+
+    def is_others(self, digest: bytes) -> bool:
+        """Tell, once, whether another leader has a request that this one had."""
+        if self._others[digest] > 0:
+            self._others[digest] -= 1
+            return True
+        return False
+
+    def stop_hearing(self) -> None:
+        """Hear no more requests; those heard are still acted on, and none kept in memory."""
+        self._ending = True
+        self._end_hearing(hear_out=True)
+
+    def _end_hearing(self, *, hear_out: bool = False) -> None:
+        for listener in self._listeners:
+            listener.stop(hear_out=hear_out)
+        self._listeners = []
+
+    def tell(self) -> None:
+        """Tell the standbys at once what was handled."""
+        self._teller.flush()
+
+    def forget_old(self) -> None:
+        """Let a standby's backlog not grow: what the leader does not mention, it has not got."""
+        if self._mode is Mode.KEEPING:
+            before_us = wall_us() - KEPT * MICROSECONDS
+            dropped = self._backlog.forget_before(before_us, self._max_backlog)
+            if dropped:
+                log.repeated("warning", "intake.not_kept", requests=dropped)
+
+    def _hear(self, subject: str, act: Act) -> Listener:
+        """Let messages of a subject wait for `act`."""
+        name = subject.encode()
+
+        def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+            digest = digest_of(name, reply, headers, payload)
+            heard = Heard(act, wall_us(), reply, headers, payload, digest)
+            if self._mode is Mode.ACTING:
+                self._wait(heard)
+                self._work.set()
+            elif self._progress.is_early(digest):
+                return
+            elif self._mode is Mode.WAITING:
+                self._wait(heard)
+            else:
+                self._backlog.add(heard)
+                if self._backlog.size > self._max_backlog:
+                    self.forget_old()
+
+        return self._connection.listen(subject, on_message)
+
+    def _wait(self, heard: Heard) -> None:
+        size = self._backlog.size + self._bytes
+        if size + heard.size <= self._max_backlog:
+            self._backlog.add(heard)
+            return
+        busy = RequestError(
+            Refusal.BUSY,
+            f"{size} bytes of requests wait to be stored already: "
+            "send it again later, or raise --max-backlog",
+        )
+        self._teller.handled(heard.digest)
+        self._refuse_unread(heard.headers, busy)
+
+    def _on_told(self, _: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        """Another leader tells what it has dealt with."""
+        told = read_told(payload)
+        if told is None or told.term == self._teller.term:
+            return
+        if self._mode is Mode.ACTING or self._yielding:
+            self._others.update(told.digests)
+        if self._mode is Mode.ACTING:
+            return
+        if self._progress.missed(told):
+            log.info("intake.missed", kept=len(self._backlog))
+            self._backlog.clear()
+        if told.kind == HANDLED:
+            now = steady()
+            for digest in told.digests:
+                if not self._backlog.strike(digest):
+                    self._progress.note_early(digest, now)
+
+    def _on_lost(self) -> None:
+        """Without a connection, a standby does not hear what is handled meanwhile."""
+        if self._mode is Mode.KEEPING:
+            self._backlog.clear()
+            self._progress.begin(steady())
+
+    def _on_connected(self) -> None:
+        if self._mode is Mode.ACTING:
+            self._teller.hello()
+            self._teller.flush()
+
+    # Acting
 
     def wake(self) -> None:
         """Look again whether there is anything to act on."""
@@ -108,70 +277,63 @@ class Intake:
 
     @property
     def waiting(self) -> int:
-        """How many requests were heard and not acted on."""
-        return len(self._backlog)
+        """How many requests this replica has still to act on."""
+        mine = self._mode in (Mode.WAITING, Mode.ACTING)
+        return len(self._left) + (len(self._backlog) if mine else 0)
 
     async def run(self) -> NoReturn:
         """Act on requests; runs until it is cancelled."""
-        backlog = self._backlog
         while True:
-            while not (backlog and self._open and self._may_act()):
+            backlog = self._next()
+            if backlog is None:
                 self._work.clear()
                 await self._work.wait()
-            while not self._ledger.has_room:
+                continue
+            if not self._ledger.has_room:
                 await self._ledger.progress()
+                continue
             for _ in range(min(SLICE, len(backlog))):
-                act, received_us, reply, headers, payload = backlog.popleft()
+                heard = backlog.take()
+                self._bytes += heard.size
                 try:
-                    act(received_us, reply, headers, payload)
+                    heard.act(heard)
                 except Exception:
                     # One message that nobody foresaw must not end what all others depend on.
                     self._stats.refused[Refusal.INVALID_REQUEST] += 1
                     log.exception("request.failed")
             await asyncio.sleep(0)
 
-    def _hear(self, act: _Act) -> Handler:
-        """Make a handler that lets messages wait for `act`."""
+    def _next(self) -> Backlog | None:
+        """Where the next request is that may be acted on now."""
+        if self._left and not self._yielding:
+            return self._left
+        acting = self._mode is Mode.ACTING and self._may_act()
+        return self._backlog if self._backlog and acting else None
 
-        def on_message(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            size = len(payload) + len(headers or b"") + OVERHEAD
-            if self._bytes + size > self._max_backlog:
-                busy = RequestError(
-                    Refusal.BUSY,
-                    f"{self._bytes} bytes of requests wait to be stored already: "
-                    "send it again later, or raise --max-backlog",
-                )
-                self._refuse_unread(headers, busy)
-                return
-            self._bytes += size
-            self._backlog.append((act, wall_us(), reply, headers, payload))
-            if self._open:
-                self._work.set()
+    def _done(self, heard: Heard) -> None:
+        self._bytes -= heard.size
+        self._teller.handled(heard.digest)
 
-        return on_message
-
-    # Requests
-
-    def _take(self, received_us: int, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        size = len(payload) + len(headers or b"") + OVERHEAD
+    def _take(self, heard: Heard) -> None:
         try:
-            request = parse_request(reply, headers, payload, received_us)
+            request = parse_request(heard.reply, heard.headers, heard.payload, heard.received_us)
             self._check(request)
         except RequestError as error:
-            self._bytes -= size
-            self._refuse_unread(headers, error)
+            self._done(heard)
+            self._refuse_unread(heard.headers, error)
             return
         self._stats.accepted += 1
-        done = partial(self._on_result, request, size)
+        done = partial(self._on_result, request, heard)
         if isinstance(request, CancelRequest):
             self._ledger.cancel(request.id, done)
             return
         deadline = NO_DEADLINE if request.receipt is None else steady() + PATIENCE
         if request.id is not None:
             self._ledger.put(request, done, deadline=deadline)
-        elif self._leading and not request.entry.extended:
-            self._bytes -= size
-            self._volatile.add(request)
+        elif self._mode is Mode.ACTING and not (self._ending or request.entry.extended):
+            self._bytes -= heard.size
+            self._teller.taken(heard.digest)
+            self._volatile.add(request, heard.digest)
             self._on_volatile()
         else:
             self._ledger.put(request, done, reserved_key(), deadline=deadline)
@@ -189,9 +351,9 @@ class Intake:
                 headers += len(pack(entry.headers))
             check_size(len(request.payload), headers, self._connection.max_payload)
 
-    def _on_result(self, request: Request, size: int, result: Result, words: str) -> None:
-        self._bytes -= size
-        refusal = _refusal(result, words)
+    def _on_result(self, request: Request, heard: Heard, result: Result, words: str) -> None:
+        self._done(heard)
+        refusal = refusal_of(result, words)
         if refusal is not None:
             self._stats.accepted -= 1
             self._count(refusal)
@@ -235,94 +397,3 @@ class Intake:
             self._connection.publish(subject, payload)
         except DisconnectedError as error:
             log.limited("info", "receipt.lost", reason=str(error))
-
-    # Administration
-
-    def _cancel(
-        self, received_us: int, reply: bytes, headers: bytes | None, payload: bytes
-    ) -> None:
-        """Cancel ids, and answer once it is known what became of each."""
-        self._bytes -= len(payload) + len(headers or b"") + OVERHEAD
-        try:
-            ids = parse_cancels(payload, self._connection.max_payload)
-        except RequestError as error:
-            self._answer_admin(reply, refusal_receipt(None, error))
-            return
-        results: dict[int, dict[str, object]] = {}
-
-        def on_result(number: int, id_: str, result: Result, words: str) -> None:
-            refusal = _refusal(result, words)
-            results[number] = (
-                cancel_receipt(id_, result) if refusal is None else refusal_receipt(id_, refusal)
-            )
-            if len(results) == len(ids):
-                answers = [results[number] for number in range(len(ids))]
-                self._answer_admin(reply, {"results": answers})
-
-        for number, id_ in enumerate(ids):
-            self._ledger.cancel(id_, partial(on_result, number, id_))
-
-    def _reschedule(
-        self, received_us: int, reply: bytes, headers: bytes | None, payload: bytes
-    ) -> None:
-        """Give a schedule another due time, and keep the rest."""
-        self._bytes -= len(payload) + len(headers or b"") + OVERHEAD
-        try:
-            id_, when, due_us = parse_reschedule(payload, received_us)
-        except RequestError as error:
-            self._answer_admin(reply, refusal_receipt(None, error))
-            return
-        altered: list[Entry] = []
-
-        def alter(entry: Entry) -> Entry:
-            altered[:] = [rescheduled(entry, when, due_us)]
-            return altered[0]
-
-        def on_result(result: Result, words: str) -> None:
-            refusal = _refusal(result, words)
-            if refusal is not None:
-                self._answer_admin(reply, refusal_receipt(id_, refusal))
-            elif result in (Result.STORED, Result.REPLACED):
-                receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
-                self._answer_admin(reply, receipt)
-            else:
-                self._answer_admin(reply, cancel_receipt(id_, result))
-
-        self._ledger.alter(id_, alter, on_result)
-
-    def _answer_admin(self, reply: bytes, answer: dict[str, object]) -> None:
-        if self._policy.may_answer(reply):
-            self._answer(reply.decode("utf-8", "surrogateescape"), answer)
-
-
-_Act = Callable[[int, bytes, bytes | None, bytes], None]
-"""Takes when a message came, its reply subject, its headers and its payload."""
-
-_Waiting = tuple[_Act, int, bytes, bytes | None, bytes]
-
-
-def _refusal(result: Result, words: str) -> RequestError | None:
-    """Why a change was not made, where it was not."""
-    match result:
-        case Result.REFUSED:
-            return RequestError(Refusal.TOO_LARGE, f"the bucket refused it: {words}")
-        case Result.NEWER_FORMAT:
-            return RequestError(
-                Refusal.NEWER_FORMAT,
-                "a newer version of gozo stored the schedule with this id, and this one leaves "
-                "it alone: use the newer version",
-            )
-        case Result.UNAVAILABLE:
-            return RequestError(
-                Refusal.UNAVAILABLE,
-                f"the bucket cannot be written at the moment ({words}), nothing was stored: "
-                "send it again later",
-            )
-        case Result.SUPERSEDED:
-            return RequestError(
-                Refusal.SUPERSEDED,
-                "another request for this id was stored by another daemon meanwhile: "
-                "send it again if it is still wanted",
-            )
-        case _:
-            return None

@@ -6,6 +6,8 @@ what is not in it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gozo.protocol import delivery
 from gozo.schedule import Outgoing, ScheduleRequest
 from gozo.timetable import Item, Timetable
@@ -19,36 +21,43 @@ class Volatile:
 
     def __init__(self) -> None:
         self.timetable = Timetable()
-        self._requests: dict[str, ScheduleRequest] = {}
+        self.on_removed: Callable[[bytes], None] = lambda digest: None
+        """Told the digest of each that was delivered."""
+        self._requests: dict[str, tuple[ScheduleRequest, bytes]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._requests)
 
-    def add(self, request: ScheduleRequest) -> None:
-        """Take a request on."""
+    def add(self, request: ScheduleRequest, digest: bytes) -> None:
+        """Take a request on, and the digest that other replicas know it by."""
         self._count += 1
         key = f"{PREFIX}{self._count}"
-        self._requests[key] = request
+        self._requests[key] = (request, digest)
         self.timetable.put(key, request.entry.due_us, self._count)
 
     def get(self, item: Item) -> Outgoing:
         """The message to send."""
-        request = self._requests[item.key]
+        request, _ = self._requests[item.key]
         return delivery(request.entry, request.payload)
 
     def remove(self, item: Item) -> None:
         """Forget a schedule that was delivered."""
-        self._requests.pop(item.key, None)
+        removed = self._requests.pop(item.key, None)
         self.timetable.forget(item.key)
+        if removed is not None:
+            self.on_removed(removed[1])
 
-    def take_all(self) -> list[ScheduleRequest]:
-        """Take out all but those just being sent, soonest first: others look after them now."""
+    def take_all(self) -> list[tuple[ScheduleRequest, bytes]]:
+        """Take out all but those just being sent, soonest first, each with its digest.
+
+        Others look after them now.
+        """
         waiting = [key for key in self._requests if not self.timetable.is_taken(key)]
         requests = [self._requests.pop(key) for key in waiting]
         for key in waiting:
             self.timetable.forget(key)
-        return sorted(requests, key=lambda request: request.entry.due_us)
+        return sorted(requests, key=lambda pair: pair[0].entry.due_us)
 
 
 def is_volatile(item: Item) -> bool:

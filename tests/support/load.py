@@ -1,7 +1,8 @@
-"""A steady stream of acknowledged schedules, and the account of what became of each.
+"""A steady stream of schedules, and the account of what became of each.
 
 A schedule counts from the server's PubAck for its entry in the bucket on: what happens to it
-after that is what gozo promises.
+after that is what gozo promises. Those that are only sent, as requests that nobody answers,
+count from then on.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class Account:
             f"created {self.created}, delivered {self.delivered}, lost {self.lost}, "
             f"twice {self.twice}, early {self.early}, latest {self.latest:.3f} s"
         )
+
+
+CANCELLED = 5
+"""One of so many requests is followed by another that cancels it."""
 
 
 class Load:
@@ -221,3 +226,26 @@ class Load:
                 assert message.data is not None
                 assert message.time is not None
                 self.arrived.append((int(message.data), message.time.timestamp()))
+
+
+class Requests(Load):
+    """Sends requests and forgets them: with an id, without one, and some to be cancelled."""
+
+    async def _create(self, number: int, due: float) -> None:
+        id_ = f"{self._run}-{number}"
+        headers = {"Gozo-When": f"{due:.6f}"}
+        is_cancelled = number % CANCELLED == 0
+        if is_cancelled or number % 2:
+            headers["Gozo-Id"] = id_
+        publish = self._sender.nats.publish
+        await publish("gozo", b"%d" % number, reply=self._subject, headers=headers)
+        if is_cancelled:
+            await publish("gozo", headers={"Gozo-Del-Id": id_})
+            return
+        self.due[number] = round(due, 6)
+        self.acknowledged[number] = time.time()
+
+    @property
+    def revived(self) -> list[int]:
+        """Those that arrived although they were cancelled."""
+        return [number for number, _ in self._taken() if number % CANCELLED == 0]

@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.faults.conftest import LONG_FORM, Note
 from tests.support.client import Client
 from tests.support.daemon import Daemon
-from tests.support.load import Load
+from tests.support.load import Load, Requests
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.server import NatsServer
@@ -69,5 +69,36 @@ async def test_leader_ends(
         account = await load.finish()
     note(account)
     assert account.latest <= LATEST[ending]
+    if ending == "SIGTERM":
+        assert account.twice == 0
+
+
+@pytest.mark.parametrize("ahead", [0.0, 1.0], ids=["at once", "soon"])
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])
+async def test_requests_go_on(
+    servers: Servers,
+    daemons: Daemons,
+    clients: Clients,
+    rounds: int,
+    note: Note,
+    ending: str,
+    ahead: float,
+) -> None:
+    """Requests that nobody waits for are acted on, though no daemon leads when they are sent."""
+    server, sender, receiver = await start(servers, clients)
+    serving = [await daemons.serve(server) for _ in range(2)]
+    async with Requests(sender, receiver, rate=500, ahead=ahead) as load:
+        for _ in range(rounds):
+            leader = await leader_of(serving)
+            await load.delivered(200)
+            leader.send(signal.Signals[ending])
+            await leader.wait()
+            serving.remove(leader)
+            await leader_of(serving)
+            serving.append(await daemons.serve(server))
+        await load.delivered(200)
+        account = await load.finish()
+    note(account)
+    assert not (ahead and load.revived)
     if ending == "SIGTERM":
         assert account.twice == 0

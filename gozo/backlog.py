@@ -1,0 +1,128 @@
+"""Requests that were heard and not acted on yet, in the order in which they came. Pure.
+
+A standby keeps them as the leader does, and strikes out those that the leader says it has
+handled. So whoever leads next finds here just what the one before it left undone.
+
+Requests have no number that all replicas see, and NATS orders the messages of one connection
+only: what is handled is told by digest. Of requests that are the same byte for byte the
+earliest is struck out, since they are handled in order.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import NamedTuple
+
+DIGEST = 8
+"""Bytes of a digest."""
+
+OVERHEAD = 600
+"""Bytes of memory that a waiting request takes besides its own."""
+
+
+class Heard(NamedTuple):
+    """A message to act on; a tuple, because millions are made."""
+
+    act: Act
+    received_us: int
+    reply: bytes
+    headers: bytes | None
+    payload: bytes
+    digest: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it takes, roughly."""
+        return len(self.payload) + len(self.headers or b"") + OVERHEAD
+
+
+Act = Callable[[Heard], None]
+
+
+def digest_of(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> bytes:
+    """Return what tells a request from others, on every replica alike."""
+    whole = b"%b\n%b\n%b\n%b" % (subject, reply, headers or b"", payload)
+    return blake2b(whole, digest_size=DIGEST).digest()
+
+
+class Backlog:
+    """A queue from whose middle requests can be struck out."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Bytes of memory that the requests take, roughly."""
+        self._queue: OrderedDict[int, Heard] = OrderedDict()
+        self._numbers: dict[bytes, list[int]] = {}
+        """The places of each digest, in order; see `index`."""
+        self._indexed = False
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, heard: Heard) -> None:
+        """Let a request wait behind the others."""
+        self._count += 1
+        self._queue[self._count] = heard
+        self.size += heard.size
+        if self._indexed:
+            self._numbers.setdefault(heard.digest, []).append(self._count)
+
+    def take(self) -> Heard:
+        """Take out the first."""
+        number, heard = self._queue.popitem(last=False)
+        self.size -= heard.size
+        if self._indexed:
+            self._forget(number, heard.digest)
+        return heard
+
+    def index(self, wanted: bool) -> None:
+        """Be ready for `strike`, or rather save the work that this takes."""
+        self._indexed = wanted
+        self._numbers.clear()
+        if wanted:
+            for number, heard in self._queue.items():
+                self._numbers.setdefault(heard.digest, []).append(number)
+
+    def strike(self, digest: bytes) -> bool:
+        """Take out the first with a digest; False if there is none."""
+        numbers = self._numbers.get(digest)
+        if numbers is None:
+            return False
+        number = numbers[0]
+        self._forget(number, digest)
+        self.size -= self._queue.pop(number).size
+        return True
+
+    def forget_before(self, time_us: int, most: int) -> int:
+        """Drop those that came before a time, and the first of those above `most` bytes.
+
+        Returns how many were dropped for their size.
+        """
+        dropped = 0
+        while self._queue:
+            first = next(iter(self._queue.values()))
+            if first.received_us >= time_us:
+                if self.size <= most:
+                    break
+                dropped += 1
+            self.take()
+        return dropped
+
+    def digests(self) -> list[bytes]:
+        """Return the digests of all, in order."""
+        return [heard.digest for heard in self._queue.values()]
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._queue.clear()
+        self._numbers.clear()
+        self.size = 0
+
+    def _forget(self, number: int, digest: bytes) -> None:
+        numbers = self._numbers[digest]
+        numbers.remove(number)
+        if not numbers:
+            del self._numbers[digest]

@@ -1,0 +1,153 @@
+"""What a leader tells the other replicas of the requests that it has dealt with.
+
+The replicas hear all requests. The leader publishes digests of those that it has handled
+(stored, cancelled, refused, delivered), many in one message, so that a standby keeps just
+what is left to do should it lead next. Requests without an id live in the leader's memory
+until they are delivered: it says at once that it has taken them, which tells a leader that
+lost its lease, and that heard them too, to leave them alone.
+
+Such a message is: `H` (handled) or `T` (taken), eight bytes that name this term of this
+leader, eight bytes of a number that counts its messages from 1, and the digests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gozo.backlog import DIGEST
+from gozo.errors import DisconnectedError
+
+SETTLED = 1.0  # seconds of hearing before which what is told may be of requests not heard
+EARLY = 2.0  # seconds for which at least it is remembered that a request was handled
+GATHER = 0.02  # seconds that digests wait for others
+MOST = 4_000  # digests in one message
+HANDLED, TAKEN = b"H", b"T"
+
+_NAME = 8  # bytes
+_HEAD = 1 + 2 * _NAME
+
+
+class Told(NamedTuple):
+    """One message of a leader, read."""
+
+    kind: bytes
+    term: bytes
+    number: int
+    digests: list[bytes]
+
+
+def read_told(payload: bytes) -> Told | None:
+    """Read a message of a leader; None if it is none."""
+    length = len(payload) - _HEAD
+    if length < 0 or length % DIGEST or payload[:1] not in (HANDLED, TAKEN):
+        return None
+    places = range(_HEAD, len(payload), DIGEST)
+    digests = [payload[place : place + DIGEST] for place in places]
+    name, number = payload[1 : 1 + _NAME], int.from_bytes(payload[1 + _NAME : _HEAD])
+    return Told(payload[:1], name, number, digests)
+
+
+class Progress:
+    """How far the leader has come, as one that stands by hears it."""
+
+    def __init__(self) -> None:
+        self._term = b""
+        self._number = 0
+        self._early: Counter[bytes] = Counter()
+        self._earlier: Counter[bytes] = Counter()
+        self._turn_at = 0.0
+        self._heard_since = 0.0
+
+    def begin(self, now: float) -> None:
+        """Hear from `now` on, in seconds of a steady clock: what was told before is not known."""
+        self._term = b""
+        self._heard_since = self._turn_at = now
+        self._early.clear()
+        self._earlier.clear()
+
+    def missed(self, told: Told) -> bool:
+        """Take a message's number in; True if one before it was not heard."""
+        known = told.term == self._term
+        missed = told.number != (self._number + 1 if known else 1)
+        began = not self._term
+        self._term, self._number = told.term, told.number
+        return missed and not began
+
+    def note_early(self, digest: bytes, now: float) -> None:
+        """Remember for some seconds that a request is handled that was not heard yet.
+
+        In a cluster, what the leader tells may be quicker than the request. Of a request that
+        came before `begin` it would be wrong: a later one may be the same byte for byte.
+        """
+        if now < self._heard_since + SETTLED:
+            return
+        if now > self._turn_at + EARLY:
+            self._earlier, self._early = self._early, Counter()
+            self._turn_at = now
+        self._early[digest] += 1
+
+    def is_early(self, digest: bytes) -> bool:
+        """Tell, once, whether a request that is heard now is known to be handled."""
+        for known in (self._earlier, self._early):
+            if known and known[digest] > 0:
+                known[digest] -= 1
+                return True
+        return False
+
+
+class Teller:
+    """Tells what was dealt with, in order."""
+
+    def __init__(self, publish: Callable[[bytes], None]) -> None:
+        self.term = secrets.token_bytes(_NAME)
+        self._publish = publish
+        self._waiting: dict[bytes, list[bytes]] = {HANDLED: [], TAKEN: []}
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin_term(self) -> None:
+        """Count anew: what was told before is known to no one who hears this."""
+        self.term = secrets.token_bytes(_NAME)
+        self._number = 0
+
+    def handled(self, digest: bytes) -> None:
+        """Tell that nothing is left to do for a request."""
+        self._note(HANDLED, digest)
+
+    def taken(self, digest: bytes) -> None:
+        """Tell that a request is in this leader's memory."""
+        self._note(TAKEN, digest)
+
+    def _note(self, kind: bytes, digest: bytes) -> None:
+        self._waiting[kind].append(digest)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+
+    def flush(self) -> None:
+        """Tell now what waits to be told; it goes on waiting where there is no connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for kind, digests in self._waiting.items():
+            while digests:
+                if not self._tell(kind, digests[:MOST]):
+                    return
+                del digests[:MOST]
+
+    def hello(self) -> None:
+        """Say the number that was reached, so that who missed a message knows."""
+        self._tell(HANDLED, [])
+
+    def _tell(self, kind: bytes, digests: list[bytes]) -> bool:
+        number = self._number + 1
+        head = kind + self.term + number.to_bytes(_NAME)
+        try:
+            self._publish(head + b"".join(digests))
+        except DisconnectedError:
+            return False
+        self._number = number
+        return True
