@@ -258,7 +258,8 @@ class Daemon:
         chosen = self._settings.connection
         stored = self._js.entrance(f"$KV.{chosen.bucket}")
         needed = subject.startswith((f"{chosen.js_prefix}.", stored))
-        own = (chosen.request_subject, f"{chosen.request_subject}.admin.leader")
+        asked = chosen.request_subject
+        own = (asked, f"{asked}.admin.leader", f"{asked}.admin.told")
         heard = kind == "subscription" and (
             subject in own or subject.startswith(f"{chosen.inbox_prefix}.")
         )

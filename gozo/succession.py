@@ -23,6 +23,7 @@ from gozo.errors import DisconnectedError
 
 SETTLED = 1.0  # seconds of hearing before which what is told may be of requests not heard
 EARLY = 2.0  # seconds for which at least it is remembered that a request was handled
+TERMS = 100  # remembered at a time
 GATHER = 0.02  # seconds that digests wait for others
 MOST = 4_000  # digests in one message
 HANDLED, TAKEN = b"H", b"T"
@@ -52,11 +53,10 @@ def read_told(payload: bytes) -> Told | None:
 
 
 class Progress:
-    """How far the leader has come, as one that stands by hears it."""
+    """How far leaders have come, as one that stands by hears it."""
 
     def __init__(self) -> None:
-        self._term = b""
-        self._number = 0
+        self._numbers: dict[bytes, int] = {}
         self._early: Counter[bytes] = Counter()
         self._earlier: Counter[bytes] = Counter()
         self._turn_at = 0.0
@@ -64,18 +64,19 @@ class Progress:
 
     def begin(self, now: float) -> None:
         """Hear from `now` on, in seconds of a steady clock: what was told before is not known."""
-        self._term = b""
+        self._numbers.clear()
         self._heard_since = self._turn_at = now
         self._early.clear()
         self._earlier.clear()
 
     def missed(self, told: Told) -> bool:
         """Take a message's number in; True if one before it was not heard."""
-        known = told.term == self._term
-        missed = told.number != (self._number + 1 if known else 1)
-        began = not self._term
-        self._term, self._number = told.term, told.number
-        return missed and not began
+        last = self._numbers.get(told.term)
+        is_first = not self._numbers
+        if len(self._numbers) >= TERMS:
+            self._numbers.clear()
+        self._numbers[told.term] = told.number
+        return not is_first and told.number != (last or 0) + 1
 
     def note_early(self, digest: bytes, now: float) -> None:
         """Remember for some seconds that a request is handled that was not heard yet.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import leader_of, start
 from tests.support.daemon import Daemon
-from tests.support.load import Account, Load
+from tests.support.load import Account, Load, Requests
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
 
@@ -50,12 +50,13 @@ async def test_silence(
 ) -> None:
     """Frozen or cut off: another replica delivers in time; who comes back disturbs nothing."""
 
-    async def run(case: Case) -> Account:
+    async def run(case: Case) -> list[Account]:
         server, sender, receiver = await start(servers, clients)
+        requesting, asked = await clients.connect(server), await clients.connect(server)
         async with Proxy(server.port) as one, Proxy(server.port) as other:
             ways = {one.url: one, other.url: other}
             serving = [await daemons.serve(url) for url in ways]
-            async with Load(sender, receiver) as load:
+            async with Load(sender, receiver) as load, Requests(requesting, asked) as requests:
                 for _ in range(rounds):
                     await load.delivered(50)
                     leader = await leader_of(serving)
@@ -65,10 +66,13 @@ async def test_silence(
                     await asyncio.sleep(SILENCE)  # its length is the fault
                     case.end(silent, way)
                     await load.delivered(50)
-                return await load.finish()
+                accounts = [await load.finish(), await requests.finish()]
+                assert not requests.revived
+                return accounts
 
     cases = [frozen(), partitioned(leader=True), partitioned(leader=False)]
-    work: list[Awaitable[Account]] = [run(case) for case in cases]
-    for case, account in zip(cases, await asyncio.gather(*work), strict=True):
-        note(account)
-        assert account.latest <= (LATEST if case.is_leader else UNNOTICED)
+    work: list[Awaitable[list[Account]]] = [run(case) for case in cases]
+    for case, accounts in zip(cases, await asyncio.gather(*work), strict=True):
+        for account in accounts:
+            note(account)
+            assert account.latest <= (LATEST if case.is_leader else UNNOTICED)

@@ -1,0 +1,73 @@
+"""Requests that wait: in order, and without those that are struck out."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gozo.backlog import OVERHEAD, Backlog, Heard, digest_of
+
+
+def heard(name: int, received_us: int = 0, payload: bytes = b"") -> Heard:
+    """Make a request that its payload tells from others."""
+    digest = digest_of(b"gozo", b"reply", None, b"%d" % name)
+    return Heard(lambda heard: None, received_us, b"%d" % name, None, payload, digest)
+
+
+def names(backlog: Backlog) -> list[int]:
+    """Take all out."""
+    return [int(backlog.take().reply) for _ in range(len(backlog))]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "take", "strike", "index"]), st.integers(0, 3)),
+        max_size=60,
+    )
+)
+def test_it_is_a_list_from_which_the_first_that_is_alike_is_removed(
+    steps: list[tuple[str, int]],
+) -> None:
+    """Whatever is done, in whatever order."""
+    backlog, model = Backlog(), list[int]()
+    backlog.index(True)
+    for what, name in steps:
+        match what:
+            case "add":
+                backlog.add(heard(name))
+                model.append(name)
+            case "take" if model:
+                assert int(backlog.take().reply) == model.pop(0)
+            case "strike":
+                assert backlog.strike(heard(name).digest) == (name in model)
+                if name in model:
+                    model.remove(name)
+            case "index":
+                backlog.index(False)
+                backlog.index(True)
+        assert len(backlog) == len(model)
+        assert backlog.size == sum(heard(name).size for name in model)
+    assert names(backlog) == model
+
+
+def test_the_old_and_what_is_too_much_is_dropped_from_the_front() -> None:
+    """By age first, which is not counted; by size after that, which is."""
+    backlog = Backlog()
+    for name in range(6):
+        backlog.add(heard(name, received_us=name, payload=b"x" * 1000))
+    assert backlog.forget_before(2, 1 << 20) == 0
+    assert backlog.forget_before(2, 2 * (OVERHEAD + 1000)) == 2
+    assert names(backlog) == [4, 5]
+
+
+def test_every_part_of_a_request_tells_it_from_others() -> None:
+    """The subject, the reply subject, the headers and the payload."""
+    digests = {
+        digest_of(b"gozo", b"a", b"h", b"p"),
+        digest_of(b"gozo.admin.cancel", b"a", b"h", b"p"),
+        digest_of(b"gozo", b"b", b"h", b"p"),
+        digest_of(b"gozo", b"a", b"i", b"p"),
+        digest_of(b"gozo", b"a", b"h", b"q"),
+        digest_of(b"gozo", b"a", None, b"hp"),
+    }
+    assert len(digests) == 6
