@@ -169,7 +169,7 @@ class Client:
             confirm=confirm,
             attempts=attempts,
         )
-        if replace and await self._daemons.lead():
+        if replace and await self._daemons.hear():
             stored = await self._daemons.send(entry, payload, receipt=True, timeout=timeout)
             assert stored is not None
             return stored

@@ -17,6 +17,7 @@ from gozo.connection import Connection, Reply, missing_permission
 from gozo.errors import (
     DisconnectedError,
     NoServerError,
+    NotAllowedError,
     NotFoundError,
     Refusal,
     RequestError,
@@ -30,7 +31,9 @@ from gozo.settings import ConnectionSettings
 
 PROBE = 2.0  # seconds to wait for a sign of the leader
 
-STATS = "$SRV.STATS.gozo"
+STANDBY_PROBE = 0.25  # seconds
+
+PING, STATS = "$SRV.PING.gozo", "$SRV.STATS.gozo"
 
 
 class Daemons:
@@ -56,13 +59,30 @@ class Daemons:
             return True  # somebody listens, and does not answer
         return reply.status != NO_RESPONDERS
 
+    async def hear(self) -> bool:
+        """Tell whether one of them takes requests, or keeps them for when it will.
+
+        Raises:
+            NoServerError, NotAllowedError: it cannot be told.
+        """
+        if await self.lead():
+            return True
+        # While the lead changes, those who stand by hear what the next leader begins with.
+        try:
+            reply = await self._connection.request(PING, timeout=PROBE)
+            return reply.status != NO_RESPONDERS and bool(await self.replicas(STANDBY_PROBE))
+        except DisconnectedError:
+            raise
+        except (NoServerError, NotAllowedError):
+            return False
+
     async def require(self) -> None:
         """Make sure that one of them takes requests.
 
         Raises:
             NoServerError: none does.
         """
-        if not await self.lead():
+        if not await self.hear():
             raise NoServerError(
                 f"no daemon listens on {self._subject}: start one with 'gozo serve', or give "
                 "its --request-subject"

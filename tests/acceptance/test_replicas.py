@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from gozo.client import Client as Gozo
 from tests.acceptance.test_restart import stored
 from tests.support.client import Arrivals, Client
 from tests.support.daemon import Daemon
@@ -129,3 +130,23 @@ async def test_requests_after_a_takeover(
     assert await standby.terminate() == 0
     await client.confirm()
     assert sorted(arrivals.payloads) == [b"kept", b"new", b"without id"]
+
+
+async def test_requests_while_nobody_leads(
+    servers: Servers, daemons: Daemons, clients: Clients, new_id: str
+) -> None:
+    """The leader was killed, and no other leads yet: what is asked for meanwhile is done then."""
+    server = servers.start()
+    leader = await daemons.serve(server)
+    standby = await daemons.serve(server)
+    arrivals = await (await clients.connect(server)).arrivals(new_id)
+    async with await Gozo.connect(server.url) as client:
+        await client.schedule(new_id, b"unwanted", when="+3600", id="cancelled")
+        await leader.kill()
+        assert not standby.events("lease.acquired")
+        assert await client.request(new_id, b"asked", when="+0", receipt=True) is not None
+        (gone,) = await client.cancel("cancelled")
+        assert gone.status == "cancelled"
+    await arrivals.wait(1)
+    assert await standby.terminate() == 0
+    assert arrivals.payloads == [b"asked"]
