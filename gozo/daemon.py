@@ -153,6 +153,7 @@ class Daemon:
             len(self._timetable) - len(self._mirror.invalid) + len(self._volatile)
         )
         service.overdue = lambda: self._timetable.count_due(wall_us())
+        service.invalid = lambda: len(self._mirror.invalid)
         self._begin("connection", self._main.keep())
         self._begin("requests connection", self._requests.keep())
         self._begin("writer", self._writer.sweep())
@@ -187,6 +188,7 @@ class Daemon:
         self._timetable = Timetable()
         self._mirror = Mirror(self._timetable, self._policy)
         self._mirror.max_payload = lambda: self._main.max_payload
+        self._mirror.marker_ttl = bucket.marker_ttl
         self._writer = Writer(self._main, bucket)
         self._payloads = Payloads(self._main, bucket, self._mirror.large)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)

@@ -10,7 +10,7 @@ import msgpack
 from gozo import when
 from gozo.errors import RequestError
 from gozo.headers import FIRST_LINE, MESSAGE_ID, OWN, fields, pack, split, unpack
-from gozo.protocol import RESERVED, read_confirmation, read_id, unescape_key
+from gozo.protocol import RESERVED, is_addressable, read_confirmation, read_id, unescape_key
 from gozo.schedule import MICROSECONDS, Entry, Marker, Reason, State
 
 FORMAT = 1
@@ -44,6 +44,17 @@ class BareEntryError(EntryError):
 def reserved_key() -> str:
     """Make a key of its own for a schedule that has no id."""
     return f"{RESERVED}{secrets.token_hex(11)}"
+
+
+def printable_key(raw: bytes) -> str:
+    """Make text of a key as it came, which is only gozo's where it is ASCII.
+
+    One that is not UTF-8 becomes text with a space, which no other key has.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return f"{raw!r} (not UTF-8)"
 
 
 def entry_headers(entry: Entry, token: bytes) -> bytes:
@@ -96,8 +107,12 @@ def block(lines: bytes, expected: int | None = None) -> bytes:
     return b"%bNats-Expected-Last-Subject-Sequence: %d\r\n%b\r\n" % (FIRST_LINE, expected, lines)
 
 
-def parse_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Marker:
+def parse_entry(
+    key: str, headers: bytes | None, stored_us: int, size: int | None = None
+) -> Entry | Marker:
     """Read a bucket entry from its key, its headers and the time when it was stored.
+
+    `size` is that of its payload; without it, the server has added a header that tells.
 
     Raises:
         EntryError: it is neither a schedule nor a delete marker that this version knows.
@@ -113,9 +128,10 @@ def parse_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Mark
         error = EntryError if any(name.startswith(b"gozo-") for name in given) else BareEntryError
         raise error("it has no Gozo-Subject")
     try:
-        return _entry(key, given, headers or b"", stored_us)
+        entry = _entry(key, given, headers or b"", stored_us)
     except (RequestError, ValueError) as error:
         raise EntryError(str(error)) from error
+    return entry if size is None else entry._replace(size=size)
 
 
 def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) -> Entry:
@@ -123,6 +139,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
     when_text = given.get(b"gozo-when", b"").decode("utf-8", "replace")
     created = given.get(b"gozo-created")
     passed = unpack(given[b"gozo-headers"]) if b"gozo-headers" in given else b""
+    size = given.get(b"nats-msg-size", b"0")
     confirm, attempts = False, 0
     if b"gozo-confirm" in given or b"gozo-attempts" in given:
         confirm, attempts = read_confirmation(given)
@@ -136,7 +153,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         due_us=when.first_due(when.parse(when_text), stored_us) if due is None else _read_us(due),
         created_us=stored_us if created is None else _read_us(created),
         token=given.get(b"gozo-request", b""),
-        size=int(given.get(b"nats-msg-size", b"0")),
+        size=int(size) if _COUNT.match(size) else 0,
         headers=passed,
         extended=created is None or b"gozo-extended" in given,
         confirm=confirm,
@@ -175,6 +192,8 @@ def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes
     whole = type(at) is int and isinstance(subject, str) and isinstance(payload, bytes)
     if not whole or not 0 <= at * MICROSECONDS <= when.LAST_US:
         raise EntryError("it has no headers, and its value is no schedule of the original gozo")
+    if not is_addressable(key):
+        raise EntryError(f"its key {key!r} can be no id")
     try:
         id_ = read_id(key.encode("utf-8", "surrogateescape"), "the id")
     except RequestError as error:
@@ -194,7 +213,7 @@ def parse_whole(
         EntryError: it is neither a schedule nor a delete marker that this version knows.
     """
     try:
-        return parse_entry(key, headers, stored_us), value
+        return parse_entry(key, headers, stored_us, len(value)), value
     except BareEntryError:
         return parse_original(key, value, stored_us)
 
@@ -212,6 +231,8 @@ def _entry_id(key: str, header: bytes | None, *, original: bool) -> str | None:
     if key.startswith(RESERVED):
         if header is not None:
             raise ValueError("it has a reserved key and a Gozo-Id")
+        if not is_addressable(key):
+            raise ValueError(f"its key {key!r} is none of gozo's")
         return None
     id_ = key if original else unescape_key(key)
     read_id(id_.encode(), "the id")

@@ -70,6 +70,15 @@ def unescape_key(key: str) -> str:
     return id_
 
 
+def is_addressable(key: str) -> bool:
+    """Tell whether a key means itself alone where the server is asked about it.
+
+    The server stores what is published on `a.*` under that very subject, and yet takes it for
+    a pattern when it reads or purges. No subject has a space: see `printable_key`.
+    """
+    return " " not in key and not {"*", ">"} & set(key.split("."))
+
+
 def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_us: int) -> Request:
     """Read a request as it came from the wire.
 

@@ -38,6 +38,7 @@ class Service:
         self.role: Callable[[], str] = lambda: "standby"
         self.pending: Callable[[], int] = lambda: 0
         self.overdue: Callable[[], int] = lambda: 0
+        self.invalid: Callable[[], int] = lambda: 0
         self._connection = connection
         self._name = name
         self._bucket = bucket
@@ -141,6 +142,7 @@ class Service:
             "role": self.role(),
             "pending": self.pending(),
             "overdue": self.overdue(),
+            "invalid": self.invalid(),
             "delivered": stats.delivered,
             "undeliverable": stats.undeliverable,
             "refused": dict(stats.refused),

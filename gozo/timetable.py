@@ -10,7 +10,6 @@ written. Only a waiting key is ever popped.
 
 from __future__ import annotations
 
-from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -40,10 +39,10 @@ class Timetable:
     def __init__(self) -> None:
         self._live: dict[str, tuple[int, int]] = {}
         self._tombstones: dict[str, Tombstone] = {}
-        # Ends of tombstones, in order of storing: those that the server removes by itself,
-        # and those that it would keep for ever.
-        self._endings: deque[tuple[int, int, str]] = deque()
-        self._lasting: deque[tuple[int, int, str]] = deque()
+        # Heaps of the ends of tombstones: those that the server removes by itself, and those
+        # that it would keep for ever.
+        self._endings: list[tuple[int, int, str]] = []
+        self._lasting: list[tuple[int, int, str]] = []
         self._taken: dict[str, int] = {}
         self._held: set[str] = set()
         # Two heaps: what is due soon is popped from a small one, and each item that
@@ -115,14 +114,15 @@ class Timetable:
     ) -> bool:
         """Take in a removal; False if this or something newer is known already.
 
-        `lasting`: the server does not remove the marker by itself.
+        `lasting`: the server does not remove the marker by itself. `NEVER`: nobody does.
         """
         if revision <= self.revision(key):
             return False
         self._live.pop(key, None)
         self._taken.pop(key, None)
         self._tombstones[key] = Tombstone(revision, until_us, reason)
-        (self._lasting if lasting else self._endings).append((until_us, revision, key))
+        if until_us < NEVER:
+            heappush(self._lasting if lasting else self._endings, (until_us, revision, key))
         return True
 
     def forget(self, key: str) -> None:
@@ -135,7 +135,7 @@ class Timetable:
         """Drop the tombstones whose time ended before `before_us`."""
         endings = self._endings
         while endings and endings[0][0] < before_us:
-            _, revision, key = endings.popleft()
+            _, revision, key = heappop(endings)
             tombstone = self._tombstones.get(key)
             if tombstone is not None and tombstone.revision == revision:
                 del self._tombstones[key]
@@ -144,7 +144,7 @@ class Timetable:
         """Take keys and revisions of markers to purge: their time ended before `before_us`."""
         popped: list[tuple[str, int]] = []
         while self._lasting and self._lasting[0][0] < before_us and len(popped) < limit:
-            _, revision, key = self._lasting.popleft()
+            _, revision, key = heappop(self._lasting)
             tombstone = self._tombstones.get(key)
             if tombstone is not None and tombstone.revision == revision:
                 popped.append((key, revision))
@@ -152,7 +152,8 @@ class Timetable:
 
     def put_back_lasting(self, markers: list[tuple[str, int]]) -> None:
         """Let markers that could not be purged be popped again."""
-        self._lasting.extendleft((0, revision, key) for key, revision in markers)
+        for key, revision in markers:
+            heappush(self._lasting, (0, revision, key))
 
     def hold(self, key: str) -> None:
         """Keep a key from being popped while a change of it is on its way."""

@@ -71,6 +71,7 @@ def record(schedule: Schedule) -> dict[str, Any]:
         headers.setdefault(name, []).append(value)
     said = {
         "id": schedule.id,
+        "key": schedule.key,
         "subject": schedule.subject,
         "when": schedule.when,
         "due": times.utc(schedule.due),
@@ -100,7 +101,7 @@ def cells(schedule: Schedule) -> tuple[Cell, ...]:
     """Return a line for people."""
     style = _STYLES.get(schedule.state, "")
     return (
-        (schedule.id, "bold") if schedule.id is not None else ("-", "dim"),
+        (schedule.id, "bold") if schedule.id is not None else (_anonymous(schedule), "dim"),
         times.local(schedule.due),
         (times.left(schedule.due, datetime.now(UTC)), style),
         (schedule.subject, "cyan"),
@@ -114,6 +115,11 @@ def size(count: int) -> str:
     if count < _KIB:
         return f"{count} B"
     return f"{count / _KIB:.1f} KiB" if count < _KIB**2 else f"{count / _KIB**2:.1f} MiB"
+
+
+def _anonymous(schedule: Schedule) -> str:
+    """Name what has no id: only where it is invalid must a person find it in the bucket."""
+    return schedule.key if schedule.state == State.INVALID else "-"
 
 
 def _name(schedule: Schedule) -> str | None:

@@ -47,6 +47,7 @@ def _record(one: Replica) -> dict[str, Any]:
         "role": one.role,
         "pending": one.pending,
         "overdue": one.overdue,
+        "invalid": one.invalid,
         "delivered": one.delivered,
         "refused": one.refused,
         "lateness_p50_ms": one.lateness_p50_ms,
@@ -79,11 +80,12 @@ def status(ctx: typer.Context, **given: Any) -> None:
         client = session.client
         server, bucket = client.server, await client.bucket()
         replicas = await client.replicas()
-        schedules, overdue, next_due = 0, 0, None
+        schedules, overdue, invalid, next_due = 0, 0, 0, None
         if bucket is not None:
             async for one in client.list():
                 schedules += 1
                 overdue += one.state == "overdue"
+                invalid += one.state == "invalid"
                 if one.state == "pending" and (next_due is None or one.due < next_due):
                     next_due = one.due
         delivers = any(one.role == "leader" for one in replicas)
@@ -92,6 +94,7 @@ def status(ctx: typer.Context, **given: Any) -> None:
             "bucket": _bucket(client.settings.bucket, bucket),
             "schedules": str(schedules),
             "overdue": str(overdue),
+            "invalid": str(invalid),
         }
         if session.out.is_json:
             session.out.json(
@@ -104,6 +107,7 @@ def status(ctx: typer.Context, **given: Any) -> None:
                     "bucket": _bucket_record(bucket),
                     "schedules": schedules,
                     "overdue": overdue,
+                    "invalid": invalid,
                     "next_due": times.utc(next_due) if next_due is not None else None,
                     "daemons": [_record(one) for one in replicas],
                     "delivers": delivers,

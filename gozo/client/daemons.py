@@ -308,6 +308,7 @@ def _replica(answer: dict[str, Any]) -> Replica:
         role=told["role"],
         pending=data["pending"],
         overdue=data["overdue"],
+        invalid=data["invalid"],
         delivered=data["delivered"],
         refused=sum(data["refused"].values()),
         lateness_p50_ms=data["lateness_p50_ms"],

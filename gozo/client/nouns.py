@@ -104,6 +104,8 @@ class Replica:
     """`leader` or `standby`."""
     pending: int
     overdue: int
+    invalid: int
+    """Entries of the bucket that it cannot read."""
     delivered: int
     refused: int
     lateness_p50_ms: float

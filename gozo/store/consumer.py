@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from gozo.connection import Connection, Listener, status_of
+from gozo.entries import printable_key
 from gozo.errors import GozoError
 from gozo.store.bucket import Bucket
 
@@ -151,8 +152,7 @@ class Consumer:
             return
         self._sequence = sequence
         self._outstanding -= 1
-        # A key that is not ASCII cannot be gozo's; it is kept, readable, and set aside.
-        key = subject[self._prefix :].decode("utf-8", "backslashreplace")
+        key = printable_key(subject[self._prefix :])
         self._on_message(key, revision, int(words[base + 3]) // 1000, headers, int(words[base + 4]))
         self.refill()
 

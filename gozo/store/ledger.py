@@ -493,7 +493,8 @@ class Ledger:
         else:
             if message.sequence < self._timetable.revision(key) == before:
                 self._mirror.drop(key)
-            self._mirror.take(key, message.sequence, message.stored_us, message.headers)
+            size = len(message.payload)
+            self._mirror.take(key, message.sequence, message.stored_us, message.headers, size)
         if change.done:
             return
         removes = isinstance(change, _Remove) or change.alter is not None

@@ -20,7 +20,7 @@ from gozo.entries import (
 from gozo.errors import RequestError
 from gozo.logs import get_logger
 from gozo.policy import Policy, check_size
-from gozo.protocol import escape_id
+from gozo.protocol import escape_id, is_addressable
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker
 from gozo.timetable import Timetable
 
@@ -57,6 +57,8 @@ class Mirror:
         """Told that there is more to deliver than before."""
         self.max_payload: Callable[[], int] = lambda: UNLIMITED
         """Bytes that one message of the server may have."""
+        self.marker_ttl = True
+        """Whether the server removes delete markers that have an end of their own."""
         self._policy = policy
 
     @property
@@ -64,8 +66,15 @@ class Mirror:
         """How many keys the bucket holds, delete markers included, as far as was seen."""
         return len(self.timetable) + len(self.timetable.tombstones)
 
-    def take(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> None:
-        """Take in one message of the bucket."""
+    def take(
+        self,
+        key: str,
+        revision: int,
+        stored_us: int,
+        headers: bytes | None,
+        size: int | None = None,
+    ) -> None:
+        """Take in one message of the bucket; see `parse_entry` for `size`."""
         if self.invalid and self.invalid.get(key, (revision,))[0] < revision:
             del self.invalid[key]
             self.newer.discard(key)
@@ -73,7 +82,7 @@ class Mirror:
             return
         self.bare.pop(key, None)
         try:
-            entry = parse_entry(key, headers, stored_us)
+            entry = parse_entry(key, headers, stored_us, size)
             if isinstance(entry, Entry):
                 self._policy.check_target(entry.subject)
                 check_size(entry.size, len(headers or b"") + GROWTH, self.max_payload())
@@ -85,8 +94,11 @@ class Mirror:
             self._set_aside(key, revision, error)
             return
         if isinstance(entry, Marker):
-            until_us = stored_us + (entry.ttl_us or MARKER_SECONDS * MICROSECONDS)
-            lasting = not entry.ttl_us
+            ttl_us = entry.ttl_us if self.marker_ttl else 0
+            until_us = stored_us + (ttl_us or MARKER_SECONDS * MICROSECONDS)
+            lasting = not ttl_us
+            if lasting and not is_addressable(key):
+                until_us = NEVER  # purged, it would take other keys with it, or stay
             self.note_size(key, 0)
             self.timetable.remove(key, revision, until_us, entry.reason, lasting=lasting)
             return

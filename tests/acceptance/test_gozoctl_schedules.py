@@ -11,7 +11,7 @@ from tests.support.gozoctl import Gozoctl
 from tests.support.processes import Daemons, Servers
 
 FIELDS = {
-    *("id", "subject", "when", "due", "due_epoch"),
+    *("id", "key", "subject", "when", "due", "due_epoch"),
     *("created", "size", "headers", "state", "revision"),
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from gozo.clock import wall_us
-from gozo.connection import Connection
+from gozo.connection import Connection, publication
 from gozo.entries import block
 from gozo.jetstream import JetStream
 from gozo.policy import Policy
@@ -349,6 +349,30 @@ async def test_old_markers_are_purged_and_nothing_else() -> None:
             assert one.timetable.revision("gone") == 0
             assert await one.put("gone") is Result.STORED
             await one.knows("back", "gone", "kept")
+
+
+async def test_markers_that_cannot_be_purged_alone_stay() -> None:
+    """A marker whose key the server would take for a pattern, or not find, costs no other key.
+
+    Nor does it pass for a difference between the bucket and what is known of it.
+    """
+    keys = (b"*", b">", b"a.*", b"\xff\xfe", b"b'\\xff\\xfe'", b"form\x0cfeed")
+    marker = b"NATS/1.0\r\nKV-Operation: DEL\r\n\r\n"
+    with NatsServer() as server:
+        async with parts(server) as one:
+            for id_ in ("a", "a.b", "c.d"):
+                await one.put(id_)
+            for key in keys:
+                one.connection.write(publication(b"$KV.gozo." + key, b"", marker))
+            await one.follower.reached(3 + len(keys))
+            cleaner = Cleaner(one.bucket, one.timetable)
+            assert await cleaner.purge(wall_us() + 601_000_000) == 2
+            cleaner.forget(wall_us() + 601_000_000)
+            assert (await one.bucket.state()).messages == 3 + len(keys) - 2
+            for _ in range(2):
+                await one.follower._compare()
+            assert one.follower._doubts == 0
+            await one.knows("a", "a.b", "c.d")
 
 
 async def test_what_the_server_would_not_take_is_not_sent() -> None:

@@ -42,6 +42,18 @@ def test_a_removed_key_keeps_its_revision_until_its_end() -> None:
     assert timetable.revision("a") == 0
 
 
+def test_a_marker_that_stays_long_keeps_no_other() -> None:
+    """Each tombstone is forgotten at its own end, whatever was removed before it."""
+    timetable = Timetable()
+    for lasting in (False, True):
+        timetable.remove(f"long {lasting}", 1, until_us=1_000, lasting=lasting)
+        timetable.remove(f"short {lasting}", 2, until_us=10, lasting=lasting)
+    timetable.forget_ended(11)
+    assert timetable.pop_lasting(11, 5) == [("short True", 2)]
+    assert "short False" not in timetable.tombstones
+    assert timetable.revision("long False") == timetable.revision("long True") == 1
+
+
 def test_a_held_key_is_not_popped() -> None:
     """While a change of it is being written, a schedule is not delivered."""
     timetable = Timetable()
