@@ -111,9 +111,10 @@ class Backlog:
             self.take()
         return dropped
 
-    def digests(self) -> list[bytes]:
-        """Return the digests of all, in order."""
-        return [heard.digest for heard in self._queue.values()]
+    def move_to(self, other: Backlog) -> None:
+        """Take all out, and add them to another."""
+        while self._queue:
+            other.add(self.take())
 
     def clear(self) -> None:
         """Drop all."""

@@ -149,7 +149,7 @@ class Intake:
     def lose(self) -> None:
         """Another replica may lead, and has heard what was heard here."""
         if self._mode is Mode.ACTING:
-            self._left, self._backlog = self._backlog, Backlog()
+            self._backlog.move_to(self._left)
             self._yielding = True
         if self._mode is not Mode.DEAF:
             self._mode = Mode.KEEPING
@@ -169,9 +169,8 @@ class Intake:
 
     def act_on_left(self) -> None:
         """Act on what a term that is over left undone, and no other leader has."""
-        undone, self._left = self._left, Backlog()
-        while undone:
-            heard = undone.take()
+        for _ in range(len(self._left)):
+            heard = self._left.take()
             if not self.is_others(heard.digest):
                 self._left.add(heard)
         self._yielding = False
@@ -249,7 +248,7 @@ class Intake:
             self._others.update(told.digests)
         if self._mode is Mode.ACTING:
             return
-        if self._progress.missed(told):
+        if self._progress.missed(told) and self._mode is Mode.KEEPING:
             log.info("intake.missed", kept=len(self._backlog))
             self._backlog.clear()
         if told.kind == HANDLED:
