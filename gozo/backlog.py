@@ -62,6 +62,16 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def first(self) -> int:
+        """The number of the first; above `last` where there is none."""
+        return next(iter(self._queue), self.last + 1)
+
+    @property
+    def last(self) -> int:
+        """The number of the last that was added; they are numbered in order."""
+        return self._count
+
     def add(self, heard: Heard) -> None:
         """Let a request wait behind the others."""
         self._count += 1
@@ -96,19 +106,19 @@ class Backlog:
         self.size -= self._queue.pop(number).size
         return True
 
-    def forget_before(self, time_us: int, most: int) -> int:
-        """Drop those that came before a time, and the first of those above `most` bytes.
+    def take_before(self, time_us: int) -> list[Heard]:
+        """Take out those that came before a time."""
+        taken: list[Heard] = []
+        while self._queue and next(iter(self._queue.values())).received_us < time_us:
+            taken.append(self.take())
+        return taken
 
-        Returns how many were dropped for their size.
-        """
+    def shrink(self, most: int) -> int:
+        """Drop the first until the others take no more than `most` bytes; returns how many."""
         dropped = 0
-        while self._queue:
-            first = next(iter(self._queue.values()))
-            if first.received_us >= time_us:
-                if self.size <= most:
-                    break
-                dropped += 1
+        while self._queue and self.size > most:
             self.take()
+            dropped += 1
         return dropped
 
     def move_to(self, other: Backlog) -> None:

@@ -286,8 +286,8 @@ class Daemon:
             return
         self._active = True
         self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US))
+        await self._intake.act()
         self._delivery.start()
-        self._intake.act()
         log.info("daemon.leading", pending=len(self._timetable))
 
     def _on_renewed(self) -> None:

@@ -10,6 +10,7 @@ whoever leads next begins with them (see `gozo.succession`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections import Counter
@@ -42,9 +43,11 @@ from gozo.volatile import Volatile
 
 SLICE = 20  # requests acted on before others get a turn
 PATIENCE = 5.0  # seconds after which a request with a receipt is refused, if nothing can be stored
-KEPT = 15  # seconds for which a standby keeps a request of which the leader says nothing
+KEPT = 15  # seconds for which a standby keeps a request with an id that nobody has handled
+HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
 PAUSE = 0.2  # seconds in which another leader tells what it has done by now
 
+_ID = re.compile(rb"gozo-(?:del-)?id", re.IGNORECASE)
 _RECEIPT = re.compile(rb"gozo-receipt", re.IGNORECASE)
 _ESCAPE = "surrogateescape"
 
@@ -91,6 +94,8 @@ class Intake:
         self._listeners: list[Listener] = []
         self._mode = Mode.DEAF
         self._backlog = Backlog()
+        self._memory = Backlog()
+        """Older ones without an id: the leader has them in memory, and so does a standby."""
         self._left = Backlog()
         """What a term that is over left undone."""
         self._yielding = False
@@ -99,6 +104,7 @@ class Intake:
         self._bytes = 0
         """What requests take in memory that are being stored."""
         self._work = asyncio.Event()
+        self._turn = asyncio.Event()
         self._progress = Progress()
         self._others: Counter[bytes] = Counter()
         """What another leader dealt with, while this replica took itself for it."""
@@ -114,7 +120,7 @@ class Intake:
         """Keep requests from now on, until the leader has handled them."""
         if self._mode is Mode.DEAF:
             self._mode = Mode.KEEPING
-            self._backlog.index(True)
+            self._index()
             self._progress.begin(steady())
             subject = self._policy.request_subject
             verbs = self._administration.verbs
@@ -129,22 +135,34 @@ class Intake:
         if self._mode is Mode.KEEPING:
             self._mode = Mode.DEAF
             self._end_hearing()
-            self._backlog.clear()
+            self._forget_all()
 
     def lead(self) -> None:
         """All that was heard is this replica's now; it waits until `act`."""
         self.stand_by()
+        self._backlog.move_to(self._memory)
+        self._backlog, self._memory = self._memory, self._backlog
         self._mode = Mode.WAITING
         self._teller.begin_term()
 
-    def act(self) -> None:
-        """Begin to act on what was heard: all keys of the bucket are known by now."""
+    async def act(self) -> None:
+        """Begin to act on requests: all keys of the bucket are known by now.
+
+        Returns once those are begun that were heard until now, so that a cancel among them is
+        in time, or after `HURRY` seconds.
+        """
         self._mode = Mode.ACTING
         self._backlog.index(False)
         self._others.clear()
         self._yielding = False
         self._teller.hello()
         self._work.set()
+        last = self._backlog.last
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HURRY):
+                while self._backlog.first <= last:
+                    self._turn.clear()
+                    await self._turn.wait()
 
     def lose(self) -> None:
         """Another replica may lead, and has heard what was heard here."""
@@ -153,8 +171,12 @@ class Intake:
             self._yielding = True
         if self._mode is not Mode.DEAF:
             self._mode = Mode.KEEPING
-            self._backlog.index(True)
+            self._index()
             self._progress.begin(steady())
+
+    def _index(self) -> None:
+        self._backlog.index(True)
+        self._memory.index(True)
 
     async def hear_successor(self) -> None:
         """Wait until what another leader has told is heard."""
@@ -198,12 +220,25 @@ class Intake:
         self._teller.flush()
 
     def forget_old(self) -> None:
-        """Let a standby's backlog not grow: what the leader does not mention, it has not got."""
+        """Let what a standby keeps not grow: what the leader does not mention, it has not got.
+
+        All without an id it mentions once they are delivered, however late that is.
+        """
         if self._mode is Mode.KEEPING:
-            before_us = wall_us() - KEPT * MICROSECONDS
-            dropped = self._backlog.forget_before(before_us, self._max_backlog)
-            if dropped:
-                log.repeated("warning", "intake.not_kept", requests=dropped)
+            for heard in self._backlog.take_before(wall_us() - KEPT * MICROSECONDS):
+                if heard.act == self._take and not _ID.search(heard.headers or b""):
+                    self._memory.add(heard)
+            self._shrink()
+
+    def _shrink(self) -> None:
+        dropped = self._memory.shrink(self._max_backlog - self._backlog.size)
+        dropped += self._backlog.shrink(self._max_backlog)
+        if dropped:
+            log.repeated("warning", "intake.not_kept", requests=dropped)
+
+    def _forget_all(self) -> None:
+        self._backlog.clear()
+        self._memory.clear()
 
     def _hear(self, subject: str, act: Act) -> Listener:
         """Let messages of a subject wait for `act`."""
@@ -222,7 +257,7 @@ class Intake:
             else:
                 self._backlog.add(heard)
                 if self._backlog.size > self._max_backlog:
-                    self.forget_old()
+                    self._shrink()
 
         return self._connection.listen(subject, on_message)
 
@@ -249,18 +284,18 @@ class Intake:
         if self._mode is Mode.ACTING:
             return
         if self._progress.missed(told) and self._mode is Mode.KEEPING:
-            log.info("intake.missed", kept=len(self._backlog))
-            self._backlog.clear()
+            log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
+            self._forget_all()
         if told.kind == HANDLED:
             now = steady()
             for digest in told.digests:
-                if not self._backlog.strike(digest):
+                if not (self._memory.strike(digest) or self._backlog.strike(digest)):
                     self._progress.note_early(digest, now)
 
     def _on_lost(self) -> None:
         """Without a connection, a standby does not hear what is handled meanwhile."""
         if self._mode is Mode.KEEPING:
-            self._backlog.clear()
+            self._forget_all()
             self._progress.begin(steady())
 
     def _on_connected(self) -> None:
@@ -300,6 +335,7 @@ class Intake:
                     # One message that nobody foresaw must not end what all others depend on.
                     self._stats.refused[Refusal.INVALID_REQUEST] += 1
                     log.exception("request.failed")
+            self._turn.set()
             await asyncio.sleep(0)
 
     def _next(self) -> Backlog | None:

@@ -50,14 +50,24 @@ def test_it_is_a_list_from_which_the_first_that_is_alike_is_removed(
     assert names(backlog) == model
 
 
-def test_the_old_and_what_is_too_much_is_dropped_from_the_front() -> None:
-    """By age first, which is not counted; by size after that, which is."""
+def test_the_old_and_what_is_too_much_is_taken_from_the_front() -> None:
+    """By age, or by the memory that they take."""
     backlog = Backlog()
     for name in range(6):
         backlog.add(heard(name, received_us=name, payload=b"x" * 1000))
-    assert backlog.forget_before(2, 1 << 20) == 0
-    assert backlog.forget_before(2, 2 * (OVERHEAD + 1000)) == 2
+    assert [int(old.reply) for old in backlog.take_before(2)] == [0, 1]
+    assert backlog.shrink(2 * (OVERHEAD + 1000)) == 2
     assert names(backlog) == [4, 5]
+
+
+def test_all_can_be_moved_to_another() -> None:
+    """Behind what is there."""
+    backlog, other = Backlog(), Backlog()
+    for name in range(4):
+        (other if name < 2 else backlog).add(heard(name))
+    backlog.move_to(other)
+    assert len(backlog) == backlog.size == 0
+    assert names(other) == [0, 1, 2, 3]
 
 
 def test_every_part_of_a_request_tells_it_from_others() -> None:

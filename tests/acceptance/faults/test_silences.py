@@ -10,6 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gozo.intake import KEPT
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import leader_of, start
 from tests.support.daemon import Daemon
@@ -18,6 +19,7 @@ from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
 
 SILENCE = 15.0  # seconds: longer than a lease lasts
+OLD = KEPT + 1  # seconds: what has an id would have been handled long since
 LATEST = 12.0  # seconds that a schedule may be late, as promised
 UNNOTICED = 1.0  # seconds, where the leader is not the one who is silent
 
@@ -70,9 +72,23 @@ async def test_silence(
                 assert not requests.revived
                 return accounts
 
+    async def in_memory() -> None:
+        """What has no id is in the memory of two, however long it has been there."""
+        server, sender, receiver = await start(servers, clients)
+        serving = [await daemons.serve(server) for _ in range(2)]
+        arrivals = await receiver.arrivals()
+        for number in range(50):
+            await sender.schedule(f"+{OLD + 2}", reply=arrivals, payload=b"%d" % number)
+        await asyncio.sleep(OLD)  # their age is what matters
+        await (await leader_of(serving)).kill()
+        await arrivals.wait(50)
+        await receiver.confirm()
+        assert sorted(map(int, arrivals.payloads)) == list(range(50))
+
     cases = [frozen(), partitioned(leader=True), partitioned(leader=False)]
     work: list[Awaitable[list[Account]]] = [run(case) for case in cases]
-    for case, accounts in zip(cases, await asyncio.gather(*work), strict=True):
+    results, _ = await asyncio.gather(asyncio.gather(*work), in_memory())
+    for case, accounts in zip(cases, results, strict=True):
         for account in accounts:
             note(account)
             assert account.latest <= (LATEST if case.is_leader else UNNOTICED)
