@@ -67,7 +67,8 @@ async def test_silence(
                     case.silence(silent, way)
                     await asyncio.sleep(SILENCE)  # its length is the fault
                     case.end(silent, way)
-                    await load.delivered(50)
+                    # Until then, what has no id is in the memory of one only.
+                    await load.delivered(200)
                 accounts = [await load.finish(), await requests.finish()]
                 assert not requests.revived
                 return accounts
