@@ -19,7 +19,8 @@ from gozo.protocol import (
     refusal_receipt,
     stored_receipt,
 )
-from gozo.schedule import Entry, rescheduled
+from gozo.recurrence import rescheduled
+from gozo.schedule import Entry
 from gozo.store.ledger import Ledger, Result
 
 
@@ -65,18 +66,23 @@ class Administration:
     def _reschedule(self, heard: Heard) -> None:
         """Give a schedule another due time, and keep the rest."""
         try:
-            id_, when, due_us = parse_reschedule(heard.payload, heard.received_us)
+            id_, when = parse_reschedule(heard.payload)
         except RequestError as error:
             self._answer(heard, refusal_receipt(None, error))
             return
         altered: list[Entry] = []
+        refused: list[RequestError] = []
 
         def alter(entry: Entry) -> Entry:
-            altered[:] = [rescheduled(entry, when, due_us)]
+            try:
+                altered[:] = [rescheduled(entry, when, heard.received_us)]
+            except RequestError as error:
+                refused.append(error)
+                raise
             return altered[0]
 
         def on_result(result: Result, words: str) -> None:
-            refusal = refusal_of(result, words)
+            refusal = refused[0] if refused else refusal_of(result, words)
             if refusal is not None:
                 self._answer(heard, refusal_receipt(id_, refusal))
             elif result in (Result.STORED, Result.REPLACED):

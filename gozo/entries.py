@@ -11,14 +11,16 @@ from gozo import when
 from gozo.errors import RequestError
 from gozo.headers import FIRST_LINE, MESSAGE_ID, OWN, fields, pack, split, unpack
 from gozo.protocol import RESERVED, is_addressable, read_confirmation, read_id, unescape_key
+from gozo.recurrence import arranged, due_at, expression
 from gozo.schedule import MICROSECONDS, Entry, Marker, Reason, State
+from gozo.terms import read_terms, says_terms, term_lines
 
 FORMAT = 1
 """The format of entries that this version writes, and the newest that it reads."""
 
 BARRIER_KEY = RESERVED + "barrier"
 
-ENTRY_HEADERS = 420
+ENTRY_HEADERS = 700
 """Bytes that an entry's headers have besides what requests bring."""
 
 MARKER_SECONDS = 600
@@ -79,6 +81,8 @@ def entry_headers(entry: Entry, token: bytes) -> bytes:
         lines += b"Gozo-Confirm: stream\r\n"
         if entry.attempts:
             lines += b"Gozo-Attempts: %d\r\n" % entry.attempts
+    if entry.terms is not None:
+        lines += term_lines(entry.terms)
     if entry.state is not State.PENDING:
         reason = " ".join(entry.reason.split()).encode("utf-8", "replace")
         lines += b"Gozo-State: %b\r\nGozo-Tried: %d\r\nGozo-Next: %b\r\nGozo-Reason: %b\r\n" % (
@@ -150,7 +154,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         id=_entry_id(key, given.get(b"gozo-id"), original=b"gozo-original" in given),
         subject=given[b"gozo-subject"].decode(),
         when=when_text,
-        due_us=when.first_due(when.parse(when_text), stored_us) if due is None else _read_us(due),
+        due_us=0 if due is None else _read_us(due),
         created_us=stored_us if created is None else _read_us(created),
         token=given.get(b"gozo-request", b""),
         size=int(size) if _COUNT.match(size) else 0,
@@ -160,8 +164,21 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         attempts=attempts,
         expires=b"nats-ttl" in given,
     )
+    if due is None or says_terms(given):
+        entry = _with_terms(entry, given, stored_us)
     state = given.get(b"gozo-state")
     return entry if state is None else _with_state(entry, state, given)
+
+
+def _with_terms(entry: Entry, given: dict[bytes, bytes], stored_us: int) -> Entry:
+    when = expression(entry.when)
+    terms = read_terms(given, when, stored_us)
+    if entry.id is None and terms is not None and terms.recurs:
+        raise ValueError("it recurs and has no id")
+    entry = entry._replace(terms=terms)
+    if b"gozo-due" in given:
+        return due_at(entry, entry.due_us)
+    return arranged(entry, when, stored_us)
 
 
 def _with_state(entry: Entry, state: bytes, given: dict[bytes, bytes]) -> Entry:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from gozo import when
 from gozo.errors import Refusal, RequestError
 from gozo.headers import END, FIRST_LINE, fields, split
+from gozo.recurrence import arranged
 from gozo.schedule import (
     MICROSECONDS,
     CancelRequest,
@@ -17,6 +18,7 @@ from gozo.schedule import (
     Request,
     ScheduleRequest,
 )
+from gozo.terms import read_terms
 
 LONGEST_ID = 1_024
 """Bytes of UTF-8."""
@@ -103,23 +105,28 @@ def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_
             "the request has neither Gozo-When nor Gozo-Del-Id: say when, or what to cancel",
         )
     text = when_text.decode("utf-8", "replace")
+    expression = when.parse(text)
     id_ = given.get(b"gozo-id")
     confirm, attempts = read_confirmation(given)
-    return ScheduleRequest(
-        entry=Entry(
-            id=None if id_ is None else read_id(id_, "Gozo-Id"),
-            subject=reply.decode("utf-8", "surrogateescape"),
-            when=text,
-            due_us=when.first_due(when.parse(text), received_us),
-            created_us=received_us,
-            headers=passed,
-            extended=receipt is not None or confirm,
-            confirm=confirm,
-            attempts=attempts,
-        ),
-        payload=payload,
-        receipt=receipt,
+    terms = read_terms(given, expression, received_us)
+    if id_ is None and terms is not None and terms.recurs:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            "a recurring schedule needs Gozo-Id, or nobody could end it: give one",
+        )
+    entry = Entry(
+        id=None if id_ is None else read_id(id_, "Gozo-Id"),
+        subject=reply.decode("utf-8", "surrogateescape"),
+        when=text,
+        due_us=0,
+        created_us=received_us,
+        headers=passed,
+        extended=receipt is not None or confirm or terms is not None,
+        confirm=confirm,
+        attempts=attempts,
+        terms=terms,
     )
+    return ScheduleRequest(arranged(entry, expression, received_us), payload, receipt)
 
 
 def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
@@ -259,10 +266,8 @@ def parse_cancels(payload: bytes, max_payload: int) -> list[str]:
     return checked
 
 
-def parse_reschedule(payload: bytes, received_us: int) -> tuple[str, str, int]:
-    """Read what `admin.reschedule` is asked: `{"id": "a", "when": "+10"}`.
-
-    Returns the id, the expression, and when that is, in microseconds since 1970.
+def parse_reschedule(payload: bytes) -> tuple[str, str]:
+    """Read what `admin.reschedule` is asked: `{"id": "a", "when": "+10"}`; id and expression.
 
     Raises:
         RequestError: `invalid_request`, `invalid_id` or `invalid_when`.
@@ -271,7 +276,9 @@ def parse_reschedule(payload: bytes, received_us: int) -> tuple[str, str, int]:
     text = asked.get("when")
     if not isinstance(text, str):
         raise RequestError(Refusal.INVALID_WHEN, "give when, an expression as in Gozo-When")
-    return _text_id(asked.get("id")), text, when.first_due(when.parse(text), received_us)
+    id_ = _text_id(asked.get("id"))
+    when.parse(text)
+    return id_, text
 
 
 def _object(payload: bytes) -> dict[str, object]:

@@ -25,6 +25,48 @@ class State(StrEnum):
     """A delivery did not succeed; it is tried again at `next_us`."""
     FAILED = "failed"
     """Tried as often as was asked for: kept, and not tried again."""
+    PAUSED = "paused"
+    """Kept and not delivered, until it is resumed."""
+
+
+AT_REST = frozenset({State.FAILED, State.PAUSED})
+"""The states in which nothing is to be done about a schedule."""
+
+
+class Misfire(StrEnum):
+    """What becomes of occurrences that were missed."""
+
+    ONCE = "once"
+    """One is sent for all."""
+    ALL = "all"
+    """Each is sent, in order."""
+    SKIP = "skip"
+    """None is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a schedule has beyond a moment: how it recurs, until when, and what if it is late."""
+
+    recurs: bool = False
+    """Whether its expression names more than one moment."""
+    zone: str = ""
+    """Where clocks show the times of its expression; "" is UTC."""
+    start_us: int = 0
+    """It is not due before."""
+    until_us: int = NEVER
+    """It is not due after."""
+    count: int = 0
+    """How often it is sent; 0: without end."""
+    jitter_us: int = 0
+    """The longest delay that is added to a due time."""
+    misfire: Misfire = Misfire.ONCE
+    grace_us: int | None = None
+    """How late an occurrence may be without being missed; None: see `recurrence.grace_us`."""
+    occurred: int = 0
+    """How often it was sent."""
+    last_us: int = 0
+    """The nominal time of the last one that was sent; 0: there was none."""
 
 
 class Entry(NamedTuple):
@@ -58,14 +100,21 @@ class Entry(NamedTuple):
     reason: str = ""
     """Why the last attempt failed."""
     next_us: int = 0
-    """When it is tried again; 0: at its due time."""
+    """When it is tried or sent, where that is not its due time; 0: it is."""
     expires: bool = False
     """Whether the server would remove it by itself (`Nats-TTL`), due or not."""
+    terms: Terms | None = None
+    """None where there is nothing but one moment."""
 
     @property
     def wake_us(self) -> int:
         """When something is to be done about it."""
-        return NEVER if self.state is State.FAILED else self.next_us or self.due_us
+        return NEVER if self.state in AT_REST else self.next_us or self.due_us
+
+    @property
+    def recurs(self) -> bool:
+        """Whether it may have more occurrences than one."""
+        return self.terms is not None and self.terms.recurs
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +182,6 @@ class Outgoing:
 
 FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
 """How long a delivery that failed waits for the next attempt: twice as long each time."""
-
-
-def rescheduled(entry: Entry, when: str, due_us: int) -> Entry:
-    """Return the entry with another due time; what was tried before counts no more."""
-    return entry._replace(
-        when=when, due_us=due_us, next_us=0, tried=0, state=State.PENDING, reason=""
-    )
 
 
 LONGEST_REASON = 200

@@ -1,4 +1,4 @@
-"""The grammar of `Gozo-When`: from text to the moment a schedule is due. Pure.
+"""The grammar of `Gozo-When`: from text to the moments at which a schedule is due. Pure.
 
     1763871234                  an absolute time: Unix epoch seconds
     1763871234.5                the same, with decimals
@@ -6,7 +6,10 @@
     @at 2026-12-24T17:00:00Z    the same, as the NATS server writes it (ADR-51)
     +10                         relative: seconds after the request was received
     +0.25                       the same, with decimals
-    +1h30m                      the same, as a duration in w, d, h, m, s, ms and us
+    +1h30m                      the same, as a duration in w, d, h, m, s, ms, us and ns
+    @every 90s                  recurring: so long after each other, as the server has it
+    @daily                      recurring: one of the names of cron(8) and of the server
+    0 2 * * mon-fri             recurring: a cron expression, see `gozo.cron`
 
 Only the digits 0 to 9 count as digits; spaces, signs, exponents and names of numbers do
 not belong to the grammar. The last moment is the end of the year 9999 (UTC).
@@ -15,31 +18,53 @@ not belong to the grammar. The last moment is the end of the year 9999 (UTC).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
+from gozo.cron import Cron, parse_cron
 from gozo.errors import Refusal, RequestError
 from gozo.schedule import MICROSECONDS
 
 LAST_US = 253_402_300_800 * MICROSECONDS - 1
 """The last microsecond of the year 9999."""
 
-LONGEST = 64
+LONGEST = 256
 """Characters that an expression may have."""
 
+SHORTEST_INTERVAL_US = 10_000
+"""The least that `@every` takes: below, one schedule would keep a whole daemon busy."""
+
 UNITS = {
-    "w": 7 * 86_400 * MICROSECONDS,
-    "d": 86_400 * MICROSECONDS,
-    "h": 3_600 * MICROSECONDS,
-    "m": 60 * MICROSECONDS,
-    "s": MICROSECONDS,
-    "ms": 1_000,
-    "us": 1,
+    "w": 7 * 86_400 * 1_000_000_000,
+    "d": 86_400 * 1_000_000_000,
+    "h": 3_600 * 1_000_000_000,
+    "m": 60 * 1_000_000_000,
+    "s": 1_000_000_000,
+    "ms": 1_000_000,
+    "us": 1_000,
+    "\u00b5s": 1_000,
+    "\u03bcs": 1_000,
+    "ns": 1,
 }
-"""The units of durations, in microseconds."""
+"""The units of durations, in nanoseconds: those of Go's `time.ParseDuration`, days and weeks."""
+
+NAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+"""What the names of crontab(5) stand for."""
 
 _NUMBER = re.compile(r"(\+?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
-_PART = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|us|[wdhms])", re.ASCII)
+_PART = re.compile(
+    r"(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(ns|us|\u00b5s|\u03bcs|ms|[wdhms])", re.ASCII
+)
+_BLANK = re.compile(r"[ \t]")
 _DATE = re.compile(r"[0-9]{4}-", re.ASCII)
 _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
@@ -53,7 +78,7 @@ _RFC3339_STEPS = re.compile(
 )
 """As much of a moment as is well-formed, so that an error can name the place."""
 
-_AT = "@at "
+_AT, _EVERY = "@at ", "@every "
 _LEAP_SECOND = 60
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,14 +97,23 @@ class After:
     us: int
 
 
-When = At | After
+@dataclass(frozen=True, slots=True)
+class Every:
+    """An interval in microseconds, counted from one due time to the next."""
+
+    us: int
+
+
+Recurring = Every | Cron
+
+When = At | After | Recurring
 
 
 def parse(text: str) -> When:
     """Read an expression. Digits beyond the microsecond round up: never early.
 
     Raises:
-        RequestError: `invalid_when`, with the value and the position of what is wrong.
+        RequestError: `invalid_when`, with the value and what is wrong with it.
     """
     if not text:
         raise _refusal("Gozo-When is empty")
@@ -95,15 +129,28 @@ def parse(text: str) -> When:
     if text.startswith("+"):
         return After(_duration(text, 1))
     if text.startswith("@"):
-        if not text.startswith(_AT):
-            raise _unreadable(text, 0)
-        return At(_moment(text, len(_AT)))
+        return _named(text)
     if _DATE.match(text):
         return At(_moment(text, 0))
+    if _BLANK.search(text.strip(" \t")):
+        return parse_cron(text)
     raise _unreadable(text, match.end() if match else 0)
 
 
-def first_due(when: When, received_us: int) -> int:
+def print_when(when: When) -> str:
+    """Write an expression; `parse` reads the same from it."""
+    match when:
+        case At(us):
+            return _print_seconds(us)
+        case After(us):
+            return f"+{_print_seconds(us)}"
+        case Every(us):
+            return f"{_EVERY}{print_span(us)}"
+        case Cron():
+            return str(when)
+
+
+def first_due(when: At | After, received_us: int) -> int:
     """When a schedule is due that was received at `received_us`; the past means now.
 
     Raises:
@@ -119,24 +166,94 @@ def first_due(when: When, received_us: int) -> int:
             return due_us
 
 
+def next_due(when: Recurring, after_us: int, phase_us: int, zone: tzinfo = UTC) -> int | None:
+    """The first due time after a moment; None if there is none.
+
+    `phase_us` is one of the due times of an interval, which keep their distance from it; `zone`
+    is where clocks show the times of a cron expression.
+    """
+    if isinstance(when, Cron):
+        return when.next_us(after_us, zone)
+    due_us = after_us + when.us - (after_us - phase_us) % when.us
+    return due_us if due_us <= LAST_US else None
+
+
+def due_times(when: Recurring, after_us: int, phase_us: int, zone: tzinfo = UTC) -> Iterator[int]:
+    """All due times after a moment; see `next_due`."""
+    due_us = next_due(when, after_us, phase_us, zone)
+    while due_us is not None:
+        yield due_us
+        due_us = next_due(when, due_us, phase_us, zone)
+
+
+def parse_span(text: str, header: str) -> int:
+    """Read a length of time from the header so named, in microseconds: `30s`, `1h30m`, or seconds.
+
+    Raises:
+        RequestError: `invalid_when`.
+    """
+    try:
+        when = parse(f"+{text}")
+    except RequestError:
+        when = None
+    if not isinstance(when, After):
+        raise RequestError(
+            Refusal.INVALID_WHEN,
+            f"{header} {text[:80]!r} is no length of time: give a duration, such as 30s or 1h30m",
+        )
+    return when.us
+
+
+def print_span(us: int) -> str:
+    """Write a length of time so that `parse_span` reads the same."""
+    return f"{_print_seconds(us)}s"
+
+
 def print_rfc3339(us: int) -> str:
     """Write a moment as RFC 3339 does, in UTC and to the millisecond, rounded down."""
     moment = _EPOCH + timedelta(microseconds=us)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
 
 
+def _named(text: str) -> When:
+    """Read what begins with `@`."""
+    if text.startswith(_AT):
+        return At(_moment(text, len(_AT)))
+    if text.startswith(_EVERY):
+        start = len(_EVERY)
+        if text.startswith("+", start):
+            start += 1
+        number = _NUMBER.fullmatch(text, start)
+        if number and not number[1]:
+            us = int(number[2]) * MICROSECONDS + _fraction(number[3] or "", MICROSECONDS)
+        else:
+            us = _duration(text, start)
+        if not SHORTEST_INTERVAL_US <= us <= LAST_US:
+            raise _refusal(f"Gozo-When {text!r} is no interval of 10ms or more, up to 9999 years")
+        return Every(us)
+    if text not in NAMES:
+        raise _unreadable(text, 0)
+    return parse_cron(NAMES[text])
+
+
+def _print_seconds(us: int) -> str:
+    whole, us = divmod(us, MICROSECONDS)
+    return f"{whole}.{us:06d}".rstrip("0").rstrip(".")
+
+
 def _duration(text: str, start: int) -> int:
     """Read the rest of `text` as numbers with units: `1h30m`, `1.5h`, `250ms`."""
-    us, position = 0, start
+    ns, position = 0, start
     while position < len(text):
         part = _PART.match(text, position)
         if part is None:
             raise _unreadable(text, _NUMBER.match(text, position) or position)
         whole, decimals, unit = part.groups()
-        us += int(whole) * UNITS[unit] + _fraction(decimals or "", UNITS[unit])
+        ns += int(whole or 0) * UNITS[unit] + _fraction(decimals or "", UNITS[unit])
         position = part.end()
     if position == start:
         raise _unreadable(text, start)
+    us = -(-ns // 1_000)
     if us > LAST_US:
         raise _beyond(text)
     return us
@@ -175,7 +292,7 @@ def _moment(text: str, start: int) -> int:
 
 
 def _fraction(decimals: str, unit: int) -> int:
-    """What decimals of a unit are in microseconds, rounded up."""
+    """What decimals of a unit are, rounded up."""
     if not decimals.strip("0"):
         return 0
     scale: int = 10 ** len(decimals)
@@ -193,7 +310,7 @@ def _beyond(text: str) -> RequestError:
 
 def _refusal(problem: str) -> RequestError:
     cure = (
-        "give epoch seconds (1763871234.5), a moment (2026-12-24T18:00:00+01:00), or a delay "
-        "(+10, +1h30m)"
+        "give epoch seconds (1763871234.5), a moment (2026-12-24T18:00:00+01:00), a delay "
+        "(+10, +1h30m), an interval (@every 90s), @daily, or cron's five or six fields"
     )
     return RequestError(Refusal.INVALID_WHEN, f"{problem}: {cure}")

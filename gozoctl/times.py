@@ -94,7 +94,10 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
     """
     if _CLOCK.match(text) or _LOCAL.match(text):
         return moment_at(text, now, zone)
-    us = grammar.first_due(_parse(text, option), 0)
+    when = _parse(text, option)
+    if not isinstance(when, grammar.At | grammar.After):
+        raise SettingsError(f"{option} {text!r} is no moment: give one, or a delay such as +1h")
+    us = grammar.first_due(when, 0)
     if text.startswith("+"):
         return now + timedelta(microseconds=us)
     return _EPOCH + timedelta(microseconds=us)

@@ -29,7 +29,8 @@ from gozo.errors import (
 )
 from gozo.jetstream import CONFLICTS, read_ack
 from gozo.protocol import escape_id
-from gozo.schedule import Entry, Marker, Reason, rescheduled
+from gozo.recurrence import arranged, rescheduled
+from gozo.schedule import Entry, Marker, Reason
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.writer import FOR_EVER
 
@@ -51,8 +52,8 @@ class Writes:
             RequestError, UnansweredError: as for `Client.schedule`.
         """
         now_us = wall_us()
-        due_us = grammar.first_due(grammar.parse(entry.when), now_us)
-        entry = entry._replace(due_us=due_us, created_us=now_us, extended=True)
+        entry = entry._replace(created_us=now_us, extended=True)
+        entry = arranged(entry, grammar.parse(entry.when), now_us)
         try:
             bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
         except NoServerError:
@@ -60,7 +61,7 @@ class Writes:
             raise
         if entry.id is None:
             await self._put(bucket, reserved_key(), entry, payload, 0, timeout)
-            return Stored(None, moment(due_us), replaced=False)
+            return Stored(None, moment(entry.due_us), replaced=False)
         is_there = False
         async for left in _tries(timeout, repr(entry.id)):
             found = await self._reader.find(entry.id)
@@ -71,7 +72,7 @@ class Writes:
                 )
             if await self._put_for(bucket, entry, payload, found, left):
                 break
-        return Stored(entry.id, moment(due_us), replaced=is_there)
+        return Stored(entry.id, moment(entry.due_us), replaced=is_there)
 
     async def cancel(self, ids: list[str], *, timeout: float) -> list[Cancelled]:
         """Cancel schedules, many at a time.
@@ -108,7 +109,8 @@ class Writes:
         Raises:
             NotFoundError, RequestError, UnansweredError: as for `Client.reschedule`.
         """
-        due_us = grammar.first_due(grammar.parse(when), wall_us())
+        now_us = due_us = wall_us()
+        grammar.parse(when)
         bucket = await self._reader.bucket()
         if bucket is None:
             raise absent(id_, "not_found")
@@ -123,8 +125,9 @@ class Writes:
             entry, payload = entry_of(
                 found.key, message.headers, message.payload, message.stored_us
             )
-            altered = rescheduled(entry, when, due_us)
-            if await self._put_for(bucket, altered, payload, found, left):
+            entry = rescheduled(entry, when, now_us)
+            due_us = entry.due_us
+            if await self._put_for(bucket, entry, payload, found, left):
                 break
         return Stored(id_, moment(due_us), replaced=True)
 

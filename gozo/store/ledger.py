@@ -25,7 +25,7 @@ from gozo.entries import (
     marker_headers,
     parse_whole,
 )
-from gozo.errors import DisconnectedError, GozoError
+from gozo.errors import DisconnectedError, GozoError, RequestError
 from gozo.jetstream import StoredMessage
 from gozo.logs import get_logger
 from gozo.protocol import delivery, escape_id
@@ -67,7 +67,7 @@ class Result(StrEnum):
 
 
 Alter = Callable[[Entry], Entry]
-"""Makes a new version of a schedule from the present one."""
+"""Makes a new version of a schedule from the present one, or raises a `RequestError`."""
 
 OnResult = Callable[[Result, str], None]
 """Takes the result, and the server's words where it refused."""
@@ -360,7 +360,7 @@ class Ledger:
         try:
             entry, payload = _read(change.key, message)
             change.become(change.alter(entry), payload)
-        except EntryError as error:
+        except (EntryError, RequestError) as error:
             self._finish(change, Result.REFUSED, str(error))
             return
         try:

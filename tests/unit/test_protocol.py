@@ -21,14 +21,18 @@ from gozo.entries import (
 from gozo.errors import Refusal, RequestError
 from gozo.headers import FIRST_LINE, fields, pack, split, unpack
 from gozo.protocol import RESERVED, delivery, escape_id, parse_request, unescape_key
+from gozo.recurrence import due_at, paused
 from gozo.schedule import (
+    MICROSECONDS,
     NEVER,
     CancelRequest,
     Entry,
     Marker,
+    Misfire,
     Reason,
     ScheduleRequest,
     State,
+    Terms,
     retried,
 )
 from gozo.when import LAST_US
@@ -112,6 +116,8 @@ def test_cancel_needs_no_reply_subject() -> None:
         (b"NATS/1.0\r\nGozo-When: +1\r\nGozo-Id: \xff\r\n\r\n", Refusal.INVALID_ID),
         (b"NATS/1.0\r\nGozo-When: +1\r\nGozo-Id: a\nb\r\n\r\n", Refusal.INVALID_ID),
         (b"NATS/1.0\r\nGozo-When: \xff\r\n\r\n", Refusal.INVALID_WHEN),
+        (headers(Gozo_When="@daily"), Refusal.INVALID_REQUEST),
+        (headers(Gozo_When="* * * * * 8", Gozo_Id="x"), Refusal.INVALID_WHEN),
     ],
 )
 def test_bad_requests_are_refused(block_: bytes | None, code: Refusal) -> None:
@@ -119,6 +125,31 @@ def test_bad_requests_are_refused(block_: bytes | None, code: Refusal) -> None:
     with pytest.raises(RequestError) as refused:
         parse(block_)
     assert refused.value.code is code
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"Gozo_Time_Zone": "Europe/Valetta"}, "Gozo-Time-Zone 'Europe/Valetta' is no time zone"),
+        ({"Gozo_Time_Zone": "europe/malta"}, "with its capitals"),
+        ({"Gozo_Time_Zone": "localtime"}, "'localtime' is no time zone"),
+        ({"Gozo_When": "@every 5s", "Gozo_Time_Zone": "UTC"}, "goes with a cron expression only"),
+        ({"Gozo_When": "+5", "Gozo_Until": "+9"}, "Gozo-Until goes with a recurring schedule only"),
+        ({"Gozo_When": "+5", "Gozo_Misfire": "all"}, "all goes with a recurring schedule only"),
+        ({"Gozo_When": "+5", "Gozo_Misfire_Grace": "5s"}, "needs Gozo-Misfire: skip"),
+        ({"Gozo_Misfire": "twice"}, "Gozo-Misfire is 'twice': give once, all or skip"),
+        ({"Gozo_Misfire_Grace": "-5s"}, "Gozo-Misfire-Grace '-5s' is no length of time"),
+        ({"Gozo_Jitter": "a while"}, "Gozo-Jitter 'a while' is no length of time"),
+        ({"Gozo_Count": "0"}, "Gozo-Count is '0': give a whole number from 1"),
+        ({"Gozo_Start": "@daily"}, "Gozo-Start '@daily' is no moment"),
+        ({"Gozo_Start": "+9", "Gozo_Until": "+8"}, "Gozo-Until is before Gozo-Start"),
+        ({"Gozo_Until": "+8"}, "is never due before Gozo-Until"),
+    ],
+)
+def test_bad_terms_are_refused(said: dict[str, str], words: str) -> None:
+    """Each sentence names the header and its value."""
+    with pytest.raises(RequestError, match=re.escape(words)):
+        parse(headers(**{"Gozo_When": "0 2 * * *", "Gozo_Id": "x"} | said))
 
 
 def test_ids_may_have_1024_bytes() -> None:
@@ -149,7 +180,7 @@ def test_deliveries_have_exactly_these_headers() -> None:
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=40)
-STATE = ("size", "confirm", "attempts", "tried", "state", "reason", "next_us", "expires")
+STATE = ("size", "confirm", "attempts", "tried", "state", "reason", "next_us", "expires", "terms")
 ENTRIES = st.builds(
     Entry,
     id=TEXTS,
@@ -162,6 +193,32 @@ ENTRIES = st.builds(
     extended=st.booleans(),
     **{name: st.just(value) for name, value in Entry._field_defaults.items() if name in STATE},
 )
+
+
+TIMES = st.integers(1, LAST_US)
+TERMS = st.builds(
+    Terms,
+    recurs=st.just(True),
+    zone=st.sampled_from(["", "UTC", "Europe/Malta"]),
+    start_us=st.just(0) | TIMES,
+    until_us=st.just(NEVER) | st.just(LAST_US),
+    count=st.integers(0, 9_999),
+    jitter_us=st.integers(0, 10**9),
+    misfire=st.sampled_from(Misfire),
+    grace_us=st.none() | st.integers(0, 10**9),
+    occurred=st.integers(0, 9_999),
+    last_us=st.just(0) | TIMES,
+)
+
+
+@given(entry=ENTRIES, terms=TERMS, state=st.sampled_from([State.PENDING, State.PAUSED]))
+def test_recurring_entries_there_and_back(entry: Entry, terms: Terms, state: State) -> None:
+    """What is stored of a recurring schedule says the same when it is read."""
+    entry = due_at(entry._replace(when="0 2 * * *", terms=terms), entry.due_us)
+    if state is State.PAUSED:
+        entry = paused(entry)
+    assert entry.id is not None
+    assert parse_entry(escape_id(entry.id), block(entry_headers(entry, b"token")), 0) == entry
 
 
 @given(
@@ -184,6 +241,17 @@ def test_entries_there_and_back(
     stored = block(entry_headers(entry, b"token"), 7)
     assert (b"nats-expected-last-subject-sequence", b"7") in fields(stored)
     assert parse_entry(escape_id(entry.id), stored, 0) == entry
+
+
+def test_entries_of_clients_recur() -> None:
+    """An entry that a client wrote recurs from when it was stored; without an id it is invalid."""
+    said = headers(Gozo_When="@every 90s", Gozo_Subject="to", Gozo_Until="+1h", Gozo_Count="3")
+    entry = parse_entry("a", said, NOW_US)
+    assert isinstance(entry, Entry)
+    assert entry.due_us == NOW_US + 90 * MICROSECONDS
+    assert entry.terms == Terms(recurs=True, until_us=NOW_US + 3_600 * MICROSECONDS, count=3)
+    with pytest.raises(EntryError, match="recurs and has no id"):
+        parse_entry(f"{RESERVED}abc", said, NOW_US)
 
 
 def test_entries_without_id_have_reserved_keys() -> None:

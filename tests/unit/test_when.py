@@ -8,8 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gozo.cron import Cron
 from gozo.errors import Refusal, RequestError
-from gozo.when import LAST_US, After, At, first_due, parse
+from gozo.when import (
+    LAST_US,
+    SHORTEST_INTERVAL_US,
+    After,
+    At,
+    Every,
+    due_times,
+    first_due,
+    next_due,
+    parse,
+    parse_span,
+    print_span,
+    print_when,
+)
 
 NOW_US = 1_763_871_234_000_000
 
@@ -41,10 +55,29 @@ NOW_US = 1_763_871_234_000_000
         ("2016-12-31T23:59:60Z", At(1_483_228_800_000_000)),
         ("0001-01-01T00:00:00Z", At(0)),
         ("9999-12-31T23:59:59.999999Z", At(LAST_US)),
+        ("+.5h", After(1_800_000_000)),
+        ("+1500ns", After(2)),
+        ("@every 90s", Every(90_000_000)),
+        ("@every 1h30m", Every(5_400_000_000)),
+        ("@every 250ms", Every(250_000)),
+        ("@every 2000000\u00b5s", Every(2_000_000)),
+        ("@every +1.5s", Every(1_500_000)),
+        ("@every 1.h", Every(3_600_000_000)),
+        ("@every 1w", Every(604_800_000_000)),
+        ("@every 90", Every(90_000_000)),
+        ("@hourly", Cron(("0", "*", "*", "*", "*"))),
+        ("@daily", Cron(("0", "0", "*", "*", "*"))),
+        ("@midnight", Cron(("0", "0", "*", "*", "*"))),
+        ("@weekly", Cron(("0", "0", "*", "*", "0"))),
+        ("@monthly", Cron(("0", "0", "1", "*", "*"))),
+        ("@yearly", Cron(("0", "0", "1", "1", "*"))),
+        ("@annually", Cron(("0", "0", "1", "1", "*"))),
+        ("0 2 * * mon-FRI", Cron(("0", "2", "*", "*", "mon-fri"))),
+        (" 30  0 2 \t* * ? ", Cron(("30", "0", "2", "*", "*", "?"))),
     ],
 )
-def test_reads(text: str, expected: At | After) -> None:
-    """Whole and decimal seconds, absolute and relative, mean what they say."""
+def test_reads(text: str, expected: At | After | Every | Cron) -> None:
+    """Moments, delays, intervals and cron expressions mean what they say."""
     assert parse(text) == expected
 
 
@@ -64,6 +97,8 @@ def test_beyond_the_microsecond_rounds_up() -> None:
         *("2025-11-23", "2025-11-23T04:13:54", "2025-11-23 04:13:54Z", "2025-02-30T04:13:54Z"),
         *("2025-11-23T24:00:00Z", "2025-11-23T04:13:60Z", "2025-11-23T04:13:54+24:00"),
         *("2025-11-23T04:13:54.Z", "9999-12-31T23:59:59-00:01", "+999999w", "+99999999999h"),
+        *("@every", "@every ", "@every 0", "@every 9ms", "@every -5s", "@every 1h 30m", "@every +"),
+        *("@every ++5s", "@every . s", "@every 99999999h", "@reboot", "@Daily", "@daily 5"),
         *("253402300800", "+9e99", "9" * 40, "9" * 5000, "tomorrow", "1\n", "1\x00"),
     ],
 )
@@ -111,4 +146,53 @@ def test_every_microsecond_can_be_said(us: int) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text makes it fail in another way."""
     with contextlib.suppress(RequestError):
-        assert first_due(parse(text), NOW_US) >= NOW_US
+        when = parse(text)
+        if isinstance(when, At | After):
+            assert first_due(when, NOW_US) >= NOW_US
+        else:
+            assert (next_due(when, NOW_US, NOW_US) or LAST_US) > NOW_US
+
+
+@given(
+    when=st.builds(At, st.integers(0, LAST_US))
+    | st.builds(After, st.integers(0, LAST_US))
+    | st.builds(Every, st.integers(SHORTEST_INTERVAL_US, LAST_US))
+)
+def test_what_is_printed_is_read_back(when: At | After | Every) -> None:
+    """An expression that was printed says the same."""
+    assert parse(print_when(when)) == when
+
+
+@given(us=st.integers(0, LAST_US))
+def test_spans_there_and_back(us: int) -> None:
+    """A length of time that was printed is read back exactly."""
+    assert parse_span(print_span(us), "Gozo-Jitter") == us
+
+
+@pytest.mark.parametrize("text", ["", "+5s", "-5s", "1h 30m", "daily", "* * * * *"])
+def test_no_spans(text: str) -> None:
+    """What is no length of time is refused, with the header's name."""
+    with pytest.raises(RequestError, match=r"Gozo-Jitter .* is no length of time"):
+        parse_span(text, "Gozo-Jitter")
+
+
+@given(
+    interval_us=st.integers(SHORTEST_INTERVAL_US, 10**12),
+    phase_us=st.integers(0, NOW_US),
+    late_us=st.integers(0, 10**13),
+)
+def test_intervals_keep_their_phase(interval_us: int, phase_us: int, late_us: int) -> None:
+    """However late one looks, the next time is a whole number of intervals from the first."""
+    due_us = next_due(Every(interval_us), phase_us + late_us, phase_us)
+    assert due_us is not None
+    assert 0 < due_us - (phase_us + late_us) <= interval_us
+    assert (due_us - phase_us) % interval_us == 0
+
+
+def test_times_end_with_the_calendar() -> None:
+    """After the year 9999 there is nothing."""
+    assert list(due_times(Every(10**6), LAST_US - 2_500_000, LAST_US)) == [
+        LAST_US - 2_000_000,
+        LAST_US - 1_000_000,
+        LAST_US,
+    ]

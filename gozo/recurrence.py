@@ -1,0 +1,231 @@
+"""When a schedule is due next, and what becomes of an occurrence that is late. Pure.
+
+An occurrence is missed when it comes later than the grace allows. What then happens is the
+schedule's misfire policy: `once` sends the first that was missed, for all of them; `all` sends
+each, the latest `MOST_MISSED` of them; `skip` sends none. Whatever was sent or left out, what
+follows keeps to the times that the expression names.
+
+Times are microseconds since the Unix epoch; callers pass the present one in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, tzinfo
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import islice, takewhile
+
+from gozo import when as grammar
+from gozo.cron import Cron, read_zone
+from gozo.errors import Refusal, RequestError
+from gozo.schedule import MICROSECONDS, Entry, Misfire, State, Terms
+
+MOST_MISSED = 1_000
+"""Missed occurrences that are sent one by one."""
+
+STEP_US = 60 * MICROSECONDS
+"""To the next of these the latest of the missed are counted."""
+
+GRACE_US = 60 * MICROSECONDS
+"""How late an occurrence may be by default, where its interval is not shorter."""
+
+expression = lru_cache(maxsize=4_096)(grammar.parse)
+"""Reads an expression that is likely to come again, as that of a recurring schedule does."""
+
+
+def arranged(entry: Entry, when: grammar.When, received_us: int) -> Entry:
+    """Return an entry with its first due time, from its expression, here read, and its terms.
+
+    Raises:
+        RequestError: `invalid_when`, since it is never due.
+    """
+    if isinstance(when, grammar.At | grammar.After):
+        return entry._replace(due_us=grammar.first_due(when, received_us))
+    terms = replace(entry.terms or Terms(), recurs=True)
+    start_us = terms.start_us
+    due_us: int | None = start_us
+    if isinstance(when, Cron):
+        due_us = when.next_us(max(received_us, start_us - 1), _zone(terms))
+    elif not start_us:
+        due_us = received_us + when.us
+    elif start_us < received_us:
+        due_us = grammar.next_due(when, received_us, start_us)
+    if due_us is None or due_us > min(terms.until_us, grammar.LAST_US):
+        raise RequestError(
+            Refusal.INVALID_WHEN,
+            f"Gozo-When {entry.when!r} is never due before Gozo-Until: give a later end",
+        )
+    return due_at(entry._replace(terms=terms), due_us)
+
+
+def due_at(entry: Entry, due_us: int) -> Entry:
+    """Return the entry with another nominal time, and its delay."""
+    delay_us = jitter_us(entry, due_us)
+    return entry._replace(due_us=due_us, next_us=due_us + delay_us if delay_us else 0)
+
+
+def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
+    """Return the entry after its occurrence was sent or left out; None: that was the last.
+
+    `sent` is whether it counts: an occurrence that was given up on does.
+    """
+    terms = entry.terms
+    if terms is None or not terms.recurs:
+        return None
+    if sent:
+        terms = replace(terms, occurred=terms.occurred + 1, last_us=entry.due_us)
+    if 0 < terms.count <= terms.occurred:
+        return None
+    due_us = _following(entry, now_us)
+    if due_us is None or due_us > terms.until_us:
+        return None
+    pending = entry._replace(terms=terms, state=State.PENDING, tried=0, reason="")
+    return due_at(pending, due_us)
+
+
+def is_left_out(entry: Entry, now_us: int) -> bool:
+    """Tell whether the occurrence is not to be sent, since it was missed."""
+    terms = entry.terms
+    return terms is not None and terms.misfire is Misfire.SKIP and is_missed(entry, now_us)
+
+
+def is_missed(entry: Entry, now_us: int) -> bool:
+    """Tell whether the occurrence is later than the grace allows."""
+    late_us = now_us - entry.due_us - jitter_us(entry, entry.due_us)
+    return late_us > 0 and late_us > grace_us(entry)
+
+
+def grace_us(entry: Entry) -> int:
+    """How late an occurrence may be: as the terms say, else a minute or one interval at most."""
+    terms = entry.terms
+    if terms is not None and terms.grace_us is not None:
+        return terms.grace_us
+    if terms is None or not terms.recurs:
+        return GRACE_US
+    next_us = next(due_times(entry, entry.due_us), None)
+    return GRACE_US if next_us is None else min(GRACE_US, next_us - entry.due_us)
+
+
+def jitter_us(entry: Entry, due_us: int) -> int:
+    """The delay of one occurrence: any up to the longest, and the same for every daemon."""
+    terms = entry.terms
+    if terms is None or not terms.jitter_us:
+        return 0
+    name = f"{entry.id}\0{due_us}".encode()
+    number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big")
+    return number % (terms.jitter_us + 1)
+
+
+def due_times(entry: Entry, after_us: int) -> Iterator[int]:
+    """All nominal times after a moment that the expression names, whatever the lifetime."""
+    when = expression(entry.when)
+    if isinstance(when, grammar.At | grammar.After):
+        return iter(())
+    return grammar.due_times(when, after_us, entry.due_us, _zone(entry.terms))
+
+
+def upcoming(entry: Entry) -> Iterator[int]:
+    """The nominal times from the next one on, as far as its lifetime goes."""
+    yield entry.due_us
+    terms = entry.terms
+    if terms is None or not terms.recurs:
+        return
+    left = terms.count - terms.occurred - 1 if terms.count else None
+    for due_us in islice(due_times(entry, entry.due_us), left):
+        if due_us > terms.until_us:
+            return
+        yield due_us
+
+
+# Pausing and moving
+
+
+def paused(entry: Entry) -> Entry:
+    """Return the entry so that it is kept and not delivered."""
+    return entry._replace(state=State.PAUSED, tried=0, next_us=0, reason="")
+
+
+def resumed(entry: Entry) -> Entry:
+    """Return the entry so that it is delivered again; what it missed is its policy's affair."""
+    if entry.state is not State.PAUSED:
+        return entry
+    return due_at(entry._replace(state=State.PENDING), entry.due_us)
+
+
+def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
+    """Return the entry with another time; what was tried before counts no more.
+
+    A moment, for a schedule that recurs, is that of its next occurrence: an interval goes on
+    from there, a cron expression with what it names after it.
+
+    Raises:
+        RequestError: as for `arranged`.
+    """
+    state = State.PAUSED if entry.state is State.PAUSED else State.PENDING
+    entry = entry._replace(state=state, tried=0, next_us=0, reason="")
+    when = grammar.parse(text)
+    if not entry.recurs or not isinstance(when, grammar.At | grammar.After):
+        return arranged(entry._replace(when=text), when, now_us)
+    due_us = grammar.first_due(when, now_us)
+    assert entry.terms is not None
+    if due_us > entry.terms.until_us:
+        raise RequestError(
+            Refusal.INVALID_WHEN, f"{text!r} is after its Gozo-Until: give an earlier time"
+        )
+    return due_at(entry, due_us)
+
+
+def _zone(terms: Terms | None) -> tzinfo:
+    return read_zone(terms.zone) if terms is not None and terms.zone else UTC
+
+
+def _following(entry: Entry, now_us: int) -> int | None:
+    """The nominal time after the entry's own, with what was missed in between left out."""
+    assert entry.terms is not None
+    if entry.terms.misfire is Misfire.ALL:
+        return _latest(entry, now_us)
+    after_us = entry.due_us
+    if not is_missed(entry, now_us):
+        return next(due_times(entry, after_us), None)
+    grace, longest = grace_us(entry), entry.terms.jitter_us
+    due_us = None
+    # A long delay may keep an occurrence from being missed, so each is looked at.
+    for due_us in islice(
+        due_times(entry, max(after_us, now_us - grace - longest - 1)), MOST_MISSED
+    ):
+        if due_us + jitter_us(entry, due_us) >= now_us - grace:
+            break
+    return due_us
+
+
+def _latest(entry: Entry, now_us: int) -> int | None:
+    """The first of the latest `MOST_MISSED` nominal times up to now; else the next one."""
+    when = expression(entry.when)
+    after_us = entry.due_us
+    if isinstance(when, grammar.Every):
+        after_us = max(after_us, now_us - MOST_MISSED * when.us)
+    elif isinstance(when, Cron) and now_us - after_us > MOST_MISSED * when.shortest_us:
+        after_us = max(after_us, _thousandth(when, _zone(entry.terms), -(-now_us // STEP_US)) - 1)
+    return next(due_times(entry, after_us), None)
+
+
+@lru_cache(maxsize=1_024)
+def _thousandth(cron: Cron, zone: tzinfo, steps: int) -> int:
+    """The earliest of the latest `MOST_MISSED` times of an expression; 0 where there are fewer.
+
+    They are looked for up to a number of steps after 1970, so that the many occurrences of one
+    outage share what is found.
+    """
+    end_us = steps * STEP_US
+    window_us = MOST_MISSED * cron.shortest_us
+    while True:
+        times = grammar.due_times(cron, max(0, end_us - window_us), 0, zone)
+        latest = deque(takewhile(lambda time_us: time_us <= end_us, times), maxlen=MOST_MISSED)
+        if len(latest) == MOST_MISSED:
+            return latest[0]
+        if window_us > end_us:
+            return 0
+        window_us *= 4

@@ -1,0 +1,154 @@
+"""The headers of a schedule's terms: lifetime, misfires, time zone; read and written. Pure.
+
+A request, an entry that a client has written, and an entry of gozo's own have the same names
+for them. Moments may be any expression of one moment; gozo itself writes epoch seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from gozo import when as grammar
+from gozo.cron import Cron, read_zone
+from gozo.errors import Refusal, RequestError
+from gozo.schedule import NEVER, Misfire, Terms
+
+MOST_OCCURRENCES = 999_999_999
+"""The largest `Gozo-Count`."""
+
+_ZONE, _START, _UNTIL = b"gozo-time-zone", b"gozo-start", b"gozo-until"
+_COUNT, _JITTER = b"gozo-count", b"gozo-jitter"
+_MISFIRE, _GRACE = b"gozo-misfire", b"gozo-misfire-grace"
+_OCCURRED, _LAST = b"gozo-occurred", b"gozo-last"
+_NAMES = frozenset({_ZONE, _START, _UNTIL, _COUNT, _JITTER, _MISFIRE, _GRACE, _OCCURRED, _LAST})
+_RECURRING = (_START, _UNTIL, _COUNT, _JITTER)
+_MOMENT = re.compile(rb"@at |[^@ \t]*\Z")
+_NUMBER = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
+
+
+def says_terms(given: Mapping[bytes, bytes]) -> bool:
+    """Tell, without reading its expression, whether a schedule may have terms."""
+    return not (_NAMES.isdisjoint(given) and _MOMENT.match(given.get(b"gozo-when", b"")))
+
+
+def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: int) -> Terms | None:
+    """Read the terms from gozo's own headers, by name in lower case; None: there are none.
+
+    A relative moment counts from `received_us`.
+
+    Raises:
+        RequestError: `invalid_when` or `invalid_request`, naming the header and its value.
+    """
+    recurs = isinstance(when, grammar.Recurring)
+    if _NAMES.isdisjoint(given):
+        return Terms(recurs=True) if recurs else None
+    said = {name: given[name].decode("utf-8", "replace") for name in _NAMES if name in given}
+    if _ZONE in said and not isinstance(when, Cron):
+        raise _refusal("Gozo-Time-Zone goes with a cron expression only: leave it out")
+    for name in _RECURRING:
+        if name in said and not recurs:
+            raise _refusal(f"{_title(name)} goes with a recurring schedule only: leave it out")
+    misfire = _read_misfire(said, recurs=recurs)
+    start_us = _moment(said, _START, received_us, 0)
+    until_us = _moment(said, _UNTIL, received_us, NEVER)
+    if until_us < start_us:
+        raise _refusal("Gozo-Until is before Gozo-Start: give a later end")
+    zone = said.get(_ZONE, "")
+    if _ZONE in said:
+        read_zone(zone)
+    return Terms(
+        recurs=recurs,
+        zone=zone,
+        start_us=start_us,
+        until_us=until_us,
+        count=_number(said, _COUNT, 1),
+        jitter_us=_span(said, _JITTER) or 0,
+        misfire=misfire,
+        grace_us=_span(said, _GRACE),
+        occurred=_number(said, _OCCURRED, 0),
+        last_us=_moment(said, _LAST, received_us, 0),
+    )
+
+
+def term_lines(terms: Terms) -> bytes:
+    """Write terms as header lines of an entry."""
+    lines = []
+    if terms.zone:
+        lines.append(f"Gozo-Time-Zone: {terms.zone}")
+    if terms.start_us:
+        lines.append(f"Gozo-Start: {grammar.print_when(grammar.At(terms.start_us))}")
+    if terms.until_us != NEVER:
+        lines.append(f"Gozo-Until: {grammar.print_when(grammar.At(terms.until_us))}")
+    if terms.count:
+        lines.append(f"Gozo-Count: {terms.count}")
+    if terms.jitter_us:
+        lines.append(f"Gozo-Jitter: {grammar.print_span(terms.jitter_us)}")
+    if terms.misfire is not Misfire.ONCE:
+        lines.append(f"Gozo-Misfire: {terms.misfire}")
+    if terms.grace_us is not None:
+        lines.append(f"Gozo-Misfire-Grace: {grammar.print_span(terms.grace_us)}")
+    if terms.occurred:
+        lines.append(f"Gozo-Occurred: {terms.occurred}")
+    if terms.last_us:
+        lines.append(f"Gozo-Last: {grammar.print_when(grammar.At(terms.last_us))}")
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def _read_misfire(said: Mapping[bytes, str], *, recurs: bool) -> Misfire:
+    text = said.get(_MISFIRE, Misfire.ONCE)
+    try:
+        misfire = Misfire(text.lower())
+    except ValueError:
+        raise _refusal(f"Gozo-Misfire is {text[:40]!r}: give once, all or skip") from None
+    if misfire is Misfire.ALL and not recurs:
+        raise _refusal("Gozo-Misfire: all goes with a recurring schedule only: give once or skip")
+    if _GRACE in said and not recurs and misfire is not Misfire.SKIP:
+        raise _refusal("Gozo-Misfire-Grace needs Gozo-Misfire: skip beside a single moment: add it")
+    return misfire
+
+
+def _moment(said: Mapping[bytes, str], name: bytes, received_us: int, default: int) -> int:
+    text = said.get(name)
+    if text is None:
+        return default
+    try:
+        when = grammar.parse(text)
+    except RequestError:
+        when = None
+    match when:
+        case grammar.At(us):
+            return us
+        case grammar.After(us):
+            return received_us + us
+        case _:
+            raise RequestError(
+                Refusal.INVALID_WHEN,
+                f"{_title(name)} {text[:80]!r} is no moment: give epoch seconds, "
+                "2026-12-24T18:00:00+01:00, or a delay, such as +30d",
+            )
+
+
+def _span(said: Mapping[bytes, str], name: bytes) -> int | None:
+    text = said.get(name)
+    return None if text is None else grammar.parse_span(text, _title(name))
+
+
+def _number(said: Mapping[bytes, str], name: bytes, least: int) -> int:
+    text = said.get(name)
+    if text is None:
+        return 0
+    if not _NUMBER.match(text) or int(text) < least:
+        raise _refusal(
+            f"{_title(name)} is {text[:40]!r}: give a whole number from {least} to "
+            f"{MOST_OCCURRENCES}"
+        )
+    return int(text)
+
+
+def _title(name: bytes) -> str:
+    return name.decode().title()
+
+
+def _refusal(problem: str) -> RequestError:
+    return RequestError(Refusal.INVALID_REQUEST, problem)

@@ -1,0 +1,195 @@
+"""When a schedule is due next, and what becomes of what was missed."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gozo.errors import RequestError
+from gozo.recurrence import (
+    MOST_MISSED,
+    arranged,
+    due_times,
+    expression,
+    grace_us,
+    is_left_out,
+    jitter_us,
+    onward,
+    paused,
+    rescheduled,
+    resumed,
+    upcoming,
+)
+from gozo.schedule import NEVER, Entry, Misfire, State, Terms
+
+SECOND = 1_000_000
+HOUR = 3_600 * SECOND
+NOW_US = 1_795_593_600 * SECOND
+"""2026-11-25 08:00 UTC, a Wednesday."""
+
+
+def schedule(when: str = "@every 10s", received_us: int = NOW_US, **terms: object) -> Entry:
+    """Make a schedule that was received at some time."""
+    entry = Entry("id", "to", when, 0, received_us, terms=Terms(recurs=True, **terms))  # type: ignore[arg-type]
+    return arranged(entry, expression(when), received_us)
+
+
+def course(entry: Entry | None, now_us: int, step_us: int = 0) -> list[int]:
+    """Return what is sent, in seconds after `NOW_US`, until nothing is due any more."""
+    sent = []
+    while entry is not None and entry.wake_us <= now_us:
+        leave_out = is_left_out(entry, now_us)
+        if not leave_out:
+            sent.append((entry.due_us - NOW_US) // SECOND)
+        entry = onward(entry, now_us, sent=not leave_out)
+        now_us += step_us
+    return sent
+
+
+def test_lifetime() -> None:
+    """It begins at its start, ends with its end or its count, and keeps its phase in between."""
+    assert schedule().due_us == NOW_US + 10 * SECOND
+    late = schedule(start_us=NOW_US + 25 * SECOND, until_us=NOW_US + 45 * SECOND)
+    assert [(us - NOW_US) // SECOND for us in upcoming(late)] == [25, 35, 45]
+    assert course(late, NOW_US + 45 * SECOND) == [25, 35, 45]
+    begun = schedule(start_us=NOW_US - 3 * SECOND, count=2)
+    assert [(us - NOW_US) // SECOND for us in upcoming(begun)] == [7, 17]
+    assert schedule("0 9 * * *", start_us=NOW_US + HOUR).due_us == NOW_US + HOUR
+    assert schedule("0 9 * * *", zone="Europe/Malta").due_us == NOW_US + 24 * HOUR
+    with pytest.raises(RequestError, match="never due before Gozo-Until"):
+        schedule(until_us=NOW_US + 9 * SECOND)
+
+
+def test_count_and_last() -> None:
+    """An entry tells how often it was sent and when last; what was left out does not count."""
+    entry: Entry | None = schedule(count=2)
+    assert entry is not None
+    first_us = entry.due_us
+    entry = onward(entry, first_us, sent=True)
+    assert entry is not None
+    assert entry.terms == Terms(recurs=True, count=2, occurred=1, last_us=first_us)
+    left_out = onward(entry, entry.due_us, sent=False)
+    assert left_out is not None
+    assert left_out.terms == entry.terms
+    assert onward(entry, entry.due_us, sent=True) is None
+
+
+@pytest.mark.parametrize(
+    ("terms", "late", "sent"),
+    [
+        # Due at 10, 20, 30, ...; later than an interval is missed.
+        ({}, 10, [10]),
+        ({}, 45, [10, 40]),
+        ({"misfire": Misfire.ALL}, 45, [10, 20, 30, 40]),
+        ({"misfire": Misfire.SKIP}, 45, [40]),
+        ({"misfire": Misfire.SKIP, "grace_us": 4 * SECOND}, 45, []),
+        ({"misfire": Misfire.SKIP, "grace_us": 0}, 40, [40]),
+        ({"misfire": Misfire.SKIP, "grace_us": 20 * SECOND}, 45, [30, 40]),
+        ({"grace_us": 20 * SECOND}, 45, [10, 30, 40]),
+        ({"grace_us": 3_600 * SECOND}, 45, [10, 20, 30, 40]),
+        ({"count": 3, "misfire": Misfire.ALL}, 45, [10, 20, 30]),
+        ({"until_us": NOW_US + 35 * SECOND}, 3_600, [10]),
+        ({"until_us": NOW_US + 35 * SECOND, "misfire": Misfire.SKIP}, 3_600, []),
+    ],
+)
+def test_what_was_missed(terms: dict[str, Any], late: int, sent: list[int]) -> None:
+    """`once` sends one for all, `all` each, `skip` none; the grace says what counts as missed."""
+    assert course(schedule(**terms), NOW_US + late * SECOND) == sent
+
+
+def test_default_grace() -> None:
+    """A minute, or one interval where that is shorter."""
+    assert grace_us(schedule("@every 250ms")) == SECOND // 4
+    assert grace_us(schedule("@every 2h")) == 60 * SECOND
+    assert grace_us(schedule("*/10 * * * * *")) == 10 * SECOND
+    assert grace_us(schedule("0 9 * * *")) == 60 * SECOND
+
+
+@pytest.mark.parametrize(
+    "when", ["@every 10s", "* * * * * *", "* * * * *", "0 9 * * *", "* 8-9 25 * *", "*/9 * * * * 3"]
+)
+@pytest.mark.parametrize("days", [2, 3_000])
+def test_not_more_than_the_latest_thousand(when: str, days: int) -> None:
+    """However much was missed, `all` sends the latest thousand, in order, up to now."""
+    entry = schedule(when, misfire=Misfire.ALL)
+    now_us = NOW_US + days * 24 * HOUR
+    sent = course(entry, now_us)
+    assert sent[0] == (entry.due_us - NOW_US) // SECOND
+    # What follows is bounded, and has no gaps.
+    follows = due_times(entry, NOW_US + sent[1] * SECOND - 1)
+    assert sent[1:] == [(us - NOW_US) // SECOND for us in islice(follows, len(sent) - 1)]
+    assert next(follows) > now_us
+    is_whole = next(due_times(entry, entry.due_us)) == NOW_US + sent[1] * SECOND
+    assert is_whole or MOST_MISSED - 60 <= len(sent) <= MOST_MISSED + 1
+    assert len(sent) <= MOST_MISSED + 1
+
+
+@given(
+    when=st.sampled_from(["@every 10s", "@every 37ms", "*/7 * * * *", "0 9 * * mon"]),
+    misfire=st.sampled_from(Misfire),
+    grace=st.none() | st.integers(0, 2 * HOUR),
+    jitter=st.integers(0, HOUR),
+    late_us=st.integers(0, 24 * 30 * HOUR),
+)
+def test_onward_is_always_later(
+    when: str, misfire: Misfire, grace: int | None, jitter: int, late_us: int
+) -> None:
+    """Whatever the policy, the next time is a later one that the expression names."""
+    entry = schedule(when, misfire=misfire, grace_us=grace, jitter_us=jitter)
+    following = onward(entry, entry.due_us + late_us, sent=True)
+    assert following is not None
+    assert following.due_us > entry.due_us
+    assert next(due_times(entry, following.due_us - 1)) == following.due_us
+    assert following.due_us <= following.wake_us <= following.due_us + jitter
+
+
+def test_jitter_is_the_same_for_every_daemon() -> None:
+    """The delay depends on the id and the nominal time, and nothing else."""
+    entry = schedule(jitter_us=5 * SECOND)
+    delays = [jitter_us(entry, due_us) for due_us in islice(upcoming(entry), 50)]
+    assert delays == [jitter_us(entry, due_us) for due_us in islice(upcoming(entry), 50)]
+    assert len(set(delays)) > 40
+    assert 0 <= min(delays) < max(delays) <= 5 * SECOND
+    assert jitter_us(entry._replace(id="another"), entry.due_us) != delays[0]
+    assert schedule(jitter_us=0).wake_us == NOW_US + 10 * SECOND
+
+
+def test_single_schedules_may_be_left_out() -> None:
+    """With `skip`, a moment that passed by more than the grace is left out; else never."""
+    entry = Entry("id", "to", "+5", NOW_US, NOW_US)
+    assert not is_left_out(entry, NOW_US + HOUR)
+    strict = entry._replace(terms=Terms(misfire=Misfire.SKIP, grace_us=SECOND))
+    assert not is_left_out(strict, NOW_US + SECOND)
+    assert is_left_out(strict, NOW_US + SECOND + 1)
+    assert onward(strict, NOW_US, sent=False) is None
+    assert is_left_out(strict._replace(terms=Terms(misfire=Misfire.SKIP)), NOW_US + 61 * SECOND)
+
+
+def test_paused_and_resumed() -> None:
+    """A paused schedule is never due; resumed, it is as late as it is."""
+    entry = schedule(jitter_us=SECOND)
+    asleep = paused(entry)
+    assert (asleep.state, asleep.wake_us) == (State.PAUSED, NEVER)
+    assert resumed(asleep) == entry
+    assert resumed(entry) == entry
+    assert course(resumed(asleep), NOW_US + 45 * SECOND)[0] == 10
+
+
+def test_rescheduled() -> None:
+    """A moment puts off the next occurrence only; an expression takes the place of the old one."""
+    entry = schedule(count=5, until_us=NOW_US + HOUR)
+    later = rescheduled(entry, "+25", NOW_US)
+    assert [(us - NOW_US) // SECOND for us in upcoming(later)] == [25, 35, 45, 55, 65]
+    assert later.when == entry.when
+    other = rescheduled(entry, "*/1 * * * *", NOW_US)
+    assert [(us - NOW_US) // SECOND for us in upcoming(other)] == [60, 120, 180, 240, 300]
+    assert rescheduled(paused(entry), "+25", NOW_US).state is State.PAUSED
+    with pytest.raises(RequestError, match="after its Gozo-Until"):
+        rescheduled(entry, "+2h", NOW_US)
+    single = rescheduled(Entry("id", "to", "+5", NOW_US, NOW_US), "@hourly", NOW_US)
+    assert single.recurs
+    assert single.due_us == NOW_US + HOUR
