@@ -221,6 +221,7 @@ class Daemon:
             on_volatile=self._delivery.wake_soon,
             may_act=lambda: self._lease.is_valid,
         )
+        self._payloads.on_gone = self._follower.doubt
         self._mirror.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
         self._lease.on_renewed = self._on_renewed
@@ -281,7 +282,11 @@ class Daemon:
     async def _lead(self) -> None:
         """Deliver and act on requests, once all is seen that earlier leaders did."""
         sequence = await self._write_barrier()
-        await self._follower.reached(sequence)
+        if sequence:
+            await self._follower.reached(sequence)
+            await self._follower.agreed()
+        else:
+            await self._follower.reloaded("there is no room for a barrier")
         if self._lease.role is not Role.LEADER:
             return
         self._active = True
@@ -299,24 +304,33 @@ class Daemon:
             self._fatal.set_exception(task.exception() or RuntimeError())
 
     async def _write_barrier(self) -> int:
-        """Write the mark and return its sequence; tried until it is stored."""
+        """Write the mark and return its sequence; tried until it is stored.
+
+        0 where there is no room for it: only a load that begins now tells what was done before.
+        """
         lines = marker_headers(Reason.BARRIER, ttl=self._bucket.marker_ttl)
         while True:
-            stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            stored: asyncio.Future[tuple[Outcome, int]]
+            stored = asyncio.get_running_loop().create_future()
 
             def on_done(
-                outcome: Outcome, sequence: int, words: str, stored: asyncio.Future[int] = stored
+                outcome: Outcome,
+                sequence: int,
+                words: str,
+                stored: asyncio.Future[tuple[Outcome, int]] = stored,
             ) -> None:
                 if outcome is not Outcome.STORED:
                     log.repeated("warning", "lease.barrier_waits", reason=words)
                 if not stored.done():
-                    stored.set_result(sequence)
+                    stored.set_result((outcome, sequence))
 
             try:
                 self._writer.write(BARRIER_KEY, lines, b"", None, on_done)
-                sequence = await stored
+                outcome, sequence = await stored
                 if sequence:
                     return sequence
+                if outcome is Outcome.NO_ROOM:
+                    return 0
             except DisconnectedError:
                 pass
             await asyncio.sleep(RETRY_WAIT)
@@ -330,6 +344,7 @@ class Daemon:
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
         self._ledger.frontier = self._seen
+        self._payloads.clear()
         self._yielding = asyncio.create_task(self._yield(), name="yielding")
 
     async def _yield(self) -> None:

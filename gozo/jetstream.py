@@ -34,6 +34,8 @@ STREAM_NAME_IN_USE = 10058
 MESSAGE_NOT_FOUND = 10037
 NO_RESOURCES = frozenset({10023, 10028, 10047})
 NO_PEERS = frozenset({10005, 10074})
+NO_ROOM = NO_RESOURCES | {10002, 10077}
+"""A limit of the server, of the account or of the stream is reached, or the disk is full."""
 NOT_ENABLED = frozenset({10039, 10076})
 
 CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})

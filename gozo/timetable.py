@@ -39,6 +39,7 @@ class Timetable:
     def __init__(self) -> None:
         self._live: dict[str, tuple[int, int]] = {}
         self._tombstones: dict[str, Tombstone] = {}
+        self._purged: dict[str, Tombstone] = {}
         # Heaps of the ends of tombstones: those that the server removes by itself, and those
         # that it would keep for ever.
         self._endings: list[tuple[int, int, str]] = []
@@ -80,9 +81,14 @@ class Timetable:
         tombstone = self._tombstones.get(key)
         return tombstone.revision if tombstone else 0
 
+    def seen(self, key: str) -> int:
+        """The latest revision of a key that is known to have been, purged or not; 0 if none."""
+        purged = self._purged.get(key)
+        return max(self.revision(key), purged.revision if purged else 0)
+
     def tombstone(self, key: str) -> Tombstone | None:
         """What is known of a removed key."""
-        return self._tombstones.get(key)
+        return self._tombstones.get(key) or self._purged.get(key)
 
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
@@ -95,9 +101,10 @@ class Timetable:
 
     def put(self, key: str, due_us: int, revision: int) -> bool:
         """Take in a version of a schedule; False if this or a newer one is known already."""
-        if revision <= self.revision(key):
+        if revision <= self.seen(key):
             return False
         self._tombstones.pop(key, None)
+        self._purged.pop(key, None)
         self._live[key] = (revision, due_us)
         if key not in self._held:
             self._push(Item(due_us, revision, key))
@@ -116,29 +123,46 @@ class Timetable:
 
         `lasting`: the server does not remove the marker by itself. `NEVER`: nobody does.
         """
-        if revision <= self.revision(key):
+        if revision <= self.seen(key):
             return False
         self._live.pop(key, None)
         self._taken.pop(key, None)
+        self._purged.pop(key, None)
         self._tombstones[key] = Tombstone(revision, until_us, reason)
         if until_us < NEVER:
             heappush(self._lasting if lasting else self._endings, (until_us, revision, key))
         return True
+
+    def purge(self, key: str, revision: int, until_us: int, reason: Reason) -> None:
+        """Take in that a key was purged: the bucket holds nothing under it, not even a marker.
+
+        The next write to it expects no revision, as for a new key. What the bucket held up to
+        this `revision` may still be on its way from there, and is not taken in again.
+        """
+        if revision >= self.seen(key):
+            self.forget(key)
+            self._purged[key] = Tombstone(revision, until_us, reason)
+            heappush(self._endings, (until_us, revision, key))
+
+    def forget_purged(self) -> None:
+        """Forget all purges: what the bucket holds from now on was not purged."""
+        self._purged.clear()
 
     def forget(self, key: str) -> None:
         """Drop a key altogether: the bucket holds nothing under it, not even a marker."""
         self._live.pop(key, None)
         self._taken.pop(key, None)
         self._tombstones.pop(key, None)
+        self._purged.pop(key, None)
 
     def forget_ended(self, before_us: int) -> None:
-        """Drop the tombstones whose time ended before `before_us`."""
+        """Drop the tombstones whose time ended before `before_us`, and the purges."""
         endings = self._endings
         while endings and endings[0][0] < before_us:
             _, revision, key = heappop(endings)
-            tombstone = self._tombstones.get(key)
-            if tombstone is not None and tombstone.revision == revision:
-                del self._tombstones[key]
+            for ended in (self._tombstones, self._purged):
+                if key in ended and ended[key].revision == revision:
+                    del ended[key]
 
     def pop_lasting(self, before_us: int, limit: int) -> list[tuple[str, int]]:
         """Take keys and revisions of markers to purge: their time ended before `before_us`."""
@@ -174,8 +198,10 @@ class Timetable:
         if self._taken.get(item.key) == item.revision:
             del self._taken[item.key]
             live = self._live.get(item.key)
-            if live is not None and live[0] == item.revision and item.key not in self._held:
-                self._push(item)
+            if live is not None and live[0] == item.revision:
+                self._live[item.key] = (item.revision, item.due_us)
+                if item.key not in self._held:
+                    self._push(item)
 
     def take(self, item: Item) -> None:
         """Keep an item from being popped, as if it had been, until it is given back."""
@@ -227,8 +253,7 @@ class Timetable:
     def _is_waiting(self, item: Item) -> bool:
         live = self._live.get(item.key)
         return (
-            live is not None
-            and live[0] == item.revision
+            live == (item.revision, item.due_us)
             and item.key not in self._held
             and self._taken.get(item.key) != item.revision
         )

@@ -27,7 +27,7 @@ from gozo.errors import (
     RequestError,
     UnansweredError,
 )
-from gozo.jetstream import CONFLICTS, read_ack
+from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
 from gozo.protocol import escape_id
 from gozo.recurrence import arranged, rescheduled
 from gozo.schedule import Entry, Marker, Reason
@@ -155,9 +155,14 @@ class Writes:
         return await self._write(bucket, key, block(lines, expected), payload, timeout)
 
     async def _remove(self, bucket: Bucket, found: Found, timeout: float) -> bool:
+        """Put a delete marker in the place of what was found, or purge it for want of room."""
+        revision = found.message.sequence
         lines = marker_headers(Reason.CANCELLED, ttl=bucket.marker_ttl)
-        headers = block(lines, found.message.sequence)
-        return await self._write(bucket, found.key, headers, b"", timeout)
+        try:
+            return await self._write(bucket, found.key, block(lines, revision), b"", timeout)
+        except _NoRoomError:
+            await bucket.purge(found.key, revision)
+            return await bucket.read(found.key) is None
 
     async def _write(
         self, bucket: Bucket, key: str, headers: bytes, payload: bytes, timeout: float
@@ -191,8 +196,14 @@ class Writes:
             return True
         if code in CONFLICTS:
             return False
-        refusal = Refusal.TOO_LARGE if code in FOR_EVER else Refusal.UNAVAILABLE
-        raise RequestError(refusal, f"the bucket refused it, nothing was stored: {words}")
+        said = f"the bucket refused it, nothing was stored: {words}"
+        if code in NO_ROOM:
+            raise _NoRoomError(Refusal.UNAVAILABLE, said)
+        raise RequestError(Refusal.TOO_LARGE if code in FOR_EVER else Refusal.UNAVAILABLE, said)
+
+
+class _NoRoomError(RequestError):
+    """The storage is full."""
 
 
 async def _tries(timeout: float, what: str) -> AsyncIterator[float]:

@@ -57,6 +57,16 @@ class Bucket:
         """
         return await self.js.last_message(self.stream, self.prefix + key)
 
+    async def purge(self, key: str, revision: int) -> None:
+        """Remove a version of a key and what came before it, without a trace; a later one stays.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+        """
+        await self.js.call(
+            f"STREAM.PURGE.{self.stream}", {"filter": self.prefix + key, "seq": revision + 1}
+        )
+
     async def state(self) -> BucketState:
         """Ask how the bucket is doing.
 

@@ -54,10 +54,7 @@ class Cleaner:
         purged = 0
         try:
             for key, revision in ended:
-                await self._bucket.js.call(
-                    f"STREAM.PURGE.{self._bucket.stream}",
-                    {"filter": f"{self._bucket.prefix}{key}", "seq": revision + 1},
-                )
+                await self._bucket.purge(key, revision)
                 purged += 1
                 if self._timetable.revision(key) == revision:
                     self._timetable.forget(key)

@@ -26,6 +26,9 @@ from gozo.store.consumer import HEARTBEAT, Consumer
 from gozo.store.mirror import Mirror
 
 COMPARE = 30.0  # seconds between comparisons with the server's count
+COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
+COMPARE_AGAIN = 0.02  # seconds between them
+DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 RETRY_WAIT = 0.25  # seconds
 
@@ -53,6 +56,8 @@ class Follower:
         self._full = True
         self._created = ""
         self._doubts = 0
+        self._loads = 0
+        self._doubted_at = -DOUBT
         self._seen: dict[str, None] | None = None
         self._end_of_load = 0
         self._consumer: Consumer | None = None
@@ -103,6 +108,37 @@ class Follower:
         self._full = True
         self._break(reason)
 
+    async def reloaded(self, reason: str) -> None:
+        """Load everything anew, and wait until that is done."""
+        loads = self._loads
+        self.reload(reason)
+        while self._loads == loads:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def agreed(self) -> None:
+        """Make sure that nothing is known which was purged: a purge leaves no mark to wait for.
+
+        Where others write all the time the counts cannot be compared; then `doubt` will tell.
+        """
+        for _ in range(COMPARISONS):
+            try:
+                state = await self._bucket.state()
+            except GozoError as error:
+                log.repeated("info", "follower.waiting", reason=str(error))
+            else:
+                if state.last_sequence == self.position:
+                    if not self._agrees(state):
+                        await self.reloaded(self._difference(state))
+                    return
+            await asyncio.sleep(COMPARE_AGAIN)
+
+    def doubt(self, key: str) -> None:
+        """Take it that the bucket does not hold a key that is known: it was purged."""
+        if time.monotonic() - self._doubted_at > DOUBT:
+            self._doubted_at = time.monotonic()
+            self.reload(f"the bucket does not hold the key {key}")
+
     async def _make_again(self, error: GozoError) -> None:
         """Create a bucket that was deleted: what it held is gone, new requests need one."""
         if isinstance(error, JetStreamError) and error.code == STREAM_NOT_FOUND:
@@ -126,10 +162,12 @@ class Follower:
         consumer = Consumer(self._connection, self._bucket, self._on_message, self._break)
         self._consumer = consumer
         self._doubts = 0
+        if self._full:
+            self._mirror.timetable.forget_purged()
         self._seen = {} if self._full else None
         self._end_of_load = state.last_sequence
         pending = await consumer.start(None if self._full else self.position)
-        if not pending:
+        if not pending and not self._broken.is_set():
             self._caught_up()
 
     def _break(self, reason: str) -> None:
@@ -177,6 +215,7 @@ class Follower:
                 self._mirror.drop(key)
             if gone:
                 log.info("follower.dropped", keys=len(gone))
+            self._loads += 1
             self.loaded.set()
         self._progress.set()
 
@@ -199,14 +238,15 @@ class Follower:
             # A write may have been acknowledged between the server's count and ours.
             self._doubts += 1
             if self._doubts > 1:
-                self.reload(
-                    f"the bucket holds {state.messages} keys, {self._mirror.messages} are known"
-                )
+                self.reload(self._difference(state))
         else:
             self._doubts = 0
 
     def _is_another(self, state: BucketState) -> bool:
         return state.created != self._created or state.last_sequence < self.position
+
+    def _difference(self, state: BucketState) -> str:
+        return f"the bucket holds {state.messages} keys, {self._mirror.messages} are known"
 
     def _agrees(self, state: BucketState) -> bool:
         """Tell whether the counts can be the same; markers near their end may be gone."""

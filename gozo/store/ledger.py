@@ -4,6 +4,9 @@ A change waits until the one before it on the same key is settled, is written wi
 revision that the key has by then, and is tried again for as long as the bucket cannot be
 written. Where the expected revision proves wrong, the key is read again from the stream's
 leader; a token in each entry tells an earlier attempt of one's own from another's write.
+
+Where there is no room for a delete marker, the entry is purged instead, no further than its
+own revision.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried agai
 NO_DEADLINE = float("inf")
 STUCK = 100_000  # changes that may wait for the bucket while others are still taken on
 PROBES = 1_000  # changes tried at a time while the bucket cannot be written
+PURGES = 100  # schedules that are purged at the same time
 
 log = get_logger("gozo.store")
 
@@ -118,9 +122,9 @@ class _Put:
 
 
 class _Remove:
-    """Put a delete marker in an entry's place."""
+    """Put a delete marker in an entry's place, or purge it where there is no room for one."""
 
-    __slots__ = ("done", "key", "on_result", "reason", "revision", "tried")
+    __slots__ = ("done", "expected", "key", "on_result", "purged", "reason", "revision")
 
     def __init__(self, key: str, revision: int, reason: Reason, on_result: OnResult) -> None:
         self.key = key
@@ -128,7 +132,10 @@ class _Remove:
         """The version to remove; 0: whichever there is."""
         self.reason = reason
         self.on_result = on_result
-        self.tried = False
+        self.expected = 0
+        """The version that was to be removed by the last attempt; 0: there was none."""
+        self.purged = False
+        """Whether a purge was asked for."""
         self.done = False
 
 
@@ -166,6 +173,8 @@ class Ledger:
         self.awaits_ack: Callable[[str, int], bool] = lambda key, revision: False
         """Whether a version of a key was sent, and a stream has still to acknowledge it."""
         self._count = 0
+        self._full = False
+        self._purging = asyncio.Semaphore(PURGES)
         self._wait = FIRST_WAIT
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
@@ -227,7 +236,11 @@ class Ledger:
             call()
 
     def retry(self, item: Item, reason: str, on_result: OnResult) -> None:
-        """Note in the bucket that a version of a schedule was tried in vain, and why."""
+        """Note in the bucket that a version of a schedule was tried in vain, and why.
+
+        `UNAVAILABLE` at once where the bucket cannot be written: the next attempt must not wait
+        for that.
+        """
 
         def again(entry: Entry) -> Entry:
             new = retried(entry, reason, wall_us())
@@ -240,7 +253,16 @@ class Ledger:
             )
             return new
 
-        self._submit(_Put(item.key, self._token(), on_result, alter=again, revision=item.revision))
+        self._submit(
+            _Put(
+                item.key,
+                self._token(),
+                on_result,
+                alter=again,
+                revision=item.revision,
+                deadline=0.0,
+            )
+        )
 
     def _key_of(self, id_: str) -> str:
         is_odd = id_ in self._mirror.odd_keys and id_ in self._timetable
@@ -339,7 +361,7 @@ class Ledger:
         elif isinstance(change, _Put):
             self._background(self._alter(change, revision), f"alter {key}")
         else:
-            change.tried = True
+            change.expected = revision
             lines = marker_headers(change.reason, ttl=self._bucket.marker_ttl)
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
 
@@ -350,7 +372,10 @@ class Ledger:
             message = await self._bucket.read(change.key)
         except GozoError as error:
             log.repeated("warning", "store.waiting", reason=str(error))
-            self._later(change)
+            if steady() > change.deadline:
+                self._finish(change, Result.UNAVAILABLE, str(error))
+            else:
+                self._later(change)
             return
         if change.done:
             return
@@ -373,13 +398,14 @@ class Ledger:
         if change.done:
             return
         if outcome is Outcome.STORED:
+            self._full = False
             self._timetable.put(change.key, change.entry.wake_us, revision)
             self._stored(change, revision)
         elif outcome is Outcome.UNKNOWN:
             # It may be stored by now: from here on only the key itself tells.
             change.deadline = NO_DEADLINE
             self._not_done(change, outcome, words)
-        elif outcome is Outcome.UNAVAILABLE and steady() > change.deadline:
+        elif outcome in _NOT_NOW and steady() > change.deadline:
             self._finish(change, Result.UNAVAILABLE, words)
         else:
             self._not_done(change, outcome, words)
@@ -409,8 +435,27 @@ class Ledger:
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)
+        elif outcome is Outcome.NO_ROOM:
+            self._tell_full(change.key, words)
+            self._background(self._purge(change), f"purge {change.key}")
         else:
             self._not_done(change, outcome, words)
+
+    async def _purge(self, change: _Remove) -> None:
+        """Remove an entry without a trace, and see that it is gone."""
+        async with self._purging:
+            change.purged = True
+            try:
+                await self._bucket.purge(change.key, change.expected)
+            except GozoError as error:
+                log.repeated("warning", "store.waiting", reason=str(error))
+                self._later(change)
+                return
+            await self._reconcile(change)
+
+    def _tell_full(self, key: str, words: str) -> None:
+        self._full = True
+        log.repeated("error", "store.full", key=key, reason=words)
 
     def _not_done(self, change: _Write, outcome: Outcome, words: str) -> None:
         if outcome is Outcome.REFUSED:
@@ -418,6 +463,9 @@ class Ledger:
             self._finish(change, Result.REFUSED, words)
         elif outcome is Outcome.CONFLICT:
             self._look_up(change)
+        elif outcome is Outcome.NO_ROOM:
+            self._tell_full(change.key, words)
+            self._later(change)
         else:
             log.repeated("warning", "store.waiting", key=change.key, reason=words)
             self._later(change)
@@ -425,7 +473,7 @@ class Ledger:
     def _finish(self, change: _Change, result: Result, words: str = "") -> None:
         change.done = True
         self._count -= 1
-        if result in _WRITTEN:
+        if result in _WRITTEN and not self._full:
             self._wait = FIRST_WAIT
             if self._again:
                 self._try_soon(0.0)
@@ -489,7 +537,13 @@ class Ledger:
         key = change.key
         before = self._timetable.revision(key)
         if message is None:
-            self._mirror.drop(key)
+            if before:
+                self._mirror.drop(key)
+            if isinstance(change, _Remove) and change.purged and self.frontier is None:
+                # Only a leader delivers and cancels, so it was purged from here.
+                until_us = wall_us() + MARKER_SECONDS * MICROSECONDS
+                self._timetable.purge(key, change.expected, until_us, change.reason)
+                self._payloads.discard(key, change.expected)
         else:
             if message.sequence < self._timetable.revision(key) == before:
                 self._mirror.drop(key)
@@ -516,12 +570,13 @@ class Ledger:
             return Result.NOT_FOUND
         if tombstone.reason is Reason.DELIVERED:
             return Result.ALREADY_DELIVERED
-        tried = isinstance(change, _Remove) and change.tried
+        tried = isinstance(change, _Remove) and change.expected > 0
         if tombstone.reason is Reason.CANCELLED and tried:
             return Result.CANCELLED
         return Result.NOT_FOUND
 
 
+_NOT_NOW = frozenset({Outcome.UNAVAILABLE, Outcome.NO_ROOM})
 _WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
 
 

@@ -78,7 +78,7 @@ class Mirror:
         if self.invalid and self.invalid.get(key, (revision,))[0] < revision:
             del self.invalid[key]
             self.newer.discard(key)
-        if revision <= self.timetable.revision(key):
+        if revision <= self.timetable.seen(key):
             return
         self.bare.pop(key, None)
         try:

@@ -57,6 +57,8 @@ class Payloads:
         self._direct = f"{bucket.js.prefix}.DIRECT.GET.{bucket.stream}".encode()
         self.on_arrival: Callable[[], None] = lambda: None
         """Told that a message came which was being waited for."""
+        self.on_gone: Callable[[str], None] = lambda key: None
+        """Told of a key that was to be sent, and under which the bucket holds nothing at all."""
 
     def get(self, item: Item) -> Outgoing | None:
         """The message of this version of a schedule, if it is in memory."""
@@ -76,6 +78,11 @@ class Payloads:
             self._bytes -= kept[1].size + OVERHEAD
             if self._wanted:
                 self._prefetch()
+
+    def clear(self) -> None:
+        """Forget all messages: what is sent from now on is what the bucket holds by then."""
+        self._kept.clear()
+        self._bytes = 0
 
     def prepare(self, items: Iterable[Item]) -> None:
         """Fetch these messages as far as the budget goes; what does not fit is fetched when due."""
@@ -182,6 +189,8 @@ class Payloads:
             if not found:
                 # Replaced or removed a moment ago, most likely: the follower will tell.
                 log.debug("payload.not_found", key=item.key, revision=item.revision)
+                if await self._bucket.read(item.key) is None:
+                    self.on_gone(item.key)
         except GozoError as error:
             log.repeated("warning", "payload.unreachable", key=item.key, reason=str(error))
         finally:

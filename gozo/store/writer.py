@@ -1,6 +1,6 @@
 """Writes to the bucket, many in flight, each with the revision that it expects.
 
-A write ends in one of five ways, and which one decides what is safe to do next. In
+A write ends in one of six ways, and which one decides what is safe to do next. In
 particular a write without an answer may have been applied: only the key itself tells.
 """
 
@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from gozo.connection import Connection, status_of
 from gozo.entries import block
-from gozo.jetstream import CONFLICTS, read_ack
+from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
 from gozo.logs import get_logger
 from gozo.store.bucket import Bucket
 
@@ -35,6 +35,8 @@ class Outcome(Enum):
     """No answer, or none that settles it: it may or may not have been applied."""
     UNAVAILABLE = auto()
     """Not stored: the server said that it cannot, for now."""
+    NO_ROOM = auto()
+    """Not stored: the storage is full, or a limit of it is reached."""
     REFUSED = auto()
     """The server will not store this, now or later."""
 
@@ -112,6 +114,8 @@ def _outcome(headers: bytes | None, answer: bytes | None) -> tuple[Outcome, int,
         return Outcome.CONFLICT, 0, words
     if code in FOR_EVER:
         return Outcome.REFUSED, 0, words
+    if code in NO_ROOM:
+        return Outcome.NO_ROOM, 0, words
     if code or status_of(headers):
         return Outcome.UNAVAILABLE, 0, words
     return Outcome.UNKNOWN, 0, words

@@ -13,13 +13,16 @@ from gozo.errors import (
     JetStreamError,
     NoServerError,
     NotAllowedError,
+    RequestError,
     SettingsError,
 )
 from gozo.settings import ConnectionSettings
+from tests.support.client import Client as RawClient
 from tests.support.patience import allow, until
 from tests.support.places import LATER, listed
 from tests.support.processes import Daemons, Servers
 from tests.support.server import free_port
+from tests.support.storage import BYTES, Limit
 
 
 async def test_no_bucket(servers: Servers) -> None:
@@ -144,3 +147,20 @@ async def test_missing_permission_to_listen(servers: Servers) -> None:
                 pass
         with pytest.raises(GozoError, match="subscribe to secret"):
             await anext(client.listen("secret"))
+
+
+async def test_cancel_without_room(servers: Servers) -> None:
+    """Where not even a delete marker can be stored, a cancel is done all the same."""
+    server = servers.start(storage=f"max_file: {BYTES}")
+    async with (
+        await Client.connect(server.url) as client,
+        await RawClient.connect(server.url) as other,
+    ):
+        await client.schedule("to", b"x", when=LATER, id="a")
+        async with Limit("server", other):
+            done = await client.cancel("a", "a b")
+            assert [one.status for one in done] == ["cancelled", "not_found"]
+            assert await client.get("a") is None
+            with pytest.raises(RequestError, match="insufficient resources") as refused:
+                await client.schedule("to", b"x" * 2_000, when=LATER, id="a")
+            assert refused.value.code == "unavailable"

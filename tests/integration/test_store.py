@@ -26,9 +26,11 @@ from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Writer
 from gozo.timetable import Item, Timetable
+from tests.support.client import Client
 from tests.support.patience import until
 from tests.support.raw import RawClient, request
 from tests.support.server import NatsServer
+from tests.support.storage import BYTES, Limit
 
 FAR_US = 9_999_999_999_000_000
 
@@ -266,6 +268,56 @@ async def test_the_count_tells_of_a_purge() -> None:
             await one.follower._compare()
             await one.follower._compare()
             await until(lambda: len(one.timetable) == 9, "the purged one is gone")
+
+
+async def test_no_room_for_a_marker() -> None:
+    """What is settled by a purge stays settled: for who did it, and for who leads next."""
+    with NatsServer(storage=f"max_file: {BYTES}") as server:
+        async with (
+            parts(server) as one,
+            parts(server) as other,
+            await Client.connect(server.url) as client,
+        ):
+            await one.put("due", 10, b"sent")
+            await one.put("far")
+            await other.knows("due", "far")
+            first = one.timetable.revision("due")
+            message = await one.bucket.read("due")
+            assert message is not None
+            async with Limit("server", client):
+                one.ledger.settle(one.timetable.pop_due(20, 1)[0])
+                await until(lambda: one.ledger.outstanding == 0, "it is settled")
+                assert await one.bucket.read("due") is None
+                # It was still on its way here when it was purged.
+                one.mirror.take("due", first, message.stored_us, message.headers)
+                assert one.timetable.keys() == ["far"]
+                assert await one.cancel("due") is Result.ALREADY_DELIVERED
+                assert sorted(other.timetable.keys()) == ["due", "far"]
+                await other.follower.agreed()
+                assert other.timetable.keys() == ["far"]
+                assert await other.cancel("far") is Result.CANCELLED
+                assert await other.cancel("far") is Result.NOT_FOUND
+                assert await one.cancel("far") is Result.NOT_FOUND
+            assert await one.put("due", 30) is Result.STORED
+            assert await one.cancel("due") is Result.CANCELLED
+            message = await one.bucket.read("due")
+            assert message is not None, "there is room for a marker again"
+
+
+async def test_a_key_that_is_gone_is_noticed_when_it_is_due() -> None:
+    """What was purged unnoticed is not sent, and forgotten as soon as it is to be read."""
+    with NatsServer() as server:
+        async with parts(server) as one, parts(server) as other:
+            await one.put("a", 10)
+            await one.put("b", 10)
+            await other.knows("a", "b")
+            other.payloads.on_gone = other.follower.doubt
+            await one.bucket.purge("a", one.timetable.revision("a"))
+            items = other.timetable.pop_due(20, 2)
+            for item in items:
+                other.payloads.fetch(item)
+            await other.knows("b")
+            assert [other.payloads.get(item) is not None for item in items] == [False, True]
 
 
 async def test_poison_is_kept_and_told_apart() -> None:

@@ -208,7 +208,7 @@ class Load:
                 await asyncio.sleep(0.05)
                 continue
             ack = json.loads(answer.data)
-            if "seq" in ack:
+            if ack.get("seq"):
                 break
             if ack["error"].get("err_code") == NO_SUCH_REVISION:
                 break

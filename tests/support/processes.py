@@ -17,10 +17,12 @@ class Servers(ExitStack):
     """Servers of one test or module."""
 
     def start(
-        self, config: str = "", *, jetstream: bool = True, port: int | None = None
+        self, config: str = "", *, jetstream: bool = True, port: int | None = None, **options: Any
     ) -> NatsServer:
         """Start a server; see `NatsServer`."""
-        return self.enter_context(NatsServer(config=config, jetstream=jetstream, port=port))
+        return self.enter_context(
+            NatsServer(config=config, jetstream=jetstream, port=port, **options)
+        )
 
 
 class Daemons:

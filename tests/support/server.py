@@ -77,7 +77,9 @@ def server_info(port: int, timeout: float = 1.0) -> dict[str, Any] | None:
 class NatsServer:
     """One nats-server process, its configuration and its storage.
 
-    `config` is text added to the configuration file (authorization, tls, max_payload...).
+    `config` is text added to the configuration file (authorization, tls, max_payload...), and
+    `storage` text added to its part about JetStream (max_file...); `store` is where JetStream
+    stores, where that is not to be a folder of the server's own.
     The storage stays over `restart()` and is removed by `close()`. A `silent` server says
     nothing before a client has encrypted, so only its log tells that it is there.
     """
@@ -87,6 +89,8 @@ class NatsServer:
         *,
         config: str = "",
         jetstream: bool = True,
+        storage: str = "",
+        store: Path | None = None,
         port: int | None = None,
         silent: bool = False,
     ):
@@ -97,6 +101,7 @@ class NatsServer:
         self._fixed_port = port is not None
         self._config = config
         self._jetstream = jetstream
+        self._storage = f'store_dir: "{store or self.folder / "store"}"\n{storage}'
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -171,7 +176,7 @@ class NatsServer:
         """Start the process once; return False where the port was taken meanwhile."""
         lines = [f"server_name: {self.name}", f'listen: "{HOST}:{self.port}"', self._config]
         if self._jetstream:
-            lines.append(f'jetstream {{ store_dir: "{self.folder / "store"}" }}')
+            lines.append(f"jetstream {{\n{self._storage}\n}}")
         path = self.folder / "nats.conf"
         path.write_text("\n".join(lines) + "\n")
         with (self.folder / "log").open("ab") as log:

@@ -188,3 +188,35 @@ def test_an_entry_that_cannot_be_delivered_is_never_due() -> None:
     assert timetable.next_due() is None
     assert timetable.pop_due(NEVER - 1, 5) == []
     assert len(timetable) == 1
+
+
+def test_put_off_while_it_was_held() -> None:
+    """What is given back for later is not popped before, whoever let it wait meanwhile."""
+    timetable = Timetable()
+    timetable.put("a", 10, 1)
+    (item,) = timetable.pop_due(10, 1)
+    timetable.hold("a")
+    timetable.give_back(item)
+    timetable.release("a")
+    timetable.take(item)
+    timetable.give_back(item._replace(due_us=20))
+    assert timetable.pop_due(19, 1) == []
+    assert [item.key for item in timetable.pop_due(20, 1)] == ["a"]
+
+
+def test_purged() -> None:
+    """What was purged is not taken in again, and the next version expects no revision."""
+    timetable = Timetable()
+    timetable.put("a", 10, 5)
+    timetable.purge("a", 5, 100, Reason.DELIVERED)
+    assert (timetable.revision("a"), timetable.seen("a"), len(timetable)) == (0, 5, 0)
+    assert not timetable.put("a", 10, 5)
+    tombstone = timetable.tombstone("a")
+    assert tombstone is not None
+    assert tombstone.reason is Reason.DELIVERED
+    assert timetable.put("a", 20, 6)
+    timetable.purge("a", 5, 100, Reason.DELIVERED)
+    assert timetable.revision("a") == 6, "a later version stays"
+    timetable.purge("a", 6, 100, Reason.CANCELLED)
+    timetable.forget_ended(101)
+    assert timetable.tombstone("a") is None
