@@ -37,6 +37,7 @@ from gozo.store.writer import Outcome, Writer
 from gozo.tasks import end
 from gozo.timetable import Timetable
 from gozo.volatile import Volatile
+from gozo.when import print_rfc3339
 
 LOOK = 0.25  # seconds between looks for what comes near its due time
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
@@ -102,6 +103,8 @@ class Daemon:
         self._ready = False
         self._progress_at = 0.0
         self._seen = 0
+        self._found = 0
+        self._skips = settings.skip_due_before_us is not None
         self._refused = 0
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parts = False
@@ -163,6 +166,7 @@ class Daemon:
         self._begin("originals", self._originals.run())
         self._begin("cleaner", Cleaner(bucket, self._timetable).run(lambda: self._active))
         await self._until(self._follower.loaded)
+        self._found = self._follower.position
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -289,11 +293,33 @@ class Daemon:
             await self._follower.reloaded("there is no room for a barrier")
         if self._lease.role is not Role.LEADER:
             return
+        if self._skips:
+            await self._leave_out(self._settings.skip_due_before_us or 0)
         self._active = True
         self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US))
         await self._intake.act()
         self._delivery.start()
         log.info("daemon.leading", pending=len(self._timetable))
+
+    async def _leave_out(self, before_us: int) -> None:
+        """Settle as missed what was in the bucket at the start and was due before a moment."""
+        await self._originals.all_read()
+
+        def on_result(result: Result, words: str) -> None:
+            self.stats.missed += result is Result.SETTLED
+
+        skipped = 0
+        for item in self._timetable.due_before(before_us):
+            if item.revision > self._found:
+                continue
+            while not self._ledger.has_room:
+                await self._ledger.progress()
+            due = print_rfc3339(item.due_us)
+            log.debug("schedule.missed", key=item.key, revision=item.revision, due=due)
+            self._ledger.settle(item, Reason.MISSED, on_result)
+            skipped += 1
+        self._skips = False
+        log.warning("daemon.skipped", schedules=skipped, due_before=print_rfc3339(before_us))
 
     def _on_renewed(self) -> None:
         self._delivery.wake_soon()

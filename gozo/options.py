@@ -7,11 +7,12 @@ the settings that an option fills has its type and its default.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gozo import contexts, logs, values
-from gozo.errors import SettingsError
+from gozo.errors import RequestError, SettingsError
 from gozo.values import UnusableError, hidden, redacted
 
 
@@ -91,6 +92,20 @@ class Option:
         return repr(self.conceal(text) if self.conceal else text)
 
 
+def read_moment(text: str) -> int:
+    """Read a moment as `Gozo-When` has it; microseconds since the Unix epoch."""
+    from gozo import when  # noqa: PLC0415  # not needed for --help
+
+    moment: when.When | None = None
+    with suppress(RequestError):
+        moment = when.parse(text.strip())
+    if not isinstance(moment, when.At):
+        raise UnusableError(
+            "is no moment: give epoch seconds (1763871234.5) or 2026-12-24T18:00:00+01:00"
+        )
+    return moment.us
+
+
 # A table, kept as it is: what belongs together stands on one line.
 # fmt: off
 CONNECTION = (
@@ -143,6 +158,9 @@ SERVE = (
            "Memory for requests that wait to be stored; more are refused", default="512MiB"),
     Option("GOZO", "connect-timeout", "", values.read_seconds, "SECONDS",
            "How long to wait for a server at the start", default="3"),
+    Option("GOZO", "skip-due-before", "", read_moment, "TIME",
+           "Leave out what the bucket holds at the start and was due before: for a restored backup",
+           fills="skip_due_before_us"),
     Option("GOZO", "log-level", "", values.read_level, "LEVEL",
            "What to log: debug, info, warning or error", default="info",
            offers=lambda: logs.LEVELS),

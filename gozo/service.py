@@ -145,6 +145,7 @@ class Service:
             "invalid": self.invalid(),
             "delivered": stats.delivered,
             "undeliverable": stats.undeliverable,
+            "missed": stats.missed,
             "refused": dict(stats.refused),
             "lateness_p50_ms": median / 1000,
             "lateness_p99_ms": most / 1000,

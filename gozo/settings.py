@@ -94,6 +94,8 @@ class ServeSettings:
     """Bytes of requests that may wait in memory to be stored."""
     connect_timeout: float = 3.0
     """Seconds to wait for a server at the start."""
+    skip_due_before_us: int | None = None
+    """Schedules that are in the bucket at the start and were due before are left out."""
     log_level: str = DEFAULT_LEVEL
     embedded: bool = False
     store: Path | None = None

@@ -242,6 +242,14 @@ class Timetable:
             return self._far[0].due_us
         return None
 
+    def due_before(self, moment_us: int) -> list[Item]:
+        """All live items that are due before a moment; reads all of them."""
+        return [
+            Item(due_us, revision, key)
+            for key, (revision, due_us) in self._live.items()
+            if due_us < moment_us
+        ]
+
     def count_due(self, now_us: int) -> int:
         """How many waiting items are due by `now_us`; reads all of them."""
         return sum(

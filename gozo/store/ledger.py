@@ -279,9 +279,11 @@ class Ledger:
             if id_ in self._timetable:
                 self._submit(_Remove(id_, 0, Reason.CANCELLED, _nothing))
 
-    def settle(self, item: Item, reason: Reason = Reason.DELIVERED) -> None:
+    def settle(
+        self, item: Item, reason: Reason = Reason.DELIVERED, on_result: OnResult | None = None
+    ) -> None:
         """Remove this version of a schedule; a later one stays."""
-        self._submit(_Remove(item.key, item.revision, reason, _nothing))
+        self._submit(_Remove(item.key, item.revision, reason, on_result or _nothing))
 
     @property
     def outstanding(self) -> int:

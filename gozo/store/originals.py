@@ -27,6 +27,13 @@ class Originals:
     def __init__(self, bucket: Bucket, mirror: Mirror) -> None:
         self._bucket = bucket
         self._mirror = mirror
+        self._progress = asyncio.Event()
+
+    async def all_read(self) -> None:
+        """Wait until it is known what each of them is."""
+        while self._mirror.bare:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def run(self) -> NoReturn:
         """Read what comes; runs until it is cancelled."""
@@ -35,6 +42,7 @@ class Originals:
             while bare:
                 some = list(islice(bare.items(), AT_ONCE))
                 await asyncio.gather(*(self._read(key, *version) for key, version in some))
+                self._progress.set()
             await asyncio.sleep(LOOK)
 
     async def _read(self, key: str, revision: int, stored_us: int) -> None:

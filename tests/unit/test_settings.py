@@ -82,6 +82,7 @@ def texts(tmp_path: Path) -> dict[str, list[str]]:
         "name": ["n0", "n1", "n2", "n3"],
         "max-backlog": ["1KiB", "2kB", "3", "4MiB"],
         "connect-timeout": ["1", "2.5", "0.1", "30"],
+        "skip-due-before": ["1", "1.5", "@at 2026-12-24T17:00:00Z", "2026-12-24T18:00:00+01:00"],
         "log-level": ["debug", "WARNING", "error", "info"],
         "store": ["/s/0", "/s/1", "/s/2", "/s/3"],
     }
@@ -405,6 +406,9 @@ class TestValues:
             ("connect-timeout", "inf"),
             ("connect-timeout", "1e3"),
             ("connect-timeout", "9" * 400),
+            ("skip-due-before", "+10"),
+            ("skip-due-before", "yesterday"),
+            ("skip-due-before", "9" * 40),
             ("log-level", "loud"),
             ("cert", "/no/such/file"),
             ("jwt", "/"),
