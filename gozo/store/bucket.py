@@ -80,7 +80,7 @@ class Bucket:
         server_us = parse_time(info["ts"]) if "ts" in info else (sent_us + now_us) // 2
         return BucketState(
             created=info["created"],
-            messages=int(state["messages"]),
+            keys=int(state.get("num_subjects", 0)),
             last_sequence=int(state["last_seq"]),
             clock_ahead_us=(sent_us + now_us) // 2 - server_us,
         )
@@ -91,8 +91,8 @@ class BucketState:
     """What the server says of a bucket."""
 
     created: str
-    messages: int
-    """Keys, those of delete markers included."""
+    keys: int
+    """Those of delete markers included; earlier versions of a key do not count."""
     last_sequence: int
     clock_ahead_us: int
     """How far this host's clock is ahead of the server's, in microseconds."""
@@ -139,7 +139,7 @@ async def open_bucket(
     }
     try:
         config = (await js.call(f"STREAM.INFO.{wanted['name']}"))["config"]
-        _report(name, config, wanted, replicas)
+        _report(name, config, wanted, js.connection.info)
     except JetStreamError as error:
         if error.code != STREAM_NOT_FOUND:
             raise
@@ -186,8 +186,28 @@ async def _create(js: JetStream, wanted: dict[str, Any], *, fall_back: bool) -> 
     return config
 
 
+EFFECTS = {
+    "retention": "schedules vanish once they were read",
+    "storage": "what is in it may not outlive the server",
+    "num_replicas": "--replicas counts only when a bucket is made",
+    "max_age": "schedules that are older vanish, due or not",
+    "discard": "the oldest schedules vanish when it is full",
+    "max_bytes": "beyond that requests are refused",
+    "max_msgs": "beyond that requests are refused",
+    "max_msg_size": "larger schedules are refused",
+    "max_msgs_per_subject": "earlier versions of schedules take room",
+    "allow_msg_ttl": "delete markers are purged by the daemon that leads",
+    "allow_rollup_hdrs": "one message of any client can remove all schedules",
+    "deny_purge": "old delete markers stay, and nothing can be settled when it is full",
+}
+"""Settings that matter, and what another one than gozo's own means."""
+
+TTL_SINCE = (2, 11)
+"""Before this version of nats-server no message has a time to live of its own."""
+
+
 def _report(
-    name: str, config: dict[str, Any], wanted: dict[str, Any], replicas: int | None
+    name: str, config: dict[str, Any], wanted: dict[str, Any], server: dict[str, Any]
 ) -> None:
     """Name what differs from gozo's own settings, and refuse what cannot work.
 
@@ -199,12 +219,18 @@ def _report(
             f"the stream {wanted['name']} is not the key/value bucket {name}: "
             "give another --bucket, or remove the stream"
         )
-    settings = ["max_msgs_per_subject", "max_age", "allow_rollup_hdrs", "deny_purge", "max_bytes"]
-    settings += ["num_replicas"] if replicas else []
-    other = {s: config.get(s) for s in settings if (config.get(s) or 0) != wanted[s]}
-    if other:
-        listed = ", ".join(f"{key}={value}" for key, value in other.items())
-        log.warning("bucket.other_settings", bucket=name, settings=listed)
+    for setting, effect in EFFECTS.items():
+        own, value = wanted[setting], config.get(setting, False)
+        unknown = setting == "allow_msg_ttl" and _version(server) < TTL_SINCE
+        # A lease lives on disk where there was no memory for it.
+        safer = setting == "storage" and own == "memory"
+        if value != own and not unknown and not safer:
+            shown = {"setting": setting, "value": value, "own": own, "effect": effect}
+            log.warning("bucket.other_setting", bucket=name, **shown)
+
+
+def _version(server: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(server.get("version", "0.0")).split(".")[:2])
 
 
 async def wait_for_bucket(

@@ -246,7 +246,7 @@ class Follower:
         return state.created != self._created or state.last_sequence < self.position
 
     def _difference(self, state: BucketState) -> str:
-        return f"the bucket holds {state.messages} keys, {self._mirror.messages} are known"
+        return f"the bucket holds {state.keys} keys, {self._mirror.keys} are known"
 
     def _agrees(self, state: BucketState) -> bool:
         """Tell whether the counts can be the same; markers near their end may be gone."""
@@ -254,4 +254,4 @@ class Follower:
         timetable = self._mirror.timetable
         timetable.forget_ended(now_us - MARKER_SLACK_US)
         ending = sum(1 for t in timetable.tombstones.values() if t.until_us < now_us + MICROSECONDS)
-        return self._mirror.messages - ending <= state.messages <= self._mirror.messages
+        return self._mirror.keys - ending <= state.keys <= self._mirror.keys

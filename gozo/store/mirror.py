@@ -62,7 +62,7 @@ class Mirror:
         self._policy = policy
 
     @property
-    def messages(self) -> int:
+    def keys(self) -> int:
         """How many keys the bucket holds, delete markers included, as far as was seen."""
         return len(self.timetable) + len(self.timetable.tombstones)
 

@@ -159,7 +159,7 @@ async def test_cancel_finds_what_was_stored_a_moment_ago() -> None:
                 client.confirm()
 
             async def stored() -> bool:
-                return (await one.bucket.state()).messages == 1
+                return (await one.bucket.state()).keys == 1
 
             await until(stored, "JetStream has it, which is later than that the server has it")
             assert await one.cancel("late") is Result.CANCELLED
@@ -214,7 +214,7 @@ async def test_a_lost_answer_is_not_a_second_write() -> None:
             one.connection.drop("test")
             assert await writing is Result.STORED
             state = await one.bucket.state()
-            assert state.messages == 1
+            assert state.keys == 1
             message = await one.bucket.read("a")
             assert message is not None
             assert message.sequence == one.timetable.revision("a")
@@ -337,7 +337,7 @@ async def test_poison_is_kept_and_told_apart() -> None:
             await until(lambda: "good" in one.timetable, "the good one is known")
             await until(lambda: len(one.mirror.invalid) == 8, "the others are told apart")
             assert one.mirror.newer == {"format"}
-            assert (await one.bucket.state()).messages == 9
+            assert (await one.bucket.state()).keys == 9
             assert one.timetable.next_due() == FAR_US
             one.follower.reload("test")
             await until(one.follower.loaded.is_set, "it is loaded again")
@@ -397,7 +397,7 @@ async def test_old_markers_are_purged_and_nothing_else() -> None:
             cleaner = Cleaner(one.bucket, one.timetable)
             assert await cleaner.purge(wall_us()) == 0
             assert await cleaner.purge(wall_us() + 601_000_000) == 1
-            assert (await one.bucket.state()).messages == 2
+            assert (await one.bucket.state()).keys == 2
             assert one.timetable.revision("gone") == 0
             assert await one.put("gone") is Result.STORED
             await one.knows("back", "gone", "kept")
@@ -420,7 +420,7 @@ async def test_markers_that_cannot_be_purged_alone_stay() -> None:
             cleaner = Cleaner(one.bucket, one.timetable)
             assert await cleaner.purge(wall_us() + 601_000_000) == 2
             cleaner.forget(wall_us() + 601_000_000)
-            assert (await one.bucket.state()).messages == 3 + len(keys) - 2
+            assert (await one.bucket.state()).keys == 3 + len(keys) - 2
             for _ in range(2):
                 await one.follower._compare()
             assert one.follower._doubts == 0
