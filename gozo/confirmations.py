@@ -1,8 +1,8 @@
 """Deliveries that count only once a stream has acknowledged them (`Gozo-Confirm: stream`).
 
 Each is published with a reply subject of its own, on which the stream's acknowledgement comes
-(PubAck). What is not acknowledged in time, or refused, is told to the owner with the reason; a
-lost connection is told apart, since then nobody knows.
+(PubAck). What is not acknowledged in time, or refused, is told to the owner with the reason, one
+apart from the other; a lost connection is told apart as well, since then nobody knows.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class Owner(Protocol):
 
     def on_failed(self, item: Item, reason: str) -> None:
         """No stream has it, as far as is known."""
+
+    def on_unanswered(self, item: Item, reason: str) -> None:
+        """No stream has acknowledged it in time: one that elects a leader is silent."""
 
     def on_unsent(self, item: Item) -> None:
         """The connection was lost."""
@@ -118,14 +121,18 @@ class Confirmations:
                 break
             late.append(item)
         for item in late:
-            self._fail(item, f"no stream acknowledged it within {ACK_TIME:g} s")
+            self._let_go(item)
+            self._owner.on_unanswered(item, f"no stream acknowledged it within {ACK_TIME:g} s")
         if self._sent:
             self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
     def _fail(self, item: Item, reason: str) -> None:
+        self._let_go(item)
+        self._owner.on_failed(item, reason)
+
+    def _let_go(self, item: Item) -> None:
         self._connection.hang_up(self._sent[item].token)
         self._take(item)
-        self._owner.on_failed(item, reason)
 
     def _take(self, item: Item) -> None:
         was_full = not self.has_room

@@ -68,6 +68,8 @@ class Delivery:
         self._queue: deque[Item] = deque()
         self._stalled: tuple[Item, float] | None = None
         self._attempts: dict[tuple[str, int], int] = {}
+        self._unanswered: set[tuple[str, int]] = set()
+        """Sent again at once, because no stream had acknowledged them."""
         self._echoing: list[Item] | None = None
         self._echo_sent = 0.0
         self._sent: list[Item] = []
@@ -178,6 +180,7 @@ class Delivery:
             if not self._table(item).is_current(item):
                 queue.popleft()
                 self._attempts.pop((item.key, item.revision), None)
+                self._unanswered.discard((item.key, item.revision))
                 moved = True
                 continue
             message = self._message(item)
@@ -222,12 +225,28 @@ class Delivery:
     def on_acknowledged(self, item: Item) -> None:
         """A stream has it."""
         self._stats.delivered += 1
+        self._unanswered.discard((item.key, item.revision))
         self._confirmed.append(item)
         self._settle_soon()
 
     def on_failed(self, item: Item, reason: str) -> None:
         """No stream has it, as far as is known."""
         self._fail(item, reason)
+
+    def on_unanswered(self, item: Item, reason: str) -> None:
+        """No stream has acknowledged it in time.
+
+        It has waited by now, so it is sent again at once: while a cluster elects a leader for
+        the stream, the bucket has none either as a rule, and a note there would take longer.
+        """
+        known, message = (item.key, item.revision), self._message(item)
+        if known in self._unanswered or message is None or message.counted:
+            self._unanswered.discard(known)
+            self._fail(item, reason)
+        else:
+            self._unanswered.add(known)
+            self._table(item).give_back(item)
+            self.wake_soon()
 
     def on_unsent(self, item: Item) -> None:
         """The connection was lost."""

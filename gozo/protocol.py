@@ -200,7 +200,7 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
     if entry.extended:
         lines += b"Gozo-Due: %b\r\n" % when.print_rfc3339(entry.due_us).encode()
     block = b"%b%b%b%b" % (FIRST_LINE, lines, entry.headers, END)
-    return Outgoing(entry.subject.encode(), block, payload, entry.confirm)
+    return Outgoing(entry.subject.encode(), block, payload, entry.confirm, entry.attempts > 0)
 
 
 # Receipts

@@ -173,6 +173,8 @@ class Outgoing:
     payload: bytes
     confirm: bool = False
     """Whether a stream has to acknowledge it."""
+    counted: bool = False
+    """Whether it is sent a limited number of times."""
 
     @property
     def size(self) -> int:

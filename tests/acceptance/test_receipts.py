@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from tests.acceptance.conftest import Running
@@ -382,6 +383,29 @@ async def test_whoever_answers_cannot_hold_a_schedule(client: Client, new_id: st
     await until(failed, "both attempts are noted")
     assert len((await entry_of(client, new_id))["Gozo-Reason"]) <= 200
     assert (await ask(client, {"Gozo-Del-Id": new_id}))["status"] == "cancelled"
+
+
+async def test_sent_again_at_once_where_a_stream_is_silent(client: Client, new_id: str) -> None:
+    """What is not acknowledged in time, as while a cluster elects, is sent again without a note."""
+    arrivals = await client.arrivals()
+    headers = {"Gozo-When": "+0", "Gozo-Id": new_id, "Gozo-Confirm": "stream"}
+    acknowledged = asyncio.Event()
+
+    async def take(message: Msg) -> None:
+        await arrivals.take(message)
+        if len(arrivals.all) > 1:
+            assert "Gozo-State" not in await entry_of(client, new_id)
+            await message.respond(b'{"stream":"silent","seq":1}')
+            acknowledged.set()
+
+    await client.nats.subscribe(f"to.{new_id}", cb=take)
+    await client.send(headers, reply=f"to.{new_id}")
+    await asyncio.wait_for(acknowledged.wait(), allow(10))
+
+    async def settled() -> bool:
+        return (await entry_of(client, new_id)).get("Gozo-Reason") == "delivered"
+
+    await until(settled, "it is settled")
 
 
 async def test_those_that_wait_for_a_stream_hold_up_nobody(client: Client, new_id: str) -> None:
