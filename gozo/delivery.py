@@ -34,6 +34,8 @@ PATIENCE = 0.25  # seconds that others wait for a message while none comes from 
 LONGEST_STALL = 2.0  # seconds that others wait for one message, whatever comes
 ECHO_TIME = 0.25  # seconds after which an echo is late, and nothing more is sent until it is back
 FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
+LONGEST_UNREAD_US = MICROSECONDS
+"""How long a message waits that could not be read: who elects a leader is back in seconds."""
 SETTLE_SLICE = 200  # entries settled before others get a turn
 SETTLE_LATER = 200_000  # confirmed messages that may wait for a burst to end
 ROOM_WAIT = 0.002  # seconds
@@ -319,15 +321,16 @@ class Delivery:
         self._stalled = None
         self._queue = deque(item for item in self._queue if item not in apart)
         for item in apart:
-            self._set_apart(item, "its message cannot be read from the bucket yet")
+            self._set_apart(item, "its message cannot be read from the bucket yet", unread=True)
         return False
 
-    def _set_apart(self, item: Item, reason: str) -> None:
+    def _set_apart(self, item: Item, reason: str, *, unread: bool = False) -> None:
         """Try one item again later, so that it does not hold up the others."""
         known = (item.key, item.revision)
         attempts = self._attempts.get(known, 0)
         self._attempts[known] = attempts + 1
-        wait_us = min(FIRST_WAIT_US << min(attempts, 10), LONGEST_WAIT_US)
+        longest_us = LONGEST_UNREAD_US if unread else LONGEST_WAIT_US
+        wait_us = min(FIRST_WAIT_US << min(attempts, 10), longest_us)
         log.limited(
             "warning",
             "delivery.postponed",

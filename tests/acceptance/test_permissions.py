@@ -95,3 +95,21 @@ async def test_target(servers: Servers, daemons: Daemons, clients: Clients) -> N
     await client.confirm()
     assert sorted(closed.payloads, key=int) == [b"%d" % number for number in range(100)]
     assert len(opened.all) == 200
+
+
+async def test_unreadable(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """A message that cannot be read is tried again every second: who elects is soon back."""
+    reading = ("$JS.API.DIRECT.GET.KV_gozo", "$JS.API.STREAM.MSG.GET.KV_gozo")
+    server = servers.start(withholding("publish", *reading))
+    daemon = await daemons.serve(server, *LOGIN)
+    client = await admin(clients, server)
+    headers = {"Gozo-When": "+0", "Gozo-Subject": "open.door"}
+    opened = await client.arrivals("open.door")
+    await client.nats.request("$KV.gozo.unreadable", b"x", headers=headers)
+    postponed = await daemon.event("delivery.postponed", attempts="5")
+    assert postponed.fields["wait_s"] == "1"
+    for subject in reading:
+        grant(server, subject)
+    await opened.wait()
+    assert await daemon.terminate() == 0
+    assert opened.payloads == [b"x"]
