@@ -32,6 +32,11 @@ def steady() -> float:
     return time.clock_gettime(_BOOT)
 
 
+def offset_us() -> int:
+    """The wall clock less the steady one, in microseconds: it changes where the former is set."""
+    return wall_us() - int(steady() * 1_000_000)
+
+
 _BOOT: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

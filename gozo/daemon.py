@@ -164,7 +164,7 @@ class Daemon:
         self._begin("intake", self._intake.run())
         self._begin("payloads", self._look_ahead())
         self._begin("originals", self._originals.run())
-        self._begin("cleaner", Cleaner(bucket, self._timetable).run(lambda: self._active))
+        self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
         gc.collect()
@@ -249,16 +249,21 @@ class Daemon:
         return can_lead
 
     def _can_lead(self) -> bool:
-        ahead = self._follower.clock_ahead_us
-        if abs(ahead) > WARN_CLOCK_US:
-            log.repeated("warning", "clock.differs", ahead_s=ahead / MICROSECONDS)
-        if abs(ahead) > WRONG_CLOCK_US:
-            log.repeated("error", "clock.wrong", ahead_s=ahead / MICROSECONDS)
+        if self._follower.clock_was_set or not self._is_clock_right():
             return False
         if self._mirror.newer:
             log.repeated("error", "bucket.newer_format", entries=len(self._mirror.newer))
             return False
         return self._follower.loaded.is_set()
+
+    def _is_clock_right(self) -> bool:
+        """Tell whether a replica with this clock may become leader; complain about it."""
+        ahead = self._follower.clock_ahead_us
+        if abs(ahead) > WARN_CLOCK_US:
+            log.repeated("warning", "clock.differs", ahead_s=ahead / MICROSECONDS)
+        if abs(ahead) > WRONG_CLOCK_US:
+            log.repeated("error", "clock.wrong", ahead_s=ahead / MICROSECONDS)
+        return abs(ahead) <= WRONG_CLOCK_US
 
     def _on_denied(self, kind: str, subject: str) -> None:
         """A right that gozo cannot do without ends the start; later it is only logged."""
@@ -402,6 +407,7 @@ class Daemon:
             if self._active:
                 self._payloads.prepare(self._timetable.approach(now_us + AHEAD_US))
                 self._mend()
+                self._is_clock_right()
             if self._lease.is_valid:
                 self._seen = self._follower.position
             elif len(self._volatile) and self._has_yielded:

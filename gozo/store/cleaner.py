@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import Callable
 from typing import NoReturn
 
-from gozo.clock import wall_us
 from gozo.errors import GozoError
 from gozo.logs import get_logger
 from gozo.schedule import MICROSECONDS
 from gozo.store.bucket import Bucket
-from gozo.timetable import Timetable
+from gozo.store.mirror import Mirror
 
 INTERVAL = 10.0  # seconds between looks
 LEADERS_TIME_US = 120 * MICROSECONDS  # after which a standby takes a marker for purged
@@ -28,21 +27,22 @@ log = get_logger("gozo.store")
 class Cleaner:
     """Keeps the bucket free of old markers."""
 
-    def __init__(self, bucket: Bucket, timetable: Timetable) -> None:
+    def __init__(self, bucket: Bucket, mirror: Mirror) -> None:
         self._bucket = bucket
-        self._timetable = timetable
+        self._mirror = mirror
+        self._timetable = mirror.timetable
 
     async def run(self, leads: Callable[[], bool]) -> NoReturn:
         """Purge now and then, while `leads`; runs until it is cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             try:
-                while leads() and await self.purge(wall_us()):
+                while leads() and await self.purge(self._mirror.server_us()):
                     pass
             except GozoError as error:
                 log.repeated("info", "cleaner.waiting", reason=str(error))
             if not leads():
-                self.forget(wall_us() - LEADERS_TIME_US)
+                self.forget(self._mirror.server_us() - LEADERS_TIME_US)
 
     async def purge(self, before_us: int) -> int:
         """Purge some markers whose time ended before `before_us`; returns how many.

@@ -15,7 +15,7 @@ import asyncio
 import time
 from typing import NoReturn
 
-from gozo.clock import wall_us
+from gozo.clock import offset_us, wall_us
 from gozo.connection import Connection
 from gozo.errors import GozoError, JetStreamError, NotAllowedError
 from gozo.jetstream import STREAM_NOT_FOUND
@@ -29,6 +29,7 @@ COMPARE = 30.0  # seconds between comparisons with the server's count
 COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
 COMPARE_AGAIN = 0.02  # seconds between them
 DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
+STEP_US = MICROSECONDS // 2  # by which a clock is off that was set
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 RETRY_WAIT = 0.25  # seconds
 
@@ -55,13 +56,20 @@ class Follower:
         self._broken = asyncio.Event()
         self._full = True
         self._created = ""
+        self._offset_us = offset_us()
         self._doubts = 0
         self._loads = 0
         self._doubted_at = -DOUBT
         self._seen: dict[str, None] | None = None
         self._end_of_load = 0
         self._consumer: Consumer | None = None
+        mirror.server_us = lambda: wall_us() - self.clock_ahead_us
         connection.on_lost.append(self._on_lost)
+
+    @property
+    def clock_was_set(self) -> bool:
+        """Whether this host's clock was set since it was compared: it soon is again."""
+        return abs(offset_us() - self._offset_us) > STEP_US
 
     async def run(self) -> NoReturn:
         """Follow; runs until it is cancelled.
@@ -92,7 +100,7 @@ class Follower:
                 except TimeoutError:
                     if self._consumer is None or self._consumer.is_silent:
                         self._break("silence")
-                    elif time.monotonic() > compare_at:
+                    elif time.monotonic() > compare_at or self.clock_was_set:
                         await self._compare()
                         compare_at = time.monotonic() + (2.0 if self._doubts else COMPARE)
             self._stop_consumer()
@@ -152,7 +160,7 @@ class Follower:
     async def _start(self) -> None:
         """Make a consumer and ask for the first messages."""
         state = await self._bucket.state()
-        self.clock_ahead_us = state.clock_ahead_us
+        self._note_clock(state)
         if self._created and self._is_another(state):
             log.warning("follower.another_bucket", created=state.created)
             self._mirror.clear()
@@ -231,7 +239,7 @@ class Follower:
         except GozoError as error:
             log.repeated("info", "follower.waiting", reason=str(error))
             return
-        self.clock_ahead_us = state.clock_ahead_us
+        self._note_clock(state)
         if self._is_another(state):
             self.reload("the bucket is another one, or was restored")
         elif state.last_sequence == self.position and not self._agrees(state):
@@ -242,6 +250,9 @@ class Follower:
         else:
             self._doubts = 0
 
+    def _note_clock(self, state: BucketState) -> None:
+        self.clock_ahead_us, self._offset_us = state.clock_ahead_us, offset_us()
+
     def _is_another(self, state: BucketState) -> bool:
         return state.created != self._created or state.last_sequence < self.position
 
@@ -250,7 +261,7 @@ class Follower:
 
     def _agrees(self, state: BucketState) -> bool:
         """Tell whether the counts can be the same; markers near their end may be gone."""
-        now_us = wall_us() - self.clock_ahead_us
+        now_us = self._mirror.server_us()
         timetable = self._mirror.timetable
         timetable.forget_ended(now_us - MARKER_SLACK_US)
         ending = sum(1 for t in timetable.tombstones.values() if t.until_us < now_us + MICROSECONDS)

@@ -430,7 +430,7 @@ class Ledger:
         if change.done:
             return
         if outcome is Outcome.STORED:
-            until_us = wall_us() + MARKER_SECONDS * MICROSECONDS
+            until_us = self._mirror.server_us() + MARKER_SECONDS * MICROSECONDS
             lasting = not self._bucket.marker_ttl
             self._timetable.remove(change.key, revision, until_us, change.reason, lasting=lasting)
             self._mirror.note_size(change.key, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gozo.clock import wall_us
 from gozo.entries import (
     BARRIER_KEY,
     MARKER_SECONDS,
@@ -57,6 +58,8 @@ class Mirror:
         """Told that there is more to deliver than before."""
         self.max_payload: Callable[[], int] = lambda: UNLIMITED
         """Bytes that one message of the server may have."""
+        self.server_us: Callable[[], int] = wall_us
+        """The server's clock, as far as it is known: markers end by it."""
         self.marker_ttl = True
         """Whether the server removes delete markers that have an end of their own."""
         self._policy = policy

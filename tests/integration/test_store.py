@@ -394,7 +394,7 @@ async def test_old_markers_are_purged_and_nothing_else() -> None:
             for id_ in ("gone", "back"):
                 assert await one.cancel(id_) is Result.CANCELLED
             await one.put("back")
-            cleaner = Cleaner(one.bucket, one.timetable)
+            cleaner = Cleaner(one.bucket, one.mirror)
             assert await cleaner.purge(wall_us()) == 0
             assert await cleaner.purge(wall_us() + 601_000_000) == 1
             assert (await one.bucket.state()).keys == 2
@@ -417,7 +417,7 @@ async def test_markers_that_cannot_be_purged_alone_stay() -> None:
             for key in keys:
                 one.connection.write(publication(b"$KV.gozo." + key, b"", marker))
             await one.follower.reached(3 + len(keys))
-            cleaner = Cleaner(one.bucket, one.timetable)
+            cleaner = Cleaner(one.bucket, one.mirror)
             assert await cleaner.purge(wall_us() + 601_000_000) == 2
             cleaner.forget(wall_us() + 601_000_000)
             assert (await one.bucket.state()).keys == 3 + len(keys) - 2
