@@ -304,12 +304,16 @@ class Delivery:
     def _wait_for_head(self) -> bool:
         """Fetch what the queue lacks; False once that has taken too long and it is set apart."""
         missing = [item for item in self._queue if self._message(item) is None]
+        apart = {item for item in missing if self._payloads.was_absent(item)}
         for item in missing:
-            self._payloads.fetch(item)
+            if item not in apart:
+                self._payloads.fetch(item)
         head, now = missing[0], steady()
         if self._stalled is None or self._stalled[0] != head:
             self._stalled = (head, now)
-        if (head.key, head.revision) in self._attempts:
+        if apart:
+            pass  # Purged, or replaced a moment ago: the follower will tell.
+        elif (head.key, head.revision) in self._attempts:
             # It has been waited for before.
             apart = {item for item in missing if (item.key, item.revision) in self._attempts}
         elif self._payloads.is_overdue(head, PATIENCE):

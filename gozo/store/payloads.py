@@ -52,11 +52,13 @@ class Payloads:
         self._bytes = 0
         self._fetching: dict[str, tuple[int, float, int]] = {}
         """Revision, time of asking, and expected bytes of each message asked for, by key."""
+        self._absent: dict[str, int] = {}
+        """Revisions that the stream's leader does not have, by key, until somebody asks."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._direct = f"{bucket.js.prefix}.DIRECT.GET.{bucket.stream}".encode()
         self.on_arrival: Callable[[], None] = lambda: None
-        """Told that a message came which was being waited for."""
+        """Told that a message came which was being waited for, or that it is not there."""
         self.on_gone: Callable[[str], None] = lambda key: None
         """Told of a key that was to be sent, and under which the bucket holds nothing at all."""
 
@@ -72,6 +74,7 @@ class Payloads:
 
     def discard(self, key: str, revision: int) -> None:
         """Forget the message of a version of a schedule, and of older ones."""
+        self._absent.pop(key, None)
         kept = self._kept.get(key)
         if kept is not None and kept[0] <= revision:
             del self._kept[key]
@@ -116,6 +119,10 @@ class Payloads:
             self._connection.call(self._direct, b'{"seq":%d}' % item.revision, on_reply)
         except GozoError:
             self._landed(item.key)
+
+    def was_absent(self, item: Item) -> bool:
+        """Tell, once, whether a message that was asked for is not in the bucket."""
+        return self._absent.pop(item.key, None) == item.revision
 
     def is_overdue(self, item: Item, patience: float) -> bool:
         """Tell whether a message was asked for, and nothing has come for `patience` seconds."""
@@ -189,6 +196,8 @@ class Payloads:
             if not found:
                 # Replaced or removed a moment ago, most likely: the follower will tell.
                 log.debug("payload.not_found", key=item.key, revision=item.revision)
+                self._absent[item.key] = item.revision
+                self.on_arrival()
                 if await self._bucket.read(item.key) is None:
                     self.on_gone(item.key)
         except GozoError as error:
