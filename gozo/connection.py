@@ -63,9 +63,14 @@ class Reply(NamedTuple):
 class Listener:
     """A subscription that outlives the connections that carry it."""
 
-    def __init__(self, owner: Connection, subject: str, handler: Handler) -> None:
+    def __init__(
+        self, owner: Connection, subject: str, handler: Handler, queue: str = "", most: int = 0
+    ) -> None:
         self.subject = subject
         self.handler = handler
+        self.queue = queue
+        self.most = most
+        """How many messages a later link may still bring; 0: without end."""
         self._owner = owner
         self.sid = 0
 
@@ -186,7 +191,7 @@ class Connection:
         self.epoch += 1
         self.connected = True
         for listener in self._listeners:
-            listener.sid = client.listen(listener.subject, listener.handler)
+            _subscribe(client, listener)
         log.info(
             "connection.made",
             name=self.name,
@@ -322,12 +327,12 @@ class Connection:
         """
         self.write(publication(subject.encode(), payload, headers, reply.encode()))
 
-    def listen(self, subject: str, handler: Handler) -> Listener:
-        """Subscribe, on this link and on each later one."""
-        listener = Listener(self, subject, handler)
+    def listen(self, subject: str, handler: Handler, *, queue: str = "", most: int = 0) -> Listener:
+        """Subscribe, on this link and on each later one; see `HardenedClient.listen`."""
+        listener = Listener(self, subject, handler, queue, most)
         self._listeners.append(listener)
         if self.connected and self._client is not None:
-            listener.sid = self._client.listen(subject, handler)
+            _subscribe(self._client, listener)
         return listener
 
     def unlisten(self, listener: Listener, *, hear_out: bool = False) -> None:
@@ -430,6 +435,10 @@ class Connection:
         on_reply = self._waiting.pop(subject[self._skip :], None)
         if on_reply is not None:
             on_reply(headers, payload)
+
+
+def _subscribe(client: HardenedClient, listener: Listener) -> None:
+    listener.sid = client.listen(listener.subject, listener.handler, listener.queue, listener.most)
 
 
 def missing_permission(kind: str, subject: str) -> NotAllowedError:

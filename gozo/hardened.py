@@ -138,11 +138,16 @@ class HardenedClient(Client):
         """
         await self._stream.drain()
 
-    def listen(self, subject: str, handler: Handler) -> int:
-        """Subscribe; messages go to `handler` as they are read. Returns the subscription's id."""
+    def listen(self, subject: str, handler: Handler, queue: str = "", most: int = 0) -> int:
+        """Subscribe, in a queue group or for oneself; the server ends it after `most` messages.
+
+        Messages go to `handler` as they are read; 0 is without end. Returns the subscription's id.
+        """
         self._sid += 1
         self._handlers[self._sid] = handler
-        self.write(f"SUB {subject}  {self._sid}\r\n".encode())
+        self.write(f"SUB {subject} {queue} {self._sid}\r\n".encode())
+        if most:
+            self.write(b"UNSUB %d %d\r\n" % (self._sid, most))
         return self._sid
 
     def unlisten(self, sid: int, *, hear_out: bool = False) -> None:

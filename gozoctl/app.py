@@ -11,7 +11,7 @@ import typer
 
 from gozo import __version__, completion
 from gozo.commandline import takes
-from gozoctl import changing, configuring, inspecting, listing, status, testing
+from gozoctl import changing, configuring, executing, inspecting, listing, status, testing
 from gozoctl.session import OPTIONS
 
 app = typer.Typer(
@@ -62,6 +62,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "reschedule": changing.reschedule,
     "send": testing.send,
     "listen": testing.listen,
+    "exec": executing.exec_,
     "status": status.status,
     "completion": configuring.complete,
 }

@@ -64,6 +64,24 @@ def delay(text: str) -> str:
     return f"+{text}"
 
 
+def length(text: str, option: str) -> float:
+    """Return a length of time, as the text of an option says it, in seconds.
+
+    Raises:
+        SettingsError: it is none, or it is nothing.
+    """
+    try:
+        when = grammar.parse(f"+{text}")
+    except RequestError:
+        when = None
+    if not isinstance(when, grammar.After) or not when.us:
+        raise SettingsError(
+            f"{option} {text!r} is no length of time: give seconds, such as 10, or a duration, "
+            "such as 1h30m"
+        )
+    return when.us / MICROSECONDS
+
+
 def moment_at(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
     """Return the moment that `--at` means, in the zone in which it was given.
 

@@ -15,6 +15,7 @@ from gozo.client.nouns import (
     Server,
     Stored,
 )
+from gozo.client.pulling import Pulled, Pulling
 from gozo.errors import ExistsError, NotFoundError, UnansweredError
 
 # What a library logs is for whoever wants it (the logging module's own advice).
@@ -30,6 +31,8 @@ __all__ = [
     "Message",
     "NotFoundError",
     "Outcome",
+    "Pulled",
+    "Pulling",
     "Replica",
     "Schedule",
     "Server",

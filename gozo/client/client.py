@@ -27,11 +27,13 @@ from gozo.client.nouns import (
     Server,
     Stored,
 )
+from gozo.client.pulling import Pulling
 from gozo.client.reader import Reader
 from gozo.client.watcher import Watcher
 from gozo.client.writes import Writes
 from gozo.connection import Connection
 from gozo.errors import SettingsError
+from gozo.jetstream import JetStream
 from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.settings import ConnectionSettings, resolve_connection
@@ -284,16 +286,42 @@ class Client:
         """
         return Watcher(self._connection, self._reader).changes()
 
-    def listen(self, subject: str) -> Listening:
-        """Iterate over the messages on a subject, for ever; `*` and `>` are wildcards.
+    def listen(
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        count: int | None = None,
+        max_backlog: int | None = None,
+    ) -> Listening:
+        """Iterate over the messages on a subject; `*` and `>` are wildcards.
+
+        Of all that listen in the same `queue` group, one gets each message. It ends after
+        `count` messages, and takes no more than those from others; without it, never. What is
+        not read yet waits in memory, `max_backlog` bytes at most where that is given and
+        `count` is not: what comes when they are full is dropped, counted and logged.
 
         Enter it (`async with client.listen("a") as messages`) to be sure that messages sent
         from then on are heard; else it subscribes with the first step.
 
         Raises:
-            RequestError: `invalid_request`, for what is no subject.
+            RequestError: `invalid_request`, for what is no subject or no name of a group.
         """
-        return Listening(self._connection, subject)
+        return Listening(
+            self._connection, subject, queue=queue, count=count, max_backlog=max_backlog
+        )
+
+    def pull(self, stream: str, consumer: str, subject: str) -> Pulling:
+        """Take messages on a subject from a durable pull consumer of JetStream, one by one.
+
+        Enter it (`async with client.pull("JOBS", "backup", "jobs.backup") as messages`), then
+        `take` a message as often as there is something to do it with; each is to be
+        acknowledged. Where there is no such consumer, it is created: see `Pulling`.
+
+        Raises:
+            RequestError: `invalid_request`, for what is no name or no subject.
+        """
+        return Pulling(JetStream(self._connection), stream, consumer, subject)
 
     async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:
         """Ask all daemons of this bucket and request subject; hears answers for `wait` seconds."""

@@ -19,6 +19,8 @@ from typing import IO, Self
 from tests.support.events import Event, parse_event
 from tests.support.patience import allow
 
+GOZO = (sys.executable, "-m", "gozo")
+
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "SYSTEMROOT")
 """All of the environment that a daemon sees, so that no NATS_* or GOZO_* of the machine, nor
 anybody's home directory, has a say in a test."""
@@ -37,7 +39,7 @@ class Daemon:
         *arguments: str,
         variables: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
-        program: Sequence[str] = (sys.executable, "-m", "gozo"),
+        program: Sequence[str] = GOZO,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gozo-run-"))
         self.arguments = arguments

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from tests.support.client import Client
-from tests.support.daemon import Daemon
+from tests.support.daemon import GOZO, Daemon
+from tests.support.gozoctl import PROGRAM as GOZOCTL
 from tests.support.server import NatsServer
 
 
@@ -36,9 +37,10 @@ class Daemons:
         *arguments: str,
         variables: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        program: Sequence[str] = GOZO,
     ) -> Daemon:
         """Start `gozo` with these arguments; it is not ready yet when this returns."""
-        daemon = Daemon(*arguments, variables=variables, files=files)
+        daemon = Daemon(*arguments, variables=variables, files=files, program=program)
         self._all.append(daemon)
         return daemon.start()
 
@@ -48,6 +50,17 @@ class Daemons:
         daemon = self.start("serve", "--address", url, *options)
         await daemon.ready()
         return daemon
+
+    async def work(
+        self, server: NatsServer, *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> Daemon:
+        """Start `gozoctl exec` on a server, and wait until it hears messages."""
+        address = {"NATS_ADDRESS": server.url}
+        worker = self.start(
+            "exec", *arguments, variables=address | dict(variables or {}), program=GOZOCTL
+        )
+        await worker.event("exec.ready")
+        return worker
 
     def __enter__(self) -> Self:
         return self

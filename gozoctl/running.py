@@ -1,0 +1,196 @@
+"""Runs a command for a message: its environment, its input, its end. Knows nothing of NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from gozo.client import Message
+
+PREFIX = b"GOZO_MESSAGE_"
+TIMED_OUT = 124  # the exit code of timeout(1)
+NO_SIGNAL = 0  # which only asks whether there is somebody to send one to: kill(2)
+SIGNALLED = 128  # to which shells add the number of the signal
+LOOK = 0.05  # seconds between looks whether anything of a process group is left
+LAST_WORDS = 1.0  # seconds to wait for output after the end: a background process may hold it
+LONGEST_LINE = 16 * 1024  # bytes; longer lines of output are logged in parts
+
+_ODD = re.compile(r"[^A-Z0-9_]")
+_BREAK = re.compile(r"[\0\r\n]")
+
+OnLine = Callable[[str, bytes], None]
+"""Takes `stdout` or `stderr`, and a line without its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    """The exit code as a shell gives it: 128 and the signal, 124 after a time-out."""
+    reason: str
+    """Why it did not succeed; empty if it did."""
+    seconds: float
+    """How long it ran."""
+
+
+def environment(message: Message, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return what a command finds in its environment: what there is, and what the message says.
+
+    Of headers with the same name the first counts, as in NATS clients. Line ends and zero
+    bytes, which gozo passes on from nobody, become spaces.
+    """
+    variables = {n: value for n, value in inherited.items() if not n.startswith(PREFIX)}
+    own = {"SUBJECT": message.subject}
+    for name, value in message.headers:
+        own.setdefault("HEADER_" + _ODD.sub("_", name.upper()), value)
+        if name.lower() == "gozo-id":
+            own.setdefault("ID", value)
+        elif name.lower() == "gozo-due":
+            own.setdefault("DUE", value)
+    return variables | {
+        PREFIX + name.encode(): _BREAK.sub(" ", value).encode("utf-8", "replace")
+        for name, value in own.items()
+    }
+
+
+async def run(
+    command: Sequence[str],
+    variables: Mapping[bytes, bytes],
+    payload: bytes,
+    *,
+    timeout: float | None = None,
+    kill_after: float = 10.0,
+    on_line: OnLine | None = None,
+) -> Ended:
+    """Run a command in a process group of its own, with `payload` as its input.
+
+    After `timeout` seconds, or when it is cancelled, the group is ended: SIGTERM, and after
+    `kill_after` more seconds, or when it is cancelled once more, SIGKILL. Its output goes where
+    ours goes, or to `on_line`.
+    """
+    began = time.monotonic()
+    pipe = asyncio.subprocess.PIPE if on_line else None
+    try:
+        with _input(payload) as stdin:
+            transport, process = await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Process(on_line),
+                *command,
+                stdin=stdin,
+                stdout=pipe,
+                stderr=pipe,
+                env=variables,
+                process_group=0,
+            )
+    except OSError as error:
+        return Ended(126, f"it could not be started: {error.strerror}", time.monotonic() - began)
+    group = transport.get_pid()
+    is_late = False
+    try:
+        async with asyncio.timeout(timeout):
+            await process.exited.wait()
+    except TimeoutError:
+        is_late = True
+        await _end(group, kill_after)
+        await process.exited.wait()
+    except asyncio.CancelledError:
+        await _end(group, kill_after)
+        raise
+    finally:
+        seconds = time.monotonic() - began
+        if on_line:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await process.silent.wait()
+        transport.close()
+    return _ended(cast("int", transport.get_returncode()), seconds, timeout if is_late else None)
+
+
+def _ended(code: int, seconds: float, timeout: float | None) -> Ended:
+    if timeout is not None:
+        return Ended(TIMED_OUT, f"it took longer than {timeout:g} s", seconds)
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return Ended(SIGNALLED - code, f"it was ended by {name}", seconds)
+    return Ended(code, f"it exited with {code}" if code else "", seconds)
+
+
+async def _end(group: int, kill_after: float) -> None:
+    """End all of a process group."""
+    _signal(group, signal.SIGTERM)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(kill_after):
+                while _signal(group, NO_SIGNAL):  # noqa: ASYNC110  # its end is told to nobody
+                    await asyncio.sleep(LOOK)
+    finally:
+        _signal(group, signal.SIGKILL)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Send a signal to a process group; False where nothing is left of it."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _input(payload: bytes) -> IO[bytes]:
+    """Return a file to read a payload from: it need not be read, and can be opened anew."""
+    if hasattr(os, "memfd_create"):
+        file: IO[bytes] = os.fdopen(os.memfd_create("payload"), "w+b")
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
+    file.write(payload)
+    file.seek(0)
+    return file
+
+
+class _Process(asyncio.SubprocessProtocol):
+    """Notes the end of a process, and splits its output into lines."""
+
+    def __init__(self, on_line: OnLine | None) -> None:
+        self.exited = asyncio.Event()
+        self.silent = asyncio.Event()
+        """Set when nobody can write to its output any more."""
+        self._on_line = on_line
+        self._begun = {1: bytearray(), 2: bytearray()}
+        self._open = 2
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        begun = self._begun[fd]
+        begun += data
+        *lines, rest = bytes(begun).split(b"\n")
+        while len(rest) > LONGEST_LINE:
+            lines.append(rest[:LONGEST_LINE])
+            rest = rest[LONGEST_LINE:]
+        begun[:] = rest
+        for line in lines:
+            self._tell(fd, line)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if self._begun[fd]:
+            self._tell(fd, bytes(self._begun[fd]))
+        self._open -= 1
+        if not self._open:
+            self.silent.set()
+
+    def _tell(self, fd: int, line: bytes) -> None:
+        if self._on_line is not None:
+            self._on_line("stdout" if fd == 1 else "stderr", line)
