@@ -374,12 +374,12 @@ async def test_acknowledged_after_the_end(
 ) -> None:
     """While a command runs its message is not delivered again, nor after it exits with 0."""
     await stream.put("0")  # before anybody works: it waits
-    worker = await daemons.work(
-        running.server, *stream.options, "--", "sh", "-c", f"{NOTE}; sleep 1.2"
-    )
-    await stream.put("1")
+    command = ("--max-parallel", "2", "--", "sh", "-c", f"{NOTE}; sleep 1.2")
+    worker = await daemons.work(running.server, *stream.options, *command)
     await ran(worker, "0")
     assert not await stream.done()
+    await until(stream.done, "it is acknowledged")
+    await stream.put("1")
     await ran(worker, "0", "1")
     await until(stream.done, "both are acknowledged")
     info = await stream.js.consumer_info(stream.name, "work")
