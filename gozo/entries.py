@@ -20,7 +20,10 @@ FORMAT = 1
 
 BARRIER_KEY = RESERVED + "barrier"
 
-ENTRY_HEADERS = 700
+APPLY_KEY = RESERVED + "apply"
+"""Who applies a set of schedules just now; to those who follow the bucket, a delete marker."""
+
+ENTRY_HEADERS = 710
 """Bytes that an entry's headers have besides what requests bring."""
 
 MARKER_SECONDS = 600
@@ -77,6 +80,8 @@ def entry_headers(entry: Entry, token: bytes) -> bytes:
         lines += b"Gozo-Headers: %b\r\n" % pack(entry.headers)
     if entry.extended:
         lines += b"Gozo-Extended: Yes\r\n"
+    if entry.managed_by:
+        lines += b"Gozo-Set: %b\r\n" % entry.managed_by.encode()
     if entry.confirm:
         lines += b"Gozo-Confirm: stream\r\n"
         if entry.attempts:
@@ -162,6 +167,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         extended=created is None or b"gozo-extended" in given,
         confirm=confirm,
         attempts=attempts,
+        managed_by=given.get(b"gozo-set", b"").decode("utf-8", "replace"),
         expires=b"nats-ttl" in given,
     )
     if due is None or says_terms(given):

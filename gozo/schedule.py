@@ -101,6 +101,8 @@ class Entry(NamedTuple):
     """Why the last attempt failed."""
     next_us: int = 0
     """When it is tried or sent, where that is not its due time; 0: it is."""
+    managed_by: str = ""
+    """The set of schedules that it belongs to, which is applied as a whole; "": to none."""
     expires: bool = False
     """Whether the server would remove it by itself (`Nats-TTL`), due or not."""
     terms: Terms | None = None

@@ -11,7 +11,7 @@ import typer
 
 from gozo import __version__, completion
 from gozo.commandline import takes
-from gozoctl import changing, configuring, executing, inspecting, listing, status, testing
+from gozoctl import applying, changing, configuring, executing, inspecting, listing, status, testing
 from gozoctl.session import OPTIONS
 
 app = typer.Typer(
@@ -59,6 +59,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspecting.inspect,
     "create": changing.create,
     "cancel": changing.cancel,
+    "export": applying.export,
+    "apply": applying.apply,
+    "diff": applying.diff,
     "reschedule": changing.reschedule,
     "send": testing.send,
     "listen": testing.listen,

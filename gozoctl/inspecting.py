@@ -118,6 +118,8 @@ def details(schedule: Schedule, *, people: bool) -> list[tuple[str, str]]:
     if schedule.confirm:
         tries = str(schedule.attempts) if schedule.attempts else "without end"
         said.append(("confirm", f"by a stream, tries: {tries}"))
+    if schedule.managed_by:
+        said.append(("set", schedule.managed_by))
     if schedule.tried:
         said.append(("tried", str(schedule.tried)))
     if schedule.next is not None:
@@ -145,6 +147,7 @@ def full_record(schedule: Schedule) -> dict[str, Any]:
     said = record(schedule) | {
         "confirm": schedule.confirm,
         "attempts": schedule.attempts,
+        "set": schedule.managed_by or None,
         "tried": schedule.tried,
         "next": times.utc(schedule.next) if schedule.next is not None else None,
     }

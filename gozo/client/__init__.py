@@ -5,6 +5,7 @@ import logging
 from gozo.client.client import Client
 from gozo.client.listening import Listening
 from gozo.client.nouns import (
+    Applied,
     BucketInfo,
     Cancelled,
     Change,
@@ -14,6 +15,7 @@ from gozo.client.nouns import (
     Schedule,
     Server,
     Stored,
+    Wanted,
 )
 from gozo.client.pulling import Pulled, Pulling
 from gozo.errors import ExistsError, NotFoundError, UnansweredError
@@ -22,6 +24,7 @@ from gozo.errors import ExistsError, NotFoundError, UnansweredError
 logging.getLogger("gozo").addHandler(logging.NullHandler())
 
 __all__ = [
+    "Applied",
     "BucketInfo",
     "Cancelled",
     "Change",
@@ -38,4 +41,5 @@ __all__ = [
     "Server",
     "Stored",
     "UnansweredError",
+    "Wanted",
 ]

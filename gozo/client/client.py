@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import NoReturn, Self
 
+from gozo.client.applying import Applying
 from gozo.client.daemons import Daemons
 from gozo.client.listening import Listening
 from gozo.client.making import canonical_id, expression, made
 from gozo.client.nouns import (
+    Applied,
     BucketInfo,
     Cancelled,
     Change,
@@ -26,6 +28,7 @@ from gozo.client.nouns import (
     Schedule,
     Server,
     Stored,
+    Wanted,
 )
 from gozo.client.pulling import Pulling
 from gozo.client.reader import Reader
@@ -71,6 +74,7 @@ class Client:
         self._daemons = Daemons(connection, settings)
         self._reader = Reader(connection, settings.bucket, policy)
         self._writes = Writes(self._reader)
+        self._applying = Applying(self._reader, self._writes, policy)
         self._keeper = asyncio.create_task(connection.keep(), name="keep the connection")
         self._keeper.add_done_callback(_on_end)
 
@@ -247,6 +251,40 @@ class Client:
         )
         await self._daemons.require()
         return await self._daemons.send(entry, payload, receipt=receipt, timeout=timeout)
+
+    def check(self, wanted: Wanted) -> None:
+        """Make sure that gozo would take a schedule.
+
+        Raises:
+            RequestError: it would not; `code` says why.
+        """
+        self._applying.check(wanted)
+
+    async def apply(
+        self,
+        wanted: Sequence[Wanted],
+        *,
+        prune: Collection[str] = (),
+        dry_run: bool = False,
+        timeout: float = 30.0,
+    ) -> builtins.list[Applied]:
+        """Make schedules be as they are wanted; tells what was done, in the order given.
+
+        What is as it is wanted is left alone: a delay counts from when it was first applied.
+        `prune` names sets of which is removed whatever is not wanted. Writes to the bucket
+        itself, like `schedule` with `replace=False`; who applies at the same time waits. With
+        `dry_run` nothing is changed.
+
+        Raises:
+            RequestError: one of them would be refused; or it took so long that another applied
+                in its place (`superseded`), or others do so all the time (`busy`).
+            ExistsError: one belongs to another set. After these, but for `superseded`, nothing
+                was changed.
+            UnansweredError: some were applied, and others may not be; it is safe to ask again.
+        """
+        if dry_run:
+            return await self._applying.plan(wanted, prune)
+        return await self._applying.apply(wanted, prune, timeout=timeout)
 
     # Look
 

@@ -29,6 +29,7 @@ def made(
     headers: Mapping[str, str] | Sequence[tuple[str, str]],
     confirm: bool,
     attempts: int,
+    managed_by: str = "",
 ) -> Entry:
     """Make an entry without times, once everything in it was found to be acceptable.
 
@@ -48,8 +49,19 @@ def made(
             f"attempts is {attempts}: give a whole number up to {MOST_ATTEMPTS}, 0 for no end",
         )
     lines = header_lines(headers)
-    entry = Entry(id_, subject, when, 0, 0, headers=lines, confirm=confirm, attempts=attempts)
+    entry = Entry(
+        id_,
+        subject,
+        when,
+        0,
+        0,
+        headers=lines,
+        confirm=confirm,
+        attempts=attempts,
+        managed_by=managed_by,
+    )
     size = ENTRY_HEADERS + len(subject.encode()) + len(when) + len(pack(lines))
+    size += len(managed_by.encode())
     size += len(id_.encode()) if id_ is not None else 0
     check_size(len(payload), size, max_payload)
     return entry

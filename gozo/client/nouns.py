@@ -45,6 +45,8 @@ class Schedule(NamedTuple):
     """Whether a delivery counts only once a stream has acknowledged it."""
     attempts: int = 0
     """How often a delivery is tried; 0: until it succeeds."""
+    managed_by: str = ""
+    """The set that it was applied with; empty where it was made otherwise."""
     tried: int = 0
     """How often it was tried in vain."""
     next: datetime | None = None
@@ -59,6 +61,37 @@ class Stored:
     due: datetime
     replaced: bool
     """Whether it took the place of an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A schedule as somebody wants it to be."""
+
+    id: str
+    subject: str
+    when: str
+    """An expression of `Gozo-When`."""
+    payload: bytes = b""
+    headers: Headers = ()
+    confirm: bool = False
+    attempts: int = 0
+    managed_by: str = ""
+    """The set that it belongs to."""
+
+
+Action = Literal["create", "change", "adopt", "leave", "past", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was done, or is to be done, so that a schedule is as it is wanted."""
+
+    id: str
+    action: Action
+    """`adopt` makes it belong to the set and changes nothing else; `past` leaves out what was
+    due at a moment that has passed, and is not there any more."""
+    keys: tuple[str, ...] = ()
+    """What is changed: `subject`, `when`, `payload`, `headers`, `confirm`, `attempts`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,14 @@ import re
 
 from gozo.client.making import header_pairs, moment
 from gozo.client.nouns import Schedule
-from gozo.entries import BARRIER_KEY, BareEntryError, EntryError, parse_entry, parse_whole
+from gozo.entries import (
+    APPLY_KEY,
+    BARRIER_KEY,
+    BareEntryError,
+    EntryError,
+    parse_entry,
+    parse_whole,
+)
 from gozo.errors import Refusal, RequestError
 from gozo.headers import fields
 from gozo.policy import Policy
@@ -70,6 +77,7 @@ def schedule_or_marker(
         payload=value,
         confirm=entry.confirm,
         attempts=entry.attempts,
+        managed_by=entry.managed_by,
         tried=entry.tried,
         next=moment(entry.next_us) if state == State.RETRYING and entry.next_us else None,
     )
@@ -77,7 +85,7 @@ def schedule_or_marker(
 
 def is_hidden(key: str) -> bool:
     """Tell whether what is under a key is no schedule of anybody's."""
-    return key == BARRIER_KEY
+    return key in (BARRIER_KEY, APPLY_KEY)
 
 
 def id_of(key: str) -> str | None:

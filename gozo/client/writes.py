@@ -63,14 +63,14 @@ class Writes:
             await self._put(bucket, reserved_key(), entry, payload, 0, timeout)
             return Stored(None, moment(entry.due_us), replaced=False)
         is_there = False
-        async for left in _tries(timeout, repr(entry.id)):
+        async for left in tries(timeout, repr(entry.id)):
             found = await self._reader.find(entry.id)
             is_there = found is not None and not isinstance(found.what, Marker)
             if is_there and not replace:
                 raise ExistsError(
                     f"there is a schedule {entry.id!r} already: cancel it, or replace it"
                 )
-            if await self._put_for(bucket, entry, payload, found, left):
+            if await self.put_for(bucket, entry, payload, found, left):
                 break
         return Stored(entry.id, moment(entry.due_us), replaced=is_there)
 
@@ -91,7 +91,7 @@ class Writes:
         return done
 
     async def _cancel(self, bucket: Bucket, id_: str, timeout: float) -> Cancelled:
-        async for left in _tries(timeout, repr(id_)):
+        async for left in tries(timeout, repr(id_)):
             found = await self._reader.find(id_)
             if found is None:
                 break
@@ -99,7 +99,7 @@ class Writes:
                 if found.what.reason is Reason.DELIVERED:
                     return Cancelled(id_, "already_delivered")
                 break
-            if await self._remove(bucket, found, left):
+            if await self.remove(bucket, found, left):
                 return Cancelled(id_, "cancelled")
         return Cancelled(id_, "not_found")
 
@@ -114,7 +114,7 @@ class Writes:
         bucket = await self._reader.bucket()
         if bucket is None:
             raise absent(id_, "not_found")
-        async for left in _tries(timeout, repr(id_)):
+        async for left in tries(timeout, repr(id_)):
             found = await self._reader.find(id_)
             if found is None:
                 raise absent(id_, "not_found")
@@ -127,11 +127,11 @@ class Writes:
             )
             entry = rescheduled(entry, when, now_us)
             due_us = entry.due_us
-            if await self._put_for(bucket, entry, payload, found, left):
+            if await self.put_for(bucket, entry, payload, found, left):
                 break
         return Stored(id_, moment(due_us), replaced=True)
 
-    async def _put_for(
+    async def put_for(
         self, bucket: Bucket, entry: Entry, payload: bytes, found: Found | None, timeout: float
     ) -> bool:
         """Store an entry in the place of what was found under its id; False on a conflict."""
@@ -145,29 +145,32 @@ class Writes:
         expected = 0 if canonical is None else canonical.message.sequence
         if not await self._put(bucket, key, entry, payload, expected, timeout):
             return False
-        await self._remove(bucket, found, timeout)
+        await self.remove(bucket, found, timeout)
         return True
 
     async def _put(
         self, bucket: Bucket, key: str, entry: Entry, payload: bytes, expected: int, timeout: float
     ) -> bool:
         lines = entry_headers(entry, secrets.token_hex(8).encode())
-        return await self._write(bucket, key, block(lines, expected), payload, timeout)
+        return bool(await self.write(bucket, key, block(lines, expected), payload, timeout))
 
-    async def _remove(self, bucket: Bucket, found: Found, timeout: float) -> bool:
-        """Put a delete marker in the place of what was found, or purge it for want of room."""
+    async def remove(self, bucket: Bucket, found: Found, timeout: float) -> bool:
+        """Put a delete marker in the place of what was found, or purge it for want of room.
+
+        False on a conflict.
+        """
         revision = found.message.sequence
         lines = marker_headers(Reason.CANCELLED, ttl=bucket.marker_ttl)
         try:
-            return await self._write(bucket, found.key, block(lines, revision), b"", timeout)
+            return bool(await self.write(bucket, found.key, block(lines, revision), b"", timeout))
         except _NoRoomError:
             await bucket.purge(found.key, revision)
             return await bucket.read(found.key) is None
 
-    async def _write(
+    async def write(
         self, bucket: Bucket, key: str, headers: bytes, payload: bytes, timeout: float
-    ) -> bool:
-        """Write to a key; False where it has another revision than expected, or is busy.
+    ) -> int:
+        """Write to a key; return its new revision, 0 where it has not the expected one, or is busy.
 
         Raises:
             RequestError: `too_large` or `unavailable`; nothing was stored.
@@ -192,10 +195,8 @@ class Writes:
                 f"the change of {key!r} was sent, and it is unknown whether it was done ({error})"
             ) from error
         sequence, code, words = read_ack(reply.headers, reply.payload)
-        if sequence:
-            return True
-        if code in CONFLICTS:
-            return False
+        if sequence or code in CONFLICTS:
+            return sequence
         said = f"the bucket refused it, nothing was stored: {words}"
         if code in NO_ROOM:
             raise _NoRoomError(Refusal.UNAVAILABLE, said)
@@ -206,7 +207,7 @@ class _NoRoomError(RequestError):
     """The storage is full."""
 
 
-async def _tries(timeout: float, what: str) -> AsyncIterator[float]:
+async def tries(timeout: float, what: str) -> AsyncIterator[float]:
     """Give the seconds that are left for each try, until none are.
 
     Raises:

@@ -1,0 +1,308 @@
+"""Schedules as a file: TOML to what is wanted, and schedules to TOML. Pure.
+
+    set = "nightly"                  # optional: else the file's name
+
+    [schedules.backup]
+    subject = "jobs.backup"
+    when = "2026-12-24T18:00:00Z"    # any expression of Gozo-When
+    payload = "full"                 # or payload-base64, or payload-file
+    headers = ["Content-Type: text/plain"]
+    confirm = true
+    attempts = 3
+
+A file is read only: what its owner wrote, comments too, stays as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from gozo import when as grammar
+from gozo.client.making import EPOCH
+from gozo.client.nouns import Schedule, Wanted
+from gozo.errors import GozoError, Refusal, RequestError, SettingsError
+
+SCHEDULES, SET = "schedules", "set"
+PAYLOADS = ("payload", "payload-base64", "payload-file")
+KEYS: dict[str, type] = {
+    "subject": str,
+    "when": str,
+    **dict.fromkeys(PAYLOADS, str),
+    "headers": list,
+    "confirm": bool,
+    "attempts": int,
+}
+"""What a table may have, and of which kind."""
+
+LONGEST_SET = 128
+"""Characters of a set's name."""
+
+_KINDS: dict[type, str] = {
+    str: "a text in quotation marks",
+    list: "a list of texts such as 'Name: value'",
+}
+_KINDS |= {bool: "true or false", int: "a whole number"}
+_MICROSECOND = timedelta(microseconds=1)
+
+_KEY_OF = {
+    Refusal.FORBIDDEN_SUBJECT: "subject",
+    Refusal.INVALID_WHEN: "when",
+    Refusal.INVALID_HEADER: "headers",
+    Refusal.TOO_LARGE: "payload",
+    Refusal.INVALID_REQUEST: "attempts",
+}
+
+ReadFile = Callable[[str], bytes]
+"""Returns what is in a file that a manifest names, or raises `OSError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What one file wants."""
+
+    name: str
+    managed_by: str
+    wanted: tuple[Wanted, ...]
+
+    def place(self, id_: str, key: str = "") -> str:
+        """Say where something stands in the file."""
+        return _place(self.name, id_, key)
+
+
+def parse(
+    text: str,
+    name: str,
+    default_set: str,
+    read_file: ReadFile,
+    check: Callable[[Wanted], None] = lambda wanted: None,
+    *,
+    managed_by: str | None = None,
+) -> Manifest:
+    """Read a file called `name`; `check` raises `RequestError` for what gozo would refuse.
+
+    `managed_by` is the set, whatever the file says; `default_set` is what it is if that says
+    nothing.
+
+    Raises:
+        SettingsError: something in it is wrong. Each mistake has a line, which names the file,
+            the table and the key.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{name} is not TOML: {error}") from error
+    problems = [
+        f"{name}: {_unknown(key, (SCHEDULES, SET))}"
+        for key in content
+        if key not in (SCHEDULES, SET)
+    ]
+    managed_by = managed_by or content.get(SET, default_set)
+    if not is_set_name(managed_by):
+        problems.append(
+            f"{name}: {SET}: give a name of 1 to {LONGEST_SET} characters that print, and without "
+            "spaces around it"
+        )
+        managed_by = ""
+    tables = content.get(SCHEDULES, {})
+    if not isinstance(tables, dict):
+        problems.append(f"{name}: {SCHEDULES} is no table: write [schedules.ID] for each schedule")
+        tables = {}
+    wanted = []
+    for id_, table in tables.items():
+        try:
+            one = _wanted(id_, table, managed_by, read_file)
+            check(one)
+            wanted.append(one)
+        except RequestError as error:
+            problems.append(f"{_place(name, id_, _KEY_OF.get(error.code, ''))}: {error}")
+        except _WrongError as error:
+            problems.append(f"{_place(name, id_, error.key)}: {error}")
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return Manifest(name, managed_by, tuple(wanted))
+
+
+def is_set_name(name: object) -> bool:
+    """Tell whether something can be the name of a set."""
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= LONGEST_SET
+        and name.isprintable()
+        and name == name.strip()
+    )
+
+
+class _WrongError(GozoError):
+    """A mistake in a table."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wanted:
+    if not isinstance(table, dict):
+        raise _WrongError("", "it is no table: write [schedules.ID] above its keys")
+    for key, value in table.items():
+        if key not in KEYS and isinstance(value, dict):
+            dotted = _toml_key(f"{id_}.{key}")
+            raise _WrongError(
+                key, f"tables are not nested; an id with a dot is quoted: [{SCHEDULES}.{dotted}]"
+            )
+        if key not in KEYS:
+            raise _WrongError("", _unknown(key, KEYS))
+        kind = KEYS[key]
+        texts = value if isinstance(value, list) else ()
+        if type(value) is not kind or not all(isinstance(text, str) for text in texts):
+            raise _WrongError(key, f"give {_KINDS[kind]}")
+    for key in ("subject", "when"):
+        if key not in table:
+            raise _WrongError(key, "it is missing")
+    return Wanted(
+        id_,
+        table["subject"],
+        table["when"],
+        _payload(table, read_file),
+        tuple(_header(line) for line in table.get("headers", ())),
+        table.get("confirm", False),
+        table.get("attempts", 0),
+        managed_by,
+    )
+
+
+def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
+    given = [key for key in PAYLOADS if key in table]
+    if len(given) > 1:
+        raise _WrongError(given[1], f"the payload is given once, and there is {given[0]} already")
+    for key in given:
+        text: str = table[key]
+        try:
+            if key == "payload-base64":
+                return base64.b64decode(text, validate=True)
+            return read_file(text) if key == "payload-file" else text.encode()
+        except binascii.Error as error:
+            raise _WrongError(key, f"it is not base64: {error}") from error
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise _WrongError(key, f"{text!r} cannot be read ({why})") from error
+    return b""
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip():
+        raise _WrongError("headers", f"{line!r} is no header: give it as 'Name: value'")
+    return name.strip(), value.strip(" \t")
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    cure = f"it may be meant to be {near[0]!r}" if near else f"known are {', '.join(known)}"
+    return f"the key {key!r} is not known: {cure}"
+
+
+def _place(name: str, id_: str, key: str) -> str:
+    return f"{name}: [{SCHEDULES}.{_toml_key(id_)}]" + (f": {key}" if key else "")
+
+
+def _toml_key(key: str) -> str:
+    return _dumped({key: 0}).rpartition(" = ")[0]
+
+
+def write(schedules: Iterable[Schedule]) -> str:
+    """Write schedules, which have ids and payloads, as a file.
+
+    The set is named where all belong to the same. A delay becomes the moment that it came to:
+    the file may be applied at any time, and to another bucket.
+    """
+    found = list(schedules)
+    sets = {schedule.managed_by for schedule in found}
+    content: dict[str, Any] = {SET: sets.pop()} if len(sets) == 1 and sets != {""} else {}
+    content[SCHEDULES] = {str(one.id): _table(one, _when(one)) for one in found}
+    return _dumped(content)
+
+
+def difference(
+    id_: str, old: Schedule | None, new: Wanted | None, names: tuple[str, str]
+) -> list[str]:
+    """Write what differs as diff(1) does, with `names` for the two sides."""
+    before = after = None
+    if new is not None:
+        after = _table(new, new.when)
+    if old is not None:
+        before = _table(old, new.when if new and _means(new.when, old) else _when(old))
+    lines = difflib.unified_diff(_lines(id_, before), _lines(id_, after), *names, n=99, lineterm="")
+    return list(lines)
+
+
+def _lines(id_: str, table: dict[str, Any] | None) -> list[str]:
+    return [] if table is None else _dumped({SCHEDULES: {id_: table}}).splitlines()
+
+
+def _table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
+    table: dict[str, Any] = {"subject": one.subject, "when": when}
+    payload = one.payload or b""
+    try:
+        if payload:
+            table["payload"] = payload.decode()
+    except UnicodeDecodeError:
+        table["payload-base64"] = base64.b64encode(payload).decode()
+    if one.headers:
+        table["headers"] = [f"{name}: {value}" for name, value in one.headers]
+    if one.confirm:
+        table["confirm"] = True
+    if one.attempts:
+        table["attempts"] = one.attempts
+    return table
+
+
+def _dumped(content: Mapping[str, Any]) -> str:
+    """Write TOML in which everything prints: others wrote what is in it."""
+    import tomli_w  # noqa: PLC0415  # for files only
+
+    return "".join(
+        char if char.isprintable() or char == "\n" else f"\\U{ord(char):08X}"
+        for char in tomli_w.dumps(content)
+    )
+
+
+def _when(schedule: Schedule) -> str:
+    when = grammar.parse(schedule.when)
+    us = (schedule.due - EPOCH) // _MICROSECOND
+    if isinstance(when, grammar.At) and when.us == us:
+        return schedule.when
+    return schedule.due.isoformat().replace("+00:00", "Z")
+
+
+def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
+    """Return the keys in which a schedule, with its payload, is not as it is wanted."""
+    differs = {
+        "subject": wanted.subject != schedule.subject,
+        "when": not _means(wanted.when, schedule),
+        "payload": wanted.payload != (schedule.payload or b""),
+        "headers": wanted.headers != schedule.headers,
+        "confirm": wanted.confirm != schedule.confirm,
+        "attempts": wanted.attempts != schedule.attempts,
+    }
+    return tuple(key for key, differ in differs.items() if differ)
+
+
+def _means(text: str, schedule: Schedule) -> bool:
+    """Tell whether an expression is the one of a schedule, or the moment that it came to."""
+    if text == schedule.when:
+        return True
+    when = grammar.parse(text)
+    return isinstance(when, grammar.At) and when.us == (schedule.due - EPOCH) // _MICROSECOND
+
+
+def is_past(text: str, now_us: int) -> bool:
+    """Tell whether an expression names a moment that has passed."""
+    when = grammar.parse(text)
+    return isinstance(when, grammar.At) and when.us < now_us

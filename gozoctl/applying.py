@@ -1,0 +1,235 @@
+"""`gozoctl export`, `apply` and `diff`: schedules as a file, which is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gozo.commandline import takes
+from gozo.errors import SettingsError
+from gozoctl import completing
+from gozoctl.exit_codes import DONE, FAILED
+from gozoctl.output import Sheet
+from gozoctl.session import OPTIONS, Session, connected
+
+if TYPE_CHECKING:
+    from gozo.client import Applied, Schedule, Wanted
+    from gozo.client.manifest import Manifest
+    from gozo.client.nouns import Action
+
+AT_ONCE = 200  # schedules read at the same time
+STDIN = "-"
+QUIET_ACTIONS = ("leave", "adopt")
+"""Of which `diff` says nothing: the schedule stays as it is."""
+
+_DONE: dict[Action, str] = {
+    "create": "created",
+    "change": "changed",
+    "adopt": "adopted",
+    "leave": "left as they are",
+    "past": "left out, since their time has passed",
+    "remove": "removed",
+}
+
+
+def _fields(one: Applied) -> tuple[str, ...]:
+    return one.action, one.id, " ".join(one.keys)
+
+
+def _record(one: Applied) -> dict[str, Any]:
+    return {"action": one.action, "id": one.id, "keys": list(one.keys)}
+
+
+def _name(one: Applied) -> str:
+    return one.id
+
+
+APPLIED: Sheet[Applied] = Sheet(("ACTION", "ID", "KEYS"), _fields, _fields, _record, _name)
+
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE", help="Files of schedules, in TOML; - is standard input."),
+]
+SetName = Annotated[
+    str | None,
+    typer.Option(
+        "--set",
+        metavar="NAME",
+        help="The set that they belong to, in the place of what a file says or is called.",
+        show_default=False,
+    ),
+]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="Remove what belongs to the set and is in no file.")
+]
+
+
+@takes(OPTIONS)
+def export(
+    ctx: typer.Context,
+    *,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Only what is sent there; * and > are wildcards, as in NATS.",
+            autocompletion=completing.subjects,
+        ),
+    ] = None,
+    set_: Annotated[
+        str | None,
+        typer.Option("--set", metavar="NAME", help="Only what belongs to this set."),
+    ] = None,
+    **given: Any,
+) -> None:
+    """Write schedules as a file for `gozoctl apply`.
+
+    It goes to standard output. A delay is written as the moment that it came to.
+    """
+
+    async def work(session: Session) -> None:
+        from gozo.client import manifest  # noqa: PLC0415  # not needed for --help
+
+        found = [
+            one
+            async for one in session.client.list(subject=subject)
+            if set_ is None or one.managed_by == set_
+        ]
+        good = sorted(one.id for one in found if one.id is not None and one.state != "invalid")
+        if len(good) != len(found):
+            session.out.say(f"left out: {len(found) - len(good)} that are invalid or without an id")
+        whole = [one for one in await _whole(session, good) if one is not None]
+        sys.stdout.buffer.write(manifest.write(whole).encode())
+        sys.stdout.buffer.flush()
+
+    connected(ctx, given, work)
+
+
+@takes(OPTIONS)
+def apply(
+    ctx: typer.Context,
+    files: Files,
+    *,
+    set_: SetName = None,
+    prune: Prune = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")
+    ] = False,
+    **given: Any,
+) -> None:
+    """Make schedules be as files say.
+
+    Prints what it creates, changes, adopts (belongs to the set from now on) and removes. What
+    is as the file says is left alone: a delay counts from when it was first applied. If
+    anything in a file is wrong, nothing is done. Who applies at the same time waits.
+    """
+
+    async def work(session: Session) -> int:
+        manifests = _manifests(session, files, set_)
+        wanted = [one for manifest in manifests for one in manifest.wanted]
+        sets = {manifest.managed_by for manifest in manifests} if prune else set()
+        done = await session.client.apply(wanted, prune=sets, dry_run=dry_run)
+        out = session.out
+        shown = done if out.is_json else [one for one in done if one.action != "leave"]
+        out.all(APPLIED, shown)
+        counts = Counter(one.action for one in done)
+        said = [f"{counts[action]} {word}" for action, word in _DONE.items() if counts[action]]
+        would = "nothing is done; it would be: " if dry_run else ""
+        out.say(would + (", ".join(said) or "there are no schedules"))
+        return DONE
+
+    connected(ctx, given, work)
+
+
+@takes(OPTIONS)
+def diff(
+    ctx: typer.Context, files: Files, *, set_: SetName = None, prune: Prune = False, **given: Any
+) -> None:
+    """Show what `gozoctl apply` would change.
+
+    Prints what differs between the bucket and the files as diff(1) does, and exits 1 if
+    anything differs.
+    """
+
+    async def work(session: Session) -> int:
+        from gozo.client import manifest  # noqa: PLC0415  # not needed for --help
+
+        manifests = _manifests(session, files, set_)
+        wanted = {one.id: (one, m.name) for m in manifests for one in m.wanted}
+        sets = {m.managed_by for m in manifests} if prune else set()
+        plan = await session.client.apply(
+            [one for one, _ in wanted.values()], prune=sets, dry_run=True
+        )
+        differs = [one.id for one in plan if one.action not in (*QUIET_ACTIONS, "past")]
+        for id_, old in zip(differs, await _whole(session, differs), strict=True):
+            new, name = wanted.get(id_, (None, files[0]))
+            for line in manifest.difference(id_, old, new, (session.client.settings.bucket, name)):
+                session.out.write(line)
+        return FAILED if differs else DONE
+
+    connected(ctx, given, work)
+
+
+async def _whole(session: Session, ids: list[str]) -> list[Schedule | None]:
+    """Read schedules with their payloads; None for each that is gone."""
+    found: list[Schedule | None] = []
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
+        found += await asyncio.gather(*(session.client.get(id_) for id_ in some))
+    return found
+
+
+def _manifests(session: Session, files: list[str], set_: str | None) -> list[Manifest]:
+    """Read files.
+
+    Raises:
+        SettingsError: something in them is wrong; each mistake has a line.
+    """
+    from gozo.client import manifest  # noqa: PLC0415  # not needed for --help
+
+    if set_ is not None and not manifest.is_set_name(set_):
+        raise SettingsError(f"--set {set_!r} is no name of a set: give a word")
+    read: list[Manifest] = []
+    problems: list[str] = []
+    seen: dict[str, str] = {}
+    for file in files:
+        try:
+            one = _read(file, set_, session.client.check)
+        except SettingsError as error:
+            problems.append(str(error))
+            continue
+        problems += [
+            f"{one.place(wanted.id)}: the id is in {seen[wanted.id]} as well"
+            for wanted in one.wanted
+            if wanted.id in seen
+        ]
+        seen |= {wanted.id: file for wanted in one.wanted}
+        read.append(one)
+    if problems:
+        raise SettingsError("\n".join(problems) + "\nnothing was changed")
+    return read
+
+
+def _read(file: str, set_: str | None, check: Callable[[Wanted], None]) -> Manifest:
+    from gozo.client import manifest  # noqa: PLC0415  # not needed for --help
+
+    path = Path(file)
+    try:
+        raw = sys.stdin.buffer.read() if file == STDIN else path.read_bytes()
+        text = raw.decode()
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read ({error.strerror}): give another") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not UTF-8: save it as such") from error
+    name, folder = ("stdin", Path()) if file == STDIN else (path.stem, path.parent)
+
+    def read_file(text: str) -> bytes:
+        return (folder / text).read_bytes()
+
+    return manifest.parse(text, file, name, read_file, check, managed_by=set_)

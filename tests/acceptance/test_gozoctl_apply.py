@@ -1,0 +1,142 @@
+"""`gozoctl export`, `apply` and `diff`: a file is the truth, and can be restored from."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.gozoctl import Gozoctl
+from tests.support.processes import Servers
+
+FILE = """\
+# Kept in a repository.
+[schedules.nightly-backup]
+subject = "jobs.backup"
+when = "+10h"
+payload = "full"
+headers = ["Content-Type: text/plain"]
+
+[schedules."a.b"]
+subject = "jobs.other"
+when = "2099-12-24T18:00:00+01:00"
+payload-file = "raw"
+"""
+
+
+@pytest.fixture
+def ctl(servers: Servers, tmp_path: Path) -> Gozoctl:
+    """Gozoctl on a server where no daemon runs, and a file of schedules."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "raw").write_bytes(bytes(range(256)))
+    (tmp_path / "jobs" / "nightly.toml").write_text(FILE)
+    return Gozoctl(tmp_path, servers.start().url)
+
+
+def test_apply(ctl: Gozoctl) -> None:
+    """It says what it does, does it once, and never writes to the file."""
+    done = ctl.ok("apply", "jobs/nightly.toml", "--dry-run")
+    assert done.rows[1:] == [["create", "nightly-backup", ""], ["create", "a.b", ""]]
+    assert "nothing is done" in done.err
+    assert ctl.ok("list", "-o", "id").out == ""
+    done = ctl.ok("apply", "jobs/nightly.toml")
+    assert done.rows == [
+        ["ACTION", "ID", "KEYS"],
+        ["create", "nightly-backup", ""],
+        ["create", "a.b", ""],
+    ]
+    assert done.err == "2 created\n"
+    before = ctl.ok("list", "-o", "json").json
+    done = ctl.ok("apply", "jobs/nightly.toml", "-o", "json")
+    assert [one["action"] for one in done.json] == ["leave", "leave"]
+    assert ctl.ok("list", "-o", "json").json == before
+    assert ctl.shell("gozoctl inspect a.b --payload | cmp - jobs/raw").code == 0
+    assert (ctl.home / "jobs" / "nightly.toml").read_text() == FILE
+
+
+def test_prune(ctl: Gozoctl) -> None:
+    """What is in no file any more is removed with --prune only; what others made stays."""
+    ctl.ok("create", "mine", "jobs.backup", "--in", "1h")
+    ctl.ok("apply", "jobs/nightly.toml")
+    (ctl.home / "other.toml").write_text('[schedules.other]\nsubject = "x"\nwhen = "+1h"')
+    ctl.ok("apply", "other.toml", "--prune")
+    (ctl.home / "jobs" / "nightly.toml").write_text("")
+    assert ctl.ok("apply", "jobs/nightly.toml").err == "there are no schedules\n"
+    assert len(ctl.ok("list", "-o", "id").out.split()) == 4
+    done = ctl.ok("apply", "jobs/nightly.toml", "--prune")
+    assert done.rows[1:] == [["remove", "a.b", ""], ["remove", "nightly-backup", ""]]
+    assert sorted(ctl.ok("list", "-o", "id").out.split()) == ["mine", "other"]
+
+
+def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
+    """In whichever file: each mistake with file, table and key, on a line; exit 2."""
+    (ctl.home / "bad.toml").write_text(
+        '[schedules.x]\nsubject = "a..b"\nwhen = "+1h"\n'
+        '[schedules.y]\nsubject = "s"\nwhen = "soon"\n'
+        '[schedules.z.1]\nsubject = "s"\nwhen = "+1h"\n'
+        '[schedules."a.b"]\nsubject = "s"\nwhen = "+1h"\n'
+    )
+    done = ctl.run("apply", "jobs/nightly.toml", "bad.toml", "missing.toml")
+    assert done.code == 2
+    assert "bad.toml: [schedules.x]: subject: " in done.err
+    assert "bad.toml: [schedules.y]: when: " in done.err
+    assert '"z.1"' in done.err
+    assert "missing.toml cannot be read" in done.err
+    (ctl.home / "bad.toml").write_text('[schedules."a.b"]\nsubject = "s"\nwhen = "+1h"\n')
+    done = ctl.run("apply", "jobs/nightly.toml", "bad.toml")
+    assert done.code == 2
+    assert 'bad.toml: [schedules."a.b"]: the id is in jobs/nightly.toml as well' in done.err
+    assert ctl.run("apply", "--set", " ", "jobs/nightly.toml").code == 2
+    assert ctl.ok("list", "-o", "id").out == ""
+
+
+def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
+    """What is exported differs in nothing, and is the same in an empty bucket."""
+    ctl.ok("apply", "jobs/nightly.toml")
+    ctl.ok("create", "evil\x1b[2J \u202e 'ü' \"=", "jobs.x", "\x9b1m", "--in", "1h", "-H", "A: b")
+    ctl.ok("create", "later", "other", "--at", "2099-01-01T00:00:00Z", "--confirm")
+    text = ctl.ok("export").out
+    assert "\x1b" not in text
+    (ctl.home / "all.toml").write_text(text)
+    assert (ctl.ok("diff", "all.toml", "--set", "nightly").out) == ""
+    other = Gozoctl(ctl.home, servers.start().url)
+    assert other.ok("apply", "all.toml").err == "4 created\n"
+
+    def told(one: Gozoctl) -> list[dict[str, object]]:
+        found = one.ok("list", "-o", "json").json
+        same = ("id", "subject", "due", "size", "headers", "state")
+        return [{key: schedule[key] for key in same} for schedule in found]
+
+    assert told(other) == told(ctl)
+    assert other.ok("diff", "all.toml").out == ""
+    some = tomllib.loads(ctl.ok("export", "--subject", "jobs.*").out)["schedules"]
+    assert len(some) == 3
+    assert tomllib.loads(ctl.ok("export", "--set", "nightly").out)["set"] == "nightly"
+    assert ctl.shell("gozoctl export | gozoctl apply - --set nightly --dry-run").code == 0
+
+
+def test_diff(ctl: Gozoctl) -> None:
+    """What `apply` would change, as diff(1) shows it; exit 1 if there is anything."""
+    ctl.ok("apply", "jobs/nightly.toml")
+    assert ctl.ok("diff", "jobs/nightly.toml").out == ""
+    changed = FILE.replace('"full"', '"all"').replace("a.b", "new")
+    (ctl.home / "jobs" / "nightly.toml").write_text(changed)
+    done = ctl.run("diff", "jobs/nightly.toml")
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert lines[:2] == ["--- gozo", "+++ jobs/nightly.toml"]
+    assert '-payload = "full"' in lines
+    assert '+payload = "all"' in lines
+    assert "+[schedules.new]" in lines
+    assert not any("+10h" in line and line[0] in "+-" for line in lines)
+    assert '-[schedules."a.b"]' not in lines
+    assert '-[schedules."a.b"]' in ctl.run("diff", "--prune", "jobs/nightly.toml").out.splitlines()
+
+
+def test_of_another_set(ctl: Gozoctl) -> None:
+    """It is not taken from it."""
+    ctl.ok("apply", "jobs/nightly.toml")
+    done = ctl.run("apply", "jobs/nightly.toml", "--set", "mine")
+    assert done.code == 1
+    assert "belongs to the set 'nightly'" in done.err
