@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
 from gozo.client.making import made
-from gozo.client.manifest import changed, is_past
+from gozo.client.manifest import TIMES, changed, is_past
 from gozo.client.nouns import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
 from gozo.client.reading import entry_of
@@ -26,8 +26,8 @@ from gozo.entries import APPLY_KEY, block
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
 from gozo.headers import fields
 from gozo.policy import Policy
-from gozo.recurrence import arranged, expression
-from gozo.schedule import Entry
+from gozo.recurrence import arranged, due_at, expression
+from gozo.schedule import Entry, State
 from gozo.store.bucket import Bucket, open_bucket, stream_of
 
 LEASE = 10.0  # seconds after which a mark that is not renewed is nobody's
@@ -58,12 +58,12 @@ class Applying:
         self._policy = policy
 
     def check(self, wanted: Wanted) -> Entry:
-        """Make an entry of what is wanted, without times.
+        """Make an entry of what is wanted, as of now.
 
         Raises:
             RequestError: as a daemon would refuse it.
         """
-        return made(
+        entry = made(
             self._policy,
             self._reader.connection.max_payload,
             wanted.subject,
@@ -75,6 +75,8 @@ class Applying:
             attempts=wanted.attempts,
             managed_by=wanted.managed_by,
         )
+        entry = entry._replace(terms=wanted.terms, extended=True)
+        return arranged(entry, expression(entry.when), wall_us())
 
     async def plan(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[Applied]:
         """Tell what is to be done; see `Client.apply`."""
@@ -130,21 +132,13 @@ class Applying:
                 if found is None or not there or await self._writes.remove(bucket, found, left):
                     return
                 continue
-            action = _step(wanted, found).applied.action
-            if action in ("leave", "past"):
+            now = _step(wanted, found).applied
+            if now.action in ("leave", "past"):
                 return
-            entry, payload = self.check(wanted), wanted.payload
-            if action == "adopt" and found is not None:
-                message = found.message
-                entry, payload = entry_of(
-                    found.key, message.headers, message.payload, message.stored_us
-                )
-                entry = entry._replace(managed_by=wanted.managed_by)
-            else:
-                now_us = wall_us()
-                entry = entry._replace(created_us=now_us, extended=True)
-                entry = arranged(entry, expression(entry.when), now_us)
-            if await self._writes.put_for(bucket, entry, payload, found, left):
+            entry = self.check(wanted)._replace(created_us=wall_us())
+            if found is not None and isinstance(found.what, Schedule):
+                entry = _in_place(entry, found, now.keys)
+            if await self._writes.put_for(bucket, entry, wanted.payload, found, left):
                 return
 
     @asynccontextmanager
@@ -254,6 +248,26 @@ def _step(wanted: Wanted, found: Found | None) -> _Step:
         return _Step(Applied(wanted.id, "change", keys), found, wanted)
     same = schedule.managed_by == wanted.managed_by
     return _Step(Applied(wanted.id, "leave" if same else "adopt"), found, wanted)
+
+
+def _in_place(entry: Entry, found: Found, keys: Collection[str]) -> Entry:
+    """Return an entry that takes the place of another, and keeps what is not to be changed.
+
+    Unless its times are changed it is due when it was; a pause lasts in any case.
+    """
+    message = found.message
+    try:
+        old, _ = entry_of(found.key, message.headers, message.payload, message.stored_us)
+    except RequestError:
+        return entry  # in the place of what cannot be read
+    if not keys:
+        return old._replace(managed_by=entry.managed_by)
+    if old.state is State.PAUSED:
+        entry = entry._replace(state=State.PAUSED)
+    if set(keys) & set(TIMES):
+        return entry
+    entry = entry._replace(when=old.when, terms=old.terms, created_us=old.created_us)
+    return due_at(entry, old.due_us)
 
 
 def _portions(items: Sequence[T]) -> list[Sequence[T]]:

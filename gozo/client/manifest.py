@@ -20,7 +20,7 @@ import binascii
 import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +28,10 @@ from gozo import when as grammar
 from gozo.client.making import EPOCH
 from gozo.client.nouns import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
+from gozo.headers import FIRST_LINE, fields
+from gozo.recurrence import expression
+from gozo.schedule import Terms
+from gozo.terms import read_terms, term_lines
 
 SCHEDULES, SET = "schedules", "set"
 PAYLOADS = ("payload", "payload-base64", "payload-file")
@@ -38,8 +42,21 @@ KEYS: dict[str, type] = {
     "headers": list,
     "confirm": bool,
     "attempts": int,
+    "time-zone": str,
+    "start": str,
+    "until": str,
+    "count": int,
+    "jitter": str,
+    "misfire": str,
+    "misfire-grace": str,
 }
 """What a table may have, and of which kind."""
+
+TERMS = tuple(KEYS)[-7:]
+"""The keys that stand for a header of a request, without `Gozo-`."""
+
+TIMES = ("when", *TERMS)
+"""The keys that say when it is due."""
 
 LONGEST_SET = 128
 """Characters of a set's name."""
@@ -173,8 +190,22 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         tuple(_header(line) for line in table.get("headers", ())),
         table.get("confirm", False),
         table.get("attempts", 0),
+        _terms(table),
         managed_by,
     )
+
+
+def _terms(table: Mapping[str, Any]) -> Terms | None:
+    given = {f"gozo-{key}".encode(): str(table[key]).encode() for key in TERMS if key in table}
+    for key in ("start", "until"):
+        if table.get(key, "").startswith("+"):
+            raise _WrongError(key, f"{table[key]!r} would be another time each day: give a moment")
+    when = expression(table["when"])
+    try:
+        return read_terms(given, when, 0)
+    except RequestError as error:
+        named = [key for key in TERMS if str(error).startswith(f"Gozo-{key.title()}")]
+        raise _WrongError(max(named, key=len, default="when"), str(error)) from error
 
 
 def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
@@ -260,7 +291,14 @@ def _table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
         table["confirm"] = True
     if one.attempts:
         table["attempts"] = one.attempts
-    return table
+    return table | _table_of(one.terms)
+
+
+def _table_of(terms: Terms | None) -> dict[str, Any]:
+    """Return what a table says of terms, as the headers of an entry do."""
+    lines = b"" if terms is None else term_lines(replace(terms, occurred=0, last_us=0))
+    found = {name[5:].decode(): value.decode() for name, value in fields(FIRST_LINE + lines)}
+    return {key: int(value) if KEYS[key] is int else value for key, value in found.items()}
 
 
 def _dumped(content: Mapping[str, Any]) -> str:
@@ -274,9 +312,9 @@ def _dumped(content: Mapping[str, Any]) -> str:
 
 
 def _when(schedule: Schedule) -> str:
-    when = grammar.parse(schedule.when)
+    when = expression(schedule.when)
     us = (schedule.due - EPOCH) // _MICROSECOND
-    if isinstance(when, grammar.At) and when.us == us:
+    if not isinstance(when, grammar.At | grammar.After) or when == grammar.At(us):
         return schedule.when
     return schedule.due.isoformat().replace("+00:00", "Z")
 
@@ -291,6 +329,8 @@ def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
         "confirm": wanted.confirm != schedule.confirm,
         "attempts": wanted.attempts != schedule.attempts,
     }
+    old, new = _table_of(schedule.terms), _table_of(wanted.terms)
+    differs |= {key: old.get(key) != new.get(key) for key in TERMS}
     return tuple(key for key, differ in differs.items() if differ)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from gozo.schedule import Terms
+
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in order; a name may come more than once."""
 
@@ -45,6 +47,8 @@ class Schedule(NamedTuple):
     """Whether a delivery counts only once a stream has acknowledged it."""
     attempts: int = 0
     """How often a delivery is tried; 0: until it succeeds."""
+    terms: Terms | None = None
+    """How it recurs, and until when; None where there is nothing but one moment."""
     managed_by: str = ""
     """The set that it was applied with; empty where it was made otherwise."""
     tried: int = 0
@@ -75,6 +79,8 @@ class Wanted:
     headers: Headers = ()
     confirm: bool = False
     attempts: int = 0
+    terms: Terms | None = None
+    """How it recurs, and until when; None where there is nothing but one moment."""
     managed_by: str = ""
     """The set that it belongs to."""
 
@@ -91,7 +97,7 @@ class Applied:
     """`adopt` makes it belong to the set and changes nothing else; `past` leaves out what was
     due at a moment that has passed, and is not there any more."""
     keys: tuple[str, ...] = ()
-    """What is changed: `subject`, `when`, `payload`, `headers`, `confirm`, `attempts`."""
+    """What is changed: the keys of a file of schedules, such as `payload`."""
 
 
 @dataclass(frozen=True, slots=True)

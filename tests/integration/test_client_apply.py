@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from gozo.client import Client, Wanted, applying
 from gozo.client.applying import _Mark
 from gozo.errors import ExistsError, RequestError
+from gozo.schedule import Terms
 from gozo.store.bucket import open_bucket
 from tests.support.places import LATER, Place, listed
 from tests.support.processes import Servers
@@ -84,6 +86,21 @@ async def test_nothing_is_done_where_one_is_wrong(client: Client, place: Place, 
     assert new not in await listed(client)
     await client.apply([wanted(new)], dry_run=True)
     assert new not in await listed(client)
+
+
+async def test_times_stay_unless_they_are_changed(client: Client, place: Place, new: str) -> None:
+    """Another payload is no other due time; what recurs goes on as it did."""
+    hourly = Terms(recurs=True, until_us=4_000_000_000_000_000)
+    for when, terms in (("+1h", None), ("@every 1h", hourly)):
+        one = Wanted(new, "to", when, b"1", terms=terms, managed_by=new)
+        await actions(client, one)
+        before = (await listed(client))[new]
+        assert await actions(client, one) == ["leave"]
+        (done,) = await client.apply([replace(one, payload=b"2")])
+        assert (done.action, done.keys) == ("change", ("payload",))
+        after = (await listed(client))[new]
+        assert (after.due, after.created) == (before.due, before.created)
+        assert (after.terms, after.when) == (before.terms, before.when)
 
 
 async def test_two_who_apply_at_once(servers: Servers) -> None:

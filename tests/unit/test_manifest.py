@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gozo.client import Schedule, Wanted
 from gozo.client.manifest import changed, difference, is_past, parse, write
 from gozo.errors import Refusal, RequestError, SettingsError
+from gozo.schedule import NEVER, Misfire, Terms
 
 DUE = datetime(2026, 12, 24, 17, 0, 0, 250_001, tzinfo=UTC)
 
@@ -27,16 +28,42 @@ moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=s
 
 
 @st.composite
+def terms(draw: st.DrawFn, when: str) -> Terms | None:
+    """Make any terms that go with an expression; some have been sent already."""
+    recurs = when.startswith(("@every", "30"))
+    if not recurs:
+        return draw(st.sampled_from([None, Terms(misfire=Misfire.SKIP, grace_us=1_500_000)]))
+    return Terms(
+        recurs=True,
+        zone=draw(st.sampled_from(["", "Europe/Berlin"])) if when[0] == "3" else "",
+        start_us=draw(st.integers(0, 2**50)),
+        until_us=draw(st.integers(2**50, 2**52) | st.just(NEVER)),
+        count=draw(st.integers(0, 999)),
+        jitter_us=draw(st.integers(0, 10**9)),
+        misfire=draw(st.sampled_from(Misfire)),
+        grace_us=draw(st.none() | st.integers(0, 10**9)),
+        occurred=draw(st.integers(0, 9)),
+        last_us=draw(st.integers(0, 2**50)),
+    )
+
+
+@st.composite
 def schedules(draw: st.DrawFn) -> Schedule:
     """Make any schedule, as the bucket may hold it."""
     due = draw(moments)
     payload = draw(st.binary() | st.text(st.characters(exclude_categories=["Cs"])).map(str.encode))
     confirm = draw(st.booleans())
+    when = draw(
+        st.sampled_from(
+            ["+10", "+1h30m", "0", "@at 2026-12-24T18:00:00+01:00", "@every 90s", "30 2 * * 1-5"]
+        )
+    )
     return Schedule(
         id=draw(ids),
         key="key",
         subject=draw(st.text(string.ascii_lowercase, min_size=1)),
-        when=draw(st.sampled_from(["+10", "+1h30m", "0", "@at 2026-12-24T18:00:00+01:00"])),
+        when=when,
+        terms=draw(terms(when)),
         due=due,
         created=due - timedelta(hours=1) if due.year > 1970 else due,
         size=len(payload),
@@ -147,6 +174,15 @@ GOOD = 'subject = "s"\nwhen = "+1"\n'
         (f"[schedules.a]\n{GOOD}payload-base64 = 'é'", "payload-base64: 'é' cannot be read"),
         (f"[schedules.a]\n{GOOD}payload-base64 = 'AP8'", "payload-base64: it is not base64"),
         (f"[schedules.a]\n{GOOD}payload-file = 'x'", "payload-file: 'x' cannot be read (No such"),
+        (
+            f"[schedules.a]\n{GOOD}time-zone = 'Europe/Berlin'",
+            "[schedules.a]: time-zone: Gozo-",
+        ),
+        (f"[schedules.a]\n{GOOD}misfire = 'x'", "[schedules.a]: misfire: Gozo-Misfire is 'x'"),
+        (f"[schedules.a]\n{GOOD}misfire-grace = '1'", "[schedules.a]: misfire-grace: "),
+        (f"[schedules.a]\n{GOOD}until = '+1d'", "until: '+1d' would be another time each day"),
+        (f"[schedules.a]\n{GOOD}count = '1'", "count: give a whole number"),
+        ("[schedules.a]\nsubject = 's'\nwhen = '61 * * * *'", "[schedules.a]: when: "),
         ("[schedules.a\n", "f.toml is not TOML: .*line 1"),
     ],
 )
@@ -161,10 +197,10 @@ def test_all_that_is_wrong_is_told() -> None:
     """Each mistake on a line; what gozo itself would refuse among them."""
 
     def check(wanted: Wanted) -> None:
-        if wanted.when == "soon":
+        if wanted.when == "+7":
             raise RequestError(Refusal.INVALID_WHEN, "cannot be read")
 
-    text = f"[schedules.a]\n[schedules.b]\n{GOOD}[schedules.c]\nsubject='s'\nwhen='soon'\n[x]"
+    text = f"[schedules.a]\n[schedules.b]\n{GOOD}[schedules.c]\nsubject='s'\nwhen='+7'\n[x]"
     with pytest.raises(SettingsError) as caught:
         parse(text, "f.toml", "f", no_file, check)
     first, second, third = str(caught.value).splitlines()
