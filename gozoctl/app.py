@@ -11,7 +11,17 @@ import typer
 
 from gozo import __version__, completion
 from gozo.commandline import takes
-from gozoctl import applying, changing, configuring, executing, inspecting, listing, status, testing
+from gozoctl import (
+    applying,
+    changing,
+    configuring,
+    executing,
+    importing,
+    inspecting,
+    listing,
+    status,
+    testing,
+)
 from gozoctl.session import OPTIONS
 
 app = typer.Typer(
@@ -62,6 +72,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": applying.export,
     "apply": applying.apply,
     "diff": applying.diff,
+    "import-crontab": importing.import_crontab,
     "reschedule": changing.reschedule,
     "send": testing.send,
     "listen": testing.listen,

@@ -260,6 +260,15 @@ def write(schedules: Iterable[Schedule]) -> str:
     return _dumped(content)
 
 
+def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
+    """Write what is wanted as a file, each below a comment of one line."""
+    tables = (
+        f"# {_printable(comment)}\n" + _dumped({SCHEDULES: {one.id: _table(one, one.when)}})
+        for comment, one in items
+    )
+    return "\n".join(tables)
+
+
 def difference(
     id_: str, old: Schedule | None, new: Wanted | None, names: tuple[str, str]
 ) -> list[str]:
@@ -305,10 +314,14 @@ def _dumped(content: Mapping[str, Any]) -> str:
     """Write TOML in which everything prints: others wrote what is in it."""
     import tomli_w  # noqa: PLC0415  # for files only
 
-    return "".join(
-        char if char.isprintable() or char == "\n" else f"\\U{ord(char):08X}"
-        for char in tomli_w.dumps(content)
-    )
+    return "\n".join(map(_printable, tomli_w.dumps(content).split("\n")))
+
+
+def _printable(text: str) -> str:
+    """Write what does not print as TOML does."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in text)
 
 
 def _when(schedule: Schedule) -> str:

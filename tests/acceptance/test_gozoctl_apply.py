@@ -140,3 +140,25 @@ def test_of_another_set(ctl: Gozoctl) -> None:
     done = ctl.run("apply", "jobs/nightly.toml", "--set", "mine")
     assert done.code == 1
     assert "belongs to the set 'nightly'" in done.err
+
+
+def test_import_crontab(ctl: Gozoctl) -> None:
+    """From a crontab to schedules; what is not carried over is told, the rest is applied."""
+    table = b"@reboot never\nCRON_TZ=Asia/Tokyo\n0 2 * * * backup\n"
+    done = ctl.run("import-crontab", "-", "--subject", "jobs", stdin=table)
+    assert done.code == 0
+    assert done.err.startswith("gozoctl: crontab:1: @reboot")
+    (ctl.home / "cron.toml").write_text(done.out)
+    assert ctl.ok("apply", "cron.toml").rows[1:] == [["create", "backup", ""]]
+    assert ctl.ok("diff", "cron.toml").out == ""
+    found = ctl.ok("inspect", "backup", "-o", "json").json
+    assert (found["when"], found["subject"], found["set"]) == ("0 2 * * *", "jobs", "cron")
+    assert found["due"].endswith("T17:00:00.000Z")
+    (ctl.home / "tab").write_text("0 2 * * * x")
+    assert 'time-zone = "Europe/Berlin"' in ctl.ok("import-crontab", "tab").out
+    assert "time-zone" not in ctl.ok("import-crontab", "tab", "--time-zone", "UTC").out
+    for wrong in (("--time-zone", "Mars/Phobos"), ("--subject", "a b")):
+        done = ctl.run("import-crontab", "tab", *wrong)
+        assert (done.code, done.out) == (2, "")
+        assert wrong[1] in done.err
+    assert ctl.run("import-crontab", "missing").code == 2
