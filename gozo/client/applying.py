@@ -75,8 +75,9 @@ class Applying:
             attempts=wanted.attempts,
             managed_by=wanted.managed_by,
         )
-        entry = entry._replace(terms=wanted.terms, extended=True)
-        return arranged(entry, expression(entry.when), wall_us())
+        now_us = wall_us()
+        entry = entry._replace(terms=wanted.terms, created_us=now_us, extended=True)
+        return arranged(entry, expression(entry.when), now_us)
 
     async def plan(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[Applied]:
         """Tell what is to be done; see `Client.apply`."""
@@ -88,15 +89,17 @@ class Applying:
         self, wanted: Sequence[Wanted], prune: Collection[str], *, timeout: float
     ) -> list[Applied]:
         """Do what is to be done; see `Client.apply`."""
-        for one in wanted:
-            self.check(one)
+        entries = {one.id: self.check(one) for one in wanted}
         bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
         async with self._alone(bucket, timeout) as mark:
             steps = await self._steps(wanted, prune)
             todo = [step for step in steps if step.applied.action not in ("leave", "past")]
             for some in _portions(todo):
                 await mark.renew()
-                await asyncio.gather(*(self._do(bucket, step, timeout) for step in some))
+                doing = (
+                    self._do(bucket, step, entries.get(step.applied.id), timeout) for step in some
+                )
+                await asyncio.gather(*doing)
             return [step.applied for step in steps]
 
     async def _steps(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[_Step]:
@@ -119,15 +122,18 @@ class Applying:
         ]
         return steps + [_Step(Applied(id_, "remove"), None) for id_ in sorted(over)]
 
-    async def _do(self, bucket: Bucket, step: _Step, timeout: float) -> None:
-        """Do what a step says; where something came in between, look again first."""
+    async def _do(self, bucket: Bucket, step: _Step, entry: Entry | None, timeout: float) -> None:
+        """Do what a step says; where something came in between, look again first.
+
+        `entry` is what is wanted, as of when that was asked for.
+        """
         id_, wanted, found = step.applied.id, step.wanted, step.found
         is_fresh = wanted is not None
         async for left in tries(timeout, repr(id_)):
             if not is_fresh:
                 found = await self._reader.find(id_)
             is_fresh = False
-            if wanted is None:
+            if wanted is None or entry is None:
                 there = found is not None and isinstance(found.what, Schedule)
                 if found is None or not there or await self._writes.remove(bucket, found, left):
                     return
@@ -135,10 +141,10 @@ class Applying:
             now = _step(wanted, found).applied
             if now.action in ("leave", "past"):
                 return
-            entry = self.check(wanted)._replace(created_us=wall_us())
+            new = entry
             if found is not None and isinstance(found.what, Schedule):
-                entry = _in_place(entry, found, now.keys)
-            if await self._writes.put_for(bucket, entry, wanted.payload, found, left):
+                new = _in_place(entry, found, now.keys)
+            if await self._writes.put_for(bucket, new, wanted.payload, found, left):
                 return
 
     @asynccontextmanager
