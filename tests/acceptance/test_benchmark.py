@@ -6,31 +6,86 @@ import asyncio
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.benchmarks.result import evaluate
+from tests.benchmarks.report import Comparison, as_text
+from tests.benchmarks.result import Outcome, evaluate, merge
+from tests.benchmarks.scenarios import GROWTH, SCENARIOS, Figure, Scenario
 from tests.support.patience import allow
 from tests.support.readme import ROOT
 
+SMALL = {
+    "single": ("p50_ms",),
+    "restart": ("restart_s", "memory_mb"),
+    "idle": ("cpu_percent",),
+    "busy": ("p99_ms", "cpu_us"),
+}
+"""A scenario of each kind, and figures that it must show."""
 
-@pytest.mark.parametrize("rate", [400, 0])
-async def test_small_run(rate: int) -> None:
-    """200 schedules, spread or all at once: none lost, none twice, none early."""
-    options = ["--json", "--count", "200", "--lead", "1"]
+CONDITIONS = {
+    "nats_server": "2.15.1",
+    "sync_interval": "default",
+    "python": "3.11.7",
+    "cores": 2,
+    "rounds": 1,
+}
+
+
+async def benchmark(*options: str) -> Any:
+    """Run it, and return what it prints as JSON."""
     result = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "tests.benchmarks", *options, "--rate", str(rate)],
+        [sys.executable, "-m", "tests.benchmarks", "--json", *options],
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=allow(10),
+        timeout=allow(20),
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    figures = json.loads(result.stdout)
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("rate", [400, 0])
+async def test_custom_run(rate: int) -> None:
+    """200 schedules, spread or all at once: none lost, none twice, none early."""
+    options = ["--alone", "--count", "200", "--lead", "1", "--rate", str(rate)]
+    figures = (await benchmark(*options))["scenarios"]["custom"]["gozo"]
     assert (figures["lost"], figures["twice"], figures["early"]) == (0, 0, 0)
     assert 0 <= figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+
+
+async def test_small_scale(tmp_path: Path) -> None:
+    """Scenarios of every kind run on both sides of the comparison, and a picture shows it."""
+    picture = tmp_path / "lateness.svg"
+    options = ["--scale", "0.002", "--only", ",".join(SMALL), "--picture", str(picture)]
+    found = (await benchmark(*options))["scenarios"]
+    assert list(found) == list(SMALL)
+    for name, figures in SMALL.items():
+        for side in ("gozo", "server"):
+            outcome = found[name][side]
+            assert (outcome["lost"], outcome["twice"], outcome["early"]) == (0, 0, 0), (name, side)
+            assert all(outcome[figure] is not None for figure in figures), (name, side)
+    drawn = ET.parse(picture).getroot()  # noqa: S314 - our own picture
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}path")) == 2
+
+
+async def test_unknown_scenario() -> None:
+    """A name that no scenario has is told, with exit code 2."""
+    result = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "tests.benchmarks", "--only", "steady,stedy"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "'stedy'" in result.stderr
 
 
 def test_figures() -> None:
@@ -38,7 +93,51 @@ def test_figures() -> None:
     dues = [1_000_000, 2_000_000, 3_000_000, 3_000_000]  # microseconds
     late = [1_000_000, 2_000_000, -1, 4_000_000]  # nanoseconds
     arrivals = [due * 1000 + one for due, one in zip(dues, late, strict=True)]
-    result = evaluate(5, [0, 1, 2, 2], dues, arrivals, None)
-    assert (result.lost, result.twice, result.early) == (2, 1, 1)
-    assert (result.p50_ms, result.max_ms) == (1.0, 4.0)
-    assert not result.is_sound
+    outcome = evaluate(5, [0, 1, 2, 2], dues, arrivals)
+    assert (outcome.lost, outcome.twice, outcome.early) == (2, 1, 1)
+    assert (outcome.figures["p50_ms"], outcome.figures["max_ms"]) == (1.0, 4.0)
+    assert not outcome.is_sound
+
+
+def test_rounds() -> None:
+    """Of several rounds the medians are shown, and one that is lost is not lost among them."""
+    rounds = [Outcome({"p50_ms": value}, lost=value == 9) for value in (1.0, 9.0, None, 2.0)]
+    merged = merge(rounds)
+    assert merged.figures == {"p50_ms": 2.0}
+    assert merged.lost == 1
+
+
+def test_table() -> None:
+    """The table shows both sides, what is asked, and what is not reached."""
+    figures = (
+        Figure("p50_ms", "lateness p50", "ms", at_most=0.2),
+        Figure("p99_ms", "lateness p99", "ms", share=0.5),
+        Figure("stored_per_s", "stored", "/s", at_least=40_000),
+    )
+    scenario = Scenario("some", "{count} with ids", figures, count=1_500)
+    gozo = Outcome({"p50_ms": 0.1, "p99_ms": 150.0, "stored_per_s": 30_000.0})
+    server = Outcome({"p50_ms": 125.0, "p99_ms": 200.0, "stored_per_s": 60_000.0}, lost=3)
+    text = as_text(CONDITIONS, [Comparison(scenario, gozo, server)])
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "some: 1,500 with ids" in rows
+    assert "lateness p50 <= 0.20 ms 0.10 ms 125 ms 1,250 x" in rows
+    assert "lateness p99 <= 100 ms 150 ms 200 ms 1.3 x not reached" in rows
+    assert "stored >= 40,000/s 30,000/s 60,000/s 0.5 x not reached" in rows
+    assert "lost, twice, early 0, 0, 0 0, 0, 0 3, 0, 0 not reached" in rows
+
+
+def test_growth() -> None:
+    """What grows with the number of pending is shown as a factor, and judged."""
+    comparisons = [
+        Comparison(scenario, Outcome({"p99_ms": p99, "cpu_us": 100.0}), None)
+        for scenario, p99 in zip(GROWTH, (1.0, 0.5, 1.0, 2.0), strict=True)
+    ]
+    rows = [" ".join(line.split()) for line in as_text(CONDITIONS, comparisons).splitlines()]
+    assert "lateness p99 <= 2 4.00 not reached" in rows
+    assert "CPU per delivery <= 2 1.00" in rows
+
+
+def test_scenarios_have_names_of_their_own() -> None:
+    """Each scenario is found by its name."""
+    names = [scenario.name for scenario in SCENARIOS]
+    assert len(set(names)) == len(names)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MILLISECOND = 1_000_000  # ns
 SECOND = 1_000_000_000  # ns
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a run showed. Times in milliseconds, rates per second."""
+class Outcome:
+    """What a run showed."""
 
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    delivered_per_s: float
-    stored_per_s: float | None
-    """None: the first was due before all were stored, so that it cannot be told."""
-    lost: int
-    twice: int
-    early: int
+    figures: dict[str, float | None]
+    """By name, which ends in the unit; None: it cannot be told."""
+    lost: int = 0
+    twice: int = 0
+    early: int = 0
+    late_ns: Sequence[int] = field(default=(), repr=False)
+    """How late each arrival was, in ascending order."""
 
     @property
     def is_sound(self) -> bool:
@@ -32,30 +31,48 @@ class Result:
 
 
 def evaluate(
-    count: int,
-    numbers: Sequence[int],
-    dues_us: Sequence[int],
-    arrivals_ns: Sequence[int],
-    stored_per_s: float | None,
-) -> Result:
+    count: int, numbers: Sequence[int], dues_us: Sequence[int], arrivals_ns: Sequence[int]
+) -> Outcome:
     """Make the figures of a run of `count` schedules."""
     late = sorted(at - due * 1000 for at, due in zip(arrivals_ns, dues_us, strict=True))
     times = Counter(numbers)
     span = max(arrivals_ns) - min(arrivals_ns) if late else 0
-    return Result(
-        p50_ms=percentile(late, 0.50) / MILLISECOND,
-        p99_ms=percentile(late, 0.99) / MILLISECOND,
-        max_ms=percentile(late, 1.00) / MILLISECOND,
-        delivered_per_s=len(numbers) * SECOND / span if span else math.nan,
-        stored_per_s=stored_per_s,
+    return Outcome(
+        figures={
+            "p50_ms": _milliseconds(percentile(late, 0.50)),
+            "p99_ms": _milliseconds(percentile(late, 0.99)),
+            "max_ms": _milliseconds(percentile(late, 1.00)),
+            "delivered_per_s": len(numbers) * SECOND / span if span else None,
+        },
         lost=count - len(times),
         twice=len(numbers) - len(times),
         early=sum(1 for one in late if one < 0),
+        late_ns=late,
     )
 
 
-def percentile(ordered: Sequence[int], share: float) -> float:
+def percentile(ordered: Sequence[int], share: float) -> int | None:
     """Return the smallest value that at least this share of the values does not exceed."""
     if not ordered:
-        return math.nan
+        return None
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def merge(rounds: Sequence[Outcome]) -> Outcome:
+    """Return the medians of several rounds; what must not happen is added up."""
+    figures: dict[str, float | None] = {}
+    for key in rounds[0].figures:
+        values = [one.figures[key] for one in rounds]
+        told = [value for value in values if value is not None]
+        figures[key] = statistics.median(told) if told else None
+    return Outcome(
+        figures,
+        lost=sum(one.lost for one in rounds),
+        twice=sum(one.twice for one in rounds),
+        early=sum(one.early for one in rounds),
+        late_ns=sorted(late for one in rounds for late in one.late_ns),
+    )
+
+
+def _milliseconds(ns: int | None) -> float | None:
+    return None if ns is None else ns / MILLISECOND

@@ -110,6 +110,11 @@ class NatsServer:
         return f"nats://{HOST}:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._running().pid
+
+    @property
     def version(self) -> str:
         """The version that the server tells its clients."""
         info = server_info(self.port)
