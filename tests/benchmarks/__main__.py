@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.contenders import Contender, Gozo, Server
+from tests.benchmarks.contenders import Contender, Gozo, Server, has_schedules
 from tests.benchmarks.measuring import measure
-from tests.benchmarks.picture import draw
+from tests.benchmarks.picture import can_draw, draw
 from tests.benchmarks.report import Comparison, as_json, as_text
 from tests.benchmarks.result import Outcome, merge
 from tests.benchmarks.scenarios import SCENARIOS, Scenario, custom
@@ -32,8 +32,7 @@ CUSTOM = ("count", "rate", "size", "lead")
 
 def main() -> int:
     """Run the benchmark; the exit code is 1 when anything was lost, sent twice or early."""
-    options = parse()
-    scenarios = chosen(options)
+    options, scenarios = parse()
     conditions: dict[str, Any] = {
         "sync_interval": "default",
         "python": platform.python_version(),
@@ -45,18 +44,19 @@ def main() -> int:
     for group in grouped(scenarios):
         with NatsServer() as server:
             conditions["nats_server"] = server.version
-            comparisons += compare(server, group, options.rounds, alone=options.alone)
+            alone = options.alone or not has_schedules(server.version)
+            comparisons += compare(server, group, options.rounds, alone=alone)
     if options.json:
         print(json.dumps(as_json(conditions, comparisons)))
     else:
         print(as_text(conditions, comparisons))
-    if options.picture:
-        options.picture.write_text(draw(comparisons), encoding="utf-8")
+    if options.picture and (picture := draw(comparisons)):
+        options.picture.write_text(picture, encoding="utf-8")
     return 0 if all(one.is_sound for one in comparisons) else 1
 
 
-def parse() -> argparse.Namespace:
-    """Read the command line."""
+def parse() -> tuple[argparse.Namespace, Sequence[Scenario]]:
+    """Read the command line, and find the scenarios that it asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
         description=__doc__,
@@ -79,7 +79,10 @@ def parse() -> argparse.Namespace:
     unknown = [name for name in (options.only or "").split(",") if name and name not in known]
     if unknown:
         parser.error(f"there is no scenario {unknown[0]!r}: see --help for their names")
-    return options
+    scenarios = chosen(options)
+    if options.picture and (options.alone or not any(can_draw(one) for one in scenarios)):
+        parser.error("--picture needs a scenario that compares latenesses, such as steady")
+    return options, scenarios
 
 
 def chosen(options: argparse.Namespace) -> Sequence[Scenario]:

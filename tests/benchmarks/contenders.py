@@ -19,6 +19,16 @@ STREAM = "own"
 FILLING = "pending"  # the run that far-off schedules belong to
 
 
+OLDEST = (2, 12)
+"""The version of nats-server from which on it has schedules."""
+
+
+def has_schedules(version: str) -> bool:
+    """Tell whether a nats-server of this version has schedules of its own."""
+    major, minor, *_ = version.split(".")
+    return (int(major), int(minor)) >= OLDEST
+
+
 class Contender(Protocol):
     """A scheduler that runs, and how to deal with it."""
 
