@@ -241,6 +241,8 @@ class Daemon:
 
     def _may_lead(self) -> bool:
         """Tell whether this replica could lead, and let it hear requests if so."""
+        if self._follower.clock_was_set:
+            return False  # until it is compared, in a moment: requests are kept meanwhile
         can_lead = self._can_lead()
         if can_lead:
             self._intake.stand_by()
@@ -249,7 +251,7 @@ class Daemon:
         return can_lead
 
     def _can_lead(self) -> bool:
-        if self._follower.clock_was_set or not self._is_clock_right():
+        if not self._is_clock_right():
             return False
         if self._mirror.newer:
             log.repeated("error", "bucket.newer_format", entries=len(self._mirror.newer))

@@ -17,7 +17,7 @@ LONG_FORM = pytest.mark.skipif(ROUNDS == 1, reason="in the long form: python -m 
 Note = Callable[[Account], None]
 """Takes an account for the summary, and fails unless nothing was lost or early."""
 
-_ACCOUNTS = pytest.StashKey[list[str]]()
+_ACCOUNT = "account"
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def rounds() -> int:
 @pytest.fixture
 def note(request: pytest.FixtureRequest) -> Note:
     """Keep an account for the end of the run."""
-    accounts = request.config.stash.setdefault(_ACCOUNTS, [])
 
     def take(account: Account) -> None:
-        accounts.append(f"{request.node.name}: {account}")
+        # A property of the test reaches the summary from whichever process the test runs in.
+        request.node.user_properties.append((_ACCOUNT, f"{request.node.name}: {account}"))
         assert account.is_sound, str(account)
 
     return take
@@ -40,8 +40,15 @@ def note(request: pytest.FixtureRequest) -> Note:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show all accounts."""
-    accounts = terminalreporter.config.stash.get(_ACCOUNTS, [])
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    accounts = [
+        account
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, account in report.user_properties
+        if name == _ACCOUNT
+    ]
     if accounts:
         terminalreporter.section("accounts of the fault suite")
         for account in accounts:
-            terminalreporter.line(account)
+            terminalreporter.line(str(account))
