@@ -21,7 +21,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="how often each fault is caused")
     options, rest = parser.parse_known_args()
     os.environ["GOZO_TEST_ROUNDS"] = str(options.rounds)
-    return int(pytest.main([FOLDER, f"--timeout={ROUND * options.rounds}", *rest]))
+    return int(
+        pytest.main([FOLDER, "--numprocesses=0", f"--timeout={ROUND * options.rounds}", *rest])
+    )
 
 
 if __name__ == "__main__":
