@@ -51,6 +51,7 @@ class HardenedClient(Client):
         on_error: Callable[[str], None],
     ) -> None:
         super().__init__()
+        self._loop = asyncio.get_running_loop()
         self._secure = secure
         self._on_lost = on_lost
         self._on_error = on_error
@@ -111,7 +112,7 @@ class HardenedClient(Client):
             self._outgoing.append(data)
             self._waiting += len(data)
             if len(self._outgoing) == 1:
-                asyncio.get_running_loop().call_soon(self.push)
+                self._loop.call_soon(self.push)
 
     def push(self) -> None:
         """Hand what was written to the transport now."""

@@ -37,7 +37,8 @@ class Timetable:
     """All keys of a bucket, and the order in which they are due."""
 
     def __init__(self) -> None:
-        self._live: dict[str, tuple[int, int]] = {}
+        # The items of the heaps below, not others like them: memory for millions counts.
+        self._live: dict[str, Item] = {}
         self._tombstones: dict[str, Tombstone] = {}
         self._purged: dict[str, Tombstone] = {}
         # Heaps of the ends of tombstones: those that the server removes by itself, and those
@@ -77,7 +78,7 @@ class Timetable:
         """The latest revision known of a key, removed or not; 0 if there is none."""
         live = self._live.get(key)
         if live is not None:
-            return live[0]
+            return live.revision
         tombstone = self._tombstones.get(key)
         return tombstone.revision if tombstone else 0
 
@@ -93,7 +94,7 @@ class Timetable:
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
         live = self._live.get(key)
-        return live is not None and self._taken.get(key) == live[0]
+        return live is not None and self._taken.get(key) == live.revision
 
     def is_current(self, item: Item) -> bool:
         """Tell whether a popped item is still the latest version of its key."""
@@ -105,9 +106,9 @@ class Timetable:
             return False
         self._tombstones.pop(key, None)
         self._purged.pop(key, None)
-        self._live[key] = (revision, due_us)
+        item = self._live[key] = Item(due_us, revision, key)
         if key not in self._held:
-            self._push(Item(due_us, revision, key))
+            self._push(item)
         return True
 
     def remove(
@@ -187,8 +188,8 @@ class Timetable:
         """End a hold: the key waits again, if it is live and not taken."""
         self._held.discard(key)
         live = self._live.get(key)
-        if live is not None and self._taken.get(key) != live[0]:
-            self._push(Item(live[1], live[0], key))
+        if live is not None and self._taken.get(key) != live.revision:
+            self._push(live)
 
     def give_back(self, item: Item) -> None:
         """Let an item wait again that was popped and could not be delivered.
@@ -198,15 +199,15 @@ class Timetable:
         if self._taken.get(item.key) == item.revision:
             del self._taken[item.key]
             live = self._live.get(item.key)
-            if live is not None and live[0] == item.revision:
-                self._live[item.key] = (item.revision, item.due_us)
+            if live is not None and live.revision == item.revision:
+                self._live[item.key] = item
                 if item.key not in self._held:
                     self._push(item)
 
     def take(self, item: Item) -> None:
         """Keep an item from being popped, as if it had been, until it is given back."""
         live = self._live.get(item.key)
-        if live is not None and live[0] == item.revision:
+        if live is not None and live.revision == item.revision:
             self._taken[item.key] = item.revision
 
     def approach(self, horizon_us: int) -> list[Item]:
@@ -244,24 +245,19 @@ class Timetable:
 
     def due_before(self, moment_us: int) -> list[Item]:
         """All live items that are due before a moment; reads all of them."""
-        return [
-            Item(due_us, revision, key)
-            for key, (revision, due_us) in self._live.items()
-            if due_us < moment_us
-        ]
+        return [item for item in self._live.values() if item.due_us < moment_us]
 
     def count_due(self, now_us: int) -> int:
         """How many waiting items are due by `now_us`; reads all of them."""
         return sum(
             1
-            for key, (revision, due_us) in self._live.items()
-            if due_us <= now_us and self._taken.get(key) != revision
+            for item in self._live.values()
+            if item.due_us <= now_us and self._taken.get(item.key) != item.revision
         )
 
     def _is_waiting(self, item: Item) -> bool:
-        live = self._live.get(item.key)
         return (
-            live == (item.revision, item.due_us)
+            self._live.get(item.key) == item
             and item.key not in self._held
             and self._taken.get(item.key) != item.revision
         )
