@@ -411,7 +411,7 @@ class Daemon:
                 self._mend()
                 self._is_clock_right()
             if self._lease.is_valid:
-                self._seen = self._follower.position
+                self._seen = max(self._follower.position, self._ledger.forget_own())
             elif len(self._volatile) and self._has_yielded:
                 self._hand_over()
             self._intake.forget_old()

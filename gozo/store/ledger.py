@@ -159,13 +159,15 @@ class Ledger:
 
     def __init__(self, bucket: Bucket, mirror: Mirror, writer: Writer, payloads: Payloads) -> None:
         self.frontier: int | None = None
-        """Set on a replica that lost the lease: a key that has a later revision is left alone,
-        since the new leader's requests are newer than those still waiting here."""
+        """Set on a replica that lost the lease: a key that has a later revision, not written
+        here, is left alone, since the new leader's requests are newer than those still waiting."""
         self._bucket = bucket
         self._mirror = mirror
         self._timetable = mirror.timetable
         self._writer = writer
         self._payloads = payloads
+        self._own: dict[str, int] = {}
+        """The last revision of each key that was written here, until `forget_own`."""
         self._active: dict[str, _Change] = {}
         self._behind: dict[str, deque[_Change]] = {}
         self._ready: deque[_Change] = deque()
@@ -285,6 +287,12 @@ class Ledger:
         """Remove this version of a schedule; a later one stays."""
         self._submit(_Remove(item.key, item.revision, reason, on_result or _nothing))
 
+    def forget_own(self) -> int:
+        """Forget which revisions were written here, and return the last of them, or 0."""
+        last = max(self._own.values(), default=0)
+        self._own.clear()
+        return last
+
     @property
     def outstanding(self) -> int:
         """How many changes are not done."""
@@ -341,7 +349,7 @@ class Ledger:
     def _start(self, change: _Change) -> None:
         key = change.key
         revision = self._timetable.revision(key)
-        if self.frontier is not None and revision > self.frontier:
+        if self._is_others(key, revision):
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, _Note):
             self._finish(change, Result.NOT_FOUND)
@@ -366,6 +374,11 @@ class Ledger:
             change.expected = revision
             lines = marker_headers(change.reason, ttl=self._bucket.marker_ttl)
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
+
+    def _is_others(self, key: str, revision: int) -> bool:
+        """Tell whether another leader may have written this revision."""
+        later = self.frontier is not None and revision > self.frontier
+        return later and self._own.get(key) != revision
 
     async def _alter(self, change: _Put, revision: int) -> None:
         """Read the version that is there, and write the one that is made from it."""
@@ -413,6 +426,7 @@ class Ledger:
             self._not_done(change, outcome, words)
 
     def _stored(self, change: _Put, revision: int) -> None:
+        self._own[change.key] = revision
         self._mirror.note_size(change.key, len(change.payload))
         self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
         self._finish(change, Result.REPLACED if change.replaces else Result.STORED)
@@ -433,6 +447,7 @@ class Ledger:
             until_us = self._mirror.server_us() + MARKER_SECONDS * MICROSECONDS
             lasting = not self._bucket.marker_ttl
             self._timetable.remove(change.key, revision, until_us, change.reason, lasting=lasting)
+            self._own[change.key] = revision
             self._mirror.note_size(change.key, 0)
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED

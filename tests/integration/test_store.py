@@ -134,6 +134,21 @@ async def test_requests_for_one_id_keep_their_order() -> None:
             assert one.timetable.keys() == ["a"]
 
 
+async def test_a_replica_that_lost_the_lease_goes_on_with_its_own_keys() -> None:
+    """What it wrote itself is no newer than what waits behind it; what another wrote is."""
+    with NatsServer() as server:
+        async with parts(server) as one, parts(server) as other:
+            one.ledger.frontier = one.follower.position
+            assert await one.put("a") is Result.STORED
+            assert await one.put("a") is Result.REPLACED
+            assert await one.cancel("a") is Result.CANCELLED
+            assert await one.put("a") is Result.STORED
+            await other.knows("a")
+            assert await other.put("a") is Result.REPLACED
+            assert await one.put("a") is Result.SUPERSEDED
+            assert await one.cancel("a") is Result.SUPERSEDED
+
+
 async def test_a_write_of_somebody_else_is_noticed() -> None:
     """A revision that is not the expected one leads to another look, and then to the write."""
     with NatsServer() as server:
