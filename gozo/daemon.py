@@ -36,7 +36,7 @@ from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
 from gozo.tasks import end
 from gozo.timetable import Timetable
-from gozo.volatile import Volatile
+from gozo.volatile import Taken, Volatile
 from gozo.when import print_rfc3339
 
 LOOK = 0.25  # seconds between looks for what comes near its due time
@@ -391,13 +391,13 @@ class Daemon:
         requests = self._volatile.take_all()
         if requests:
             log.info("daemon.handing_over", schedules=len(requests))
-        for request, digest in requests:
-            if not self._intake.is_others(digest):
-                done = partial(self._on_handed_over, digest)
-                self._ledger.put(request, done, reserved_key())
+        for taken in requests:
+            if not self._intake.is_others(taken.digest):
+                done = partial(self._on_handed_over, taken)
+                self._ledger.put(taken.request, done, reserved_key())
 
-    def _on_handed_over(self, digest: bytes, result: Result, words: str) -> None:
-        self._volatile.on_removed(digest)
+    def _on_handed_over(self, taken: Taken, result: Result, words: str) -> None:
+        self._volatile.on_removed(taken.digest, taken.taking)
         if result is Result.REFUSED:
             self._refused += 1
 

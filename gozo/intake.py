@@ -288,7 +288,7 @@ class Intake:
             self._forget_all()
         if told.kind == HANDLED:
             now = steady()
-            for digest in told.digests:
+            for digest in self._progress.handled(told):
                 if not (self._memory.strike(digest) or self._backlog.strike(digest)):
                     self._progress.note_early(digest, now)
 
@@ -367,8 +367,7 @@ class Intake:
             self._ledger.put(request, done, deadline=deadline)
         elif self._mode is Mode.ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
-            self._teller.taken(heard.digest)
-            self._volatile.add(request, heard.digest)
+            self._volatile.add(request, heard.digest, self._teller.taken(heard.digest))
             self._on_volatile()
         else:
             self._ledger.put(request, done, reserved_key(), deadline=deadline)

@@ -4,10 +4,14 @@ The replicas hear all requests. The leader publishes digests of those that it ha
 (stored, cancelled, refused, delivered), many in one message, so that a standby keeps just
 what is left to do should it lead next. Requests without an id live in the leader's memory
 until they are delivered: it says at once that it has taken them, which tells a leader that
-lost its lease, and that heard them too, to leave them alone.
+lost its lease, and that heard them too, to leave them alone. What it takes it numbers, and
+tells the number again once it has delivered it: of what was taken before a standby heard, the
+standby has nothing, though it may have a later request that is the same byte for byte.
 
 Such a message is: `H` (handled) or `T` (taken), eight bytes that name this term of this
-leader, eight bytes of a number that counts its messages from 1, and the digests.
+leader, four for the leader and four for the term, eight bytes of a number that counts its
+messages from 1, and for each request its digest and eight bytes of the number under which it
+was taken, 0 where it was not.
 """
 
 from __future__ import annotations
@@ -28,8 +32,11 @@ GATHER = 0.02  # seconds that digests wait for others
 MOST = 4_000  # digests in one message
 HANDLED, TAKEN = b"H", b"T"
 
-_NAME = 8  # bytes
-_HEAD = 1 + 2 * _NAME
+_LEADER = 4  # bytes
+_NAME = 2 * _LEADER
+_NUMBER = 8  # bytes
+_HEAD = 1 + _NAME + _NUMBER
+_ENTRY = DIGEST + _NUMBER
 
 
 class Told(NamedTuple):
@@ -39,17 +46,20 @@ class Told(NamedTuple):
     term: bytes
     number: int
     digests: list[bytes]
+    takings: list[int]
+    """The number of each as one that was taken; 0 where it was not."""
 
 
 def read_told(payload: bytes) -> Told | None:
     """Read a message of a leader; None if it is none."""
     length = len(payload) - _HEAD
-    if length < 0 or length % DIGEST or payload[:1] not in (HANDLED, TAKEN):
+    if length < 0 or length % _ENTRY or payload[:1] not in (HANDLED, TAKEN):
         return None
-    places = range(_HEAD, len(payload), DIGEST)
+    places = range(_HEAD, len(payload), _ENTRY)
     digests = [payload[place : place + DIGEST] for place in places]
+    takings = [int.from_bytes(payload[place + DIGEST : place + _ENTRY]) for place in places]
     name, number = payload[1 : 1 + _NAME], int.from_bytes(payload[1 + _NAME : _HEAD])
-    return Told(payload[:1], name, number, digests)
+    return Told(payload[:1], name, number, digests, takings)
 
 
 class Progress:
@@ -57,6 +67,8 @@ class Progress:
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
+        self._first_taken: dict[bytes, int] = {}
+        """The first number under which each leader was heard to take a request."""
         self._early: Counter[bytes] = Counter()
         self._earlier: Counter[bytes] = Counter()
         self._turn_at = 0.0
@@ -65,6 +77,7 @@ class Progress:
     def begin(self, now: float) -> None:
         """Hear from `now` on, in seconds of a steady clock: what was told before is not known."""
         self._numbers.clear()
+        self._first_taken.clear()
         self._heard_since = self._turn_at = now
         self._early.clear()
         self._earlier.clear()
@@ -76,7 +89,21 @@ class Progress:
         if len(self._numbers) >= TERMS:
             self._numbers.clear()
         self._numbers[told.term] = told.number
-        return not is_first and told.number != (last or 0) + 1
+        missed = not is_first and told.number != (last or 0) + 1
+        if missed or len(self._first_taken) > TERMS:
+            self._first_taken.clear()
+        if told.kind == TAKEN and told.takings:
+            self._first_taken.setdefault(told.term[:_LEADER], told.takings[0])
+        return missed
+
+    def handled(self, told: Told) -> list[bytes]:
+        """Return what was handled, without what was taken before this was heard."""
+        first = self._first_taken.get(told.term[:_LEADER])
+        return [
+            digest
+            for digest, taking in zip(told.digests, told.takings, strict=True)
+            if not taking or (first is not None and taking >= first)
+        ]
 
     def note_early(self, digest: bytes, now: float) -> None:
         """Remember for some seconds that a request is handled that was not heard yet.
@@ -104,27 +131,30 @@ class Teller:
     """Tells what was dealt with, in order."""
 
     def __init__(self, publish: Callable[[bytes], None]) -> None:
-        self.term = secrets.token_bytes(_NAME)
+        self._leader = secrets.token_bytes(_LEADER)
         self._publish = publish
-        self._waiting: dict[bytes, list[bytes]] = {HANDLED: [], TAKEN: []}
-        self._number = 0
+        self._waiting: dict[bytes, list[bytes]] = {TAKEN: [], HANDLED: []}
+        self._takings = 0
+        self.begin_term()
         self._timer: asyncio.TimerHandle | None = None
 
     def begin_term(self) -> None:
         """Count anew: what was told before is known to no one who hears this."""
-        self.term = secrets.token_bytes(_NAME)
+        self.term = self._leader + secrets.token_bytes(_NAME - _LEADER)
         self._number = 0
 
-    def handled(self, digest: bytes) -> None:
-        """Tell that nothing is left to do for a request."""
-        self._note(HANDLED, digest)
+    def handled(self, digest: bytes, taking: int = 0) -> None:
+        """Tell that nothing is left to do for a request, and under which number it was taken."""
+        self._note(HANDLED, digest, taking)
 
-    def taken(self, digest: bytes) -> None:
-        """Tell that a request is in this leader's memory."""
-        self._note(TAKEN, digest)
+    def taken(self, digest: bytes) -> int:
+        """Tell that a request is in this leader's memory; returns the number it has there."""
+        self._takings += 1
+        self._note(TAKEN, digest, self._takings)
+        return self._takings
 
-    def _note(self, kind: bytes, digest: bytes) -> None:
-        self._waiting[kind].append(digest)
+    def _note(self, kind: bytes, digest: bytes, taking: int) -> None:
+        self._waiting[kind].append(digest + taking.to_bytes(_NUMBER))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
 
@@ -133,21 +163,21 @@ class Teller:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for kind, digests in self._waiting.items():
-            while digests:
-                if not self._tell(kind, digests[:MOST]):
+        for kind, entries in self._waiting.items():
+            while entries:
+                if not self._tell(kind, entries[:MOST]):
                     return
-                del digests[:MOST]
+                del entries[:MOST]
 
     def hello(self) -> None:
         """Say the number that was reached, so that who missed a message knows."""
         self._tell(HANDLED, [])
 
-    def _tell(self, kind: bytes, digests: list[bytes]) -> bool:
+    def _tell(self, kind: bytes, entries: list[bytes]) -> bool:
         number = self._number + 1
-        head = kind + self.term + number.to_bytes(_NAME)
+        head = kind + self.term + number.to_bytes(_NUMBER)
         try:
-            self._publish(head + b"".join(digests))
+            self._publish(head + b"".join(entries))
         except DisconnectedError:
             return False
         self._number = number

@@ -24,7 +24,7 @@ ONE, OTHER = b"digest-1", b"digest-2"
 
 def told(term: bytes, number: int) -> Told:
     """Make a message without digests."""
-    return Told(HANDLED, term, number, [])
+    return Told(HANDLED, term, number, [], [])
 
 
 class Wire:
@@ -44,18 +44,17 @@ class Wire:
 
 
 async def test_digests_are_gathered_and_numbered() -> None:
-    """What was handled and what was taken go out in messages of their own."""
+    """What was taken and what was handled go out in messages of their own, in this order."""
     wire = Wire()
     teller = Teller(wire.publish)
-    teller.handled(ONE)
-    teller.taken(ONE)
     teller.handled(OTHER)
+    teller.handled(ONE, teller.taken(ONE))
     teller.flush()
     teller.hello()
     assert wire.all == [
-        Told(HANDLED, teller.term, 1, [ONE, OTHER]),
-        Told(TAKEN, teller.term, 2, [ONE]),
-        Told(HANDLED, teller.term, 3, []),
+        Told(TAKEN, teller.term, 1, [ONE], [1]),
+        Told(HANDLED, teller.term, 2, [OTHER, ONE], [0, 1]),
+        Told(HANDLED, teller.term, 3, [], []),
     ]
 
 
@@ -69,7 +68,7 @@ async def test_what_cannot_be_told_is_told_later() -> None:
     wire.up = True
     teller.handled(OTHER)
     teller.flush()
-    assert wire.all == [Told(HANDLED, teller.term, 1, [ONE, OTHER])]
+    assert wire.all == [Told(HANDLED, teller.term, 1, [ONE, OTHER], [0, 0])]
 
 
 async def test_many_digests_go_into_several_messages() -> None:
@@ -120,6 +119,29 @@ def test_a_gap_in_the_numbers_is_noticed(
     progress = Progress()
     progress.begin(0.0)
     assert [progress.missed(told(term, number)) for term, number in heard] == missed
+
+
+async def test_what_was_taken_before_this_is_heard_strikes_out_nothing() -> None:
+    """A later request may be the same byte for byte; a new term of the leader has its numbers."""
+    wire = Wire()
+    teller = Teller(wire.publish)
+    before = teller.taken(ONE)
+    teller.flush()
+    wire.all.clear()
+    after = teller.taken(ONE)
+    teller.flush()
+    teller.begin_term()
+    teller.handled(ONE, before)
+    teller.handled(OTHER)
+    teller.handled(ONE, after)
+    teller.flush()
+    progress = Progress()
+    progress.begin(0.0)
+    assert not any(progress.missed(message) for message in wire.all)
+    assert progress.handled(wire.all[-1]) == [OTHER, ONE]
+    gap = wire.all[-1]._replace(number=9)
+    assert progress.missed(gap)
+    assert progress.handled(gap) == [OTHER]
 
 
 def test_an_early_digest_strikes_one_request() -> None:

@@ -103,3 +103,27 @@ async def test_requests_go_on(
     assert not (ahead and load.revived)
     if ending == "SIGTERM":
         assert account.twice == 0
+
+
+@pytest.mark.parametrize("delivered_first", [False, True], ids=["before", "after"])
+async def test_the_same_request_again(
+    servers: Servers, daemons: Daemons, clients: Clients, delivered_first: bool
+) -> None:
+    """One was delivered that is older than the standby: it keeps the one that is the same."""
+    server, sender, receiver = await start(servers, clients)
+    leader = await daemons.serve(server)
+    arrivals, told = await receiver.arrivals(), await receiver.arrivals("gozo.admin.told")
+    await receiver.confirm()
+    await sender.schedule("+5", reply=arrivals)
+    await daemons.serve(server)
+    if delivered_first:
+        await arrivals.wait(1)
+    else:
+        await sender.schedule("+5", reply=arrivals)
+    await arrivals.wait(1)
+    await until(lambda: any(it[:1] == b"H" and len(it) > 17 for it in told.payloads), "it is told")
+    if delivered_first:
+        await sender.schedule("+5", reply=arrivals)
+        await until(lambda: told.payloads[-1][:1] == b"T", "the other one is taken")
+    await leader.kill()
+    assert len(await arrivals.wait(2)) == 2
