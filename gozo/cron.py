@@ -20,9 +20,10 @@ time that is left out does not come, and one that comes twice comes twice.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from copy import copy
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -34,6 +35,9 @@ from gozo.schedule import MICROSECONDS
 
 DAY, MINUTE = 86_400, 60
 """Seconds."""
+
+REMEMBERED = 16
+"""Days of an expression of which it is remembered which one matches next."""
 
 _BLANKS = re.compile(r"[ \t]+")
 _DIGITS = re.compile(r"\+?[0-9]+\Z", re.ASCII)
@@ -149,12 +153,14 @@ class _Times:
         texts = cron.fields if len(cron.fields) > 5 else ("0", *cron.fields)  # noqa: PLR2004
         read = [_read(text, field) for text, field in zip(texts, _FIELDS, strict=True)]
         self.seconds = sorted(int(second) for second in read[0])
+        self._hours, self._minutes = sorted(map(int, read[2])), sorted(map(int, read[1]))
         minute, hour, day, _, weekday = texts[1:]
         self._is_fixed = not minute.startswith(_STARS) and not hour.startswith(_STARS)
-        parts = [",".join(sorted(values, key=_order)) for values in read[1:]]
         self._sim: CronSim | None = None
+        self._days: dict[date, date | None] = {}
         try:
-            self._sim = CronSim(" ".join(parts), _EPOCH)
+            days = [",".join(sorted(values, key=_order)) for values in read[3:]]
+            self._sim = CronSim(" ".join(["0 0", *days]), _EPOCH)
         except CronSimError:
             pass  # all that it finds wrong with such fields: the 31st of a shorter month
         else:
@@ -163,15 +169,37 @@ class _Times:
         if len(self.seconds) > 1:
             self.shortest = 1
         else:
-            self.shortest = MINUTE if len(read[1]) > 1 else 60 * MINUTE
+            self.shortest = MINUTE if len(self._minutes) > 1 else 60 * MINUTE
 
     def match(self, wall: datetime) -> datetime | None:
         """The first matching minute that clocks show after `wall`."""
+        today = wall.date()
+        day = self._day(today)
+        hour, minute = self._hours[0], self._minutes[0]
+        if day == today:
+            now = bisect(self._minutes, wall.minute)
+            if wall.hour in self._hours and now < len(self._minutes):
+                hour, minute = wall.hour, self._minutes[now]
+            elif wall.hour < self._hours[-1]:
+                hour = self._hours[bisect(self._hours, wall.hour)]
+            else:
+                day = self._day(today + timedelta(days=1))
+        if day is None:
+            return None
+        return datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001
+
+    def _day(self, day: date) -> date | None:
+        """The first matching day from one on, the latest asked for from memory."""
         if self._sim is None:
             return None
-        sim = copy(self._sim)
-        sim.dt = wall
-        return next(sim, None)
+        if day not in self._days:
+            sim = copy(self._sim)
+            sim.dt = datetime(day.year, day.month, day.day) - timedelta(minutes=1)  # noqa: DTZ001
+            found = next(sim, None)
+            if len(self._days) >= REMEMBERED:
+                self._days.clear()
+            self._days[day] = found and found.date()
+        return self._days[day]
 
     def after(self, after: int, zone: tzinfo) -> int | None:
         """The first moment after a given one, in seconds since the Unix epoch."""

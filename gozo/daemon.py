@@ -21,7 +21,9 @@ from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
 from gozo.logs import get_logger
+from gozo.occurrences import Occurrences
 from gozo.policy import Policy
+from gozo.recurrence import not_before
 from gozo.schedule import MICROSECONDS, Reason
 from gozo.service import Service
 from gozo.settings import ServeSettings
@@ -35,7 +37,7 @@ from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
 from gozo.tasks import end
-from gozo.timetable import Timetable
+from gozo.timetable import Item, Timetable
 from gozo.volatile import Taken, Volatile
 from gozo.when import print_rfc3339
 
@@ -212,6 +214,8 @@ class Daemon:
             self._volatile,
             self._payloads,
             self._ledger,
+            Occurrences(self._ledger, self._timetable, self._payloads),
+            self._mirror.recurring,
             self.stats,
             may_deliver=lambda: self._lease.is_valid,
         )
@@ -315,6 +319,12 @@ class Daemon:
         def on_result(result: Result, words: str) -> None:
             self.stats.missed += result is Result.SETTLED
 
+        def on_moved(item: Item, result: Result, words: str) -> None:
+            if result is Result.REFUSED:
+                # It has no later occurrence.
+                self._ledger.settle(item, Reason.MISSED, on_result)
+            self.stats.missed += result in (Result.STORED, Result.REPLACED)
+
         skipped = 0
         for item in self._timetable.due_before(before_us):
             if item.revision > self._found:
@@ -323,7 +333,11 @@ class Daemon:
                 await self._ledger.progress()
             due = print_rfc3339(item.due_us)
             log.debug("schedule.missed", key=item.key, revision=item.revision, due=due)
-            self._ledger.settle(item, Reason.MISSED, on_result)
+            if item.key in self._mirror.recurring:
+                later = partial(not_before, moment_us=before_us)
+                self._ledger.rewrite(item, later, partial(on_moved, item))
+            else:
+                self._ledger.settle(item, Reason.MISSED, on_result)
             skipped += 1
         self._skips = False
         log.warning("daemon.skipped", schedules=skipped, due_before=print_rfc3339(before_us))
@@ -425,7 +439,8 @@ class Daemon:
     def _mend(self) -> None:
         """Store again, without its end, what the server would remove before it is due."""
         while self._mirror.expiring and self._ledger.has_room:
-            self._ledger.rewrite(*self._mirror.expiring.popitem())
+            key, revision = self._mirror.expiring.popitem()
+            self._ledger.rewrite(Item(0, revision, key))
 
     # Watching, and ending
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 from gozo.clock import Alarm, steady, wall_us
@@ -20,7 +21,9 @@ from gozo.confirmations import Confirmations
 from gozo.connection import Connection, publication
 from gozo.errors import DisconnectedError
 from gozo.logs import get_logger
-from gozo.schedule import MICROSECONDS, Outgoing
+from gozo.occurrences import Occurrences
+from gozo.recurrence import is_left_out
+from gozo.schedule import MICROSECONDS, Outgoing, Reason
 from gozo.stats import Stats
 from gozo.store.ledger import Ledger, Result
 from gozo.store.payloads import Payloads
@@ -54,6 +57,8 @@ class Delivery:
         volatile: Volatile,
         payloads: Payloads,
         ledger: Ledger,
+        occurrences: Occurrences,
+        recurring: AbstractSet[str],
         stats: Stats,
         may_deliver: Callable[[], bool],
     ) -> None:
@@ -62,6 +67,9 @@ class Delivery:
         self._volatile = volatile
         self._payloads = payloads
         self._ledger = ledger
+        self._occurrences = occurrences
+        self._under_way = occurrences.out
+        self._recurring = recurring
         self._stats = stats
         self._may_deliver = may_deliver
         self._loop = asyncio.get_running_loop()
@@ -85,7 +93,8 @@ class Delivery:
         self._settling = False
         self._woken = False
         self._draining: asyncio.Task[None] | None = None
-        payloads.on_arrival = self.wake_soon
+        payloads.on_arrival = occurrences.on_due = self.wake_soon
+        occurrences.is_busy = lambda: self._woken
         connection.on_denied.append(self._on_denied)
 
     def start(self) -> None:
@@ -99,6 +108,7 @@ class Delivery:
         self._give_back((*self._queue, *self._parked))
         self._queue.clear()
         self._parked.clear()
+        self._occurrences.stop()
         for item in [item for item in self._confirmed if is_volatile(item)]:
             self._volatile.remove(item)
 
@@ -106,7 +116,8 @@ class Delivery:
     def is_idle(self) -> bool:
         """Whether all that was sent is confirmed, and being settled."""
         sent = self._sent or len(self._confirmations)
-        return self._echoing is None and not sent and not self._confirmed
+        going_on = self._confirmed or not self._occurrences.is_idle
+        return self._echoing is None and not sent and not going_on
 
     def close(self) -> None:
         """Let go of the alarm."""
@@ -149,7 +160,8 @@ class Delivery:
 
     def next_due(self) -> int | None:
         """When the next schedule is due, of those waiting; None if there is none."""
-        tables = (self._timetable.next_due(), self._volatile.timetable.next_due())
+        volatile, occurrences = self._volatile.timetable, self._occurrences
+        tables = (self._timetable.next_due(), volatile.next_due(), occurrences.next_due())
         return min((due for due in tables if due is not None), default=None)
 
     def _is_due(self, now_us: int) -> bool:
@@ -164,10 +176,15 @@ class Delivery:
         if room <= 0:
             return
         items = self._timetable.pop_due(now_us, room)
+        if self._recurring:
+            for item in items:
+                if item.key in self._recurring:
+                    self._occurrences.begin(item)
+        others = self._occurrences.pop_due(now_us, room)
         if len(self._volatile):
-            others = self._volatile.timetable.pop_due(now_us, room - len(items))
-            if others:
-                items = sorted((*items, *others), key=lambda item: item.due_us)
+            others += self._volatile.timetable.pop_due(now_us, room - len(items))
+        if others:
+            items = sorted((*items, *others), key=lambda item: item.due_us)
         self._queue.extend(items)
 
     def _send(self, now_us: int) -> bool:
@@ -175,7 +192,7 @@ class Delivery:
         parts: list[bytes] = []
         late: list[int] = []
         size = 0
-        queue, sent, limit = self._queue, self._sent, self._connection.max_payload
+        queue, sent = self._queue, self._sent
         moved = False
         while queue and size < BATCH_BYTES:
             item = queue[0]
@@ -183,6 +200,8 @@ class Delivery:
                 queue.popleft()
                 self._attempts.pop((item.key, item.revision), None)
                 self._unanswered.discard((item.key, item.revision))
+                if item in self._under_way:
+                    self._occurrences.let_go(item)
                 moved = True
                 continue
             message = self._message(item)
@@ -194,11 +213,7 @@ class Delivery:
                 continue
             queue.popleft()
             moved = True
-            if message.confirm and not self._confirmations.has_room:
-                self._parked.append(item)
-                continue
-            if message.size > limit:
-                self._fail(item, f"{message.size} bytes are more than the server takes")
+            if self._is_not_sent(item, message, now_us):
                 continue
             late.append(now_us - item.due_us)
             if message.confirm:
@@ -216,6 +231,36 @@ class Delivery:
             self._write(b"".join(parts))
         return moved
 
+    def _is_not_sent(self, item: Item, message: Outgoing, now_us: int) -> bool:
+        """Tell whether a message is not to be sent, or not now; then it is seen to."""
+        if message.entry is not None and self._is_left_out(item, message, now_us):
+            return True
+        if message.confirm and not self._confirmations.has_room:
+            self._parked.append(item)
+            return True
+        if message.size > self._connection.max_payload:
+            self._fail(item, f"{message.size} bytes are more than the server takes")
+            return True
+        return False
+
+    def _is_left_out(self, item: Item, message: Outgoing, now_us: int) -> bool:
+        """Look at a schedule's terms; True: it was missed, and is done with."""
+        entry = message.entry
+        assert entry is not None
+        if item in self._under_way:
+            self._occurrences.take(item, message)
+        if not is_left_out(entry, now_us):
+            return False
+        self._stats.missed += 1
+        late_s = (now_us - entry.due_us) / MICROSECONDS
+        log.limited("warning", "schedule.missed", id=entry.id, late_s=late_s)
+        if item in self._under_way:
+            self._occurrences.leave_out(item)
+        else:
+            self._payloads.discard(item.key, item.revision)
+            self._ledger.settle(item, Reason.MISSED)
+        return True
+
     def _send_for_ack(self, item: Item, message: Outgoing) -> None:
         try:
             self._confirmations.send(item, message)
@@ -228,6 +273,9 @@ class Delivery:
         """A stream has it."""
         self._stats.delivered += 1
         self._unanswered.discard((item.key, item.revision))
+        if item in self._under_way:
+            self._occurrences.delivered(item)
+            return
         self._confirmed.append(item)
         self._settle_soon()
 
@@ -258,6 +306,9 @@ class Delivery:
     def _fail(self, item: Item, reason: str) -> None:
         """Count an attempt in vain: the bucket says when the next one is due, or that none is."""
         self._stats.undeliverable += 1
+        if item in self._under_way:
+            self._occurrences.failed(item, reason)
+            return
         if is_volatile(item):
             self._set_apart(item, reason)
             return
@@ -296,9 +347,13 @@ class Delivery:
             self.wake_soon()
 
     def _message(self, item: Item) -> Outgoing | None:
+        if self._under_way and item in self._under_way:
+            return self._occurrences.get(item)
         return self._volatile.get(item) if is_volatile(item) else self._payloads.get(item)
 
-    def _table(self, item: Item) -> Timetable:
+    def _table(self, item: Item) -> Timetable | Occurrences:
+        if self._under_way and item in self._under_way:
+            return self._occurrences
         return self._volatile.timetable if is_volatile(item) else self._timetable
 
     def _wait_for_head(self) -> bool:
@@ -343,7 +398,11 @@ class Delivery:
             wait_s=wait_us / MICROSECONDS,
             reason=reason,
         )
-        self._table(item).give_back(item._replace(due_us=wall_us() + wait_us))
+        due_us = wall_us() + wait_us
+        if item in self._under_way:
+            self._occurrences.give_back(item, due_us)
+        else:
+            self._table(item).give_back(item._replace(due_us=due_us))
 
     # Confirming
 
@@ -362,6 +421,8 @@ class Delivery:
         if self._denied:
             batch = self._without_denied(batch)
         self._stats.delivered += len(batch)
+        if self._under_way:
+            batch = self._without_recurring(batch)
         self._confirmed.extend(batch)
         if self._sent:
             try:
@@ -405,6 +466,15 @@ class Delivery:
         delivered = [item for item in batch if item not in self._denied]
         self._denied.difference_update(batch)
         return delivered
+
+    def _without_recurring(self, batch: list[Item]) -> list[Item]:
+        others = []
+        for item in batch:
+            if item in self._under_way:
+                self._occurrences.delivered(item)
+            else:
+                others.append(item)
+        return others
 
     # Settling
 

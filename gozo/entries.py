@@ -13,7 +13,7 @@ from gozo.headers import FIRST_LINE, MESSAGE_ID, OWN, fields, pack, split, unpac
 from gozo.protocol import RESERVED, is_addressable, read_confirmation, read_id, unescape_key
 from gozo.recurrence import arranged, due_at, expression
 from gozo.schedule import MICROSECONDS, Entry, Marker, Reason, State
-from gozo.terms import read_terms, says_terms, term_lines
+from gozo.terms import check_recurs, read_terms, says_terms, term_lines
 
 FORMAT = 1
 """The format of entries that this version writes, and the newest that it reads."""
@@ -179,8 +179,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
 def _with_terms(entry: Entry, given: dict[bytes, bytes], stored_us: int) -> Entry:
     when = expression(entry.when)
     terms = read_terms(given, when, stored_us)
-    if entry.id is None and terms is not None and terms.recurs:
-        raise ValueError("it recurs and has no id")
+    check_recurs(terms, entry.id)
     entry = entry._replace(terms=terms)
     if b"gozo-due" in given:
         return due_at(entry, entry.due_us)

@@ -18,7 +18,7 @@ from gozo.schedule import (
     Request,
     ScheduleRequest,
 )
-from gozo.terms import read_terms
+from gozo.terms import check_recurs, read_terms
 
 LONGEST_ID = 1_024
 """Bytes of UTF-8."""
@@ -42,6 +42,7 @@ MOST_ATTEMPTS = 999_999
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_\-/.]|^\.|\.\Z|(?<=\.)\.")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_\-/]+\Z")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
+_MESSAGE_ID = re.compile(rb"^nats-msg-id:[^\r]*", re.IGNORECASE | re.MULTILINE)
 _ATTEMPTS = re.compile(rb"[0-9]{1,6}\Z")
 
 
@@ -106,19 +107,18 @@ def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_
         )
     text = when_text.decode("utf-8", "replace")
     expression = when.parse(text)
-    id_ = given.get(b"gozo-id")
+    given_id = given.get(b"gozo-id")
     confirm, attempts = read_confirmation(given)
     terms = read_terms(given, expression, received_us)
-    if id_ is None and terms is not None and terms.recurs:
-        raise RequestError(
-            Refusal.INVALID_REQUEST,
-            "a recurring schedule needs Gozo-Id, or nobody could end it: give one",
-        )
+    id_ = None if given_id is None else read_id(given_id, "Gozo-Id")
+    check_recurs(terms, id_)
     entry = Entry(
-        id=None if id_ is None else read_id(id_, "Gozo-Id"),
+        id=id_,
         subject=reply.decode("utf-8", "surrogateescape"),
         when=text,
-        due_us=0,
+        due_us=when.first_due(expression, received_us)
+        if isinstance(expression, when.Moment)
+        else 0,
         created_us=received_us,
         headers=passed,
         extended=receipt is not None or confirm or terms is not None,
@@ -126,7 +126,9 @@ def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_
         attempts=attempts,
         terms=terms,
     )
-    return ScheduleRequest(arranged(entry, expression, received_us), payload, receipt)
+    if entry.recurs:
+        entry = arranged(entry, expression, received_us)
+    return ScheduleRequest(entry, payload, receipt)
 
 
 def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
@@ -199,8 +201,21 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
         lines += b"Gozo-Id: %b\r\n" % entry.id.encode()
     if entry.extended:
         lines += b"Gozo-Due: %b\r\n" % when.print_rfc3339(entry.due_us).encode()
-    block = b"%b%b%b%b" % (FIRST_LINE, lines, entry.headers, END)
-    return Outgoing(entry.subject.encode(), block, payload, entry.confirm, entry.attempts > 0)
+    passed, terms = entry.headers, entry.terms
+    if terms is not None and terms.recurs:
+        lines += b"Gozo-Occurrence: %d\r\n" % (terms.occurred + 1)
+        if passed:
+            suffix = b"@" + when.print_rfc3339(entry.due_us).encode()
+            passed = _MESSAGE_ID.sub(lambda line: line[0] + suffix, passed)
+    block = b"%b%b%b%b" % (FIRST_LINE, lines, passed, END)
+    return Outgoing(
+        entry.subject.encode(),
+        block,
+        payload,
+        entry.confirm,
+        entry.attempts > 0,
+        None if terms is None else entry,
+    )
 
 
 # Receipts

@@ -42,7 +42,7 @@ def arranged(entry: Entry, when: grammar.When, received_us: int) -> Entry:
     Raises:
         RequestError: `invalid_when`, since it is never due.
     """
-    if isinstance(when, grammar.At | grammar.After):
+    if isinstance(when, grammar.Moment):
         return entry._replace(due_us=grammar.first_due(when, received_us))
     terms = replace(entry.terms or Terms(), recurs=True)
     start_us = terms.start_us
@@ -82,8 +82,15 @@ def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
     due_us = _following(entry, now_us)
     if due_us is None or due_us > terms.until_us:
         return None
-    pending = entry._replace(terms=terms, state=State.PENDING, tried=0, reason="")
-    return due_at(pending, due_us)
+    delay_us = jitter_us(entry, due_us)
+    return entry._replace(
+        terms=terms,
+        due_us=due_us,
+        next_us=due_us + delay_us if delay_us else 0,
+        state=State.PENDING,
+        tried=0,
+        reason="",
+    )
 
 
 def is_left_out(entry: Entry, now_us: int) -> bool:
@@ -101,12 +108,23 @@ def is_missed(entry: Entry, now_us: int) -> bool:
 def grace_us(entry: Entry) -> int:
     """How late an occurrence may be: as the terms say, else a minute or one interval at most."""
     terms = entry.terms
-    if terms is not None and terms.grace_us is not None:
-        return terms.grace_us
-    if terms is None or not terms.recurs:
+    if terms is None:
         return GRACE_US
-    next_us = next(due_times(entry, entry.due_us), None)
+    return _grace(entry, terms, next(due_times(entry, entry.due_us), None))
+
+
+def _grace(entry: Entry, terms: Terms, next_us: int | None) -> int:
+    if terms.grace_us is not None:
+        return terms.grace_us
     return GRACE_US if next_us is None else min(GRACE_US, next_us - entry.due_us)
+
+
+def shortest_us(entry: Entry) -> int:
+    """How long after an occurrence the next one is due, at least; 0 where there is none."""
+    when = expression(entry.when)
+    if isinstance(when, Cron):
+        return when.shortest_us
+    return when.us if isinstance(when, grammar.Every) else 0
 
 
 def jitter_us(entry: Entry, due_us: int) -> int:
@@ -122,7 +140,7 @@ def jitter_us(entry: Entry, due_us: int) -> int:
 def due_times(entry: Entry, after_us: int) -> Iterator[int]:
     """All nominal times after a moment that the expression names, whatever the lifetime."""
     when = expression(entry.when)
-    if isinstance(when, grammar.At | grammar.After):
+    if isinstance(when, grammar.Moment):
         return iter(())
     return grammar.due_times(when, after_us, entry.due_us, _zone(entry.terms))
 
@@ -167,7 +185,7 @@ def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
     state = State.PAUSED if entry.state is State.PAUSED else State.PENDING
     entry = entry._replace(state=state, tried=0, next_us=0, reason="")
     when = grammar.parse(text)
-    if not entry.recurs or not isinstance(when, grammar.At | grammar.After):
+    if not entry.recurs or not isinstance(when, grammar.Moment):
         return arranged(entry._replace(when=text), when, now_us)
     due_us = grammar.first_due(when, now_us)
     assert entry.terms is not None
@@ -178,25 +196,38 @@ def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
     return due_at(entry, due_us)
 
 
+def not_before(entry: Entry, moment_us: int) -> Entry:
+    """Return the entry with its first occurrence that is not before a moment.
+
+    Raises:
+        RequestError: `invalid_when`, since it has none.
+    """
+    due_us = next(due_times(entry, max(entry.due_us, moment_us - 1)), None)
+    if due_us is None or entry.terms is None or due_us > entry.terms.until_us:
+        raise RequestError(Refusal.INVALID_WHEN, "it has no occurrence after that")
+    return due_at(entry, due_us)
+
+
 def _zone(terms: Terms | None) -> tzinfo:
     return read_zone(terms.zone) if terms is not None and terms.zone else UTC
 
 
 def _following(entry: Entry, now_us: int) -> int | None:
     """The nominal time after the entry's own, with what was missed in between left out."""
-    assert entry.terms is not None
-    if entry.terms.misfire is Misfire.ALL:
+    terms = entry.terms
+    assert terms is not None
+    if terms.misfire is Misfire.ALL:
         return _latest(entry, now_us)
-    after_us = entry.due_us
-    if not is_missed(entry, now_us):
-        return next(due_times(entry, after_us), None)
-    grace, longest = grace_us(entry), entry.terms.jitter_us
-    due_us = None
+    due_us = next(due_times(entry, entry.due_us), None)
+    late_us = now_us - entry.due_us - jitter_us(entry, entry.due_us)
+    grace = _grace(entry, terms, due_us)
+    if due_us is None or late_us <= grace:
+        return due_us
+    oldest_us = now_us - grace
+    after_us = max(entry.due_us, oldest_us - terms.jitter_us - 1)
     # A long delay may keep an occurrence from being missed, so each is looked at.
-    for due_us in islice(
-        due_times(entry, max(after_us, now_us - grace - longest - 1)), MOST_MISSED
-    ):
-        if due_us + jitter_us(entry, due_us) >= now_us - grace:
+    for due_us in islice(due_times(entry, after_us), MOST_MISSED):
+        if due_us + jitter_us(entry, due_us) >= oldest_us:
             break
     return due_us
 

@@ -177,6 +177,8 @@ class Outgoing:
     """Whether a stream has to acknowledge it."""
     counted: bool = False
     """Whether it is sent a limited number of times."""
+    entry: Entry | None = None
+    """What it was made from, where the schedule has terms: they are looked at when it is due."""
 
     @property
     def size(self) -> int:

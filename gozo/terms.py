@@ -23,13 +23,17 @@ _MISFIRE, _GRACE = b"gozo-misfire", b"gozo-misfire-grace"
 _OCCURRED, _LAST = b"gozo-occurred", b"gozo-last"
 _NAMES = frozenset({_ZONE, _START, _UNTIL, _COUNT, _JITTER, _MISFIRE, _GRACE, _OCCURRED, _LAST})
 _RECURRING = (_START, _UNTIL, _COUNT, _JITTER)
-_MOMENT = re.compile(rb"@at |[^@ \t]*\Z")
 _NUMBER = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
 
 
 def says_terms(given: Mapping[bytes, bytes]) -> bool:
-    """Tell, without reading its expression, whether a schedule may have terms."""
-    return not (_NAMES.isdisjoint(given) and _MOMENT.match(given.get(b"gozo-when", b"")))
+    """Tell, without reading its expression, whether a schedule that is stored may have terms.
+
+    All but those of one moment have blanks in their expressions, or begin with `@`; and of one
+    moment all terms go with a misfire policy.
+    """
+    when = given.get(b"gozo-when", b"")
+    return b" " in when or when[:1] == b"@" or b"\t" in when or _MISFIRE in given
 
 
 def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: int) -> Terms | None:
@@ -69,6 +73,16 @@ def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: in
         occurred=_number(said, _OCCURRED, 0),
         last_us=_moment(said, _LAST, received_us, 0),
     )
+
+
+def check_recurs(terms: Terms | None, id_: str | None) -> None:
+    """Refuse a recurring schedule that nobody could end.
+
+    Raises:
+        RequestError: `invalid_request`, since it has no id.
+    """
+    if id_ is None and terms is not None and terms.recurs:
+        raise _refusal("a recurring schedule needs Gozo-Id, or nobody could end it: give one")
 
 
 def term_lines(terms: Terms) -> bytes:

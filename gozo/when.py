@@ -104,9 +104,9 @@ class Every:
     us: int
 
 
+Moment = At | After
 Recurring = Every | Cron
-
-When = At | After | Recurring
+When = Moment | Recurring
 
 
 def parse(text: str) -> When:
@@ -150,7 +150,7 @@ def print_when(when: When) -> str:
             return str(when)
 
 
-def first_due(when: At | After, received_us: int) -> int:
+def first_due(when: Moment, received_us: int) -> int:
     """When a schedule is due that was received at `received_us`; the past means now.
 
     Raises:

@@ -113,7 +113,7 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
     if _CLOCK.match(text) or _LOCAL.match(text):
         return moment_at(text, now, zone)
     when = _parse(text, option)
-    if not isinstance(when, grammar.At | grammar.After):
+    if not isinstance(when, grammar.Moment):
         raise SettingsError(f"{option} {text!r} is no moment: give one, or a delay such as +1h")
     us = grammar.first_due(when, 0)
     if text.startswith("+"):

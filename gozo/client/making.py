@@ -13,6 +13,7 @@ from gozo.headers import END, FIRST_LINE, pack, split
 from gozo.policy import Policy, check_size
 from gozo.protocol import MOST_ATTEMPTS, read_id
 from gozo.schedule import MICROSECONDS, Entry
+from gozo.terms import check_recurs, read_terms
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -38,7 +39,8 @@ def made(
     """
     _utf8(subject, Refusal.FORBIDDEN_SUBJECT)
     policy.check_target(subject)
-    grammar.parse(when)
+    terms = read_terms({}, grammar.parse(when), 0)
+    check_recurs(terms, id_)
     if id_ is not None:
         canonical_id(id_)
     if attempts and not confirm:
@@ -59,6 +61,7 @@ def made(
         confirm=confirm,
         attempts=attempts,
         managed_by=managed_by,
+        terms=terms,
     )
     size = ENTRY_HEADERS + len(subject.encode()) + len(when) + len(pack(lines))
     size += len(managed_by.encode())

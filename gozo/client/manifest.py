@@ -327,7 +327,7 @@ def _printable(text: str) -> str:
 def _when(schedule: Schedule) -> str:
     when = expression(schedule.when)
     us = (schedule.due - EPOCH) // _MICROSECOND
-    if not isinstance(when, grammar.At | grammar.After) or when == grammar.At(us):
+    if not isinstance(when, grammar.Moment) or when == grammar.At(us):
         return schedule.when
     return schedule.due.isoformat().replace("+00:00", "Z")
 

@@ -60,7 +60,7 @@ def schedule_or_marker(
         policy.check_target(entry.subject)
     except RequestError as error:
         state, reason = "invalid", str(error)
-    if state == State.PENDING and entry.due_us < now_us - OVERDUE_US:
+    if state == State.PENDING and entry.wake_us < now_us - OVERDUE_US:
         state = "overdue"
     return Schedule(
         id=entry.id,

@@ -81,7 +81,7 @@ class _Put:
     """Store an entry: a new one, or another version of the one that is there."""
 
     __slots__ = (
-        *("alter", "deadline", "done", "entry", "key", "lines", "on_result", "payload"),
+        *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "payload"),
         *("replaces", "revision", "token"),
     )
 
@@ -96,6 +96,7 @@ class _Put:
         alter: Alter | None = None,
         revision: int = 0,
         deadline: float = NO_DEADLINE,
+        holder: _Occupied | None = None,
     ) -> None:
         self.key = key
         self.token = token
@@ -103,7 +104,9 @@ class _Put:
         self.alter = alter
         """Where given, what is to be stored depends on what is there."""
         self.revision = revision
-        """The version that is altered; 0: whichever there is."""
+        """The version that is altered or replaced; 0: whichever there is."""
+        self.holder = holder
+        """Who occupies the key, and goes on doing so once this is done."""
         self.deadline = deadline
         """When to give up if the server refuses for now, on the steady clock."""
         self.replaces = False
@@ -139,6 +142,19 @@ class _Remove:
         self.done = False
 
 
+class _Occupied:
+    """Change nothing: keep other changes waiting while occurrences of a schedule are sent."""
+
+    __slots__ = ("done", "key", "on_result", "revision")
+
+    def __init__(self, key: str, revision: int) -> None:
+        self.key = key
+        self.revision = revision
+        """The version that the next change of the occupant's is to replace."""
+        self.on_result: OnResult = _nothing
+        self.done = False
+
+
 class _Note:
     """Change nothing: tell when all changes before it are done."""
 
@@ -151,7 +167,7 @@ class _Note:
 
 
 _Write = _Put | _Remove
-_Change = _Write | _Note
+_Change = _Write | _Note | _Occupied
 
 
 class Ledger:
@@ -223,10 +239,18 @@ class Ledger:
         """Store another version of what is stored under an id, unless it is out for delivery."""
         self._submit(_Put(self._key_of(id_), self._token(), on_result, alter=change))
 
-    def rewrite(self, key: str, revision: int) -> None:
-        """Store a version of a schedule once more, as gozo writes it."""
+    def rewrite(
+        self, item: Item, change: Alter | None = None, on_result: OnResult | None = None
+    ) -> None:
+        """Store a version of a schedule once more, as gozo writes it, or with a change."""
         self._submit(
-            _Put(key, self._token(), _nothing, alter=lambda entry: entry, revision=revision)
+            _Put(
+                item.key,
+                self._token(),
+                on_result or _nothing,
+                alter=change or (lambda entry: entry),
+                revision=item.revision,
+            )
         )
 
     def after(self, id_: str, call: Callable[[], None]) -> None:
@@ -266,6 +290,59 @@ class Ledger:
             )
         )
 
+    # What the occurrences of a recurring schedule want
+
+    def occupy(self, item: Item) -> None:
+        """Keep changes of a schedule waiting from when an occurrence of it is to be sent.
+
+        So what was sent is in the bucket before a change by others is made.
+        """
+        assert item.key not in self._active, "what is being changed is not popped"
+        self._active[item.key] = _Occupied(item.key, item.revision)
+        self._timetable.hold(item.key)
+
+    def is_wanted(self, key: str) -> bool:
+        """Tell whether a change waits for a key that is occupied."""
+        return key in self._behind
+
+    def advance(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
+        """Store what an occupied schedule has become; it stays occupied."""
+        holder = self._active[key]
+        assert isinstance(holder, _Occupied)
+        self._count += 1
+        self._active[key] = put = _Put(
+            key,
+            self._token(),
+            on_result,
+            entry=entry,
+            payload=payload,
+            revision=holder.revision,
+            holder=holder,
+        )
+        self._ready.append(put)
+        self._pump()
+
+    def conclude(self, key: str) -> None:
+        """Remove an occupied schedule whose last occurrence was sent."""
+        holder = self._active[key]
+        assert isinstance(holder, _Occupied)
+        self._count += 1
+        self._active[key] = remove = _Remove(key, holder.revision, Reason.DELIVERED, _nothing)
+        self._ready.append(remove)
+        self._pump()
+
+    def vacate(self, key: str) -> None:
+        """End the occupation: others may go on."""
+        holder = self._active[key]
+        assert isinstance(holder, _Occupied)
+        self._finish(holder, Result.NOT_FOUND)
+
+    def version(self, key: str) -> int:
+        """The version of an occupied key that the next `advance` is to replace."""
+        holder = self._active[key]
+        assert not isinstance(holder, _Note)
+        return holder.revision
+
     def _key_of(self, id_: str) -> str:
         is_odd = id_ in self._mirror.odd_keys and id_ in self._timetable
         return id_ if is_odd else escape_id(id_)
@@ -302,7 +379,10 @@ class Ledger:
     def unstored(self) -> int:
         """How many schedules are not stored yet; reads all changes."""
         behind = (change for changes in self._behind.values() for change in changes)
-        return sum(isinstance(change, _Put) for change in (*self._active.values(), *behind))
+        return sum(
+            isinstance(change, _Put) and change.holder is None
+            for change in (*self._active.values(), *behind)
+        )
 
     @property
     def has_room(self) -> bool:
@@ -351,16 +431,16 @@ class Ledger:
         revision = self._timetable.revision(key)
         if self._is_others(key, revision):
             self._finish(change, Result.SUPERSEDED)
-        elif isinstance(change, _Note):
+        elif isinstance(change, _Note | _Occupied):
             self._finish(change, Result.NOT_FOUND)
         elif key in self._mirror.newer:
             self._finish(change, Result.NEWER_FORMAT)
+        elif change.revision and change.revision != revision:
+            self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, _Put) and change.alter is None:
             change.replaces = key in self._timetable
             done = partial(self._on_put, change)
             self._writer.write(key, change.lines, change.payload, revision, done)
-        elif change.revision and change.revision != revision:
-            self._finish(change, Result.SUPERSEDED)
         elif key not in self._timetable:
             self._look_up(change)
         elif not change.revision and self._timetable.is_taken(key):
@@ -428,6 +508,9 @@ class Ledger:
     def _stored(self, change: _Put, revision: int) -> None:
         self._own[change.key] = revision
         self._mirror.note_size(change.key, len(change.payload))
+        self._mirror.note_recurring(change.key, recurs=change.entry.recurs)
+        if change.holder is not None:
+            change.holder.revision = revision
         self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
         self._finish(change, Result.REPLACED if change.replaces else Result.STORED)
         if change.entry.id is not None and change.entry.id != change.key:
@@ -449,6 +532,7 @@ class Ledger:
             self._timetable.remove(change.key, revision, until_us, change.reason, lasting=lasting)
             self._own[change.key] = revision
             self._mirror.note_size(change.key, 0)
+            self._mirror.note_recurring(change.key, recurs=False)
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)
@@ -489,14 +573,16 @@ class Ledger:
 
     def _finish(self, change: _Change, result: Result, words: str = "") -> None:
         change.done = True
-        self._count -= 1
+        self._count -= not isinstance(change, _Occupied)
         if result in _WRITTEN and not self._full:
             self._wait = FIRST_WAIT
             if self._again:
                 self._try_soon(0.0)
         key = change.key
         behind = self._behind.get(key)
-        if behind:
+        if isinstance(change, _Put) and change.holder is not None:
+            self._active[key] = change.holder
+        elif behind:
             self._active[key] = behind.popleft()
             self._ready.append(self._active[key])
             if not behind:
@@ -568,7 +654,7 @@ class Ledger:
             self._mirror.take(key, message.sequence, message.stored_us, message.headers, size)
         if change.done:
             return
-        removes = isinstance(change, _Remove) or change.alter is not None
+        removes = isinstance(change, _Remove) or change.alter or change.revision
         if removes and key not in self._timetable:
             self._finish(change, self._absent(change))
         elif self._timetable.revision(key) == before:

@@ -52,6 +52,8 @@ class Mirror:
         """Ids that the original gozo used as keys as they are, though gozo would escape them."""
         self.expiring: dict[str, int] = {}
         """Revisions of entries that the server would remove by itself, by key."""
+        self.recurring: set[str] = set()
+        """Keys of schedules that recur."""
         self.on_entry: OnEntry | None = None
         """Told of each readable entry, after the timetable."""
         self.on_change: Callable[[], None] = lambda: None
@@ -103,6 +105,7 @@ class Mirror:
             if lasting and not is_addressable(key):
                 until_us = NEVER  # purged, it would take other keys with it, or stay
             self.note_size(key, 0)
+            self.note_recurring(key, recurs=False)
             self.timetable.remove(key, revision, until_us, entry.reason, lasting=lasting)
             return
         if entry.expires:
@@ -127,6 +130,7 @@ class Mirror:
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
         self.note_size(key, entry.size)
+        self.note_recurring(key, recurs=entry.recurs)
         self.timetable.put(key, entry.wake_us, revision)
         if self.on_entry is not None:
             self.on_entry(key, revision, entry)
@@ -139,9 +143,17 @@ class Mirror:
         elif self.large:
             self.large.pop(key, None)
 
+    def note_recurring(self, key: str, *, recurs: bool) -> None:
+        """Remember whether the schedule of a key recurs."""
+        if recurs:
+            self.recurring.add(key)
+        elif self.recurring:
+            self.recurring.discard(key)
+
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""
         self.large.pop(key, None)
+        self.recurring.discard(key)
         self.invalid.pop(key, None)
         self.newer.discard(key)
         self.bare.pop(key, None)

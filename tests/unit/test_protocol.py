@@ -251,7 +251,7 @@ def test_entries_of_clients_recur() -> None:
     assert isinstance(entry, Entry)
     assert entry.due_us == NOW_US + 90 * MICROSECONDS
     assert entry.terms == Terms(recurs=True, until_us=NOW_US + 3_600 * MICROSECONDS, count=3)
-    with pytest.raises(EntryError, match="recurs and has no id"):
+    with pytest.raises(EntryError, match="needs Gozo-Id"):
         parse_entry(f"{RESERVED}abc", said, NOW_US)
 
 
