@@ -24,7 +24,7 @@ from tests.support.readme import README, block, blocks
 from tests.support.server import free_port
 
 PORT = 4222
-EXAMPLES = ["absolute", "relative", "cancel", "receipt", "client"]
+EXAMPLES = ["absolute", "relative", "cancel", "recurring", "receipt", "client"]
 
 
 @pytest.fixture(scope="module")
