@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import TypeVar
 
 from tests.benchmarks.ways import Way
 from tests.support.patience import allow
@@ -30,6 +31,9 @@ BEAT = 0.01  # seconds between two portions of a steady stream
 FAR = 30 * 24 * 3600 * 1_000_000  # microseconds until what is far off is due
 STRIDE_US = 7_919_000_000  # far-off times lie so far apart, modulo
 WHEEL_US = 10**13  # this: neither in the order of their numbers nor all the same
+
+P = TypeVar("P")
+"""What a process is told to do."""
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -57,7 +61,7 @@ class Plan:
 
 
 @contextmanager
-def process(target: Callable[[Plan, Connection], None], plan: Plan) -> Iterator[Connection]:
+def process(target: Callable[[P, Connection], None], plan: P) -> Iterator[Connection]:
     """Run a function in a process of its own; what it reports comes through the connection."""
     ours, theirs = spawn.Pipe()
     worker = spawn.Process(target=target, args=(plan, theirs), daemon=True)
