@@ -14,14 +14,22 @@ from gozo.errors import Refusal, RequestError
 from gozo.policy import Policy
 from gozo.protocol import (
     cancel_receipt,
-    parse_cancels,
+    parse_ids,
+    parse_note,
     parse_reschedule,
     refusal_receipt,
     stored_receipt,
+    triggered,
 )
-from gozo.recurrence import rescheduled
-from gozo.schedule import Entry
-from gozo.store.ledger import Ledger, Result
+from gozo.recurrence import paused, rescheduled, resumed
+from gozo.schedule import LONGEST_REASON, Entry, ScheduleRequest
+from gozo.store.ledger import Alter, Ledger, OnResult, Result
+from gozo.volatile import Sent, Volatile
+
+Answer = dict[str, object]
+
+Verdict = Callable[[Answer | None], None]
+"""Takes what is answered for one id; None: nothing, since another leader may answer."""
 
 
 class Administration:
@@ -31,37 +39,118 @@ class Administration:
         self,
         policy: Policy,
         ledger: Ledger,
+        volatile: Volatile,
         max_payload: Callable[[], int],
-        answer: Callable[[str, dict[str, object]], None],
+        answer: Callable[[str, Answer], None],
+        *,
         on_done: Callable[[Heard], None],
+        on_dropped: Callable[[Heard], None],
+        on_volatile: Callable[[], None],
     ) -> None:
         self._policy = policy
         self._ledger = ledger
+        self._volatile = volatile
         self._max_payload = max_payload
         self._publish = answer
         self._on_done = on_done
-        self.verbs: dict[str, Act] = {"cancel": self._cancel, "reschedule": self._reschedule}
+        self._on_dropped = on_dropped
+        self._on_volatile = on_volatile
+        self.verbs: dict[str, Act] = {
+            "cancel": self._cancel,
+            "reschedule": self._reschedule,
+            "pause": self._pause,
+            "resume": self._resume,
+            "trigger": self._trigger,
+        }
+
+    # For many ids
 
     def _cancel(self, heard: Heard) -> None:
         """Cancel ids."""
+
+        def cancel(id_: str, verdict: Verdict) -> None:
+            self._ledger.cancel(id_, partial(_pass_on, id_, verdict))
+
+        self._for_each(heard, cancel)
+
+    def _pause(self, heard: Heard) -> None:
+        """Keep schedules, and do not deliver them."""
         try:
-            ids = parse_cancels(heard.payload, self._max_payload())
+            note = parse_note(heard.payload)
         except RequestError as error:
             self._answer(heard, refusal_receipt(None, error))
             return
-        results: dict[int, dict[str, object]] = {}
+        self._alter_each(heard, "paused", lambda entry: paused(entry, note))
 
-        def on_result(number: int, id_: str, result: Result, words: str) -> None:
-            refusal = refusal_of(result, words)
-            results[number] = (
-                cancel_receipt(id_, result) if refusal is None else refusal_receipt(id_, refusal)
-            )
-            if len(results) == len(ids):
-                answers = [results[number] for number in range(len(ids))]
-                self._answer(heard, {"results": answers})
+    def _resume(self, heard: Heard) -> None:
+        """Deliver paused schedules again."""
+        self._alter_each(heard, "resumed", resumed)
+
+    def _alter_each(self, heard: Heard, status: str, change: Callable[[Entry], Entry]) -> None:
+        def alter(entry: Entry, _: bytes) -> Entry | None:
+            new = change(entry)
+            return None if new == entry else new
+
+        def alter_one(id_: str, verdict: Verdict) -> None:
+            def on_result(result: Result, words: str) -> None:
+                if result in _DONE:
+                    verdict(cancel_receipt(id_, status))
+                else:
+                    _pass_on(id_, verdict, result, words)
+
+            self._ledger.alter(id_, alter, on_result)
+
+        self._for_each(heard, alter_one)
+
+    def _trigger(self, heard: Heard) -> None:
+        """Deliver schedules now, and leave them as they are."""
+
+        def trigger(id_: str, verdict: Verdict) -> None:
+            def on_sent(sent: Sent, reason: str) -> None:
+                match sent:
+                    case Sent.DROPPED:
+                        verdict(None)
+                    case Sent.FAILED:
+                        verdict(cancel_receipt(id_, sent) | {"reason": reason[:LONGEST_REASON]})
+                    case Sent.TRIGGERED:
+                        verdict(cancel_receipt(id_, sent))
+
+            def send(entry: Entry, payload: bytes) -> None:
+                self._policy.check_target(entry.subject)
+                request = ScheduleRequest(triggered(entry, heard.received_us), payload)
+                self._volatile.add_triggered(request, on_sent)
+                self._on_volatile()
+
+            def on_result(result: Result, words: str) -> None:
+                if result is not Result.UNCHANGED:
+                    _pass_on(id_, verdict, result, words)
+
+            self._alter(id_, send, on_result, lambda error: verdict(refusal_receipt(id_, error)))
+
+        self._for_each(heard, trigger)
+
+    def _for_each(self, heard: Heard, act: Callable[[str, Verdict], None]) -> None:
+        """Do something for each id that is given, and answer once all is done."""
+        try:
+            ids = parse_ids(heard.payload, self._max_payload())
+        except RequestError as error:
+            self._answer(heard, refusal_receipt(None, error))
+            return
+        answers: dict[int, Answer | None] = {}
+
+        def on_verdict(number: int, answer: Answer | None) -> None:
+            answers[number] = answer
+            if len(answers) < len(ids):
+                return
+            if None in answers.values():
+                self._on_dropped(heard)
+            else:
+                self._answer(heard, {"results": [answers[number] for number in range(len(ids))]})
 
         for number, id_ in enumerate(ids):
-            self._ledger.cancel(id_, partial(on_result, number, id_))
+            act(id_, partial(on_verdict, number))
+
+    # For one
 
     def _reschedule(self, heard: Heard) -> None:
         """Give a schedule another due time, and keep the rest."""
@@ -71,32 +160,64 @@ class Administration:
             self._answer(heard, refusal_receipt(None, error))
             return
         altered: list[Entry] = []
-        refused: list[RequestError] = []
 
-        def alter(entry: Entry) -> Entry:
-            try:
-                altered[:] = [rescheduled(entry, when, heard.received_us)]
-            except RequestError as error:
-                refused.append(error)
-                raise
+        def alter(entry: Entry, _: bytes) -> Entry:
+            altered[:] = [rescheduled(entry, when, heard.received_us)]
             return altered[0]
 
         def on_result(result: Result, words: str) -> None:
-            refusal = refused[0] if refused else refusal_of(result, words)
+            refusal = refusal_of(result, words)
             if refusal is not None:
-                self._answer(heard, refusal_receipt(id_, refusal))
+                on_refused(refusal)
             elif result in (Result.STORED, Result.REPLACED):
                 receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
                 self._answer(heard, receipt)
             else:
                 self._answer(heard, cancel_receipt(id_, result))
 
-        self._ledger.alter(id_, alter, on_result)
+        def on_refused(error: RequestError) -> None:
+            self._answer(heard, refusal_receipt(id_, error))
 
-    def _answer(self, heard: Heard, answer: dict[str, object]) -> None:
+        self._alter(id_, alter, on_result, on_refused)
+
+    def _alter(
+        self,
+        id_: str,
+        change: Alter,
+        on_result: OnResult,
+        on_refused: Callable[[RequestError], None],
+    ) -> None:
+        """Do as `Ledger.alter` does; what `change` raises goes to `on_refused` as it is."""
+        refused: list[RequestError] = []
+
+        def alter(entry: Entry, payload: bytes) -> Entry | None:
+            try:
+                return change(entry, payload)
+            except RequestError as error:
+                refused.append(error)
+                raise
+
+        def on_end(result: Result, words: str) -> None:
+            if refused:
+                on_refused(refused[0])
+            else:
+                on_result(result, words)
+
+        self._ledger.alter(id_, alter, on_end)
+
+    def _answer(self, heard: Heard, answer: Answer) -> None:
         if self._policy.may_answer(heard.reply):
             self._publish(heard.reply.decode("utf-8", "surrogateescape"), answer)
         self._on_done(heard)
+
+
+_DONE = (Result.STORED, Result.REPLACED, Result.UNCHANGED)
+
+
+def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
+    """Answer for an id what the ledger says."""
+    refusal = refusal_of(result, words)
+    verdict(cancel_receipt(id_, result) if refusal is None else refusal_receipt(id_, refusal))
 
 
 def refusal_of(result: Result, words: str) -> RequestError | None:

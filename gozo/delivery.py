@@ -310,7 +310,8 @@ class Delivery:
             self._occurrences.failed(item, reason)
             return
         if is_volatile(item):
-            self._set_apart(item, reason)
+            if not self._volatile.fail(item, reason):
+                self._set_apart(item, reason)
             return
         # Held by the ledger from here on, so a cancel that waited finds it not out for delivery.
         self._ledger.retry(item, reason, partial(self._on_noted, item))

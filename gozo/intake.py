@@ -89,7 +89,14 @@ class Intake:
         self._on_volatile = on_volatile
         self._may_act = may_act
         self._administration = Administration(
-            policy, ledger, lambda: connection.max_payload, self._answer, self._done
+            policy,
+            ledger,
+            volatile,
+            lambda: connection.max_payload,
+            self._answer,
+            on_done=self._done,
+            on_dropped=self._drop,
+            on_volatile=on_volatile,
         )
         self._listeners: list[Listener] = []
         self._mode = Mode.DEAF
@@ -348,6 +355,10 @@ class Intake:
     def _done(self, heard: Heard) -> None:
         self._bytes -= heard.size
         self._teller.handled(heard.digest)
+
+    def _drop(self, heard: Heard) -> None:
+        """Let go of what was begun and not done: another leader may have it."""
+        self._bytes -= heard.size
 
     def _take(self, heard: Heard) -> None:
         try:

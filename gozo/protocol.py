@@ -11,12 +11,14 @@ from gozo.errors import Refusal, RequestError
 from gozo.headers import END, FIRST_LINE, fields, split
 from gozo.recurrence import arranged
 from gozo.schedule import (
+    LONGEST_REASON,
     MICROSECONDS,
     CancelRequest,
     Entry,
     Outgoing,
     Request,
     ScheduleRequest,
+    State,
 )
 from gozo.terms import check_recurs, read_terms
 
@@ -27,14 +29,14 @@ RESERVED = "=_"
 """How keys begin that no id can produce."""
 
 
-MOST_CANCELS = 1_000
-"""Ids that one call of `admin.cancel` takes."""
+MOST_IDS = 1_000
+"""Ids that one call of a verb for many takes, such as `admin.cancel`."""
 
 ECHOED = 8 * LONGEST_ID
 """Bytes of an id that was refused which a receipt may still repeat."""
 
-RESULT = 64
-"""Bytes of one result of a cancel, besides the id."""
+RESULT = 320
+"""Bytes of one result of such a call, besides the id."""
 
 MOST_ATTEMPTS = 999_999
 """The largest `Gozo-Attempts`."""
@@ -218,6 +220,21 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
     )
 
 
+def triggered(entry: Entry, now_us: int) -> Entry:
+    """Return what is sent when a schedule is triggered: a message due now, and none of its own.
+
+    So it has no number of an occurrence, and a message id that no occurrence has.
+    """
+    suffix = b"@" + when.print_rfc3339(now_us).encode()
+    return entry._replace(
+        due_us=now_us,
+        next_us=0,
+        headers=_MESSAGE_ID.sub(lambda line: line[0] + suffix, entry.headers),
+        state=State.PENDING,
+        terms=None,
+    )
+
+
 # Receipts
 
 
@@ -245,7 +262,7 @@ def stored_receipt(entry: Entry, *, replaced: bool, status: str = "stored") -> d
 
 
 def cancel_receipt(id_: str, status: str) -> dict[str, object]:
-    """Say what became of a cancel: `cancelled`, `already_delivered` or `not_found`."""
+    """Say what became of an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ..."""
     return {"status": status, "id": id_}
 
 
@@ -258,27 +275,54 @@ def refusal_receipt(id_: str | None, error: RequestError) -> dict[str, object]:
 
 
 def result_size(id_: str) -> int:
-    """How many bytes the result of a cancel takes in the answer of `admin.cancel`."""
+    """How many bytes the result for an id takes in the answer of a verb for many."""
     return len(json.dumps(id_)) + RESULT
 
 
-def parse_cancels(payload: bytes, max_payload: int) -> list[str]:
-    """Read the ids that `admin.cancel` is asked to cancel: `{"ids": ["a", "b"]}`.
+def parse_ids(payload: bytes, max_payload: int) -> list[str]:
+    """Read the ids that a verb is for: `{"ids": ["a", "b"]}`.
 
     Raises:
         RequestError: `invalid_request` or `invalid_id`; `too_large`, where the answer would be.
     """
     ids = _object(payload).get("ids")
-    if not isinstance(ids, list) or not 0 < len(ids) <= MOST_CANCELS:
-        raise RequestError(
-            Refusal.INVALID_REQUEST, f"give ids, a list of 1 to {MOST_CANCELS} of them"
-        )
+    if not isinstance(ids, list) or not 0 < len(ids) <= MOST_IDS:
+        raise RequestError(Refusal.INVALID_REQUEST, f"give ids, a list of 1 to {MOST_IDS} of them")
     checked = [_text_id(id_) for id_ in ids]
     if sum(map(result_size, checked)) > max_payload - RESULT:
         raise RequestError(
             Refusal.TOO_LARGE, "the answer would not fit into one message: give fewer ids at once"
         )
     return checked
+
+
+def parse_note(payload: bytes) -> str:
+    """Read the note that `admin.pause` is given, `{"ids": ["a"], "note": "why"}`; "": none.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    note = _object(payload).get("note", "")
+    if not isinstance(note, str):
+        raise RequestError(Refusal.INVALID_REQUEST, f"{str(note)[:80]!r} is no note: give a text")
+    return read_note(note)
+
+
+def read_note(text: str) -> str:
+    """Return a note as it is stored, on one line.
+
+    Raises:
+        RequestError: `invalid_request`, where it is too long or no text.
+    """
+    note = " ".join(text.split())
+    if len(note) > LONGEST_REASON:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"the note has {len(note)} characters; the most is {LONGEST_REASON}: shorten it",
+        )
+    if "\0" in note or any("\ud800" <= character <= "\udfff" for character in note):
+        raise RequestError(Refusal.INVALID_REQUEST, "the note is no text of UTF-8: mend it")
+    return note
 
 
 def parse_reschedule(payload: bytes) -> tuple[str, str]:

@@ -161,16 +161,21 @@ def upcoming(entry: Entry) -> Iterator[int]:
 # Pausing and moving
 
 
-def paused(entry: Entry) -> Entry:
-    """Return the entry so that it is kept and not delivered."""
-    return entry._replace(state=State.PAUSED, tried=0, next_us=0, reason="")
+def paused(entry: Entry, note: str = "") -> Entry:
+    """Return the entry so that it is kept and not delivered.
+
+    The note says why, for people; without one an earlier note stays.
+    """
+    if entry.state is State.PAUSED and not note:
+        return entry
+    return entry._replace(state=State.PAUSED, tried=0, next_us=0, reason=note)
 
 
 def resumed(entry: Entry) -> Entry:
     """Return the entry so that it is delivered again; what it missed is its policy's affair."""
     if entry.state is not State.PAUSED:
         return entry
-    return due_at(entry._replace(state=State.PENDING), entry.due_us)
+    return due_at(entry._replace(state=State.PENDING, reason=""), entry.due_us)
 
 
 def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
@@ -182,8 +187,10 @@ def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
     Raises:
         RequestError: as for `arranged`.
     """
-    state = State.PAUSED if entry.state is State.PAUSED else State.PENDING
-    entry = entry._replace(state=state, tried=0, next_us=0, reason="")
+    if entry.state is State.PAUSED:
+        entry = entry._replace(next_us=0)
+    else:
+        entry = entry._replace(state=State.PENDING, tried=0, next_us=0, reason="")
     when = grammar.parse(text)
     if not entry.recurs or not isinstance(when, grammar.Moment):
         return arranged(entry._replace(when=text), when, now_us)

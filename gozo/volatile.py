@@ -1,4 +1,4 @@
-"""Schedules without an id: they live in the leader's memory, and nowhere else.
+"""Schedules that live in the leader's memory only: without an id, or triggered just now.
 
 They have a timetable of their own, so that what is known of the bucket is never mixed with
 what is not in it.
@@ -7,6 +7,7 @@ what is not in it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import NamedTuple
 
 from gozo.protocol import delivery
@@ -17,13 +18,29 @@ PREFIX = "\0"
 """How their keys begin; no key of a bucket does."""
 
 
+class Sent(StrEnum):
+    """What became of something triggered."""
+
+    TRIGGERED = "triggered"
+    """The server has it, or the stream where that is asked for."""
+    FAILED = "failed"
+    """It was refused: the reason is given besides."""
+    DROPPED = "dropped"
+    """This replica does not lead any more, and another may have the request."""
+
+
+OnSent = Callable[[Sent, str], None]
+
+
 class Taken(NamedTuple):
     """A request, and what other replicas know it by."""
 
     request: ScheduleRequest
-    digest: bytes
-    taking: int
+    digest: bytes = b""
+    taking: int = 0
     """The number under which it was taken."""
+    on_sent: OnSent | None = None
+    """Who waits for it, where it was triggered; no other replica knows it then."""
 
 
 class Volatile:
@@ -41,10 +58,17 @@ class Volatile:
 
     def add(self, request: ScheduleRequest, digest: bytes, taking: int) -> None:
         """Take a request on, with what other replicas know it by."""
+        self._add(Taken(request, digest, taking))
+
+    def add_triggered(self, request: ScheduleRequest, on_sent: OnSent) -> None:
+        """Take on what is sent at once: it is tried once, and not handed over."""
+        self._add(Taken(request, on_sent=on_sent))
+
+    def _add(self, taken: Taken) -> None:
         self._count += 1
         key = f"{PREFIX}{self._count}"
-        self._requests[key] = Taken(request, digest, taking)
-        self.timetable.put(key, request.entry.due_us, self._count)
+        self._requests[key] = taken
+        self.timetable.put(key, taken.request.entry.due_us, self._count)
 
     def get(self, item: Item) -> Outgoing:
         """The message to send."""
@@ -55,16 +79,37 @@ class Volatile:
         """Forget a schedule that was delivered."""
         removed = self._requests.pop(item.key, None)
         self.timetable.forget(item.key)
-        if removed is not None:
+        if removed is None:
+            return
+        if removed.on_sent is not None:
+            removed.on_sent(Sent.TRIGGERED, "")
+        else:
             self.on_removed(removed.digest, removed.taking)
 
+    def fail(self, item: Item, reason: str) -> bool:
+        """Forget what was sent in vain; False if it is to be tried again."""
+        taken = self._requests.get(item.key)
+        if taken is None or taken.on_sent is None:
+            return False
+        del self._requests[item.key]
+        self.timetable.forget(item.key)
+        taken.on_sent(Sent.FAILED, reason)
+        return True
+
     def take_all(self) -> list[Taken]:
-        """Take out all but those just being sent, soonest first: others look after them now."""
+        """Take out all but those just being sent, soonest first: others look after them now.
+
+        What was triggered is dropped.
+        """
         waiting = [key for key in self._requests if not self.timetable.is_taken(key)]
         requests = [self._requests.pop(key) for key in waiting]
         for key in waiting:
             self.timetable.forget(key)
-        return sorted(requests, key=lambda taken: taken.request.entry.due_us)
+        for taken in requests:
+            if taken.on_sent is not None:
+                taken.on_sent(Sent.DROPPED, "")
+        kept = (taken for taken in requests if taken.on_sent is None)
+        return sorted(kept, key=lambda taken: taken.request.entry.due_us)
 
 
 def is_volatile(item: Item) -> bool:

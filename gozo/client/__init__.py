@@ -5,6 +5,7 @@ import logging
 from gozo.client.client import Client
 from gozo.client.listening import Listening
 from gozo.client.nouns import (
+    Answer,
     Applied,
     BucketInfo,
     Cancelled,
@@ -24,6 +25,7 @@ from gozo.errors import ExistsError, NotFoundError, UnansweredError
 logging.getLogger("gozo").addHandler(logging.NullHandler())
 
 __all__ = [
+    "Answer",
     "Applied",
     "BucketInfo",
     "Cancelled",

@@ -19,6 +19,7 @@ from gozo.client.daemons import Daemons
 from gozo.client.listening import Listening
 from gozo.client.making import canonical_id, expression, made
 from gozo.client.nouns import (
+    Answer,
     Applied,
     BucketInfo,
     Cancelled,
@@ -39,6 +40,7 @@ from gozo.errors import SettingsError
 from gozo.jetstream import JetStream
 from gozo.logs import get_logger
 from gozo.policy import Policy
+from gozo.protocol import read_note
 from gozo.settings import ConnectionSettings, resolve_connection
 from gozo.sources import Sources
 from gozo.tasks import end
@@ -215,6 +217,53 @@ class Client:
         if stored is None:
             stored = await self._writes.reschedule(id_, text, timeout=timeout)
         return stored
+
+    async def pause(self, *ids: str, note: str = "", timeout: float = 5.0) -> builtins.list[Answer]:
+        """Keep schedules and do not deliver them, until they are resumed; answers in order.
+
+        The `note`, up to 200 characters, says why; `Schedule.reason` has it. To pause what is
+        paused changes nothing, unless there is another note.
+
+        Raises:
+            RequestError: an id or the note is none, or it was refused (`unavailable`).
+            UnansweredError: it is unknown which were paused; it is safe to ask again.
+        """
+        checked, note = [canonical_id(id_) for id_ in ids], read_note(note)
+        answers = await self._daemons.pause(checked, note, timeout=timeout)
+        if answers is None:
+            answers = await self._writes.pause(checked, note, timeout=timeout)
+        return answers
+
+    async def resume(self, *ids: str, timeout: float = 5.0) -> builtins.list[Answer]:
+        """Let paused schedules be delivered again; answers in order.
+
+        What fell due meanwhile is a matter of each schedule's misfire policy. To resume what is
+        not paused changes nothing.
+
+        Raises:
+            RequestError, UnansweredError: as for `pause`.
+        """
+        checked = [canonical_id(id_) for id_ in ids]
+        answers = await self._daemons.resume(checked, timeout=timeout)
+        if answers is None:
+            answers = await self._writes.resume(checked, timeout=timeout)
+        return answers
+
+    async def trigger(self, *ids: str, timeout: float = 5.0) -> builtins.list[Answer]:
+        """Have schedules delivered now, once, paused ones too, and leave them as they are.
+
+        Answers in order: `triggered` once the server has the message, or a stream where the
+        schedule is to be confirmed; it is tried once only.
+
+        Raises:
+            NoServerError: no daemon listens.
+            RequestError: an id is none, or it was refused.
+            UnansweredError: it is unknown which were delivered.
+        """
+        answers = await self._daemons.trigger([canonical_id(id_) for id_ in ids], timeout=timeout)
+        if answers is None:
+            raise self._daemons.missing()
+        return answers
 
     async def request(
         self,

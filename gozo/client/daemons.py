@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, cast
 
 from gozo.client.making import moment
-from gozo.client.nouns import Cancelled, Replica, Stored
+from gozo.client.nouns import Answer, Cancelled, Replica, Stored
 from gozo.connection import Connection, Reply, missing_permission
 from gozo.errors import (
     DisconnectedError,
@@ -25,7 +25,7 @@ from gozo.errors import (
 )
 from gozo.headers import END, FIRST_LINE
 from gozo.jetstream import NO_RESPONDERS
-from gozo.protocol import MOST_CANCELS, result_size
+from gozo.protocol import MOST_IDS, result_size
 from gozo.schedule import MICROSECONDS, Entry
 from gozo.settings import ConnectionSettings
 
@@ -83,10 +83,14 @@ class Daemons:
             NoServerError: none does.
         """
         if not await self.hear():
-            raise NoServerError(
-                f"no daemon listens on {self._subject}: start one with 'gozo serve', or give "
-                "its --request-subject"
-            )
+            raise self.missing()
+
+    def missing(self) -> NoServerError:
+        """Make the error that says that there is no daemon."""
+        return NoServerError(
+            f"no daemon listens on {self._subject}: start one with 'gozo serve', or give "
+            "its --request-subject"
+        )
 
     async def send(
         self, entry: Entry, payload: bytes, *, receipt: bool, timeout: float
@@ -131,22 +135,57 @@ class Daemons:
         Raises:
             RequestError, UnansweredError, NotAllowedError: as for `send`.
         """
-        done: list[Cancelled] = []
+        results = await self._for_each("cancel", ids, {}, timeout)
+        if results is None:
+            return None
+        with _readable():
+            return [Cancelled(result["id"], result["status"]) for result in results]
+
+    async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer] | None:
+        """Pause ids; None where no daemon takes requests.
+
+        Raises:
+            RequestError, UnansweredError, NotAllowedError: as for `send`.
+        """
+        given: dict[str, object] = {"note": note} if note else {}
+        return _answers(await self._for_each("pause", ids, given, timeout))
+
+    async def resume(self, ids: list[str], *, timeout: float) -> list[Answer] | None:
+        """Resume ids; None where no daemon takes requests.
+
+        Raises:
+            RequestError, UnansweredError, NotAllowedError: as for `send`.
+        """
+        return _answers(await self._for_each("resume", ids, {}, timeout))
+
+    async def trigger(self, ids: list[str], *, timeout: float) -> list[Answer] | None:
+        """Have ids delivered now; None where no daemon takes requests.
+
+        Raises:
+            RequestError, UnansweredError, NotAllowedError: as for `send`.
+        """
+        return _answers(await self._for_each("trigger", ids, {}, timeout))
+
+    async def _for_each(
+        self, verb: str, ids: list[str], given: dict[str, object], timeout: float
+    ) -> list[dict[str, Any]] | None:
+        """Call a verb for ids, some at a time; returns the result of each."""
+        done: list[dict[str, Any]] = []
         largest = self._connection.max_payload // 2
         for some in _portions(ids, largest):
-            answer = await self._call("cancel", {"ids": some}, timeout)
+            answer = await self._call(verb, given | {"ids": some}, timeout)
             if answer is None and not done:
                 return None
             if answer is None:
                 raise UnansweredError(
-                    f"the daemon ended when {len(done)} of {len(ids)} were cancelled: "
-                    "cancel them again"
+                    f"the daemon ended after the {verb} of {len(done)} of {len(ids)} schedules: "
+                    "see which are left, and do those again"
                 )
             with _readable():
                 _check(answer)
                 for result in answer["results"]:
                     _check(result)
-                    done.append(Cancelled(result["id"], result["status"]))
+                    done.append(result)
         return done
 
     async def reschedule(self, id_: str, when: str, *, timeout: float) -> Stored | None:
@@ -259,6 +298,13 @@ def _on_receipt(
         answer.set_result(Reply(headers, payload))
 
 
+def _answers(results: list[dict[str, Any]] | None) -> list[Answer] | None:
+    if results is None:
+        return None
+    with _readable():
+        return [Answer(one["id"], one["status"], str(one.get("reason", ""))) for one in results]
+
+
 def _request_headers(entry: Entry, receipt: bytes) -> bytes:
     lines = [b"Gozo-When: %b" % entry.when.encode()]
     if entry.id is not None:
@@ -275,7 +321,7 @@ def _request_headers(entry: Entry, receipt: bytes) -> bytes:
 def _portions(ids: list[str], largest: int) -> Iterator[list[str]]:
     """Split ids so that each call, and its answer, fit into `largest` bytes."""
     rest = iter(ids)
-    while some := list(islice(rest, MOST_CANCELS)):
+    while some := list(islice(rest, MOST_IDS)):
         start = size = 0
         for number, id_ in enumerate(some):
             more = result_size(id_)

@@ -36,9 +36,9 @@ class Schedule(NamedTuple):
     """Headers that are passed on with the message."""
     state: str = "pending"
     """`pending`, `overdue` (due more than a second ago and still there), `retrying`, `failed`,
-    or `invalid`: gozo cannot deliver it."""
+    `paused`, or `invalid`: gozo cannot deliver it."""
     reason: str = ""
-    """Why it is retried, failed or invalid."""
+    """Why it is retried, failed or invalid; the note of one that is paused."""
     revision: int = 0
     """Its sequence in the bucket's stream."""
     payload: bytes | None = None
@@ -106,6 +106,17 @@ class Cancelled:
 
     id: str
     status: Literal["cancelled", "already_delivered", "not_found"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a schedule that was to be paused, resumed or triggered."""
+
+    id: str
+    status: Literal["paused", "resumed", "triggered", "failed", "already_delivered", "not_found"]
+    """`failed`: it was triggered, and could not be delivered."""
+    reason: str = ""
+    """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Literal
 
 from gozo import when as grammar
 from gozo.client.daemons import absent
 from gozo.client.making import moment
-from gozo.client.nouns import Cancelled, Stored
+from gozo.client.nouns import Answer, Cancelled, Stored
 from gozo.client.reader import Found, Reader
 from gozo.client.reading import entry_of
 from gozo.clock import steady, wall_us
@@ -23,19 +24,23 @@ from gozo.errors import (
     DisconnectedError,
     ExistsError,
     NoServerError,
+    NotFoundError,
     Refusal,
     RequestError,
     UnansweredError,
 )
 from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
 from gozo.protocol import escape_id
-from gozo.recurrence import arranged, rescheduled
+from gozo.recurrence import arranged, paused, rescheduled, resumed
 from gozo.schedule import Entry, Marker, Reason
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.writer import FOR_EVER
 
 AT_ONCE = 200  # schedules cancelled at the same time
 FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before another try
+
+Change = Callable[[Entry], Entry]
+"""Makes a new version of a schedule from the present one, or raises a `RequestError`."""
 
 
 class Writes:
@@ -109,11 +114,59 @@ class Writes:
         Raises:
             NotFoundError, RequestError, UnansweredError: as for `Client.reschedule`.
         """
-        now_us = due_us = wall_us()
+        now_us = wall_us()
         grammar.parse(when)
         bucket = await self._reader.bucket()
         if bucket is None:
             raise absent(id_, "not_found")
+        entry = await self._alter(
+            bucket, id_, lambda entry: rescheduled(entry, when, now_us), timeout
+        )
+        return Stored(id_, moment(entry.due_us), replaced=True)
+
+    async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer]:
+        """Pause schedules, many at a time.
+
+        Raises:
+            RequestError, UnansweredError: as for `Client.pause`.
+        """
+        return await self._alter_each(ids, lambda entry: paused(entry, note), "paused", timeout)
+
+    async def resume(self, ids: list[str], *, timeout: float) -> list[Answer]:
+        """Resume schedules, many at a time.
+
+        Raises:
+            RequestError, UnansweredError: as for `Client.resume`.
+        """
+        return await self._alter_each(ids, resumed, "resumed", timeout)
+
+    async def _alter_each(
+        self, ids: list[str], change: Change, status: Literal["paused", "resumed"], timeout: float
+    ) -> list[Answer]:
+        bucket = await self._reader.bucket()
+        if bucket is None:
+            return [Answer(id_, "not_found") for id_ in ids]
+
+        async def alter(id_: str) -> Answer:
+            try:
+                await self._alter(bucket, id_, change, timeout)
+            except NotFoundError as error:
+                delivered = error.status == "already_delivered"
+                return Answer(id_, "already_delivered" if delivered else "not_found")
+            return Answer(id_, status)
+
+        done: list[Answer] = []
+        for start in range(0, len(ids), AT_ONCE):
+            done += await asyncio.gather(*map(alter, ids[start : start + AT_ONCE]))
+        return done
+
+    async def _alter(self, bucket: Bucket, id_: str, change: Change, timeout: float) -> Entry:
+        """Store what a change makes of a schedule, where that is another; returns it.
+
+        Raises:
+            NotFoundError: there is none.
+            RequestError, UnansweredError: it was refused; or it is unknown whether it was done.
+        """
         async for left in tries(timeout, repr(id_)):
             found = await self._reader.find(id_)
             if found is None:
@@ -125,11 +178,10 @@ class Writes:
             entry, payload = entry_of(
                 found.key, message.headers, message.payload, message.stored_us
             )
-            entry = rescheduled(entry, when, now_us)
-            due_us = entry.due_us
-            if await self.put_for(bucket, entry, payload, found, left):
-                break
-        return Stored(id_, moment(due_us), replaced=True)
+            new = change(entry)
+            if new == entry or await self.put_for(bucket, new, payload, found, left):
+                return new
+        raise AssertionError  # what is tried in vain until the end raises
 
     async def put_for(
         self, bucket: Bucket, entry: Entry, payload: bytes, found: Found | None, timeout: float

@@ -66,12 +66,17 @@ class Result(StrEnum):
     REFUSED = "refused"
     NEWER_FORMAT = "newer_format"
     """What is there was written by a later version, and is left alone."""
+    UNCHANGED = "unchanged"
+    """There is a schedule, and it stays as it is."""
     UNAVAILABLE = "unavailable"
     """The server said that it cannot store anything now, and went on to say so."""
 
 
-Alter = Callable[[Entry], Entry]
-"""Makes a new version of a schedule from the present one, or raises a `RequestError`."""
+Alter = Callable[[Entry, bytes], Entry | None]
+"""Makes a new version of a schedule from the present one and its payload.
+
+Returns None to leave it as it is, or raises a `RequestError`.
+"""
 
 OnResult = Callable[[Result, str], None]
 """Takes the result, and the server's words where it refused."""
@@ -236,7 +241,10 @@ class Ledger:
         self._submit(_Remove(self._key_of(id_), 0, Reason.CANCELLED, on_result))
 
     def alter(self, id_: str, change: Alter, on_result: OnResult) -> None:
-        """Store another version of what is stored under an id, unless it is out for delivery."""
+        """Store another version of what is stored under an id, unless it is out for delivery.
+
+        `change` may be called more than once, each time with a later version.
+        """
         self._submit(_Put(self._key_of(id_), self._token(), on_result, alter=change))
 
     def rewrite(
@@ -248,7 +256,7 @@ class Ledger:
                 item.key,
                 self._token(),
                 on_result or _nothing,
-                alter=change or (lambda entry: entry),
+                alter=change or (lambda entry, _: entry),
                 revision=item.revision,
             )
         )
@@ -268,7 +276,7 @@ class Ledger:
         for that.
         """
 
-        def again(entry: Entry) -> Entry:
+        def again(entry: Entry, _: bytes) -> Entry:
             new = retried(entry, reason, wall_us())
             log.limited(
                 "warning",
@@ -479,9 +487,14 @@ class Ledger:
             return
         try:
             entry, payload = _read(change.key, message)
-            change.become(change.alter(entry), payload)
+            altered = change.alter(entry, payload)
+            if altered is not None:
+                change.become(altered, payload)
         except (EntryError, RequestError) as error:
             self._finish(change, Result.REFUSED, str(error))
+            return
+        if altered is None:
+            self._finish(change, Result.UNCHANGED)
             return
         try:
             done = partial(self._on_put, change)

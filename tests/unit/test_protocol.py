@@ -20,7 +20,14 @@ from gozo.entries import (
 )
 from gozo.errors import Refusal, RequestError
 from gozo.headers import FIRST_LINE, fields, pack, split, unpack
-from gozo.protocol import RESERVED, delivery, escape_id, parse_request, unescape_key
+from gozo.protocol import (
+    RESERVED,
+    delivery,
+    escape_id,
+    parse_note,
+    parse_request,
+    unescape_key,
+)
 from gozo.recurrence import due_at, paused
 from gozo.schedule import (
     MICROSECONDS,
@@ -393,3 +400,15 @@ def test_unreadable_entries_are_told_apart(key: str, block_: bytes | None, newer
         parse_entry(key, block_, NOW_US)
     assert unreadable.value.newer is newer
     assert str(unreadable.value)
+
+
+def test_notes() -> None:
+    """A note is a text on one line, within a bound; without one there is none."""
+    assert parse_note(b'{"ids": ["a"]}') == ""
+    assert parse_note(b'{"note": " till\\r\\n Monday "}') == "till Monday"
+    for bad in (b'{"note": 1}', b'{"note": "a\\u0000"}', b'{"note": "\\ud800"}', b"[]"):
+        with pytest.raises(RequestError) as caught:
+            parse_note(bad)
+        assert caught.value.code is Refusal.INVALID_REQUEST
+    with pytest.raises(RequestError, match="201 characters; the most is 200"):
+        parse_note(b'{"note": "%b"}' % (b"x" * 201))

@@ -176,6 +176,10 @@ def test_paused_and_resumed() -> None:
     assert (asleep.state, asleep.wake_us) == (State.PAUSED, NEVER)
     assert resumed(asleep) == entry
     assert resumed(entry) == entry
+    noted = paused(entry, "why")
+    assert paused(noted) == noted
+    assert paused(noted, "again").reason == "again"
+    assert resumed(noted) == entry
     assert course(resumed(asleep), NOW_US + 45 * SECOND)[0] == 10
 
 
@@ -187,7 +191,8 @@ def test_rescheduled() -> None:
     assert later.when == entry.when
     other = rescheduled(entry, "*/1 * * * *", NOW_US)
     assert [(us - NOW_US) // SECOND for us in upcoming(other)] == [60, 120, 180, 240, 300]
-    assert rescheduled(paused(entry), "+25", NOW_US).state is State.PAUSED
+    moved = rescheduled(paused(entry, "why"), "+25", NOW_US)
+    assert (moved.state, moved.reason) == (State.PAUSED, "why")
     with pytest.raises(RequestError, match="after its Gozo-Until"):
         rescheduled(entry, "+2h", NOW_US)
     single = rescheduled(Entry("id", "to", "+5", NOW_US, NOW_US), "@hourly", NOW_US)
