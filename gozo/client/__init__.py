@@ -3,6 +3,7 @@
 import logging
 
 from gozo.client.client import Client
+from gozo.client.coming import next_times, times_of
 from gozo.client.listening import Listening
 from gozo.client.nouns import (
     Answer,
@@ -44,4 +45,6 @@ __all__ = [
     "Stored",
     "UnansweredError",
     "Wanted",
+    "next_times",
+    "times_of",
 ]

@@ -73,10 +73,11 @@ class Applying:
             headers=wanted.headers,
             confirm=wanted.confirm,
             attempts=wanted.attempts,
+            terms=wanted.terms,
             managed_by=wanted.managed_by,
         )
         now_us = wall_us()
-        entry = entry._replace(terms=wanted.terms, created_us=now_us, extended=True)
+        entry = entry._replace(created_us=now_us, extended=True)
         return arranged(entry, expression(entry.when), now_us)
 
     async def plan(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[Applied]:

@@ -10,14 +10,21 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
 from types import TracebackType
 from typing import NoReturn, Self
 
 from gozo.client.applying import Applying
 from gozo.client.daemons import Daemons
 from gozo.client.listening import Listening
-from gozo.client.making import canonical_id, expression, made
+from gozo.client.making import (
+    Span,
+    When,
+    canonical_id,
+    expression,
+    made,
+    term_headers,
+    terms_of,
+)
 from gozo.client.nouns import (
     Answer,
     Applied,
@@ -35,6 +42,7 @@ from gozo.client.pulling import Pulling
 from gozo.client.reader import Reader
 from gozo.client.watcher import Watcher
 from gozo.client.writes import Writes
+from gozo.clock import wall_us
 from gozo.connection import Connection
 from gozo.errors import SettingsError
 from gozo.jetstream import JetStream
@@ -47,7 +55,6 @@ from gozo.tasks import end
 from gozo.values import UnusableError, read_addresses
 
 HeadersLike = Mapping[str, str] | Sequence[tuple[str, str]]
-When = str | datetime | timedelta
 
 log = get_logger("gozo.client")
 
@@ -149,13 +156,29 @@ class Client:
         replace: bool = True,
         confirm: bool = False,
         attempts: int = 0,
+        time_zone: str | None = None,
+        start: When | None = None,
+        until: When | None = None,
+        count: int = 0,
+        jitter: Span | None = None,
+        misfire: str | None = None,
+        misfire_grace: Span | None = None,
         timeout: float = 5.0,
     ) -> Stored:
         """Have `payload` sent to `subject` when the time comes; returns once that is stored.
 
         `headers` are passed on; the message has `Gozo-Due` besides. With `confirm` the delivery
         counts only once a stream has acknowledged it, and is tried again until then, or
-        `attempts` times; 0 is without end. `replace=False` never asks the daemon but writes to
+        `attempts` times; 0 is without end.
+
+        A schedule that recurs (`@every 90s`, `@daily`, `0 2 * * mon-fri`) needs an id. A cron
+        expression names times in `time_zone`, an IANA name, or UTC. It is not due before
+        `start` nor after `until`, and `count` times at most; 0 is without end. `jitter` is the
+        longest delay that is added each time. `misfire` (`once`, `all` or `skip`) says what
+        becomes of occurrences that were missed, which is later than `misfire_grace`: a text of
+        seconds or a duration, or a timedelta.
+
+        `replace=False` never asks the daemon but writes to
         the bucket itself, demanding that there is nothing under the id: so it is safe against
         every other writer, and needs the right to write there. Only this method creates the
         bucket.
@@ -166,19 +189,30 @@ class Client:
             UnansweredError: it may or may not be stored. With an id it is safe to ask again;
                 with `replace=False` the second attempt may then find the first.
         """
+        terms = term_headers(
+            time_zone=time_zone,
+            start=start,
+            until=until,
+            count=count,
+            jitter=jitter,
+            misfire=misfire,
+            misfire_grace=misfire_grace,
+        )
+        expression_ = expression(when)
         entry = made(
             self._policy,
             self._connection.max_payload,
             subject,
             payload,
-            when=expression(when),
+            when=expression_,
             id_=id,
             headers=headers,
             confirm=confirm,
             attempts=attempts,
+            terms=terms_of(terms, expression_, wall_us()),
         )
         if replace and await self._daemons.hear():
-            stored = await self._daemons.send(entry, payload, receipt=True, timeout=timeout)
+            stored = await self._daemons.send(entry, payload, terms, receipt=True, timeout=timeout)
             assert stored is not None
             return stored
         return await self._writes.store(entry, payload, replace=replace, timeout=timeout)
@@ -275,6 +309,13 @@ class Client:
         headers: HeadersLike = (),
         confirm: bool = False,
         attempts: int = 0,
+        time_zone: str | None = None,
+        start: When | None = None,
+        until: When | None = None,
+        count: int = 0,
+        jitter: Span | None = None,
+        misfire: str | None = None,
+        misfire_grace: Span | None = None,
         receipt: bool = False,
         timeout: float = 5.0,
     ) -> Stored | None:
@@ -287,19 +328,30 @@ class Client:
             NoServerError: no daemon listens.
             RequestError, UnansweredError: as for `schedule`.
         """
+        terms = term_headers(
+            time_zone=time_zone,
+            start=start,
+            until=until,
+            count=count,
+            jitter=jitter,
+            misfire=misfire,
+            misfire_grace=misfire_grace,
+        )
+        expression_ = expression(when)
         entry = made(
             self._policy,
             self._connection.max_payload,
             subject,
             payload,
-            when=expression(when),
+            when=expression_,
             id_=id,
             headers=headers,
             confirm=confirm,
             attempts=attempts,
+            terms=terms_of(terms, expression_, wall_us()),
         )
         await self._daemons.require()
-        return await self._daemons.send(entry, payload, receipt=receipt, timeout=timeout)
+        return await self._daemons.send(entry, payload, terms, receipt=receipt, timeout=timeout)
 
     def check(self, wanted: Wanted) -> None:
         """Make sure that gozo would take a schedule.

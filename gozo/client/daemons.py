@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -93,9 +93,15 @@ class Daemons:
         )
 
     async def send(
-        self, entry: Entry, payload: bytes, *, receipt: bool, timeout: float
+        self,
+        entry: Entry,
+        payload: bytes,
+        terms: Mapping[str, str],
+        *,
+        receipt: bool,
+        timeout: float,
     ) -> Stored | None:
-        """Send a request; with a receipt, wait for it.
+        """Send a request, its terms as they were given; with a receipt, wait for it.
 
         Raises:
             RequestError: it was refused.
@@ -109,7 +115,7 @@ class Daemons:
             self._connection.publish(
                 self._subject,
                 payload,
-                headers=_request_headers(entry, inbox if receipt else b""),
+                headers=_request_headers(entry, terms, inbox if receipt else b""),
                 reply=entry.subject,
             )
             try:
@@ -305,8 +311,9 @@ def _answers(results: list[dict[str, Any]] | None) -> list[Answer] | None:
         return [Answer(one["id"], one["status"], str(one.get("reason", ""))) for one in results]
 
 
-def _request_headers(entry: Entry, receipt: bytes) -> bytes:
+def _request_headers(entry: Entry, terms: Mapping[str, str], receipt: bytes) -> bytes:
     lines = [b"Gozo-When: %b" % entry.when.encode()]
+    lines += [f"{name}: {value}".encode() for name, value in terms.items()]
     if entry.id is not None:
         lines.append(b"Gozo-Id: %b" % entry.id.encode())
     if receipt:

@@ -12,11 +12,17 @@ from gozo.errors import Refusal, RequestError
 from gozo.headers import END, FIRST_LINE, pack, split
 from gozo.policy import Policy, check_size
 from gozo.protocol import MOST_ATTEMPTS, read_id
-from gozo.schedule import MICROSECONDS, Entry
+from gozo.schedule import MICROSECONDS, Entry, Terms
 from gozo.terms import check_recurs, read_terms
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+
+When = str | datetime | timedelta
+"""A moment, a delay, or an expression of `Gozo-When`."""
+
+Span = str | timedelta
+"""A length of time; a text is seconds, or a duration such as `1h30m`."""
 
 
 def made(
@@ -30,6 +36,7 @@ def made(
     headers: Mapping[str, str] | Sequence[tuple[str, str]],
     confirm: bool,
     attempts: int,
+    terms: Terms | None = None,
     managed_by: str = "",
 ) -> Entry:
     """Make an entry without times, once everything in it was found to be acceptable.
@@ -39,7 +46,7 @@ def made(
     """
     _utf8(subject, Refusal.FORBIDDEN_SUBJECT)
     policy.check_target(subject)
-    terms = read_terms({}, grammar.parse(when), 0)
+    grammar.parse(when)
     check_recurs(terms, id_)
     if id_ is not None:
         canonical_id(id_)
@@ -70,6 +77,46 @@ def made(
     return entry
 
 
+def term_headers(
+    *,
+    time_zone: str | None,
+    start: When | None,
+    until: When | None,
+    count: int,
+    jitter: Span | None,
+    misfire: str | None,
+    misfire_grace: Span | None,
+) -> dict[str, str]:
+    """Write what is given of a schedule's terms as the headers of a request.
+
+    Raises:
+        RequestError: `invalid_when`, for a moment without a time zone.
+    """
+    said = {
+        "Gozo-Time-Zone": time_zone,
+        "Gozo-Start": None if start is None else expression(start),
+        "Gozo-Until": None if until is None else expression(until),
+        "Gozo-Count": str(count) if count else None,
+        "Gozo-Jitter": None if jitter is None else _span(jitter),
+        "Gozo-Misfire": misfire,
+        "Gozo-Misfire-Grace": None if misfire_grace is None else _span(misfire_grace),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def terms_of(headers: Mapping[str, str], when: str, now_us: int) -> Terms | None:
+    """Read such headers as the daemon does; what is relative counts from `now_us`.
+
+    Raises:
+        RequestError: as for `gozo.terms.read_terms`.
+    """
+    given = {
+        name.lower().encode(): _utf8(value, Refusal.INVALID_REQUEST)
+        for name, value in headers.items()
+    }
+    return read_terms(given, grammar.parse(when), now_us)
+
+
 def canonical_id(id_: str) -> str:
     """Return an id that is one.
 
@@ -79,7 +126,7 @@ def canonical_id(id_: str) -> str:
     return read_id(id_.encode("utf-8", "surrogatepass"), "the id")
 
 
-def expression(when: str | datetime | timedelta) -> str:
+def expression(when: When) -> str:
     """Write a moment or a delay as `Gozo-When` does; the past means now.
 
     Raises:
@@ -95,6 +142,10 @@ def expression(when: str | datetime | timedelta) -> str:
             )
         return _seconds(when - EPOCH)
     return when
+
+
+def _span(span: Span) -> str:
+    return span if isinstance(span, str) else f"{_seconds(span)}s"
 
 
 def _seconds(span: timedelta) -> str:
@@ -152,3 +203,8 @@ def _text(value: bytes) -> str:
 def moment(us: int) -> datetime:
     """Turn microseconds since 1970 into a moment."""
     return EPOCH + timedelta(microseconds=us)
+
+
+def microseconds(moment: datetime) -> int:
+    """Turn a moment into microseconds since 1970."""
+    return (moment - EPOCH) // MICROSECOND

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from gozo.schedule import Terms
+from gozo.schedule import NEVER, Terms
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in order; a name may come more than once."""
@@ -28,7 +28,7 @@ class Schedule(NamedTuple):
     when: str
     """The expression, as it was given."""
     due: datetime
-    """The nominal time; where it cannot be read, the time of storing."""
+    """The nominal time, or the next one; where it cannot be read, the time of storing."""
     created: datetime
     size: int
     """Bytes of the payload."""
@@ -55,6 +55,35 @@ class Schedule(NamedTuple):
     """How often it was tried in vain."""
     next: datetime | None = None
     """When it is tried again, where it is retried."""
+
+    @property
+    def recurs(self) -> bool:
+        """Whether the expression names more times than one."""
+        return self.terms is not None and self.terms.recurs
+
+    @property
+    def last(self) -> datetime | None:
+        """The nominal time of the last occurrence that was delivered."""
+        return None if self.terms is None else _moment(self.terms.last_us)
+
+    @property
+    def start(self) -> datetime | None:
+        """It is not due before."""
+        return None if self.terms is None else _moment(self.terms.start_us)
+
+    @property
+    def until(self) -> datetime | None:
+        """It is not due after."""
+        if self.terms is None or self.terms.until_us == NEVER:
+            return None
+        return _moment(self.terms.until_us)
+
+    @property
+    def remaining(self) -> int | None:
+        """How often it is still delivered; None: without end."""
+        if self.terms is None or not self.terms.count:
+            return None
+        return self.terms.count - self.terms.occurred
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +229,7 @@ class Server:
     address: str
     max_payload: int
     """Bytes that a message may have, headers included."""
+
+
+def _moment(us: int) -> datetime | None:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us) if us else None
