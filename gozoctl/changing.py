@@ -10,71 +10,45 @@ import typer
 
 from gozo.commandline import takes
 from gozo.errors import SettingsError
-from gozoctl import completing, times
-from gozoctl.exit_codes import DONE, FAILED, NOT_FOUND
-from gozoctl.output import Sheet, ask, can_ask
-from gozoctl.schedules import SHEET, Filter
-from gozoctl.selecting import explain_nothing, select
+from gozoctl import completing, many, times
+from gozoctl.exit_codes import DONE, FAILED
+from gozoctl.many import Meant
 from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.timing import (
+    At,
+    Count,
+    Cron,
+    Every,
+    In,
+    Jitter,
+    MisfireGrace,
+    MisfireOption,
+    Start,
+    TimeZone,
+    Timing,
+    Until,
+    When,
+)
 
 if TYPE_CHECKING:
-    from gozo.client import Cancelled, Schedule, Stored
-
-
-def _cancelled(one: Cancelled) -> tuple[str, ...]:
-    return one.id, one.status
-
-
-def _cancelled_record(one: Cancelled) -> dict[str, str]:
-    return {"id": one.id, "status": one.status}
-
-
-def _cancelled_name(one: Cancelled) -> str | None:
-    return one.id if one.status == "cancelled" else None
-
-
-CANCELLED: Sheet[Cancelled] = Sheet(
-    ("ID", "STATUS"), _cancelled, _cancelled, _cancelled_record, _cancelled_name
-)
+    from gozo.client import Stored
 
 
 @takes(OPTIONS)
 def cancel(
     ctx: typer.Context,
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="ID",
-            help="What to cancel; - reads ids from standard input, one a line.",
-            autocompletion=completing.ids,
-            show_default=False,
-        ),
-    ] = None,
+    ids: many.Ids = None,
     *,
-    subject: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Cancel all that is sent there; * and > are wildcards, as in NATS.",
-            autocompletion=completing.subjects,
-        ),
-    ] = None,
-    id_: Annotated[
-        str | None,
-        typer.Option("--id", metavar="GLOB", help="Cancel all ids like this."),
-    ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Cancel all schedules.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be cancelled, and do nothing.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    subject: many.Subject = None,
+    id_: many.Glob = None,
+    all_: many.All = False,
+    dry_run: many.DryRun = False,
+    yes: many.Yes = False,
     ignore_missing: Annotated[
         bool,
         typer.Option("--ignore-missing", help="Exit 0 even if there was nothing to cancel."),
     ] = False,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Leave out the names of the columns.")
-    ] = False,
+    no_header: many.NoHeader = False,
     **given: Any,
 ) -> None:
     """Cancel schedules.
@@ -82,74 +56,18 @@ def cancel(
     Answers for each: `cancelled`, `already_delivered` (known for ten minutes), or `not_found`.
     `cancelled` is final: nothing will be delivered.
     """
+    meant = Meant("cancel", "cancelled", ids, subject, id_, all_, dry_run, yes)
 
     async def work(session: Session) -> int:
-        if bool(ids) == (all_ or subject is not None or id_ is not None):
-            raise SettingsError("give ids, or one of --subject, --id and --all, and not both")
-        wanted = _read_ids(ids or [])
-        if not ids:
-            found = await select(session.client, subject, Filter(id_))
-            wanted = [one.id for one in found if one.id is not None]
-            if not _may_cancel(session, found, dry_run=dry_run, yes=yes):
-                return FAILED
-            if not found:
-                await explain_nothing(session)
-        elif dry_run:
-            got = [await session.client.get(one) for one in wanted]
-            session.out.all(SHEET, [one for one in got if one is not None])
-        answers = [] if dry_run else await session.client.cancel(*wanted)
-        if not dry_run:
-            session.out.all(CANCELLED, answers)
-        if ignore_missing or all(one.status == "cancelled" for one in answers):
-            return DONE
-        # In bulk, what was delivered in the meantime is no failure.
-        return NOT_FOUND if ids else DONE
+        found = await meant.find(session)
+        if found is None:
+            return FAILED
+        code = meant.finish(session, await session.client.cancel(*found))
+        return DONE if ignore_missing else code
 
     connected(ctx, given, work, header=not no_header)
 
 
-def _may_cancel(session: Session, found: list[Schedule], *, dry_run: bool, yes: bool) -> bool:
-    """Show what would be cancelled, or ask; False for a no."""
-    without = sum(one.id is None for one in found)
-    if without:
-        session.out.say(f"left out: {without} without an id, which cannot be cancelled")
-    if dry_run:
-        session.out.all(SHEET, [one for one in found if one.id is not None])
-        return True
-    count = len(found) - without
-    if yes or not count:
-        return True
-    if not can_ask():
-        raise SettingsError(f"this would cancel {count}: give --yes to do it without a question")
-    return ask(f"Cancel {count} schedule{'s' * (count != 1)}?")
-
-
-def _read_ids(ids: list[str]) -> list[str]:
-    if ids != ["-"]:
-        return ids
-    return [id_ for line in sys.stdin if (id_ := line.rstrip("\r\n"))]
-
-
-In = Annotated[
-    str | None,
-    typer.Option(
-        "--in", metavar="DELAY", help="Due so much later: seconds, or a duration such as 1h30m."
-    ),
-]
-At = Annotated[
-    str | None,
-    typer.Option(
-        "--at",
-        metavar="TIME",
-        help="Due then: 17:30, '2026-12-24 18:00' (local time), or RFC 3339.",
-    ),
-]
-When = Annotated[
-    str | None,
-    typer.Option(
-        "--when", metavar="EXPR", help="Due when the expression says: see gozo-protocol(7)."
-    ),
-]
 HeaderLines = Annotated[
     list[str] | None,
     typer.Option(
@@ -186,6 +104,15 @@ def create(
     in_: In = None,
     at: At = None,
     when: When = None,
+    cron: Cron = None,
+    every: Every = None,
+    time_zone: TimeZone = None,
+    start: Start = None,
+    until: Until = None,
+    count: Count = None,
+    jitter: Jitter = None,
+    misfire: MisfireOption = None,
+    misfire_grace: MisfireGrace = None,
     payload: Annotated[str | None, typer.Option(metavar="TEXT", help="What to send.")] = None,
     file: Annotated[
         str | None,
@@ -202,20 +129,36 @@ def create(
     """Store a schedule, whether or not a daemon runs.
 
     Prints the id once it is stored: it will be delivered, then or as soon as a daemon runs.
+    With --cron, --every, or such an expression in --when, it is delivered again and again.
     """
 
     async def work(session: Session) -> None:
+        timing = Timing(
+            session.now,
+            in_,
+            at,
+            when,
+            cron,
+            every,
+            time_zone,
+            start,
+            until,
+            count,
+            jitter,
+            misfire,
+            misfire_grace,
+        )
         stored = await session.client.schedule(
             subject,
             read_payload(text, payload, file),
-            when=times.expression(in_=in_, at=at, when=when, now=session.now),
             id=id_,
             headers=read_headers(header),
             replace=not no_replace,
             confirm=confirm,
             attempts=attempts,
+            **timing.arguments(),
         )
-        print_stored(session, stored)
+        print_stored(session, stored, timing.zone)
 
     connected(ctx, given, work)
 
@@ -241,21 +184,23 @@ def reschedule(
     connected(ctx, given, work)
 
 
-def print_stored(session: Session, stored: Stored) -> None:
+def print_stored(session: Session, stored: Stored, zone: str | None = None) -> None:
     """Print the id of what was stored, and for people when it is due."""
     out = session.out
     if out.is_json:
-        out.json(stored_record(stored))
+        out.json(stored_record(stored, zone))
         return
     out.write(stored.id or "-")
     if out.is_terminal:
+        clocks = f", by the clocks of {zone}" if zone else ""
         replaced = ", in the place of an earlier one" if stored.replaced else ""
-        out.say(f"due {session.written(stored.due)}{replaced}")
+        out.say(f"due {session.written(stored.due)}{clocks}{replaced}")
 
 
-def stored_record(stored: Stored) -> dict[str, Any]:
+def stored_record(stored: Stored, zone: str | None = None) -> dict[str, Any]:
     """Return what JSON says of what was stored."""
-    return {
+    named = {"time_zone": zone} if zone else {}
+    return named | {
         "id": stored.id,
         "due": times.utc(stored.due),
         "due_epoch": times.epoch(stored.due),

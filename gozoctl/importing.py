@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +13,10 @@ from gozo.commandline import tell
 from gozo.errors import RequestError, SettingsError
 from gozoctl.exit_codes import DONE
 from gozoctl.session import finish
+from gozoctl.zones import local_zone, offered
 
 STDIN = "-"
 SUBJECT = "cron"
-ZONES = "/zoneinfo/"
-"""What goes before the name of a zone where /etc/localtime leads to."""
 
 
 def import_crontab(
@@ -35,6 +33,7 @@ def import_crontab(
         typer.Option(
             metavar="NAME",
             help="The zone of its times, where it has no CRON_TZ; this machine's if not given.",
+            autocompletion=offered,
             show_default=False,
         ),
     ] = None,
@@ -64,7 +63,7 @@ def import_crontab(
                 _text(file),
                 "crontab" if file == STDIN else file,
                 subject,
-                time_zone or _here(),
+                time_zone or local_zone(),
                 system=system,
             )
         except RequestError as error:
@@ -88,22 +87,3 @@ def _text(file: str) -> str:
         raise SettingsError(f"{file} cannot be read ({error.strerror}): give another") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file} is not UTF-8: save it as such") from error
-
-
-def _here() -> str:
-    """Return the name of this machine's time zone, which cron goes by.
-
-    Raises:
-        SettingsError: it has none that is known.
-    """
-    if name := os.environ.get("TZ", "").removeprefix(":"):
-        return name.partition(ZONES)[2] or name
-    _, found, name = str(Path("/etc/localtime").resolve()).partition(ZONES)
-    if found:
-        return name
-    try:
-        return Path("/etc/timezone").read_text("utf-8").strip() or "UTC"
-    except OSError:
-        raise SettingsError(
-            "this machine does not say which time zone it is in: give --time-zone"
-        ) from None

@@ -5,22 +5,26 @@ from __future__ import annotations
 import base64
 import sys
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gozo.commandline import takes
 from gozo.logs import visible
+from gozo.schedule import MICROSECONDS
 from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.output import Output, console
 from gozoctl.schedules import fields, record, size
 from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.timing import zone_of
 
 if TYPE_CHECKING:
     from gozo.client import Schedule
 
 PREVIEW = 400  # characters of a payload that are shown
+FOLLOWING = 5  # times that are shown, the next one first
 HEX_BYTES = 64  # bytes of one that is no text
 
 
@@ -65,29 +69,29 @@ def _print(session: Session, found: list[Schedule], *, as_array: bool) -> None:
     out = session.out
     match out.format:
         case "json" if as_array:
-            out.array([full_record(one) for one in found])
+            out.array([full_record(one, session.now) for one in found])
         case "json" | "jsonl":
             for one in found:
-                out.json(full_record(one))
+                out.json(full_record(one, session.now))
         case "table":
             for number, one in enumerate(found):
                 _show(one, session.now, first=number == 0)
         case _:
             for one in found:
-                _write(out, one)
+                _write(out, one, session.now)
 
 
-def _write(out: Output, schedule: Schedule) -> None:
+def _write(out: Output, schedule: Schedule, now: datetime) -> None:
     """Print a schedule for a script."""
     if out.format == "id":
         out.write(schedule.id or "-")
         return
     named = zip(_FIELDS, fields(schedule), strict=True)
-    for name, value in (*named, *details(schedule, people=False)):
+    for name, value in (*named, *details(schedule, now, people=False)):
         out.write_fields(name, value)
 
 
-_FIELDS = ("id", "due", "left", "subject", "size", "state")
+_FIELDS = ("id", "due", "left", "subject", "size", "state", "last", "when")
 
 
 def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
@@ -101,7 +105,7 @@ def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
         ("due", due),
         ("state", schedule.state),
         ("size", size(schedule.size)),
-        *details(schedule, people=True),
+        *details(schedule, now, people=True),
     ]
     screen = console()
     if not first:
@@ -110,10 +114,12 @@ def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
         screen.print(Text.assemble((f"{name:>9}  ", "bold"), visible(value)), soft_wrap=True)
 
 
-def details(schedule: Schedule, *, people: bool) -> list[tuple[str, str]]:
+def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
     """Return what a list leaves out, by name."""
     write = _local if people else times.utc
-    said = [("when", schedule.when), ("created", write(schedule.created))]
+    said = [("when", schedule.when)] if people else []
+    said += _recurrence(schedule, now, people=people)
+    said.append(("created", write(schedule.created)))
     said.append(("revision", str(schedule.revision)))
     if schedule.confirm:
         tries = str(schedule.attempts) if schedule.attempts else "without end"
@@ -125,10 +131,47 @@ def details(schedule: Schedule, *, people: bool) -> list[tuple[str, str]]:
     if schedule.next is not None:
         said.append(("next try", write(schedule.next)))
     if schedule.reason:
-        said.append(("reason", schedule.reason))
+        said.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
     said += [("header", f"{name}: {value}") for name, value in schedule.headers]
     said.append(("payload", preview(schedule.payload or b"")))
     return said
+
+
+def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
+    """Return the terms of a schedule, and when it is due next."""
+    terms = schedule.terms
+    if terms is None:
+        return []
+    said: list[tuple[str, str]] = []
+    zone = zone_of(terms.zone) if terms.zone else None
+
+    def write(moment: datetime) -> str:
+        return times.local(moment, with_zone=True, zone=zone) if people else times.utc(moment)
+
+    if terms.recurs:
+        if not schedule.when.startswith("@every "):
+            said.append(("time zone", terms.zone or "UTC"))
+        if schedule.start is not None:
+            said.append(("start", write(schedule.start)))
+        if schedule.until is not None:
+            said.append(("until", write(schedule.until)))
+        of = f" of {terms.count}" if terms.count else ""
+        said.append(("delivered", f"{terms.occurred}{of}"))
+        if people and schedule.last is not None:
+            said.append(("last", f"{write(schedule.last)}, {times.left(schedule.last, now)}"))
+        if terms.jitter_us:
+            said.append(("jitter", f"up to {terms.jitter_us / MICROSECONDS:g} s"))
+    later = "" if terms.grace_us is None else f", if later than {terms.grace_us / MICROSECONDS:g} s"
+    said.append(("misfire", f"{terms.misfire}{later}"))
+    if terms.recurs:
+        said += [("next", write(moment)) for moment in _next_times(schedule, now)]
+    return said
+
+
+def _next_times(schedule: Schedule, now: datetime) -> list[datetime]:
+    from gozo.client import next_times  # noqa: PLC0415  # not needed for --help
+
+    return list(islice(next_times(schedule, now), FOLLOWING))
 
 
 def preview(payload: bytes) -> str:
@@ -141,7 +184,7 @@ def preview(payload: bytes) -> str:
     return text[:PREVIEW] + (" ..." if len(text) > PREVIEW else "")
 
 
-def full_record(schedule: Schedule) -> dict[str, Any]:
+def full_record(schedule: Schedule, now: datetime) -> dict[str, Any]:
     """Return what JSON says of a schedule that was read with its payload."""
     body = schedule.payload or b""
     said = record(schedule) | {
@@ -151,6 +194,8 @@ def full_record(schedule: Schedule) -> dict[str, Any]:
         "tried": schedule.tried,
         "next": times.utc(schedule.next) if schedule.next is not None else None,
     }
+    if schedule.recurs:
+        said["upcoming"] = [times.utc(one) for one in _next_times(schedule, now)]
     return said | payload_record(body)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from gozo.commandline import takes
 from gozoctl import completing, times
-from gozoctl.schedules import SHEET, Filter, Order, State
+from gozoctl.schedules import Filter, Order, State, sheet_for
 from gozoctl.selecting import explain_nothing, select
 from gozoctl.session import OPTIONS, Session, connected
 from gozoctl.watching import watch as follow
@@ -55,7 +55,8 @@ def list_(
     """List schedules, the soonest first.
 
     On a terminal as a table in local time; else as lines of tab-separated text: id, due
-    (RFC 3339, UTC), seconds left, subject, bytes, state.
+    (RFC 3339, UTC), seconds left, subject, bytes, state, when it was due last, expression.
+    The table has the last two where some of what it lists recurs.
     """
 
     async def work(session: Session) -> None:
@@ -69,7 +70,7 @@ def list_(
             await follow(session, subject, kept, sort, reverse=reverse, limit=limit)
             return
         found = await select(session.client, subject, kept, sort, reverse=reverse, limit=limit)
-        session.out.all(SHEET, found)
+        session.out.all(sheet_for(found), found)
         if not found:
             await explain_nothing(session)
 

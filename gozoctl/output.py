@@ -35,6 +35,10 @@ class Sheet(Generic[T]):
     """For JSON."""
     name: Callable[[T], str | None]
     """For `-o id`; None has none, and is left out."""
+    columns: tuple[str, ...] = ()
+    """What the columns are called for people, where they have others than scripts."""
+    whole: frozenset[str] = frozenset()
+    """Columns that are not folded where a terminal is narrow; all stand closer then."""
 
 
 class Output:
@@ -153,9 +157,12 @@ def table(sheet: Sheet[T], items: Iterable[T], *, header: bool = True) -> Any:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    made = Table(box=SIMPLE_HEAD, show_header=header, pad_edge=False, show_edge=False)
-    for head in sheet.heads:
-        made.add_column(head, overflow="fold")
+    padding = (0, 1, 0, 0) if sheet.whole else (0, 1)
+    made = Table(
+        box=SIMPLE_HEAD, show_header=header, pad_edge=False, show_edge=False, padding=padding
+    )
+    for head in sheet.columns or sheet.heads:
+        made.add_column(head, overflow="fold", no_wrap=head in sheet.whole)
     for item in items:
         cells = ((cell, "") if isinstance(cell, str) else cell for cell in sheet.cells(item))
         made.add_row(*(Text(visible(text), style) for text, style in cells))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from gozo.schedule import MICROSECONDS, Terms
 from gozoctl import times
 from gozoctl.output import Cell, Sheet
 
@@ -38,7 +39,13 @@ class Order(StrEnum):
     SIZE = "size"
 
 
-_STYLES = {"overdue": "yellow", "retrying": "yellow", "failed": "red", "invalid": "red"}
+_STYLES = {
+    State.OVERDUE: "yellow",
+    State.RETRYING: "yellow",
+    State.PAUSED: "magenta",
+    State.FAILED: "red",
+    State.INVALID: "red",
+}
 _KIB = 1024
 
 
@@ -82,7 +89,29 @@ def record(schedule: Schedule) -> dict[str, Any]:
         "state": schedule.state,
         "revision": schedule.revision,
     }
+    if schedule.terms is not None:
+        said |= _terms(schedule, schedule.terms)
     return said | ({"reason": schedule.reason} if schedule.reason else {})
+
+
+def _terms(schedule: Schedule, terms: Terms) -> dict[str, Any]:
+    grace = terms.grace_us
+    return {
+        "time_zone": terms.zone or "UTC",
+        "start": _utc(schedule.start),
+        "until": _utc(schedule.until),
+        "count": terms.count or None,
+        "occurred": terms.occurred,
+        "remaining": schedule.remaining,
+        "last": _utc(schedule.last),
+        "jitter": terms.jitter_us / MICROSECONDS,
+        "misfire": terms.misfire,
+        "misfire_grace": None if grace is None else grace / MICROSECONDS,
+    }
+
+
+def _utc(moment: datetime | None) -> str | None:
+    return None if moment is None else times.utc(moment)
 
 
 def fields(schedule: Schedule) -> tuple[str, ...]:
@@ -94,18 +123,34 @@ def fields(schedule: Schedule) -> tuple[str, ...]:
         schedule.subject,
         str(schedule.size),
         schedule.state,
+        "" if schedule.last is None else times.utc(schedule.last),
+        schedule.when,
     )
 
 
 def cells(schedule: Schedule) -> tuple[Cell, ...]:
     """Return a line for people."""
-    style = _STYLES.get(schedule.state, "")
+    style = _style(schedule)
     return (
-        (schedule.id, "bold") if schedule.id is not None else (_anonymous(schedule), "dim"),
+        _shown_id(schedule),
         times.local(schedule.due),
         (times.left(schedule.due, datetime.now(UTC)), style),
         (schedule.subject, "cyan"),
         size(schedule.size),
+        (schedule.state, style),
+    )
+
+
+def recurring_cells(schedule: Schedule) -> tuple[Cell, ...]:
+    """Return a line for people, of a list in which some recur."""
+    style, now = _style(schedule), datetime.now(UTC)
+    return (
+        _shown_id(schedule),
+        times.local_short(schedule.due, now),
+        (times.left(schedule.due, now).removeprefix("in "), style),
+        "-" if schedule.last is None else times.ago(schedule.last, now),
+        schedule.when if schedule.recurs else "-",
+        (schedule.subject, "cyan"),
         (schedule.state, style),
     )
 
@@ -117,6 +162,14 @@ def size(count: int) -> str:
     return f"{count / _KIB:.1f} KiB" if count < _KIB**2 else f"{count / _KIB**2:.1f} MiB"
 
 
+def _style(schedule: Schedule) -> str:
+    return _STYLES.get(State(schedule.state), "")
+
+
+def _shown_id(schedule: Schedule) -> Cell:
+    return (schedule.id, "bold") if schedule.id is not None else (_anonymous(schedule), "dim")
+
+
 def _anonymous(schedule: Schedule) -> str:
     """Name what has no id: only where it is invalid must a person find it in the bucket."""
     return schedule.key if schedule.state == State.INVALID else "-"
@@ -126,9 +179,25 @@ def _name(schedule: Schedule) -> str | None:
     return schedule.id
 
 
-SHEET: Sheet[Schedule] = Sheet(
-    ("ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE"), cells, fields, record, _name
+HEADS = ("ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN")
+
+SHEET: Sheet[Schedule] = Sheet(HEADS, cells, fields, record, _name, HEADS[:6])
+
+RECURRING: Sheet[Schedule] = Sheet(
+    HEADS,
+    recurring_cells,
+    fields,
+    record,
+    _name,
+    ("ID", "NEXT", "LEFT", "LAST", "WHEN", "SUBJECT", "STATE"),
+    frozenset({"NEXT", "LEFT", "LAST", "STATE"}),
 )
+
+
+def sheet_for(schedules: Iterable[Schedule]) -> Sheet[Schedule]:
+    """Return how schedules are printed: for people, what recurs needs other columns."""
+    return RECURRING if any(one.recurs for one in schedules) else SHEET
+
 
 ORDERS: Mapping[Order, Any] = {
     Order.DUE: lambda schedule: (schedule.due, schedule.id or ""),

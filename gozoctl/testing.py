@@ -13,12 +13,9 @@ import typer
 from gozo.commandline import takes
 from gozoctl import completing, times
 from gozoctl.changing import (
-    At,
     Attempts,
     Confirm,
     HeaderLines,
-    In,
-    When,
     print_stored,
     read_headers,
     read_payload,
@@ -28,6 +25,21 @@ from gozoctl.exit_codes import DONE, NO_ANSWER
 from gozoctl.inspecting import payload_record, preview
 from gozoctl.output import Lines, Sheet
 from gozoctl.session import OPTIONS, Session, connected, while_read
+from gozoctl.timing import (
+    At,
+    Count,
+    Cron,
+    Every,
+    In,
+    Jitter,
+    MisfireGrace,
+    MisfireOption,
+    Start,
+    TimeZone,
+    Timing,
+    Until,
+    When,
+)
 
 if TYPE_CHECKING:
     from gozo.client import Listening, Message, Stored
@@ -116,6 +128,15 @@ def send(
     in_: In = None,
     at: At = None,
     when: When = None,
+    cron: Cron = None,
+    every: Every = None,
+    time_zone: TimeZone = None,
+    start: Start = None,
+    until: Until = None,
+    count: Count = None,
+    jitter: Jitter = None,
+    misfire: MisfireOption = None,
+    misfire_grace: MisfireGrace = None,
     id_: Annotated[str | None, typer.Option("--id", metavar="ID", help="What to call it.")] = None,
     header: HeaderLines = None,
     confirm: Confirm = False,
@@ -131,31 +152,45 @@ def send(
 ) -> None:
     """Send a request through the daemon, as a client would.
 
-    Asks for a receipt, and prints it: the id, and when it is due.
+    Asks for a receipt, and prints it: the id, and when it is due. What recurs needs --id.
     """
 
     async def work(session: Session) -> int:
         mark = secrets.token_hex(8)
         headers = read_headers(header) + ([(MARK, mark)] if wait else [])
-        expression = times.expression(in_=in_, at=at, when=when, now=session.now)
+        timing = Timing(
+            session.now,
+            in_,
+            at,
+            when,
+            cron,
+            every,
+            time_zone,
+            start,
+            until,
+            count,
+            jitter,
+            misfire,
+            misfire_grace,
+        )
         payload = read_payload(text, None, None)
 
         async def request() -> Stored:
             stored = await session.client.request(
                 subject,
                 payload,
-                when=expression,
                 id=id_,
                 headers=headers,
                 confirm=confirm,
                 attempts=attempts,
                 receipt=True,
+                **timing.arguments(),
             )
             assert stored is not None
             return stored
 
         if not wait:
-            print_stored(session, await request())
+            print_stored(session, await request(), timing.zone)
             return DONE
         async with session.client.listen(subject) as messages:
             stored = await request()

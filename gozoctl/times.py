@@ -5,6 +5,7 @@
     --at '2026-12-24 18:00'                 local time
     --at 2026-12-24T18:00:00+01:00          RFC 3339
     --when EXPR                             what `gozo.when` reads
+    --cron '0 2 * * mon-fri', --every 15m   of that, what recurs
 
 Where clocks are put forward, a time that is left out means as much later as they are put: half
 past two is half past three then. Where they are put back, a time that comes twice means the
@@ -17,6 +18,7 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from gozo import when as grammar
+from gozo.cron import Cron
 from gozo.errors import GozoError, RequestError, SettingsError
 from gozo.schedule import MICROSECONDS
 
@@ -26,24 +28,44 @@ _LOCAL = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
+_NEAR = timedelta(days=300)
+"""Within this, a month and a day are enough to name a date."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def expression(
-    *, in_: str | None, at: str | None, when: str | None, now: datetime, zone: tzinfo | None = None
+    *,
+    in_: str | None,
+    at: str | None,
+    when: str | None,
+    now: datetime,
+    cron: str | None = None,
+    every: str | None = None,
+    zone: tzinfo | None = None,
 ) -> str:
-    """Return what was given, exactly one of the three, as an expression of `Gozo-When`.
+    """Return what was given, exactly one of them, as an expression of `Gozo-When`.
 
     Raises:
         SettingsError: none was given, or more than one, or it cannot be read.
     """
-    given = [text for text in (in_, at, when) if text is not None]
+    given = [text for text in (in_, at, when, cron, every) if text is not None]
     if len(given) != 1:
-        raise SettingsError("give one of --in, --at and --when, to say when it is due")
+        raise SettingsError(
+            "give one of --in, --at, --when, --cron and --every, to say when it is due"
+        )
     if in_ is not None:
         return delay(in_)
     if at is not None:
         return moment_at(at, now, zone).isoformat()
+    if every is not None:
+        return interval(every)
+    if cron is not None:
+        if not isinstance(_parse(cron, "--cron"), Cron):
+            raise SettingsError(
+                f"--cron {cron!r} is no cron expression: give five fields, such as "
+                "'0 2 * * mon-fri', six with seconds first, or a name such as @daily"
+            )
+        return cron
     assert when is not None
     _parse(when, "--when")
     return when
@@ -80,6 +102,21 @@ def length(text: str, option: str) -> float:
             "such as 1h30m"
         )
     return when.us / MICROSECONDS
+
+
+def interval(text: str) -> str:
+    """Return the text of `--every` as an expression.
+
+    Raises:
+        SettingsError: it is no interval.
+    """
+    try:
+        grammar.parse(f"@every {text}")
+    except RequestError as error:
+        raise SettingsError(
+            f"--every {text!r} is no interval: give 10ms or more, such as 90s, or 1h30m"
+        ) from error
+    return f"@every {text}"
 
 
 def moment_at(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
@@ -139,6 +176,11 @@ def left(due: datetime, now: datetime) -> str:
     return f"in {span(due - now)}" if due >= now else f"{span(now - due)} ago"
 
 
+def ago(moment: datetime, now: datetime) -> str:
+    """Write how long ago a moment was, in its largest unit: `17h ago`."""
+    return f"{span(max(now - moment, timedelta())).partition(' ')[0]} ago"
+
+
 def utc(moment: datetime) -> str:
     """Write a moment as RFC 3339 does, in UTC and to the millisecond."""
     if moment.tzinfo is not UTC:
@@ -152,10 +194,16 @@ def epoch(moment: datetime) -> float:
     return since.days * 86_400 + since.seconds + since.microseconds / MICROSECONDS
 
 
-def local(moment: datetime, *, with_zone: bool = False) -> str:
-    """Write a moment as people of this place read it."""
-    here = moment.astimezone()
+def local(moment: datetime, *, with_zone: bool = False, zone: tzinfo | None = None) -> str:
+    """Write a moment as people of a place read it; without a zone, of this one."""
+    here = moment.astimezone(zone)
     return f"{here:%a %Y-%m-%d %H:%M:%S}" + (f" {here:%Z}" if with_zone else "")
+
+
+def local_short(moment: datetime, now: datetime) -> str:
+    """Write a moment as people of this place read it, in eleven characters: `11-26 02:00`."""
+    here = moment.astimezone()
+    return f"{here:%m-%d %H:%M}" if abs(moment - now) < _NEAR else f"{here:%Y-%m-%d}"
 
 
 def _next(now: datetime, zone: tzinfo | None, hour: int, minute: int, second: int) -> datetime:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gozoctl import times
 from gozoctl.output import Lines, Sheet, console, has_escapes, table
-from gozoctl.schedules import ORDERS, SHEET, Filter, Order, record
+from gozoctl.schedules import ORDERS, Filter, Order, record, sheet_for
 from gozoctl.session import Session, while_read
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ async def _follow(
     def look() -> Any:
         shown = sorted(present.values(), key=ORDERS[order], reverse=reverse)
         most = max(screen.height - FRAME, 1)
-        return table(SHEET, shown[: most if limit is None else min(limit, most)])
+        shown = shown[: most if limit is None else min(limit, most)]
+        return table(sheet_for(shown), shown)
 
     async def refresh(live: Live) -> None:
         while True:

@@ -15,6 +15,8 @@ FIELDS = {
     *("created", "size", "headers", "state", "revision"),
 }
 
+HEAD = "ID\tDUE\tLEFT\tSUBJECT\tSIZE\tSTATE\tLAST\tWHEN\n"
+
 
 @pytest.fixture
 def ctl(servers: Servers, tmp_path: Path) -> Gozoctl:
@@ -46,7 +48,7 @@ def test_lines_for_scripts_and_order(ctl: Gozoctl) -> None:
     ctl.ok("create", long, "jobs.b", "--at", "2099-12-24 18:00")
     ctl.ok("create", "soon", "jobs.a", "--in", "60")
     head, soon, late = ctl.ok("list").rows
-    assert head == ["ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE"]
+    assert head == ["ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN"]
     assert soon[0] == "soon"
     assert late[:2] == [long, "2099-12-24T17:00:00.000Z"]
     first, _ = ctl.ok("list", "--no-header", "--reverse", "-o", "table").rows
@@ -240,7 +242,7 @@ def test_shell_scripts(ctl: Gozoctl) -> None:
         ctl.ok("create", f"job-{number}", f"jobs.{number}", "--in", "1h")
     ctl.ok("create", "other", "other", "--in", "2h")
     done = ctl.shell("gozoctl list | head -1")
-    assert (done.code, done.out, done.err) == (0, "ID\tDUE\tLEFT\tSUBJECT\tSIZE\tSTATE\n", "")
+    assert (done.code, done.out, done.err) == (0, HEAD, "")
     loop = "gozoctl list -o id | while read -r id; do gozoctl inspect $id -o id; done"
     assert len(ctl.shell(loop).out.split()) == 6
     some = ctl.shell("gozoctl list -o id --limit 2 | gozoctl cancel - -o id")
