@@ -99,9 +99,9 @@ def trigger(
 ) -> None:
     """Have schedules delivered now, and leave them as they are.
 
-    Once each. That needs a daemon, and works for paused ones too. Answers for each: `triggered` once the
-    server has the message, or a stream where that is asked for; `failed`, `already_delivered`,
-    or `not_found`.
+    Once each. That needs a daemon, and works for paused ones too. Answers for each: `triggered`
+    once the server has the message, or a stream where that is asked for; `failed`,
+    `already_delivered`, or `not_found`.
     """
     meant = Meant("trigger", "triggered", ids)
 
