@@ -23,7 +23,7 @@ from gozo.protocol import (
 )
 from gozo.recurrence import paused, rescheduled, resumed
 from gozo.schedule import LONGEST_REASON, Entry, ScheduleRequest
-from gozo.store.ledger import Alter, Ledger, OnResult, Result
+from gozo.store.ledger import Ledger, Result
 from gozo.volatile import Sent, Volatile
 
 Answer = dict[str, object]
@@ -87,7 +87,7 @@ class Administration:
         self._alter_each(heard, "resumed", resumed)
 
     def _alter_each(self, heard: Heard, status: str, change: Callable[[Entry], Entry]) -> None:
-        def alter(entry: Entry, _: bytes) -> Entry | None:
+        def alter(entry: Entry) -> Entry | None:
             new = change(entry)
             return None if new == entry else new
 
@@ -116,7 +116,11 @@ class Administration:
                         verdict(cancel_receipt(id_, sent))
 
             def send(entry: Entry, payload: bytes) -> None:
-                self._policy.check_target(entry.subject)
+                try:
+                    self._policy.check_target(entry.subject)
+                except RequestError as error:
+                    verdict(refusal_receipt(id_, error))
+                    return
                 request = ScheduleRequest(triggered(entry, heard.received_us), payload)
                 self._volatile.add_triggered(request, on_sent)
                 self._on_volatile()
@@ -125,7 +129,7 @@ class Administration:
                 if result is not Result.UNCHANGED:
                     _pass_on(id_, verdict, result, words)
 
-            self._alter(id_, send, on_result, lambda error: verdict(refusal_receipt(id_, error)))
+            self._ledger.look(id_, send, on_result)
 
         self._for_each(heard, trigger)
 
@@ -160,50 +164,27 @@ class Administration:
             self._answer(heard, refusal_receipt(None, error))
             return
         altered: list[Entry] = []
+        refused: list[RequestError] = []
 
-        def alter(entry: Entry, _: bytes) -> Entry:
-            altered[:] = [rescheduled(entry, when, heard.received_us)]
+        def alter(entry: Entry) -> Entry:
+            try:
+                altered[:] = [rescheduled(entry, when, heard.received_us)]
+            except RequestError as error:
+                refused.append(error)
+                raise
             return altered[0]
 
         def on_result(result: Result, words: str) -> None:
-            refusal = refusal_of(result, words)
+            refusal = refused[0] if refused else refusal_of(result, words)
             if refusal is not None:
-                on_refused(refusal)
+                self._answer(heard, refusal_receipt(id_, refusal))
             elif result in (Result.STORED, Result.REPLACED):
                 receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
                 self._answer(heard, receipt)
             else:
                 self._answer(heard, cancel_receipt(id_, result))
 
-        def on_refused(error: RequestError) -> None:
-            self._answer(heard, refusal_receipt(id_, error))
-
-        self._alter(id_, alter, on_result, on_refused)
-
-    def _alter(
-        self,
-        id_: str,
-        change: Alter,
-        on_result: OnResult,
-        on_refused: Callable[[RequestError], None],
-    ) -> None:
-        """Do as `Ledger.alter` does; what `change` raises goes to `on_refused` as it is."""
-        refused: list[RequestError] = []
-
-        def alter(entry: Entry, payload: bytes) -> Entry | None:
-            try:
-                return change(entry, payload)
-            except RequestError as error:
-                refused.append(error)
-                raise
-
-        def on_end(result: Result, words: str) -> None:
-            if refused:
-                on_refused(refused[0])
-            else:
-                on_result(result, words)
-
-        self._ledger.alter(id_, alter, on_end)
+        self._ledger.alter(id_, alter, on_result)
 
     def _answer(self, heard: Heard, answer: Answer) -> None:
         if self._policy.may_answer(heard.reply):

@@ -72,11 +72,14 @@ class Result(StrEnum):
     """The server said that it cannot store anything now, and went on to say so."""
 
 
-Alter = Callable[[Entry, bytes], Entry | None]
-"""Makes a new version of a schedule from the present one and its payload.
+Alter = Callable[[Entry], Entry | None]
+"""Makes a new version of a schedule from the present one; None leaves it as it is.
 
-Returns None to leave it as it is, or raises a `RequestError`.
+It may raise a `RequestError`, and be called more than once, each time with a later version.
 """
+
+Look = Callable[[Entry, bytes], None]
+"""Takes a schedule as it is, and its payload."""
 
 OnResult = Callable[[Result, str], None]
 """Takes the result, and the server's words where it refused."""
@@ -87,7 +90,7 @@ class _Put:
 
     __slots__ = (
         *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "payload"),
-        *("replaces", "revision", "token"),
+        *("look", "replaces", "revision", "token"),
     )
 
     def __init__(
@@ -99,6 +102,7 @@ class _Put:
         entry: Entry | None = None,
         payload: bytes = b"",
         alter: Alter | None = None,
+        look: Look | None = None,
         revision: int = 0,
         deadline: float = NO_DEADLINE,
         holder: _Occupied | None = None,
@@ -108,6 +112,8 @@ class _Put:
         self.on_result = on_result
         self.alter = alter
         """Where given, what is to be stored depends on what is there."""
+        self.look = look
+        """Told what is there, before it is altered."""
         self.revision = revision
         """The version that is altered or replaced; 0: whichever there is."""
         self.holder = holder
@@ -236,15 +242,19 @@ class Ledger:
             )
         )
 
+    def look(self, id_: str, look: Look, on_result: OnResult) -> None:
+        """Read what is stored under an id, once all changes of it before are done.
+
+        The result is `unchanged`; or it is out for delivery, or not there.
+        """
+        self._submit(_Put(self._key_of(id_), self._token(), on_result, alter=_leave, look=look))
+
     def cancel(self, id_: str, on_result: OnResult) -> None:
         """Remove whatever is stored under an id, unless it is out for delivery."""
         self._submit(_Remove(self._key_of(id_), 0, Reason.CANCELLED, on_result))
 
     def alter(self, id_: str, change: Alter, on_result: OnResult) -> None:
-        """Store another version of what is stored under an id, unless it is out for delivery.
-
-        `change` may be called more than once, each time with a later version.
-        """
+        """Store another version of what is stored under an id, unless it is out for delivery."""
         self._submit(_Put(self._key_of(id_), self._token(), on_result, alter=change))
 
     def rewrite(
@@ -256,7 +266,7 @@ class Ledger:
                 item.key,
                 self._token(),
                 on_result or _nothing,
-                alter=change or (lambda entry, _: entry),
+                alter=change or (lambda entry: entry),
                 revision=item.revision,
             )
         )
@@ -276,7 +286,7 @@ class Ledger:
         for that.
         """
 
-        def again(entry: Entry, _: bytes) -> Entry:
+        def again(entry: Entry) -> Entry:
             new = retried(entry, reason, wall_us())
             log.limited(
                 "warning",
@@ -487,7 +497,9 @@ class Ledger:
             return
         try:
             entry, payload = _read(change.key, message)
-            altered = change.alter(entry, payload)
+            if change.look is not None:
+                change.look(entry, payload)
+            altered = change.alter(entry)
             if altered is not None:
                 change.become(altered, payload)
         except (EntryError, RequestError) as error:
@@ -706,6 +718,10 @@ def _read(key: str, message: StoredMessage) -> tuple[Entry, bytes]:
     if not isinstance(entry, Entry):
         raise EntryError("it is a delete marker")
     return entry, payload
+
+
+def _leave(entry: Entry) -> None:
+    """Change nothing."""
 
 
 def _nothing(result: Result, words: str) -> None:

@@ -82,7 +82,7 @@ async def test_relative_terms(client: Client, place: Place, new: str) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"when": "@every 1s", "id": None}, "needs an id"),
+        ({"when": "@every 1s", "id": None}, "needs Gozo-Id"),
         ({"when": "@daily", "time_zone": "Europe/Valletta"}, "'Europe/Valletta' is no time zone"),
         ({"when": "@daily", "time_zone": "UTC\r\nX: y"}, "no time zone"),
         ({"when": LATER, "time_zone": "UTC"}, "cron expression only"),
