@@ -26,7 +26,7 @@ from gozo.entries import APPLY_KEY, block
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
 from gozo.headers import fields
 from gozo.policy import Policy
-from gozo.recurrence import arranged, due_at, expression
+from gozo.recurrence import arranged, due_at, expression, paused
 from gozo.schedule import Entry, State
 from gozo.store.bucket import Bucket, open_bucket, stream_of
 
@@ -270,7 +270,7 @@ def _in_place(entry: Entry, found: Found, keys: Collection[str]) -> Entry:
     if not keys:
         return old._replace(managed_by=entry.managed_by)
     if old.state is State.PAUSED:
-        entry = entry._replace(state=State.PAUSED)
+        entry = paused(entry, old.reason)
     if set(keys) & set(TIMES):
         return entry
     entry = entry._replace(when=old.when, terms=old.terms, created_us=old.created_us)

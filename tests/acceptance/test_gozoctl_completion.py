@@ -41,3 +41,15 @@ def test_no_server(tmp_path: Path) -> None:
         variables={"_GOZOCTL_COMPLETE": "complete_fish", "_TYPER_COMPLETE_ARGS": "gozoctl inspect "}
     )
     assert (done.code, done.out, done.err) == (0, "values\n", "")
+
+
+def test_time_zones(tmp_path: Path) -> None:
+    """The names of time zones, without a server, also for the alias of the option."""
+    ctl = Gozoctl(tmp_path, "nats://127.0.0.1:1")
+    for option in ("--time-zone ", "--tz="):
+        line = f"gozoctl create a b --cron @daily {option}Europe/Mal"
+        done = ctl.run(
+            variables={"_GOZOCTL_COMPLETE": "complete_fish", "_TYPER_COMPLETE_ARGS": line}
+        )
+        begun = option if option.endswith("=") else ""
+        assert done.out == f"values\n{begun}Europe/Malta\n"

@@ -192,5 +192,9 @@ async def test_trigger(
     assert (found["state"], found["due"]) == ("paused", "2099-12-24T17:00:00.000Z")
     ctl.ok("create", "b", "jobs.b", "--in", "1h", "--confirm")
     failed = ctl.run("trigger", "b")
+    sent = ctl.ok("send", "c", "--cron", WEEKDAYS, "--count", "2", "--id", "c", "-o", "json").json
+    assert (sent["id"], sent["time_zone"]) == ("c", "Europe/Berlin")
+    assert ctl.ok("inspect", "c", "-o", "json").json["upcoming"][0] == sent["due"]
+    assert ctl.run("send", "c", "--every", "1h").code == 2
     assert (failed.code, failed.rows[1]) == (1, ["b", "failed"])
     assert "no stream takes its subject" in failed.err

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gozo.client import Answer, Client
+from gozo.client import Answer, Client, Wanted
 from gozo.errors import NoServerError, RequestError
+from gozo.schedule import Terms
 from tests.support.patience import allow
 from tests.support.places import LATER, Place
 from tests.support.processes import Clients, Daemons, Servers
@@ -53,6 +55,17 @@ async def test_pause_and_resume_again(client: Client, new: str) -> None:
     assert second == third == fourth
     assert (second[1], fifth[1]) == ("a", "b")
     assert first[0] < second[0] < fifth[0]
+
+
+async def test_what_is_applied_stays_paused(client: Client, new: str) -> None:
+    """A file of schedules that changes one does not resume it, and keeps the note."""
+    wanted = Wanted(new, "to", "@every 1h", b"1", terms=Terms(recurs=True), managed_by=new)
+    await client.apply([wanted])
+    await client.pause(new, note="why")
+    await client.apply([replace(wanted, payload=b"2")])
+    found = await client.get(new)
+    assert found is not None
+    assert (found.payload, found.state, found.reason) == (b"2", "paused", "why")
 
 
 async def test_what_cannot_be_paused(client: Client) -> None:
