@@ -45,6 +45,7 @@ CONGESTED_WAIT = 0.01  # seconds
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried again
 NO_DEADLINE = float("inf")
 STUCK = 100_000  # changes that may wait for the bucket while others are still taken on
+READS = 20  # entries read at a time, to be changed; the server cuts links that lag by 64 MB
 PROBES = 1_000  # changes tried at a time while the bucket cannot be written
 PURGES = 100  # schedules that are purged at the same time
 
@@ -209,6 +210,7 @@ class Ledger:
         self._pumping = False
         self._progress = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reads = asyncio.Semaphore(READS)
         self._run = secrets.token_hex(5).encode()
         self._tokens = 0
         mirror.on_entry = self._on_entry
@@ -482,7 +484,8 @@ class Ledger:
         """Read the version that is there, and write the one that is made from it."""
         assert change.alter is not None
         try:
-            message = await self._bucket.read(change.key)
+            async with self._reads:
+                message = await self._bucket.read(change.key)
         except GozoError as error:
             log.repeated("warning", "store.waiting", reason=str(error))
             if steady() > change.deadline:

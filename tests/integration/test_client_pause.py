@@ -140,6 +140,22 @@ async def test_trigger(client: Client, place: Place, clients: Clients, new: str)
     assert paused.state == "paused"
 
 
+async def test_many_large_ones(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """More than a server keeps for a link are triggered at once; each has its answer, in order."""
+    server = servers.start()
+    await daemons.serve(server)
+    arrivals = await (await clients.connect(server)).arrivals()
+    ids = [f"{number:03}" for number in range(100)]
+    async with await Client.connect(server.url) as client:
+        for id_ in ids:
+            await client.schedule(arrivals.subject, b"x" * 1_000_000, when=LATER, id=id_)
+        answers = await client.trigger(*ids, timeout=allow(20))
+        assert answers == [Answer(id_, "triggered") for id_ in ids]
+        await arrivals.wait(100)
+        assert {len(payload) for payload in arrivals.payloads} == {1_000_000}
+        assert sorted(one.headers["Gozo-Id"] for one in arrivals.all) == ids
+
+
 async def test_trigger_what_a_stream_confirms(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
