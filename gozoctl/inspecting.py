@@ -16,7 +16,7 @@ from gozo.schedule import MICROSECONDS
 from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.output import Output, console
-from gozoctl.schedules import fields, record, size
+from gozoctl.schedules import fields, record, size, zone_name
 from gozoctl.session import OPTIONS, Session, connected
 from gozoctl.timing import zone_of
 
@@ -149,8 +149,8 @@ def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tupl
         return times.local(moment, with_zone=True, zone=zone) if people else times.utc(moment)
 
     if terms.recurs:
-        if not schedule.when.startswith("@every "):
-            said.append(("time zone", terms.zone or "UTC"))
+        if (name := zone_name(schedule)) is not None:
+            said.append(("time zone", name))
         if schedule.start is not None:
             said.append(("start", write(schedule.start)))
         if schedule.until is not None:

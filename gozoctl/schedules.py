@@ -97,7 +97,7 @@ def record(schedule: Schedule) -> dict[str, Any]:
 def _terms(schedule: Schedule, terms: Terms) -> dict[str, Any]:
     grace = terms.grace_us
     return {
-        "time_zone": terms.zone or "UTC",
+        "time_zone": zone_name(schedule),
         "start": _utc(schedule.start),
         "until": _utc(schedule.until),
         "count": terms.count or None,
@@ -108,6 +108,14 @@ def _terms(schedule: Schedule, terms: Terms) -> dict[str, Any]:
         "misfire": terms.misfire,
         "misfire_grace": None if grace is None else grace / MICROSECONDS,
     }
+
+
+def zone_name(schedule: Schedule) -> str | None:
+    """Return whose clocks the times of a cron expression are of; None: it has none."""
+    terms = schedule.terms
+    if terms is None or not terms.recurs or schedule.when.startswith("@every "):
+        return None
+    return terms.zone or "UTC"
 
 
 def _utc(moment: datetime | None) -> str | None:

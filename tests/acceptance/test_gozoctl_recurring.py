@@ -94,6 +94,8 @@ def test_an_interval_in_a_table(ctl: Gozoctl) -> None:
     (poll,) = (row for row in rows if row.startswith("poll"))
     assert "@every 1h30m" in poll
     assert poll.endswith("paused")
+    zones = {one["id"]: one.get("time_zone") for one in ctl.ok("list", "-o", "json").json}
+    assert zones == {"poll": None, "backup": "Europe/Berlin", "tea": None}
     with ctl.terminal("inspect", "poll") as terminal:
         terminal.shows("till Monday")
 
