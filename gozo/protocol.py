@@ -207,8 +207,7 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
     if terms is not None and terms.recurs:
         lines += b"Gozo-Occurrence: %d\r\n" % (terms.occurred + 1)
         if passed:
-            suffix = b"@" + when.print_rfc3339(entry.due_us).encode()
-            passed = _MESSAGE_ID.sub(lambda line: line[0] + suffix, passed)
+            passed = _once(passed, entry.due_us)
     block = b"%b%b%b%b" % (FIRST_LINE, lines, passed, END)
     return Outgoing(
         entry.subject.encode(),
@@ -225,14 +224,19 @@ def triggered(entry: Entry, now_us: int) -> Entry:
 
     So it has no number of an occurrence, and a message id that no occurrence has.
     """
-    suffix = b"@" + when.print_rfc3339(now_us).encode()
     return entry._replace(
         due_us=now_us,
         next_us=0,
-        headers=_MESSAGE_ID.sub(lambda line: line[0] + suffix, entry.headers),
+        headers=_once(entry.headers, now_us),
         state=State.PENDING,
         terms=None,
     )
+
+
+def _once(headers: bytes, due_us: int) -> bytes:
+    """Make a message id that no other time of a schedule has: a stream would drop the second."""
+    suffix = b"@" + when.print_rfc3339(due_us).encode()
+    return _MESSAGE_ID.sub(lambda line: line[0] + suffix, headers)
 
 
 # Receipts
