@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.processes import Clients, Daemons, Servers
+
+# How long an example takes says how busy the machine is, and fails no test.
+settings.register_profile("gozo", deadline=None)
+settings.load_profile("gozo")
 
 
 @pytest.fixture

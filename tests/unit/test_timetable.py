@@ -178,7 +178,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestModel.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def test_an_entry_that_cannot_be_delivered_is_never_due() -> None:
