@@ -65,15 +65,17 @@ def printable_key(raw: bytes) -> str:
 def entry_headers(entry: Entry, token: bytes) -> bytes:
     """Make the header lines of a bucket entry; `block` completes them."""
     lines = (
-        b"Gozo-Format: %d\r\n%bGozo-Subject: %b\r\nGozo-When: %b\r\nGozo-Due: %b\r\n"
-        b"Gozo-Created: %b\r\nGozo-Request: %b\r\n"
+        b"Gozo-Format: %d\r\n%bGozo-Subject: %b\r\nGozo-When: %b\r\nGozo-Due: %d.%06d\r\n"
+        b"Gozo-Created: %d.%06d\r\nGozo-Request: %b\r\n"
     ) % (
         FORMAT,
         b"" if entry.id is None else b"Gozo-Id: %b\r\n" % entry.id.encode(),
         entry.subject.encode(),
         entry.when.encode(),
-        _print_us(entry.due_us),
-        _print_us(entry.created_us),
+        entry.due_us // MICROSECONDS,
+        entry.due_us % MICROSECONDS,
+        entry.created_us // MICROSECONDS,
+        entry.created_us % MICROSECONDS,
         token,
     )
     if entry.headers:

@@ -46,6 +46,15 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_\-/]+\Z")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 _MESSAGE_ID = re.compile(rb"^nats-msg-id:[^\r]*", re.IGNORECASE | re.MULTILINE)
 _ATTEMPTS = re.compile(rb"[0-9]{1,6}\Z")
+_BASIC_ID = rb"(?:Gozo-Id: ?([A-Za-z0-9_\-/]{1,200})\r\n)?"
+_BASIC = re.compile(
+    rb"NATS/1\.0\r\n"
+    + _BASIC_ID
+    + rb"Gozo-When: ?(\+?)([0-9]{1,10})(?:\.([0-9]{1,6}))?\r\n"
+    + _BASIC_ID
+    + rb"\r\n\Z"
+)
+"""The basic protocol's headers as most clients write them."""
 
 
 def escape_id(id_: str) -> str:
@@ -90,6 +99,40 @@ def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_
     Raises:
         RequestError: with the code and the sentence that the client is to be told.
     """
+    return _basic_request(reply, headers, payload, received_us) or _any_request(
+        reply, headers, payload, received_us
+    )
+
+
+def _basic_request(
+    reply: bytes, headers: bytes | None, payload: bytes, received_us: int
+) -> ScheduleRequest | None:
+    """Read what almost all requests are, in a third of the time; None if it is anything else."""
+    match = _BASIC.match(headers or b"")
+    if match is None:
+        return None
+    first, sign, whole, decimals, second = match.groups()
+    if first is not None and second is not None:
+        return None
+    us = int(whole) * MICROSECONDS
+    if decimals is not None:
+        us += int(decimals.ljust(6, b"0"))
+    due_us = received_us + us if sign else max(us, received_us)
+    if due_us > when.LAST_US:
+        return None
+    id_ = first or second
+    text = b"%b%b" % (sign, whole) if decimals is None else b"%b%b.%b" % (sign, whole, decimals)
+    entry = Entry(
+        None if id_ is None else id_.decode(),
+        reply.decode("utf-8", "surrogateescape"),
+        text.decode(),
+        due_us,
+        received_us,
+    )
+    return ScheduleRequest(entry, payload)
+
+
+def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_us: int) -> Request:
     given, passed = split(headers)
     when_text = given.get(b"gozo-when")
     cancelled = given.get(b"gozo-del-id")

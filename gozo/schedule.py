@@ -119,8 +119,7 @@ class Entry(NamedTuple):
         return self.terms is not None and self.terms.recurs
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleRequest:
+class ScheduleRequest(NamedTuple):
     """Send `payload` to the subject of `entry` when it is due."""
 
     entry: Entry

@@ -132,7 +132,7 @@ class _Put:
         self.entry = entry
         self.payload = payload
         self.lines = entry_headers(entry, self.token)
-        if entry.id == self.key and escape_id(self.key) != self.key:
+        if "=" in self.key and entry.id == self.key and escape_id(self.key) != self.key:
             self.lines += ORIGINAL
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gozo import protocol
 from gozo.entries import (
     EntryError,
     block,
@@ -412,3 +413,40 @@ def test_notes() -> None:
         assert caught.value.code is Refusal.INVALID_REQUEST
     with pytest.raises(RequestError, match="201 characters; the most is 200"):
         parse_note(b'{"note": "%b"}' % (b"x" * 201))
+
+
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from([b"Gozo-When", b"Gozo-When", b"Gozo-Id", b"gozo-when", b"Gozo-Receipt"]),
+        st.sampled_from([b":", b": ", b":  "]),
+        st.from_regex(rb"\A\+?[0-9]{1,11}(\.[0-9]{0,7})?\Z")
+        | st.sampled_from([b"a-1", b"a.b", b""]),
+    ),
+    max_size=3,
+)
+
+
+@given(lines=LINES, end=st.sampled_from([b"\r\n", b"", b"\r\nx"]))
+def test_a_basic_request_is_read_as_any_other(
+    lines: list[tuple[bytes, bytes, bytes]], end: bytes
+) -> None:
+    """What is read in a quicker way says the same."""
+    headers = b"NATS/1.0\r\n" + b"".join(b"%b%b%b\r\n" % line for line in lines) + end
+    quick = protocol._basic_request(b"to.there", headers, b"x", NOW_US)
+    if quick is not None:
+        assert quick == protocol._any_request(b"to.there", headers, b"x", NOW_US)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Gozo-When": "+10"},
+        {"Gozo-When": "1763871234.5", "Gozo-Id": "a/b-c_1"},
+        {"Gozo-Id": "a", "Gozo-When": "0"},
+    ],
+)
+def test_what_almost_all_clients_write_is_read_in_the_quick_way(headers: dict[str, str]) -> None:
+    """In whichever order."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    block = f"NATS/1.0\r\n{lines}\r\n".encode()
+    assert protocol._basic_request(b"to.there", block, b"x", NOW_US) is not None
