@@ -29,6 +29,15 @@ ENTRY_HEADERS = 710
 MARKER_SECONDS = 600
 """How long a delete marker stays, so that a late cancel learns what happened."""
 
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_\-/]{1,1024}\Z")
+_PLAIN = re.compile(
+    rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]+\r\n)?"
+    rb"(?:Gozo-Format: 1\r\n)?(?:Gozo-Id: ([A-Za-z0-9_\-/]{1,200})\r\n)?"
+    rb"Gozo-Subject: ([!-~]+)\r\nGozo-When: (\+?)([0-9]{1,10})(?:\.([0-9]{1,6}))?\r\n"
+    rb"(?:Gozo-Due: ([0-9]{1,11})\.([0-9]{6})\r\nGozo-Created: ([0-9]{1,11})\.([0-9]{6})\r\n"
+    rb"Gozo-Request: ([0-9a-f-]+)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9})\r\n)?\r\n\Z"
+)
+"""An entry without anything special, as gozo writes it, or a client that knows the bucket."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
 _TTL = re.compile(rb"([0-9]{1,9})s?\Z")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
@@ -128,6 +137,9 @@ def parse_entry(
     Raises:
         EntryError: it is neither a schedule nor a delete marker that this version knows.
     """
+    plain = _plain_entry(key, headers, stored_us)
+    if plain is not None:
+        return plain if size is None else plain._replace(size=size)
     given = dict(fields(headers))
     if b"kv-operation" in given or b"nats-marker-reason" in given:
         return _marker(given)
@@ -143,6 +155,36 @@ def parse_entry(
     except (RequestError, ValueError) as error:
         raise EntryError(str(error)) from error
     return entry if size is None else entry._replace(size=size)
+
+
+def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | None:
+    """Read what most entries are, in a third of the time; None if it is anything else."""
+    match = _PLAIN.match(headers or b"")
+    if match is None:
+        return None
+    id_, subject, sign, whole, decimals, due, due_us, created, created_us, token, size = (
+        match.groups()
+    )
+    if created is None:
+        us = int(whole) * MICROSECONDS + int((decimals or b"").ljust(6, b"0"))
+        at_us = stored_us
+        wake_us = stored_us + us if sign else max(us, stored_us)
+    else:
+        at_us = int(created) * MICROSECONDS + int(created_us)
+        wake_us = int(due) * MICROSECONDS + int(due_us)
+    if not _PLAIN_KEY.match(key) or (id_ is not None and id_ != key.encode()):
+        return None
+    text = b"%b%b" % (sign, whole) if decimals is None else b"%b%b.%b" % (sign, whole, decimals)
+    return Entry(
+        key,
+        subject.decode(),
+        text.decode(),
+        wake_us,
+        at_us,
+        token or b"",
+        int(size or 0),
+        extended=created is None,
+    )
 
 
 def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) -> Entry:

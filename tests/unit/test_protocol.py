@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo import protocol
+from gozo import entries, protocol
 from gozo.entries import (
     EntryError,
     block,
@@ -450,3 +450,48 @@ def test_what_almost_all_clients_write_is_read_in_the_quick_way(headers: dict[st
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     block = f"NATS/1.0\r\n{lines}\r\n".encode()
     assert protocol._basic_request(b"to.there", block, b"x", NOW_US) is not None
+
+
+WRITTEN = st.lists(
+    st.sampled_from(
+        [
+            *(b"Gozo-Format: 1", b"Gozo-Format: 2", b"Gozo-Id: a-1", b"Gozo-Id: b", b"A: b"),
+            *(b"Gozo-Subject: to.there", b"gozo-subject: to", b"Gozo-When: +10.5"),
+            *(b"Gozo-When: 1763871234", b"Gozo-When: @daily", b"Gozo-Due: 1763871234.000001"),
+            *(b"Gozo-Created: 1763871230.000000", b"Gozo-Request: 0a-1", b"Gozo-Jitter: 1s"),
+            *(b"Nats-Msg-Size: 7", b"Nats-TTL: 5s", b"Gozo-Extended: Yes"),
+            b"Nats-Expected-Last-Subject-Sequence: 3",
+        ]
+    ),
+    max_size=5,
+    unique=True,
+)
+USUAL = (
+    b"Nats-Expected-Last-Subject-Sequence: 3",
+    *(b"Gozo-Format: 1", b"Gozo-Id: a-1", b"Gozo-Subject: to.there", b"Gozo-When: +10.5"),
+    *(b"Gozo-Due: 1763871234.000001", b"Gozo-Created: 1763871230.000000"),
+    *(b"Gozo-Request: 0a-1", b"Nats-Msg-Size: 7"),
+)
+
+
+@given(
+    key=st.sampled_from(["a-1", "b", "a=20b", "=_1"]),
+    kept=st.sets(st.sampled_from(USUAL)),
+    more=WRITTEN,
+)
+def test_a_plain_entry_is_read_as_any_other(key: str, kept: set[bytes], more: list[bytes]) -> None:
+    """What is read in a quicker way says the same."""
+    for lines in ([line for line in USUAL if line in kept], more):
+        block_ = b"".join(b"%b\r\n" % line for line in (b"NATS/1.0", *lines, b""))
+        quick = entries._plain_entry(key, block_, NOW_US)
+        if quick is not None:
+            # A header that means nothing sends it the other way.
+            assert quick == parse_entry(key, block_[:-2] + b"Gozo-Nothing: 1\r\n\r\n", NOW_US)
+
+
+def test_what_gozo_writes_is_read_in_the_quick_way() -> None:
+    """And what clients write that know the bucket."""
+    entry = Entry("a-1", "to.there", "+10", NOW_US, NOW_US, b"0a-1")
+    assert entries._plain_entry("a-1", block(entry_headers(entry, b"0a-1"), 3), NOW_US) == entry
+    written = b"NATS/1.0\r\nGozo-Subject: to.there\r\nGozo-When: +10\r\n\r\n"
+    assert entries._plain_entry("a-1", written, NOW_US) is not None
