@@ -159,6 +159,7 @@ class Daemon:
         )
         service.overdue = lambda: self._timetable.count_due(wall_us())
         service.invalid = lambda: len(self._mirror.invalid)
+        gc.disable()  # all that is loaded stays, and would be looked through again and again
         self._begin("connection", self._main.keep())
         self._begin("requests connection", self._requests.keep())
         self._begin("writer", self._writer.sweep())
@@ -169,8 +170,8 @@ class Daemon:
         self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
-        gc.collect()
         gc.freeze()
+        gc.enable()
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         self._begin("lease", self._lease.run())
         await self._until(self._lease.decided)
