@@ -18,8 +18,9 @@ import pytest
 from gozo.errors import GozoError
 from gozo.options import CONNECTION, SERVE, Option
 from tests.support.daemon import Daemon
+from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow
-from tests.support.processes import Daemons
+from tests.support.processes import Daemons, Servers
 from tests.support.readme import README, block, blocks
 from tests.support.server import free_port
 
@@ -75,6 +76,24 @@ def test_example(name: str, port: int, tmp_path: Path) -> None:
     )
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout == block("output", name)
+
+
+async def test_from_a_crontab(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """The three commands, where `crontab -l` shows a line: it is run when it is due."""
+    server = servers.start()
+    await daemons.serve(server)
+    ctl = Gozoctl(tmp_path, server.url)
+    ctl.program("crontab", "#!/bin/sh\n[ \"$*\" = -l ] && echo '0 2 * * * backup --full'\n")
+    ctl.program("backup", '#!/bin/sh\necho "$*" >ran\n')
+    worker = daemons.start(
+        *("-e", "-o", "pipefail", "-c", block("command", "crontab")),
+        program=["/bin/bash"],
+        variables=ctl.variables({"PATH": ctl.path}),
+    )
+    await worker.event("exec.ready")
+    ctl.ok("trigger", "backup")
+    await worker.event("command.ended", id="backup", status="0")
+    assert (worker.folder / "ran").read_text() == "--full\n"
 
 
 def test_options() -> None:

@@ -86,8 +86,6 @@ class Moved:
         self._daemons = daemons
         self.clock = WallClock(folder / "clock")
         self.ctl = Gozoctl(folder, server.url)
-        self._bin = folder / "programs"
-        self._bin.mkdir()
 
     async def serve(self) -> None:
         """Start the daemon."""
@@ -104,14 +102,9 @@ class Moved:
         self.ctl.ok("apply", "cron.toml")
         return done.err
 
-    def program(self, name: str, script: str) -> None:
-        """Put a program where workers find it."""
-        (self._bin / name).write_text(script)
-        (self._bin / name).chmod(0o755)
-
     async def work(self, *arguments: str) -> Daemon:
         """Start a worker that gives commands to a shell."""
-        path = {"PATH": f"{self._bin}:/usr/local/bin:/usr/bin:/bin"}
+        path = {"PATH": self.ctl.path}
         return await self._daemons.work(self.server, *arguments, "--", "/bin/sh", variables=path)
 
     def pass_time(self) -> None:
@@ -136,7 +129,7 @@ def noted(name: str, *workers: Daemon) -> list[str]:
 async def test_each_occurrence_runs_once(moved: Moved) -> None:
     """On one of two workers, at the times and with the input that the crontab says."""
     for name in (*DUE, "tidy"):
-        moved.program(name, NOTE)
+        moved.ctl.program(name, NOTE)
     left_out = moved.move(CRONTAB)
     assert [line.split(":")[2] for line in left_out.splitlines()] == ["11"]
     assert "@reboot is no time: left out" in left_out
@@ -173,7 +166,7 @@ async def test_an_occurrence_outlives_its_worker(moved: Moved, clients: Clients)
         ack_policy=api.AckPolicy.EXPLICIT,
         ack_wait=0.5,
     )
-    moved.program("backup", HELD)
+    moved.ctl.program("backup", HELD)
     moved.move("@yearly backup --full")
     # What the dead worker leaves behind does not hold on to the output that the test reads.
     options = ("--stream", "CRON", "--consumer", "sh", "--log-output")

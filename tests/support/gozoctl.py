@@ -78,18 +78,26 @@ class Gozoctl:
         assert done.code == 0, done
         return done
 
-    def shell(self, script: str) -> Done:
-        """Run a script of bash in which `gozoctl` is this program."""
+    def program(self, name: str, script: str) -> None:
+        """Put a program where `path` finds it."""
         bin_ = self.home / "bin"
         bin_.mkdir(exist_ok=True)
-        program = bin_ / "gozoctl"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gozoctl "$@"\n')
-        program.chmod(0o755)
+        (bin_ / name).write_text(script)
+        (bin_ / name).chmod(0o755)
+
+    @property
+    def path(self) -> str:
+        """A `PATH` on which `gozoctl` is this program."""
+        self.program("gozoctl", f'#!/bin/sh\nexec "{sys.executable}" -m gozoctl "$@"\n')
+        return f"{self.home / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+
+    def shell(self, script: str) -> Done:
+        """Run a script of bash in which `gozoctl` is this program."""
         done = subprocess.run(
             ["/bin/bash", "-o", "pipefail", "-c", script],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=self.variables({"PATH": f"{bin_}:/usr/local/bin:/usr/bin:/bin"}),
+            env=self.variables({"PATH": self.path}),
             cwd=self.home,
             timeout=allow(30),
             check=False,
