@@ -10,9 +10,10 @@ import typer
 
 from gozo import values
 from gozo.commandline import tell
-from gozo.errors import RequestError, SettingsError
+from gozo.errors import SettingsError
 from gozoctl.exit_codes import DONE
 from gozoctl.session import finish
+from gozoctl.timing import zone_of
 from gozoctl.zones import local_zone, offered
 
 STDIN = "-"
@@ -31,8 +32,10 @@ def import_crontab(
     time_zone: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="The zone of its times, where it has no CRON_TZ; this machine's if not given.",
+            "--time-zone",
+            "--tz",
+            metavar="ZONE",
+            help="The zone of its times, where it has no CRON_TZ; default: this machine's.",
             autocompletion=offered,
             show_default=False,
         ),
@@ -58,18 +61,15 @@ def import_crontab(
             values.read_subject(subject)
         except values.UnusableError as error:
             raise SettingsError(f"--subject {subject!r} {error}") from None
-        try:
-            read = crontab.read(
-                _text(file),
-                "crontab" if file == STDIN else file,
-                subject,
-                time_zone or local_zone(),
-                system=system,
-            )
-        except RequestError as error:
-            raise SettingsError(
-                f"--time-zone {time_zone!r} is no time zone: give a name such as Europe/Malta"
-            ) from error
+        if time_zone is not None:
+            zone_of(time_zone)
+        read = crontab.read(
+            _text(file),
+            "crontab" if file == STDIN else file,
+            subject,
+            time_zone or local_zone(),
+            system=system,
+        )
         for warning in read.warnings:
             tell(f"gozoctl: {warning}")
         sys.stdout.buffer.write(manifest.write_commented(read.jobs).encode())

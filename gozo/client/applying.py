@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
-from gozo.client.making import made
+from gozo.client.making import as_of, made
 from gozo.client.manifest import TIMES, changed, is_past
 from gozo.client.nouns import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
@@ -26,7 +26,7 @@ from gozo.entries import APPLY_KEY, block
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
 from gozo.headers import fields
 from gozo.policy import Policy
-from gozo.recurrence import arranged, due_at, expression, paused
+from gozo.recurrence import due_at, paused
 from gozo.schedule import Entry, State
 from gozo.store.bucket import Bucket, open_bucket, stream_of
 
@@ -76,9 +76,7 @@ class Applying:
             terms=wanted.terms,
             managed_by=wanted.managed_by,
         )
-        now_us = wall_us()
-        entry = entry._replace(created_us=now_us, extended=True)
-        return arranged(entry, expression(entry.when), now_us)
+        return as_of(entry, wall_us())
 
     async def plan(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[Applied]:
         """Tell what is to be done; see `Client.apply`."""

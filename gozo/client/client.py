@@ -49,6 +49,7 @@ from gozo.jetstream import JetStream
 from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.protocol import read_note
+from gozo.schedule import Entry
 from gozo.settings import ConnectionSettings, resolve_connection
 from gozo.sources import Sources
 from gozo.tasks import end
@@ -198,19 +199,7 @@ class Client:
             misfire=misfire,
             misfire_grace=misfire_grace,
         )
-        expression_ = expression(when)
-        entry = made(
-            self._policy,
-            self._connection.max_payload,
-            subject,
-            payload,
-            when=expression_,
-            id_=id,
-            headers=headers,
-            confirm=confirm,
-            attempts=attempts,
-            terms=terms_of(terms, expression_, wall_us()),
-        )
+        entry = self._made(subject, payload, when, id, headers, confirm, attempts, terms)
         if replace and await self._daemons.hear():
             stored = await self._daemons.send(entry, payload, terms, receipt=True, timeout=timeout)
             assert stored is not None
@@ -337,21 +326,34 @@ class Client:
             misfire=misfire,
             misfire_grace=misfire_grace,
         )
-        expression_ = expression(when)
-        entry = made(
+        entry = self._made(subject, payload, when, id, headers, confirm, attempts, terms)
+        await self._daemons.require()
+        return await self._daemons.send(entry, payload, terms, receipt=receipt, timeout=timeout)
+
+    def _made(
+        self,
+        subject: str,
+        payload: bytes,
+        when: When,
+        id_: str | None,
+        headers: HeadersLike,
+        confirm: bool,  # as it was given
+        attempts: int,
+        terms: Mapping[str, str],
+    ) -> Entry:
+        when = expression(when)
+        return made(
             self._policy,
             self._connection.max_payload,
             subject,
             payload,
-            when=expression_,
-            id_=id,
+            when=when,
+            id_=id_,
             headers=headers,
             confirm=confirm,
             attempts=attempts,
-            terms=terms_of(terms, expression_, wall_us()),
+            terms=terms_of(terms, when, wall_us()),
         )
-        await self._daemons.require()
-        return await self._daemons.send(entry, payload, terms, receipt=receipt, timeout=timeout)
 
     def check(self, wanted: Wanted) -> None:
         """Make sure that gozo would take a schedule.

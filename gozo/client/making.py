@@ -12,6 +12,7 @@ from gozo.errors import Refusal, RequestError
 from gozo.headers import END, FIRST_LINE, pack, split
 from gozo.policy import Policy, check_size
 from gozo.protocol import MOST_ATTEMPTS, read_id
+from gozo.recurrence import arranged
 from gozo.schedule import MICROSECONDS, Entry, Terms
 from gozo.terms import check_recurs, read_terms
 
@@ -75,6 +76,16 @@ def made(
     size += len(id_.encode()) if id_ is not None else 0
     check_size(len(payload), size, max_payload)
     return entry
+
+
+def as_of(entry: Entry, now_us: int) -> Entry:
+    """Return what was made as it is stored when it is asked for then: with its times.
+
+    Raises:
+        RequestError: `invalid_when`, since it is never due.
+    """
+    entry = entry._replace(created_us=now_us, extended=True)
+    return arranged(entry, grammar.parse(entry.when), now_us)
 
 
 def term_headers(

@@ -21,17 +21,16 @@ import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 from gozo import when as grammar
-from gozo.client.making import EPOCH
+from gozo.client.making import microseconds, terms_of
 from gozo.client.nouns import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
 from gozo.headers import FIRST_LINE, fields
 from gozo.recurrence import expression
 from gozo.schedule import Terms
-from gozo.terms import read_terms, term_lines
+from gozo.terms import term_lines
 
 SCHEDULES, SET = "schedules", "set"
 PAYLOADS = ("payload", "payload-base64", "payload-file")
@@ -66,7 +65,6 @@ _KINDS: dict[type, str] = {
     list: "a list of texts such as 'Name: value'",
 }
 _KINDS |= {bool: "true or false", int: "a whole number"}
-_MICROSECOND = timedelta(microseconds=1)
 
 _KEY_OF = {
     Refusal.FORBIDDEN_SUBJECT: "subject",
@@ -196,13 +194,12 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
 
 
 def _terms(table: Mapping[str, Any]) -> Terms | None:
-    given = {f"gozo-{key}".encode(): str(table[key]).encode() for key in TERMS if key in table}
+    given = {f"Gozo-{key.title()}": str(table[key]) for key in TERMS if key in table}
     for key in ("start", "until"):
         if table.get(key, "").startswith("+"):
             raise _WrongError(key, f"{table[key]!r} would be another time each day: give a moment")
-    when = expression(table["when"])
     try:
-        return read_terms(given, when, 0)
+        return terms_of(given, table["when"], 0)
     except RequestError as error:
         named = [key for key in TERMS if str(error).startswith(f"Gozo-{key.title()}")]
         raise _WrongError(max(named, key=len, default="when"), str(error)) from error
@@ -326,7 +323,7 @@ def _printable(text: str) -> str:
 
 def _when(schedule: Schedule) -> str:
     when = expression(schedule.when)
-    us = (schedule.due - EPOCH) // _MICROSECOND
+    us = microseconds(schedule.due)
     if not isinstance(when, grammar.Moment) or when == grammar.At(us):
         return schedule.when
     return schedule.due.isoformat().replace("+00:00", "Z")
@@ -352,7 +349,7 @@ def _means(text: str, schedule: Schedule) -> bool:
     if text == schedule.when:
         return True
     when = grammar.parse(text)
-    return isinstance(when, grammar.At) and when.us == (schedule.due - EPOCH) // _MICROSECOND
+    return isinstance(when, grammar.At) and when.us == microseconds(schedule.due)
 
 
 def is_past(text: str, now_us: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from gozo import when as grammar
 from gozo.client.daemons import absent
-from gozo.client.making import moment
+from gozo.client.making import as_of, moment
 from gozo.client.nouns import Answer, Cancelled, Stored
 from gozo.client.reader import Found, Reader
 from gozo.client.reading import entry_of
@@ -31,7 +31,7 @@ from gozo.errors import (
 )
 from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
 from gozo.protocol import escape_id
-from gozo.recurrence import arranged, paused, rescheduled, resumed
+from gozo.recurrence import paused, rescheduled, resumed
 from gozo.schedule import Entry, Marker, Reason
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.writer import FOR_EVER
@@ -56,9 +56,7 @@ class Writes:
             ExistsError: there is one with this id, and it is not to be replaced.
             RequestError, UnansweredError: as for `Client.schedule`.
         """
-        now_us = wall_us()
-        entry = entry._replace(created_us=now_us, extended=True)
-        entry = arranged(entry, grammar.parse(entry.when), now_us)
+        entry = as_of(entry, wall_us())
         try:
             bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
         except NoServerError:
