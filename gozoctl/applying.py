@@ -16,6 +16,7 @@ from gozo.errors import SettingsError
 from gozoctl import completing
 from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.output import Sheet
+from gozoctl.reading import STDIN, read_text
 from gozoctl.session import OPTIONS, Session, connected
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from gozo.client.nouns import Action
 
 AT_ONCE = 200  # schedules read at the same time
-STDIN = "-"
 QUIET_ACTIONS = ("leave", "adopt")
 """Of which `diff` says nothing: the schedule stays as it is."""
 
@@ -200,7 +200,7 @@ def _manifests(session: Session, files: list[str], set_: str | None) -> list[Man
     seen: dict[str, str] = {}
     for file in files:
         try:
-            one = _read(file, set_, session.client.check)
+            one = _read(file, set_, session.client.check, session.client.server.max_payload)
         except SettingsError as error:
             problems.append(str(error))
             continue
@@ -216,20 +216,19 @@ def _manifests(session: Session, files: list[str], set_: str | None) -> list[Man
     return read
 
 
-def _read(file: str, set_: str | None, check: Callable[[Wanted], None]) -> Manifest:
+def _read(file: str, set_: str | None, check: Callable[[Wanted], None], most: int) -> Manifest:
+    """Read one file; payloads that it names are of `most` bytes."""
     from gozo.client import manifest  # noqa: PLC0415  # not needed for --help
 
+    text = read_text(file)
     path = Path(file)
-    try:
-        raw = sys.stdin.buffer.read() if file == STDIN else path.read_bytes()
-        text = raw.decode()
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read ({error.strerror}): give another") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{file} is not UTF-8: save it as such") from error
     name, folder = ("stdin", Path()) if file == STDIN else (path.stem, path.parent)
 
     def read_file(text: str) -> bytes:
-        return (folder / text).read_bytes()
+        with (folder / text).open("rb") as opened:
+            payload = opened.read(most + 1)
+        if len(payload) > most:
+            raise ValueError(f"it has more than {most} bytes, the server's max_payload")
+        return payload
 
     return manifest.parse(text, file, name, read_file, check, managed_by=set_)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,11 +11,11 @@ from gozo import values
 from gozo.commandline import tell
 from gozo.errors import SettingsError
 from gozoctl.exit_codes import DONE
+from gozoctl.reading import STDIN, read_text
 from gozoctl.session import finish
 from gozoctl.timing import zone_of
 from gozoctl.zones import local_zone, offered
 
-STDIN = "-"
 SUBJECT = "cron"
 
 
@@ -64,7 +63,7 @@ def import_crontab(
         if time_zone is not None:
             zone_of(time_zone)
         read = crontab.read(
-            _text(file),
+            read_text(file),
             "crontab" if file == STDIN else file,
             subject,
             time_zone or local_zone(),
@@ -77,13 +76,3 @@ def import_crontab(
         return DONE
 
     finish(do)
-
-
-def _text(file: str) -> str:
-    try:
-        raw = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
-        return raw.decode()
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read ({error.strerror}): give another") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{file} is not UTF-8: save it as such") from error

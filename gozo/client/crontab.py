@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from gozo.client.nouns import Wanted
-from gozo.cron import Cron, read_zone
+from gozo.cron import read_zone
 from gozo.errors import RequestError
 from gozo.recurrence import expression
 from gozo.schedule import Terms
+from gozo.when import NAMES
 
 END = "END_OF_INPUT"
 """Ends the input of a command, or a longer word that begins so."""
@@ -50,7 +51,7 @@ def read(text: str, name: str, subject: str, zone: str, *, system: bool = False)
     read_zone(zone)
     known: str | None = zone
     imported = Imported()
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -114,14 +115,16 @@ def _job(line: str, subject: str, zone: str | None, ids: set[str], *, system: bo
         raise _LeftOutError(
             "@reboot is no time: left out; let the system's own services start it, such as systemd"
         )
-    parsed = expression(when)
-    if not isinstance(parsed, Cron):
-        raise _LeftOutError(f"{when} is no time of a crontab: left out")
+    if when.startswith("@") and when not in NAMES:
+        raise _LeftOutError(f"{when} is no time of a crontab that gozo knows: left out")
+    expression(when)
     if system:
         user = _USER.fullmatch(command)
         if user is None:
             raise _LeftOutError("it names no user, or no command: left out")
         subject, command = f"{subject}.{user[1]}", user[2]
+    if command.startswith("%"):
+        raise _LeftOutError("it has no command, only input for one: left out")
     terms = Terms(recurs=True, zone="" if zone == "UTC" else zone)
     return Wanted(_id(command, ids), subject, when, _script(command).encode(), terms=terms)
 

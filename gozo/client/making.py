@@ -50,7 +50,7 @@ def made(
     grammar.parse(when)
     check_recurs(terms, id_)
     if id_ is not None:
-        canonical_id(id_)
+        _new_id(id_)
     if attempts and not confirm:
         raise RequestError(Refusal.INVALID_REQUEST, "attempts goes with confirm only")
     if not 0 <= attempts <= MOST_ATTEMPTS:
@@ -135,6 +135,14 @@ def canonical_id(id_: str) -> str:
         RequestError: `invalid_id`.
     """
     return read_id(id_.encode("utf-8", "surrogatepass"), "the id")
+
+
+def _new_id(id_: str) -> None:
+    """Refuse what a header cannot say: readers take the blanks around a value away."""
+    if canonical_id(id_) != id_.strip(" \t"):
+        raise RequestError(
+            Refusal.INVALID_ID, f"the id {id_!r} begins or ends with a blank: leave that out"
+        )
 
 
 def expression(when: When) -> str:

@@ -67,6 +67,7 @@ _KINDS: dict[type, str] = {
 _KINDS |= {bool: "true or false", int: "a whole number"}
 
 _KEY_OF = {
+    Refusal.NO_REPLY_SUBJECT: "subject",
     Refusal.FORBIDDEN_SUBJECT: "subject",
     Refusal.INVALID_WHEN: "when",
     Refusal.INVALID_HEADER: "headers",
@@ -260,7 +261,8 @@ def write(schedules: Iterable[Schedule]) -> str:
 def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
     """Write what is wanted as a file, each below a comment of one line."""
     tables = (
-        f"# {_printable(comment)}\n" + _dumped({SCHEDULES: {one.id: _table(one, one.when)}})
+        f"# {_printable(comment.expandtabs())}\n"
+        + _dumped({SCHEDULES: {one.id: _table(one, one.when)}})
         for comment, one in items
     )
     return "\n".join(tables)

@@ -76,12 +76,19 @@ def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
         '[schedules.y]\nsubject = "s"\nwhen = "soon"\n'
         '[schedules.z.1]\nsubject = "s"\nwhen = "+1h"\n'
         '[schedules."a.b"]\nsubject = "s"\nwhen = "+1h"\n'
+        '[schedules." b"]\nsubject = "s"\nwhen = "+1h"\n'
+        '[schedules.c]\nsubject = ""\nwhen = "+1h"\n'
+        '[schedules.d]\nsubject = "s"\nwhen = "+1h"\npayload-file = "large"\n'
     )
+    (ctl.home / "large").write_bytes(bytes(1024 * 1024 + 1))
     done = ctl.run("apply", "jobs/nightly.toml", "bad.toml", "missing.toml")
     assert done.code == 2
     assert "bad.toml: [schedules.x]: subject: " in done.err
     assert "bad.toml: [schedules.y]: when: " in done.err
     assert '"z.1"' in done.err
+    assert "[schedules.\" b\"]: the id ' b' begins or ends with a blank" in done.err
+    assert "[schedules.c]: subject: " in done.err
+    assert "[schedules.d]: payload-file: 'large' cannot be read (it has more than" in done.err
     assert "missing.toml cannot be read" in done.err
     (ctl.home / "bad.toml").write_text('[schedules."a.b"]\nsubject = "s"\nwhen = "+1h"\n')
     done = ctl.run("apply", "jobs/nightly.toml", "bad.toml")
@@ -162,3 +169,13 @@ def test_import_crontab(ctl: Gozoctl) -> None:
         assert (done.code, done.out) == (2, "")
         assert wrong[1] in done.err
     assert ctl.run("import-crontab", "missing").code == 2
+
+
+def test_files_of_windows(ctl: Gozoctl) -> None:
+    """A mark of UTF-8 at the beginning is no part of a file, and lines may end with CR LF."""
+    (ctl.home / "tab").write_bytes(b"\xef\xbb\xbf# All.\r\n0 2 * * *\tbackup\r\n")
+    done = ctl.ok("import-crontab", "tab")
+    assert done.err == ""
+    (ctl.home / "cron.toml").write_bytes(b"\xef\xbb\xbf" + done.out.replace("\n", "\r\n").encode())
+    assert ctl.ok("apply", "cron.toml").rows[1:] == [["create", "backup", ""]]
+    assert ctl.ok("inspect", "backup", "--payload").out == "backup\n"

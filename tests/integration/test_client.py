@@ -155,6 +155,8 @@ async def test_list_by_subject(client: Client, new: str) -> None:
         ("invalid_when", {"when": datetime(2030, 1, 1)}),  # noqa: DTZ001  # that is the point
         ("invalid_id", {"id": ""}),
         ("invalid_id", {"id": "x" * 1025}),
+        ("invalid_id", {"id": " a"}),
+        ("invalid_id", {"id": "a\t"}),
         ("invalid_id", {"id": "a\r\nGozo-When: +1"}),
         ("invalid_header", {"headers": {"Nats-Rollup": "all"}}),
         ("invalid_header", {"headers": {"Gozo-Id": "other"}}),

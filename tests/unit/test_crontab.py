@@ -83,6 +83,13 @@ def test_percent_signs(line: str, output: str | None) -> None:
     assert done.stdout.decode() == expected
 
 
+def test_blanks_of_all_kinds() -> None:
+    """Lines end as those of Windows do, and nowhere else; tabs are shown as blanks."""
+    ((line, one),) = imported("# c\r\n0 2\t* * *\techo a\u2028b\x0cc \t\r\n").jobs
+    assert (one.when, one.payload.decode()) == ("0 2 * * *", "echo a\u2028b\x0cc\n")
+    assert write_commented([(line, one)]).startswith("# 0 2     * * *   echo a\\U00002028b")
+
+
 def test_a_system_crontab() -> None:
     """The user is the end of the subject, since a worker runs as one user."""
     found = imported("17 * * * * root cd / && run-parts /etc/cron.hourly\n@daily www", system=True)
@@ -100,8 +107,9 @@ def test_a_system_crontab() -> None:
         ("* * * * ", "no five times"),
         ("61 * * * * x", "minute '61'"),
         ("0 0 31 2 * x", "a day that never comes"),
-        ("@every 90s x", "cannot be read"),
-        ("@sometimes x", "cannot be read"),
+        ("@every 90s x", "@every is no time of a crontab"),
+        ("@sometimes x", "@sometimes is no time of a crontab"),
+        ("* * * * * %input", "no command, only input"),
     ],
 )
 def test_what_cannot_be_carried_over(line: str, said: str) -> None:
