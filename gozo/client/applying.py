@@ -26,6 +26,7 @@ from gozo.entries import APPLY_KEY, block
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
 from gozo.headers import fields
 from gozo.policy import Policy
+from gozo.protocol import read_note
 from gozo.recurrence import due_at, paused
 from gozo.schedule import Entry, State
 from gozo.store.bucket import Bucket, open_bucket, stream_of
@@ -76,7 +77,8 @@ class Applying:
             terms=wanted.terms,
             managed_by=wanted.managed_by,
         )
-        return as_of(entry, wall_us())
+        entry = as_of(entry, wall_us())
+        return paused(entry, read_note(wanted.note)) if wanted.paused else entry
 
     async def plan(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[Applied]:
         """Tell what is to be done; see `Client.apply`."""
@@ -142,7 +144,7 @@ class Applying:
                 return
             new = entry
             if found is not None and isinstance(found.what, Schedule):
-                new = _in_place(entry, found, now.keys)
+                new = _in_place(entry, wanted, found, now.keys)
             if await self._writes.put_for(bucket, new, wanted.payload, found, left):
                 return
 
@@ -255,10 +257,10 @@ def _step(wanted: Wanted, found: Found | None) -> _Step:
     return _Step(Applied(wanted.id, "leave" if same else "adopt"), found, wanted)
 
 
-def _in_place(entry: Entry, found: Found, keys: Collection[str]) -> Entry:
+def _in_place(entry: Entry, wanted: Wanted, found: Found, keys: Collection[str]) -> Entry:
     """Return an entry that takes the place of another, and keeps what is not to be changed.
 
-    Unless its times are changed it is due when it was; a pause lasts in any case.
+    Unless its times are changed it is due when it was; a pause lasts unless it is spoken of.
     """
     message = found.message
     try:
@@ -267,7 +269,7 @@ def _in_place(entry: Entry, found: Found, keys: Collection[str]) -> Entry:
         return entry  # in the place of what cannot be read
     if not keys:
         return old._replace(managed_by=entry.managed_by)
-    if old.state is State.PAUSED:
+    if old.state is State.PAUSED and wanted.paused is None:
         entry = paused(entry, old.reason)
     if set(keys) & set(TIMES):
         return entry

@@ -9,6 +9,8 @@
     headers = ["Content-Type: text/plain"]
     confirm = true
     attempts = 3
+    paused = true                    # false resumes it; else it stays as it is
+    note = "till Monday"
 
 A file is read only: what its owner wrote, comments too, stays as it is.
 """
@@ -28,8 +30,9 @@ from gozo.client.making import microseconds, terms_of
 from gozo.client.nouns import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
 from gozo.headers import FIRST_LINE, fields
+from gozo.protocol import read_note
 from gozo.recurrence import expression
-from gozo.schedule import Terms
+from gozo.schedule import State, Terms
 from gozo.terms import term_lines
 
 SCHEDULES, SET = "schedules", "set"
@@ -41,6 +44,8 @@ KEYS: dict[str, type] = {
     "headers": list,
     "confirm": bool,
     "attempts": int,
+    "paused": bool,
+    "note": str,
     "time-zone": str,
     "start": str,
     "until": str,
@@ -191,6 +196,8 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         table.get("attempts", 0),
         _terms(table),
         managed_by,
+        table.get("paused"),
+        _note(table),
     )
 
 
@@ -204,6 +211,15 @@ def _terms(table: Mapping[str, Any]) -> Terms | None:
     except RequestError as error:
         named = [key for key in TERMS if str(error).startswith(f"Gozo-{key.title()}")]
         raise _WrongError(max(named, key=len, default="when"), str(error)) from error
+
+
+def _note(table: Mapping[str, Any]) -> str:
+    if "note" in table and not table.get("paused"):
+        raise _WrongError("note", "it says why a schedule is paused: add paused = true")
+    try:
+        return read_note(table.get("note", ""))
+    except RequestError as error:
+        raise _WrongError("note", str(error)) from error
 
 
 def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
@@ -254,7 +270,10 @@ def write(schedules: Iterable[Schedule]) -> str:
     found = list(schedules)
     sets = {schedule.managed_by for schedule in found}
     content: dict[str, Any] = {SET: sets.pop()} if len(sets) == 1 and sets != {""} else {}
-    content[SCHEDULES] = {str(one.id): _table(one, _when(one)) for one in found}
+    content[SCHEDULES] = {
+        str(one.id): _table(one, _when(one)) | _pause(is_paused(one) or None, one.reason)
+        for one in found
+    }
     return _dumped(content)
 
 
@@ -274,9 +293,11 @@ def difference(
     """Write what differs as diff(1) does, with `names` for the two sides."""
     before = after = None
     if new is not None:
-        after = _table(new, new.when)
+        after = _table(new, new.when) | _pause(new.paused, new.note)
     if old is not None:
         before = _table(old, new.when if new and _means(new.when, old) else _when(old))
+        if is_paused(old) if new is None else new.paused is not None:
+            before |= _pause(is_paused(old), old.reason)
     lines = difflib.unified_diff(_lines(id_, before), _lines(id_, after), *names, n=99, lineterm="")
     return list(lines)
 
@@ -300,6 +321,17 @@ def _table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
     if one.attempts:
         table["attempts"] = one.attempts
     return table | _table_of(one.terms)
+
+
+def is_paused(schedule: Schedule) -> bool:
+    """Tell whether a schedule is kept and not delivered."""
+    return schedule.state == State.PAUSED
+
+
+def _pause(paused: bool | None, note: str) -> dict[str, Any]:  # None: not said
+    if paused is None:
+        return {}
+    return {"paused": paused} | ({"note": note} if paused and note else {})
 
 
 def _table_of(terms: Terms | None) -> dict[str, Any]:
@@ -341,6 +373,10 @@ def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
         "confirm": wanted.confirm != schedule.confirm,
         "attempts": wanted.attempts != schedule.attempts,
     }
+    if wanted.paused is not None:
+        old = _pause(is_paused(schedule), schedule.reason)
+        new = _pause(wanted.paused, wanted.note)
+        differs |= {key: old.get(key) != new.get(key) for key in ("paused", "note")}
     old, new = _table_of(schedule.terms), _table_of(wanted.terms)
     differs |= {key: old.get(key) != new.get(key) for key in TERMS}
     return tuple(key for key, differ in differs.items() if differ)

@@ -112,6 +112,10 @@ class Wanted:
     """How it recurs, and until when; None where there is nothing but one moment."""
     managed_by: str = ""
     """The set that it belongs to."""
+    paused: bool | None = None
+    """Whether it is kept and not delivered; None leaves that as it is."""
+    note: str = ""
+    """Why it is paused."""
 
 
 Action = Literal["create", "change", "adopt", "leave", "past", "remove"]

@@ -103,17 +103,19 @@ def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
     ctl.ok("apply", "jobs/nightly.toml")
     ctl.ok("create", "evil\x1b[2J \u202e 'ü' \"=", "jobs.x", "\x9b1m", "--in", "1h", "-H", "A: b")
     ctl.ok("create", "later", "other", "--at", "2099-01-01T00:00:00Z", "--confirm")
+    ctl.ok("create", "often", "other", "--cron", "0 2 * * 1-5", "--tz", "Asia/Tokyo")
+    ctl.ok("pause", "often", "--note", "till it is mended")
     text = ctl.ok("export").out
     assert "\x1b" not in text
     (ctl.home / "all.toml").write_text(text)
     assert (ctl.ok("diff", "all.toml", "--set", "nightly").out) == ""
     other = Gozoctl(ctl.home, servers.start().url)
-    assert other.ok("apply", "all.toml").err == "4 created\n"
+    assert other.ok("apply", "all.toml").err == "5 created\n"
 
     def told(one: Gozoctl) -> list[dict[str, object]]:
         found = one.ok("list", "-o", "json").json
-        same = ("id", "subject", "due", "size", "headers", "state")
-        return [{key: schedule[key] for key in same} for schedule in found]
+        same = ("id", "subject", "due", "size", "headers", "state", "reason", "time_zone")
+        return [{key: schedule.get(key) for key in same} for schedule in found]
 
     assert told(other) == told(ctl)
     assert other.ok("diff", "all.toml").out == ""

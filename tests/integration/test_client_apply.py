@@ -103,6 +103,36 @@ async def test_times_stay_unless_they_are_changed(client: Client, place: Place, 
         assert (after.terms, after.when) == (before.terms, before.when)
 
 
+async def test_a_pause_is_wanted_or_not_spoken_of(client: Client, place: Place, new: str) -> None:
+    """What is to be paused is so from the start; what says nothing of it leaves it as it is."""
+    one = Wanted(new, "to", "@every 1h", managed_by=new, paused=True, note="till Monday")
+    silent = replace(one, paused=None, note="")
+
+    async def apply(wanted: Wanted) -> tuple[str, ...]:
+        (done,) = await client.apply([wanted])
+        assert await actions(client, wanted) == ["leave"]
+        return done.keys
+
+    async def state() -> tuple[str, str]:
+        found = (await listed(client))[new]
+        return found.state, found.reason
+
+    assert await apply(one) == ()
+    assert await state() == ("paused", "till Monday")
+    assert await apply(replace(silent, payload=b"2")) == ("payload",)
+    assert await state() == ("paused", "till Monday")
+    due = (await listed(client))[new].due
+    assert await apply(replace(one, note="for ever", payload=b"2")) == ("note",)
+    assert await state() == ("paused", "for ever")
+    assert await apply(replace(one, paused=False, payload=b"2")) == ("paused", "note")
+    assert await state() == ("pending", "")
+    assert await apply(replace(silent, payload=b"3")) == ("payload",)
+    assert await state() == ("pending", "")
+    assert (await listed(client))[new].due == due
+    with pytest.raises(RequestError, match="the note has 201"):
+        await client.apply([replace(one, note="x" * 201)])
+
+
 async def test_two_who_apply_at_once(servers: Servers) -> None:
     """What is there afterwards is all of one, however often they meet."""
     server = servers.start()

@@ -53,6 +53,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
     due = draw(moments)
     payload = draw(st.binary() | st.text(st.characters(exclude_categories=["Cs"])).map(str.encode))
     confirm = draw(st.booleans())
+    pause = draw(st.none() | lines.map(lambda text: " ".join(text.split())[:200].strip()))
     when = draw(
         st.sampled_from(
             ["+10", "+1h30m", "0", "@at 2026-12-24T18:00:00+01:00", "@every 90s", "30 2 * * 1-5"]
@@ -72,6 +73,8 @@ def schedules(draw: st.DrawFn) -> Schedule:
         confirm=confirm,
         attempts=draw(st.integers(0, 999)) if confirm else 0,
         managed_by=draw(st.sampled_from(["", "a", "b"])),
+        state="paused" if pause is not None else "pending",
+        reason=pause or "",
     )
 
 
@@ -181,6 +184,12 @@ GOOD = 'subject = "s"\nwhen = "+1"\n'
         (f"[schedules.a]\n{GOOD}misfire = 'x'", "[schedules.a]: misfire: Gozo-Misfire is 'x'"),
         (f"[schedules.a]\n{GOOD}misfire-grace = '1'", "[schedules.a]: misfire-grace: "),
         (f"[schedules.a]\n{GOOD}until = '+1d'", "until: '+1d' would be another time each day"),
+        (f"[schedules.a]\n{GOOD}note = 'x'", "[schedules.a]: note: .* add paused = true"),
+        (f"[schedules.a]\n{GOOD}paused = 'x'", "[schedules.a]: paused: give true or false"),
+        (
+            f"[schedules.a]\n{GOOD}paused = true\nnote = '{'x' * 201}'",
+            "[schedules.a]: note: the note has 201",
+        ),
         (f"[schedules.a]\n{GOOD}count = '1'", "count: give a whole number"),
         ("[schedules.a]\nsubject = 's'\nwhen = '61 * * * *'", "[schedules.a]: when: "),
         ("[schedules.a\n", "f.toml is not TOML: .*line 1"),
