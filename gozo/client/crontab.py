@@ -60,7 +60,12 @@ def read(text: str, name: str, subject: str, zone: str, *, system: bool = False)
                 known = _variable(variable)
                 continue
             ids = {wanted.id for _, wanted in imported.jobs}
-            imported.jobs.append((line, _job(line, subject, known, ids, system=system)))
+            job = _job(line, subject, known, ids, system=system)
+            imported.jobs.append((line, job))
+            if not system and job.payload.startswith((b"root ", b"root\t")):
+                imported.warnings.append(
+                    f"{name}:{number}: its command is root: if that is a user, give --system"
+                )
         except _BadZoneError as error:
             known = None
             imported.warnings.append(f"{name}:{number}: {error}")

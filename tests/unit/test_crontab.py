@@ -96,6 +96,8 @@ def test_a_system_crontab() -> None:
     ((_, one),) = found.jobs
     assert (one.subject, one.payload) == ("cron.root", b"cd / && run-parts /etc/cron.hourly\n")
     assert found.warnings == ["tab:2: it names no user, or no command: left out"]
+    (warning,) = imported("17 * * * *\troot\tcd /\n@daily rooted").warnings
+    assert warning == "tab:1: its command is root: if that is a user, give --system"
 
 
 @pytest.mark.parametrize(
