@@ -18,7 +18,7 @@ from gozo.clock import wall_us
 from gozo.logs import get_logger
 from gozo.protocol import delivery
 from gozo.recurrence import onward, shortest_us
-from gozo.schedule import MICROSECONDS, Entry, Outgoing, State, retried
+from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
 from gozo.store.ledger import Ledger, Result
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable
@@ -39,8 +39,8 @@ class _Course:
     """A schedule under way."""
 
     __slots__ = (
-        *("changed", "entry", "key", "message", "out", "payload", "revision", "waiting"),
-        "writing",
+        *("changed", "entry", "key", "message", "out", "payload", "reason", "revision"),
+        *("waiting", "writing"),
     )
 
     def __init__(self, item: Item) -> None:
@@ -53,6 +53,8 @@ class _Course:
         """The next occurrence, due from memory."""
         self.entry: Entry | None = None
         """What the schedule is now; None: not read yet, or over."""
+        self.reason = Reason.DELIVERED
+        """What became of the last occurrence."""
         self.payload = b""
         self.message: Outgoing | None = None
         """The message of that occurrence."""
@@ -165,6 +167,7 @@ class Occurrences:
         self.out.discard(item)
         course = self._course(item)
         if course is not None and course.entry is not None:
+            course.reason = Reason.MISSED
             self._move_on(course, onward(course.entry, wall_us(), sent=False))
 
     def failed(self, item: Item, reason: str) -> None:
@@ -240,6 +243,7 @@ class Occurrences:
         for _ in range(min(SLICE, len(items))):
             course = self._course(items.popleft())
             if course is not None:
+                course.reason = Reason.DELIVERED
                 entry = course.entry and onward(course.entry, wall_us(), sent=True)
                 self._move_on(course, entry)
 
@@ -276,7 +280,7 @@ class Occurrences:
             self._unwritten.append(course)
         elif course.entry is None:
             del self._courses[course.key]
-            self._ledger.conclude(course.key)
+            self._ledger.conclude(course.key, course.reason)
         else:
             self._write(course, course.entry)
 

@@ -342,12 +342,12 @@ class Ledger:
         self._ready.append(put)
         self._pump()
 
-    def conclude(self, key: str) -> None:
-        """Remove an occupied schedule whose last occurrence was sent."""
+    def conclude(self, key: str, reason: Reason = Reason.DELIVERED) -> None:
+        """Remove an occupied schedule whose last occurrence was sent, or left out."""
         holder = self._active[key]
         assert isinstance(holder, _Occupied)
         self._count += 1
-        self._active[key] = remove = _Remove(key, holder.revision, Reason.DELIVERED, _nothing)
+        self._active[key] = remove = _Remove(key, holder.revision, reason, _nothing)
         self._ready.append(remove)
         self._pump()
 

@@ -217,7 +217,8 @@ async def test_what_was_missed(servers: Servers, daemons: Daemons, clients: Clie
     await second.ready()
     await policies["all"].wait(5)
     await single.wait(1)
-    for id_, reason in {"once": "delivered", "strict": "missed", "patient": "delivered"}.items():
+    reasons = {"once": "delivered", "skip": "missed", "strict": "missed", "patient": "delivered"}
+    for id_, reason in reasons.items():
         await until_reason(client, id_, reason)
     await second.event("schedule.missed", id="strict")
     assert [round(due(one)) - now for one in policies["all"].all] == [-45, -35, -25, -15, -5]
