@@ -36,6 +36,9 @@ from gozo.schedule import MICROSECONDS
 DAY, MINUTE = 86_400, 60
 """Seconds."""
 
+LAST = 253_402_300_799
+"""The last second of the year 9999 (UTC), since the Unix epoch."""
+
 REMEMBERED = 16
 """Days of an expression of which it is remembered which one matches next."""
 
@@ -89,7 +92,7 @@ class Cron:
         return _times(self).shortest * MICROSECONDS
 
     def next_us(self, after_us: int, zone: tzinfo = UTC) -> int | None:
-        """The first moment after a given one; None if there is none within fifty years.
+        """The first moment after a given one; None if there is none within fifty years or by 9999.
 
         Moments are microseconds since the Unix epoch.
         """
@@ -97,7 +100,7 @@ class Cron:
             found = _times(self).after(after_us // MICROSECONDS, zone)
         except (OverflowError, ValueError):  # after the year 9999
             return None
-        return None if found is None else found * MICROSECONDS
+        return None if found is None or found > LAST else found * MICROSECONDS
 
 
 def parse_cron(text: str) -> Cron:

@@ -21,7 +21,7 @@ from itertools import islice, takewhile
 from gozo import when as grammar
 from gozo.cron import Cron, read_zone
 from gozo.errors import Refusal, RequestError
-from gozo.schedule import MICROSECONDS, Entry, Misfire, State, Terms
+from gozo.schedule import MICROSECONDS, NEVER, Entry, Misfire, State, Terms
 
 MOST_MISSED = 1_000
 """Missed occurrences that are sent one by one."""
@@ -45,18 +45,23 @@ def arranged(entry: Entry, when: grammar.When, received_us: int) -> Entry:
     if isinstance(when, grammar.Moment):
         return entry._replace(due_us=grammar.first_due(when, received_us))
     terms = replace(entry.terms or Terms(), recurs=True)
+    if not isinstance(when, Cron):
+        terms = replace(terms, zone="")  # what was a cron expression before may have one
     start_us = terms.start_us
-    due_us: int | None = start_us
+    due_us = start_us
     if isinstance(when, Cron):
-        due_us = when.next_us(max(received_us, start_us - 1), _zone(terms))
-    elif not start_us:
+        after_us = received_us if start_us is None else max(received_us, start_us - 1)
+        due_us = when.next_us(after_us, _zone(terms))
+    elif start_us is None:
         due_us = received_us + when.us
     elif start_us < received_us:
         due_us = grammar.next_due(when, received_us, start_us)
     if due_us is None or due_us > min(terms.until_us, grammar.LAST_US):
+        ends = terms.until_us != NEVER
         raise RequestError(
             Refusal.INVALID_WHEN,
-            f"Gozo-When {entry.when!r} is never due before Gozo-Until: give a later end",
+            f"Gozo-When {entry.when!r} is never due before "
+            + ("Gozo-Until: give a later end" if ends else "the year 10000: give an earlier time"),
         )
     return due_at(entry._replace(terms=terms), due_us)
 

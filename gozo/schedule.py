@@ -52,8 +52,8 @@ class Terms:
     """Whether its expression names more than one moment."""
     zone: str = ""
     """Where clocks show the times of its expression; "" is UTC."""
-    start_us: int = 0
-    """It is not due before."""
+    start_us: int | None = None
+    """It is not due before, and intervals count from it; None: from when it was received."""
     until_us: int = NEVER
     """It is not due after."""
     count: int = 0

@@ -17,13 +17,17 @@ from gozo.schedule import NEVER, Misfire, Terms
 MOST_OCCURRENCES = 999_999_999
 """The largest `Gozo-Count`."""
 
+MOST_OCCURRED = 10**18 - 1
+"""The largest `Gozo-Occurred`: without a count an interval of 10 ms is past a thousand million
+in four months."""
+
 _ZONE, _START, _UNTIL = b"gozo-time-zone", b"gozo-start", b"gozo-until"
 _COUNT, _JITTER = b"gozo-count", b"gozo-jitter"
 _MISFIRE, _GRACE = b"gozo-misfire", b"gozo-misfire-grace"
 _OCCURRED, _LAST = b"gozo-occurred", b"gozo-last"
 _NAMES = frozenset({_ZONE, _START, _UNTIL, _COUNT, _JITTER, _MISFIRE, _GRACE, _OCCURRED, _LAST})
 _RECURRING = (_START, _UNTIL, _COUNT, _JITTER)
-_NUMBER = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 
 
 def says_terms(given: Mapping[bytes, bytes]) -> bool:
@@ -54,24 +58,28 @@ def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: in
         if name in said and not recurs:
             raise _refusal(f"{_title(name)} goes with a recurring schedule only: leave it out")
     misfire = _read_misfire(said, recurs=recurs)
-    start_us = _moment(said, _START, received_us, 0)
-    until_us = _moment(said, _UNTIL, received_us, NEVER)
-    if until_us < start_us:
+    start_us = _moment(said, _START, received_us) if _START in said else None
+    until_us = _moment(said, _UNTIL, received_us) if _UNTIL in said else NEVER
+    if start_us is not None and until_us < start_us:
         raise _refusal("Gozo-Until is before Gozo-Start: give a later end")
     zone = said.get(_ZONE, "")
     if _ZONE in said:
         read_zone(zone)
+    count = _number(said, _COUNT, 1, MOST_OCCURRENCES)
+    occurred = _number(said, _OCCURRED, 0, MOST_OCCURRED)
+    if 0 < count <= occurred:
+        raise _refusal(f"Gozo-Occurred {occurred} is as many as Gozo-Count: give a larger count")
     return Terms(
         recurs=recurs,
         zone=zone,
         start_us=start_us,
         until_us=until_us,
-        count=_number(said, _COUNT, 1),
+        count=count,
         jitter_us=_span(said, _JITTER) or 0,
         misfire=misfire,
         grace_us=_span(said, _GRACE),
-        occurred=_number(said, _OCCURRED, 0),
-        last_us=_moment(said, _LAST, received_us, 0),
+        occurred=occurred,
+        last_us=_moment(said, _LAST, received_us) if _LAST in said else 0,
     )
 
 
@@ -90,7 +98,7 @@ def term_lines(terms: Terms) -> bytes:
     lines = []
     if terms.zone:
         lines.append(f"Gozo-Time-Zone: {terms.zone}")
-    if terms.start_us:
+    if terms.start_us is not None:
         lines.append(f"Gozo-Start: {grammar.print_when(grammar.At(terms.start_us))}")
     if terms.until_us != NEVER:
         lines.append(f"Gozo-Until: {grammar.print_when(grammar.At(terms.until_us))}")
@@ -122,10 +130,8 @@ def _read_misfire(said: Mapping[bytes, str], *, recurs: bool) -> Misfire:
     return misfire
 
 
-def _moment(said: Mapping[bytes, str], name: bytes, received_us: int, default: int) -> int:
-    text = said.get(name)
-    if text is None:
-        return default
+def _moment(said: Mapping[bytes, str], name: bytes, received_us: int) -> int:
+    text = said[name]
     try:
         when = grammar.parse(text)
     except RequestError:
@@ -148,14 +154,13 @@ def _span(said: Mapping[bytes, str], name: bytes) -> int | None:
     return None if text is None else grammar.parse_span(text, _title(name))
 
 
-def _number(said: Mapping[bytes, str], name: bytes, least: int) -> int:
+def _number(said: Mapping[bytes, str], name: bytes, least: int, most: int) -> int:
     text = said.get(name)
     if text is None:
         return 0
-    if not _NUMBER.match(text) or int(text) < least:
+    if not _NUMBER.match(text) or not least <= int(text) <= most:
         raise _refusal(
-            f"{_title(name)} is {text[:40]!r}: give a whole number from {least} to "
-            f"{MOST_OCCURRENCES}"
+            f"{_title(name)} is {text[:40]!r}: give a whole number from {least} to {most}"
         )
     return int(text)
 

@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
-from gozo.cron import Cron, parse_cron
+from gozo.cron import LAST, Cron, parse_cron
 from gozo.errors import Refusal, RequestError
 from gozo.schedule import MICROSECONDS
 
-LAST_US = 253_402_300_800 * MICROSECONDS - 1
+LAST_US = (LAST + 1) * MICROSECONDS - 1
 """The last microsecond of the year 9999."""
 
 LONGEST = 256

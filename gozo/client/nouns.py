@@ -64,12 +64,15 @@ class Schedule(NamedTuple):
     @property
     def last(self) -> datetime | None:
         """The nominal time of the last occurrence that was delivered."""
-        return None if self.terms is None else _moment(self.terms.last_us)
+        if self.terms is None or not self.terms.last_us:
+            return None
+        return _moment(self.terms.last_us)
 
     @property
     def start(self) -> datetime | None:
         """It is not due before."""
-        return None if self.terms is None else _moment(self.terms.start_us)
+        start_us = None if self.terms is None else self.terms.start_us
+        return None if start_us is None else _moment(start_us)
 
     @property
     def until(self) -> datetime | None:
@@ -235,5 +238,5 @@ class Server:
     """Bytes that a message may have, headers included."""
 
 
-def _moment(us: int) -> datetime | None:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us) if us else None
+def _moment(us: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)

@@ -29,7 +29,7 @@ from gozo.protocol import (
     parse_request,
     unescape_key,
 )
-from gozo.recurrence import due_at, paused
+from gozo.recurrence import due_at, onward, paused
 from gozo.schedule import (
     MICROSECONDS,
     NEVER,
@@ -149,6 +149,8 @@ def test_bad_requests_are_refused(block_: bytes | None, code: Refusal) -> None:
         ({"Gozo_Misfire_Grace": "-5s"}, "Gozo-Misfire-Grace '-5s' is no length of time"),
         ({"Gozo_Jitter": "a while"}, "Gozo-Jitter 'a while' is no length of time"),
         ({"Gozo_Count": "0"}, "Gozo-Count is '0': give a whole number from 1"),
+        ({"Gozo_Count": "1000000000"}, "from 1 to 999999999"),
+        ({"Gozo_Count": "3", "Gozo_Occurred": "3"}, "Gozo-Occurred 3 is as many as Gozo-Count"),
         ({"Gozo_Start": "@daily"}, "Gozo-Start '@daily' is no moment"),
         ({"Gozo_Start": "+9", "Gozo_Until": "+8"}, "Gozo-Until is before Gozo-Start"),
         ({"Gozo_Until": "+8"}, "is never due before Gozo-Until"),
@@ -209,9 +211,9 @@ TERMS = st.builds(
     Terms,
     recurs=st.just(True),
     zone=st.sampled_from(["", "UTC", "Europe/Malta"]),
-    start_us=st.just(0) | TIMES,
+    start_us=st.none() | st.just(0) | TIMES,
     until_us=st.just(NEVER) | st.just(LAST_US),
-    count=st.integers(0, 9_999),
+    count=st.just(0) | st.integers(10_000, 999_999_999),
     jitter_us=st.integers(0, 10**9),
     misfire=st.sampled_from(Misfire),
     grace_us=st.none() | st.integers(0, 10**9),
@@ -261,6 +263,18 @@ def test_entries_of_clients_recur() -> None:
     assert entry.terms == Terms(recurs=True, until_us=NOW_US + 3_600 * MICROSECONDS, count=3)
     with pytest.raises(EntryError, match="needs Gozo-Id"):
         parse_entry(f"{RESERVED}abc", said, NOW_US)
+
+
+def test_entries_that_have_occurred_very_often() -> None:
+    """Without a count there is no end to occurrences: 10 ms make a thousand million in months."""
+    said = headers(Gozo_When="@every 10ms", Gozo_Subject="to", Gozo_Occurred="999999999")
+    entry = parse_entry("a", said, NOW_US)
+    assert isinstance(entry, Entry)
+    following = onward(entry, entry.due_us, sent=True)
+    assert following is not None
+    assert parse_entry(
+        "a", block(entry_headers(following, b"token")), NOW_US
+    ) == following._replace(id="a", token=b"token")
 
 
 def test_entries_without_id_have_reserved_keys() -> None:

@@ -25,6 +25,7 @@ from gozo.recurrence import (
     upcoming,
 )
 from gozo.schedule import NEVER, Entry, Misfire, State, Terms
+from gozo.when import LAST_US
 
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND
@@ -58,10 +59,19 @@ def test_lifetime() -> None:
     assert course(late, NOW_US + 45 * SECOND) == [25, 35, 45]
     begun = schedule(start_us=NOW_US - 3 * SECOND, count=2)
     assert [(us - NOW_US) // SECOND for us in upcoming(begun)] == [7, 17]
+    assert schedule("@every 7h", start_us=0).due_us % (7 * HOUR) == 0
     assert schedule("0 9 * * *", start_us=NOW_US + HOUR).due_us == NOW_US + HOUR
     assert schedule("0 9 * * *", zone="Europe/Malta").due_us == NOW_US + 24 * HOUR
     with pytest.raises(RequestError, match="never due before Gozo-Until"):
         schedule(until_us=NOW_US + 9 * SECOND)
+    with pytest.raises(RequestError, match="never due before the year 10000"):
+        schedule("@every 70000000h")
+
+
+def test_the_last_times() -> None:
+    """Where clocks are behind UTC, the last of the year 9999 is not there any more."""
+    entry = schedule("59 23 31 12 *", zone="America/New_York", start_us=LAST_US - 366 * 24 * HOUR)
+    assert len(list(upcoming(entry))) == 1
 
 
 def test_count_and_last() -> None:
@@ -191,6 +201,10 @@ def test_rescheduled() -> None:
     assert later.when == entry.when
     other = rescheduled(entry, "*/1 * * * *", NOW_US)
     assert [(us - NOW_US) // SECOND for us in upcoming(other)] == [60, 120, 180, 240, 300]
+    local = schedule("0 9 * * *", zone="Europe/Malta")
+    assert rescheduled(local, "@hourly", NOW_US).terms == local.terms
+    interval = rescheduled(local, "@every 25s", NOW_US)
+    assert interval.terms == Terms(recurs=True)
     moved = rescheduled(paused(entry, "why"), "+25", NOW_US)
     assert (moved.state, moved.reason) == (State.PAUSED, "why")
     with pytest.raises(RequestError, match="after its Gozo-Until"):
