@@ -196,14 +196,22 @@ def epoch(moment: datetime) -> float:
 
 def local(moment: datetime, *, with_zone: bool = False, zone: tzinfo | None = None) -> str:
     """Write a moment as people of a place read it; without a zone, of this one."""
-    here = moment.astimezone(zone)
+    here = _shown(moment, zone)
     return f"{here:%a %Y-%m-%d %H:%M:%S}" + (f" {here:%Z}" if with_zone else "")
 
 
 def local_short(moment: datetime, now: datetime) -> str:
     """Write a moment as people of this place read it, in eleven characters: `11-26 02:00`."""
-    here = moment.astimezone()
+    here = _shown(moment, None)
     return f"{here:%m-%d %H:%M}" if abs(moment - now) < _NEAR else f"{here:%Y-%m-%d}"
+
+
+def _shown(moment: datetime, zone: tzinfo | None) -> datetime:
+    """Return a moment as clocks of a place show it; after the year 9999 there, as it is."""
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:
+        return moment
 
 
 def _next(now: datetime, zone: tzinfo | None, hour: int, minute: int, second: int) -> datetime:

@@ -356,10 +356,14 @@ def _printable(text: str) -> str:
 
 
 def _when(schedule: Schedule) -> str:
-    when = expression(schedule.when)
-    us = microseconds(schedule.due)
-    if not isinstance(when, grammar.Moment) or when == grammar.At(us):
-        return schedule.when
+    due = grammar.At(microseconds(schedule.due))
+    try:
+        when = expression(schedule.when)
+    except RequestError:
+        pass  # a client stored it with its due time, and whatever it liked beside that
+    else:
+        if not isinstance(when, grammar.Moment) or when == due:
+            return schedule.when
     return schedule.due.isoformat().replace("+00:00", "Z")
 
 

@@ -131,3 +131,10 @@ def test_left() -> None:
     now = datetime.now(UTC)
     assert times.left(now + timedelta(minutes=3), now) == "in 3min"
     assert times.left(now - timedelta(seconds=5), now) == "5s ago"
+
+
+def test_the_last_moment() -> None:
+    """Where it is the year 10000 by then, the end of 9999 is shown as it is in UTC."""
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert times.local(last, with_zone=True, zone=BERLIN) == "Fri 9999-12-31 23:59:59 UTC"
+    assert times.local(last, zone=ZONES[2]) == "Fri 9999-12-31 20:29:59"

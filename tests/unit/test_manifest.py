@@ -229,6 +229,8 @@ def test_a_delay_stays_the_same() -> None:
     assert tomllib.loads(write([old]))["schedules"]["a"]["when"] == "2026-12-24T17:00:00.250001Z"
     kept = old._replace(when=moment)
     assert tomllib.loads(write([kept]))["schedules"]["a"]["when"] == moment
+    unreadable = old._replace(when="soon")
+    assert tomllib.loads(write([unreadable])) == tomllib.loads(write([old]))
 
 
 def test_what_has_passed() -> None:
