@@ -235,11 +235,12 @@ def _following(entry: Entry, now_us: int) -> int | None:
     grace = _grace(entry, terms, due_us)
     if due_us is None or late_us <= grace:
         return due_us
-    oldest_us = now_us - grace
-    after_us = max(entry.due_us, oldest_us - terms.jitter_us - 1)
-    # A long delay may keep an occurrence from being missed, so each is looked at.
+    if terms.grace_us is None and isinstance(expression(entry.when), Cron):
+        grace = GRACE_US  # the longest: the intervals of a cron expression differ
+    after_us = max(entry.due_us, now_us - grace - terms.jitter_us - 1)
+    # A long delay may keep an occurrence from being missed as well, so each is looked at.
     for due_us in islice(due_times(entry, after_us), MOST_MISSED):
-        if due_us + jitter_us(entry, due_us) >= oldest_us:
+        if not is_missed(entry._replace(due_us=due_us), now_us):
             break
     return due_us
 

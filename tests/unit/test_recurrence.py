@@ -111,6 +111,13 @@ def test_what_was_missed(terms: dict[str, Any], late: int, sent: list[int]) -> N
     assert course(schedule(**terms), NOW_US + late * SECOND) == sent
 
 
+@pytest.mark.parametrize(("misfire", "sent"), [(Misfire.ONCE, [1, 61]), (Misfire.SKIP, [61])])
+def test_intervals_that_differ(misfire: Misfire, sent: list[int]) -> None:
+    """Each occurrence is missed by its own interval: one second after :00, 29 after :01."""
+    entry = schedule("0,1,30 * * * * *", misfire=misfire)
+    assert course(entry, NOW_US + 65 * SECOND) == sent
+
+
 def test_default_grace() -> None:
     """A minute, or one interval where that is shorter."""
     assert grace_us(schedule("@every 250ms")) == SECOND // 4
