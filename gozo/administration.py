@@ -212,6 +212,11 @@ def refusal_of(result: Result, words: str) -> RequestError | None:
                 "a newer version of gozo stored the schedule with this id, and this one leaves "
                 "it alone: use the newer version",
             )
+        case Result.INVALID:
+            return RequestError(
+                Refusal.INVALID_REQUEST,
+                f"what is stored under this id is invalid ({words}): replace it, or cancel it",
+            )
         case Result.UNAVAILABLE:
             return RequestError(
                 Refusal.UNAVAILABLE,

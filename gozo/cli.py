@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -51,7 +51,7 @@ def root(
             "--version", help="Print the version.", callback=_answer_version, is_eager=True
         ),
     ] = False,
-    **given: str | bool | None,
+    **given: str | bool | list[str] | None,
 ) -> None:
     """Schedule messages of NATS: without a command, the same as `gozo serve`.
 
@@ -69,7 +69,7 @@ def root(
 
 @app.command()
 @takes((*CONNECTION, *SERVE))
-def serve(ctx: typer.Context, **given: str | bool | None) -> None:
+def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Take requests, keep schedules, deliver messages when they are due.
 
     Runs until SIGTERM or Ctrl-C; a second one ends it at once.
@@ -96,7 +96,7 @@ def _serve(given: Given) -> int:
     return 0
 
 
-def _settings(given: Mapping[str, str | bool | None]) -> ServeSettings:
+def _settings(given: Given) -> ServeSettings:
     level = logs.DEFAULT_LEVEL
     sources = None
     try:

@@ -16,7 +16,7 @@ import typer
 from gozo import logs
 from gozo.options import Option
 
-Given = dict[str, str | bool | None]
+Given = dict[str, str | bool | list[str] | None]
 """What stood on a command line, by the options' identifiers."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -54,7 +54,9 @@ def _parameter(option: Option) -> inspect.Parameter:
         show_default=False,
         autocompletion=option.offers,
     )
-    kind = bool if option.is_flag else str
+    kind: type = bool if option.is_flag else str
+    if option.repeats:
+        kind = list[str]
     return inspect.Parameter(
         option.identifier,
         inspect.Parameter.KEYWORD_ONLY,
@@ -63,9 +65,16 @@ def _parameter(option: Option) -> inspect.Parameter:
     )
 
 
-def merged(before: Mapping[str, str | bool | None] | None, after: Given) -> Given:
+def merged(before: Mapping[str, str | bool | list[str] | None] | None, after: Given) -> Given:
     """Return what stood before a command's name and after it; an empty value sets nothing."""
-    return dict(before or {}) | {name: one for name, one in after.items() if one not in (None, "")}
+    both = dict(before or {})
+    for name, one in after.items():
+        first = both.get(name)
+        if isinstance(one, list) and isinstance(first, list):
+            both[name] = first + one
+        elif one not in (None, ""):
+            both[name] = one
+    return both
 
 
 def tell(message: str) -> None:

@@ -23,6 +23,7 @@ from gozo.lease import Lease, Role
 from gozo.logs import get_logger
 from gozo.occurrences import Occurrences
 from gozo.policy import Policy
+from gozo.quotas import Quotas
 from gozo.recurrence import not_before
 from gozo.schedule import MICROSECONDS, Reason
 from gozo.service import Service
@@ -96,7 +97,7 @@ class Daemon:
         self._main = Connection(chosen, settings.name)
         self._requests = Connection(chosen, f"{settings.name} requests")
         self._js = JetStream(self._main)
-        self._policy = Policy(chosen.request_subject)
+        self._policy = Policy(chosen.request_subject, settings.allow, settings.deny)
         self._volatile = Volatile()
         self._tasks: list[asyncio.Task[Any]] = []
         self._leading: asyncio.Task[None] | None = None
@@ -139,12 +140,13 @@ class Daemon:
                 "'gozo serve --embedded', which starts one"
             ) from error
         await self._js.check_enabled(settings.connect_timeout)
+        self._check_rules()
         await self._requests.open(settings.connect_timeout)
         service = Service(
             self._main,
+            self._policy,
             name=settings.name,
             bucket=chosen.bucket,
-            request_subject=chosen.request_subject,
             stats=self.stats,
         )
         service.listen()
@@ -189,6 +191,16 @@ class Daemon:
             request_subject=chosen.request_subject,
         )
 
+    def _check_rules(self) -> None:
+        """Say so if clients would ask for receipts in vain."""
+        inboxes = f"{self._settings.connection.inbox_prefix}.>"
+        if not self._policy.may_receive(inboxes.replace(">", "receipt")):
+            log.warning(
+                "policy.no_receipts",
+                reason=f"{inboxes} is not allowed: gozoctl, and others that ask for receipts "
+                f"there, are refused; --allow '{inboxes}' lets them",
+            )
+
     def _build(self, bucket: Bucket) -> None:
         settings, chosen = self._settings, self._settings.connection
         self._bucket = bucket
@@ -197,15 +209,15 @@ class Daemon:
         self._mirror.max_payload = lambda: self._main.max_payload
         self._mirror.marker_ttl = bucket.marker_ttl
         self._writer = Writer(self._main, bucket)
-        self._payloads = Payloads(self._main, bucket, self._mirror.large)
+        self._payloads = Payloads(self._main, bucket, self._policy, self._mirror.large)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
         self._originals = Originals(bucket, self._mirror)
         self._follower = Follower(self._main, bucket, self._mirror, settings.replicas)
         self._lease = Lease(
             self._main,
             chosen.bucket,
+            self._policy,
             name=settings.name,
-            request_subject=chosen.request_subject,
             replicas=settings.replicas,
             may_lead=self._may_lead,
         )
@@ -223,6 +235,12 @@ class Daemon:
         self._intake = Intake(
             self._requests,
             self._policy,
+            Quotas(
+                settings.max_pending,
+                settings.max_payload,
+                settings.max_delay_us,
+                settings.max_rate,
+            ),
             self._ledger,
             self._volatile,
             self.stats,

@@ -318,7 +318,7 @@ class Delivery:
         self._timetable.give_back(item)
 
     def _on_noted(self, item: Item, result: Result, words: str) -> None:
-        if result in (Result.REFUSED, Result.UNAVAILABLE):
+        if result in (Result.REFUSED, Result.INVALID, Result.UNAVAILABLE):
             self._timetable.take(item)
             self._set_apart(item, words)
 

@@ -20,14 +20,14 @@ from functools import partial
 from typing import NoReturn
 
 from gozo.administration import Administration, refusal_of
+from gozo.admission import Admission
 from gozo.backlog import Act, Backlog, Heard, digest_of
 from gozo.clock import steady, wall_us
 from gozo.connection import Connection, Listener
-from gozo.entries import ENTRY_HEADERS, reserved_key
+from gozo.entries import reserved_key
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
-from gozo.headers import pack
 from gozo.logs import get_logger
-from gozo.policy import Policy, check_size
+from gozo.policy import Policy
 from gozo.protocol import (
     asks_receipt,
     cancel_receipt,
@@ -35,6 +35,7 @@ from gozo.protocol import (
     refusal_receipt,
     stored_receipt,
 )
+from gozo.quotas import Quotas
 from gozo.schedule import MICROSECONDS, CancelRequest, Request, ScheduleRequest
 from gozo.stats import Stats
 from gozo.store.ledger import NO_DEADLINE, Ledger, Result
@@ -47,9 +48,13 @@ KEPT = 15  # seconds for which a standby keeps a request with an id that nobody 
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
 PAUSE = 0.2  # seconds in which another leader tells what it has done by now
 
+TOLD_AT_ONCE = frozenset({Refusal.BUSY, Refusal.TOO_MANY_REQUESTS, Refusal.PAYLOAD_TOO_LARGE})
+"""Refusals that do not wait for the receipts of earlier requests: nothing of them is kept."""
+
+MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait to be sent, beyond which no refusal is told
+
 _ID = re.compile(rb"gozo-(?:del-)?id", re.IGNORECASE)
 _RECEIPT = re.compile(rb"gozo-receipt", re.IGNORECASE)
-_ESCAPE = "surrogateescape"
 
 log = get_logger("gozo.intake")
 
@@ -73,6 +78,7 @@ class Intake:
         self,
         connection: Connection,
         policy: Policy,
+        quotas: Quotas,
         ledger: Ledger,
         volatile: Volatile,
         stats: Stats,
@@ -88,6 +94,9 @@ class Intake:
         self._max_backlog = max_backlog
         self._on_volatile = on_volatile
         self._may_act = may_act
+        self._admission = Admission(
+            policy, quotas, ledger, volatile, lambda: connection.max_payload
+        )
         self._administration = Administration(
             policy,
             ledger,
@@ -269,17 +278,24 @@ class Intake:
         return self._connection.listen(subject, on_message)
 
     def _wait(self, heard: Heard) -> None:
-        size = self._backlog.size + self._bytes
-        if size + heard.size <= self._max_backlog:
+        try:
+            self._check_room(heard)
+        except RequestError as error:
+            self._teller.handled(heard.digest)
+            self._refuse_unread(heard.headers, error)
+        else:
             self._backlog.add(heard)
-            return
-        busy = RequestError(
-            Refusal.BUSY,
-            f"{size} bytes of requests wait to be stored already: "
-            "send it again later, or raise --max-backlog",
-        )
-        self._teller.handled(heard.digest)
-        self._refuse_unread(heard.headers, busy)
+
+    def _check_room(self, heard: Heard) -> None:
+        if heard.act == self._take:
+            self._admission.check_unread(len(heard.payload), steady())
+        size = self._backlog.size + self._bytes
+        if size + heard.size > self._max_backlog:
+            raise RequestError(
+                Refusal.BUSY,
+                f"{size} bytes of requests wait to be stored already: "
+                "send it again later, or raise --max-backlog",
+            )
 
     def _on_told(self, _: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         """Another leader tells what it has dealt with."""
@@ -363,40 +379,38 @@ class Intake:
     def _take(self, heard: Heard) -> None:
         try:
             request = parse_request(heard.reply, heard.headers, heard.payload, heard.received_us)
-            self._check(request)
+            self._admission.check(request)
         except RequestError as error:
             self._done(heard)
             self._refuse_unread(heard.headers, error)
             return
         self._stats.accepted += 1
-        done = partial(self._on_result, request, heard)
         if isinstance(request, CancelRequest):
-            self._ledger.cancel(request.id, done)
-            return
-        deadline = NO_DEADLINE if request.receipt is None else steady() + PATIENCE
-        if request.id is not None:
-            self._ledger.put(request, done, deadline=deadline)
+            self._admission.cancelling(request.id)
+            self._ledger.cancel(request.id, partial(self._on_result, request, heard, request.id))
+        elif request.id is not None:
+            self._put(request, heard, request.id)
         elif self._mode is Mode.ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
             self._volatile.add(request, heard.digest, self._teller.taken(heard.digest))
             self._on_volatile()
         else:
-            self._ledger.put(request, done, reserved_key(), deadline=deadline)
+            key = reserved_key()
+            self._put(request, heard, key, key)
 
-    def _check(self, request: Request) -> None:
-        if request.receipt is not None:
-            self._policy.check_target(request.receipt, "receipt subject")
-        if isinstance(request, ScheduleRequest):
-            entry = request.entry
-            self._policy.check_target(entry.subject)
-            headers = ENTRY_HEADERS + len(entry.subject.encode()) + len(entry.when)
-            if entry.id is not None:
-                headers += len(entry.id.encode())
-            if entry.headers:
-                headers += len(pack(entry.headers))
-            check_size(len(request.payload), headers, self._connection.max_payload)
+    def _put(
+        self, request: ScheduleRequest, heard: Heard, name: str, key: str | None = None
+    ) -> None:
+        """Store a request under its id, which is its `name`, or else under a key of its own."""
+        deadline = NO_DEADLINE if request.receipt is None else steady() + PATIENCE
+        self._admission.storing(name)
+        done = partial(self._on_result, request, heard, name)
+        self._ledger.put(request, done, key, deadline=deadline)
 
-    def _on_result(self, request: Request, heard: Heard, result: Result, words: str) -> None:
+    def _on_result(
+        self, request: Request, heard: Heard, name: str, result: Result, words: str
+    ) -> None:
+        self._admission.done(request, name)
         self._done(heard)
         refusal = refusal_of(result, words)
         if refusal is not None:
@@ -418,11 +432,14 @@ class Intake:
         self._count(error)
         if headers is None or not _RECEIPT.search(headers):
             return
+        if self._connection.backlog > MOST_UNSENT:
+            log.limited("info", "receipt.lost", reason="too many refusals wait to be sent")
+            return
         receipt, id_ = asks_receipt(headers)
-        if receipt is None or not self._policy.may_answer(receipt.encode("utf-8", _ESCAPE)):
+        if receipt is None or not self._policy.may_receive(receipt):
             return
         answer = partial(self._answer, receipt, refusal_receipt(id_, error))
-        if id_ is None or error.code is Refusal.BUSY:
+        if id_ is None or error.code in TOLD_AT_ONCE:
             answer()
         else:
             # Behind the receipts of earlier requests for this id.

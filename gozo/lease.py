@@ -62,9 +62,9 @@ class Lease:
         self,
         connection: Connection,
         bucket: str,
+        policy: Policy,
         *,
         name: str,
-        request_subject: str,
         replicas: int | None,
         may_lead: Callable[[], bool],
     ) -> None:
@@ -84,11 +84,14 @@ class Lease:
         self._bucket: Bucket | None = None
         self._subject = f"$KV.{self._bucket_name}.leader"
         self._entrance = self._js.entrance(self._subject)
-        self._alive_subject = f"{request_subject}.admin.leader"
-        self._policy = Policy(request_subject)
+        self._alive_subject = f"{policy.request_subject}.admin.leader"
+        self._policy = policy
         # Two replicas may have been given the same name; the number tells them apart.
         holder = {"name": name, "bucket": bucket, "id": secrets.token_hex(11)}
         self._value = json.dumps(holder).encode()
+        self._description = json.dumps(
+            holder | {"allow": policy.allow, "deny": policy.deny}
+        ).encode()
         self._listener: Listener | None = None
         self._valid_until = self._renewed_at = 0.0
         self._revision = 0
@@ -303,4 +306,4 @@ class Lease:
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
         if self.role is Role.LEADER and self._policy.may_answer(reply):
-            self._connection.write(publication(reply, self._value))
+            self._connection.write(publication(reply, self._description))

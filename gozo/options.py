@@ -41,6 +41,8 @@ class Option:
     """A variable of the NATS command line, read after the option's own of the same source."""
     offers: Callable[[], Iterable[str]] | None = None
     """Returns the values that completion offers, where they can be listed."""
+    repeats: bool = False
+    """Whether it may be given more than once: its values are then separated by commas."""
 
     @property
     def variable(self) -> str:
@@ -106,6 +108,18 @@ def read_moment(text: str) -> int:
     return moment.us
 
 
+def read_delay(text: str) -> int:
+    """Read a delay as `Gozo-When` has it, with its `+` or without; microseconds."""
+    from gozo import when  # noqa: PLC0415  # not needed for --help
+
+    delay: when.When | None = None
+    with suppress(RequestError):
+        delay = when.parse(f"+{text.strip().removeprefix('+')}")
+    if not isinstance(delay, when.After) or not delay.us:
+        raise UnusableError("is no delay above 0: give seconds, or one such as 90m or 30d")
+    return delay.us
+
+
 # A table, kept as it is: what belongs together stands on one line.
 # fmt: off
 CONNECTION = (
@@ -156,6 +170,19 @@ SERVE = (
            default="the host's name and a random part"),
     Option("GOZO", "max-backlog", "", values.read_size, "SIZE",
            "Memory for requests that wait to be stored; more are refused", default="512MiB"),
+    Option("GOZO", "allow", "", values.read_patterns, "PATTERN",
+           "Subjects that schedules and receipts may be sent to, and no others; repeatable",
+           default="all but the server's and gozo's", repeats=True),
+    Option("GOZO", "deny", "", values.read_patterns, "PATTERN",
+           "Subjects that nothing may be sent to, even if allowed; repeatable", repeats=True),
+    Option("GOZO", "max-pending", "", values.read_most, "NUMBER",
+           "Schedules that may wait; requests for more are refused"),
+    Option("GOZO", "max-payload", "", values.read_size, "SIZE",
+           "Payload that a request may have", default="the server's less 4 KiB"),
+    Option("GOZO", "max-delay", "", read_delay, "DURATION",
+           "How far ahead a request may be due, such as 90m or 30d", fills="max_delay_us"),
+    Option("GOZO", "max-rate", "", values.read_rate, "NUMBER",
+           "Requests a second; more are refused"),
     Option("GOZO", "connect-timeout", "", values.read_seconds, "SECONDS",
            "How long to wait for a server at the start", default="3"),
     Option("GOZO", "skip-due-before", "", read_moment, "TIME",

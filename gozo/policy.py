@@ -1,14 +1,17 @@
 """Which subjects a schedule may target, and how large it may be. Pure.
 
 gozo publishes with its own rights on behalf of anyone who may send it a request, so what
-it publishes to is checked when a request is taken and when an entry is read from the bucket.
+it publishes to is checked when a request is taken, when an entry is read from the bucket, and
+when its message is fetched to be sent: others can write to the bucket.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gozo.errors import Refusal, RequestError
 
@@ -28,6 +31,10 @@ class Policy:
     """What may be targeted by the schedules of the daemon that listens on `request_subject`."""
 
     request_subject: str
+    allow: tuple[str, ...] = ()
+    """Patterns, with the wildcards of NATS; where there are any, a target matches one of them."""
+    deny: tuple[str, ...] = ()
+    """Patterns that no target matches, allowed or not."""
 
     def check_target(self, subject: str, what: str = "reply subject") -> None:
         """Refuse a subject that no schedule or receipt may be sent to; `what` it is, in words.
@@ -44,23 +51,53 @@ class Policy:
             _check_shape(subject, what)
         if self._is_own(subject):
             raise _forbidden(subject, what, "is gozo's own: give another subject")
+        if self.deny and (denied := self._denied(subject)):
+            raise _forbidden(subject, what, f"matches --deny {denied} of the daemon: give another")
+        if self.allow and not _any_of(self.allow).match(subject):
+            raise _forbidden(subject, what, "matches no --allow of the daemon: give another")
+
+    def may_receive(self, receipt: str) -> bool:
+        """Tell whether a receipt may be published on a subject."""
+        try:
+            self.check_target(receipt)
+        except RequestError:
+            return False
+        return True
 
     def may_answer(self, reply: bytes) -> bool:
         """Tell whether an answer may be published on the reply subject of a question.
 
-        Who may ask gozo something must not make it publish where only gozo may.
+        Who may ask gozo something must not make it publish where only gozo may. Inboxes of
+        those who administer it need not be allowed as targets.
         """
-        try:
-            self.check_target(reply.decode("utf-8", "surrogateescape"))
-        except RequestError:
-            return False
-        return True
+        asked = Policy(self.request_subject, deny=self.deny) if self.allow else self
+        return asked.may_receive(reply.decode("utf-8", "surrogateescape"))
+
+    def _denied(self, subject: str) -> str:
+        if not _any_of(self.deny).match(subject):
+            return ""
+        return next(one for one in self.deny if _any_of((one,)).match(subject))
 
     def _is_own(self, subject: str) -> bool:
         own = self.request_subject
         return subject.startswith(own) and (
             subject == own or subject.startswith((f"{own}.admin.", f"{own}.event."))
         )
+
+
+def expression(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Make an expression that matches the subjects that one of some patterns does."""
+    each = {"*": r"[^.]+", ">": r".+"}
+    ways = (
+        r"\.".join(each.get(token, re.escape(token)) for token in pattern.split("."))
+        for pattern in patterns
+    )
+    return re.compile(rf"(?:{'|'.join(ways)})\Z")
+
+
+@lru_cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return expression(patterns)
 
 
 def check_size(payload: int, headers: int, max_payload: int) -> None:

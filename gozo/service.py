@@ -33,7 +33,7 @@ class Service:
     """One replica, as others see it."""
 
     def __init__(
-        self, connection: Connection, *, name: str, bucket: str, request_subject: str, stats: Stats
+        self, connection: Connection, policy: Policy, *, name: str, bucket: str, stats: Stats
     ) -> None:
         self.role: Callable[[], str] = lambda: "standby"
         self.pending: Callable[[], int] = lambda: 0
@@ -42,8 +42,8 @@ class Service:
         self._connection = connection
         self._name = name
         self._bucket = bucket
-        self._request_subject = request_subject
-        self._policy = Policy(request_subject)
+        self._request_subject = policy.request_subject
+        self._policy = policy
         self._stats = stats
         self._id = secrets.token_hex(11)
         self._started = datetime.now(UTC)

@@ -92,6 +92,18 @@ class ServeSettings:
     """Copies of the bucket that the servers keep; None: 3 in a cluster, else 1."""
     max_backlog: int = 512 * 1024 * 1024
     """Bytes of requests that may wait in memory to be stored."""
+    allow: tuple[str, ...] = ()
+    """Patterns of the subjects that may be targets; empty: all."""
+    deny: tuple[str, ...] = ()
+    """Patterns of subjects that may not be targets, allowed or not."""
+    max_pending: int | None = None
+    """Schedules that may wait, as far as requests can make it more."""
+    max_payload: int | None = None
+    """Bytes of payload that a request may have."""
+    max_delay_us: int | None = None
+    """Microseconds ahead that a request may be due."""
+    max_rate: float | None = None
+    """Requests taken in a second."""
     connect_timeout: float = 3.0
     """Seconds to wait for a server at the start."""
     skip_due_before_us: int | None = None

@@ -57,7 +57,7 @@ class File:
 class Sources:
     """Where values may come from, the first before the others."""
 
-    command_line: Mapping[str, str | bool | None] = field(repr=False)
+    command_line: Mapping[str, str | bool | list[str] | None] = field(repr=False)
     """By the options' identifiers; what was not given is missing, None or empty."""
     environment: Mapping[str, str] = field(repr=False)
     files: tuple[File, ...] = ()
@@ -67,7 +67,7 @@ class Sources:
     @classmethod
     def load(
         cls,
-        command_line: Mapping[str, str | bool | None],
+        command_line: Mapping[str, str | bool | list[str] | None],
         environment: Mapping[str, str] | None = None,
         *,
         local: Path = LOCAL,
@@ -113,6 +113,8 @@ class Sources:
         given = self.command_line.get(option.identifier)
         if isinstance(given, bool):
             given = "yes" if given else "no"
+        if isinstance(given, list):
+            given = ",".join(given)
         yield (given, f"--{option.name}") if given else None
         set_ = (name for name in option.variables if self.environment.get(name))
         yield next(((self.environment[name], name) for name in set_), None)

@@ -31,6 +31,7 @@ FORMATS = ("table", "json", "jsonl", "tsv", "id")
 
 MOST_REPLICAS = 5  # JetStream keeps no more copies of a stream
 MOST_SECONDS = 86_400.0  # a day: beyond that a time-out is a mistake
+MOST_RATE = 1e9  # a second: beyond that a limit is a mistake
 
 _SCHEME_AND_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?(?:.*@)?(.*)", re.DOTALL)
 _NO_PORT = re.compile(r":(?!//)(?![0-9]*(?:[,/]|\Z))[^,/:\[\]]+(?=[,/]|\Z)")
@@ -39,6 +40,7 @@ _HOST = re.compile(r"[^\s:/?#@\[\]\\]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 _BUCKET = re.compile(r"[A-Za-z0-9_-]+")
 _COUNT = re.compile(r"[0-9]{1,3}")
+_DIGITS = re.compile(r"[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[kmgt]i?)?b?)", re.IGNORECASE)
 _SEED = re.compile(r"S[A-Z2-7]{57}")
@@ -226,6 +228,22 @@ def read_subject(text: str) -> str:
     return _short_enough(text)
 
 
+def read_patterns(text: str) -> tuple[str, ...]:
+    """Read patterns of subjects, comma-separated; `*` and `>` are wildcards, as in NATS."""
+    patterns = [part.strip() for part in text.split(",")]
+    for pattern in filter(None, patterns):
+        if not pattern.isprintable() or re.search(r"\s", pattern):
+            raise UnusableError("holds white space or control characters: leave them out")
+        tokens = pattern.split(".")
+        if not all(tokens) or ">" in tokens[:-1]:
+            raise UnusableError(
+                "is no pattern of subjects: mend the dots, and put > at the end only"
+            )
+    if not any(patterns):
+        raise UnusableError("holds no pattern: give one such as jobs.>")
+    return tuple(dict.fromkeys(filter(None, patterns)))
+
+
 def read_bucket(text: str) -> str:
     """Read the name of a key/value bucket."""
     if not _BUCKET.fullmatch(text):
@@ -282,6 +300,24 @@ def read_size(text: str) -> int:
             return int(size)
     raise UnusableError(
         "is no size: give bytes, or a number with a unit such as 512MiB, 64MB or 1GiB"
+    )
+
+
+def read_most(text: str) -> int:
+    """Read how many there may be at most."""
+    digits = text.strip()
+    if _DIGITS.fullmatch(digits) and int(digits):
+        return int(digits)
+    raise UnusableError("is no whole number above 0: give one such as 100000")
+
+
+def read_rate(text: str) -> float:
+    """Read how often something may happen in a second."""
+    number = text.strip()
+    if _SECONDS.fullmatch(number) and 0 < float(number) <= MOST_RATE:
+        return float(number)
+    raise UnusableError(
+        f"is no number a second above 0, {MOST_RATE:,.0f} at most: give one such as 1000 or 0.5"
     )
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import typer
 
-from gozo.commandline import merged
+from gozo.commandline import Given, merged
 from gozo.errors import GozoError
 from gozo.options import CONNECTION
 from gozo.settings import resolve_connection
@@ -62,7 +62,7 @@ async def _search(
                         return
 
 
-def _given(ctx: typer.Context) -> dict[str, str | bool | None]:
+def _given(ctx: typer.Context) -> Given:
     """Return the connection options that stand on the line, before the command or after."""
     names = [option.identifier for option in CONNECTION]
     before = ctx.parent.params if ctx.parent is not None else {}

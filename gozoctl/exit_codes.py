@@ -16,7 +16,10 @@ NO_ANSWER = 5
 """No server, no daemon where one is needed, or timed out."""
 INTERRUPTED = 130
 
-_OF_THE_MOMENT = {Refusal.BUSY, Refusal.UNAVAILABLE, Refusal.SUPERSEDED, Refusal.TOO_LARGE}
+_OF_THE_MOMENT = {
+    *(Refusal.BUSY, Refusal.UNAVAILABLE, Refusal.SUPERSEDED, Refusal.TOO_LARGE),
+    *(Refusal.PAYLOAD_TOO_LARGE, Refusal.TOO_MANY_PENDING, Refusal.TOO_MANY_REQUESTS),
+}
 """Refusals that are no matter of how the command was written."""
 
 

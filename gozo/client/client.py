@@ -81,8 +81,8 @@ class Client:
         self.settings = settings
         self._connection = connection
         self._policy = policy
-        self._daemons = Daemons(connection, settings)
-        self._reader = Reader(connection, settings.bucket, policy)
+        self._daemons = Daemons(connection, settings, policy)
+        self._reader = Reader(connection, settings.bucket, policy, self._daemons.rules)
         self._writes = Writes(self._reader)
         self._applying = Applying(self._reader, self._writes, policy)
         self._keeper = asyncio.create_task(connection.keep(), name="keep the connection")

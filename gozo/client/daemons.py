@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -25,6 +26,7 @@ from gozo.errors import (
 )
 from gozo.headers import END, FIRST_LINE
 from gozo.jetstream import NO_RESPONDERS
+from gozo.policy import Policy
 from gozo.protocol import MOST_IDS, result_size
 from gozo.schedule import MICROSECONDS, Entry
 from gozo.settings import ConnectionSettings
@@ -33,18 +35,29 @@ PROBE = 2.0  # seconds to wait for a sign of the leader
 
 STANDBY_PROBE = 0.25  # seconds
 
+RULES_PROBE = 0.5  # seconds to wait for the rules of a leader that may be frozen
+
 PING, STATS = "$SRV.PING.gozo", "$SRV.STATS.gozo"
 
 
 class Daemons:
     """The daemons that keep one bucket and listen on one request subject."""
 
-    def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:
+    def __init__(
+        self, connection: Connection, settings: ConnectionSettings, policy: Policy
+    ) -> None:
+        self._plain = self._policy = policy
         self._connection = connection
         self._subject = settings.request_subject
         self._bucket = settings.bucket
 
-    async def lead(self) -> bool:
+    async def rules(self) -> Policy:
+        """Return what the leader limits targets to; what every daemon does where none tells."""
+        with suppress(NoServerError, NotAllowedError):
+            await self.lead(RULES_PROBE)
+        return self._policy
+
+    async def lead(self, timeout: float = PROBE) -> bool:
         """Tell whether one of them takes requests.
 
         Raises:
@@ -52,12 +65,19 @@ class Daemons:
         """
         try:
             subject = f"{self._subject}.admin.leader"
-            reply = await self._connection.request(subject, timeout=PROBE)
+            reply = await self._connection.request(subject, timeout=timeout)
         except DisconnectedError:
             raise
         except NoServerError:
             return True  # somebody listens, and does not answer
-        return reply.status != NO_RESPONDERS
+        self._policy = self._plain
+        if reply.status == NO_RESPONDERS:
+            return False
+        with suppress(ValueError, LookupError, TypeError):  # of an earlier version
+            told = json.loads(reply.payload)
+            allow, deny = (tuple(map(str, told[name])) for name in ("allow", "deny"))
+            self._policy = replace(self._plain, allow=allow, deny=deny)
+        return True
 
     async def hear(self) -> bool:
         """Tell whether one of them takes requests, or keeps them for when it will.
@@ -104,13 +124,15 @@ class Daemons:
         """Send a request, its terms as they were given; with a receipt, wait for it.
 
         Raises:
-            RequestError: it was refused.
+            RequestError: it was refused, or its receipt would not come.
             UnansweredError: no receipt came.
             NotAllowedError: this user may not publish requests.
             DisconnectedError: nothing was sent.
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         token, inbox = self._connection.expect(partial(_on_receipt, answer))
+        if receipt:
+            self._policy.check_target(inbox.decode(), "subject of the receipt")
         with self._denials(self._subject, answer):
             self._connection.publish(
                 self._subject,

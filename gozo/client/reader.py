@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 from gozo.client.making import moment
@@ -44,11 +44,18 @@ class Raw(NamedTuple):
 class Reader:
     """Reads one bucket; never creates it."""
 
-    def __init__(self, connection: Connection, name: str, policy: Policy) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        policy: Policy,
+        rules: Callable[[], Awaitable[Policy]],
+    ) -> None:
         self.connection = connection
         self.js = JetStream(connection)
         self.name = name
         self._policy = policy
+        self._rules = rules
 
     async def bucket(self) -> Bucket | None:
         """Find the bucket; None where there is none.
@@ -119,8 +126,13 @@ class Reader:
         assert what is not None
         return Found(key, message, what)
 
+    async def learn_rules(self) -> None:
+        """Come to know what the daemon that leads delivers, and what it lists as invalid."""
+        self._policy = await self._rules()
+
     async def get(self, id_: str) -> Schedule | None:
         """Read a schedule with its payload; None where there is none."""
+        await self.learn_rules()
         found = await self.find(id_)
         return found.what if found and isinstance(found.what, Schedule) else None
 
@@ -149,6 +161,7 @@ class Reader:
     async def list(self, subject: str | None) -> AsyncIterator[Schedule]:
         """Iterate over all schedules whose subject matches; without payloads, in no order."""
         wanted = None if subject is None else matcher(subject)
+        await self.learn_rules()
         bare: list[Raw] = []
         async for raw in self._messages():
             what = self.understand(raw)

@@ -16,7 +16,7 @@ from gozo.entries import (
 )
 from gozo.errors import Refusal, RequestError
 from gozo.headers import fields
-from gozo.policy import Policy
+from gozo.policy import Policy, expression
 from gozo.protocol import RESERVED, escape_id, unescape_key
 from gozo.schedule import MICROSECONDS, Entry, Marker, State
 
@@ -137,8 +137,7 @@ def matcher(pattern: str) -> re.Pattern[str]:
             Refusal.INVALID_REQUEST,
             f"{pattern!r} is no subject: mend the dots, and put > at the end only",
         )
-    each = {"*": r"[^.]+", ">": r".+"}
-    return re.compile(r"\.".join(each.get(token, re.escape(token)) for token in tokens) + r"\Z")
+    return expression((pattern,))
 
 
 def entry_of(key: str, headers: bytes | None, value: bytes, stored_us: int) -> tuple[Entry, bytes]:

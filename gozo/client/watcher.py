@@ -57,6 +57,7 @@ class Watcher:
         """Load everything, and tell what is not known; then follow until something breaks."""
         self._broken = False
         self._queue.clear()
+        await self._reader.learn_rules()
         consumer = Consumer(
             self._connection, bucket, self._on_message, self._on_broken, self._wants_more
         )

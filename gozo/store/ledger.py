@@ -69,6 +69,8 @@ class Result(StrEnum):
     """What is there was written by a later version, and is left alone."""
     UNCHANGED = "unchanged"
     """There is a schedule, and it stays as it is."""
+    INVALID = "invalid"
+    """What is there cannot be read, or may not be delivered; it can be replaced or removed."""
     UNAVAILABLE = "unavailable"
     """The server said that it cannot store anything now, and went on to say so."""
 
@@ -391,6 +393,15 @@ class Ledger:
         return last
 
     @property
+    def kept(self) -> int:
+        """How many schedules the bucket holds, invalid ones included, as far as is known."""
+        return len(self._timetable)
+
+    def keeps(self, id_: str) -> bool:
+        """Tell whether the bucket holds a schedule with this id, as far as is known."""
+        return self._key_of(id_) in self._timetable
+
+    @property
     def outstanding(self) -> int:
         """How many changes are not done."""
         return self._count
@@ -482,7 +493,6 @@ class Ledger:
 
     async def _alter(self, change: _Put, revision: int) -> None:
         """Read the version that is there, and write the one that is made from it."""
-        assert change.alter is not None
         try:
             async with self._reads:
                 message = await self._bucket.read(change.key)
@@ -498,24 +508,34 @@ class Ledger:
         if message is None or message.sequence != revision:
             self._learn(change, message)
             return
-        try:
-            entry, payload = _read(change.key, message)
-            if change.look is not None:
-                change.look(entry, payload)
-            altered = change.alter(entry)
-            if altered is not None:
-                change.become(altered, payload)
-        except (EntryError, RequestError) as error:
-            self._finish(change, Result.REFUSED, str(error))
-            return
-        if altered is None:
-            self._finish(change, Result.UNCHANGED)
+        result, words = self._make(change, message)
+        if result is not None:
+            self._finish(change, result, words)
             return
         try:
             done = partial(self._on_put, change)
-            self._writer.write(change.key, change.lines, payload, revision, done)
+            self._writer.write(change.key, change.lines, change.payload, revision, done)
         except DisconnectedError:
             self._later(change)
+
+    def _make(self, change: _Put, message: StoredMessage) -> tuple[Result | None, str]:
+        """Make what is to be stored from what is there; a result where nothing is."""
+        assert change.alter is not None
+        try:
+            entry, payload = _read(change.key, message)
+            self._mirror.check(entry)
+        except (EntryError, RequestError) as error:
+            return Result.INVALID, str(error)
+        try:
+            if change.look is not None:
+                change.look(entry, payload)
+            altered = change.alter(entry)
+        except RequestError as error:
+            return Result.REFUSED, str(error)
+        if altered is None:
+            return Result.UNCHANGED, ""
+        change.become(altered, payload)
+        return None, ""
 
     def _on_put(self, change: _Put, outcome: Outcome, revision: int, words: str) -> None:
         if change.done:

@@ -89,7 +89,7 @@ class Mirror:
         try:
             entry = parse_entry(key, headers, stored_us, size)
             if isinstance(entry, Entry):
-                self._policy.check_target(entry.subject)
+                self.check(entry)
                 check_size(entry.size, len(headers or b"") + GROWTH, self.max_payload())
         except BareEntryError:
             self.bare[key] = (revision, stored_us)
@@ -120,11 +120,19 @@ class Mirror:
         self.timetable.forget(key)
         try:
             entry, _ = parse_original(key, value, stored_us)
-            self._policy.check_target(entry.subject)
+            self.check(entry)
         except (EntryError, RequestError) as error:
             self._set_aside(key, revision, error)
             return
         self._known(key, revision, entry)
+
+    def check(self, entry: Entry) -> None:
+        """Make sure that an entry may be delivered.
+
+        Raises:
+            RequestError: `forbidden_subject`.
+        """
+        self._policy.check_target(entry.subject)
 
     def _known(self, key: str, revision: int, entry: Entry) -> None:
         if entry.id == key and "=" in key and escape_id(key) != key:

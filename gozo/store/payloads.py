@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from gozo.connection import Connection, status_of
 from gozo.entries import EntryError, parse_whole
-from gozo.errors import GozoError
+from gozo.errors import GozoError, RequestError
 from gozo.headers import fields
 from gozo.jetstream import parse_time
 from gozo.logs import get_logger
+from gozo.policy import Policy
 from gozo.protocol import delivery
 from gozo.schedule import Entry, Outgoing
 from gozo.store.bucket import Bucket
@@ -39,11 +40,13 @@ class Payloads:
         self,
         connection: Connection,
         bucket: Bucket,
+        policy: Policy,
         large: Mapping[str, int],
         budget: int = BUDGET,
     ) -> None:
         self._connection = connection
         self._bucket = bucket
+        self._policy = policy
         self._budget = budget
         self._large = large
         self._flight = 0
@@ -169,9 +172,11 @@ class Payloads:
     def _take(self, item: Item, headers: bytes | None, payload: bytes, stored_us: int) -> bool:
         try:
             entry, payload = parse_whole(item.key, headers, payload, stored_us)
-        except EntryError:
-            return False
-        if not isinstance(entry, Entry):
+            if not isinstance(entry, Entry):
+                return False
+            # The follower saw a subject that is allowed; this may be from a bucket made anew.
+            self._policy.check_target(entry.subject)
+        except (EntryError, RequestError):
             return False
         self._landed(item.key)
         self._arrived_at = time.monotonic()

@@ -78,7 +78,7 @@ async def parts(server: NatsServer) -> AsyncIterator[Parts]:
     timetable = Timetable()
     mirror = Mirror(timetable, Policy("gozo"))
     writer = Writer(connection, bucket)
-    payloads = Payloads(connection, bucket, mirror.large)
+    payloads = Payloads(connection, bucket, Policy("gozo"), mirror.large)
     ledger = Ledger(bucket, mirror, writer, payloads)
     follower = Follower(connection, bucket, mirror, None)
     originals = Originals(bucket, mirror)
@@ -358,6 +358,29 @@ async def test_poison_is_kept_and_told_apart() -> None:
             await until(one.follower.loaded.is_set, "it is loaded again")
             assert await one.put("foreign", 5) is Result.REPLACED
             await until(lambda: "foreign" not in one.mirror.invalid, "it is a good one now")
+
+
+async def test_what_may_not_be_sent_is_neither_fetched_nor_altered() -> None:
+    """Whichever way it came to be due: somebody wrote it where the follower had seen another."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            with RawClient(server.url) as client:
+                client.send(entry("a", Gozo_When="1", Gozo_Subject="$JS.API.STREAM.DELETE.x"))
+                client.confirm()
+            await until(lambda: "a" in one.timetable, "it is known")
+            revision = one.timetable.revision("a")
+            item = Item(1, revision, "a")
+            arrived = asyncio.Event()
+            one.payloads.on_arrival = arrived.set
+            one.payloads.fetch(item)
+            await arrived.wait()
+            assert one.payloads.get(item) is None
+            assert one.payloads.was_absent(item)
+            done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            one.ledger.alter("a", lambda it: it, lambda result, words: done.set_result(result))
+            assert await done is Result.INVALID
+            assert one.timetable.revision("a") == revision
+            assert await one.put("a") is Result.REPLACED
 
 
 async def test_payloads_are_fetched_by_their_version() -> None:

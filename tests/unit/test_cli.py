@@ -111,6 +111,12 @@ class TestOptions:
         assert run("--bucket", "before", "--secure", "serve", "--bucket", "", "--no-secure") == 0
         assert (run.settings.connection.bucket, run.settings.connection.secure) == ("before", False)
 
+    def test_what_repeats_adds_up(self, run: Gozo) -> None:
+        """What may be given more than once counts each time, before the command and after."""
+        assert run("--deny", "a", "--deny", "b,c", "serve", "--deny", "d", "--allow", ">") == 0
+        assert run.settings.deny == ("a", "b", "c", "d")
+        assert run.settings.allow == (">",)
+
     def test_the_environment_and_the_file_are_read(
         self, run: Gozo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,51 @@ def test_own_subjects_follow_the_request_subject() -> None:
     other.check_target("gozo")
     with pytest.raises(RequestError):
         other.check_target("timer")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ("jobs.>", ["jobs.a", "jobs.a.b"], ["jobs", "jobsx.a", "a.jobs.a"]),
+        ("jobs.*", ["jobs.a"], ["jobs", "jobs.a.b"]),
+        ("*.done", ["a.done"], ["done", "a.b.done", "a.done.x"]),
+        ("a.*.c", ["a.b.c"], ["a.c", "a.b.b.c"]),
+        ("tea", ["tea"], ["tea.x", "teas", "te"]),
+        ("a+b.c", ["a+b.c"], ["aab.c"]),
+        (">", ["a", "a.b"], []),
+    ],
+)
+def test_rules(pattern: str, matching: list[str], others: list[str]) -> None:
+    """What is allowed is what a pattern of NATS matches, and what is denied likewise."""
+    for allows, subject in [(True, s) for s in matching] + [(False, s) for s in others]:
+        assert Policy("gozo", allow=("nothing.else", pattern)).may_receive(subject) is allows
+        assert Policy("gozo", deny=("nothing.else", pattern)).may_receive(subject) is not allows
+
+
+def test_deny_wins() -> None:
+    """What is denied is not allowed, however exactly it is; the sentence says by which rule."""
+    policy = Policy("gozo", allow=("jobs.>", "jobs.secret"), deny=("x", "*.secret"))
+    policy.check_target("jobs.open")
+    for subject, words in (("jobs.secret", "--deny *.secret"), ("tea", "--allow")):
+        with pytest.raises(RequestError, match=re.escape(words)) as refused:
+            policy.check_target(subject)
+        assert refused.value.code is Refusal.FORBIDDEN_SUBJECT
+        assert subject in str(refused.value)
+
+
+def test_rules_never_lend_what_is_gozos_own() -> None:
+    """What is forbidden to all is not to be had by allowing it."""
+    policy = Policy("gozo", allow=(">",))
+    for subject in ("$JS.API.STREAM.DELETE.x", "gozo", "gozo.admin.cancel"):
+        assert not policy.may_receive(subject)
+
+
+def test_answers_to_questions_need_not_be_allowed() -> None:
+    """Whoever may ask gozo something is answered on an inbox, unless that is denied."""
+    policy = Policy("gozo", allow=("jobs.>",), deny=("secret.>",))
+    assert policy.may_answer(b"_INBOX.a.b")
+    assert not policy.may_answer(b"secret.a")
+    assert not policy.may_answer(b"$JS.API.INFO")
 
 
 @given(subject=st.text())

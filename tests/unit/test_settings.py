@@ -40,7 +40,7 @@ def option_named(name: str) -> Option:
 
 
 def resolve(
-    command_line: Mapping[str, str | bool | None] | None = None,
+    command_line: Mapping[str, str | bool | list[str] | None] | None = None,
     environment: Mapping[str, str] | None = None,
     files: Mapping[str, Mapping[str, str]] | None = None,
 ) -> ServeSettings:
@@ -81,6 +81,12 @@ def texts(tmp_path: Path) -> dict[str, list[str]]:
         "replicas": ["1", "2", "3", "5"],
         "name": ["n0", "n1", "n2", "n3"],
         "max-backlog": ["1KiB", "2kB", "3", "4MiB"],
+        "allow": ["a.>,b", "a.*", "c", ">"],
+        "deny": ["a.>", "*.b", "c, d", "e"],
+        "max-pending": ["1", "20", "300", "100000"],
+        "max-payload": ["1KiB", "2kB", "3", "4MiB"],
+        "max-delay": ["90", "30d", "1h30m", "250ms"],
+        "max-rate": ["1", "0.5", "1000", "20000"],
         "connect-timeout": ["1", "2.5", "0.1", "30"],
         "skip-due-before": ["1", "1.5", "@at 2026-12-24T17:00:00Z", "2026-12-24T18:00:00+01:00"],
         "log-level": ["debug", "WARNING", "error", "info"],
@@ -213,7 +219,7 @@ class TestTables:
             assert sorted(fields) == sorted(option.field for option in table)
             for option in table:
                 default = fields[option.field].default
-                if default is not None and default is not dataclasses.MISSING:
+                if default not in (None, (), dataclasses.MISSING):
                     assert option.read(option.default) == default
                 assert fields[option.field].repr == (option.conceal is None)
 
@@ -377,6 +383,20 @@ class TestValues:
         assert resolve({"max_backlog": text}).max_backlog == size
 
     @pytest.mark.parametrize(
+        ("text", "us"),
+        [("90", 90_000_000), ("+0.5", 500_000), ("1h30m", 5_400_000_000), ("30d", 2592 * 10**9)],
+    )
+    def test_delays(self, text: str, us: int) -> None:
+        """Seconds, or a duration, as in `Gozo-When`."""
+        assert resolve({"max_delay": text}).max_delay_us == us
+
+    def test_repeated(self) -> None:
+        """What may be given more than once is the same as with commas."""
+        settings = resolve({"allow": ["a.>", "b,c", "a.>"], "deny": []}, {"GOZO_DENY": "x, y"})
+        assert settings.allow == ("a.>", "b", "c")
+        assert settings.deny == ("x", "y")
+
+    @pytest.mark.parametrize(
         ("name", "text"),
         [
             ("secure", "maybe"),
@@ -401,6 +421,10 @@ class TestValues:
             ("max-backlog", "-1"),
             ("max-backlog", "1 furlong"),
             ("max-backlog", "9" * 400),
+            *(("allow", "a..b"), ("allow", "a b"), ("allow", "a.>.b"), ("deny", ", ,")),
+            *(("max-pending", "0"), ("max-pending", "1.5"), ("max-pending", "many")),
+            *(("max-payload", "0"), ("max-delay", "0"), ("max-delay", "soon"), ("max-delay", "-1")),
+            *(("max-rate", "0"), ("max-rate", "inf"), ("max-rate", "9" * 400)),
             ("connect-timeout", "0"),
             ("connect-timeout", "30s"),
             ("connect-timeout", "inf"),

@@ -1,0 +1,180 @@
+"""`--max-pending`, `--max-payload`, `--max-delay` and `--max-rate`: what is refused, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Client
+from tests.support.daemon import Daemon
+from tests.support.gozoctl import Gozoctl
+from tests.support.patience import allow, until
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.raw import RawClient, header_block, request
+
+FAR = "+9999"
+
+
+async def ask(
+    client: Client,
+    id_: str | None,
+    when: str = FAR,
+    payload: bytes = b"",
+    reply: str = "to",
+    **headers: str,
+) -> str:
+    """Send a request, and return what its receipt says: the status, or why it was refused."""
+    receipts = await client.arrivals()
+    wanted = {"Gozo-When": when, "Gozo-Receipt": receipts.subject}
+    wanted |= {name.replace("_", "-"): value for name, value in headers.items()}
+    await client.send(wanted | ({"Gozo-Id": id_} if id_ else {}), reply=reply, payload=payload)
+    (answer,) = await receipts.wait()
+    told = json.loads(answer.data)
+    assert told["id"] == id_
+    return str(told.get("error", told["status"]))
+
+
+async def refusals(client: Client) -> dict[str, int]:
+    """Return how many requests the daemon has refused, by reason."""
+    answer = json.loads((await client.nats.request("$SRV.STATS.gozo", timeout=allow(5))).data)
+    counted: dict[str, int] = answer["endpoints"][0]["data"]["refused"]
+    return counted
+
+
+async def test_pending(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """At the limit an id can be replaced and cancelled; a new one is refused until there is room.
+
+    What has no id counts as well, and what waits to be stored.
+    """
+    server = servers.start()
+    await daemons.serve(server, "--max-pending", "3")
+    client = await clients.connect(server)
+    assert await ask(client, "a") == "stored"
+    assert await ask(client, None) == "stored"
+    await client.schedule(FAR, reply="to", payload=b"in memory")
+    assert await ask(client, "b") == "too_many_pending"
+    assert await ask(client, "a") == "stored"
+    await client.cancel("a")
+    assert await ask(client, "b") == "stored"
+    assert await ask(client, "a") == "too_many_pending"
+    assert await refusals(client) == {"too_many_pending": 2}
+
+
+async def test_pending_all_at_once(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """However many come at once, no more than the limit are stored."""
+    server = servers.start()
+    await daemons.serve(server, "--max-pending", "100")
+    client = await clients.connect(server)
+    receipts = await client.arrivals()
+    before = await client.stored()
+    for number in range(1000):
+        headers = {"Gozo-When": FAR, "Gozo-Id": f"{number % 500}", "Gozo-Receipt": receipts.subject}
+        await client.send(headers, reply="to")
+    await receipts.wait(1000)
+    assert await client.stored() - before == 100
+    stored = {told["id"] for told in map(json.loads, receipts.payloads) if "error" not in told}
+    assert stored == {f"{number}" for number in range(100)}
+
+
+async def test_pending_is_delivered(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What was delivered makes room."""
+    server = servers.start()
+    await daemons.serve(server, "--max-pending", "1")
+    client = await clients.connect(server)
+    for number in range(3):
+        arrivals = await client.arrivals()
+        assert await ask(client, f"n{number}", "+0", reply=arrivals.subject) == "stored"
+        await arrivals.wait()
+
+        async def has_room() -> bool:
+            return await ask(client, "probe") == "stored"
+
+        await until(has_room, "there is room again")
+        await client.cancel("probe")
+
+
+async def test_payload_and_delay(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """A payload may have so many bytes, and a request be due so far ahead, and no more.
+
+    Of what recurs the first time counts.
+    """
+    server = servers.start()
+    await daemons.serve(server, "--max-payload", "1kB", "--max-delay", "1h")
+    client = await clients.connect(server)
+    assert await ask(client, "a", "+1h", bytes(1000)) == "stored"
+    assert await ask(client, "a", "+1h", bytes(1001)) == "payload_too_large"
+    assert await ask(client, "a", "+3601") == "too_far_ahead"
+    assert await ask(client, None, "9999999999") == "too_far_ahead"
+    assert await ask(client, "b", "@every 59m") == "stored"
+    assert await ask(client, "c", "@every 61m") == "too_far_ahead"
+    assert await refusals(client) == {"payload_too_large": 1, "too_far_ahead": 3}
+
+
+async def test_rate(servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path) -> None:
+    """Beyond the rate requests are refused, cancels too; an administrator's are not."""
+    server = servers.start()
+    await daemons.serve(server, "--max-rate", "0.01")
+    client = await clients.connect(server)
+    assert await ask(client, "a") == "stored"
+    assert await ask(client, "b") == "too_many_requests"
+    await client.cancel("a")
+    await client.confirm()
+    refused = Gozoctl(tmp_path, server.url).run("create", "c", "to", "x", "--in", "9999")
+    assert refused.code == 1
+    assert "--max-rate" in refused.err
+    assert await refusals(client) == {"too_many_requests": 3}
+    assert Gozoctl(tmp_path, server.url).ok("cancel", "a", "-o", "json").json
+
+
+def most_memory(daemon: Daemon) -> int:
+    """Return the most bytes of memory that a daemon has had (proc(5))."""
+    lines = Path(f"/proc/{daemon.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+FLOODS: dict[str, tuple[tuple[str, ...], str]] = {
+    "rate": (("--max-rate", "10"), "too_many_requests"),
+    "payload": (("--max-payload", "10"), "payload_too_large"),
+    "pending": (("--max-pending", "1", "--max-backlog", "16MiB"), "too_many_pending"),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_flood(servers: Servers, daemons: Daemons, clients: Clients, kind: str) -> None:
+    """A flood that is refused takes next to no memory, and delays no delivery for long."""
+    options, code = FLOODS[kind]
+    server = servers.start()
+    daemon = await daemons.serve(server, *options)
+    client = await clients.connect(server)
+    arrivals = await client.arrivals()
+    assert await ask(client, "good", "+1", reply=arrivals.subject) == "stored"
+    before = most_memory(daemon)
+    headers = [
+        header_block(Gozo_When=FAR, Gozo_Id=f"n{n}", Gozo_Receipt="nobody.hears")
+        for n in range(1000)
+    ]
+    part = b"".join(
+        request(b"gozo", reply=b"later", headers=header, payload=bytes(2000)) for header in headers
+    )
+
+    def flood() -> None:
+        with RawClient(server.url) as raw:
+            for _ in range(40):
+                raw.send(part)
+            raw.confirm()
+
+    await asyncio.to_thread(flood)
+    await arrivals.wait()
+
+    async def all_refused() -> bool:
+        counted = await refusals(client)
+        return sum(counted.values()) >= 39_000
+
+    await until(all_refused, "all are refused")
+    assert (await refusals(client))[code] > 0
+    assert most_memory(daemon) - before < 40 * 1024 * 1024
+    assert daemon.events("connection.lost") == []
+    assert await daemon.terminate() == 0
