@@ -116,11 +116,6 @@ class Administration:
                         verdict(cancel_receipt(id_, sent))
 
             def send(entry: Entry, payload: bytes) -> None:
-                try:
-                    self._policy.check_target(entry.subject)
-                except RequestError as error:
-                    verdict(refusal_receipt(id_, error))
-                    return
                 request = ScheduleRequest(triggered(entry, heard.received_us), payload)
                 self._volatile.add_triggered(request, on_sent)
                 self._on_volatile()

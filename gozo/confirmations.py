@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from gozo.clock import steady
-from gozo.connection import Connection, status_of
+from gozo.connection import Connection, not_published, status_of
 from gozo.schedule import Outgoing
 from gozo.timetable import Item
 
@@ -86,7 +86,7 @@ class Confirmations:
         """Take it that the server refused a message to this subject; False if there is none."""
         for item, sent in self._sent.items():
             if sent.subject == subject:
-                self._fail(item, "the server does not let gozo publish on its subject")
+                self._fail(item, not_published(subject.decode("utf-8", "replace")))
                 return True
         return False
 

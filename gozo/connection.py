@@ -15,7 +15,8 @@ import random
 import re
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -36,6 +37,8 @@ from gozo.settings import ConnectionSettings, redacted
 
 ATTEMPT = 2.0  # seconds for one server to answer
 RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
+
+MOST_DENIED = 1_000  # rights whose lack is remembered as logged
 
 OnReply = Callable[[bytes | None, bytes | None], None]
 """Takes an answer's header block and payload; the payload is None if the link was lost."""
@@ -100,6 +103,8 @@ class Connection:
         self._settings = settings
         self._client: HardenedClient | None = None
         self._listeners: list[Listener] = []
+        self._denied: set[tuple[str, str]] = set()
+        """What the server refused, and was logged, since the link was made."""
         self._lost = asyncio.Event()
         self._waiting: dict[bytes, OnReply] = {}
         self._inbox = f"{self.new_inbox()}."
@@ -187,6 +192,7 @@ class Connection:
 
     def _adopt(self, client: HardenedClient) -> None:
         self._client = client
+        self._denied.clear()
         self._lost.clear()
         self.epoch += 1
         self.connected = True
@@ -220,7 +226,11 @@ class Connection:
                 log.error("connection.error", name=self.name, reason=text)
             return
         kind, subject = match[1].lower(), _unquote(match[2])
-        log.limited("error", "connection.denied", kind=kind, subject=subject)
+        if (kind, subject) not in self._denied:
+            if len(self._denied) >= MOST_DENIED:
+                self._denied.clear()
+            self._denied.add((kind, subject))
+            log.limited("error", "connection.denied", kind=kind, subject=subject)
         for tell in self.on_denied:
             tell(kind, subject)
 
@@ -393,27 +403,34 @@ class Connection:
             DisconnectedError: the link is lost.
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-
-        def on_denied(kind: str, denied: str) -> None:
-            if kind == "publish" and denied == subject and not answer.done():
-                answer.set_exception(missing_permission(kind, subject))
-
         token = self.call(subject.encode(), payload, partial(_resolve, answer), headers)
-        self.on_denied.append(on_denied)
-        try:
+        with self.failing_if_denied(subject, answer):
             return await self._within(timeout, token, answer, f"on {subject}")
-        finally:
-            self.on_denied.remove(on_denied)
 
     async def echo(self, timeout: float = 2.0) -> None:
         """Wait until the server has read all that was written, and we all it sent before.
 
         Raises:
-            NoServerError, DisconnectedError: as for `request`.
+            NotAllowedError, NoServerError, DisconnectedError: as for `request`.
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         token = self.call_echo(partial(_resolve, answer))
-        await self._within(timeout, token, answer, "to an echo")
+        with self.failing_if_denied(self._inbox + token.decode(), answer):
+            await self._within(timeout, token, answer, "to an echo")
+
+    @contextmanager
+    def failing_if_denied(self, subject: str, answer: asyncio.Future[Reply]) -> Iterator[None]:
+        """Let `answer` fail if the server refuses what is published on a subject."""
+
+        def on_denied(kind: str, denied: str) -> None:
+            if kind == "publish" and denied == subject and not answer.done():
+                answer.set_exception(missing_permission(kind, subject))
+
+        self.on_denied.append(on_denied)
+        try:
+            yield
+        finally:
+            self.on_denied.remove(on_denied)
 
     async def _within(
         self, timeout: float, token: bytes, answer: asyncio.Future[Reply], what: str
@@ -447,6 +464,11 @@ def missing_permission(kind: str, subject: str) -> NotAllowedError:
     return NotAllowedError(
         f"the server does not let this user {verb} to {subject}: grant that permission"
     )
+
+
+def not_published(subject: str) -> str:
+    """Say of a delivery why it could not be made: the server refused its subject."""
+    return f"the server does not let gozo publish on {subject!r}"
 
 
 def publication(subject: bytes, payload: bytes, headers: bytes = b"", reply: bytes = b"") -> bytes:

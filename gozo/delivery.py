@@ -18,7 +18,7 @@ from functools import partial
 
 from gozo.clock import Alarm, steady, wall_us
 from gozo.confirmations import Confirmations
-from gozo.connection import Connection, publication
+from gozo.connection import Connection, not_published, publication
 from gozo.errors import DisconnectedError
 from gozo.logs import get_logger
 from gozo.occurrences import Occurrences
@@ -83,7 +83,8 @@ class Delivery:
         self._echoing: list[Item] | None = None
         self._echo_sent = 0.0
         self._sent: list[Item] = []
-        self._denied: set[Item] = set()
+        self._denied: dict[Item, str] = {}
+        """What the server refused, and the subject."""
         self._confirmations = Confirmations(connection, self)
         self._confirmations.on_room = self._unpark
         self._parked: list[Item] = []
@@ -457,15 +458,17 @@ class Delivery:
         for item in (*(self._echoing or ()), *self._sent):
             message = self._message(item)
             if message is not None and message.subject == name and item not in self._denied:
-                self._denied.add(item)
+                self._denied[item] = subject
                 return
 
     def _without_denied(self, batch: list[Item]) -> list[Item]:
+        delivered = []
         for item in batch:
-            if item in self._denied:
-                self._fail(item, "the server does not let gozo publish on its subject")
-        delivered = [item for item in batch if item not in self._denied]
-        self._denied.difference_update(batch)
+            subject = self._denied.pop(item, None)
+            if subject is None:
+                delivered.append(item)
+            else:
+                self._fail(item, not_published(subject))
         return delivered
 
     def _without_recurring(self, batch: list[Item]) -> list[Item]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from gozo.client.making import moment
 from gozo.client.nouns import Answer, Cancelled, Replica, Stored
-from gozo.connection import Connection, Reply, missing_permission
+from gozo.connection import Connection, Reply
 from gozo.errors import (
     DisconnectedError,
     NoServerError,
@@ -133,7 +133,7 @@ class Daemons:
         token, inbox = self._connection.expect(partial(_on_receipt, answer))
         if receipt:
             self._policy.check_target(inbox.decode(), "subject of the receipt")
-        with self._denials(self._subject, answer):
+        with self._connection.failing_if_denied(self._subject, answer):
             self._connection.publish(
                 self._subject,
                 payload,
@@ -271,7 +271,7 @@ class Daemons:
         inbox = self._connection.new_inbox()
         listener = self._connection.listen(inbox, on_answer)
         try:
-            with self._denials(STATS, answer):
+            with self._connection.failing_if_denied(STATS, answer):
                 self._connection.publish(STATS, reply=inbox)
                 await self._connection.echo()
                 if answer.done():
@@ -280,20 +280,6 @@ class Daemons:
         finally:
             listener.stop()
         return sorted(found, key=lambda replica: replica.name)
-
-    @contextmanager
-    def _denials(self, subject: str, answer: asyncio.Future[Reply]) -> Iterator[None]:
-        """Let `answer` fail if the server refuses what is published on a subject."""
-
-        def on_denied(kind: str, denied: str) -> None:
-            if kind == "publish" and denied == subject and not answer.done():
-                answer.set_exception(missing_permission(kind, subject))
-
-        self._connection.on_denied.append(on_denied)
-        try:
-            yield
-        finally:
-            self._connection.on_denied.remove(on_denied)
 
 
 @contextmanager

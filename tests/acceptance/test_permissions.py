@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from gozo.client import Client as GozoClient
+from gozo.errors import NotAllowedError
+from gozo.settings import ConnectionSettings
 from tests.support.client import Client
-from tests.support.patience import allow
+from tests.support.gozoctl import Gozoctl
+from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.readme import ROOT
 from tests.support.server import NatsServer
 
 NOT_ALLOWED = 4
@@ -49,6 +56,7 @@ MISSING = {
     "the lease": ("publish", "$KV.gozo_lease.>", "$KV.gozo_lease."),
     "requests": ("subscribe", "gozo", "gozo"),
     "answers": ("subscribe", "_INBOX.>", "_INBOX."),
+    "echoes": ("publish", "_INBOX.>", "_INBOX."),
 }
 
 
@@ -113,3 +121,108 @@ async def test_unreadable(servers: Servers, daemons: Daemons, clients: Clients) 
     await opened.wait()
     assert await daemon.terminate() == 0
     assert opened.payloads == [b"x"]
+
+
+def documented() -> str:
+    """Return the configuration with the permissions that gozo-protocol(7) says are needed."""
+    page = (ROOT / "man" / "source" / "gozo-protocol.7").read_text("utf-8")
+    part = page.partition(".SS Permissions\n")[2]
+    found = re.search(r"^\.EX\n(.*?)^\.EE", part, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def login(user: str) -> tuple[str, ...]:
+    """Return the options to log in as a user of that configuration."""
+    return ("--user", user, "--password", "change_me")
+
+
+def violations(server: NatsServer) -> list[tuple[str, str]]:
+    """Return the subjects that the server kept users from, after the user's name."""
+    return re.findall(r'user:(\w+)" - \w+ Violation - Subject "([^"]*)', server.log)
+
+
+DONE, NOT_FOUND, NO_DAEMON = 0, 3, 5
+
+COMMANDS: dict[tuple[str, ...], tuple[int, int]] = {
+    ("create", "tea", "jobs.tea", "x", "--in", "9999"): (DONE, NOT_ALLOWED),
+    ("create", "--no-replace", "cake", "jobs.cake", "x", "--in", "9999"): (DONE, NOT_ALLOWED),
+    ("list",): (DONE, DONE),
+    ("list", "--id", "t*", "-o", "json"): (DONE, DONE),
+    ("inspect", "tea"): (DONE, DONE),
+    ("export",): (DONE, DONE),
+    ("status",): (DONE, DONE),
+    ("reschedule", "tea", "--in", "8888"): (DONE, NOT_ALLOWED),
+    ("send", "--wait", "--in", "0", "jobs.x", "y"): (DONE, NOT_ALLOWED),
+    ("apply", "/dev/null"): (DONE, NOT_ALLOWED),
+    ("cancel", "tea"): (DONE, NOT_ALLOWED),
+}
+"""Exit codes of commands for an administrator, and for a reader before."""
+
+
+async def test_documented(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """The permissions in the manual suffice, for all that each user is to do, and no more.
+
+    With a daemon, and where a standby takes over.
+    """
+    server = servers.start(documented())
+    daemon = await daemons.serve(server, *login("daemon"))
+    ctl = Gozoctl(tmp_path, server.url)
+    for command, (right, without) in COMMANDS.items():
+        assert ctl.run(*login("administrator"), *command).code == right, command
+        if without == NOT_ALLOWED:
+            refused = ctl.run(*login("reader"), *command)
+            assert (refused.code, refused.out) == (NOT_ALLOWED, "") or command[0] == "create"
+            assert refused.code != DONE
+        else:
+            assert ctl.run(*login("reader"), *command).code == without, command
+    standby = await daemons.serve(server, *login("daemon"))
+    assert await daemon.terminate() == 0
+    await standby.event("daemon.leading")
+    assert await standby.terminate() == 0
+    assert {user for user, _ in violations(server)} <= {"reader"}
+    # Without a daemon an administrator writes to the bucket.
+    ctl.ok(*login("administrator"), "create", "late", "jobs.late", "x", "--in", "9999")
+    ctl.ok(*login("administrator"), "cancel", "late")
+    assert ctl.run(*login("reader"), "status").code == NO_DAEMON
+    assert ctl.ok(*login("reader"), "list", "-o", "id").out == "cake\n"
+    assert {user for user, _ in violations(server)} <= {"reader"}
+
+
+async def test_documented_client(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """A client schedules, cancels and gets its receipts and its messages; it cannot do more.
+
+    What it asks for on a subject that gozo may not publish on is kept, listed and told once.
+    """
+    server = servers.start(documented())
+    daemon = await daemons.serve(server, *login("daemon"))
+    settings = ConnectionSettings((server.url,), user="client", password="change_me")  # noqa: S106
+    listener = await clients.connect(server, user="client", password="change_me")  # noqa: S106
+    messages = await listener.nats.subscribe("jobs.>")
+    await listener.nats.flush()
+    async with await GozoClient.connect(settings) as client:
+        await client.schedule("jobs.tea", b"x", when="+0", id="tea")
+        assert (await messages.next_msg(timeout=allow(5))).data == b"x"
+        for number in range(3):
+            await client.schedule("elsewhere", b"x", when="+0", id=f"kept{number}")
+        with pytest.raises(NotAllowedError, match=r"gozo\.admin\.cancel"):
+            await client.cancel("kept0")
+        with pytest.raises(NotAllowedError, match=r"STREAM\.INFO\.KV_gozo"):
+            await client.bucket()
+    denied = await daemon.event("connection.denied")
+    assert (denied.fields["kind"], denied.fields["subject"]) == ("publish", "elsewhere")
+    reader = ConnectionSettings((server.url,), user="reader", password="change_me")  # noqa: S106
+    async with await GozoClient.connect(reader) as client:
+
+        async def kept() -> bool:
+            found = [one async for one in client.list()]
+            assert {one.id for one in found} == {"kept0", "kept1", "kept2"}
+            return all(
+                one.state == "retrying" and "'elsewhere'" in one.reason and one.tried >= 2
+                for one in found
+            )
+
+        await until(kept, "all were tried again, and are kept")
+    assert len(daemon.events("connection.denied")) == 1
+    assert {user for user, _ in violations(server)} == {"client", "daemon"}
+    assert {subject for user, subject in violations(server) if user == "daemon"} == {"elsewhere"}
