@@ -181,7 +181,7 @@ class Connection:
             try:
                 await client.open(timeout=timeout, **self._options(address))
             except (OSError, TimeoutError, nats_errors.Error) as error:
-                failures.append(_explain(address, error))
+                failures.append(_explain(address, error, client.info, self._settings))
                 continue
             finally:
                 if not client.is_connected:
@@ -260,10 +260,8 @@ class Connection:
             options["token"] = chosen.token
         if chosen.user:
             options |= {"user": chosen.user, "password": chosen.password or ""}
-        if chosen.jwt:
-            options["user_credentials"] = str(chosen.jwt)
-        elif chosen.user_jwt:
-            options["user_credentials"] = _credentials(chosen.user_jwt, chosen.user_seed or "")
+        if credentials := chosen.credentials():
+            options["user_credentials"] = _credentials(*credentials)
         elif chosen.nkey:
             options["nkeys_seed_str"] = chosen.seed()
         options["tls_handshake_first"] = chosen.tls_first
@@ -524,20 +522,32 @@ def _tls(settings: ConnectionSettings) -> ssl.SSLContext:
     return context
 
 
-def _explain(address: str, error: Exception) -> str:
-    """Say why an address did not serve.
+def _explain(
+    address: str, error: Exception, info: dict[str, Any], settings: ConnectionSettings
+) -> str:
+    """Say why an address did not serve, whose server said `info` of itself, if it got so far.
 
     Raises:
         NotAllowedError: where trying again cannot help.
     """
     shown = redacted(address)
+    if info.get("tls_verify") and not settings.cert:
+        raise NotAllowedError(
+            f"{shown} wants a certificate of its clients: give --cert and --key"
+        ) from error
+    if info.get("tls_verify") and isinstance(error, ConnectionError):
+        # With TLS 1.3 the client is through before the server has looked at its certificate,
+        # and the alert may be lost with the connection.
+        raise NotAllowedError(
+            f"{shown} closed the connection once it had the certificate: check --cert and --key"
+        ) from error
     if isinstance(error, nats_errors.SecureConnRequiredError):
         raise NotAllowedError(
             f"{shown} does not offer TLS: leave out --secure (or tls://), or turn TLS on there"
         ) from error
     if isinstance(error, ssl.SSLError):
         raise NotAllowedError(
-            f"no TLS with {shown}: {error.reason or error}: check --ca, --cert and --key"
+            f"no TLS with {shown}: {_reason(error)}: check --ca, --cert and --key"
         ) from error
     text = str(error).removeprefix("nats: ").strip("' ") or type(error).__name__
     if isinstance(error, nats_errors.Error) and any(word in text.lower() for word in _REFUSED):
@@ -546,6 +556,12 @@ def _explain(address: str, error: Exception) -> str:
             "--nkey or --jwt"
         ) from error
     return f"{shown} does not answer ({_plain(error, text)})"
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message.rstrip('.')})"
+    return str(error.reason or error)
 
 
 def _plain(error: Exception, text: str) -> str:

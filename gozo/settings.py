@@ -80,6 +80,19 @@ class ConnectionSettings:
         except values.UnusableError as error:
             raise SettingsError(f"the value of --nkey {error}") from None
 
+    def credentials(self) -> tuple[str, str] | None:
+        """Return the JWT and the seed to log in with, read anew if in a file; None without.
+
+        Raises:
+            SettingsError: the file is gone, or holds no credentials any more.
+        """
+        if self.jwt is None:
+            return None if self.user_jwt is None else (self.user_jwt, self.user_seed or "")
+        try:
+            return values.credentials_of(self.jwt)
+        except values.UnusableError as error:
+            raise SettingsError(f"the value {str(self.jwt)!r} of --jwt {error}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:

@@ -17,6 +17,7 @@ import re
 import secrets
 import socket
 import stat
+from itertools import pairwise
 from pathlib import Path
 
 from gozo.logs import LEVELS
@@ -45,6 +46,8 @@ _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[kmgt]i?)?b?)", re.IGNORECASE)
 _SEED = re.compile(r"S[A-Z2-7]{57}")
 _SEED_FILE = 65_536  # bytes read of a file that should hold a seed
+_JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
+_CREDENTIALS_FILE = 1 << 20  # bytes read of one
 _SEED_PREFIX = 18 << 3  # of nkeys: the letter S
 _USER_PREFIX = 20 << 3  # of nkeys: the letter U
 
@@ -96,6 +99,35 @@ def seed_of(nkey: str) -> str:
         if _SEED.fullmatch(line.strip()):
             return _checked_seed(line.strip())
     raise UnusableError(f"names the file {str(path)!r}, which holds no seed (SU...)")
+
+
+def credentials_of(path: Path) -> tuple[str, str]:
+    """Return the JWT and the seed in a credentials file, as nsc writes it.
+
+    Read here and not by nats-py, which goes round for ever where there is no JWT.
+
+    Raises:
+        UnusableError: one is missing. The message never has what stands there.
+    """
+    try:
+        with path.open("rb") as file:
+            lines = file.read(_CREDENTIALS_FILE).decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise UnusableError(f"cannot be read ({error.strerror}): give the path of a file") from None
+    found = {}
+    for head in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"):
+        after = (line.strip() for before, line in pairwise(lines) if head in before)
+        found[head] = next(after, "")
+        if not found[head] or found[head].startswith("-----"):
+            raise UnusableError(
+                f"is no credentials file, since it has no '{head}': give one that nsc made"
+            )
+    jwt, seed = found.values()
+    if not _JWT.fullmatch(jwt):
+        raise UnusableError("holds a JWT that is none: copy the file again")
+    if not _SEED.fullmatch(seed):
+        raise UnusableError("holds a seed that is none (SU...): copy the file again")
+    return jwt, _checked_seed(seed)
 
 
 def _checked_seed(seed: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import ssl
 import time
 from collections.abc import Callable
@@ -11,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.credentials import certificates, key_pair, operator
+from tests.support.client import Arrivals, Client
+from tests.support.credentials import CLIENT, LOOPBACK, certificates, key_pair, operator
 from tests.support.daemon import Daemon
-from tests.support.patience import allow
+from tests.support.gozoctl import Gozoctl
+from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 
 PAYLOAD = b"nobody's business"
+USAGE, NOT_ALLOWED = 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ async def test_refused(
     daemon = daemons.start(
         "serve", "--address", server.url, "--log-level", "debug", variables=as_variables(options)
     )
-    assert await daemon.wait() == 4
+    assert await daemon.wait() == NOT_ALLOWED
     assert time.monotonic() - began < allow(2)
     assert server.url in daemon.stderr.splitlines()[-1]
     wrong = [value for name, value in options.items() if name not in ("jwt", "user")]
@@ -163,7 +167,7 @@ async def test_missing_permission(servers: Servers, daemons: Daemons) -> None:
         '{ publish: { deny: "$JS.API.>" } } } ] }'
     )
     daemon = daemons.start("-a", server.url, "-u", "ada", "-p", "p")
-    assert await daemon.wait() == 4
+    assert await daemon.wait() == NOT_ALLOWED
     assert "$JS.API" in daemon.stderr.splitlines()[-1]
 
 
@@ -198,28 +202,189 @@ async def test_certificates(
     assert await daemon.terminate() == 0
 
 
+async def test_private_authority(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """A server's certificate from an authority of one's own, and a password over TLS."""
+    made = certificates(tmp_path)
+    users = "authorization { users: [ { user: ada, password: p } ] }"
+    server = servers.start(f"{made.config_for_all}\n{users}")
+    daemon = await daemons.serve(server, "--ca", str(made.ca), "-u", "ada", "-p", "p")
+    context = ssl.create_default_context(cafile=made.ca)
+    client = await clients.connect(server, tls=context, user="ada", password="p")  # noqa: S106
+    arrivals = await client.arrivals()
+    await client.schedule("+0", reply=arrivals, id="tea")
+    await arrivals.wait()
+    assert await daemon.terminate() == 0
+
+
 async def test_secure_on_a_plain_server(servers: Servers, daemons: Daemons) -> None:
     """`--secure` does not settle for a server without TLS, and sends it no secret."""
     server = servers.start()
     for address in (server.url, server.url.replace("nats:", "tls:")):
         daemon = daemons.start("-a", address, "--secure", variables={"NATS_TOKEN": "hush-hush"})
-        assert await daemon.wait() in (1, 4)
-        assert "TLS" in daemon.stderr.splitlines()[-1]
+        assert await daemon.wait() == NOT_ALLOWED
+        assert "does not offer TLS" in daemon.stderr.splitlines()[-1]
         check_discretion(daemon, ["hush-hush"])
 
 
-@pytest.mark.parametrize("wrong", ["authority", "no client certificate"])
+WRONG_CERTIFICATES = {
+    "other authority": "its certificate is not accepted (",
+    "no authority": "its certificate is not accepted (",
+    "server expired": "its certificate is not accepted (certificate has expired)",
+    "no client certificate": "wants a certificate of its clients: give --cert",
+    "client of another authority": "check --ca, --cert and --key|check --cert and --key",
+    "client expired": "check --ca, --cert and --key|check --cert and --key",
+}
+"""What is said of each; of TLS 1.3 either the alert comes through or the end of the connection."""
+
+
+@pytest.mark.parametrize("wrong", WRONG_CERTIFICATES)
 async def test_wrong_certificates(
     servers: Servers, daemons: Daemons, tmp_path: Path, wrong: str
 ) -> None:
-    """Certificates that do not fit end the start, with a sentence and no traceback."""
+    """Certificates that do not fit end the start with 4, and a sentence."""
     (tmp_path / "other").mkdir()
-    made, other = certificates(tmp_path), certificates(tmp_path / "other")
+    expired = {"server expired": LOOPBACK, "client expired": CLIENT}.get(wrong, "")
+    made, other = certificates(tmp_path, expired=expired), certificates(tmp_path / "other")
     server = servers.start(made.config)
-    options = {"ca": made.ca}
-    if wrong == "authority":
-        options = {"ca": other.ca, "cert": made.client_cert, "key": made.client_key}
+    options = {"ca": made.ca, "cert": made.client_cert, "key": made.client_key}
+    match wrong:
+        case "other authority":
+            options["ca"] = other.ca
+        case "no authority":
+            del options["ca"]
+        case "no client certificate":
+            del options["cert"], options["key"]
+        case "client of another authority":
+            options |= {"cert": other.client_cert, "key": other.client_key}
     flags = as_flags({name: str(path) for name, path in options.items()})
     daemon = daemons.start("-a", server.url, *flags)
-    assert await daemon.wait() in (1, 4, 5)
-    assert server.url.removeprefix("nats://") in daemon.stderr.splitlines()[-1]
+    assert await daemon.wait() == NOT_ALLOWED
+    said = daemon.stderr.splitlines()[-1]
+    assert server.url in said
+    assert any(words in said for words in WRONG_CERTIFICATES[wrong].split("|")), said
+
+
+async def test_expired_credentials(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """Credentials that are good no more are refused, and that is told."""
+    login = operator()
+    server = servers.start(login.config)
+    path = tmp_path / "user.creds"
+    path.write_text(login.credentials_until(int(time.time()) - 60))
+    daemon = daemons.start("-a", server.url, "--jwt", str(path))
+    assert await daemon.wait() == NOT_ALLOWED
+    assert "refused the credentials" in daemon.stderr.splitlines()[-1]
+    check_discretion(daemon, [login.user.seed])
+
+
+async def test_unusable_credentials(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """A file that holds no credentials is told with what it lacks; nothing of it is shown."""
+    login = operator()
+    server = servers.start(login.config)
+    jwt, seed = login.credentials.split("\n\n")
+    unusable = {
+        "": "'BEGIN NATS USER JWT'",
+        "hello\n": "'BEGIN NATS USER JWT'",
+        seed: "'BEGIN NATS USER JWT'",
+        jwt: "'BEGIN USER NKEY SEED'",
+        login.credentials.replace("SU", "SA"): "seed",
+        login.credentials.replace(".", ""): "JWT",
+    }
+    for number, (text, words) in enumerate(unusable.items()):
+        path = tmp_path / f"{number}.creds"
+        path.write_text(text)
+        daemon = daemons.start("-a", server.url, "--jwt", str(path))
+        assert await daemon.wait() == USAGE
+        said = daemon.stderr.splitlines()[-1]
+        assert words in said
+        assert str(path) in said
+        check_discretion(daemon, [login.user.seed, login.user.seed.replace("SU", "SA")])
+
+
+async def test_lines_of_windows(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """A credentials file may have been saved where lines end differently."""
+    login = operator()
+    server = servers.start(login.config)
+    path = tmp_path / "user.creds"
+    path.write_bytes(login.credentials.replace("\n", "\r\n").encode())
+    await daemons.serve(server, "--jwt", str(path))
+
+
+async def test_credentials_are_changed(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """When its credentials expire, a daemon goes on with those that are in the file by then.
+
+    A file that cannot be used meanwhile is told, and tried again.
+    """
+    login = operator()
+    server = servers.start(login.config)
+    path = tmp_path / "user.creds"
+    path.write_text(login.credentials_until(int(time.time()) + 3))
+    daemon = await daemons.serve(server, "--jwt", str(path))
+    path.write_text("half written")
+    other = tmp_path / "other.creds"
+    other.write_text(login.credentials)
+    client = await clients.connect(server, credentials=str(other))
+    arrivals = await client.arrivals()
+    await client.schedule("+0.5", reply=arrivals, id="before")
+    await arrivals.wait()
+    since = daemon.mark()
+    failed = await daemon.event("connection.failed", since=since)
+    assert str(path) in failed.fields["reason"]
+    told = daemon.mark()
+    path.unlink()
+    await daemon.event("connection.failed", since=told)
+    path.write_text(login.credentials)
+    await daemon.event("connection.made", since=since)
+    await asked_until_it_comes(client, arrivals)
+    assert await daemon.terminate() == 0
+    check_discretion(daemon, [login.user.seed])
+
+
+async def test_nkey_is_changed(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """A daemon whose nkey the server does not know any more goes on with the one in the file."""
+    old, new = key_pair(), key_pair()
+    server = servers.start(f"authorization {{ users: [ {{ nkey: {old.public} }} ] }}")
+    path = tmp_path / "user.nk"
+    path.write_text(old.seed)
+    daemon = await daemons.serve(server, "--nkey", str(path))
+    path.write_text(new.seed)
+    since = daemon.mark()
+    config = server.folder / "nats.conf"
+    config.write_text(config.read_text().replace(old.public, new.public))
+    server._running().send_signal(signal.SIGHUP)
+    await daemon.event("connection.made", since=since)
+    client = await clients.connect(server, seed=new.seed)
+    await asked_until_it_comes(client, await client.arrivals())
+    assert await daemon.terminate() == 0
+    check_discretion(daemon, [old.seed, new.seed])
+
+
+async def asked_until_it_comes(client: Client, arrivals: Arrivals) -> None:
+    """Request something until it is delivered: a daemon may be just coming back."""
+    before = len(arrivals.all)
+
+    async def came() -> bool:
+        await client.schedule("+0", reply=arrivals, id="after")
+        await client.confirm()
+        return len(arrivals.all) > before
+
+    await until(came, "a request is served")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gozoctl(servers: Servers, tmp_path: Path, way: Callable[[Path], Login]) -> None:
+    """Gozoctl logs in the same ways, and ends with 4 where it is refused."""
+    login = way(tmp_path)
+    server = servers.start(login.config)
+    ctl = Gozoctl(tmp_path, server.url)
+    ctl.ok(*as_flags(login.options), "list")
+    refused = ctl.run(*as_flags(login.wrong), "list")
+    assert refused.code == NOT_ALLOWED
+    assert "refused the credentials" in refused.err
+    for secret in (*login.secrets, *login.wrong.values()):
+        assert secret not in refused.err or secret in ("ada", login.wrong.get("jwt"))

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,22 @@ class Operator:
     """A server's configuration in operator mode, and a user's credentials file for it."""
 
     config: str
-    credentials: str
+    account: KeyPair
     user: KeyPair
+
+    @property
+    def credentials(self) -> str:
+        """A credentials file for the user, without an end."""
+        return self.credentials_until(None)
+
+    def credentials_until(self, moment: int | None) -> str:
+        """Return a credentials file that is good until a moment, in seconds since 1970."""
+        claims = dict.fromkeys(("subs", "data", "payload"), UNLIMITED)
+        token = _token(self.account, self.user.public, "user", claims, moment)
+        return (
+            f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{self.user.seed}\n------END USER NKEY SEED------\n"
+        )
 
 
 def operator() -> Operator:
@@ -48,7 +63,6 @@ def operator() -> Operator:
     owner = key_pair(nkeys.PREFIX_BYTE_OPERATOR)
     system = key_pair(nkeys.PREFIX_BYTE_ACCOUNT)
     account = key_pair(nkeys.PREFIX_BYTE_ACCOUNT)
-    user = key_pair()
     open_ended = {"subs": UNLIMITED, "data": UNLIMITED, "payload": UNLIMITED}
     limits: dict[str, Any] = {
         **open_ended,
@@ -59,21 +73,18 @@ def operator() -> Operator:
     owner_token = _token(owner, owner.public, "operator", {"system_account": system.public})
     system_token = _token(owner, system.public, "account", {"limits": limits})
     account_token = _token(owner, account.public, "account", {"limits": limits | storage})
-    user_token = _token(account, user.public, "user", open_ended)
     config = f"""
         operator: {owner_token}
         system_account: {system.public}
         resolver: MEMORY
         resolver_preload: {{ {system.public}: {system_token}, {account.public}: {account_token} }}
     """
-    credentials = (
-        f"-----BEGIN NATS USER JWT-----\n{user_token}\n------END NATS USER JWT------\n\n"
-        f"-----BEGIN USER NKEY SEED-----\n{user.seed}\n------END USER NKEY SEED------\n"
-    )
-    return Operator(config, credentials, user)
+    return Operator(config, account, key_pair())
 
 
-def _token(signer: KeyPair, subject: str, kind: str, claims: dict[str, Any]) -> str:
+def _token(
+    signer: KeyPair, subject: str, kind: str, claims: dict[str, Any], until: int | None = None
+) -> str:
     """Return a signed NATS JWT."""
     body: dict[str, Any] = {
         "iat": int(time.time()),
@@ -82,6 +93,8 @@ def _token(signer: KeyPair, subject: str, kind: str, claims: dict[str, Any]) -> 
         "name": kind,
         "nats": {**claims, "type": kind, "version": 2},
     }
+    if until is not None:
+        body["exp"] = until
     digest = hashlib.sha256(json.dumps(body).encode()).digest()
     body["jti"] = base64.b32encode(digest).decode().rstrip("=")
     parts = [_base64(json.dumps(part)) for part in ({"typ": "JWT", "alg": "ed25519-nkey"}, body)]
@@ -107,24 +120,37 @@ class Certificates:
     @property
     def config(self) -> str:
         """The server's configuration: TLS, and clients must show a certificate."""
-        return f"""
-            tls {{
-                cert_file: "{self.server_cert}"
-                key_file: "{self.server_key}"
-                ca_file: "{self.ca}"
-                verify: true
-            }}
-        """
+        return f'tls {{ {self._server} ca_file: "{self.ca}", verify: true }}'
+
+    @property
+    def config_for_all(self) -> str:
+        """The server's configuration: TLS, for clients without a certificate."""
+        return f"tls {{ {self._server} }}"
+
+    @property
+    def _server(self) -> str:
+        return f'cert_file: "{self.server_cert}", key_file: "{self.server_key}",'
 
 
-def certificates(folder: Path) -> Certificates:
-    """Make an authority, a server's certificate for loopback, and a client's."""
+LOOPBACK, CLIENT = "127.0.0.1", "client.example"
+
+
+def certificates(folder: Path, *, expired: str = "") -> Certificates:
+    """Make an authority, a server's certificate for loopback, and a client's.
+
+    The one for the name that is `expired` was good until yesterday.
+    """
+    now = datetime.now(UTC)
     authority = trustme.CA()
     ca = folder / "ca.pem"
     authority.cert_pem.write_to_path(str(ca))
     paths: list[Path] = []
-    for name in ("127.0.0.1", "client.example"):
-        leaf = authority.issue_cert(name, *(["localhost"] if name == "127.0.0.1" else []))
+    for name in (LOOPBACK, CLIENT):
+        leaf = authority.issue_cert(
+            *([name, "localhost"] if name == LOOPBACK else [name]),
+            not_before=now - timedelta(days=9),
+            not_after=now + timedelta(days=-1 if name == expired else 9),
+        )
         cert, key = folder / f"{name}.pem", folder / f"{name}.key"
         leaf.private_key_pem.write_to_path(str(key))
         for index, pem in enumerate(leaf.cert_chain_pems):
