@@ -37,7 +37,11 @@ def inspect(
     ],
     *,
     payload: Annotated[
-        bool, typer.Option("--payload", help="Write the payload, and nothing else, as it is.")
+        bool,
+        typer.Option(
+            "--payload",
+            help="Write the payload and nothing else, as it is; on a terminal escaped.",
+        ),
     ] = False,
     **given: Any,
 ) -> None:
@@ -56,13 +60,22 @@ def inspect(
                 await _explain(session, id_)
         if payload:
             for one in found:
-                sys.stdout.buffer.write(one.payload or b"")
-            sys.stdout.buffer.flush()
+                _write_payload(session.out, one.payload or b"")
         else:
             _print(session, found, as_array=len(ids) > 1)
         return DONE if len(found) == len(ids) else NOT_FOUND
 
     connected(ctx, given, work)
+
+
+def _write_payload(out: Output, payload: bytes) -> None:
+    """Write a payload as it is; on a terminal with what does not print escaped."""
+    if out.is_terminal:
+        for line in payload.decode("utf-8", "backslashreplace").splitlines():
+            out.write(line)
+    else:
+        sys.stdout.buffer.write(payload)
+        sys.stdout.buffer.flush()
 
 
 def _print(session: Session, found: list[Schedule], *, as_array: bool) -> None:

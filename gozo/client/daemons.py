@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Any, cast
@@ -264,7 +264,7 @@ class Daemons:
                 told = answer["metadata"]
                 if (told["request_subject"], told["bucket"]) == (self._subject, self._bucket):
                     found.append(_replica(answer))
-            except (ValueError, LookupError, TypeError):
+            except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
                 return  # of another kind, or another version
 
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -287,7 +287,7 @@ def _readable() -> Iterator[None]:
     """Take an answer that is not gozo's for none."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise UnansweredError(
             f"something else than gozo answered on its subjects ({error!r}): it is unknown "
             "whether it was done"
@@ -362,19 +362,21 @@ def _stored(answer: dict[str, Any]) -> Stored:
 
 
 def _replica(answer: dict[str, Any]) -> Replica:
+    """Read an answer, which may be of somebody who only says that it is a daemon."""
     told, data = answer["metadata"], answer["endpoints"][0]["data"]
+    started = datetime.fromisoformat(answer["started"])
     return Replica(
-        name=told["name"],
-        version=answer["version"],
-        role=told["role"],
-        pending=data["pending"],
-        overdue=data["overdue"],
-        invalid=data["invalid"],
-        delivered=data["delivered"],
-        refused=sum(data["refused"].values()),
-        lateness_p50_ms=data["lateness_p50_ms"],
-        lateness_p99_ms=data["lateness_p99_ms"],
-        started=datetime.fromisoformat(answer["started"]),
+        name=str(told["name"]),
+        version=str(answer["version"]),
+        role=str(told["role"]),
+        pending=int(data["pending"]),
+        overdue=int(data["overdue"]),
+        invalid=int(data["invalid"]),
+        delivered=int(data["delivered"]),
+        refused=int(sum(data["refused"].values())),
+        lateness_p50_ms=float(data["lateness_p50_ms"]),
+        lateness_p99_ms=float(data["lateness_p99_ms"]),
+        started=started if started.tzinfo is not None else started.replace(tzinfo=UTC),
     )
 
 
