@@ -21,6 +21,9 @@ from gozo.when import NAMES
 END = "END_OF_INPUT"
 """Ends the input of a command, or a longer word that begins so."""
 
+LONGEST_NAME = 64
+"""Characters of a program's name that become an id."""
+
 _VARIABLE = re.compile(r"""("[^"]*"|'[^']*'|[^\s=]+)\s*=\s*(.*)""")
 _LINE = re.compile(r"(@\S+|-?[^\s@]\S*(?:\s+\S+){4})\s+(\S.*)")
 _USER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_-]*\$?)\s+(\S.*)")
@@ -51,6 +54,7 @@ def read(text: str, name: str, subject: str, zone: str, *, system: bool = False)
     read_zone(zone)
     known: str | None = zone
     imported = Imported()
+    ids: dict[str, int] = {}
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
@@ -59,7 +63,6 @@ def read(text: str, name: str, subject: str, zone: str, *, system: bool = False)
             if variable := _VARIABLE.fullmatch(line):
                 known = _variable(variable)
                 continue
-            ids = {wanted.id for _, wanted in imported.jobs}
             job = _job(line, subject, known, ids, system=system)
             imported.jobs.append((line, job))
             if not system and job.payload.startswith((b"root ", b"root\t")):
@@ -109,7 +112,7 @@ def _unquoted(text: str) -> str:
     return text
 
 
-def _job(line: str, subject: str, zone: str | None, ids: set[str], *, system: bool) -> Wanted:
+def _job(line: str, subject: str, zone: str | None, ids: dict[str, int], *, system: bool) -> Wanted:
     if zone is None:
         raise _LeftOutError("its time zone is not known: left out")
     match = _LINE.fullmatch(line)
@@ -146,13 +149,17 @@ def _script(command: str) -> str:
     return f"{{ {command}\n}} <<'{end}'\n{lines}{end}\n"
 
 
-def _id(command: str, taken: set[str]) -> str:
-    """Call a job as its program is called; the second of a name is numbered."""
+def _id(command: str, taken: dict[str, int]) -> str:
+    """Call a job as its program is called; the second of a name is numbered.
+
+    `taken` has each name that is taken, and the last number that it was given.
+    """
     words = [word for word in command.split() if not _ASSIGNMENT.match(word)]
     name = PurePosixPath(words[0]).name if words else ""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "job"
-    found, number = name, 1
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:LONGEST_NAME] or "job"
+    found, number = name, taken.get(name, 0)
     while found in taken:
         number += 1
         found = f"{name}-{number}"
+    taken |= {found: 1, name: max(number, 1)}
     return found

@@ -117,7 +117,7 @@ def parse(
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of a number that is too long, and of brackets
         raise SettingsError(f"{name} is not TOML: {error}") from error
     problems = [
         f"{name}: {_unknown(key, (SCHEDULES, SET))}"

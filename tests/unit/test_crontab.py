@@ -90,6 +90,14 @@ def test_blanks_of_all_kinds() -> None:
     assert write_commented([(line, one)]).startswith("# 0 2     * * *   echo a\\U00002028b")
 
 
+def test_ids() -> None:
+    """Of programs with the same name each but the first has a number; none comes twice."""
+    lines = ["a", "a-2", "x/a", "B=1 /bin/a", "a-2", f"./{'l' * 99}.sh", "(", "/"]
+    found = imported("".join(f"@daily {line}\n" for line in lines)).jobs
+    ids = [one.id for _, one in found]
+    assert ids == ["a", "a-2", "a-3", "a-4", "a-2-2", "l" * 64, "job", "job-2"]
+
+
 def test_a_system_crontab() -> None:
     """The user is the end of the subject, since a worker runs as one user."""
     found = imported("17 * * * * root cd / && run-parts /etc/cron.hourly\n@daily www", system=True)

@@ -193,6 +193,8 @@ GOOD = 'subject = "s"\nwhen = "+1"\n'
         (f"[schedules.a]\n{GOOD}count = '1'", "count: give a whole number"),
         ("[schedules.a]\nsubject = 's'\nwhen = '61 * * * *'", "[schedules.a]: when: "),
         ("[schedules.a\n", "f.toml is not TOML: .*line 1"),
+        (f"a = {'9' * 5000}", "f.toml is not TOML: "),
+        (f"a = {'[' * 5000}", "f.toml is not TOML: "),
     ],
 )
 def test_what_is_wrong(text: str, said: str) -> None:
