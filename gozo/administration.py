@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from gozo import when as grammar
 from gozo.backlog import Act, Heard
 from gozo.errors import Refusal, RequestError
 from gozo.policy import Policy
@@ -153,10 +154,12 @@ class Administration:
 
     def _reschedule(self, heard: Heard) -> None:
         """Give a schedule another due time, and keep the rest."""
+        id_ = None
         try:
             id_, when = parse_reschedule(heard.payload)
+            grammar.parse(when)
         except RequestError as error:
-            self._answer(heard, refusal_receipt(None, error))
+            self._answer(heard, refusal_receipt(id_, error))
             return
         altered: list[Entry] = []
         refused: list[RequestError] = []

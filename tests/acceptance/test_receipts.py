@@ -286,7 +286,7 @@ async def test_administration(client: Client, new_id: str) -> None:
     gone = await admin(client, "reschedule", {"id": new_id, "when": "+0.2"})
     assert gone["status"] == "already_delivered"
     bad = await admin(client, "reschedule", {"id": new_id, "when": "soon"})
-    assert bad["error"] == "invalid_when"
+    assert (bad["id"], bad["error"]) == (new_id, "invalid_when")
     assert (await admin(client, "cancel", {"ids": []}))["error"] == "invalid_request"
 
 
