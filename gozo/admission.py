@@ -72,7 +72,7 @@ class Admission:
 
     def storing(self, name: str) -> None:
         """Count a schedule that is being stored under an id, or under a key of its own."""
-        if not self._stays(name):
+        if self._quotas.max_pending is not None and not self._stays(name):
             self._coming.add(name)
 
     def cancelling(self, id_: str) -> None:
