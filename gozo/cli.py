@@ -97,14 +97,14 @@ def _serve(given: Given) -> int:
 
 
 def _settings(given: Given) -> ServeSettings:
-    level = logs.DEFAULT_LEVEL
+    level, form = logs.DEFAULT_LEVEL, logs.DEFAULT_FORMAT
     sources = None
     try:
         sources = Sources.load(given)
         settings = resolve_serve(sources)
-        level = settings.log_level
+        level, form = settings.log_level, settings.log_format
     finally:
-        logs.configure(level)
+        logs.configure(level, form=form)
         if sources is not None:
             sources.warn(log)
     return settings

@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 from nats import errors as nats_errors
 from nats.aio.client import RawCredentials
 
+from gozo.clock import steady
 from gozo.errors import (
     DisconnectedError,
     GozoError,
@@ -100,6 +101,7 @@ class Connection:
         self.on_closed: list[Callable[[], None]] = []
         self.on_denied: list[Callable[[str, str], None]] = []
         """Told of each refused `publish` or `subscription`, with its subject."""
+        self._failed_at = steady()
         self._settings = settings
         self._client: HardenedClient | None = None
         self._listeners: list[Listener] = []
@@ -181,6 +183,7 @@ class Connection:
             try:
                 await client.open(timeout=timeout, **self._options(address))
             except (OSError, TimeoutError, nats_errors.Error) as error:
+                self._failed_at = steady()
                 failures.append(_explain(address, error, client.info, self._settings))
                 continue
             finally:
@@ -268,6 +271,11 @@ class Connection:
         if chosen.ca or chosen.cert or chosen.secure or chosen.tls_first:
             options["tls"] = _tls(chosen)
         return options
+
+    @property
+    def stirred_at(self) -> float:
+        """When something last moved on the link, or an attempt to make one failed; steady clock."""
+        return max(self._failed_at, self._client.lived_at if self._client else 0.0)
 
     # What the link is used for
 

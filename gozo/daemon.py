@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gozo import embedded
 from gozo.clock import steady, wall_us
@@ -21,6 +21,7 @@ from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
 from gozo.logs import get_logger
+from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
 from gozo.policy import Policy
 from gozo.quotas import Quotas
@@ -39,8 +40,12 @@ from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
 from gozo.tasks import end
 from gozo.timetable import Item, Timetable
+from gozo.vitals import Parts, Vitals
 from gozo.volatile import Taken, Volatile
 from gozo.when import print_rfc3339
+
+if TYPE_CHECKING:
+    from gozo.monitor import Monitor
 
 LOOK = 0.25  # seconds between looks for what comes near its due time
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
@@ -97,13 +102,14 @@ class Daemon:
         self._main = Connection(chosen, settings.name)
         self._requests = Connection(chosen, f"{settings.name} requests")
         self._js = JetStream(self._main)
+        self._vitals = Vitals(settings.name, self.stats, self._main, self._requests)
+        self._notifier = Notifier(os.environ)
+        self._monitor: Monitor | None = None
         self._policy = Policy(chosen.request_subject, settings.allow, settings.deny)
         self._volatile = Volatile()
         self._tasks: list[asyncio.Task[Any]] = []
         self._leading: asyncio.Task[None] | None = None
         self._yielding: asyncio.Task[None] | None = None
-        self._active = False
-        self._ready = False
         self._progress_at = 0.0
         self._seen = 0
         self._found = 0
@@ -122,6 +128,14 @@ class Daemon:
         """
         if self._server is not None:
             self._begin("embedded server", _fail_with(self._server))
+        if self._settings.metrics is not None:
+            # Imported here: nobody else pays for it.
+            from gozo.monitor import Monitor  # noqa: PLC0415
+
+            self._monitor = Monitor(self._vitals, self._settings.metrics)
+            await self._monitor.open()
+        if self._notifier.is_heard:
+            self._begin("notifier", self._notifier.run(self._vitals))
         starting = asyncio.create_task(self._start(), name="start")
         stopped = asyncio.create_task(stop.wait(), name="signal")
         await self._first(starting, stopped)
@@ -145,9 +159,8 @@ class Daemon:
         service = Service(
             self._main,
             self._policy,
-            name=settings.name,
             bucket=chosen.bucket,
-            stats=self.stats,
+            vitals=self._vitals,
         )
         service.listen()
         await service.check_alone()
@@ -155,12 +168,6 @@ class Daemon:
             self._js, chosen.bucket, replicas=settings.replicas, timeout=settings.connect_timeout
         )
         self._build(bucket)
-        service.role = lambda: self._lease.role
-        service.pending = lambda: (
-            len(self._timetable) - len(self._mirror.invalid) + len(self._volatile)
-        )
-        service.overdue = lambda: self._timetable.count_due(wall_us())
-        service.invalid = lambda: len(self._mirror.invalid)
         gc.disable()  # all that is loaded stays, and would be looked through again and again
         self._begin("connection", self._main.keep())
         self._begin("requests connection", self._requests.keep())
@@ -169,7 +176,7 @@ class Daemon:
         self._begin("intake", self._intake.run())
         self._begin("payloads", self._look_ahead())
         self._begin("originals", self._originals.run())
-        self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._active))
+        self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._vitals.is_active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
         gc.freeze()
@@ -179,13 +186,13 @@ class Daemon:
         await self._until(self._lease.decided)
         if self._leading is not None:
             await self._first(self._leading)
-        self._ready = True
+        self._vitals.is_started = True
         log.info(
             "daemon.ready",
             role=self._lease.role,
-            pending=len(self._timetable) - len(self._mirror.invalid),
-            overdue=self._timetable.count_due(wall_us()),
-            invalid=len(self._mirror.invalid),
+            pending=self._vitals.pending,
+            overdue=self._vitals.overdue,
+            invalid=self._vitals.invalid,
             seconds=steady() - self._began,
             bucket=chosen.bucket,
             request_subject=chosen.request_subject,
@@ -253,6 +260,14 @@ class Daemon:
         self._lease.on_gained = self._on_gained
         self._lease.on_renewed = self._on_renewed
         self._lease.on_lost = self._on_lost
+        self._vitals.parts = Parts(
+            mirror=self._mirror,
+            volatile=self._volatile,
+            ledger=self._ledger,
+            follower=self._follower,
+            lease=self._lease,
+            intake=self._intake,
+        )
         self._parts = True
 
     def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
@@ -300,7 +315,7 @@ class Daemon:
         heard = kind == "subscription" and (
             subject in own or subject.startswith(f"{chosen.inbox_prefix}.")
         )
-        if not self._ready and not self._fatal.done() and (needed or heard):
+        if not self._vitals.is_started and not self._fatal.done() and (needed or heard):
             self._fatal.set_exception(missing_permission(kind, subject))
 
     # Leading
@@ -325,7 +340,7 @@ class Daemon:
             return
         if self._skips:
             await self._leave_out(self._settings.skip_due_before_us or 0)
-        self._active = True
+        self._vitals.is_active = True
         self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US))
         await self._intake.act()
         self._delivery.start()
@@ -403,7 +418,7 @@ class Daemon:
 
     def _on_lost(self) -> None:
         """Another replica leads, or may: hand everything over."""
-        self._active = False
+        self._vitals.is_active = False
         if self._leading is not None:
             self._leading.cancel()
         self._delivery.stop()
@@ -439,7 +454,7 @@ class Daemon:
         while True:
             await asyncio.sleep(LOOK)
             now_us = wall_us()
-            if self._active:
+            if self._vitals.is_active:
                 self._payloads.prepare(self._timetable.approach(now_us + AHEAD_US))
                 self._mend()
                 self._is_clock_right()
@@ -503,6 +518,7 @@ class Daemon:
         Raises:
             GozoError: schedules were lost, since they could not be stored in time.
         """
+        self._notifier.stopping()
         try:
             if self._parts and self._has_duties:
                 await self._drain()
@@ -513,6 +529,8 @@ class Daemon:
             await end(*self._tasks, *([self._yielding] if self._yielding else []))
             if self._fatal.done():
                 self._fatal.exception()
+            if self._monitor is not None:
+                self._monitor.close()
             await self._requests.close()
             await self._main.close()
 

@@ -296,6 +296,7 @@ class Delivery:
             self._fail(item, reason)
         else:
             self._unanswered.add(known)
+            self._stats.retried += 1
             self._table(item).give_back(item)
             self.wake_soon()
 
@@ -307,6 +308,7 @@ class Delivery:
     def _fail(self, item: Item, reason: str) -> None:
         """Count an attempt in vain: the bucket says when the next one is due, or that none is."""
         self._stats.undeliverable += 1
+        self._stats.retried += 1
         if item in self._under_way:
             self._occurrences.failed(item, reason)
             return

@@ -26,6 +26,7 @@ from typing import Any
 from nats import errors as nats_errors
 from nats.aio.client import Client
 
+from gozo.clock import steady
 from gozo.logs import get_logger
 
 Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
@@ -61,6 +62,8 @@ class HardenedClient(Client):
         self._waiting = 0  # bytes in `_outgoing`
         self._written = 0
         self._heard = False
+        self.lived_at = steady()
+        """When something had last moved on the link, on the steady clock; within a second."""
         self._ps = WireParser(self)  # type: ignore[assignment]  # same methods, no base class
 
     @property
@@ -237,6 +240,7 @@ class HardenedClient(Client):
             left, taken = self.buffered, self._written - self.buffered
             if self._heard or moved:
                 self._pings_outstanding = 0
+                self.lived_at = steady()
             self._heard = False
             if self._pings_outstanding >= MAX_PINGS:
                 self.lose("the server does not answer")

@@ -5,6 +5,10 @@
 
     2026-11-23T09:31:33.123Z info schedule.delivered id=tea late_ms=0.4
 
+As JSON, each event is one object, with `time`, `level`, `event`, and its fields beside them.
+Where stderr is the journal's (systemd.exec(5), JOURNAL_STREAM), the time is left to the journal,
+and each line begins with its priority (sd-daemon(3)), which the journal takes off.
+
 It is the standard library's logging underneath, so a program that uses gozo as a library keeps
 its own handlers. What a stranger may have written (an id, a subject) is quoted and escaped: it
 can neither forge a line nor send an escape sequence to a terminal.
@@ -16,6 +20,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import re
 import sys
 import time
@@ -25,12 +31,15 @@ from typing import TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
 DEFAULT_LEVEL = "info"
+FORMATS = ("text", "json")
+DEFAULT_FORMAT = "text"
 
 REMINDER = 60.0  # seconds after which an event that still comes is written again
 ENDED = 10.0  # seconds of silence after which an event counts as a new one
 MOST_REASONS = 200  # reasons that are remembered
 
 _NUMBERS = {level: logging.getLevelNamesMapping()[level.upper()] for level in LEVELS}
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _FIELDS = "gozo_fields"  # the attribute of a LogRecord that carries an event's fields
 _LONG = 1e15  # from here on a float has no decimals worth writing
 _PLAIN = re.compile(r'[^\s"=\\]+')  # needs no quotes, as long as it is printable
@@ -183,21 +192,32 @@ class RepeatedLog:
 class EventFormatter(logging.Formatter):
     """Renders records: time (UTC), level, event, fields."""
 
+    def __init__(self, form: str = DEFAULT_FORMAT, *, to_journal: bool = False) -> None:
+        """Render in one of `FORMATS`, fit for the journal where that is who reads."""
+        super().__init__()
+        self._form = form
+        self._to_journal = to_journal
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and after it the traceback if the record has one."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        when = when.removesuffix("+00:00") + "Z"
+        level = record.levelname.lower()
         fields: Mapping[str, object] | None = getattr(record, _FIELDS, None)
         if fields is None:  # a library's record: its logger's name stands for the event
             event, fields = record.name, {"message": record.getMessage()}
         else:
             event = record.msg
-        words = [when.removesuffix("+00:00") + "Z", record.levelname.lower(), event]
-        words.extend(f"{key}={rendered(value)}" for key, value in fields.items())
-        line = " ".join(words)
-        if record.exc_info:
-            trace = self.formatException(record.exc_info)
-            line += "".join(f"\n  | {visible(part)}" for part in trace.splitlines())
-        return line
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        if self._form == "json":
+            lines = [_object(when, level, event, fields, trace)]
+        else:
+            words = [event] if self._to_journal else [when, level, event]
+            words.extend(f"{key}={rendered(value)}" for key, value in fields.items())
+            lines = [" ".join(words), *(f"  | {visible(part)}" for part in trace.splitlines())]
+        if self._to_journal:
+            lines = [f"<{_PRIORITIES.get(level, _PRIORITIES['info'])}>{line}" for line in lines]
+        return "\n".join(lines)
 
 
 def get_logger(name: str) -> EventLogger:
@@ -205,9 +225,10 @@ def get_logger(name: str) -> EventLogger:
     return EventLogger(name)
 
 
-def configure(level: str, stream: TextIO | None = None) -> None:
+def configure(level: str, stream: TextIO | None = None, form: str = DEFAULT_FORMAT) -> None:
     """Send gozo's events at `level` (one of `LEVELS`) and above to a stream, else to stderr.
 
+    `form` is one of `FORMATS`.
     Libraries are heard from `warning` upwards, whatever the level: their debugging output
     shows payloads. Calling it again replaces what an earlier call installed.
     """
@@ -216,10 +237,37 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         if isinstance(handler.formatter, EventFormatter):
             root.removeHandler(handler)
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(EventFormatter())
+    handler.setFormatter(EventFormatter(form, to_journal=_is_journal(stream or sys.stderr)))
     root.addHandler(handler)
     root.setLevel(max(_NUMBERS[level], logging.WARNING))
     logging.getLogger("gozo").setLevel(_NUMBERS[level])
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Tell whether what is written to a stream goes to the journal, without a way round."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, missing, or no file
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
+
+
+def _object(when: str, level: str, event: str, fields: Mapping[str, object], trace: str) -> str:
+    """Return an event as an object of JSON, on one line."""
+    record: dict[str, object] = {"time": when, "level": level, "event": event}
+    for key, value in fields.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            record[key] = None  # JSON has no word for it
+        elif value is None or isinstance(value, (bool, int, float)):
+            record[key] = value
+        else:
+            record[key] = _text(value)
+    if trace:
+        record["trace"] = trace
+    return visible(json.dumps(record, ensure_ascii=False))
 
 
 def rendered(value: object) -> str:
@@ -230,17 +278,20 @@ def rendered(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return _short(value)
-    if isinstance(value, bytes):
-        text = value.decode(errors="backslashreplace")
-    elif isinstance(value, (list, tuple)):
-        text = ",".join(str(item) for item in value)
-    elif isinstance(value, BaseException):
-        text = str(value) or type(value).__name__
-    else:
-        text = str(value)
+    text = _text(value)
     if _PLAIN.fullmatch(text) and text.isprintable():
         return text
     return visible(json.dumps(text, ensure_ascii=False))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, BaseException):
+        return str(value) or type(value).__name__
+    return str(value)
 
 
 def visible(text: str) -> str:

@@ -19,7 +19,7 @@ from gozo.connection import Connection, publication
 from gozo.errors import ForeignDaemonError
 from gozo.logs import get_logger
 from gozo.policy import Policy
-from gozo.stats import Stats
+from gozo.vitals import Vitals
 
 SERVICE = "gozo"
 LISTEN_TIME = 0.3  # seconds to wait for the answers of other daemons
@@ -33,18 +33,13 @@ class Service:
     """One replica, as others see it."""
 
     def __init__(
-        self, connection: Connection, policy: Policy, *, name: str, bucket: str, stats: Stats
+        self, connection: Connection, policy: Policy, *, bucket: str, vitals: Vitals
     ) -> None:
-        self.role: Callable[[], str] = lambda: "standby"
-        self.pending: Callable[[], int] = lambda: 0
-        self.overdue: Callable[[], int] = lambda: 0
-        self.invalid: Callable[[], int] = lambda: 0
         self._connection = connection
-        self._name = name
         self._bucket = bucket
         self._request_subject = policy.request_subject
         self._policy = policy
-        self._stats = stats
+        self._vitals = vitals
         self._id = secrets.token_hex(11)
         self._started = datetime.now(UTC)
 
@@ -109,10 +104,10 @@ class Service:
             "id": self._id,
             "version": __version__,
             "metadata": {
-                "name": self._name,
+                "name": self._vitals.name,
                 "bucket": self._bucket,
                 "request_subject": self._request_subject,
-                "role": self.role(),
+                "role": self._vitals.role,
             },
         }
 
@@ -135,14 +130,14 @@ class Service:
         }
 
     def _statistics(self) -> dict[str, Any]:
-        stats = self._stats
+        vitals, stats = self._vitals, self._vitals.stats
         refused = sum(stats.refused.values())
         median, most = stats.lateness.quantiles(0.5, 0.99, at=steady())
         data = {
-            "role": self.role(),
-            "pending": self.pending(),
-            "overdue": self.overdue(),
-            "invalid": self.invalid(),
+            "role": vitals.role,
+            "pending": vitals.pending,
+            "overdue": vitals.overdue,
+            "invalid": vitals.invalid,
             "delivered": stats.delivered,
             "undeliverable": stats.undeliverable,
             "missed": stats.missed,

@@ -14,7 +14,7 @@ from typing import Any
 from gozo import contexts, values
 from gozo.contexts import Context
 from gozo.errors import SettingsError
-from gozo.logs import DEFAULT_LEVEL
+from gozo.logs import DEFAULT_FORMAT, DEFAULT_LEVEL
 from gozo.options import CONNECTION, SERVE, Option
 from gozo.sources import STEP, Found, Sources
 from gozo.values import redacted
@@ -121,7 +121,10 @@ class ServeSettings:
     """Seconds to wait for a server at the start."""
     skip_due_before_us: int | None = None
     """Schedules that are in the bucket at the start and were due before are left out."""
+    metrics: tuple[str, int] | None = None
+    """Host and port on which figures are served over HTTP; None: they are not."""
     log_level: str = DEFAULT_LEVEL
+    log_format: str = DEFAULT_FORMAT
     embedded: bool = False
     store: Path | None = None
     """Where the embedded server keeps its data; None: the user's data directory."""

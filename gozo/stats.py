@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import accumulate, repeat
 
 WINDOW = 60.0  # seconds
 STEPS = 8  # intervals for each doubling: a figure is exact to a sixteenth
 _BITS = 3  # STEPS is two to this power
 
+LIMITS_US = (
+    *(100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000),
+    *(1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 30_000_000, 60_000_000),
+)
+"""Microseconds: the upper ends of the buckets in which all deliveries are counted."""
+
 
 class Lateness:
     """How many deliveries were how late, in intervals that grow with the lateness.
 
-    Two windows follow each other, so that figures cover between one minute and two.
+    Two windows follow each other, so that figures cover between one minute and two. Apart from
+    these, all deliveries are counted in the few buckets of `LIMITS_US`.
     """
 
-    __slots__ = ("_before", "_began", "_now")
+    __slots__ = ("_all", "_before", "_began", "_now", "sum_us")
 
     def __init__(self) -> None:
         self._now: Counter[int] = Counter()
         self._before: Counter[int] = Counter()
+        self._all: Counter[int] = Counter()
         self._began = 0.0
+        self.sum_us = 0
+        """The lateness of all deliveries together."""
 
     def note(self, late_us: list[int], at: float) -> None:
         """Count some deliveries, `at` seconds of a steady clock."""
         self._turn(at)
         self._now.update(map(_interval, late_us))
+        self._all.update(map(bisect_left, repeat(LIMITS_US), late_us))
+        self.sum_us += sum(late_us)
+
+    def cumulated(self) -> list[int]:
+        """Return how many of all deliveries were late by each of `LIMITS_US` at most, then all."""
+        counts = (self._all[number] for number in range(len(LIMITS_US) + 1))
+        return list(accumulate(counts))
 
     def quantiles(self, *shares: float, at: float) -> list[int]:
         """Return the lateness, in microseconds, that these shares of the deliveries had at most.
@@ -82,6 +101,8 @@ class Stats:
     """Requests refused, by the code of the reason."""
     undeliverable: int = 0
     """Attempts that the server did not permit, or that do not fit."""
+    retried: int = 0
+    """Attempts in vain, after which a message is sent again unless it is given up."""
     missed: int = 0
     """Schedules that were left out because they were too late."""
     latest_us: int = 0

@@ -248,12 +248,18 @@ class Timetable:
         return [item for item in self._live.values() if item.due_us < moment_us]
 
     def count_due(self, now_us: int) -> int:
-        """How many waiting items are due by `now_us`; reads all of them."""
-        return sum(
-            1
-            for item in self._live.values()
-            if item.due_us <= now_us and self._taken.get(item.key) != item.revision
-        )
+        """How many waiting items are due by `now_us`; reads these and no others."""
+        due: set[str] = set()
+        for heap in (self._near, self._far):
+            # What is below an item of a heap is not due before it.
+            places = [0]
+            while places:
+                place = places.pop()
+                if place < len(heap) and heap[place].due_us <= now_us:
+                    if self._is_waiting(heap[place]):
+                        due.add(heap[place].key)
+                    places += (2 * place + 1, 2 * place + 2)
+        return len(due)
 
     def _is_waiting(self, item: Item) -> bool:
         return (

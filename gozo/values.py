@@ -20,6 +20,7 @@ import stat
 from itertools import pairwise
 from pathlib import Path
 
+from gozo.logs import FORMATS as LOG_FORMATS
 from gozo.logs import LEVELS
 
 DEFAULT_PORT = 4222
@@ -312,6 +313,27 @@ def read_level(text: str) -> str:
     if level not in LEVELS:
         raise UnusableError(f"is no level: give {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
     return level
+
+
+def read_log_format(text: str) -> str:
+    """Read how the log is to be written."""
+    form = text.strip().lower()
+    if form not in LOG_FORMATS:
+        raise UnusableError(f"is no format: give {' or '.join(LOG_FORMATS)}")
+    return form
+
+
+def read_listen(text: str) -> tuple[str, int]:
+    """Read a host and a port to listen on: `127.0.0.1:9464`, `[::1]:9464`, or `:9464` for all."""
+    host, colon, port = text.strip().rpartition(":")
+    bracketed = _BRACKETED.fullmatch(host)
+    if bracketed and _is_ipv6(bracketed[1]):
+        host = bracketed[1]
+    elif host and not _HOST.fullmatch(host):
+        raise UnusableError("has no proper host: give one such as 127.0.0.1:9464 or [::1]:9464")
+    if not colon or not _PORT.fullmatch(port) or int(port) > LAST_PORT:
+        raise UnusableError("has no port from 0 to 65535: give host and port, as 127.0.0.1:9464")
+    return host, int(port)
 
 
 def read_format(text: str) -> str:

@@ -15,7 +15,7 @@ import asyncio
 import time
 from typing import NoReturn
 
-from gozo.clock import offset_us, wall_us
+from gozo.clock import offset_us, steady, wall_us
 from gozo.connection import Connection
 from gozo.errors import GozoError, JetStreamError, NotAllowedError
 from gozo.jetstream import STREAM_NOT_FOUND
@@ -50,6 +50,10 @@ class Follower:
         """Set once everything was seen that the bucket held when the load began."""
         self.position = 0
         """The last sequence seen."""
+        self.behind = 0
+        """How many messages of the bucket were still to come when it last heard of it."""
+        self.turned_at = steady()
+        """When it last looked after its consumer, on the steady clock."""
         self.clock_ahead_us = 0
         """How far this host's clock was ahead of the server's when last compared."""
         self._progress = asyncio.Event()
@@ -67,6 +71,13 @@ class Follower:
         connection.on_lost.append(self._on_lost)
 
     @property
+    def is_following(self) -> bool:
+        """Whether all was loaded, and the server was heard of in the last seconds."""
+        consumer = self._consumer
+        heard = consumer is not None and not consumer.is_silent
+        return heard and self.loaded.is_set() and not self._full
+
+    @property
     def clock_was_set(self) -> bool:
         """Whether this host's clock was set since it was compared: it soon is again."""
         return abs(offset_us() - self._offset_us) > STEP_US
@@ -80,6 +91,7 @@ class Follower:
         compare_at = time.monotonic() + COMPARE
         while True:
             self._broken.clear()
+            self.turned_at = steady()
             try:
                 await self._start()
             except NotAllowedError as error:
@@ -94,6 +106,7 @@ class Follower:
                 await asyncio.sleep(RETRY_WAIT)
                 continue
             while not self._broken.is_set():
+                self.turned_at = steady()
                 try:
                     async with asyncio.timeout(HEARTBEAT):
                         await self._broken.wait()
@@ -175,6 +188,7 @@ class Follower:
         self._seen = {} if self._full else None
         self._end_of_load = state.last_sequence
         pending = await consumer.start(None if self._full else self.position)
+        self.behind = pending
         if not pending and not self._broken.is_set():
             self._caught_up()
 
@@ -205,6 +219,7 @@ class Follower:
                 self._mirror.drop(key)
         self._mirror.take(key, sequence, stored_us, headers)
         self.position = max(self.position, sequence)
+        self.behind = pending
         if not pending:
             self._caught_up()
 

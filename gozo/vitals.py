@@ -1,0 +1,97 @@
+"""What can be told of a running daemon: figures, whether it is ready, and what hangs.
+
+It asks the parts when it is asked, and costs nothing otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gozo.clock import steady, wall_us
+from gozo.connection import Connection
+from gozo.intake import Intake
+from gozo.lease import Lease, Role
+from gozo.stats import Stats
+from gozo.store.follower import Follower
+from gozo.store.ledger import Ledger
+from gozo.store.mirror import Mirror
+from gozo.volatile import Volatile
+
+HANGS = 10.0  # seconds without a turn after which a part counts as hanging
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a daemon is made of once it knows its bucket."""
+
+    mirror: Mirror
+    volatile: Volatile
+    ledger: Ledger
+    follower: Follower
+    lease: Lease
+    intake: Intake
+
+
+class Vitals:
+    """One daemon, as its operator sees it."""
+
+    def __init__(self, name: str, stats: Stats, main: Connection, requests: Connection) -> None:
+        self.name = name
+        self.stats = stats
+        self.connections = {"main": main, "requests": requests}
+        self.parts: Parts | None = None
+        """None while it starts."""
+        self.is_active = False
+        """Whether it leads, and knows all that earlier leaders did."""
+        self.is_started = False
+
+    @property
+    def role(self) -> Role:
+        """What it is."""
+        return self.parts.lease.role if self.parts else Role.STANDBY
+
+    @property
+    def pending(self) -> int:
+        """Schedules that are waited for, those without an id among them."""
+        parts = self.parts
+        if parts is None:
+            return 0
+        return len(parts.mirror.timetable) - len(parts.mirror.invalid) + len(parts.volatile)
+
+    @property
+    def overdue(self) -> int:
+        """Schedules of the bucket that are due, and not being sent."""
+        return self.parts.mirror.timetable.count_due(wall_us()) if self.parts else 0
+
+    @property
+    def invalid(self) -> int:
+        """Entries of the bucket that it cannot serve."""
+        return len(self.parts.mirror.invalid) if self.parts else 0
+
+    def unready(self) -> str:
+        """Say why it cannot do its part: deliver, or take over. Empty: it can."""
+        parts = self.parts
+        if parts is None or not self.is_started:
+            return "it is starting"
+        for name, connection in self.connections.items():
+            if not connection.connected:
+                return f"the {name} connection is lost"
+        if not parts.follower.is_following:
+            return "it does not know the whole bucket at the moment"
+        if parts.lease.role is Role.LEADER and not (self.is_active and parts.lease.is_valid):
+            return "it is taking the lead"
+        return ""
+
+    def hangs(self) -> str:
+        """Name a part that has not come round for too long; empty: none.
+
+        A server that does not answer is no part of the daemon: as long as it goes on trying,
+        nothing hangs, and to start it anew would only lose what it has in memory.
+        """
+        now = steady()
+        for name, connection in self.connections.items():
+            if connection.epoch and now - connection.stirred_at > HANGS:
+                return f"{name} connection"
+        if self.parts is not None and now - self.parts.follower.turned_at > HANGS:
+            return "follower"
+        return ""

@@ -1,0 +1,189 @@
+"""`--metrics`: figures for Prometheus, and whether a daemon is alive and ready."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import re
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gozo.stats import LIMITS_US
+from tests.support.daemon import Daemon
+from tests.support.patience import allow, until
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.readme import ROOT
+from tests.support.server import HOST, NatsServer
+
+DASHBOARD = ROOT / "gozo" / "data" / "grafana-dashboard.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came over HTTP."""
+
+    status: int
+    kind: str
+    body: str
+
+
+async def serve(daemons: Daemons, server: NatsServer, *options: str) -> tuple[Daemon, int]:
+    """Start a daemon with metrics on a port of its own, and return the port as well."""
+    daemon = await daemons.serve(server, "--metrics", f"{HOST}:0", *options)
+    return daemon, int((await daemon.event("metrics.ready")).fields["port"])
+
+
+async def get(port: int, path: str, method: str = "GET") -> Answer:
+    """Ask a daemon over HTTP."""
+
+    def ask() -> Answer:
+        connection = http.client.HTTPConnection(HOST, port, timeout=allow(5))
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return Answer(
+                answer.status, answer.headers["Content-Type"], answer.read().decode("utf-8")
+            )
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(ask)
+
+
+async def scrape(port: int) -> dict[str, float]:
+    """Return all figures, by their names and labels, such as `gozo_connected{name=main}`."""
+    answer = await get(port, "/metrics")
+    assert answer.status == 200
+    figures = {}
+    for family in text_string_to_metric_families(answer.body):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sample.labels.items())
+            figures[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return figures
+
+
+async def test_figures(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What was asked for, refused, delivered and is waited for, and how late it was."""
+    server = servers.start()
+    _, port = await serve(daemons, server)
+    client = await clients.connect(server)
+    arrivals = await client.arrivals()
+    await client.schedule("+0.05", reply=arrivals, id="soon")
+    await client.schedule("+0.05", reply=arrivals)
+    await client.schedule("+1000", reply=arrivals, id="later")
+    await client.schedule("nonsense", reply=arrivals, id="bad")
+    await client.send({"Gozo-When": "+1"})
+    await arrivals.wait(2)
+
+    async def is_settled() -> bool:
+        names = ("deliveries_total", "schedules_pending", "writes_outstanding")
+        figures = await scrape(port)
+        return [figures[f"gozo_{name}"] for name in names] == [2, 1, 0]
+
+    await until(is_settled, "two deliveries, one to come, and nothing outstanding")
+    figures = await scrape(port)
+    expected = {
+        "gozo_requests_accepted_total": 3,
+        "gozo_requests_refused_total{reason=invalid_when}": 1,
+        "gozo_requests_refused_total{reason=no_reply_subject}": 1,
+        "gozo_requests_refused_total{reason=busy}": 0,
+        "gozo_schedules_pending": 1,
+        "gozo_schedules_overdue": 0,
+        "gozo_schedules_invalid": 0,
+        "gozo_schedules_missed_total": 0,
+        "gozo_deliveries_retried_total": 0,
+        "gozo_requests_waiting": 0,
+        "gozo_follower_lag_messages": 0,
+        "gozo_follower_following": 1,
+        "gozo_leader": 1,
+        "gozo_ready": 1,
+        "gozo_connected{name=main}": 1,
+        "gozo_connected{name=requests}": 1,
+        "gozo_lateness_seconds_count": 2,
+        "gozo_lateness_seconds_bucket{le=60}": 2,
+    }
+    assert {name: figures.get(name) for name in expected} == expected
+    buckets = [
+        figures[f"gozo_lateness_seconds_bucket{{le={limit / 1_000_000:g}}}"] for limit in LIMITS_US
+    ]
+    assert buckets == sorted(buckets)
+    assert (LIMITS_US[0], LIMITS_US[-1]) == (100, 60_000_000)
+    assert 0 < figures["gozo_lateness_seconds_sum"] < 2 * allow(1)
+
+
+async def test_retried(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What no stream takes is tried again, and counted."""
+    server = servers.start()
+    _, port = await serve(daemons, server)
+    client = await clients.connect(server)
+    headers = {"Gozo-When": "+0", "Gozo-Id": "nobody", "Gozo-Confirm": "stream"}
+    await client.send(headers, reply="no.stream")
+
+    async def is_retried() -> bool:
+        return (await scrape(port))["gozo_deliveries_retried_total"] >= 2
+
+    await until(is_retried, "two attempts in vain")
+
+
+async def test_dashboard(servers: Servers, daemons: Daemons) -> None:
+    """Each figure that the dashboard asks for is one that a daemon has."""
+    _, port = await serve(daemons, servers.start())
+    names = {name.partition("{")[0] for name in await scrape(port)}
+    board = json.loads(DASHBOARD.read_text("utf-8"))
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    asked += [one["query"] for one in board["templating"]["list"] if one["type"] == "query"]
+    wanted = {name for query in asked for name in re.findall(r"\b(?:gozo|process)_\w+", query)}
+    assert len(wanted) > 15
+    assert wanted <= names, wanted - names
+
+
+async def test_health(servers: Servers, daemons: Daemons) -> None:
+    """Both are alive, leading or standing by; without a server alive still, and not ready."""
+    server = servers.start()
+    first, port = await serve(daemons, server)
+    _, other = await serve(daemons, server)
+    assert await get(port, "/readyz") == Answer(200, "text/plain; charset=utf-8", "leader\n")
+    assert (await get(other, "/readyz")).body == "standby\n"
+    server.stop()
+    await first.event("connection.lost")
+    unready = await get(port, "/readyz")
+    assert unready.status == 503
+    assert unready.body == "the main connection is lost\n"
+    assert await get(port, "/healthz") == Answer(200, "text/plain; charset=utf-8", "alive\n")
+    assert (await scrape(port))["gozo_connected{name=main}"] == 0
+    server.start()
+
+    async def is_ready() -> bool:
+        return (await get(port, "/readyz")).status == 200
+
+    await until(is_ready, "ready again")
+
+
+async def test_what_is_no_scrape(servers: Servers, daemons: Daemons) -> None:
+    """Other paths, methods and protocols get an answer that says so, and nothing breaks."""
+    _, port = await serve(daemons, servers.start())
+    assert (await get(port, "/")).status == 404
+    assert (await get(port, "/metrics?x=1")).status == 200
+    assert (await get(port, "/metrics", "POST")).status == 405
+    assert await get(port, "/healthz", "HEAD") == Answer(200, "text/plain; charset=utf-8", "")
+    for said in (b"nonsense\r\n\r\n", b"GET " + b"x" * 100_000, b""):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(said)
+        writer.write_eof()
+        answer = await reader.read()
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+        writer.close()
+    assert (await get(port, "/healthz")).status == 200
+
+
+async def test_port_in_use(servers: Servers, daemons: Daemons) -> None:
+    """It does not start, and says why."""
+    server = servers.start()
+    daemon = daemons.start("serve", "--address", server.url, "--metrics", f"{HOST}:{server.port}")
+    assert await daemon.wait() == 1
+    said = daemon.stderr.splitlines()[-1]
+    assert said.startswith(f"gozo: one cannot listen on {HOST}:{server.port} (")
+    assert "--metrics" in said
