@@ -194,7 +194,7 @@ SERVE = (
            "What to log: debug, info, warning or error", default="info",
            offers=lambda: logs.LEVELS),
     Option("GOZO", "log-format", "", values.read_log_format, "|".join(logs.FORMATS),
-           "How to log", default="text", offers=lambda: logs.FORMATS),
+           "How to log: text or json", default="text", offers=lambda: logs.FORMATS),
     Option("GOZO", "embedded", "", values.read_flag, "",
            "Run a nats-server of gozo's own at the address, a loopback one", default="no"),
     Option("GOZO", "store", "", values.read_path, "DIRECTORY",

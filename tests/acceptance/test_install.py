@@ -66,6 +66,8 @@ def test_manual_and_completions(tmp_path: Path) -> None:
     expected |= {path: shares[path.parent.name] for path in scripts()}
     for path, share in expected.items():
         assert (environment / "share" / share / path.name).read_bytes() == path.read_bytes()
+    for path in (ROOT / "gozo" / "data").iterdir():
+        assert (environment / "share" / "gozo" / path.name).read_bytes() == path.read_bytes()
     man = require_program("man", package="man-db")
     for path in pages():
         variables = {"PATH": f"{environment / 'bin'}:/usr/bin:/bin"}

@@ -240,3 +240,34 @@ class TestRepeated:
             log.repeated("warning", "a.b", reason="two")
         fields = [line.partition("a.b ")[2] for line in output.getvalue().splitlines()]
         assert fields == ["reason=one number=0", "reason=two"]
+
+
+def test_json() -> None:
+    """Kinds stay what they are, what JSON has no word for is null, and nothing forges a line."""
+    record = logging.LogRecord("gozo.x", logging.ERROR, "", 0, "x.y", None, None)
+    record.created = 1_763_890_293.1234
+    odd = {"id": 'a"\n\x1b', "n": 3, "late": 0.5, "nan": float("nan"), "no": None, "yes": True}
+    setattr(record, logs._FIELDS, odd | {"raw": b"\xff", "reason": ValueError("why")})
+    line = logs.EventFormatter("json").format(record)
+    assert line.isprintable()
+    assert json.loads(line) == {
+        "time": "2025-11-23T09:31:33.123Z",
+        "level": "error",
+        "event": "x.y",
+        **(odd | {"nan": None}),
+        "raw": "\\xff",
+        "reason": "why",
+    }
+
+
+def test_a_traceback_in_the_journal_and_in_json() -> None:
+    """Each of its lines has the priority; in JSON it is a field."""
+    with pytest.raises(ValueError, match="why") as caught:
+        int("why")
+    error = (caught.type, caught.value, caught.tb)
+    record = logging.LogRecord("gozo.x", logging.ERROR, "", 0, "x", None, error)
+    lines = logs.EventFormatter(to_journal=True).format(record).splitlines()
+    assert len(lines) > 2
+    assert all(line.startswith("<3>") for line in lines)
+    trace = json.loads(logs.EventFormatter("json").format(record))["trace"]
+    assert trace.endswith("invalid literal for int() with base 10: 'why'")

@@ -89,7 +89,9 @@ def texts(tmp_path: Path) -> dict[str, list[str]]:
         "max-rate": ["1", "0.5", "1000", "20000"],
         "connect-timeout": ["1", "2.5", "0.1", "30"],
         "skip-due-before": ["1", "1.5", "@at 2026-12-24T17:00:00Z", "2026-12-24T18:00:00+01:00"],
+        "metrics": [":0", "127.0.0.1:1", "[::1]:9464", "host:65535"],
         "log-level": ["debug", "WARNING", "error", "info"],
+        "log-format": ["json", "TEXT", "json", "text"],
         "store": ["/s/0", "/s/1", "/s/2", "/s/3"],
     }
 
@@ -295,6 +297,31 @@ class TestAddresses:
         """There is nothing to hide in them."""
         for address in ("nats://localhost:4222", "tls://[::1]:4222", "tls://[fe80::1%eth0]:1"):
             assert redacted(address) == address
+
+
+class TestMetrics:
+    """`--metrics`."""
+
+    @pytest.mark.parametrize(
+        ("text", "where"),
+        [
+            ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+            ("[::1]:0", ("::1", 0)),
+            (":9464", ("", 9464)),
+            (" localhost:1 ", ("localhost", 1)),
+        ],
+    )
+    def test_a_host_and_a_port(self, text: str, where: tuple[str, int]) -> None:
+        """Both kinds of addresses, names, and none for all of the machine's."""
+        assert resolve({"metrics": text}).metrics == where
+
+    @pytest.mark.parametrize(
+        "text", ["9464", "host", "host:", "h:65536", "::1:5", "a b:1", "[x]:1"]
+    )
+    def test_what_is_none_is_refused(self, text: str) -> None:
+        """With an example of what would do."""
+        with pytest.raises(SettingsError, match=r"127\.0\.0\.1:9464"):
+            resolve({"metrics": text})
 
 
 class TestSecrets:

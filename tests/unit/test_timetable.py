@@ -190,6 +190,24 @@ def test_an_entry_that_cannot_be_delivered_is_never_due() -> None:
     assert len(timetable) == 1
 
 
+def test_what_is_due_is_counted() -> None:
+    """Near and far, replaced and given back, each once; not what is out for delivery, or held."""
+    timetable = Timetable()
+    for number in range(100):
+        timetable.put(f"key{number}", number, number + 1)
+    timetable.approach(30)
+    timetable.put("key1", 500, 1000)
+    (taken,) = timetable.pop_due(0, 1)
+    assert timetable.count_due(50) == 49
+    timetable.give_back(taken)
+    timetable.hold("key2")
+    timetable.release("key2")
+    assert timetable.count_due(50) == 50
+    timetable.hold("key3")
+    assert timetable.count_due(50) == 49
+    assert timetable.count_due(-1) == 0
+
+
 def test_put_off_while_it_was_held() -> None:
     """What is given back for later is not popped before, whoever let it wait meanwhile."""
     timetable = Timetable()
