@@ -17,6 +17,7 @@ from gozo.connection import Connection, missing_permission
 from gozo.delivery import Delivery
 from gozo.entries import BARRIER_KEY, marker_headers, reserved_key
 from gozo.errors import DisconnectedError, GozoError, NoServerError
+from gozo.events import Events, id_of
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
@@ -33,6 +34,7 @@ from gozo.stats import Stats
 from gozo.store.bucket import Bucket, wait_for_bucket
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
+from gozo.store.history import open_history
 from gozo.store.ledger import Ledger, Result
 from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
@@ -102,6 +104,7 @@ class Daemon:
         self._main = Connection(chosen, settings.name)
         self._requests = Connection(chosen, f"{settings.name} requests")
         self._js = JetStream(self._main)
+        self._events: Events | None = None
         self._vitals = Vitals(settings.name, self.stats, self._main, self._requests)
         self._notifier = Notifier(os.environ)
         self._monitor: Monitor | None = None
@@ -167,6 +170,14 @@ class Daemon:
         bucket = await wait_for_bucket(
             self._js, chosen.bucket, replicas=settings.replicas, timeout=settings.connect_timeout
         )
+        if settings.history_us is not None:
+            await open_history(
+                self._js,
+                chosen.bucket,
+                chosen.request_subject,
+                age_us=settings.history_us,
+                replicas=settings.replicas,
+            )
         self._build(bucket)
         gc.disable()  # all that is loaded stays, and would be looked through again and again
         self._begin("connection", self._main.keep())
@@ -268,6 +279,9 @@ class Daemon:
             lease=self._lease,
             intake=self._intake,
         )
+        if settings.events or settings.history_us is not None:
+            self._events = Events(self._main, chosen.request_subject, settings.name)
+            self._delivery.events = self._intake.events = self._ledger.events = self._events
         self._parts = True
 
     def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
@@ -345,19 +359,21 @@ class Daemon:
         await self._intake.act()
         self._delivery.start()
         log.info("daemon.leading", pending=len(self._timetable))
+        if self._events is not None:
+            self._events.leads()
 
     async def _leave_out(self, before_us: int) -> None:
         """Settle as missed what was in the bucket at the start and was due before a moment."""
         await self._originals.all_read()
 
-        def on_result(result: Result, words: str) -> None:
-            self.stats.missed += result is Result.SETTLED
-
-        def on_moved(item: Item, result: Result, words: str) -> None:
-            if result is Result.REFUSED:
+        def on_result(item: Item, result: Result, words: str) -> None:
+            if result is Result.REFUSED and item.key in self._mirror.recurring:
                 # It has no later occurrence.
-                self._ledger.settle(item, Reason.MISSED, on_result)
-            self.stats.missed += result in (Result.STORED, Result.REPLACED)
+                self._ledger.settle(item, Reason.MISSED, partial(on_result, item))
+            elif result in (Result.SETTLED, Result.STORED, Result.REPLACED):
+                self.stats.missed += 1
+                if self._events is not None:
+                    self._events.missed(id_of(item.key), item.due_us)
 
         skipped = 0
         for item in self._timetable.due_before(before_us):
@@ -369,9 +385,9 @@ class Daemon:
             log.debug("schedule.missed", key=item.key, revision=item.revision, due=due)
             if item.key in self._mirror.recurring:
                 later = partial(not_before, moment_us=before_us)
-                self._ledger.rewrite(item, later, partial(on_moved, item))
+                self._ledger.rewrite(item, later, partial(on_result, item))
             else:
-                self._ledger.settle(item, Reason.MISSED, on_result)
+                self._ledger.settle(item, Reason.MISSED, partial(on_result, item))
             skipped += 1
         self._skips = False
         log.warning("daemon.skipped", schedules=skipped, due_before=print_rfc3339(before_us))

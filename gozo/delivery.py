@@ -20,6 +20,7 @@ from gozo.clock import Alarm, steady, wall_us
 from gozo.confirmations import Confirmations
 from gozo.connection import Connection, not_published, publication
 from gozo.errors import DisconnectedError
+from gozo.events import Events
 from gozo.logs import get_logger
 from gozo.occurrences import Occurrences
 from gozo.recurrence import is_left_out
@@ -94,6 +95,8 @@ class Delivery:
         self._settling = False
         self._woken = False
         self._draining: asyncio.Task[None] | None = None
+        self.events: Events | None = None
+        """Who is told of deliveries; None: nobody wants to know."""
         payloads.on_arrival = occurrences.on_due = self.wake_soon
         occurrences.is_busy = lambda: self._woken
         connection.on_denied.append(self._on_denied)
@@ -255,6 +258,8 @@ class Delivery:
         self._stats.missed += 1
         late_s = (now_us - entry.due_us) / MICROSECONDS
         log.limited("warning", "schedule.missed", id=entry.id, late_s=late_s)
+        if self.events is not None:
+            self.events.missed(entry.id, entry.due_us)
         if item in self._under_way:
             self._occurrences.leave_out(item)
         else:
@@ -273,6 +278,8 @@ class Delivery:
     def on_acknowledged(self, item: Item) -> None:
         """A stream has it."""
         self._stats.delivered += 1
+        if self.events is not None:
+            self._tell(self.events, [item])
         self._unanswered.discard((item.key, item.revision))
         if item in self._under_way:
             self._occurrences.delivered(item)
@@ -425,6 +432,8 @@ class Delivery:
         if self._denied:
             batch = self._without_denied(batch)
         self._stats.delivered += len(batch)
+        if self.events is not None:
+            self._tell(self.events, batch)
         if self._under_way:
             batch = self._without_recurring(batch)
         self._confirmed.extend(batch)
@@ -449,6 +458,12 @@ class Delivery:
     def _give_back(self, items: Iterable[Item]) -> None:
         for item in items:
             self._table(item).give_back(item)
+
+    def _tell(self, events: Events, batch: list[Item]) -> None:
+        for item in batch:
+            message = self._message(item)
+            if message is not None:
+                events.delivered(item.due_us, message)
 
     def _on_denied(self, kind: str, subject: str) -> None:
         """The server refused one publication; it says so before the echo of its batch."""

@@ -26,6 +26,7 @@ from gozo.clock import steady, wall_us
 from gozo.connection import Connection, Listener
 from gozo.entries import reserved_key
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
+from gozo.events import Events
 from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.protocol import (
@@ -126,6 +127,8 @@ class Intake:
         """What another leader dealt with, while this replica took itself for it."""
         self._told_subject = f"{policy.request_subject}.admin.told"
         self._teller = Teller(lambda told: connection.publish(self._told_subject, told))
+        self.events: Events | None = None
+        """Who is told of requests; None: nobody wants to know."""
         volatile.on_removed = self._teller.handled
         connection.on_lost.append(self._on_lost)
         connection.on_connected.append(self._on_connected)
@@ -393,6 +396,8 @@ class Intake:
         elif self._mode is Mode.ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
             self._volatile.add(request, heard.digest, self._teller.taken(heard.digest))
+            if self.events is not None:
+                self.events.accepted(request.entry, replaced=False)
             self._on_volatile()
         else:
             key = reserved_key()
@@ -417,6 +422,11 @@ class Intake:
             self._stats.accepted -= 1
             self._count(refusal)
         log.debug("request.done", id=request.id, result=result)
+        if self.events is not None:
+            if refusal is not None:
+                self.events.refused(request.id, refusal)
+            elif isinstance(request, ScheduleRequest) and request.id is None:
+                self.events.accepted(request.entry, replaced=False)
         if request.receipt is None:
             return
         if refusal is not None:
@@ -430,6 +440,8 @@ class Intake:
     def _refuse_unread(self, headers: bytes | None, error: RequestError) -> None:
         """Refuse a request that was not acted on; whoever asked for a receipt gets one."""
         self._count(error)
+        if self.events is not None:
+            self.events.refused(asks_receipt(headers)[1], error)
         if headers is None or not _RECEIPT.search(headers):
             return
         if self._connection.backlog > MOST_UNSENT:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from gozo import contexts, logs, values
 from gozo.errors import RequestError, SettingsError
+from gozo.schedule import MICROSECONDS
 from gozo.values import UnusableError, hidden, redacted
 
 
@@ -120,6 +121,17 @@ def read_delay(text: str) -> int:
     return delay.us
 
 
+def read_age(text: str) -> int:
+    """Read a length of time of a second or more, such as `30d`; microseconds."""
+    from gozo import when  # noqa: PLC0415  # not needed for --help
+
+    with suppress(RequestError):
+        us = when.parse_span(text.strip(), "the age")
+        if us >= MICROSECONDS:
+            return us
+    raise UnusableError("is no length of time of a second or more: give one such as 30d or 12h")
+
+
 # A table, kept as it is: what belongs together stands on one line.
 # fmt: off
 CONNECTION = (
@@ -190,6 +202,11 @@ SERVE = (
            fills="skip_due_before_us"),
     Option("GOZO", "metrics", "", values.read_listen, "HOST:PORT",
            "Where to serve figures for Prometheus, /healthz and /readyz over HTTP"),
+    Option("GOZO", "events", "", values.read_flag, "",
+           "Tell what happens to schedules, on the request subject's .event.>", default="no"),
+    Option("GOZO", "history", "", read_age, "DURATION",
+           "Keep events for so long, such as 30d, in a stream; implies --events",
+           fills="history_us"),
     Option("GOZO", "log-level", "", values.read_level, "LEVEL",
            "What to log: debug, info, warning or error", default="info",
            offers=lambda: logs.LEVELS),

@@ -123,6 +123,10 @@ class ServeSettings:
     """Schedules that are in the bucket at the start and were due before are left out."""
     metrics: tuple[str, int] | None = None
     """Host and port on which figures are served over HTTP; None: they are not."""
+    events: bool = False
+    """Whether what happens to schedules is told on `<request subject>.event.>`."""
+    history_us: int | None = None
+    """How long a stream keeps what is told, in microseconds; None: none is made."""
     log_level: str = DEFAULT_LEVEL
     log_format: str = DEFAULT_FORMAT
     embedded: bool = False

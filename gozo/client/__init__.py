@@ -2,6 +2,7 @@
 
 import logging
 
+from gozo.client.chronicle import Following
 from gozo.client.client import Client
 from gozo.client.coming import next_times, times_of
 from gozo.client.listening import Listening
@@ -11,6 +12,7 @@ from gozo.client.nouns import (
     BucketInfo,
     Cancelled,
     Change,
+    Event,
     Message,
     Outcome,
     Replica,
@@ -32,7 +34,9 @@ __all__ = [
     "Cancelled",
     "Change",
     "Client",
+    "Event",
     "ExistsError",
+    "Following",
     "Listening",
     "Message",
     "NotFoundError",

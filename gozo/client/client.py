@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from gozo.client.applying import Applying
+from gozo.client.chronicle import Chronicle, Following
 from gozo.client.daemons import Daemons
 from gozo.client.listening import Listening
 from gozo.client.making import (
@@ -31,6 +32,7 @@ from gozo.client.nouns import (
     BucketInfo,
     Cancelled,
     Change,
+    Event,
     Outcome,
     Replica,
     Schedule,
@@ -84,6 +86,7 @@ class Client:
         self._daemons = Daemons(connection, settings, policy)
         self._reader = Reader(connection, settings.bucket, policy, self._daemons.rules)
         self._writes = Writes(self._reader)
+        self._chronicle = Chronicle(connection, settings)
         self._applying = Applying(self._reader, self._writes, policy)
         self._keeper = asyncio.create_task(connection.keep(), name="keep the connection")
         self._keeper.add_done_callback(_on_end)
@@ -463,6 +466,26 @@ class Client:
             RequestError: `invalid_request`, for what is no name or no subject.
         """
         return Pulling(JetStream(self._connection), stream, consumer, subject)
+
+    def events(self, id: str | None = None) -> Following:  # noqa: A002  # the protocol's word
+        """Iterate over what daemons with `--events` tell from now on, for ever.
+
+        With an `id`, over what they tell of that schedule. Enter it (`async with`) to be sure
+        that it hears what is told from then on; else it subscribes with the first step.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return self._chronicle.follow(None if id is None else canonical_id(id))
+
+    def history(self, id: str) -> AsyncIterator[Event]:  # noqa: A002  # the protocol's word
+        """Iterate over what is still known of a schedule, the oldest first.
+
+        Raises:
+            RequestError: `invalid_id`.
+            NotFoundError: no daemon keeps a history (`gozo serve --history 30d`).
+        """
+        return self._chronicle.past(canonical_id(id))
 
     async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:
         """Ask all daemons of this bucket and request subject; hears answers for `wait` seconds."""

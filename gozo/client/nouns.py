@@ -181,6 +181,31 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a daemon told, where it runs with `--events`."""
+
+    kind: str
+    """`accepted`, `delivered`, `missed`, `refused`, `cancelled` or `leader`."""
+    at: datetime
+    daemon: str
+    """The name of the daemon that told it."""
+    id: str | None = None
+    subject: str = ""
+    """What the schedule is sent to."""
+    when: str = ""
+    """The expression, where one was accepted."""
+    due: datetime | None = None
+    late_ms: float | None = None
+    """How long after its due time the server had a message."""
+    replaced: bool = False
+    """Whether what was accepted took the place of an earlier schedule."""
+    error: str = ""
+    """The code of a refusal."""
+    message: str = ""
+    """Why it was refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """A running daemon, as it describes itself."""
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from gozo.clock import steady, wall_us
 from gozo.entries import (
@@ -86,6 +86,16 @@ Look = Callable[[Entry, bytes], None]
 
 OnResult = Callable[[Result, str], None]
 """Takes the result, and the server's words where it refused."""
+
+
+class Teller(Protocol):
+    """Who tells others what became of schedules."""
+
+    def accepted(self, entry: Entry, *, replaced: bool) -> None:
+        """One was stored."""
+
+    def cancelled(self, key: str) -> None:
+        """One was cancelled."""
 
 
 class _Put:
@@ -216,6 +226,8 @@ class Ledger:
         self._run = secrets.token_hex(5).encode()
         self._tokens = 0
         mirror.on_entry = self._on_entry
+        self.events: Teller | None = None
+        """Who is told what became of schedules with an id; None: nobody wants to know."""
 
     # What callers want
 
@@ -639,9 +651,24 @@ class Ledger:
             del self._active[key]
             self._timetable.release(key)
         self._progress.set()
+        if self.events is not None:
+            self._tell(self.events, change, result)
         change.on_result(result, words)
         if self._ready:
             self._pump()
+
+    def _tell(self, events: Teller, change: _Change, result: Result) -> None:
+        if isinstance(change, _Remove):
+            if result is Result.CANCELLED and change.on_result is not _nothing:
+                events.cancelled(change.key)
+        elif (
+            isinstance(change, _Put)
+            and result in (Result.STORED, Result.REPLACED)
+            and not change.revision  # else it is gozo's own account of a version
+            and change.entry.id is not None
+        ):
+            replaced = result is Result.REPLACED or change.alter is not None
+            events.accepted(change.entry, replaced=replaced)
 
     # What goes wrong
 

@@ -1,0 +1,159 @@
+"""`gozoctl events` and `gozoctl history`: what daemons tell of schedules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gozo.commandline import takes
+from gozoctl import completing, times
+from gozoctl.exit_codes import DONE, NOT_FOUND
+from gozoctl.output import Lines, Sheet
+from gozoctl.session import OPTIONS, Session, connected, while_read
+
+if TYPE_CHECKING:
+    from gozo.client import Event
+
+
+def _late(event: Event) -> str:
+    return "" if event.late_ms is None else f"{event.late_ms:.1f}"
+
+
+def _detail(event: Event) -> str:
+    """What there is to tell besides: why, how, or by whom."""
+    match event.kind:
+        case "refused":
+            return f"{event.error}: {event.message}"
+        case "accepted":
+            return f"{event.when} (replaced)" if event.replaced else event.when
+        case "leader":
+            return event.daemon
+        case _:
+            return ""
+
+
+def _fields(event: Event) -> tuple[str, ...]:
+    return (
+        times.utc(event.at),
+        event.kind,
+        event.id or "",
+        "" if event.due is None else times.utc(event.due),
+        _late(event),
+        event.subject,
+        _detail(event),
+    )
+
+
+def _cells(event: Event) -> tuple[str, ...]:
+    local = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    due = "" if event.due is None else times.local(event.due)
+    return (local, event.kind, event.id or "", due, _late(event), event.subject, _detail(event))
+
+
+def _record(event: Event) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "event": event.kind,
+        "at": times.utc(event.at),
+        "daemon": event.daemon,
+        "id": event.id,
+    }
+    if event.due is not None:
+        record |= {"subject": event.subject, "due": times.utc(event.due)}
+    if event.kind == "accepted":
+        record |= {"when": event.when, "replaced": event.replaced}
+    if event.late_ms is not None:
+        record["late_ms"] = event.late_ms
+    if event.error:
+        record |= {"error": event.error, "message": event.message}
+    return record
+
+
+def _name(event: Event) -> str | None:
+    return event.id
+
+
+EVENTS: Sheet[Event] = Sheet(
+    ("AT", "EVENT", "ID", "DUE", "LATE_MS", "SUBJECT", "DETAIL"), _cells, _fields, _record, _name
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="Its id.", autocompletion=completing.ids)]
+
+
+@takes(OPTIONS)
+def events(
+    ctx: typer.Context,
+    id_: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ID",
+            help="Only what is told of this schedule.",
+            show_default=False,
+            autocompletion=completing.ids,
+        ),
+    ] = None,
+    *,
+    count: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after so many events.")
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Leave out the names of the columns.")
+    ] = False,
+    **given: Any,
+) -> None:
+    """Print what happens to schedules, as it happens.
+
+    Daemons tell it where they run with --events: what was accepted, delivered, missed, refused
+    and cancelled, and which of them leads.
+    """
+
+    async def work(session: Session) -> int:
+        lines, got = Lines(session.out, EVENTS), 0
+        with while_read():
+            async with session.client.events(id_) as following:
+                session.out.say("listening for events")
+                lines.begin()
+                session.out.flush()
+                async for event in following:
+                    lines.put(event)
+                    session.out.flush()
+                    got += 1
+                    if got == count:
+                        break
+        return DONE
+
+    connected(ctx, given, work, header=not no_header)
+
+
+@takes(OPTIONS)
+def history(
+    ctx: typer.Context,
+    id_: Id,
+    *,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Leave out the names of the columns.")
+    ] = False,
+    **given: Any,
+) -> None:
+    """Print what happened to a schedule, the oldest first.
+
+    As far as daemons have kept it that run with --history. Exits 3 if nothing is known of it.
+    """
+
+    async def work(session: Session) -> int:
+        if session.out.format in ("table", "json"):
+            told = [event async for event in session.client.history(id_)]
+            session.out.all(EVENTS, told)
+            got = len(told)
+        else:
+            lines, got = Lines(session.out, EVENTS), 0
+            lines.begin()
+            async for event in session.client.history(id_):
+                lines.put(event)
+                got += 1
+        if got:
+            return DONE
+        session.out.fail(f"nothing is known of a schedule {id_!r}")
+        return NOT_FOUND
+
+    connected(ctx, given, work, header=not no_header)

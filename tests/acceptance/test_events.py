@@ -1,0 +1,212 @@
+"""`--events` and `--history`: what happens to schedules is told, and kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from gozo.client import Client as Schedules
+from tests.support.client import Arrivals, Client
+from tests.support.gozoctl import Gozoctl
+from tests.support.processes import Clients, Daemons, Servers
+
+
+def told(arrivals: Arrivals) -> list[dict[str, Any]]:
+    """Return the events that have come, read."""
+    return [json.loads(payload) for payload in arrivals.payloads]
+
+
+async def expect(arrivals: Arrivals, *wanted: tuple[str, str | None]) -> list[dict[str, Any]]:
+    """Wait for events, by kind and id, in this order, and return them."""
+    await arrivals.wait(len(wanted))
+    events = told(arrivals)
+    kinds = [(event["type"].removeprefix("gozo.event.v1."), event["id"]) for event in events]
+    assert kinds == list(wanted)
+    return events
+
+
+async def test_a_life(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """Each step of a schedule's life is told, with what the documentation names."""
+    server = servers.start()
+    client = await clients.connect(server)
+    events = await client.arrivals("gozo.event.>")
+    deliveries = await client.arrivals("kitchen")
+    await daemons.serve(server, "--events", "--name", "one")
+    (leads,) = await expect(events, ("leader", None))
+    assert leads["daemon"] == "one"
+    begun = time.time()
+    due = f"{begun + 1000:.0f}"
+    await client.schedule(due, reply="kitchen", id="tea")
+    await client.schedule("+0.1", reply="kitchen", id="tea")
+    await deliveries.wait(1)
+    await events.wait(4)
+    await client.schedule(due, reply="kitchen", id="a b")
+    await client.cancel("a b")
+    await client.cancel("nobody")
+    await client.schedule("soon", reply="kitchen", id="bad")
+    await client.schedule("+0", reply="kitchen")
+    wanted = (
+        *[("leader", None), ("accepted", "tea"), ("accepted", "tea"), ("delivered", "tea")],
+        *[("accepted", "a b"), ("cancelled", "a b"), ("refused", "bad")],
+    )
+    await events.wait(len(wanted) + 2)
+    found = told(events)
+    # What is refused or has no id waits for no write, so it may come before others.
+    kinds = sorted((event["type"].rpartition(".")[2], str(event["id"])) for event in found)
+    assert kinds == sorted(
+        (kind, str(id_)) for kind, id_ in (*wanted, ("accepted", None), ("delivered", None))
+    )
+    first, second, delivered = found[1:4]
+    assert first.items() >= {"subject": "kitchen", "when": due, "replaced": False}.items()
+    assert second["replaced"] is True
+    assert delivered["subject"] == "kitchen"
+    assert delivered["due"] == second["due"]
+    assert 0 <= delivered["late_ms"] < 60_000
+    refused = next(event for event in found if event["type"].endswith(".refused"))
+    assert refused["error"] == "invalid_when"
+    assert "soon" in refused["message"]
+
+
+async def test_subjects(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """One schedule's events, or one kind's, can be listened to alone, whatever the id."""
+    server = servers.start()
+    await daemons.serve(server, "--events")
+    client = await clients.connect(server)
+    one = await client.arrivals("gozo.event.*.order.1=C3=A4")
+    cancelled = await client.arrivals("gozo.event.cancelled.>")
+    for id_ in ("order.1ä", "order.2"):
+        await client.schedule("+1000", reply="kitchen", id=id_)
+        await client.cancel(id_)
+    await expect(one, ("accepted", "order.1ä"), ("cancelled", "order.1ä"))
+    await expect(cancelled, ("cancelled", "order.1ä"), ("cancelled", "order.2"))
+
+
+async def test_an_administrator(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What is done through the leader's verbs is told as well."""
+    server = servers.start()
+    await daemons.serve(server, "--events")
+    client = await clients.connect(server)
+    events = await client.arrivals("gozo.event.>")
+    async with await Schedules.connect(server.url) as schedules:
+        await schedules.schedule("kitchen", when="+1000", id="tea")
+        await schedules.reschedule("tea", "+2000")
+        await schedules.cancel("tea", "tea")
+        await schedules.schedule("kitchen", when="+1000")
+    _, moved, _, unnamed = await expect(
+        events, ("accepted", "tea"), ("accepted", "tea"), ("cancelled", "tea"), ("accepted", None)
+    )
+    assert moved["replaced"] is True
+    assert unnamed["subject"] == "kitchen"
+
+
+async def test_missed(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What is left out since it is too late is told."""
+    server = servers.start()
+    async with await Schedules.connect(server.url) as schedules:
+        await schedules.schedule("kitchen", when="+1h", id="old")
+    client = await clients.connect(server)
+    missed = await client.arrivals("gozo.event.missed.>")
+    await daemons.serve(server, "--events", "--skip-due-before", "2099-01-01T00:00:00Z")
+    await expect(missed, ("missed", "old"))
+
+
+async def test_confirmed(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """A delivery to a stream is told once the stream has it."""
+    server = servers.start()
+    await daemons.serve(server, "--events")
+    client = await clients.connect(server)
+    delivered = await client.arrivals("gozo.event.delivered.>")
+    await client.nats.jetstream().add_stream(name="JOBS", subjects=["jobs"])
+    headers = {"Gozo-When": "+0", "Gozo-Id": "job", "Gozo-Confirm": "stream"}
+    await client.send(headers, reply="jobs")
+    await expect(delivered, ("delivered", "job"))
+
+
+async def test_off(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """Nothing is told unless that is wanted."""
+    server = servers.start()
+    await daemons.serve(server)
+    client = await clients.connect(server)
+    events, deliveries = await client.arrivals("gozo.event.>"), await client.arrivals("kitchen")
+    await client.schedule("+0", reply="kitchen", id="tea")
+    await deliveries.wait(1)
+    await client.confirm()
+    assert events.all == []
+
+
+async def test_gozoctl_events(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """They are printed as they come, of all schedules or of one."""
+    server = servers.start()
+    ctl = Gozoctl(tmp_path, server.url)
+    await daemons.serve(server, "--events")
+    done = ctl.shell(
+        "gozoctl events tea --count 3 2>heard & "
+        "until grep -q listening heard 2>/dev/null; do :; done; "
+        "gozoctl create --quiet coffee kitchen x --in 1h >/dev/null; "
+        "gozoctl create --quiet tea kitchen x --in 1h >/dev/null; "
+        "gozoctl reschedule --quiet tea --in 2h >/dev/null; "
+        "gozoctl cancel --quiet tea >/dev/null; wait $!"
+    )
+    assert done.code == 0
+    head, *rows = done.rows
+    assert head == ["AT", "EVENT", "ID", "DUE", "LATE_MS", "SUBJECT", "DETAIL"]
+    assert [row[1:3] for row in rows] == [
+        ["accepted", "tea"],
+        ["accepted", "tea"],
+        ["cancelled", "tea"],
+    ]
+    assert rows[1][6].endswith("(replaced)")
+
+
+async def test_history(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """What happened to a schedule is known later, for as long as was chosen last."""
+    server = servers.start()
+    ctl = Gozoctl(tmp_path, server.url)
+    none = ctl.run("history", "tea")
+    assert none.code == 3
+    assert "--history" in none.err
+    daemon = await daemons.serve(server, "--history", "30d")
+    client = await clients.connect(server)
+    events = await client.arrivals("gozo.event.>")
+    for id_ in ("tea", "tea.green"):
+        await client.schedule("+1000", reply="kitchen", id=id_)
+    await client.schedule("+0", reply="kitchen", id="tea")
+    await events.wait(4)
+    found = [json.loads(line) for line in ctl.ok("history", "tea", "-o", "jsonl").out.splitlines()]
+    assert [one["event"] for one in found] == ["accepted", "accepted", "delivered"]
+    assert found[2]["late_ms"] >= 0
+    assert ctl.run("history", "nobody").code == 3
+    with ctl.terminal("history", "tea") as terminal:
+        assert "delivered" in terminal.shows("delivered")
+        assert terminal.ends() == 0
+    stream = await client.nats.jetstream().stream_info("gozo_history")
+    assert stream.config.max_age == 30 * 86_400
+    assert await daemon.terminate() == 0
+
+    await daemons.serve(server, "--history", "2h")
+    stream = await client.nats.jetstream().stream_info("gozo_history")
+    assert stream.config.max_age == 2 * 3_600
+    assert len(ctl.ok("history", "tea").rows) == 4
+
+
+async def test_hostile_events(servers: Servers, clients: Clients, tmp_path: Path) -> None:
+    """What somebody else publishes there breaks nothing, and reaches no terminal as it is."""
+    server = servers.start()
+    ctl = Gozoctl(tmp_path, server.url)
+    client: Client = await clients.connect(server)
+    script = ctl.terminal("events", "--count", "1", "-o", "jsonl")
+    with script as terminal:
+        terminal.shows("listening")
+        for payload in (b"", b"[]", b"{}", b'{"type": 1}', b"\xff", b"[" * 100_000):
+            await client.nats.publish("gozo.event.accepted", payload)
+        event = {"type": "gozo.event.v1.leader", "at": "2026-01-01T00:00:00Z", "id": None}
+        forged = event | {"daemon": "\x1b[2J", "due": None}
+        await client.nats.publish("gozo.event.leader", json.dumps(forged).encode())
+        await client.confirm()
+        assert terminal.ends() == 0
+    assert "\\u001b[2J" in terminal.raw
+    assert "\x1b[2J" not in terminal.raw
