@@ -15,7 +15,7 @@ import typer
 
 from gozo import __version__, completion, logs
 from gozo.commandline import Given, merged, takes, tell
-from gozo.errors import GozoError
+from gozo.errors import GozoError, NotAllowedError
 from gozo.options import CONNECTION, SERVE
 from gozo.settings import ServeSettings, resolve_serve
 from gozo.sources import Sources
@@ -77,14 +77,51 @@ def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     raise typer.Exit(_serve(merged(ctx.obj, given)))
 
 
+@app.command()
+@takes((*CONNECTION, *SERVE))
+def check(ctx: typer.Context, **given: str | bool | None) -> None:
+    """Try whether `gozo serve` would work with the same options, and change nothing.
+
+    Connects, tries each right that the daemon needs, and prints what the server and the bucket
+    are like, what is missing, and what could be better. Exits 0 if nothing is missing, else as
+    the daemon would: 4 without a right, 5 without a server.
+    """
+    raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
+
+
+def _check(given: Given) -> int:
+    sources = Sources.load(given)
+    settings = resolve_serve(sources)
+    logs.silence()
+    for name in sources.unreadable:
+        tell(f"gozo: {name} is left out: you may not read it")
+    from gozo import checkup  # noqa: PLC0415  # not needed for --help
+
+    def say(topic: str, words: str) -> None:
+        typer.echo(logs.visible(f"{topic:>9}  {words}"))
+
+    missing = asyncio.run(checkup.examine(settings, say))
+    return NotAllowedError.exit_code if missing else 0
+
+
 def _serve(given: Given) -> int:
     """Run the daemon; returns the exit code."""
-    try:
+
+    def run() -> int:
         settings = _settings(given)
         from gozo import daemon  # noqa: PLC0415  # not needed for --help
 
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(daemon.serve(settings))
+        return 0
+
+    return _run(run)
+
+
+def _run(do: Callable[[], int]) -> int:
+    """Do something, and return the exit code that goes with how it went."""
+    try:
+        return do()
     except GozoError as error:
         tell(f"gozo: {error}")
         return error.exit_code
@@ -93,7 +130,6 @@ def _serve(given: Given) -> int:
     except Exception as error:  # the last place that can still tell of it
         log.exception("process.failed", error=error)
         return FAILED
-    return 0
 
 
 def _settings(given: Given) -> ServeSettings:

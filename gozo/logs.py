@@ -243,6 +243,11 @@ def configure(level: str, stream: TextIO | None = None, form: str = DEFAULT_FORM
     logging.getLogger("gozo").setLevel(_NUMBERS[level])
 
 
+def silence() -> None:
+    """Let gozo log nothing: a command tells what there is to tell in another way."""
+    logging.getLogger("gozo").setLevel(logging.CRITICAL + 1)
+
+
 def _is_journal(stream: TextIO) -> bool:
     """Tell whether what is written to a stream goes to the journal, without a way round."""
     named = os.environ.get("JOURNAL_STREAM")

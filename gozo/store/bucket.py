@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gozo.clock import wall_us
 from gozo.errors import JetStreamError, NoServerError
@@ -115,8 +115,23 @@ async def open_bucket(
         JetStreamError: the server refused to create it, or it cannot serve.
         NoServerError, NotAllowedError: as for `JetStream.call`.
     """
+    wanted = own_settings(js, name, replicas=replicas, memory=memory, history=history)
+    try:
+        config = (await js.call(f"STREAM.INFO.{wanted['name']}"))["config"]
+        _report(name, config, wanted, js.connection.info)
+    except JetStreamError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+        config = await _create(js, wanted, fall_back=replicas is None)
+    return _bucket(js, name, config)
+
+
+def own_settings(
+    js: JetStream, name: str, *, replicas: int | None, memory: bool = False, history: int = 1
+) -> dict[str, Any]:
+    """The configuration of a bucket that gozo makes; see `open_bucket`."""
     copies = replicas or (CLUSTER_REPLICAS if js.connection.info.get("cluster") else 1)
-    wanted: dict[str, Any] = {
+    return {
         "name": stream_of(name),
         "description": "gozo",
         "subjects": [f"$KV.{name}.>"],
@@ -137,14 +152,6 @@ async def open_bucket(
         "allow_direct": True,
         "allow_msg_ttl": True,
     }
-    try:
-        config = (await js.call(f"STREAM.INFO.{wanted['name']}"))["config"]
-        _report(name, config, wanted, js.connection.info)
-    except JetStreamError as error:
-        if error.code != STREAM_NOT_FOUND:
-            raise
-        config = await _create(js, wanted, fall_back=replicas is None)
-    return _bucket(js, name, config)
 
 
 async def find_bucket(js: JetStream, name: str) -> Bucket | None:
@@ -214,19 +221,42 @@ def _report(
     Raises:
         JetStreamError: the stream of that name cannot hold schedules.
     """
+    for other in deviations(name, config, wanted, server):
+        log.warning("bucket.other_setting", bucket=name, **other._asdict())
+
+
+class Deviation(NamedTuple):
+    """A setting of a bucket that is another one than gozo's own."""
+
+    setting: str
+    value: object
+    own: object
+    effect: str
+    """What that means."""
+
+
+def deviations(
+    name: str, config: dict[str, Any], wanted: dict[str, Any], server: dict[str, Any]
+) -> list[Deviation]:
+    """Name what differs from gozo's own settings.
+
+    Raises:
+        JetStreamError: the stream of that name cannot hold schedules.
+    """
     if config.get("subjects") != wanted["subjects"]:
         raise JetStreamError(
             f"the stream {wanted['name']} is not the key/value bucket {name}: "
             "give another --bucket, or remove the stream"
         )
+    found = []
     for setting, effect in EFFECTS.items():
         own, value = wanted[setting], config.get(setting, False)
         unknown = setting == "allow_msg_ttl" and _version(server) < TTL_SINCE
         # A lease lives on disk where there was no memory for it.
         safer = setting == "storage" and own == "memory"
         if value != own and not unknown and not safer:
-            shown = {"setting": setting, "value": value, "own": own, "effect": effect}
-            log.warning("bucket.other_setting", bucket=name, **shown)
+            found.append(Deviation(setting, value, own, effect))
+    return found
 
 
 def _version(server: dict[str, Any]) -> tuple[int, ...]:

@@ -1,0 +1,157 @@
+"""`gozo check`: what a daemon needs, tried without effect."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gozo.checkup import KEY, TOKEN, rights
+from gozo.connection import Connection
+from gozo.jetstream import JetStream
+from gozo.settings import ConnectionSettings, ServeSettings
+from tests.acceptance.test_permissions import LOGIN, MISSING, withholding
+from tests.support.daemon import Daemon
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.server import free_port
+
+
+async def check(daemons: Daemons, url: str, *options: str) -> tuple[int, Daemon]:
+    """Run `gozo check`, and return its exit code."""
+    done = daemons.start("check", "--address", url, *options)
+    return await done.wait(), done
+
+
+def topics(done: Daemon) -> dict[str, list[str]]:
+    """Return what was printed, by topic."""
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        topic, _, words = line.strip().partition("  ")
+        found.setdefault(topic, []).append(words)
+    return found
+
+
+async def test_all_is_well(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """It says what is there, and changes nothing, with a daemon there or without one."""
+    server = servers.start()
+    client = await clients.connect(server)
+    code, done = await check(daemons, server.url)
+    found = topics(done)
+    assert (code, done.stderr) == (0, "")
+    assert server.version in found["server"][0]
+    granted, _, needed, _ = found["rights"][0].split()
+    assert granted == needed
+    assert "does not exist yet" in found["bucket"][0]
+    assert "sync_interval" in found["advice"][0]
+    assert await client.nats.jetstream().streams_info() == []
+
+    daemon = await daemons.serve(server, "--name", "one")
+    await client.schedule("+1000", reply="kitchen", id="tea")
+    await client.confirm()
+    log = daemon.mark()
+    before = await _state(clients, server.url)
+    code, done = await check(daemons, server.url, "--history", "1d")
+    assert (code, done.stderr) == (0, "")
+    found = topics(done)
+    assert found["daemon"] == ["one: leader"]
+    assert "1 copy, file" in found["bucket"][0]
+    assert found["clock"]
+    after = await _state(clients, server.url)
+    assert after == before
+    assert not daemon.events("lease.lost", since=log)
+    assert not daemon.events("request.refused", since=log)
+
+
+async def _state(clients: Clients, url: str) -> dict[str, Any]:
+    """Return what the streams hold, but for the lease, which is renewed all the time."""
+    client = await clients.connect(url)
+    found = await client.nats.jetstream().streams_info()
+    return {
+        one.config.name: (one.config, one.state.last_seq)
+        for one in found
+        if one.config.name and not one.config.name.endswith("_lease")
+    }
+
+
+@pytest.mark.parametrize("missing", [name for name in MISSING if name != "answers"])
+async def test_missing_right(servers: Servers, daemons: Daemons, missing: str) -> None:
+    """Each is named with what it is for, and the exit code is the daemon's."""
+    kind, subject, shown = MISSING[missing]
+    server = servers.start(withholding(kind, subject))
+    code, done = await check(daemons, server.url, *LOGIN)
+    assert code == 4
+    assert any(
+        line.startswith(f"{kind} to {shown}") and ": to " in line
+        for line in topics(done)["missing"]
+    )
+    assert done.stderr == ""
+
+
+async def test_no_answers(servers: Servers, daemons: Daemons) -> None:
+    """Where nothing can be heard, that is what is missing."""
+    kind, subject, _ = MISSING["answers"]
+    code, done = await check(daemons, servers.start(withholding(kind, subject)).url, *LOGIN)
+    assert code == 4
+    assert "subscribe to _INBOX.>" in done.stderr
+
+
+async def test_what_is_tried_is_what_is_needed(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """With the rights that are tried, and no others, a daemon does all that it does."""
+    settings = ServeSettings(ConnectionSettings(), events=True, history_us=1)
+    js = JetStream(Connection(settings.connection, "unused"))
+    granted = {"publish": ["kitchen", "_INBOX.>"], "subscribe": ["_INBOX.>"]}
+    for right in rights(js, settings):
+        subject = right.subject.replace(TOKEN, "*").replace(KEY, ">")
+        granted[right.verb].append(subject.replace("event.check", "event.>"))
+    permissions = {verb: {"allow": subjects} for verb, subjects in granted.items()}
+    users = [
+        {"user": "admin", "password": "p"},
+        {"user": "gozo", "password": "p", "permissions": permissions},
+    ]
+    server = servers.start(f"authorization: {json.dumps({'users': users})}")
+    first = await daemons.serve(server, *LOGIN, "--history", "1d")
+    second = await daemons.serve(server, *LOGIN, "--history", "2d")
+    client = await clients.connect(server, user="admin", password="p")  # noqa: S106
+    arrivals = await client.arrivals("kitchen")
+    await client.schedule("+0", reply="kitchen", id="tea")
+    await arrivals.wait(1)
+    assert await first.terminate() == 0
+    await second.event("daemon.leading")
+    await client.schedule("+0", reply="kitchen", id="coffee")
+    await arrivals.wait(2)
+    assert await second.terminate() == 0
+    for daemon in (first, second):
+        assert daemon.events("connection.denied") == []
+    assert (await check(daemons, server.url, *LOGIN, "--history", "1d"))[0] == 0
+
+
+async def test_odd_bucket(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What is different about a bucket is named, with what it means."""
+    server = servers.start()
+    js = (await clients.connect(server)).nats.jetstream()
+    await js.add_stream(
+        name="KV_gozo", subjects=["$KV.gozo.>"], storage="memory", max_bytes=1000000
+    )
+    code, done = await check(daemons, server.url)
+    assert code == 0
+    advice = "\n".join(topics(done)["advice"])
+    assert "storage memory" in advice
+    assert "max_bytes 1000000, gozo's own is -1: beyond that requests are refused" in advice
+    await js.add_stream(name="KV_other", subjects=["elsewhere"])
+    code, done = await check(daemons, server.url, "--bucket", "other")
+    assert code == 1
+    assert "is not the key/value bucket other" in done.stderr
+
+
+async def test_what_a_daemon_would_end_with(servers: Servers, daemons: Daemons) -> None:
+    """No server, no JetStream, a wrong option: the same codes and words."""
+    url = f"nats://127.0.0.1:{free_port()}"
+    code, done = await check(daemons, url, "--connect-timeout", "0.2")
+    assert (code, "does not answer" in done.stderr) == (5, True)
+    code, done = await check(daemons, servers.start(jetstream=False).url)
+    assert (code, "JetStream" in done.stderr) == (1, True)
+    code, done = await check(daemons, url, "--replicas", "9")
+    assert (code, "--replicas" in done.stderr) == (2, True)
