@@ -367,13 +367,17 @@ class Daemon:
         await self._originals.all_read()
 
         def on_result(item: Item, result: Result, words: str) -> None:
-            if result is Result.REFUSED and item.key in self._mirror.recurring:
-                # It has no later occurrence.
-                self._ledger.settle(item, Reason.MISSED, partial(on_result, item))
-            elif result in (Result.SETTLED, Result.STORED, Result.REPLACED):
+            if result in (Result.SETTLED, Result.STORED, Result.REPLACED):
                 self.stats.missed += 1
                 if self._events is not None:
                     self._events.missed(id_of(item.key), item.due_us)
+
+        def on_moved(item: Item, result: Result, words: str) -> None:
+            if result is Result.REFUSED:
+                # It has no later occurrence.
+                self._ledger.settle(item, Reason.MISSED, partial(on_result, item))
+            else:
+                on_result(item, result, words)
 
         skipped = 0
         for item in self._timetable.due_before(before_us):
@@ -385,7 +389,7 @@ class Daemon:
             log.debug("schedule.missed", key=item.key, revision=item.revision, due=due)
             if item.key in self._mirror.recurring:
                 later = partial(not_before, moment_us=before_us)
-                self._ledger.rewrite(item, later, partial(on_result, item))
+                self._ledger.rewrite(item, later, partial(on_moved, item))
             else:
                 self._ledger.settle(item, Reason.MISSED, partial(on_result, item))
             skipped += 1

@@ -20,6 +20,7 @@ from gozo.errors import ForeignDaemonError
 from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.vitals import Vitals
+from gozo.when import print_rfc3339
 
 SERVICE = "gozo"
 LISTEN_TIME = 0.3  # seconds to wait for the answers of other daemons
@@ -133,11 +134,14 @@ class Service:
         vitals, stats = self._vitals, self._vitals.stats
         refused = sum(stats.refused.values())
         median, most = stats.lateness.quantiles(0.5, 0.99, at=steady())
+        next_us = vitals.next_due_us
         data = {
             "role": vitals.role,
             "pending": vitals.pending,
             "overdue": vitals.overdue,
             "invalid": vitals.invalid,
+            "next_due": None if next_us is None else print_rfc3339(next_us),
+            "accepted": stats.accepted,
             "delivered": stats.delivered,
             "undeliverable": stats.undeliverable,
             "missed": stats.missed,

@@ -64,6 +64,14 @@ class Vitals:
         return self.parts.mirror.timetable.count_due(wall_us()) if self.parts else 0
 
     @property
+    def next_due_us(self) -> int | None:
+        """When the next schedule is due, as far as is known; None where there is none."""
+        if self.parts is None:
+            return None
+        tables = (self.parts.mirror.timetable, self.parts.volatile.timetable)
+        return min((due for table in tables if (due := table.next_due()) is not None), default=None)
+
+    @property
     def invalid(self) -> int:
         """Entries of the bucket that it cannot serve."""
         return len(self.parts.mirror.invalid) if self.parts else 0

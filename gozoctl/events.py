@@ -26,7 +26,9 @@ def _detail(event: Event) -> str:
         case "refused":
             return f"{event.error}: {event.message}"
         case "accepted":
-            return f"{event.when} (replaced)" if event.replaced else event.when
+            marks = [event.state] if event.state != "pending" else []
+            marks += ["replaced"] if event.replaced else []
+            return f"{event.when} ({', '.join(marks)})" if marks else event.when
         case "leader":
             return event.daemon
         case _:
@@ -58,10 +60,12 @@ def _record(event: Event) -> dict[str, Any]:
         "daemon": event.daemon,
         "id": event.id,
     }
+    if event.subject:
+        record["subject"] = event.subject
     if event.due is not None:
-        record |= {"subject": event.subject, "due": times.utc(event.due)}
+        record["due"] = times.utc(event.due)
     if event.kind == "accepted":
-        record |= {"when": event.when, "replaced": event.replaced}
+        record |= {"when": event.when, "state": event.state, "replaced": event.replaced}
     if event.late_ms is not None:
         record["late_ms"] = event.late_ms
     if event.error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,8 @@ from gozo.logs import visible
 from gozoctl import times
 from gozoctl.exit_codes import DONE, NO_ANSWER
 from gozoctl.output import Cell, Sheet, console, table
-from gozoctl.schedules import size
 from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.viewing import INTERVAL, View, bucket_words
 
 if TYPE_CHECKING:
     from gozo.client import BucketInfo, Replica
@@ -70,13 +70,30 @@ DAEMONS: Sheet[Replica] = Sheet(
 
 
 @takes(OPTIONS)
-def status(ctx: typer.Context, **given: Any) -> None:
+def status(
+    ctx: typer.Context,
+    *,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Go on looking: a live view, or in a pipe a line each time."),
+    ] = False,
+    interval: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="With --watch, how long between looks.", min=0.1),
+    ] = INTERVAL,
+    count: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --watch, end after so many looks.")
+    ] = None,
+    **given: Any,
+) -> None:
     """Show the server, the bucket, what is due next, and the daemons.
 
     Exits 0 only if a daemon delivers, 5 if none does.
     """
 
     async def work(session: Session) -> int:
+        if watch:
+            return _verdict(session, delivers=await View(session, interval, count).run())
         client = session.client
         server, bucket = client.server, await client.bucket()
         replicas = await client.replicas()
@@ -91,7 +108,7 @@ def status(ctx: typer.Context, **given: Any) -> None:
         delivers = any(one.role == "leader" for one in replicas)
         facts = {
             "server": f"{server.name} {server.version}, {server.address}",
-            "bucket": _bucket(client.settings.bucket, bucket),
+            "bucket": bucket_words(client.settings.bucket, bucket),
             "schedules": str(schedules),
             "overdue": str(overdue),
             "invalid": str(invalid),
@@ -117,12 +134,16 @@ def status(ctx: typer.Context, **given: Any) -> None:
             session.out.all(DAEMONS, replicas)
         else:
             _print(session, facts, next_due, replicas)
-        if delivers:
-            return DONE
-        session.out.fail("no daemon delivers: start one with `gozo serve`")
-        return NO_ANSWER
+        return _verdict(session, delivers=delivers)
 
     connected(ctx, given, work)
+
+
+def _verdict(session: Session, *, delivers: bool) -> int:
+    if delivers:
+        return DONE
+    session.out.fail("no daemon delivers: start one with `gozo serve`")
+    return NO_ANSWER
 
 
 def _print(
@@ -147,13 +168,6 @@ def _print(
     if replicas:
         screen.print()
         screen.print(table(DAEMONS, replicas, header=out.header))
-
-
-def _bucket(name: str, bucket: BucketInfo | None) -> str:
-    if bucket is None:
-        return f"{name}, does not exist yet"
-    copies = f"{bucket.replicas} cop{'y' if bucket.replicas == 1 else 'ies'}"
-    return f"{name}, {size(bucket.bytes)}, {copies}, {bucket.storage}"
 
 
 def _bucket_record(bucket: BucketInfo | None) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -102,16 +102,25 @@ def read_event(payload: bytes) -> Event | None:
         due, late = told.get("due"), told.get("late_ms")
         return Event(
             kind=kind,
-            at=datetime.fromisoformat(told["at"]),
+            at=_moment(told["at"]),
             daemon=str(told["daemon"]),
             id=None if told["id"] is None else str(told["id"]),
             subject=str(told.get("subject", "")),
             when=str(told.get("when", "")),
-            due=None if due is None else datetime.fromisoformat(due),
+            due=None if due is None else _moment(due),
             late_ms=None if late is None else float(late),
+            state=str(told.get("state", "")),
             replaced=told.get("replaced") is True,
             error=str(told.get("error", "")),
             message=str(told.get("message", "")),
         )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _moment(text: str) -> datetime:
+    """Read a moment as a daemon writes it; in UTC."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset")
+    return moment.astimezone(UTC)

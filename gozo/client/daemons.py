@@ -364,7 +364,7 @@ def _stored(answer: dict[str, Any]) -> Stored:
 def _replica(answer: dict[str, Any]) -> Replica:
     """Read an answer, which may be of somebody who only says that it is a daemon."""
     told, data = answer["metadata"], answer["endpoints"][0]["data"]
-    started = datetime.fromisoformat(answer["started"])
+    next_due = data.get("next_due")
     return Replica(
         name=str(told["name"]),
         version=str(answer["version"]),
@@ -376,8 +376,15 @@ def _replica(answer: dict[str, Any]) -> Replica:
         refused=int(sum(data["refused"].values())),
         lateness_p50_ms=float(data["lateness_p50_ms"]),
         lateness_p99_ms=float(data["lateness_p99_ms"]),
-        started=started if started.tzinfo is not None else started.replace(tzinfo=UTC),
+        started=_aware(answer["started"]),
+        accepted=int(data.get("accepted", 0)),
+        next_due=None if next_due is None else _aware(next_due),
     )
+
+
+def _aware(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _shown(id_: str | None) -> str:

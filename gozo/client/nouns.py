@@ -195,6 +195,8 @@ class Event:
     when: str = ""
     """The expression, where one was accepted."""
     due: datetime | None = None
+    state: str = ""
+    """`pending` or `paused`, where one was accepted."""
     late_ms: float | None = None
     """How long after its due time the server had a message."""
     replaced: bool = False
@@ -222,6 +224,10 @@ class Replica:
     lateness_p50_ms: float
     lateness_p99_ms: float
     started: datetime
+    accepted: int = 0
+    """Requests taken; 0 where an older version does not say."""
+    next_due: datetime | None = None
+    """When the next schedule is due that it knows of."""
 
 
 @dataclass(frozen=True, slots=True)

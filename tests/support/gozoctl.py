@@ -14,7 +14,7 @@ from typing import Any
 from tests.support.daemon import KEPT_VARIABLES
 from tests.support.patience import allow
 from tests.support.readme import ROOT
-from tests.support.terminal import Terminal
+from tests.support.terminal import COLUMNS, Terminal
 
 PROGRAM = (sys.executable, "-m", "gozoctl")
 
@@ -106,6 +106,11 @@ class Gozoctl:
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def terminal(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Terminal:
+    def terminal(
+        self,
+        *arguments: str,
+        variables: Mapping[str, str] | None = None,
+        columns: int = COLUMNS,
+    ) -> Terminal:
         """Run a command in a terminal."""
-        return Terminal([*PROGRAM, *arguments], self.variables(variables), self.home)
+        return Terminal([*PROGRAM, *arguments], self.variables(variables), self.home, columns)

@@ -31,8 +31,8 @@ LOGIN = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
 class _Screen(pyte.Screen):
     """A screen that answers when a program asks where the cursor is, or what it can do."""
 
-    def __init__(self, to_program: int) -> None:
-        super().__init__(COLUMNS, LINES)
+    def __init__(self, to_program: int, columns: int) -> None:
+        super().__init__(columns, LINES)
         self._to_program = to_program
 
     def write_process_input(self, data: str) -> None:
@@ -43,10 +43,16 @@ class _Screen(pyte.Screen):
 class Terminal:
     """One program in a terminal of its own, with no other variables than those given."""
 
-    def __init__(self, command: Sequence[str], variables: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        folder: Path,
+        columns: int = COLUMNS,
+    ) -> None:
         self._pty, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-        self._screen = _Screen(self._pty)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+        self._screen = _Screen(self._pty, columns)
         self._stream = pyte.ByteStream(self._screen)
         self._process = subprocess.Popen(
             [sys.executable, "-c", LOGIN, *command],
@@ -64,6 +70,12 @@ class Terminal:
     def text(self) -> str:
         """What the screen shows, without blanks at the ends of lines."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+    @property
+    def colours(self) -> set[tuple[str, str]]:
+        """The colours of what the screen shows: of the letters, and behind them."""
+        cells = (cell for row in self._screen.buffer.values() for cell in row.values())
+        return {(cell.fg, cell.bg) for cell in cells if cell.data.strip()}
 
     def press(self, keys: str) -> None:
         """Press keys, TAB and Enter among them."""

@@ -1,0 +1,255 @@
+"""`gozoctl status --watch`: the daemons at work, looked at again and again.
+
+Each look is one question that all daemons answer, and one about the bucket: no schedule is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gozo.errors import NoServerError
+from gozo.logs import visible
+from gozoctl import times
+from gozoctl.output import Cell, Lines, Sheet, console, has_escapes, table
+from gozoctl.schedules import size
+from gozoctl.session import Session, while_read
+
+if TYPE_CHECKING:
+    from gozo.client import BucketInfo, Replica
+
+INTERVAL = 2.0  # seconds
+LATE_MS = 100.0  # from which lateness catches the eye
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen at one moment."""
+
+    at: float
+    """Monotonic clock, seconds."""
+    now: datetime
+    replicas: tuple[Replica, ...] = ()
+    bucket: BucketInfo | None = None
+    problem: str = ""
+    """Why nothing could be seen."""
+
+    @property
+    def leader(self) -> Replica | None:
+        """Who delivers."""
+        return next((one for one in self.replicas if one.role == "leader"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A daemon, and what it did per second since the look before; None: there was none."""
+
+    replica: Replica
+    accepted: float | None = None
+    delivered: float | None = None
+
+
+def paces(before: Look | None, now: Look) -> list[Pace]:
+    """Work out how quick each daemon is; one that was started anew begins from nothing."""
+    earlier = {} if before is None else {(one.name, one.started): one for one in before.replicas}
+    seconds = now.at - before.at if before is not None else 0.0
+    found = []
+    for one in now.replicas:
+        other = earlier.get((one.name, one.started))
+        if other is None or seconds <= 0:
+            found.append(Pace(one))
+        else:
+            accepted = max(one.accepted - other.accepted, 0) / seconds
+            delivered = max(one.delivered - other.delivered, 0) / seconds
+            found.append(Pace(one, accepted, delivered))
+    return found
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"  # noqa: PLR2004
+
+
+def _ms(late: float) -> Cell:
+    return (f"{late:.1f} ms", "yellow" if late >= LATE_MS else "")
+
+
+def _cells(pace: Pace) -> tuple[Cell, ...]:
+    one = pace.replica
+    return (
+        (one.name, "bold"),
+        (one.role, "green" if one.role == "leader" else ""),
+        str(one.pending),
+        _rate(pace.accepted),
+        _rate(pace.delivered),
+        _ms(one.lateness_p50_ms),
+        _ms(one.lateness_p99_ms),
+        times.span(datetime.now(UTC) - one.started),
+    )
+
+
+def _texts(pace: Pace) -> tuple[str, ...]:
+    return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(pace))
+
+
+PACES: Sheet[Pace] = Sheet(
+    ("DAEMON", "ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP"),
+    _cells,
+    _texts,
+    lambda pace: {},
+    lambda pace: pace.replica.name,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A look, with the paces: a line in a pipe."""
+
+    look: Look
+    paces: list[Pace]
+
+
+def _fields(moment: Moment) -> tuple[str, ...]:
+    look, leader = moment.look, moment.look.leader
+    if leader is None:
+        return (times.utc(look.now), "", "", "", "", "", "", "", "")
+    pace = next(one for one in moment.paces if one.replica is leader)
+    return (
+        times.utc(look.now),
+        leader.name,
+        str(leader.pending),
+        str(leader.overdue),
+        _rate(pace.accepted),
+        _rate(pace.delivered),
+        f"{leader.lateness_p50_ms:.1f}",
+        f"{leader.lateness_p99_ms:.1f}",
+        "" if leader.next_due is None else times.utc(leader.next_due),
+    )
+
+
+def _record(moment: Moment) -> dict[str, Any]:
+    look = moment.look
+    return {
+        "at": times.utc(look.now),
+        "delivers": look.leader is not None,
+        "daemons": [
+            {
+                "name": pace.replica.name,
+                "role": pace.replica.role,
+                "pending": pace.replica.pending,
+                "overdue": pace.replica.overdue,
+                "accepted": pace.replica.accepted,
+                "delivered": pace.replica.delivered,
+                "accepted_per_second": pace.accepted,
+                "delivered_per_second": pace.delivered,
+                "lateness_p50_ms": pace.replica.lateness_p50_ms,
+                "lateness_p99_ms": pace.replica.lateness_p99_ms,
+                "next_due": times.utc(due) if (due := pace.replica.next_due) else None,
+            }
+            for pace in moment.paces
+        ],
+    }
+
+
+MOMENTS: Sheet[Moment] = Sheet(
+    ("AT", "LEADER", "PENDING", "OVERDUE", "IN/S", "OUT/S", "P50_MS", "P99_MS", "NEXT_DUE"),
+    _fields,
+    _fields,
+    _record,
+    lambda moment: moment.look.leader.name if moment.look.leader else None,
+)
+
+
+def bucket_words(name: str, bucket: BucketInfo | None) -> str:
+    """Describe a bucket for people."""
+    if bucket is None:
+        return f"{name}, does not exist yet"
+    copies = f"{bucket.replicas} cop{'y' if bucket.replicas == 1 else 'ies'}"
+    return f"{name}, {size(bucket.bytes)}, {copies}, {bucket.storage}"
+
+
+class View:
+    """Looks every `interval` seconds, `count` times or for ever, and shows what it sees."""
+
+    def __init__(self, session: Session, interval: float, count: int | None) -> None:
+        self._session = session
+        self._interval = interval
+        self._count = count
+        self._before: Look | None = None
+
+    async def run(self) -> bool:
+        """Look until the end; tell whether a daemon delivered at the last look."""
+        out = self._session.out
+        if not (out.is_for_people and has_escapes()):
+            lines = Lines(out, MOMENTS)
+            lines.begin()
+            with while_read():
+                return await self._looks(lambda moment: self._print(lines, moment))
+        from rich.live import Live  # noqa: PLC0415  # for a terminal only
+
+        screen = console()
+        with Live(console=screen, auto_refresh=False) as live:
+            return await self._looks(lambda moment: live.update(self._frame(moment), refresh=True))
+
+    async def _looks(self, show: Callable[[Moment], None]) -> bool:
+        number = 0
+        while True:
+            look = await self._look()
+            show(Moment(look, paces(self._before, look)))
+            self._before = look
+            number += 1
+            if number == self._count:
+                return look.leader is not None
+            await asyncio.sleep(self._interval)
+
+    async def _look(self) -> Look:
+        client = self._session.client
+        try:
+            replicas, bucket = await client.replicas(), await client.bucket()
+        except NoServerError as error:
+            # The connection is made again by itself.
+            return Look(time.monotonic(), datetime.now(UTC), problem=str(error))
+        return Look(time.monotonic(), datetime.now(UTC), tuple(replicas), bucket)
+
+    def _print(self, lines: Lines[Moment], moment: Moment) -> None:
+        out = self._session.out
+        if moment.look.problem:
+            out.fail(moment.look.problem)
+        else:
+            lines.put(moment)
+        out.flush()
+
+    def _frame(self, moment: Moment) -> Any:
+        from rich.console import Group  # noqa: PLC0415  # for a terminal only
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        facts = Table.grid(padding=(0, 2))
+        facts.add_column(style="bold", justify="right")
+        facts.add_column(overflow="fold")
+        for name, value, style in self._facts(moment.look):
+            facts.add_row(name, Text(visible(value), style))
+        return Group(facts, Text(), table(PACES, moment.paces)) if moment.paces else facts
+
+    def _facts(self, look: Look) -> Iterator[tuple[str, str, str]]:
+        """Name what there is to see, each with a value and a style."""
+        client = self._session.client
+        server, leader = client.server, look.leader
+        yield "server", f"{server.name} {server.version}, {server.address}", ""
+        if look.problem:
+            yield "problem", look.problem, "red"
+            return
+        yield "bucket", bucket_words(client.settings.bucket, look.bucket), ""
+        if leader is None:
+            yield "problem", "no daemon delivers", "red"
+            return
+        yield "overdue", str(leader.overdue), "yellow" if leader.overdue else ""
+        yield "invalid", str(leader.invalid), "yellow" if leader.invalid else ""
+        if leader.next_due is None:
+            yield "next due", "nothing", ""
+        else:
+            left = times.left(leader.next_due, look.now)
+            yield "next due", f"{times.local(leader.next_due, with_zone=True)}, {left}", ""
