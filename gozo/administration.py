@@ -32,6 +32,9 @@ Answer = dict[str, object]
 Verdict = Callable[[Answer | None], None]
 """Takes what is answered for one id; None: nothing, since another leader may answer."""
 
+VERBS = ("cancel", "reschedule", "pause", "resume", "trigger")
+"""All of them."""
+
 
 class Administration:
     """Acts on the verbs, and answers once it is known what became of each."""

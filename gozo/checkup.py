@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from gozo.administration import VERBS
 from gozo.connection import Connection, missing_permission
 from gozo.entries import block
 from gozo.errors import NoServerError
@@ -32,7 +33,6 @@ TOKEN = "gozo-check"  # noqa: S105  # stands for names that a daemon makes up
 KEY = f"{RESERVED}check"
 """A key that no id can produce, and that is never stored."""
 NOT_A_NAME = b'{"name": "=", "stream_name": "="}'
-VERBS = ("cancel", "reschedule")
 _KIB = 1024
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gozo import __version__
+from gozo.administration import VERBS
 from gozo.clock import steady
 from gozo.connection import Connection, publication
 from gozo.errors import ForeignDaemonError
@@ -121,7 +122,7 @@ class Service:
     def _verbs(self) -> list[dict[str, Any]]:
         return [
             {"name": verb, "subject": f"{self._request_subject}.admin.{verb}", "queue_group": ""}
-            for verb in ("cancel", "reschedule")
+            for verb in VERBS
         ]
 
     def _info(self) -> dict[str, Any]:

@@ -101,15 +101,37 @@ async def test_an_administrator(servers: Servers, daemons: Daemons, clients: Cli
     assert unnamed["subject"] == "kitchen"
 
 
+async def test_recurring(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """Each occurrence is told with its own due time; so are a pause and its end."""
+    server = servers.start()
+    await daemons.serve(server, "--events")
+    client = await clients.connect(server)
+    delivered = await client.arrivals("gozo.event.delivered.tea")
+    accepted = await client.arrivals("gozo.event.accepted.tea")
+    headers = {"Gozo-When": "@every 50ms", "Gozo-Id": "tea"}
+    await client.send(headers, reply="kitchen")
+    await delivered.wait(3)
+    async with await Schedules.connect(server.url) as schedules:
+        await schedules.pause("tea")
+        await schedules.resume("tea")
+    await accepted.wait(3)
+    dues = [event["due"] for event in told(delivered)]
+    assert sorted(set(dues)) == dues
+    assert [event["state"] for event in told(accepted)] == ["pending", "paused", "pending"]
+
+
 async def test_missed(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """What is left out since it is too late is told."""
+    """What is left out since it is too late is told, once of what recurs."""
     server = servers.start()
     async with await Schedules.connect(server.url) as schedules:
         await schedules.schedule("kitchen", when="+1h", id="old")
+        await schedules.schedule("kitchen", when="@every 1h", id="often")
     client = await clients.connect(server)
     missed = await client.arrivals("gozo.event.missed.>")
     await daemons.serve(server, "--events", "--skip-due-before", "2099-01-01T00:00:00Z")
-    await expect(missed, ("missed", "old"))
+    await missed.wait(2)
+    assert {event["id"] for event in told(missed)} == {"old", "often"}
+    assert all(event["due"] for event in told(missed))
 
 
 async def test_confirmed(servers: Servers, daemons: Daemons, clients: Clients) -> None:
