@@ -123,7 +123,7 @@ def _run(do: Callable[[], int]) -> int:
     try:
         return do()
     except GozoError as error:
-        tell(f"gozo: {error}")
+        tell(f"{logs.mark('error')}gozo: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

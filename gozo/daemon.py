@@ -295,7 +295,7 @@ class Daemon:
         """Tell whether this replica could lead, and let it hear requests if so."""
         if self._follower.clock_was_set:
             return False  # until it is compared, in a moment: requests are kept meanwhile
-        can_lead = self._can_lead()
+        self._vitals.can_lead = can_lead = self._can_lead()
         if can_lead:
             self._intake.stand_by()
         else:

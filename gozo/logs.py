@@ -216,7 +216,7 @@ class EventFormatter(logging.Formatter):
             words.extend(f"{key}={rendered(value)}" for key, value in fields.items())
             lines = [" ".join(words), *(f"  | {visible(part)}" for part in trace.splitlines())]
         if self._to_journal:
-            lines = [f"<{_PRIORITIES.get(level, _PRIORITIES['info'])}>{line}" for line in lines]
+            lines = [_priority(level) + line for line in lines]
         return "\n".join(lines)
 
 
@@ -246,6 +246,15 @@ def configure(level: str, stream: TextIO | None = None, form: str = DEFAULT_FORM
 def silence() -> None:
     """Let gozo log nothing: a command tells what there is to tell in another way."""
     logging.getLogger("gozo").setLevel(logging.CRITICAL + 1)
+
+
+def mark(level: str) -> str:
+    """Return what is to stand before a line on stderr that is no event: for the journal only."""
+    return _priority(level) if _is_journal(sys.stderr) else ""
+
+
+def _priority(level: str) -> str:
+    return f"<{_PRIORITIES.get(level, _PRIORITIES['info'])}>"
 
 
 def _is_journal(stream: TextIO) -> bool:

@@ -11,6 +11,7 @@ of HTTP/1.1 (RFC 9112) as a scraper speaks: one request a connection, GET and HE
 from __future__ import annotations
 
 import asyncio
+import os
 from http import HTTPStatus
 
 from gozo.errors import GozoError
@@ -47,7 +48,9 @@ class Monitor:
         try:
             self._server = await asyncio.start_server(self._serve, host, port, limit=LONGEST)
         except OSError as error:
-            reason = error.strerror or str(error)
+            # asyncio's own words repeat the address; names that are not found have no errno.
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
             raise GozoError(
                 f"one cannot listen on {shown} ({reason}): give --metrics another address or port"
             ) from error

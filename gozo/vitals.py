@@ -43,6 +43,8 @@ class Vitals:
         """None while it starts."""
         self.is_active = False
         """Whether it leads, and knows all that earlier leaders did."""
+        self.can_lead = True
+        """Whether it would take over, as far as its clock and the entries go."""
         self.is_started = False
 
     @property
@@ -86,9 +88,14 @@ class Vitals:
                 return f"the {name} connection is lost"
         if not parts.follower.is_following:
             return "it does not know the whole bucket at the moment"
-        if parts.lease.role is Role.LEADER and not (self.is_active and parts.lease.is_valid):
-            return "it is taking the lead"
-        return ""
+        if parts.lease.role is Role.LEADER:
+            active = self.is_active and parts.lease.is_valid
+            return "" if active else "it is taking the lead"
+        return (
+            ""
+            if self.can_lead
+            else "its clock, or an entry of a newer format, keeps it from leading"
+        )
 
     def hangs(self) -> str:
         """Name a part that has not come round for too long; empty: none.

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,6 +17,7 @@ from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.readme import ROOT
 from tests.support.server import HOST, NatsServer
+from tests.support.wallclock import WallClock
 
 DASHBOARD = ROOT / "gozo" / "data" / "grafana-dashboard.json"
 
@@ -160,6 +162,23 @@ async def test_health(servers: Servers, daemons: Daemons) -> None:
         return (await get(port, "/readyz")).status == 200
 
     await until(is_ready, "ready again")
+
+
+async def test_clock_is_wrong(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """Who could not take over is alive and not ready."""
+    clock = WallClock(tmp_path / "clock", 5.0)
+    daemon = daemons.start(
+        *("serve", "--address", servers.start().url, "--metrics", f"{HOST}:0"),
+        variables=clock.variables,
+    )
+    await daemon.ready()
+    port = int((await daemon.event("metrics.ready")).fields["port"])
+    unready = await get(port, "/readyz")
+    assert unready.status == 503
+    assert "clock" in unready.body
+    figures = await scrape(port)
+    assert (figures["gozo_ready"], figures["gozo_leader"]) == (0, 0)
+    assert 4.5 < figures["gozo_clock_ahead_seconds"] < 5.5
 
 
 async def test_what_is_no_scrape(servers: Servers, daemons: Daemons) -> None:

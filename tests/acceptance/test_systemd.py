@@ -233,7 +233,7 @@ def test_journal(servers: Servers) -> None:
     *events, last = _logged(server.url, as_journal=True)
     assert events[0].startswith("<6>connection.made ")
     assert events[-1].startswith("<3>daemon.failed ")
-    assert last.startswith("gozo: ")
+    assert last.startswith("<3>gozo: ")
     assert " error daemon.failed " in _logged(server.url, as_journal=False)[-2]
 
 
