@@ -9,7 +9,7 @@ import typer
 from gozo.commandline import takes
 from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
-from gozoctl.output import Lines, Sheet
+from gozoctl.output import Cell, Lines, Sheet
 from gozoctl.session import OPTIONS, Session, connected, while_read
 
 if TYPE_CHECKING:
@@ -47,10 +47,28 @@ def _fields(event: Event) -> tuple[str, ...]:
     )
 
 
-def _cells(event: Event) -> tuple[str, ...]:
-    local = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S.%f}"[:-3]
-    due = "" if event.due is None else times.local(event.due)
-    return (local, event.kind, event.id or "", due, _late(event), event.subject, _detail(event))
+_STYLES = {"missed": "red", "refused": "red", "delivered": "green", "leader": "bold"}
+
+
+def _said(event: Event) -> str:
+    """Tell a person what there is to tell besides the kind."""
+    words = [f"to {event.subject}"] if event.subject else []
+    if event.late_ms is not None:
+        words.append(f"{event.late_ms:.1f} ms late")
+    elif event.due is not None:
+        words.append(f"due {times.local(event.due)}")
+    if detail := _detail(event):
+        words.append(detail)
+    return ", ".join(words)
+
+
+def _line(event: Event) -> tuple[Cell, ...]:
+    clock = f"{event.at.astimezone():%H:%M:%S.%f}"[:-3]
+    return (clock, f"{event.kind:9}", event.id or "-", _said(event))
+
+
+def _row(event: Event) -> tuple[Cell, ...]:
+    return (times.local(event.at), (event.kind, _STYLES.get(event.kind, "")), _said(event))
 
 
 def _record(event: Event) -> dict[str, Any]:
@@ -77,9 +95,13 @@ def _name(event: Event) -> str | None:
     return event.id
 
 
-EVENTS: Sheet[Event] = Sheet(
-    ("AT", "EVENT", "ID", "DUE", "LATE_MS", "SUBJECT", "DETAIL"), _cells, _fields, _record, _name
-)
+HEADS = ("AT", "EVENT", "ID", "DUE", "LATE_MS", "SUBJECT", "DETAIL")
+
+EVENTS: Sheet[Event] = Sheet(HEADS, _fields, _fields, _record, _name)
+LINES: Sheet[Event] = Sheet(("AT", "EVENT", "ID", "WHAT"), _line, _fields, _record, _name)
+"""For a person who watches them come."""
+ROWS: Sheet[Event] = Sheet(("AT", "EVENT", "WHAT"), _row, _fields, _record, _name)
+"""For a person who looks back at those of one schedule."""
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its id.", autocompletion=completing.ids)]
 
@@ -112,7 +134,8 @@ def events(
     """
 
     async def work(session: Session) -> int:
-        lines, got = Lines(session.out, EVENTS), 0
+        lines = Lines(session.out, LINES if session.out.is_for_people else EVENTS)
+        got = 0
         with while_read():
             async with session.client.events(id_) as following:
                 session.out.say("listening for events")
@@ -147,7 +170,7 @@ def history(
     async def work(session: Session) -> int:
         if session.out.format in ("table", "json"):
             told = [event async for event in session.client.history(id_)]
-            session.out.all(EVENTS, told)
+            session.out.all(ROWS, told)
             got = len(told)
         else:
             lines, got = Lines(session.out, EVENTS), 0

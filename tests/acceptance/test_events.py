@@ -202,9 +202,13 @@ async def test_history(
     assert [one["event"] for one in found] == ["accepted", "accepted", "delivered"]
     assert found[2]["late_ms"] >= 0
     assert ctl.run("history", "nobody").code == 3
-    with ctl.terminal("history", "tea") as terminal:
-        assert "delivered" in terminal.shows("delivered")
-        assert terminal.ends() == 0
+    for columns in (80, 200):
+        with ctl.terminal("history", "tea", columns=columns) as terminal:
+            assert terminal.ends() == 0
+            head, _, *rows = terminal.text.splitlines()
+            assert head.split() == ["AT", "EVENT", "WHAT"]
+            assert " delivered   to kitchen, " in rows[-1]
+            assert terminal.colours <= {("default", "default"), ("green", "default")}
     stream = await client.nats.jetstream().stream_info("gozo_history")
     assert stream.config.max_age == 30 * 86_400
     assert await daemon.terminate() == 0
