@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gozo.administration import VERBS
 from gozo.connection import Connection, missing_permission
 from gozo.entries import block
-from gozo.errors import NoServerError
+from gozo.errors import NoServerError, NotAllowedError
 from gozo.jetstream import JetStream
 from gozo.logs import rendered
 from gozo.protocol import RESERVED
@@ -182,7 +182,7 @@ async def _try_rights(
             connection.publish(right.subject, right.payload, headers=right.headers, reply=inbox)
     try:
         await connection.echo()
-    except NoServerError:
+    except (NoServerError, NotAllowedError):
         prefix = f"{settings.connection.inbox_prefix}."
         for kind, subject in denied:
             if subject.startswith(prefix):

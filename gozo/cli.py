@@ -79,7 +79,7 @@ def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
 
 @app.command()
 @takes((*CONNECTION, *SERVE))
-def check(ctx: typer.Context, **given: str | bool | None) -> None:
+def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Try whether `gozo serve` would work with the same options, and change nothing.
 
     Connects, tries each right that the daemon needs, and prints what the server and the bucket

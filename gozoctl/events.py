@@ -63,8 +63,7 @@ def _said(event: Event) -> str:
 
 
 def _line(event: Event) -> tuple[Cell, ...]:
-    clock = f"{event.at.astimezone():%H:%M:%S.%f}"[:-3]
-    return (clock, f"{event.kind:9}", event.id or "-", _said(event))
+    return (times.clock(event.at), f"{event.kind:9}", event.id or "-", _said(event))
 
 
 def _row(event: Event) -> tuple[Cell, ...]:

@@ -200,6 +200,11 @@ def local(moment: datetime, *, with_zone: bool = False, zone: tzinfo | None = No
     return f"{here:%a %Y-%m-%d %H:%M:%S}" + (f" {here:%Z}" if with_zone else "")
 
 
+def clock(moment: datetime) -> str:
+    """Write the time of day as clocks of this place show it, to the millisecond."""
+    return f"{_shown(moment, None):%H:%M:%S.%f}"[:-3]
+
+
 def local_short(moment: datetime, now: datetime) -> str:
     """Write a moment as people of this place read it, in eleven characters: `11-26 02:00`."""
     here = _shown(moment, None)

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from gozo.checkup import KEY, TOKEN, rights
+from gozo.client import Client as Schedules
 from gozo.connection import Connection
 from gozo.jetstream import JetStream
 from gozo.settings import ConnectionSettings, ServeSettings
-from tests.acceptance.test_permissions import LOGIN, MISSING, withholding
+from tests.acceptance.test_permissions import LOGIN, MISSING, documented, login, withholding
 from tests.support.daemon import Daemon
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.server import free_port
+
+NO_ANSWER = ("answers", "echoes")
+"""Rights of `MISSING` without which none of the others can be tried."""
 
 
 async def check(daemons: Daemons, url: str, *options: str) -> tuple[int, Daemon]:
@@ -47,8 +51,8 @@ async def test_all_is_well(servers: Servers, daemons: Daemons, clients: Clients)
     assert await client.nats.jetstream().streams_info() == []
 
     daemon = await daemons.serve(server, "--name", "one")
-    await client.schedule("+1000", reply="kitchen", id="tea")
-    await client.confirm()
+    async with await Schedules.connect(server.url) as schedules:
+        await schedules.schedule("kitchen", when="+1000", id="tea")
     log = daemon.mark()
     before = await _state(clients, server.url)
     code, done = await check(daemons, server.url, "--history", "1d")
@@ -74,7 +78,7 @@ async def _state(clients: Clients, url: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("missing", [name for name in MISSING if name != "answers"])
+@pytest.mark.parametrize("missing", [name for name in MISSING if name not in NO_ANSWER])
 async def test_missing_right(servers: Servers, daemons: Daemons, missing: str) -> None:
     """Each is named with what it is for, and the exit code is the daemon's."""
     kind, subject, shown = MISSING[missing]
@@ -88,12 +92,20 @@ async def test_missing_right(servers: Servers, daemons: Daemons, missing: str) -
     assert done.stderr == ""
 
 
-async def test_no_answers(servers: Servers, daemons: Daemons) -> None:
+@pytest.mark.parametrize("missing", NO_ANSWER)
+async def test_no_answers(servers: Servers, daemons: Daemons, missing: str) -> None:
     """Where nothing can be heard, that is what is missing."""
-    kind, subject, _ = MISSING["answers"]
+    kind, subject, _ = MISSING[missing]
     code, done = await check(daemons, servers.start(withholding(kind, subject)).url, *LOGIN)
     assert code == 4
-    assert "subscribe to _INBOX.>" in done.stderr
+    assert f"{kind} to _INBOX.>" in done.stderr
+
+
+async def test_documented_permissions(servers: Servers, daemons: Daemons) -> None:
+    """Those in the manual are enough."""
+    server = servers.start(documented())
+    code, done = await check(daemons, server.url, *login("daemon"))
+    assert code == 0, done.stdout
 
 
 async def test_what_is_tried_is_what_is_needed(

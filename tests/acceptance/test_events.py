@@ -227,9 +227,10 @@ async def test_hostile_events(servers: Servers, clients: Clients, tmp_path: Path
     script = ctl.terminal("events", "--count", "1", "-o", "jsonl")
     with script as terminal:
         terminal.shows("listening")
-        for payload in (b"", b"[]", b"{}", b'{"type": 1}', b"\xff", b"[" * 100_000):
+        event = {"type": "gozo.event.v1.leader", "at": "9999-12-31T23:59:59.9Z", "id": None}
+        odd = json.dumps(event | {"daemon": "", "at": "0001-01-01T00:00:00+14:00"}).encode()
+        for payload in (odd, b"", b"[]", b"{}", b'{"type": 1}', b"\xff", b"[" * 100_000):
             await client.nats.publish("gozo.event.accepted", payload)
-        event = {"type": "gozo.event.v1.leader", "at": "2026-01-01T00:00:00Z", "id": None}
         forged = event | {"daemon": "\x1b[2J", "due": None}
         await client.nats.publish("gozo.event.leader", json.dumps(forged).encode())
         await client.confirm()
