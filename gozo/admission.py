@@ -30,6 +30,9 @@ class Admission:
         self._ledger = ledger
         self._volatile = volatile
         self._max_payload = max_payload
+        self._counts = quotas.max_pending is not None
+        self._good: str | None = None
+        """The subject that was allowed last: the next request has the same, most likely."""
         self._coming: set[str] = set()
         """Ids, or keys of what has none, that are being stored where there is nothing."""
         self._leaving: set[str] = set()
@@ -57,7 +60,9 @@ class Admission:
         if not isinstance(request, ScheduleRequest):
             return
         entry, size = request.entry, len(request.payload)
-        self._policy.check_target(entry.subject)
+        if entry.subject != self._good:
+            self._policy.check_target(entry.subject)
+            self._good = entry.subject
         self._quotas.check_payload(size)
         headers = ENTRY_HEADERS + len(entry.subject.encode()) + len(entry.when)
         if entry.id is not None:
@@ -66,23 +71,24 @@ class Admission:
             headers += len(pack(entry.headers))
         check_size(size, headers, self._max_payload())
         self._quotas.check_delay(entry.created_us, entry.due_us)
-        if self._quotas.max_pending is not None and self._is_new(entry):
+        if self._counts and self._is_new(entry):
             kept = self._ledger.kept + len(self._volatile)
             self._quotas.check_pending(kept + len(self._coming) - len(self._leaving))
 
     def storing(self, name: str) -> None:
         """Count a schedule that is being stored under an id, or under a key of its own."""
-        if self._quotas.max_pending is not None and not self._stays(name):
+        if self._counts and not self._stays(name):
             self._coming.add(name)
 
     def cancelling(self, id_: str) -> None:
         """Leave a schedule out of the count that is being cancelled."""
-        if id_ in self._coming or self._stays(id_):
+        if self._counts and (id_ in self._coming or self._stays(id_)):
             self._leaving.add(id_)
 
     def done(self, request: Request, name: str) -> None:
         """Count what was stored or cancelled as the bucket has it now."""
-        (self._leaving if isinstance(request, CancelRequest) else self._coming).discard(name)
+        if self._counts:
+            (self._leaving if isinstance(request, CancelRequest) else self._coming).discard(name)
 
     def _stays(self, id_: str) -> bool:
         return self._ledger.keeps(id_) and id_ not in self._leaving

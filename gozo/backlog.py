@@ -31,11 +31,22 @@ class Heard(NamedTuple):
     headers: bytes | None
     payload: bytes
     digest: bytes
+    size: int
+    """Bytes of memory that it takes, roughly."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of memory that it takes, roughly."""
-        return len(self.payload) + len(self.headers or b"") + OVERHEAD
+
+def hear(
+    act: Act,
+    received_us: int,
+    subject: bytes,
+    reply: bytes,
+    headers: bytes | None,
+    payload: bytes,
+) -> Heard:
+    """Take down a message that came on a subject."""
+    size = len(payload) + len(headers or b"") + OVERHEAD
+    digest = digest_of(subject, reply, headers, payload)
+    return Heard(act, received_us, reply, headers, payload, digest, size)
 
 
 Act = Callable[[Heard], None]

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from gozo.administration import Administration, refusal_of
 from gozo.admission import Admission
-from gozo.backlog import Act, Backlog, Heard, digest_of
+from gozo.backlog import Act, Backlog, Heard, hear
 from gozo.clock import steady, wall_us
 from gozo.connection import Connection, Listener
 from gozo.entries import reserved_key
@@ -264,12 +264,11 @@ class Intake:
         name = subject.encode()
 
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            digest = digest_of(name, reply, headers, payload)
-            heard = Heard(act, wall_us(), reply, headers, payload, digest)
+            heard = hear(act, wall_us(), name, reply, headers, payload)
             if self._mode is Mode.ACTING:
                 self._wait(heard)
                 self._work.set()
-            elif self._progress.is_early(digest):
+            elif self._progress.is_early(heard.digest):
                 return
             elif self._mode is Mode.WAITING:
                 self._wait(heard)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.backlog import OVERHEAD, Backlog, Heard, digest_of
+from gozo.backlog import OVERHEAD, Backlog, Heard, digest_of, hear
 
 
 def heard(name: int, received_us: int = 0, payload: bytes = b"") -> Heard:
     """Make a request that its payload tells from others."""
-    digest = digest_of(b"gozo", b"reply", None, b"%d" % name)
-    return Heard(lambda heard: None, received_us, b"%d" % name, None, payload, digest)
+    return hear(lambda heard: None, received_us, b"gozo", b"%d" % name, None, payload)
 
 
 def names(backlog: Backlog) -> list[int]:
