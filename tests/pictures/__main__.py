@@ -19,12 +19,12 @@ from tests.support.processes import Servers
 from tests.support.readme import ROOT
 
 PICTURE = ROOT / ".images" / "gozoctl-list.svg"
-WIDTH = 84
+WIDTH = 90
 
 SCHEDULES = (
     ("invoice-4711", "billing.remind", "second reminder", "--in", "3d"),
     ("tea", "kitchen", "tea is ready", "--in", "3m30s"),
-    ("backup:nightly", "jobs.backup", "full", "--in", "9h15m"),
+    ("backup:nightly", "jobs.backup", "full", "--cron", "0 2 * * mon-fri"),
     ("trial-ends-8123", "accounts.expire", '{"account": 8123}', "--in", "14d"),
 )
 
