@@ -67,7 +67,13 @@ class Monitor:
         try:
             if self._requests <= MOST:
                 async with asyncio.timeout(PATIENCE):
-                    head = await reader.readuntil(b"\r\n\r\n")
+                    try:
+                        head = await reader.readuntil(b"\r\n\r\n")
+                    except asyncio.LimitOverrunError:
+                        # Closed with something unread, the connection would be reset.
+                        while await reader.read(LONGEST):
+                            pass
+                        raise
                     writer.write(self._answer(head))
                     await writer.drain()
         except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError) as error:
