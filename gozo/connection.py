@@ -37,6 +37,7 @@ from gozo.logs import get_logger
 from gozo.settings import ConnectionSettings, redacted
 
 ATTEMPT = 2.0  # seconds for one server to answer
+CHECK = 10.0  # seconds between looks whether a link carries messages, and for it to carry one
 RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
 
 MOST_DENIED = 1_000  # rights whose lack is remembered as logged
@@ -140,12 +141,28 @@ class Connection:
     async def keep(self) -> NoReturn:
         """Reconnect whenever the link is lost; runs until it is cancelled."""
         while True:
-            await self._lost.wait()
+            try:
+                async with asyncio.timeout(CHECK):
+                    await self._lost.wait()
+            except TimeoutError:
+                await self._check()
+                continue
             try:
                 await self._connect(None)
             except GozoError as error:
                 log.repeated("warning", "connection.failed", reason=str(error))
                 await asyncio.sleep(RECONNECT_WAIT * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+
+    async def _check(self) -> None:
+        """Leave a link that answers PINGs, and carries no messages: its subscriptions are gone."""
+        epoch = self.epoch
+        try:
+            await self.echo(CHECK)
+        except DisconnectedError:
+            pass
+        except NoServerError:
+            if self.epoch == epoch and not self.buffered:
+                self.drop("it carries no messages")
 
     async def close(self) -> None:
         """Send what is buffered, within a second, and close for good."""

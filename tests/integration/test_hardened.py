@@ -212,3 +212,19 @@ def test_a_transport_that_closed_first_is_a_lost_link() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(write())
+
+
+async def test_a_link_without_subscriptions_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its PINGs are answered, and no message ever comes: a new link is made."""
+    monkeypatch.setattr("gozo.connection.CHECK", 0.2)
+    with NatsServer() as server:
+        connection = await connected(server)
+        keeping = asyncio.create_task(connection.keep())
+        await connection.echo()
+        assert connection.epoch == 1
+        for sid in range(1, 10):
+            connection.write(b"UNSUB %d\r\n" % sid)
+        await until(lambda: connection.epoch == 2, "the link is made anew")
+        await connection.echo()
+        keeping.cancel()
+        await connection.close()
