@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gozo.entries import ENTRY_HEADERS
 from gozo.headers import pack
 from gozo.policy import Policy, check_size
 from gozo.quotas import Quotas, Rate
-from gozo.schedule import CancelRequest, Entry, Request, ScheduleRequest
+from gozo.schedule import Entry, Request, ScheduleRequest
 from gozo.store.ledger import Ledger
 from gozo.volatile import Volatile
+
+
+@dataclass(slots=True)
+class _Expected:
+    """What becomes of one schedule by the changes of it that are not done."""
+
+    changes: int = 0
+    stays: bool = False
+    """Whether it is there after the last of them."""
+    more: int = 0
+    """How many more than now there are then: 1, 0 or -1."""
 
 
 class Admission:
@@ -33,10 +45,10 @@ class Admission:
         self._counts = quotas.max_pending is not None
         self._good: str | None = None
         """The subject that was allowed last: the next request has the same, most likely."""
-        self._coming: set[str] = set()
-        """Ids, or keys of what has none, that are being stored where there is nothing."""
-        self._leaving: set[str] = set()
-        """Ids that are being cancelled."""
+        self._expected: dict[str, _Expected] = {}
+        """By ids, or keys of what has none: what is being stored or cancelled."""
+        self._more = 0
+        """How many schedules more than now there will be once all of that is done."""
 
     def check_unread(self, size: int, at: float) -> None:
         """Refuse what must not even wait to be read: a payload of `size` bytes, `at` that time.
@@ -73,26 +85,43 @@ class Admission:
         self._quotas.check_delay(entry.created_us, entry.due_us)
         if self._counts and self._is_new(entry):
             kept = self._ledger.kept + len(self._volatile)
-            self._quotas.check_pending(kept + len(self._coming) - len(self._leaving))
+            self._quotas.check_pending(kept + self._more)
 
     def storing(self, name: str) -> None:
         """Count a schedule that is being stored under an id, or under a key of its own."""
-        if self._counts and not self._stays(name):
-            self._coming.add(name)
+        self._expect(name, stays=True)
 
     def cancelling(self, id_: str) -> None:
         """Leave a schedule out of the count that is being cancelled."""
-        if self._counts and (id_ in self._coming or self._stays(id_)):
-            self._leaving.add(id_)
+        self._expect(id_, stays=False)
 
-    def done(self, request: Request, name: str) -> None:
+    def done(self, name: str) -> None:
         """Count what was stored or cancelled as the bucket has it now."""
-        if self._counts:
-            (self._leaving if isinstance(request, CancelRequest) else self._coming).discard(name)
+        expected = self._expected.get(name)
+        if expected is None:
+            return
+        expected.changes -= 1
+        if expected.changes:
+            self._count(name, expected)
+        else:
+            self._more -= expected.more
+            del self._expected[name]
 
-    def _stays(self, id_: str) -> bool:
-        return self._ledger.keeps(id_) and id_ not in self._leaving
+    def _expect(self, name: str, *, stays: bool) -> None:
+        if self._counts:
+            expected = self._expected.setdefault(name, _Expected())
+            expected.changes += 1
+            expected.stays = stays
+            self._count(name, expected)
+
+    def _count(self, name: str, expected: _Expected) -> None:
+        more = expected.stays - self._ledger.keeps(name)
+        self._more += more - expected.more
+        expected.more = more
 
     def _is_new(self, entry: Entry) -> bool:
         """Tell whether there will be one more, since it takes no other's place."""
-        return entry.id is None or not (entry.id in self._coming or self._stays(entry.id))
+        if entry.id is None:
+            return True
+        expected = self._expected.get(entry.id)
+        return not (self._ledger.keeps(entry.id) if expected is None else expected.stays)

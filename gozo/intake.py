@@ -414,7 +414,7 @@ class Intake:
     def _on_result(
         self, request: Request, heard: Heard, name: str, result: Result, words: str
     ) -> None:
-        self._admission.done(request, name)
+        self._admission.done(name)
         self._done(heard)
         refusal = refusal_of(result, words)
         if refusal is not None:

@@ -79,6 +79,32 @@ async def test_pending_all_at_once(servers: Servers, daemons: Daemons, clients: 
     assert stored == {f"{number}" for number in range(100)}
 
 
+async def test_pending_cancelled_and_stored_again(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """Who cancels each and stores it again, all at once, gets no more than the limit either.
+
+    What is cancelled makes room at once, as the bucket has it once all is done.
+    """
+    server = servers.start()
+    await daemons.serve(server, "--max-pending", "5")
+    client = await clients.connect(server)
+    before = await client.stored()
+    receipts = await client.arrivals()
+    for number in range(100):
+        schedule = {"Gozo-When": FAR, "Gozo-Id": f"n{number}", "Gozo-Receipt": receipts.subject}
+        await client.send(schedule, reply="to")
+        await client.cancel(f"n{number}")
+        await client.send(schedule, reply="to")
+    await receipts.wait(200)
+    assert await client.stored() - before == 5
+    assert await ask(client, "n0") == "stored"
+    assert await ask(client, "n99") == "too_many_pending"
+    for number in range(5):
+        await client.cancel(f"n{number}")
+    assert [await ask(client, f"m{number}") for number in range(5)] == ["stored"] * 5
+
+
 async def test_pending_is_delivered(servers: Servers, daemons: Daemons, clients: Clients) -> None:
     """What was delivered makes room."""
     server = servers.start()
