@@ -108,7 +108,9 @@ class Daemon:
         self._vitals = Vitals(settings.name, self.stats, self._main, self._requests)
         self._notifier = Notifier(os.environ)
         self._monitor: Monitor | None = None
-        self._policy = Policy(chosen.request_subject, settings.allow, settings.deny)
+        self._policy = Policy(
+            chosen.request_subject, settings.allow, settings.deny, chosen.js_prefix
+        )
         self._volatile = Volatile()
         self._tasks: list[asyncio.Task[Any]] = []
         self._leading: asyncio.Task[None] | None = None

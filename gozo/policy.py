@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gozo.errors import Refusal, RequestError
@@ -35,6 +35,8 @@ class Policy:
     """Patterns, with the wildcards of NATS; where there are any, a target matches one of them."""
     deny: tuple[str, ...] = ()
     """Patterns that no target matches, allowed or not."""
+    api_prefix: str = "$JS.API"
+    """What the subjects of JetStream begin with, which need not be a `$`: nothing goes there."""
 
     def check_target(self, subject: str, what: str = "reply subject") -> None:
         """Refuse a subject that no schedule or receipt may be sent to; `what` it is, in words.
@@ -51,6 +53,10 @@ class Policy:
             _check_shape(subject, what)
         if self._is_own(subject):
             raise _forbidden(subject, what, "is gozo's own: give another subject")
+        if subject.startswith(f"{self.api_prefix}."):
+            raise _forbidden(
+                subject, what, "is JetStream's, where the daemon is: give another subject"
+            )
         if self.deny and (denied := self._denied(subject)):
             raise _forbidden(subject, what, f"matches --deny {denied} of the daemon: give another")
         if self.allow and not _any_of(self.allow).match(subject):
@@ -70,7 +76,7 @@ class Policy:
         Who may ask gozo something must not make it publish where only gozo may. Inboxes of
         those who administer it need not be allowed as targets.
         """
-        asked = Policy(self.request_subject, deny=self.deny) if self.allow else self
+        asked = replace(self, allow=()) if self.allow else self
         return asked.may_receive(reply.decode("utf-8", "surrogateescape"))
 
     def _denied(self, subject: str) -> str:

@@ -79,7 +79,7 @@ class Client:
 
     def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:
         """Use `Client.connect`."""
-        policy = Policy(settings.request_subject)
+        policy = Policy(settings.request_subject, api_prefix=settings.js_prefix)
         self.settings = settings
         self._connection = connection
         self._policy = policy

@@ -179,6 +179,29 @@ async def test_inbox_prefix(servers: Servers, clients: Clients, contexts: Contex
     assert await daemon.terminate() == 0
 
 
+async def test_a_prefix_of_the_api_is_not_lent(
+    servers: Servers, clients: Clients, contexts: Contexts
+) -> None:
+    """Where JetStream has a prefix without `$`, nobody has gozo delete a stream there either."""
+    api = ("STREAM.>", "CONSUMER.>", "DIRECT.>", "INFO")
+    mapped = {f"acme.js.{part}": f"$JS.API.{part}" for part in api} | {"acme.js.$KV.>": "$KV.>"}
+    server = servers.start(f"mappings = {json.dumps(mapped)}")
+    contexts.save("acme", server, jetstream_api_prefix="acme.js")
+    daemon = contexts.start("--context", "acme")
+    await delivers(daemon, server, clients)
+    client = await clients.connect(server)
+    receipts = await client.arrivals()
+    headers = {"Gozo-When": "+0", "Gozo-Id": "bad", "Gozo-Receipt": receipts.subject}
+    await client.send(headers, reply="acme.js.STREAM.DELETE.KV_gozo")
+    await receipts.wait()
+    told = json.loads(receipts.payloads[0])
+    assert (told["status"], told.get("error")) == ("refused", "forbidden_subject")
+    assert "JetStream" in told["message"]
+    await client.schedule("+9999", reply="acme.jsx", id="good")
+    assert await daemon.terminate() == 0
+    assert await client.stored() > 0
+
+
 async def test_a_domain(
     servers: Servers, clients: Clients, contexts: Contexts, tmp_path: Path
 ) -> None:

@@ -94,6 +94,16 @@ def test_rules_never_lend_what_is_gozos_own() -> None:
         assert not policy.may_receive(subject)
 
 
+def test_the_api_of_jetstream_is_not_lent_under_another_prefix() -> None:
+    """A prefix of the API need not begin with `$`: nothing is sent or answered below it."""
+    policy = Policy("gozo", allow=(">",), api_prefix="acme.js")
+    policy.check_target("acme.jsx.STREAM.DELETE.x")
+    with pytest.raises(RequestError, match="JetStream") as refused:
+        policy.check_target("acme.js.STREAM.DELETE.x")
+    assert refused.value.code is Refusal.FORBIDDEN_SUBJECT
+    assert not policy.may_answer(b"acme.js.STREAM.DELETE.x")
+
+
 def test_answers_to_questions_need_not_be_allowed() -> None:
     """Whoever may ask gozo something is answered on an inbox, unless that is denied."""
     policy = Policy("gozo", allow=("jobs.>",), deny=("secret.>",))
