@@ -56,8 +56,8 @@ class Quotas:
         if self.max_delay_us is not None and due_us - received_us > self.max_delay_us:
             raise RequestError(
                 Refusal.TOO_FAR_AHEAD,
-                f"it is due {(due_us - received_us) / MICROSECONDS:,.0f} s ahead; the most is "
-                f"{self.max_delay_us / MICROSECONDS:,.0f} s, the daemon's --max-delay: "
+                f"it is due {(due_us - received_us) / MICROSECONDS:,.13g} s ahead; the most is "
+                f"{self.max_delay_us / MICROSECONDS:,.13g} s, the daemon's --max-delay: "
                 "give an earlier time",
             )
 

@@ -52,6 +52,12 @@ def test_rate(most: float, steps: list[float], began: float) -> None:
         assert passed <= max(most, 1) + (at - first) * most + 1e-6
 
 
+def test_a_delay_that_is_hardly_too_long() -> None:
+    """The sentence does not call too long what it says is allowed."""
+    with pytest.raises(RequestError, match=r"due 60\.000001 s ahead; the most is 60 s"):
+        QUOTAS.check_delay(0, 60_000_001)
+
+
 def test_rate_lets_through_what_it_promises() -> None:
     """At the rate, all pass; what is refused does not count."""
     rate = Rate(10)
