@@ -37,6 +37,12 @@ class Metrics(Collector):
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return the text and its type, in the format that an `Accept` header prefers."""
+        try:
+            return self._encoded(accept)
+        except (TypeError, ValueError):  # a version that is no number, such as 1.x
+            return self._encoded("")
+
+    def _encoded(self, accept: str) -> tuple[bytes, str]:
         encode, kind = choose_encoder(accept)
         return encode(self._registry), kind
 

@@ -37,13 +37,13 @@ async def serve(daemons: Daemons, server: NatsServer, *options: str) -> tuple[Da
     return daemon, int((await daemon.event("metrics.ready")).fields["port"])
 
 
-async def get(port: int, path: str, method: str = "GET") -> Answer:
+async def get(port: int, path: str, method: str = "GET", accept: str = "*/*") -> Answer:
     """Ask a daemon over HTTP."""
 
     def ask() -> Answer:
         connection = http.client.HTTPConnection(HOST, port, timeout=allow(5))
         try:
-            connection.request(method, path)
+            connection.request(method, path, headers={"Accept": accept})
             answer = connection.getresponse()
             return Answer(
                 answer.status, answer.headers["Content-Type"], answer.read().decode("utf-8")
@@ -196,6 +196,17 @@ async def test_what_is_no_scrape(servers: Servers, daemons: Daemons) -> None:
         assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
         writer.close()
     assert (await get(port, "/healthz")).status == 200
+
+
+async def test_formats(servers: Servers, daemons: Daemons) -> None:
+    """Each reader gets the format that it prefers; one that does not exist is no preference."""
+    _, port = await serve(daemons, servers.start())
+    newer = await get(port, "/metrics", accept="application/openmetrics-text;version=1.0.0")
+    assert newer.kind.startswith("application/openmetrics-text; version=1.0.0;")
+    assert newer.body.endswith("# EOF\n")
+    for version in ("x", "1.x", "2.x", ""):
+        accept = f"application/openmetrics-text;version={version}, text/plain;version={version}"
+        assert (await get(port, "/metrics", accept=accept)).status == 200
 
 
 async def test_port_in_use(servers: Servers, daemons: Daemons) -> None:
