@@ -195,6 +195,17 @@ def _address(text: str) -> str:
     return f"{scheme}://{user}{at}{host}:{port}"
 
 
+def _is_host(text: str) -> bool:
+    """Tell whether a text can be looked up as the name of a host (RFC 5890), or is an address."""
+    if not _HOST.fullmatch(text):
+        return False
+    try:
+        text.encode("idna")
+    except UnicodeError:  # a part is empty, or longer than 63 bytes
+        return False
+    return True
+
+
 def _host_and_port(text: str) -> tuple[str, int]:
     bracketed = _BRACKETED.fullmatch(text)
     if bracketed and _is_ipv6(bracketed[1]):
@@ -204,7 +215,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
     else:
         host, colon, digits = text.partition(":")
         port = digits if colon else None
-        if not _HOST.fullmatch(host):
+        if not _is_host(host):
             raise UnusableError(
                 f"has no proper host: give one such as nats://localhost:{DEFAULT_PORT}, and an "
                 "IPv6 address in brackets"
@@ -329,7 +340,7 @@ def read_listen(text: str) -> tuple[str, int]:
     bracketed = _BRACKETED.fullmatch(host)
     if bracketed and _is_ipv6(bracketed[1]):
         host = bracketed[1]
-    elif host and not _HOST.fullmatch(host):
+    elif host and not _is_host(host):
         raise UnusableError("has no proper host: give one such as 127.0.0.1:9464 or [::1]:9464")
     if not colon or not _PORT.fullmatch(port) or int(port) > LAST_PORT:
         raise UnusableError("has no port from 0 to 65535: give host and port, as 127.0.0.1:9464")

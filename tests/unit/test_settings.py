@@ -281,6 +281,8 @@ class TestAddresses:
             ("h:٣", "port"),
             ("[::1", "no proper host"),
             ("[nonsense]:4222", "no proper host"),
+            ("a..b:4222", "no proper host"),
+            (f"{'a' * 64}.example", "no proper host"),
             ("h h", "white space"),
             ("h/path", "white space or one of"),
         ],
@@ -318,7 +320,8 @@ class TestMetrics:
         assert resolve({"metrics": text}).metrics == where
 
     @pytest.mark.parametrize(
-        "text", ["9464", "host", "host:", "h:65536", "::1:5", "a b:1", "[x]:1"]
+        "text",
+        ["9464", "host", "host:", "h:65536", "::1:5", "a b:1", "[x]:1", "a..b:1", f"{'a' * 64}:1"],
     )
     def test_what_is_none_is_refused(self, text: str) -> None:
         """With an example of what would do."""
