@@ -53,19 +53,19 @@ class Notifier:
             part = vitals.hangs()
             words: list[str] = []
             if vitals.is_started and not ready:
-                ready = True
                 words.append("READY=1")
             if part:
                 log.repeated("error", "daemon.hangs", reason=part)
-            elif not ready or self._is_ending:
+            elif not vitals.is_started or self._is_ending:
                 words.append(f"EXTEND_TIMEOUT_USEC={MORE_US}")
             if self._is_watched and not part:
                 words.append("WATCHDOG=1")
             status = "stopping" if self._is_ending else _status(vitals, part)
             if status != self._told:
-                self._told = status
                 words.append(f"STATUS={status}")
-            self._tell(words)
+            if self._tell(words):  # else all is told again
+                self._told = status
+                ready = ready or "READY=1" in words
             await asyncio.sleep(self.interval)
 
     def stopping(self) -> None:
@@ -74,15 +74,18 @@ class Notifier:
             self._is_ending = True
             self._tell(["STOPPING=1"])
 
-    def _tell(self, words: list[str]) -> None:
+    def _tell(self, words: list[str]) -> bool:
+        """Send some words; tell whether they arrived, which a manager that is busy may prevent."""
         if not self._address or not words:
-            return
+            return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
             line.setblocking(False)
             try:
                 line.sendto("\n".join(words).encode(), self._address)
             except OSError as error:
                 log.repeated("warning", "notify.failed", reason=error)
+                return False
+        return True
 
 
 def _status(vitals: Vitals, hangs: str) -> str:

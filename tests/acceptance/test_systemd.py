@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 
 from gozo.connection import Connection
 from gozo.daemon import Daemon as Replica
+from gozo.notify import Notifier
 from gozo.settings import ConnectionSettings, ServeSettings
 from gozo.store.follower import Follower
 from tests.support.patience import allow, until
@@ -119,6 +121,25 @@ async def test_not_ready(servers: Servers, daemons: Daemons, tmp_path: Path) -> 
     daemon = daemons.start("serve", "--address", server.url, variables=variables)
     assert await daemon.wait() == 1
     assert "READY=1" not in manager.look()
+    manager.close()
+
+
+async def test_busy_manager(servers: Servers, tmp_path: Path) -> None:
+    """What a manager cannot take at the moment is told again: a start is not forgotten."""
+    address = str(tmp_path / "notify")
+    manager = Manager(address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others:
+        others.setblocking(False)
+        with contextlib.suppress(BlockingIOError):  # that is, until it can take no more
+            while True:
+                others.sendto(b"STATUS=of another service", address)
+    notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": str(BRIEFLY)})
+    async with replica(servers.start()) as daemon:
+        telling = asyncio.create_task(notifier.run(daemon._vitals))
+        await asyncio.sleep(0)  # it has been told once, in vain
+        await manager.hears("READY=1")
+        assert "STATUS=leading, 0 schedules pending" in manager.look()
+        telling.cancel()
     manager.close()
 
 
