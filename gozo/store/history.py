@@ -38,7 +38,10 @@ async def open_history(
         await _create(js, name, request_subject, age, replicas)
         return
     if config.get("max_age") != age:
-        await js.call(f"STREAM.UPDATE.{name}", config | {"max_age": age}, timeout=5.0)
+        # No server lets duplicates be known for longer than messages are kept.
+        window = min(config.get("duplicate_window", 0), age)
+        wanted = config | {"max_age": age, "duplicate_window": window}
+        await js.call(f"STREAM.UPDATE.{name}", wanted, timeout=5.0)
         log.info("history.changed", stream=name, hours=age_us / 3_600_000_000)
 
 

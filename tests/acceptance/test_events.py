@@ -213,10 +213,15 @@ async def test_history(
     assert stream.config.max_age == 30 * 86_400
     assert await daemon.terminate() == 0
 
-    await daemons.serve(server, "--history", "2h")
+    daemon = await daemons.serve(server, "--history", "2h")
     stream = await client.nats.jetstream().stream_info("gozo_history")
     assert stream.config.max_age == 2 * 3_600
     assert len(ctl.ok("history", "tea").rows) == 4
+    assert await daemon.terminate() == 0
+
+    await daemons.serve(server, "--history", "1m")
+    stream = await client.nats.jetstream().stream_info("gozo_history")
+    assert stream.config.max_age == 60
 
 
 async def test_hostile_events(servers: Servers, clients: Clients, tmp_path: Path) -> None:
