@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gozo.errors import NoServerError
+from gozo.errors import JetStreamError, NoServerError
 from gozo.logs import visible
 from gozoctl import times
 from gozoctl.output import Cell, Lines, Sheet, console, has_escapes, table
@@ -209,8 +209,8 @@ class View:
         client = self._session.client
         try:
             replicas, bucket = await client.replicas(), await client.bucket()
-        except NoServerError as error:
-            # The connection is made again by itself.
+        except (NoServerError, JetStreamError) as error:
+            # The connection is made again by itself, and a cluster elects.
             return Look(time.monotonic(), datetime.now(UTC), problem=str(error))
         return Look(time.monotonic(), datetime.now(UTC), tuple(replicas), bucket)
 
