@@ -217,6 +217,9 @@ async def test_documented_client(servers: Servers, daemons: Daemons, clients: Cl
     reader = ConnectionSettings((server.url,), user="reader", password="change_me")  # noqa: S106
     async with await GozoClient.connect(reader) as client:
 
+        async def settled() -> bool:
+            return await client.get("tea") is None
+
         async def kept() -> bool:
             found = [one async for one in client.list()]
             assert {one.id for one in found} == {"kept0", "kept1", "kept2"}
@@ -225,6 +228,7 @@ async def test_documented_client(servers: Servers, daemons: Daemons, clients: Cl
                 for one in found
             )
 
+        await until(settled, "what was delivered has left the bucket")
         await until(kept, "all were tried again, and are kept")
     assert len(daemon.events("connection.denied")) == 1
     assert {user for user, _ in violations(server)} == {"client", "daemon"}
