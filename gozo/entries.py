@@ -10,7 +10,15 @@ import msgpack
 from gozo import when
 from gozo.errors import RequestError
 from gozo.headers import FIRST_LINE, MESSAGE_ID, OWN, fields, pack, split, unpack
-from gozo.protocol import RESERVED, is_addressable, read_confirmation, read_id, unescape_key
+from gozo.protocol import (
+    LONGEST_ID,
+    PLAIN_ID,
+    RESERVED,
+    is_addressable,
+    read_confirmation,
+    read_id,
+    unescape_key,
+)
 from gozo.recurrence import arranged, due_at, expression
 from gozo.schedule import MICROSECONDS, Entry, Marker, Reason, State
 from gozo.terms import check_recurs, read_terms, says_terms, term_lines
@@ -29,7 +37,6 @@ ENTRY_HEADERS = 710
 MARKER_SECONDS = 600
 """How long a delete marker stays, so that a late cancel learns what happened."""
 
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_\-/]{1,1024}\Z")
 _PLAIN = re.compile(
     rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]+\r\n)?"
     rb"(?:Gozo-Format: 1\r\n)?(?:Gozo-Id: ([A-Za-z0-9_\-/]{1,200})\r\n)?"
@@ -165,20 +172,19 @@ def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Non
     id_, subject, sign, whole, decimals, due, due_us, created, created_us, token, size = (
         match.groups()
     )
-    if created is None:
-        us = int(whole) * MICROSECONDS + int((decimals or b"").ljust(6, b"0"))
-        at_us = stored_us
-        wake_us = stored_us + us if sign else max(us, stored_us)
-    else:
+    if not PLAIN_ID.match(key) or len(key) > LONGEST_ID:
+        return None
+    if id_ is not None and id_ != key.encode():
+        return None
+    text, wake_us = when.plain_due(sign, whole, decimals, stored_us)
+    at_us = stored_us
+    if created is not None:
         at_us = int(created) * MICROSECONDS + int(created_us)
         wake_us = int(due) * MICROSECONDS + int(due_us)
-    if not _PLAIN_KEY.match(key) or (id_ is not None and id_ != key.encode()):
-        return None
-    text = b"%b%b" % (sign, whole) if decimals is None else b"%b%b.%b" % (sign, whole, decimals)
     return Entry(
         key,
         subject.decode(),
-        text.decode(),
+        text,
         wake_us,
         at_us,
         token or b"",
