@@ -18,8 +18,8 @@ from gozo.clock import wall_us
 from gozo.logs import get_logger
 from gozo.protocol import delivery
 from gozo.recurrence import onward, shortest_us
-from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
-from gozo.store.ledger import Ledger, Result
+from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State
+from gozo.store.ledger import Ledger, Result, after_failure
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable
 
@@ -176,18 +176,9 @@ class Occurrences:
         course = self._course(item)
         if course is None or course.entry is None:
             return
-        now_us = wall_us()
-        entry: Entry | None = retried(course.entry, reason, now_us)
-        assert entry is not None
+        entry = after_failure(course.key, course.entry, reason)
         given_up = entry.state is State.FAILED
-        log.limited(
-            "warning",
-            "delivery.failed" if given_up else "delivery.postponed",
-            key=course.key,
-            attempts=entry.tried,
-            reason=entry.reason,
-        )
-        self._move_on(course, onward(entry, now_us, sent=True) if given_up else entry)
+        self._move_on(course, onward(entry, wall_us(), sent=True) if given_up else entry)
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:
         """It was not sent: it waits again, at its own time or a later one."""

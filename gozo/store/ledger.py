@@ -301,24 +301,12 @@ class Ledger:
         `UNAVAILABLE` at once where the bucket cannot be written: the next attempt must not wait
         for that.
         """
-
-        def again(entry: Entry) -> Entry:
-            new = retried(entry, reason, wall_us())
-            log.limited(
-                "warning",
-                "delivery.failed" if new.state is State.FAILED else "delivery.postponed",
-                key=item.key,
-                attempts=new.tried,
-                reason=new.reason,
-            )
-            return new
-
         self._submit(
             _Put(
                 item.key,
                 self._token(),
                 on_result,
-                alter=again,
+                alter=lambda entry: after_failure(item.key, entry, reason),
                 revision=item.revision,
                 deadline=0.0,
             )
@@ -772,6 +760,19 @@ def _read(key: str, message: StoredMessage) -> tuple[Entry, bytes]:
 
 def _leave(entry: Entry) -> None:
     """Change nothing."""
+
+
+def after_failure(key: str, entry: Entry, reason: str) -> Entry:
+    """Return a schedule after an attempt in vain, and say so in the log."""
+    new = retried(entry, reason, wall_us())
+    log.limited(
+        "warning",
+        "delivery.failed" if new.state is State.FAILED else "delivery.postponed",
+        key=key,
+        attempts=new.tried,
+        reason=new.reason,
+    )
+    return new
 
 
 def _nothing(result: Result, words: str) -> None:
