@@ -13,10 +13,10 @@ import typer
 
 from gozo.commandline import takes
 from gozo.errors import SettingsError
-from gozoctl import completing
 from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.output import Sheet
 from gozoctl.reading import STDIN, read_text
+from gozoctl.selecting import OnlySubject
 from gozoctl.session import OPTIONS, Session, connected
 
 if TYPE_CHECKING:
@@ -74,14 +74,7 @@ Prune = Annotated[
 def export(
     ctx: typer.Context,
     *,
-    subject: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Only what is sent there; * and > are wildcards, as in NATS.",
-            autocompletion=completing.subjects,
-        ),
-    ] = None,
+    subject: OnlySubject = None,
     set_: Annotated[
         str | None,
         typer.Option("--set", metavar="NAME", help="Only what belongs to this set."),

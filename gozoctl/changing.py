@@ -13,7 +13,7 @@ from gozo.errors import SettingsError
 from gozoctl import completing, many, times
 from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.many import Meant
-from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.session import OPTIONS, NoHeader, Session, connected
 from gozoctl.timing import (
     At,
     Count,
@@ -48,7 +48,7 @@ def cancel(
         bool,
         typer.Option("--ignore-missing", help="Exit 0 even if there was nothing to cancel."),
     ] = False,
-    no_header: many.NoHeader = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Cancel schedules.

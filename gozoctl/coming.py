@@ -12,10 +12,10 @@ import typer
 from gozo.commandline import merged, takes
 from gozo.errors import SettingsError
 from gozo.sources import Sources
-from gozoctl import completing, many, times
+from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.output import Output, Sheet
-from gozoctl.session import OPTIONS, Session, connected, finish, output_of
+from gozoctl.session import OPTIONS, NoHeader, Session, connected, finish, output_of
 from gozoctl.timing import TimeZone, default_zone, zone_of
 
 
@@ -66,7 +66,7 @@ def next_(
     ] = None,
     count: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 5,
     time_zone: TimeZone = None,
-    no_header: many.NoHeader = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Show when an expression, or a stored schedule, is due next.

@@ -10,7 +10,7 @@ from gozo.commandline import takes
 from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.output import Cell, Lines, Sheet
-from gozoctl.session import OPTIONS, Session, connected, while_read
+from gozoctl.session import OPTIONS, NoHeader, Session, connected, while_read
 
 if TYPE_CHECKING:
     from gozo.client import Event
@@ -121,9 +121,7 @@ def events(
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after so many events.")
     ] = None,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Leave out the names of the columns.")
-    ] = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Print what happens to schedules, as it happens.
@@ -156,9 +154,7 @@ def history(
     ctx: typer.Context,
     id_: Id,
     *,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Leave out the names of the columns.")
-    ] = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Print what happened to a schedule, the oldest first.

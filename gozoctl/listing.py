@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from gozo.commandline import takes
-from gozoctl import completing, times
+from gozoctl import times
 from gozoctl.schedules import Filter, Order, State, sheet_for
-from gozoctl.selecting import explain_nothing, select
-from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.selecting import OnlySubject, explain_nothing, select
+from gozoctl.session import OPTIONS, NoHeader, Session, connected
 from gozoctl.watching import watch as follow
 
 
@@ -19,14 +19,7 @@ from gozoctl.watching import watch as follow
 def list_(
     ctx: typer.Context,
     *,
-    subject: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Only what is sent there; * and > are wildcards, as in NATS.",
-            autocompletion=completing.subjects,
-        ),
-    ] = None,
+    subject: OnlySubject = None,
     id_: Annotated[
         str | None,
         typer.Option("--id", metavar="GLOB", help="Only ids like this; * and ? are wildcards."),
@@ -47,9 +40,7 @@ def list_(
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on, and print each change as it comes.")
     ] = False,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Leave out the names of the columns.")
-    ] = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """List schedules, the soonest first.

@@ -42,7 +42,6 @@ Glob = Annotated[str | None, typer.Option("--id", metavar="GLOB", help="All ids 
 All = Annotated[bool, typer.Option("--all", help="All schedules.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print which these are, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-NoHeader = Annotated[bool, typer.Option("--no-header", help="Leave out the names of the columns.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from gozoctl import completing, many
 from gozoctl.exit_codes import FAILED
 from gozoctl.many import Meant
 from gozoctl.schedules import State
-from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.session import OPTIONS, NoHeader, Session, connected
 
 if TYPE_CHECKING:
     from gozo.client import Schedule
@@ -30,7 +30,7 @@ def pause(
     all_: many.All = False,
     dry_run: many.DryRun = False,
     yes: many.Yes = False,
-    no_header: many.NoHeader = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Keep schedules, and do not deliver them until they are resumed.
@@ -63,7 +63,7 @@ def resume(
     all_: many.All = False,
     dry_run: many.DryRun = False,
     yes: many.Yes = False,
-    no_header: many.NoHeader = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Deliver paused schedules again.
@@ -94,7 +94,7 @@ def trigger(
         typer.Argument(metavar="ID", help="What to deliver.", autocompletion=completing.ids),
     ],
     *,
-    no_header: many.NoHeader = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Have schedules delivered now, and leave them as they are.

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from gozoctl import completing
 from gozoctl.schedules import ORDERS, Filter, Order
 from gozoctl.session import Session
 
 if TYPE_CHECKING:
     from gozo.client import Client, Schedule
+
+OnlySubject = Annotated[
+    str | None,
+    typer.Option(
+        "--subject",
+        metavar="PATTERN",
+        help="Only what is sent there; * and > are wildcards, as in NATS.",
+        autocompletion=completing.subjects,
+    ),
+]
 
 SLACK = 5_000  # schedules that are kept beyond a limit before they are sorted out
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -43,6 +43,9 @@ QUIET = Option(
 
 OPTIONS = (*CONNECTION, *OUTPUT, QUIET)
 """What every command takes, before its name or after it."""
+
+
+NoHeader = Annotated[bool, typer.Option("--no-header", help="Leave out the names of the columns.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from gozoctl.changing import (
 from gozoctl.exit_codes import DONE, NO_ANSWER
 from gozoctl.inspecting import payload_record, preview
 from gozoctl.output import Lines, Sheet
-from gozoctl.session import OPTIONS, Session, connected, while_read
+from gozoctl.session import OPTIONS, NoHeader, Session, connected, while_read
 from gozoctl.timing import (
     At,
     Count,
@@ -239,9 +239,7 @@ def listen(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="End after so long.", min=0.0)
     ] = None,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Leave out the names of the columns.")
-    ] = False,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Print messages as they come, and how late those of gozo are.
