@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -12,6 +13,10 @@ from tests.support.processes import Clients, Daemons, Servers
 # How long an example takes says how busy the machine is, and fails no test.
 settings.register_profile("gozo", deadline=None)
 settings.load_profile("gozo")
+
+# A shell without job control ignores SIGINT for what runs in its background, and children inherit
+# that: here it is as at a terminal, however the tests were started.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
