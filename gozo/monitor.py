@@ -11,7 +11,9 @@ of HTTP/1.1 (RFC 9112) as a scraper speaks: one request a connection, GET and HE
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 from http import HTTPStatus
 
 from gozo.errors import GozoError
@@ -21,7 +23,8 @@ from gozo.vitals import Vitals
 
 PATIENCE = 5.0  # seconds for a request to come, and for the answer to be taken
 LONGEST = 16 * 1024  # bytes of a request
-MOST = 32  # requests at a time
+MOST = 256  # connections at a time: more than are accepted at once, so that each is heard
+TRIES = 20  # to find a port that is free on all addresses
 WORDS = 3  # of the first line: method, target, version
 
 log = get_logger("gozo.monitor")
@@ -35,7 +38,8 @@ class Monitor:
         self._metrics = Metrics(vitals)
         self._address = address
         self._server: asyncio.Server | None = None
-        self._requests = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}
+        """The connections, the oldest first."""
 
     async def open(self) -> None:
         """Listen.
@@ -46,7 +50,7 @@ class Monitor:
         host, port = self._address
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self._server = await asyncio.start_server(self._serve, host, port, limit=LONGEST)
+            self._server = await self._listen(host, port)
         except OSError as error:
             # asyncio's own words repeat the address; names that are not found have no errno.
             number = error.errno or 0
@@ -54,8 +58,25 @@ class Monitor:
             raise GozoError(
                 f"one cannot listen on {shown} ({reason}): give --metrics another address or port"
             ) from error
-        bound = self._server.sockets[0].getsockname()
-        log.info("metrics.ready", address=bound[0], port=bound[1])
+        bound = [one.getsockname() for one in self._server.sockets]
+        log.info("metrics.ready", address=",".join(one[0] for one in bound), port=bound[0][1])
+
+    async def _listen(self, host: str, port: int) -> asyncio.Server:
+        """Listen on all addresses of a host, on one port, also where it is left to the system.
+
+        Raises:
+            OSError: one cannot.
+        """
+        chosen = port
+        for _ in range(TRIES):
+            try:
+                # Of port 0 the system would make another one for each address.
+                chosen = port or _free_port()
+                return await asyncio.start_server(self._serve, host, chosen, limit=LONGEST)
+            except OSError as error:
+                if port or error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, "no port is free on all addresses")
 
     def close(self) -> None:
         """Listen no more."""
@@ -63,24 +84,29 @@ class Monitor:
             self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._requests += 1
+        self._open[writer] = None
+        if len(self._open) > MOST:
+            # Whoever has a request sends it at once: the oldest has none, or takes no answer.
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
         try:
-            if self._requests <= MOST:
-                async with asyncio.timeout(PATIENCE):
-                    try:
-                        head = await reader.readuntil(b"\r\n\r\n")
-                    except asyncio.LimitOverrunError:
-                        # Closed with something unread, the connection would be reset.
-                        while await reader.read(LONGEST):
-                            pass
-                        raise
-                    writer.write(self._answer(head))
-                    await writer.drain()
+            async with asyncio.timeout(PATIENCE):
+                try:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                except asyncio.LimitOverrunError:
+                    # Closed with something unread, the connection would be reset.
+                    while await reader.read(LONGEST):
+                        pass
+                    raise
+                writer.write(self._answer(head))
+                writer.close()
+                await writer.wait_closed()
         except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError) as error:
             log.debug("metrics.unanswered", reason=error)
         finally:
-            self._requests -= 1
-            writer.close()
+            self._open.pop(writer, None)
+            writer.transport.abort()
 
     def _answer(self, head: bytes) -> bytes:
         lines = head.decode("latin-1").split("\r\n")
@@ -106,6 +132,12 @@ class Monitor:
             case _:
                 known = "not here: ask for /metrics, /healthz or /readyz"
                 return _response(HTTPStatus.NOT_FOUND, known)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def _verdict(problem: str, words: str) -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,6 +209,32 @@ async def test_formats(servers: Servers, daemons: Daemons) -> None:
     for version in ("x", "1.x", "2.x", ""):
         accept = f"application/openmetrics-text;version={version}, text/plain;version={version}"
         assert (await get(port, "/metrics", accept=accept)).status == 200
+
+
+async def test_many_connections(servers: Servers, daemons: Daemons) -> None:
+    """Whoever asks nothing, or takes no answer, keeps nobody from an answer; nor is it kept."""
+    _, port = await serve(daemons, servers.start())
+    idle = [await asyncio.open_connection(HOST, port) for _ in range(400)]
+    for number, (_, writer) in enumerate(idle):
+        writer.write(b"GET /metrics HTTP/1.1\r\n" + b"\r\n" * (number % 2))
+    assert await get(port, "/healthz") == Answer(200, "text/plain; charset=utf-8", "alive\n")
+    first, writer = idle[0]
+    assert await first.read() == b""
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_one_port(servers: Servers, daemons: Daemons) -> None:
+    """On all addresses it is the same, and that is the one in the log."""
+    daemon = await daemons.serve(servers.start(), "--metrics", ":0")
+    (told,) = daemon.events("metrics.ready")
+    loopback = {"0.0.0.0": HOST}  # noqa: S104  # what is listened on
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        loopback["::"] = "::1"
+    assert set(told.fields["address"].split(",")) == set(loopback)
+    for address in loopback.values():
+        _, writer = await asyncio.open_connection(address, int(told.fields["port"]))
+        writer.close()
 
 
 async def test_port_in_use(servers: Servers, daemons: Daemons) -> None:
