@@ -66,7 +66,7 @@ def _parameter(option: Option) -> inspect.Parameter:
 
 
 def merged(before: Mapping[str, str | bool | list[str] | None] | None, after: Given) -> Given:
-    """Return what stood before a command's name and after it; an empty value sets nothing."""
+    """Return what stood before a command's name and after it; an empty text sets nothing."""
     both = dict(before or {})
     for name, one in after.items():
         first = both.get(name)

@@ -1,7 +1,8 @@
 """Where the values of options come from: the command line, the environment, files.
 
 The first source with a value wins: the command line, the process's environment, `./gozo.env`,
-the user's `config.toml`, `/etc/gozo.env`. An empty value counts as not set, wherever it stands.
+the user's `config.toml`, `/etc/gozo.env`. An empty value counts as not set, wherever it stands,
+but for an option that repeats, on the command line: there it is a mistake.
 """
 
 from __future__ import annotations
@@ -113,9 +114,11 @@ class Sources:
         given = self.command_line.get(option.identifier)
         if isinstance(given, bool):
             given = "yes" if given else "no"
+        is_given = bool(given)
         if isinstance(given, list):
+            # An empty one among these, or alone, is a mistake and is told as one.
             given = ",".join(given)
-        yield (given, f"--{option.name}") if given else None
+        yield (given or "", f"--{option.name}") if is_given else None
         set_ = (name for name in option.variables if self.environment.get(name))
         yield next(((self.environment[name], name) for name in set_), None)
         for file in self.files:

@@ -34,6 +34,7 @@ FORMATS = ("table", "json", "jsonl", "tsv", "id")
 MOST_REPLICAS = 5  # JetStream keeps no more copies of a stream
 MOST_SECONDS = 86_400.0  # a day: beyond that a time-out is a mistake
 MOST_RATE = 1e9  # a second: beyond that a limit is a mistake
+MOST_OF_ALL = 10**15 - 1  # beyond that a limit is a mistake
 
 _SCHEME_AND_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?(?:.*@)?(.*)", re.DOTALL)
 _NO_PORT = re.compile(r":(?!//)(?![0-9]*(?:[,/]|\Z))[^,/:\[\]]+(?=[,/]|\Z)")
@@ -42,7 +43,7 @@ _HOST = re.compile(r"[^\s:/?#@\[\]\\]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 _BUCKET = re.compile(r"[A-Za-z0-9_-]+")
 _COUNT = re.compile(r"[0-9]{1,3}")
-_DIGITS = re.compile(r"[0-9]{1,15}")
+_DIGITS = re.compile(r"0*[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[kmgt]i?)?b?)", re.IGNORECASE)
 _SEED = re.compile(r"S[A-Z2-7]{57}")
@@ -275,7 +276,12 @@ def read_subject(text: str) -> str:
 def read_patterns(text: str) -> tuple[str, ...]:
     """Read patterns of subjects, comma-separated; `*` and `>` are wildcards, as in NATS."""
     patterns = [part.strip() for part in text.split(",")]
-    for pattern in filter(None, patterns):
+    if not all(patterns):
+        # That of a variable which is not set, say: to go on without it could allow everything.
+        raise UnusableError(
+            "holds an empty pattern: give one such as jobs.>, > for all subjects, or leave it out"
+        )
+    for pattern in patterns:
         if not pattern.isprintable() or re.search(r"\s", pattern):
             raise UnusableError("holds white space or control characters: leave them out")
         tokens = pattern.split(".")
@@ -283,9 +289,7 @@ def read_patterns(text: str) -> tuple[str, ...]:
             raise UnusableError(
                 "is no pattern of subjects: mend the dots, and put > at the end only"
             )
-    if not any(patterns):
-        raise UnusableError("holds no pattern: give one such as jobs.>")
-    return tuple(dict.fromkeys(filter(None, patterns)))
+    return tuple(dict.fromkeys(patterns))
 
 
 def read_bucket(text: str) -> str:
@@ -373,7 +377,7 @@ def read_most(text: str) -> int:
     digits = text.strip()
     if _DIGITS.fullmatch(digits) and int(digits):
         return int(digits)
-    raise UnusableError("is no whole number above 0: give one such as 100000")
+    raise UnusableError(f"is no whole number from 1 to {MOST_OF_ALL}: give one such as 100000")
 
 
 def read_rate(text: str) -> float:

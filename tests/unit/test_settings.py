@@ -428,6 +428,23 @@ class TestValues:
         assert settings.allow == ("a.>", "b", "c")
         assert settings.deny == ("x", "y")
 
+    @pytest.mark.parametrize("name", ["allow", "deny"])
+    @pytest.mark.parametrize("given", [[""], ["jobs.>", ""], [" "]])
+    def test_empty_pattern(self, name: str, given: list[str]) -> None:
+        """One of a variable that was not set does not quietly allow what was to be forbidden."""
+        with pytest.raises(SettingsError) as failed:
+            resolve({name: given}, {f"GOZO_{name.upper()}": "x"})
+        assert str(failed.value).startswith(f"the value {','.join(given)!r} of --{name} ")
+        assert "> for all subjects, or leave it out" in str(failed.value)
+        with pytest.raises(SettingsError):
+            resolve({}, {f"GOZO_{name.upper()}": "jobs.>,"})
+
+    def test_most(self) -> None:
+        """A number that is too high is told with those that are not."""
+        assert resolve({"max_pending": "9" * 15}).max_pending == 10**15 - 1
+        with pytest.raises(SettingsError, match=r"'1000000000000000' .* from 1 to 999999999999999"):
+            resolve({"max_pending": "1" + "0" * 15})
+
     @pytest.mark.parametrize(
         ("name", "text"),
         [
