@@ -23,7 +23,7 @@ from gozo.schedule import MICROSECONDS
 from gozo.service import SERVICE
 from gozo.settings import ServeSettings
 from gozo.store.bucket import Bucket, deviations, find_bucket, own_settings, stream_of
-from gozo.store.history import history_of
+from gozo.store.history import check_room, find_history, history_of
 
 HEAR = 0.3  # seconds to wait for the answers of daemons
 FAR_US = MICROSECONDS // 2  # by which a clock is worth a word
@@ -223,6 +223,8 @@ async def _look(js: JetStream, settings: ServeSettings, say: Say) -> None:
         copies = int(wanted["num_replicas"])
     else:
         copies = await _describe(bucket, wanted, say)
+    if settings.history_us is not None:
+        await _look_at_history(js, settings, settings.history_us, say)
     if copies == 1:
         say(
             "advice",
@@ -253,6 +255,17 @@ async def _describe(bucket: Bucket, wanted: dict[str, Any], say: Say) -> int:
     if abs(ahead_us) > FAR_US:
         say("advice", "set the clock of this host, or the server's: 2 s apart, gozo does not lead")
     return copies
+
+
+async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, say: Say) -> None:
+    chosen = settings.connection
+    place = (js, chosen.bucket, chosen.request_subject)
+    config = await find_history(*place, age_us=age_us)
+    if config is None:
+        await check_room(*place)
+        say("history", f"{history_of(chosen.bucket)}: does not exist yet, gozo serve makes it")
+    else:
+        say("history", f"{history_of(chosen.bucket)}: keeps {', '.join(config['subjects'])}")
 
 
 def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> None:

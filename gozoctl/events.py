@@ -169,7 +169,6 @@ def history(
             got = len(told)
         else:
             lines, got = Lines(session.out, EVENTS), 0
-            lines.begin()
             async for event in session.client.history(id_):
                 lines.put(event)
                 got += 1

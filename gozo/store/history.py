@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from gozo.errors import JetStreamError
-from gozo.jetstream import NO_PEERS, STREAM_NOT_FOUND, JetStream
+from gozo.errors import JetStreamError, NoServerError, NotAllowedError
+from gozo.jetstream import (
+    NO_PEERS,
+    STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
+    SUBJECTS_OVERLAP,
+    JetStream,
+)
 from gozo.logs import get_logger
+from gozo.policy import expression
 from gozo.store.bucket import CLUSTER_REPLICAS
+
+DESCRIPTION = "events of gozo"
+"""By which gozo knows a stream that it made."""
+
+NAMES = "STREAM.NAMES"
+"""What a sentence about overlapping subjects is worded with; a daemon works without it."""
 
 log = get_logger("gozo.store")
 
@@ -20,38 +34,110 @@ def history_of(bucket: str) -> str:
 async def open_history(
     js: JetStream, bucket: str, request_subject: str, *, age_us: int, replicas: int | None
 ) -> None:
-    """Make the stream, or let the one that is there keep events for so long from now on.
+    """Make the stream, or let the one that is there keep these events for so long from now on.
 
-    `replicas` None means the same as for the bucket.
+    What it kept so far, of another request subject too, stays. `replicas` None means the same
+    as for the bucket.
 
     Raises:
-        JetStreamError: the server refused it.
+        JetStreamError: the server refused it, or another stream is in the way.
         NoServerError, NotAllowedError: as for `JetStream.call`.
     """
-    name = history_of(bucket)
+    name, subject = history_of(bucket), _events_of(request_subject)
+    age = age_us * 1000
+    config = await find_history(js, bucket, request_subject, age_us=age_us)
+    try:
+        if config is None:
+            config = await _create(js, name, subject, age, replicas)
+        changed = _changes(config, subject, age)
+        if changed:
+            await js.call(f"STREAM.UPDATE.{name}", config | changed, timeout=5.0)
+            log.info("history.changed", stream=name, hours=_hours(age), subject=subject)
+    except JetStreamError as error:
+        if error.code != SUBJECTS_OVERLAP:
+            raise
+        keepers = await _keepers(js, bucket, subject)
+        raise _in_the_way(bucket, subject, keepers) from error
+
+
+async def find_history(
+    js: JetStream, bucket: str, request_subject: str, *, age_us: int
+) -> dict[str, Any] | None:
+    """Return the configuration of the stream, which gozo can change as it needs; None: no such.
+
+    Raises:
+        JetStreamError: the stream of that name is somebody else's, and keeps something else.
+        NoServerError, NotAllowedError: as for `JetStream.call`.
+    """
+    name, subject = history_of(bucket), _events_of(request_subject)
     age = age_us * 1000
     try:
         config: dict[str, Any] = (await js.call(f"STREAM.INFO.{name}"))["config"]
     except JetStreamError as error:
-        if error.code != STREAM_NOT_FOUND:
-            raise
-        await _create(js, name, request_subject, age, replicas)
-        return
+        if error.code == STREAM_NOT_FOUND:
+            return None
+        raise
+    if config.get("description") != DESCRIPTION and _changes(config, subject, age):
+        kept = ", ".join(config.get("subjects") or ["no subject of its own"])
+        most = config.get("max_age")
+        raise JetStreamError(
+            f"gozo did not make the stream {name}, which keeps {kept} "
+            f"{f'for {_hours(most):g} h' if most else 'for ever'}, not {subject} for "
+            f"{_hours(age):g} h: change it to that, remove it, or give --events in place of "
+            "--history"
+        )
+    return config
+
+
+async def check_room(js: JetStream, bucket: str, request_subject: str) -> None:
+    """Make sure that no other stream keeps the events; without the right to ask, all is well.
+
+    Raises:
+        JetStreamError: one does.
+    """
+    subject = _events_of(request_subject)
+    if keepers := await _keepers(js, bucket, subject):
+        raise _in_the_way(bucket, subject, keepers)
+
+
+def _events_of(request_subject: str) -> str:
+    return f"{request_subject}.event.>"
+
+
+def _hours(age: int) -> float:
+    return age / 3_600_000_000_000
+
+
+def _changes(config: dict[str, Any], subject: str, age: int) -> dict[str, Any]:
+    """What another configuration there must be to keep a subject for so many nanoseconds."""
+    changes: dict[str, Any] = {}
+    subjects = config.get("subjects") or []
+    if not is_covered(subject, subjects):
+        # What is a part of the new one would overlap with it.
+        apart = [one for one in subjects if not is_covered(one, [subject])]
+        changes["subjects"] = [*apart, subject]
     if config.get("max_age") != age:
         # No server lets duplicates be known for longer than messages are kept.
         window = min(config.get("duplicate_window", 0), age)
-        wanted = config | {"max_age": age, "duplicate_window": window}
-        await js.call(f"STREAM.UPDATE.{name}", wanted, timeout=5.0)
-        log.info("history.changed", stream=name, hours=age_us / 3_600_000_000)
+        changes |= {"max_age": age, "duplicate_window": window}
+    return changes
+
+
+def is_covered(subject: str, patterns: Sequence[str]) -> bool:
+    """Tell whether all that a subject with `>` at its end matches is matched by one pattern."""
+    return any(
+        pattern.split(".")[-1] == ">" and expression((pattern,)).match(subject)
+        for pattern in patterns
+    )
 
 
 async def _create(
-    js: JetStream, name: str, request_subject: str, age: int, replicas: int | None
-) -> None:
+    js: JetStream, name: str, subject: str, age: int, replicas: int | None
+) -> dict[str, Any]:
     wanted = {
         "name": name,
-        "description": "events of gozo",
-        "subjects": [f"{request_subject}.event.>"],
+        "description": DESCRIPTION,
+        "subjects": [subject],
         "retention": "limits",
         "storage": "file",
         "num_replicas": replicas or (CLUSTER_REPLICAS if js.connection.info.get("cluster") else 1),
@@ -60,9 +146,43 @@ async def _create(
         "allow_direct": True,
     }
     try:
-        await js.call(f"STREAM.CREATE.{name}", wanted, timeout=5.0)
+        config = await _made(js, wanted)
     except JetStreamError as error:
         if error.code not in NO_PEERS or replicas is not None:
             raise
-        await js.call(f"STREAM.CREATE.{name}", wanted | {"num_replicas": 1}, timeout=5.0)
-    log.info("history.created", stream=name, hours=age / 3_600_000_000_000)
+        config = await _made(js, wanted | {"num_replicas": 1})
+    log.info("history.created", stream=name, hours=_hours(age), subject=subject)
+    return config
+
+
+async def _made(js: JetStream, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Create it; another daemon that begins at the same time may have done so."""
+    try:
+        answer = await js.call(f"STREAM.CREATE.{wanted['name']}", wanted, timeout=5.0)
+    except JetStreamError as error:
+        if error.code != STREAM_NAME_IN_USE:
+            raise
+        answer = await js.call(f"STREAM.INFO.{wanted['name']}")
+    config: dict[str, Any] = answer["config"]
+    return config
+
+
+def _in_the_way(bucket: str, subject: str, keepers: Sequence[str]) -> JetStreamError:
+    """Make the error for a subject that other streams keep; they may not be known."""
+    named = " and ".join(keepers)
+    return JetStreamError(
+        f"{f'the stream {named}' if named else 'another stream'} keeps messages on {subject} "
+        f"already, and JetStream has each in one stream only, so {history_of(bucket)} cannot: "
+        "give another --request-subject, remove that stream, or give --events in place of "
+        "--history",
+        SUBJECTS_OVERLAP,
+    )
+
+
+async def _keepers(js: JetStream, bucket: str, subject: str) -> list[str]:
+    """Return the names of other streams that keep a subject, as far as gozo may know them."""
+    try:
+        answer = await js.call(NAMES, {"subject": subject})
+    except (NotAllowedError, NoServerError, JetStreamError):
+        return []
+    return [name for name in answer.get("streams") or [] if name != history_of(bucket)]

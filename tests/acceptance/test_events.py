@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gozo.client import Client as Schedules
 from tests.support.client import Arrivals, Client
 from tests.support.gozoctl import Gozoctl
@@ -189,7 +191,7 @@ async def test_history(
     server = servers.start()
     ctl = Gozoctl(tmp_path, server.url)
     none = ctl.run("history", "tea")
-    assert none.code == 3
+    assert (none.code, none.out) == (3, "")
     assert "--history" in none.err
     daemon = await daemons.serve(server, "--history", "30d")
     client = await clients.connect(server)
@@ -201,7 +203,8 @@ async def test_history(
     found = [json.loads(line) for line in ctl.ok("history", "tea", "-o", "jsonl").out.splitlines()]
     assert [one["event"] for one in found] == ["accepted", "accepted", "delivered"]
     assert found[2]["late_ms"] >= 0
-    assert ctl.run("history", "nobody").code == 3
+    nobody = ctl.run("history", "nobody")
+    assert (nobody.code, nobody.out) == (3, "")
     for columns in (80, 200):
         with ctl.terminal("history", "tea", columns=columns) as terminal:
             assert terminal.ends() == 0
@@ -242,3 +245,76 @@ async def test_hostile_events(servers: Servers, clients: Clients, tmp_path: Path
         assert terminal.ends() == 0
     assert "\\u001b[2J" in terminal.raw
     assert "\x1b[2J" not in terminal.raw
+
+
+async def test_history_of_another_request_subject(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """It keeps events of the new one as well, and what it has of the old one."""
+    server = servers.start()
+    first = await daemons.serve(server, "--history", "1h")
+    assert await first.terminate() == 0
+    second = await daemons.serve(server, "--history", "1h", "--request-subject", "other")
+    client = await clients.connect(server, request_subject="other")
+    events = await client.arrivals("other.event.accepted.tea")
+    await client.schedule("+1000", reply="to", id="tea")
+    await events.wait()
+    ctl = Gozoctl(tmp_path, server.url)
+    (told,) = ctl.ok("history", "tea", "--request-subject", "other", "-o", "json").json
+    assert told["event"] == "accepted"
+    stream = await client.nats.jetstream().stream_info("gozo_history")
+    assert stream.config.subjects == ["gozo.event.>", "other.event.>"]
+    assert second.events("history.changed")[0].fields["subject"] == "other.event.>"
+    assert await second.terminate() == 0
+
+
+NO_NAMES = """
+authorization: {users: [
+    {user: gozo, password: p, permissions: {publish: {deny: "$JS.API.STREAM.NAMES"}}}
+    {user: admin, password: p}
+]}
+"""
+
+
+@pytest.mark.parametrize("may_look", [True, False])
+async def test_history_is_in_the_way(servers: Servers, daemons: Daemons, may_look: bool) -> None:
+    """Where another bucket's history keeps the same subject, that is said with what to do."""
+    server = servers.start(NO_NAMES)
+    login = ("--user", "admin" if may_look else "gozo", "--password", "p")
+    for bucket, subject in (("one", "gozo"), ("two", "apart")):
+        options = ("--history", "1h", "--bucket", bucket, "--request-subject", subject)
+        assert await (await daemons.serve(server, *login, *options)).terminate() == 0
+    # Once it would be made, and once it would be changed.
+    for bucket in ("three", "two"):
+        refused = daemons.start(
+            *("serve", "--address", server.url, *login, "--bucket", bucket, "--history", "1h")
+        )
+        assert await refused.wait() == 1
+        said = refused.stderr.splitlines()[-1]
+        named = "the stream one_history" if may_look else "another stream"
+        assert said.startswith(f"gozo: {named} keeps messages on gozo.event.> already")
+        assert "--request-subject" in said
+    checked = daemons.start(
+        *("check", "--address", server.url, *login, "--bucket", "three", "--history", "1h")
+    )
+    assert await checked.wait() == (1 if may_look else 0)
+    assert ("one_history keeps messages" in checked.stderr) == may_look
+
+
+async def test_history_is_somebody_elses(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """A stream that gozo did not make is not changed; where it does what is asked, it serves."""
+    server = servers.start()
+    js = (await clients.connect(server)).nats.jetstream()
+    await js.add_stream(name="gozo_history", subjects=["orders.>"])
+    for command in ("serve", "check"):
+        refused = daemons.start(command, "--address", server.url, "--history", "1h")
+        assert await refused.wait() == 1
+        said = refused.stderr.splitlines()[-1]
+        assert "gozo_history, which keeps orders.> for ever, not gozo.event.> for 1 h: " in said
+    subjects = ["orders.new", "gozo.event.>"]
+    await js.update_stream(name="gozo_history", subjects=subjects, max_age=3600)
+    before = (await js.stream_info("gozo_history")).config
+    await daemons.serve(server, "--history", "1h")
+    assert (await js.stream_info("gozo_history")).config == before
