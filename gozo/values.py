@@ -289,6 +289,12 @@ def read_patterns(text: str) -> tuple[str, ...]:
             raise UnusableError(
                 "is no pattern of subjects: mend the dots, and put > at the end only"
             )
+        if any(len(token) > 1 and set(token) & {"*", ">"} for token in tokens):
+            # To NATS it is an ordinary character there: what was meant would not be denied.
+            raise UnusableError(
+                "has a wildcard that is not a whole token, as in jobs.*, and stands for nothing: "
+                "give one token for it"
+            )
     return tuple(dict.fromkeys(patterns))
 
 

@@ -471,6 +471,7 @@ class TestValues:
             ("max-backlog", "1 furlong"),
             ("max-backlog", "9" * 400),
             *(("allow", "a..b"), ("allow", "a b"), ("allow", "a.>.b"), ("deny", ", ,")),
+            *(("deny", "a*"), ("deny", "a.*b"), ("deny", "a>"), ("allow", "a.**")),
             *(("max-pending", "0"), ("max-pending", "1.5"), ("max-pending", "many")),
             *(("max-payload", "0"), ("max-delay", "0"), ("max-delay", "soon"), ("max-delay", "-1")),
             *(("max-rate", "0"), ("max-rate", "inf"), ("max-rate", "9" * 400)),
