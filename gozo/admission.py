@@ -9,9 +9,11 @@ from gozo.entries import ENTRY_HEADERS
 from gozo.headers import pack
 from gozo.policy import Policy, check_size
 from gozo.quotas import Quotas, Rate
-from gozo.schedule import Entry, Request, ScheduleRequest
+from gozo.schedule import MICROSECONDS, Entry, Request, ScheduleRequest
 from gozo.store.ledger import Ledger
 from gozo.volatile import Volatile
+
+KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class Admission:
         self._policy = policy
         self._quotas = quotas
         self._rate = Rate(quotas.max_rate)
+        self._kept_rate = self._rate
+        self._uncounted_us = self._kept_until_us = 0
         self._ledger = ledger
         self._volatile = volatile
         self._max_payload = max_payload
@@ -60,6 +64,22 @@ class Admission:
         """
         self._quotas.check_payload(size)
         self._rate.check(at)
+
+    def begin_term(self, uncounted_us: int, now_us: int) -> None:
+        """Count what was kept before this replica leads, from the moment when no one else did."""
+        if self._quotas.max_rate is not None:
+            self._kept_rate = Rate(self._quotas.max_rate, KEPT_BURST)
+            self._uncounted_us, self._kept_until_us = uncounted_us, now_us
+
+    def check_kept(self, received_us: int) -> None:
+        """Refuse what came while no replica led, and faster than is allowed.
+
+        Raises:
+            RequestError: `too_many_requests`.
+        """
+        if self._uncounted_us <= received_us < self._kept_until_us:
+            self._uncounted_us = received_us  # so that time never runs back, as a clock may
+            self._kept_rate.check(received_us / MICROSECONDS)
 
     def check(self, request: Request) -> None:
         """Refuse a request that cannot be taken.

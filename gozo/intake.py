@@ -95,6 +95,8 @@ class Intake:
         self._max_backlog = max_backlog
         self._on_volatile = on_volatile
         self._may_act = may_act
+        self._counted_until_us = 0
+        """Until when requests have been counted by who led, towards the rate."""
         self._admission = Admission(
             policy, quotas, ledger, volatile, lambda: connection.max_payload
         )
@@ -159,6 +161,7 @@ class Intake:
     def lead(self) -> None:
         """All that was heard is this replica's now; it waits until `act`."""
         self.stand_by()
+        self._admission.begin_term(self._counted_until_us, wall_us())
         self._backlog.move_to(self._memory)
         self._backlog, self._memory = self._memory, self._backlog
         self._mode = Mode.WAITING
@@ -186,6 +189,7 @@ class Intake:
     def lose(self) -> None:
         """Another replica may lead, and has heard what was heard here."""
         if self._mode is Mode.ACTING:
+            self._counted_until_us = wall_us()
             self._backlog.move_to(self._left)
             self._yielding = True
         if self._mode is not Mode.DEAF:
@@ -311,6 +315,7 @@ class Intake:
         if self._progress.missed(told) and self._mode is Mode.KEEPING:
             log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
             self._forget_all()
+        self._counted_until_us = wall_us()
         if told.kind == HANDLED:
             now = steady()
             for digest in self._progress.handled(told):
@@ -380,6 +385,7 @@ class Intake:
 
     def _take(self, heard: Heard) -> None:
         try:
+            self._admission.check_kept(heard.received_us)
             request = parse_request(heard.reply, heard.headers, heard.payload, heard.received_us)
             self._admission.check(request)
         except RequestError as error:

@@ -63,22 +63,23 @@ class Quotas:
 
 
 class Rate:
-    """So many in a second: as many at once as come in one, or one where that is less."""
+    """So many in a second: as many at once as come in `burst` seconds, but one at least."""
 
-    def __init__(self, most: float | None) -> None:
+    def __init__(self, most: float | None, burst: float = 1.0) -> None:
         self._most = most
-        self._room = max(most or 0.0, 1.0)
+        self._burst = max((most or 0.0) * burst, 1.0)
+        self._room = self._burst
         self._seen = 0.0
 
     def check(self, at: float) -> None:
-        """Count a request, at a time of a steady clock; refuse it where it is one too many.
+        """Count a request, at a time that is never set back; refuse it where it is one too many.
 
         Raises:
             RequestError: `too_many_requests`; it is not counted.
         """
         if self._most is None:
             return
-        self._room = min(max(self._most, 1.0), self._room + (at - self._seen) * self._most)
+        self._room = min(self._burst, self._room + (at - self._seen) * self._most)
         self._seen = at
         if self._room < 1:
             raise RequestError(

@@ -155,6 +155,30 @@ async def test_rate(servers: Servers, daemons: Daemons, clients: Clients, tmp_pa
     assert Gozoctl(tmp_path, server.url).ok("cancel", "a", "-o", "json").json
 
 
+async def test_rate_while_nobody_leads(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """What a standby keeps for the time when it leads is no way round; what was taken stays."""
+    server = servers.start()
+    leader = await daemons.serve(server, "--max-rate", "1")
+    standby = await daemons.serve(server, "--max-rate", "1")
+    client = await clients.connect(server)
+    arrivals, receipts = await client.arrivals(), await client.arrivals()
+    taken = await client.arrivals("gozo.admin.told")
+    await client.schedule("+1", reply=arrivals)
+    await taken.wait()
+    await leader.kill()
+    headers = {"Gozo-When": FAR, "Gozo-Receipt": receipts.subject}
+    for number in range(200):
+        await client.send(headers | {"Gozo-Id": f"n{number}"}, reply="to")
+    await standby.event("daemon.leading")
+    await receipts.wait(200)
+    answers = [json.loads(payload)["status"] for payload in receipts.payloads]
+    assert 1 <= answers.count("stored") < 100
+    assert answers.count("refused") > 100
+    await arrivals.wait()
+
+
 def most_memory(daemon: Daemon) -> int:
     """Return the most bytes of memory that a daemon has had (proc(5))."""
     lines = Path(f"/proc/{daemon.pid}/status").read_text().splitlines()
