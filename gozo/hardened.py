@@ -103,7 +103,12 @@ class HardenedClient(Client):
                 error_cb=_ignore,
                 **options,
             )
-        self._stream.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        transport = self._stream.transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        if transport.get_extra_info("ssl_object") is not None:
+            # nats-py makes a reader as for a plain link, which at the end would want to go on
+            # half closed; TLS cannot, and asyncio warns of it.
+            transport.get_protocol()._over_ssl = True  # type: ignore[attr-defined]
 
     def write(self, data: bytes) -> None:
         """Send bytes of the protocol with the next turn of the event loop, in order.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gozo.checkup import KEY, TOKEN, rights
+from gozo.checkup import KEY, TOKEN, Right, examine, rights
 from gozo.client import Client as Schedules
 from gozo.connection import Connection
 from gozo.jetstream import JetStream
@@ -92,6 +94,50 @@ async def test_missing_right(servers: Servers, daemons: Daemons, missing: str) -
     assert done.stderr == ""
 
 
+async def test_each_right(servers: Servers) -> None:
+    """Of all rights that are tried, the one that is missing is named, and no other."""
+    tried = list(rights(_nowhere(), _keeping_history()))
+    users = [
+        {"user": f"u{number}", "password": "p", "permissions": {right.verb: {"deny": [granted]}}}
+        for number, right in enumerate(tried)
+        for granted in [_as_granted(right)]
+    ]
+    server = servers.start(f"authorization: {json.dumps({'users': users})}")
+
+    async def missing(number: int) -> list[str]:
+        login = ConnectionSettings(
+            addresses=(server.url,),
+            user=f"u{number}",
+            password="p",  # noqa: S106
+        )
+        said: list[str] = []
+
+        def say(topic: str, words: str) -> None:
+            if topic == "missing":
+                said.append(words)
+
+        assert await examine(replace(_keeping_history(), connection=login), say) == 1
+        return said
+
+    found = await asyncio.gather(*(missing(number) for number in range(len(tried))))
+    assert found == [[f"{one.verb} to {one.subject}: {one.purpose}"] for one in tried]
+
+
+def _keeping_history() -> ServeSettings:
+    """Return the settings of a daemon that needs every right."""
+    return ServeSettings(ConnectionSettings(), events=True, history_us=3_600_000_000)
+
+
+def _nowhere() -> JetStream:
+    return JetStream(Connection(ConnectionSettings(), "unused"))
+
+
+def _as_granted(right: Right) -> str:
+    """Return the subject under which a right is granted or withheld."""
+    subject = right.subject.replace(TOKEN, "*").replace(KEY, ">")
+    return subject.replace("event.check", "event.>")
+
+
 @pytest.mark.parametrize("missing", NO_ANSWER)
 async def test_no_answers(servers: Servers, daemons: Daemons, missing: str) -> None:
     """Where nothing can be heard, that is what is missing."""
@@ -112,12 +158,9 @@ async def test_what_is_tried_is_what_is_needed(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
     """With the rights that are tried, and no others, a daemon does all that it does."""
-    settings = ServeSettings(ConnectionSettings(), events=True, history_us=1)
-    js = JetStream(Connection(settings.connection, "unused"))
     granted = {"publish": ["kitchen", "_INBOX.>"], "subscribe": ["_INBOX.>"]}
-    for right in rights(js, settings):
-        subject = right.subject.replace(TOKEN, "*").replace(KEY, ">")
-        granted[right.verb].append(subject.replace("event.check", "event.>"))
+    for right in rights(_nowhere(), _keeping_history()):
+        granted[right.verb].append(_as_granted(right))
     permissions = {verb: {"allow": subjects} for verb, subjects in granted.items()}
     users = [
         {"user": "admin", "password": "p"},

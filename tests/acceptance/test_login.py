@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import ssl
 import time
@@ -362,6 +363,46 @@ async def test_nkey_is_changed(
     await asked_until_it_comes(client, await client.arrivals())
     assert await daemon.terminate() == 0
     check_discretion(daemon, [old.seed, new.seed])
+
+
+async def test_certificates_are_changed(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """With another authority everywhere, a daemon is back once its files are all there."""
+    (tmp_path / "new").mkdir()
+    old, new = certificates(tmp_path), certificates(tmp_path / "new")
+    server = servers.start(old.config)
+    options = {"ca": old.ca, "cert": old.client_cert, "key": old.client_key}
+    flags = as_flags({name: str(path) for name, path in options.items()})
+    daemon = await daemons.serve(server, *flags)
+    since = daemon.mark()
+    for before, after in ((old.server_cert, new.server_cert), (old.server_key, new.server_key)):
+        after.replace(before)
+    server._config = server._config.replace(str(old.ca), str(new.ca))
+    server.restart()
+    refused = re.escape("its certificate is not accepted")
+    await _fails(daemon, since, refused)
+    new.client_key.replace(old.client_key)
+    await _fails(daemon, since, "cannot use the certificates in .*values mismatch")
+    new.client_cert.replace(old.client_cert)
+    old.ca.write_bytes(new.ca.read_bytes())
+    await daemon.event("connection.made", since=since)
+    context = ssl.create_default_context(cafile=new.ca)
+    context.load_cert_chain(old.client_cert, old.client_key)
+    client = await clients.connect(server, tls=context)
+    await asked_until_it_comes(client, await client.arrivals())
+    assert await daemon.terminate() == 0
+    assert daemon.events("asyncio") == []
+
+
+async def _fails(daemon: Daemon, since: int, reason: str) -> None:
+    """Wait until a daemon fails to connect, and says so."""
+
+    def failed() -> bool:
+        said = daemon.events("connection.failed", since=since)
+        return any(re.search(reason, event.fields["reason"]) for event in said)
+
+    await until(failed, f"it fails because {reason}")
 
 
 async def asked_until_it_comes(client: Client, arrivals: Arrivals) -> None:
