@@ -120,3 +120,47 @@ async def test_variables(servers: Servers, daemons: Daemons, clients: Clients) -
     assert (await ask(client, "jobs.a"))["status"] == "stored"
     assert (await ask(client, "jobs.secret"))["status"] == "refused"
     assert (await ask(client, "tea"))["status"] == "refused"
+
+
+async def test_rules_become_stricter(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """What was allowed and is not any more stays, unsent, until a daemon allows it again."""
+    server = servers.start()
+    daemon = await daemons.serve(server)
+    client = await clients.connect(server)
+    await client.nats.jetstream().add_stream(name="SECRET", subjects=["jobs.secret.stream"])
+    secret = await client.arrivals("jobs.secret.>")
+    for id_, headers in (
+        ("often", {"Gozo-When": "@every 50ms"}),
+        ("stream", {"Gozo-When": "@every 50ms", "Gozo-Confirm": "stream"}),
+        (None, {"Gozo-When": "+9999"}),
+    ):
+        target = f"jobs.secret.{id_}"
+        named = headers | ({"Gozo-Id": id_} if id_ else {})
+        await client.send(named, reply=target, payload=target.encode())
+    await secret.wait()
+    assert await daemon.terminate() == 0
+
+    daemon = await daemons.serve(server, "--deny", "jobs.secret.>", "--allow", "jobs.>,_INBOX.>")
+    await client.confirm()
+    before = len(secret.all)
+    ctl = Gozoctl(tmp_path, server.url)
+    listed = ctl.ok("list", "-o", "json").json
+    assert {one["id"]: one["state"] for one in listed} == dict.fromkeys(
+        ("often", "stream", None), "invalid"
+    )
+    for verb in ("trigger", "pause", "resume"):
+        assert "--deny jobs.secret.>" in ctl.run(verb, "often").err
+    ok = await client.arrivals("jobs.ok")
+    await client.schedule("+0", reply=ok, id="ok")  # due after the others
+    await ok.wait()
+    assert len(secret.all) == before
+    assert await daemon.terminate() == 0
+
+    await daemons.serve(server)
+    await until(
+        lambda: set(secret.payloads[before:]) == {b"jobs.secret.often", b"jobs.secret.stream"},
+        "both go on",
+    )
+    assert "invalid" not in {one["state"] for one in ctl.ok("list", "-o", "json").json}
