@@ -7,7 +7,9 @@ happens here.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -98,7 +100,11 @@ def _check(given: Given) -> int:
     from gozo import checkup  # noqa: PLC0415  # not needed for --help
 
     def say(topic: str, words: str) -> None:
-        typer.echo(logs.visible(f"{topic:>9}  {words}"))
+        line = logs.visible(f"{topic:>9}  {words}")
+        if sys.stdout.isatty():
+            columns = shutil.get_terminal_size().columns
+            line = textwrap.fill(line, columns, subsequent_indent=" " * 11, break_on_hyphens=False)
+        typer.echo(line)
 
     missing = asyncio.run(checkup.examine(settings, say))
     return NotAllowedError.exit_code if missing else 0

@@ -6,10 +6,11 @@ every format, so that none of it reaches a terminal or forges a line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -122,16 +123,17 @@ class Output:
 
 
 class Lines(Generic[T]):
-    """Prints things one by one, as they come."""
+    """Prints things one by one, as they come; for people in columns that grow with what comes."""
 
     def __init__(self, out: Output, sheet: Sheet[T]) -> None:
         self._out = out
         self._sheet = sheet
         self._head = out.header and out.format in ("tsv", "table")
+        self._widths = [0] * len(sheet.heads)
 
     def begin(self) -> None:
-        """Write the names of the columns, where there are any."""
-        if self._head:
+        """Write the names of the columns, where there are any; for people, with the first line."""
+        if self._head and not self._out.is_for_people:
             self._head = False
             sys.stdout.write("\t".join(self._sheet.heads).replace(" ", "_") + "\n")
 
@@ -144,11 +146,28 @@ class Lines(Generic[T]):
             name = sheet.name(item)
             if name is not None:
                 out.write(name)
+        elif out.is_for_people:
+            cells = sheet.cells(item)
+            self._align([cell if isinstance(cell, str) else cell[0] for cell in cells])
         else:
             self.begin()
-            cells = sheet.cells(item) if out.format == "table" else sheet.fields(item)
-            texts = (cell if isinstance(cell, str) else cell[0] for cell in cells)
-            out.write_fields(*texts)
+            out.write_fields(*sheet.fields(item))
+
+    def _align(self, texts: list[str]) -> None:
+        from rich.cells import cell_len  # noqa: PLC0415  # for a terminal only
+
+        rows = [[visible(text) for text in texts]]
+        if self._head:
+            self._head = False
+            rows.insert(0, list(self._sheet.heads))
+        for row in rows:
+            self._widths = list(map(max, self._widths, map(cell_len, row)))
+        for row in rows:
+            padded = (
+                text + " " * (width - cell_len(text))
+                for text, width in zip(row, self._widths, strict=True)
+            )
+            sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
 def table(sheet: Sheet[T], items: Iterable[T], *, header: bool = True) -> Any:
@@ -167,6 +186,39 @@ def table(sheet: Sheet[T], items: Iterable[T], *, header: bool = True) -> Any:
         cells = ((cell, "") if isinstance(cell, str) else cell for cell in sheet.cells(item))
         made.add_row(*(Text(visible(text), style) for text, style in cells))
     return made
+
+
+def facts(said: Iterable[tuple[str, Cell]]) -> Any:
+    """Make lines of a name and what there is to say of it, which goes on below itself."""
+    from rich.table import Table  # noqa: PLC0415  # for a terminal only
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="bold", justify="right", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, cell in said:
+        text, style = (cell, "") if isinstance(cell, str) else cell
+        made.add_row(name, Text(visible(text), style))
+    return made
+
+
+@contextlib.contextmanager
+def live(screen: Any) -> Iterator[Callable[[Any], None]]:
+    """Show in a terminal, the console of Rich, one thing in the place of the one before."""
+    from rich.live import Live  # noqa: PLC0415  # for a terminal only
+
+    size = screen.size
+    with Live(console=screen, auto_refresh=False) as view:
+
+        def show(made: Any) -> None:
+            nonlocal size
+            if screen.size != size:
+                # The terminal has wrapped its lines anew: where the view begins is not known.
+                size = screen.size
+                screen.clear()
+            view.update(made, refresh=True)
+
+        yield show
 
 
 def console() -> Any:

@@ -40,8 +40,8 @@ class Order(StrEnum):
 
 
 _STYLES = {
-    State.OVERDUE: "yellow",
-    State.RETRYING: "yellow",
+    State.OVERDUE: "magenta",
+    State.RETRYING: "magenta",
     State.PAUSED: "magenta",
     State.FAILED: "red",
     State.INVALID: "red",
@@ -143,7 +143,7 @@ def cells(schedule: Schedule) -> tuple[Cell, ...]:
         _shown_id(schedule),
         times.local(schedule.due),
         (times.left(schedule.due, datetime.now(UTC)), style),
-        (schedule.subject, "cyan"),
+        schedule.subject,
         size(schedule.size),
         (schedule.state, style),
     )
@@ -158,7 +158,7 @@ def recurring_cells(schedule: Schedule) -> tuple[Cell, ...]:
         (times.left(schedule.due, now).removeprefix("in "), style),
         "-" if schedule.last is None else times.ago(schedule.last, now),
         schedule.when if schedule.recurs else "-",
-        (schedule.subject, "cyan"),
+        schedule.subject,
         (schedule.state, style),
     )
 

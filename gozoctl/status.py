@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.commandline import takes
-from gozo.logs import visible
 from gozoctl import times
 from gozoctl.exit_codes import DONE, NO_ANSWER
-from gozoctl.output import Cell, Sheet, console, table
+from gozoctl.output import Cell, Sheet, console, facts, table
 from gozoctl.session import OPTIONS, Session, connected
 from gozoctl.viewing import INTERVAL, View, bucket_words
 
@@ -60,12 +59,15 @@ def _name(one: Replica) -> str | None:
     return one.name
 
 
+FIGURES = ("VERSION", "ROLE", "PENDING", "DELIVERED", "P50", "P99", "UP")
+
 DAEMONS: Sheet[Replica] = Sheet(
-    ("DAEMON", "VERSION", "ROLE", "PENDING", "DELIVERED", "P50", "P99", "UP"),
+    ("DAEMON", *FIGURES),
     _cells,
     _texts,
     _record,
     _name,
+    whole=frozenset(FIGURES),
 )
 
 
@@ -106,7 +108,7 @@ def status(
                 if one.state == "pending" and (next_due is None or one.due < next_due):
                     next_due = one.due
         delivers = any(one.role == "leader" for one in replicas)
-        facts = {
+        said = {
             "server": f"{server.name} {server.version}, {server.address}",
             "bucket": bucket_words(client.settings.bucket, bucket),
             "schedules": str(schedules),
@@ -133,7 +135,7 @@ def status(
         elif session.out.format == "id":
             session.out.all(DAEMONS, replicas)
         else:
-            _print(session, facts, next_due, replicas)
+            _print(session, said, next_due, replicas)
         return _verdict(session, delivers=delivers)
 
     connected(ctx, given, work)
@@ -147,24 +149,21 @@ def _verdict(session: Session, *, delivers: bool) -> int:
 
 
 def _print(
-    session: Session, facts: dict[str, str], next_due: datetime | None, replicas: list[Replica]
+    session: Session, said: dict[str, str], next_due: datetime | None, replicas: list[Replica]
 ) -> None:
     out = session.out
     if not out.is_for_people:
-        for name, value in facts.items():
+        for name, value in said.items():
             out.write_fields(name, value)
         out.write_fields("next_due", times.utc(next_due) if next_due else "")
         for one in replicas:
             out.write_fields("daemon", *_texts(one))
         return
-    from rich.text import Text  # noqa: PLC0415  # for a terminal only
-
     if next_due is not None:
         left = times.left(next_due, datetime.now(UTC))
-        facts["next due"] = f"{times.local(next_due, with_zone=True)}, {left}"
+        said["next due"] = f"{times.local(next_due, with_zone=True)}, {left}"
     screen = console()
-    for name, value in facts.items():
-        screen.print(Text.assemble((f"{name:>9}  ", "bold"), visible(value)), soft_wrap=True)
+    screen.print(facts(said.items()))
     if replicas:
         screen.print()
         screen.print(table(DAEMONS, replicas, header=out.header))

@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gozo.errors import JetStreamError, NoServerError
-from gozo.logs import visible
 from gozoctl import times
-from gozoctl.output import Cell, Lines, Sheet, console, has_escapes, table
+from gozoctl.output import Cell, Lines, Sheet, console, facts, has_escapes, live, table
 from gozoctl.schedules import size
 from gozoctl.session import Session, while_read
 
@@ -74,7 +73,7 @@ def _rate(rate: float | None) -> str:
 
 
 def _ms(late: float) -> Cell:
-    return (f"{late:.1f} ms", "yellow" if late >= LATE_MS else "")
+    return (f"{late:.1f} ms", "magenta" if late >= LATE_MS else "")
 
 
 def _cells(pace: Pace) -> tuple[Cell, ...]:
@@ -95,12 +94,15 @@ def _texts(pace: Pace) -> tuple[str, ...]:
     return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(pace))
 
 
+FIGURES = ("ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP")
+
 PACES: Sheet[Pace] = Sheet(
-    ("DAEMON", "ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP"),
+    ("DAEMON", *FIGURES),
     _cells,
     _texts,
     lambda pace: {},
     lambda pace: pace.replica.name,
+    whole=frozenset(FIGURES),
 )
 
 
@@ -188,11 +190,8 @@ class View:
             lines.begin()
             with while_read():
                 return await self._looks(lambda moment: self._print(lines, moment))
-        from rich.live import Live  # noqa: PLC0415  # for a terminal only
-
-        screen = console()
-        with Live(console=screen, auto_refresh=False) as live:
-            return await self._looks(lambda moment: live.update(self._frame(moment), refresh=True))
+        with live(console()) as show:
+            return await self._looks(lambda moment: show(self._frame(moment)))
 
     async def _looks(self, show: Callable[[Moment], None]) -> bool:
         number = 0
@@ -224,32 +223,26 @@ class View:
 
     def _frame(self, moment: Moment) -> Any:
         from rich.console import Group  # noqa: PLC0415  # for a terminal only
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
 
-        facts = Table.grid(padding=(0, 2))
-        facts.add_column(style="bold", justify="right")
-        facts.add_column(overflow="fold")
-        for name, value, style in self._facts(moment.look):
-            facts.add_row(name, Text(visible(value), style))
-        return Group(facts, Text(), table(PACES, moment.paces)) if moment.paces else facts
+        said = facts(self._facts(moment.look))
+        return Group(said, "", table(PACES, moment.paces)) if moment.paces else said
 
-    def _facts(self, look: Look) -> Iterator[tuple[str, str, str]]:
-        """Name what there is to see, each with a value and a style."""
+    def _facts(self, look: Look) -> Iterator[tuple[str, Cell]]:
+        """Name what there is to see, and say it."""
         client = self._session.client
         server, leader = client.server, look.leader
-        yield "server", f"{server.name} {server.version}, {server.address}", ""
+        yield "server", f"{server.name} {server.version}, {server.address}"
         if look.problem:
-            yield "problem", look.problem, "red"
+            yield "problem", (look.problem, "red")
             return
-        yield "bucket", bucket_words(client.settings.bucket, look.bucket), ""
+        yield "bucket", bucket_words(client.settings.bucket, look.bucket)
         if leader is None:
-            yield "problem", "no daemon delivers", "red"
+            yield "problem", ("no daemon delivers", "red")
             return
-        yield "overdue", str(leader.overdue), "yellow" if leader.overdue else ""
-        yield "invalid", str(leader.invalid), "yellow" if leader.invalid else ""
+        yield "overdue", (str(leader.overdue), "magenta" if leader.overdue else "")
+        yield "invalid", (str(leader.invalid), "magenta" if leader.invalid else "")
         if leader.next_due is None:
-            yield "next due", "nothing", ""
+            yield "next due", "nothing"
         else:
             left = times.left(leader.next_due, look.now)
-            yield "next due", f"{times.local(leader.next_due, with_zone=True)}, {left}", ""
+            yield "next due", f"{times.local(leader.next_due, with_zone=True)}, {left}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from gozoctl import times
-from gozoctl.output import Lines, Sheet, console, has_escapes, table
+from gozoctl.output import Lines, Sheet, console, has_escapes, live, table
 from gozoctl.schedules import ORDERS, Filter, Order, record, sheet_for
 from gozoctl.session import Session, while_read
 
@@ -106,8 +106,6 @@ async def _follow(
     changes: AsyncIterator[Change], order: Order, *, reverse: bool, limit: int | None
 ) -> None:
     """Show a live table; ends with the changes, which is by an error or Ctrl-C."""
-    from rich.live import Live  # noqa: PLC0415  # for a terminal only
-
     present: dict[str, Schedule] = {}
     screen = console()
 
@@ -117,13 +115,13 @@ async def _follow(
         shown = shown[: most if limit is None else min(limit, most)]
         return table(sheet_for(shown), shown)
 
-    async def refresh(live: Live) -> None:
+    async def refresh(show: Callable[[Any], None]) -> None:
         while True:
-            live.update(look(), refresh=True)
+            show(look())
             await asyncio.sleep(REFRESH)
 
-    with Live(console=screen, auto_refresh=False, transient=False) as live:
-        ticker = asyncio.create_task(refresh(live), name="refresh the table")
+    with live(screen) as show:
+        ticker = asyncio.create_task(refresh(show), name="refresh the table")
         try:
             async for change in changes:
                 if change.schedule is not None:

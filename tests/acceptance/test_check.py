@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,9 @@ from gozo.settings import ConnectionSettings, ServeSettings
 from tests.acceptance.test_permissions import LOGIN, MISSING, documented, login, withholding
 from tests.support.daemon import Daemon
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.readme import ROOT
 from tests.support.server import free_port
+from tests.support.terminal import Terminal
 
 NO_ANSWER = ("answers", "echoes")
 """Rights of `MISSING` without which none of the others can be tried."""
@@ -36,6 +40,18 @@ def topics(done: Daemon) -> dict[str, list[str]]:
         topic, _, words = line.strip().partition("  ")
         found.setdefault(topic, []).append(words)
     return found
+
+
+def test_in_a_terminal(servers: Servers, tmp_path: Path) -> None:
+    """A person on 80 columns reads whole words, below the words of the line before."""
+    command = [sys.executable, "-m", "gozo", "check", "--address", servers.start().url]
+    with Terminal(command, {"HOME": str(tmp_path)}, ROOT, columns=80) as terminal:
+        assert terminal.ends() == 0
+        lines = terminal.text.splitlines()
+    (first,) = [number for number, line in enumerate(lines) if line.startswith("   advice  ")]
+    assert lines[first + 1].startswith(" " * 11)
+    advice = " ".join(line.strip() for line in lines[first:])
+    assert "set sync_interval: always in its jetstream block" in advice
 
 
 async def test_all_is_well(servers: Servers, daemons: Daemons, clients: Clients) -> None:

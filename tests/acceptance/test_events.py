@@ -227,6 +227,23 @@ async def test_history(
     assert stream.config.max_age == 60
 
 
+async def test_in_a_terminal(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """A person sees events as they come in columns, below their names."""
+    server = servers.start()
+    ctl = Gozoctl(tmp_path, server.url)
+    await daemons.serve(server, "--events")
+    with ctl.terminal("events", "--count", "2") as terminal:
+        terminal.shows("listening")
+        for id_ in ("早上好", "tea"):
+            ctl.ok("create", id_, "kitchen", "--in", "1h")
+        assert terminal.ends() == 0
+        head, *rows = terminal.text.splitlines()[-3:]
+        assert head.split() == ["AT", "EVENT", "ID", "WHAT"]
+        for row in rows:
+            assert row.index("accepted") == head.index("EVENT")
+        assert rows[1].index("to kitchen") == head.index("WHAT")
+
+
 async def test_hostile_events(servers: Servers, clients: Clients, tmp_path: Path) -> None:
     """What somebody else publishes there breaks nothing, and reaches no terminal as it is."""
     server = servers.start()

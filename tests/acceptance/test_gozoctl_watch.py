@@ -12,8 +12,8 @@ from tests.support.processes import Clients, Daemons, Servers
 from tests.support.server import HOST
 
 OFTEN = ("--watch", "--interval", "0.1")
-READABLE = {"default", "green", "brown", "red"}
-"""Colours that can be read on a light terminal and on a dark one; pyte calls yellow brown."""
+READABLE = {"default", "green", "magenta", "red"}
+"""Colours that can be read on a light terminal and on a dark one."""
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -48,6 +48,26 @@ async def test_view(
         assert terminal.text.count("server") == 1, "the view does not leave its earlier state"
         terminal.press("\x03")
         assert terminal.ends() == 130
+
+
+async def test_resized(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """After a change of its width the view begins on an empty screen, and cuts no figure.
+
+    A terminal wraps anew what it shows, so that the lines of before cannot be found again.
+    """
+    cleared, cursor = "\x1b[2J", "\x1b[?25h"
+    server = servers.start()
+    await daemons.serve(server, "--name", "mail-gateway-01-4b5c6d")
+    ctl = Gozoctl(tmp_path, server.url)
+    with ctl.terminal("status", *OFTEN, columns=130) as terminal:
+        terminal.shows("leader")
+        assert cleared not in terminal.raw
+        terminal.resize(60)
+        terminal.shows(lambda text: cleared in terminal.raw and "leader" in text)
+        assert "ROLE    PENDING  IN/S  OUT/S  P50     P99     UP" in terminal.text
+        terminal.press("\x03")
+        assert terminal.ends() == 130
+        assert terminal.raw.endswith(cursor)
 
 
 async def test_nobody(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ class Terminal:
         columns: int = COLUMNS,
     ) -> None:
         self._pty, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
         self._screen = _Screen(self._pty, columns)
+        self.resize(columns)
         self._stream = pyte.ByteStream(self._screen)
         self._process = subprocess.Popen(
             [sys.executable, "-c", LOGIN, *command],
@@ -80,6 +80,12 @@ class Terminal:
     def press(self, keys: str) -> None:
         """Press keys, TAB and Enter among them."""
         os.write(self._pty, keys.encode())
+
+    def resize(self, columns: int) -> None:
+        """Give the terminal another width."""
+        size = struct.pack("HHHH", LINES, columns, 0, 0)
+        fcntl.ioctl(self._pty, termios.TIOCSWINSZ, size)
+        self._screen.resize(LINES, columns)
 
     def shows(self, what: str | Callable[[str], Any]) -> str:
         """Wait until the screen shows a text, or what a function looks for; return the screen."""
