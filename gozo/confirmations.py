@@ -26,7 +26,7 @@ WINDOW = 4_000  # messages without an acknowledgement
 class Owner(Protocol):
     """Who is told what became of a message."""
 
-    def on_acknowledged(self, item: Item) -> None:
+    def on_acknowledged(self, item: Item, message: Outgoing) -> None:
         """A stream has it."""
 
     def on_failed(self, item: Item, reason: str) -> None:
@@ -42,7 +42,7 @@ class Owner(Protocol):
 class _Sent(NamedTuple):
     token: bytes
     at: float
-    subject: bytes
+    message: Outgoing
 
 
 class Confirmations:
@@ -77,7 +77,7 @@ class Confirmations:
         """
         on_reply = partial(self._on_reply, item)
         token = self._connection.call(message.subject, message.payload, on_reply, message.headers)
-        self._sent[item] = _Sent(token, steady(), message.subject)
+        self._sent[item] = _Sent(token, steady(), message)
         self._versions.add((item.key, item.revision))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
@@ -85,7 +85,7 @@ class Confirmations:
     def deny(self, subject: bytes) -> bool:
         """Take it that the server refused a message to this subject; False if there is none."""
         for item, sent in self._sent.items():
-            if sent.subject == subject:
+            if sent.message.subject == subject:
                 self._fail(item, not_published(subject.decode("utf-8", "replace")))
                 return True
         return False
@@ -104,7 +104,7 @@ class Confirmations:
             problem = _problem(payload)
             if problem is None:
                 self._take(item)
-                self._owner.on_acknowledged(item)
+                self._owner.on_acknowledged(item, sent.message)
             elif problem:
                 self._fail(item, problem)
             else:

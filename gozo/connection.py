@@ -106,6 +106,8 @@ class Connection:
         self._settings = settings
         self._client: HardenedClient | None = None
         self._listeners: list[Listener] = []
+        self.takes_denied: Callable[[str, str], bool] = lambda kind, subject: False
+        """Asked first: True where somebody sees to it, so that nobody else is told, nor the log."""
         self._denied: set[tuple[str, str]] = set()
         """What the server refused, and was logged, since the link was made."""
         self._lost = asyncio.Event()
@@ -246,6 +248,8 @@ class Connection:
                 log.error("connection.error", name=self.name, reason=text)
             return
         kind, subject = match[1].lower(), _unquote(match[2])
+        if self.takes_denied(kind, subject):
+            return
         if (kind, subject) not in self._denied:
             if len(self._denied) >= MOST_DENIED:
                 self._denied.clear()

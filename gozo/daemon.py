@@ -17,7 +17,7 @@ from gozo.connection import Connection, missing_permission
 from gozo.delivery import Delivery
 from gozo.entries import BARRIER_KEY, marker_headers, reserved_key
 from gozo.errors import DisconnectedError, GozoError, NoServerError
-from gozo.events import Events, id_of
+from gozo.events import Bystander, Events, id_of
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
@@ -105,6 +105,7 @@ class Daemon:
         self._requests = Connection(chosen, f"{settings.name} requests")
         self._js = JetStream(self._main)
         self._events: Events | None = None
+        self._bystander: Bystander | None = None
         self._vitals = Vitals(settings.name, self.stats, self._main, self._requests)
         self._notifier = Notifier(os.environ)
         self._monitor: Monitor | None = None
@@ -284,6 +285,9 @@ class Daemon:
         if settings.events or settings.history_us is not None:
             self._events = Events(self._main, chosen.request_subject, settings.name)
             self._delivery.events = self._intake.events = self._ledger.events = self._events
+            self._mirror.observer = self._bystander = Bystander(
+                self._events, self._mirror.invalid, leads=lambda: self._vitals.is_active
+            )
         self._parts = True
 
     def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
@@ -482,6 +486,8 @@ class Daemon:
                 self._payloads.prepare(self._timetable.approach(now_us + AHEAD_US))
                 self._mend()
                 self._is_clock_right()
+                if self._bystander is not None:
+                    self._bystander.tell_earlier()
             if self._lease.is_valid:
                 self._seen = max(self._follower.position, self._ledger.forget_own())
             elif len(self._volatile) and self._has_yielded:

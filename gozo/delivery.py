@@ -22,9 +22,9 @@ from gozo.connection import Connection, not_published, publication
 from gozo.errors import DisconnectedError
 from gozo.events import Events
 from gozo.logs import get_logger
-from gozo.occurrences import Occurrences
+from gozo.occurrences import Occurrences, after_failure
 from gozo.recurrence import is_left_out
-from gozo.schedule import MICROSECONDS, Outgoing, Reason
+from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
 from gozo.stats import Stats
 from gozo.store.ledger import Ledger, Result
 from gozo.store.payloads import Payloads
@@ -84,6 +84,10 @@ class Delivery:
         self._echoing: list[Item] | None = None
         self._echo_sent = 0.0
         self._sent: list[Item] = []
+        self._echoing_messages: list[Outgoing] = []
+        self._sent_messages: list[Outgoing] = []
+        """What is in the two lists above, where somebody is to be told: by the time of the echo
+        another version may have taken its place."""
         self._denied: dict[Item, str] = {}
         """What the server refused, and the subject."""
         self._confirmations = Confirmations(connection, self)
@@ -197,6 +201,7 @@ class Delivery:
         late: list[int] = []
         size = 0
         queue, sent = self._queue, self._sent
+        messages = None if self.events is None else self._sent_messages
         moved = False
         while queue and size < BATCH_BYTES:
             item = queue[0]
@@ -227,13 +232,19 @@ class Delivery:
             parts.append(publication(message.subject, message.payload, message.headers))
             size += len(parts[-1])
             sent.append(item)
-        if late:
-            self._stalled = None
-            self._stats.latest_us = max(self._stats.latest_us, *late)
-            self._stats.lateness.note(late, steady())
-        if parts:
-            self._write(b"".join(parts))
+            if messages is not None:
+                messages.append(message)
+        self._note_lateness(late)
+        self._write(parts)
         return moved
+
+    def _note_lateness(self, late: list[int]) -> None:
+        """Count how late some messages are sent, in microseconds."""
+        if not late:
+            return
+        self._stalled = None
+        self._stats.latest_us = max(self._stats.latest_us, *late)
+        self._stats.lateness.note(late, steady())
 
     def _is_not_sent(self, item: Item, message: Outgoing, now_us: int) -> bool:
         """Tell whether a message is not to be sent, or not now; then it is seen to."""
@@ -275,11 +286,11 @@ class Delivery:
 
     # What becomes of messages that a stream must acknowledge
 
-    def on_acknowledged(self, item: Item) -> None:
+    def on_acknowledged(self, item: Item, message: Outgoing) -> None:
         """A stream has it."""
         self._stats.delivered += 1
         if self.events is not None:
-            self._tell(self.events, [item])
+            self.events.delivered(message)
         self._unanswered.discard((item.key, item.revision))
         if item in self._under_way:
             self._occurrences.delivered(item)
@@ -317,29 +328,57 @@ class Delivery:
         self._stats.undeliverable += 1
         self._stats.retried += 1
         if item in self._under_way:
-            self._occurrences.failed(item, reason)
+            entry = self._occurrences.failed(item, reason)
+            if entry is not None:
+                self._note_failure(entry)
             return
         if is_volatile(item):
-            if not self._volatile.fail(item, reason):
-                self._set_apart(item, reason)
+            self._fail_volatile(item, reason)
             return
+        noted: list[Entry] = []
+
+        def note(entry: Entry) -> Entry:
+            noted[:] = [after_failure(item.key, entry, reason)]
+            return noted[0]
+
         # Held by the ledger from here on, so a cancel that waited finds it not out for delivery.
-        self._ledger.retry(item, reason, partial(self._on_noted, item))
+        self._ledger.retry(item, note, partial(self._on_noted, item, noted))
         self._timetable.give_back(item)
 
-    def _on_noted(self, item: Item, result: Result, words: str) -> None:
-        if result in (Result.REFUSED, Result.INVALID, Result.UNAVAILABLE):
+    def _on_noted(self, item: Item, noted: list[Entry], result: Result, words: str) -> None:
+        if result in (Result.STORED, Result.REPLACED):
+            self._note_failure(noted[0])
+        elif result in (Result.REFUSED, Result.INVALID, Result.UNAVAILABLE):
             self._timetable.take(item)
             self._set_apart(item, words)
+
+    def _fail_volatile(self, item: Item, reason: str) -> None:
+        """Try what is in memory only again; what was triggered is tried once."""
+        entry = self._volatile.entry(item)
+        if self._volatile.fail(item, reason):
+            if entry is not None:
+                self._note_failure(retried(entry._replace(attempts=1), reason, wall_us()))
+            return
+        if entry is not None and (item.key, item.revision) not in self._attempts:
+            self._note_failure(retried(entry, reason, wall_us()))
+        self._set_apart(item, reason)
+
+    def _note_failure(self, entry: Entry) -> None:
+        """Count what is given up, and tell what became of a schedule after an attempt in vain."""
+        self._stats.failed += entry.state is State.FAILED
+        if self.events is not None:
+            self.events.not_delivered(entry)
 
     def _unpark(self) -> None:
         self._queue.extend(self._parked)
         self._parked.clear()
         self.wake_soon()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, parts: list[bytes]) -> None:
+        if not parts:
+            return
         try:
-            self._connection.write(data)
+            self._connection.write(b"".join(parts))
             if self._echoing is None:
                 self._echo()
         except DisconnectedError:
@@ -419,6 +458,8 @@ class Delivery:
 
     def _echo(self) -> None:
         self._echoing, self._sent = self._sent, []
+        if self._sent_messages:
+            self._echoing_messages, self._sent_messages = self._sent_messages, []
         self._echo_sent = steady()
         self._connection.call_echo(self._on_echo)
 
@@ -429,11 +470,11 @@ class Delivery:
             self._give_back(batch)
             self._unsent()
             return
+        if self.events is not None:
+            self._tell(self.events, batch)
         if self._denied:
             batch = self._without_denied(batch)
         self._stats.delivered += len(batch)
-        if self.events is not None:
-            self._tell(self.events, batch)
         if self._under_way:
             batch = self._without_recurring(batch)
         self._confirmed.extend(batch)
@@ -453,6 +494,7 @@ class Delivery:
         self._give_back(self._queue)
         self._queue.clear()
         self._echoing, self._sent = None, []
+        self._echoing_messages, self._sent_messages = [], []
         self._denied.clear()
 
     def _give_back(self, items: Iterable[Item]) -> None:
@@ -460,10 +502,10 @@ class Delivery:
             self._table(item).give_back(item)
 
     def _tell(self, events: Events, batch: list[Item]) -> None:
-        for item in batch:
-            message = self._message(item)
-            if message is not None:
-                events.delivered(item.due_us, message)
+        messages, self._echoing_messages = self._echoing_messages, []
+        for item, message in zip(batch, messages, strict=True):
+            if item not in self._denied:
+                events.delivered(message)
 
     def _on_denied(self, kind: str, subject: str) -> None:
         """The server refused one publication; it says so before the echo of its batch."""
@@ -472,11 +514,17 @@ class Delivery:
         name = subject.encode()
         if self._confirmations.deny(name):
             return
-        for item in (*(self._echoing or ()), *self._sent):
-            message = self._message(item)
+        for item, message in self._in_flight():
             if message is not None and message.subject == name and item not in self._denied:
                 self._denied[item] = subject
                 return
+
+    def _in_flight(self) -> Iterable[tuple[Item, Outgoing | None]]:
+        """What was sent and is not confirmed, as far as it is known."""
+        items = (*(self._echoing or ()), *self._sent)
+        if self.events is not None:
+            return zip(items, (*self._echoing_messages, *self._sent_messages), strict=True)
+        return ((item, self._message(item)) for item in items)
 
     def _without_denied(self, batch: list[Item]) -> list[Item]:
         delivered = []

@@ -3,26 +3,31 @@
 Each event is one JSON object on `<request subject>.event.<kind>.<key>`, or without the key where
 there is no id, so that the events of one schedule, or of one kind, can be listened to alone.
 They are published like any message of core NATS: nobody waits for them, and where the link is
-congested they are left out rather than delay a delivery.
+congested they are left out rather than delay a delivery. Where the server does not let gozo
+publish them, that is said once for each connection, and only now and then tried again.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from gozo.clock import wall_us
-from gozo.connection import Connection, publication
+from gozo.clock import steady, wall_us
+from gozo.connection import Connection, missing_permission, publication
 from gozo.errors import DisconnectedError, RequestError
 from gozo.headers import fields
 from gozo.logs import get_logger
 from gozo.protocol import LONGEST_ID, RESERVED, escape_id, unescape_key
-from gozo.schedule import Entry, Outgoing
+from gozo.recurrence import jitter_us
+from gozo.schedule import Entry, Outgoing, State
 from gozo.volatile import PREFIX
-from gozo.when import At, parse, print_rfc3339
+from gozo.when import print_rfc3339
 
 TYPE = "gozo.event.v1"
 BACKLOG = 1024 * 1024  # bytes that wait to be sent, beyond which events are left out
+AT_ONCE = 500  # invalid entries told before others get a turn
+DENIED = 60.0  # seconds without events after the server refused one
 
 log = get_logger("gozo.events")
 
@@ -32,9 +37,12 @@ class Kind(StrEnum):
 
     ACCEPTED = "accepted"
     DELIVERED = "delivered"
+    RETRYING = "retrying"
+    FAILED = "failed"
     MISSED = "missed"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+    INVALID = "invalid"
     LEADER = "leader"
 
 
@@ -45,6 +53,11 @@ class Events:
         self._connection = connection
         self._prefix = f"{request_subject}.event"
         self._name = name
+        self._silent_until = 0.0
+        self._complained = False
+        """Whether it was said that this connection may not publish events."""
+        connection.takes_denied = self._takes_denied
+        connection.on_connected.append(self._on_connected)
 
     def accepted(self, entry: Entry, *, replaced: bool) -> None:
         """A schedule is stored, or kept in memory; `replaced`: in the place of an earlier one."""
@@ -58,18 +71,31 @@ class Events:
             replaced=replaced,
         )
 
-    def delivered(self, due_us: int, message: Outgoing) -> None:
+    def delivered(self, message: Outgoing) -> None:
         """The server, or a stream, has a message."""
-        given = dict(fields(message.headers))
-        id_ = given.get(b"gozo-id")
-        due_us = _nominal(given.get(b"gozo-due"), due_us)
+        id_ = dict(fields(message.headers)).get(b"gozo-id")
+        due_us = message.due_us
+        wanted_us = due_us + (jitter_us(message.entry, due_us) if message.entry else 0)
         self._tell(
             Kind.DELIVERED,
             None if id_ is None else id_.decode("utf-8", "replace"),
             subject=message.subject.decode("utf-8", "replace"),
             due=print_rfc3339(due_us),
-            late_ms=max(wall_us() - due_us, 0) / 1000,
+            late_ms=max(wall_us() - wanted_us, 0) / 1000,
         )
+
+    def not_delivered(self, entry: Entry) -> None:
+        """An attempt was in vain: told of the first that is tried again, and of the last."""
+        given_up = entry.state is State.FAILED
+        if given_up or entry.tried == 1:
+            self._tell(
+                Kind.FAILED if given_up else Kind.RETRYING,
+                entry.id,
+                subject=entry.subject,
+                due=print_rfc3339(entry.due_us),
+                attempts=entry.tried,
+                reason=entry.reason,
+            )
 
     def missed(self, id_: str | None, due_us: int) -> None:
         """A schedule, or an occurrence of one, was left out, being too late."""
@@ -78,6 +104,10 @@ class Events:
     def cancelled(self, key: str) -> None:
         """A schedule was cancelled."""
         self._tell(Kind.CANCELLED, id_of(key))
+
+    def invalid(self, key: str, reason: str) -> None:
+        """An entry cannot be read, or may not be delivered: it is kept as it is."""
+        self._tell(Kind.INVALID, id_of(key), reason=reason)
 
     def refused(self, id_: str | None, error: RequestError) -> None:
         """A request was refused."""
@@ -89,6 +119,8 @@ class Events:
 
     def _tell(self, kind: Kind, id_: str | None, **more: object) -> None:
         connection = self._connection
+        if steady() < self._silent_until:
+            return
         if connection.backlog > BACKLOG:
             log.repeated("warning", "events.dropped", reason="the connection is congested")
             return
@@ -109,6 +141,64 @@ class Events:
         except DisconnectedError:
             log.repeated("info", "events.dropped", reason="there is no connection")
 
+    def _takes_denied(self, kind: str, subject: str) -> bool:
+        """Be silent for a while where the server refuses an event; say so once."""
+        if kind != "publish" or not subject.startswith(f"{self._prefix}."):
+            return False
+        self._silent_until = steady() + DENIED
+        if not self._complained:
+            self._complained = True
+            reason = missing_permission(kind, f"{self._prefix}.>")
+            log.error("events.denied", reason=f"{reason}, or do without --events and --history")
+        return True
+
+    def _on_connected(self) -> None:
+        self._silent_until, self._complained = 0.0, False
+
+
+class Bystander:
+    """Tells what others did to the bucket, and what cannot be served, while its daemon leads.
+
+    So of several daemons one tells it. What was invalid before is told by each that comes to
+    lead: why it is may be its own affair, such as what it allows.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        invalid: Mapping[str, tuple[int, str]],
+        leads: Callable[[], bool],
+    ) -> None:
+        self._events = events
+        self._invalid = invalid
+        self._leads = leads
+        self._earlier: dict[str, None] = {}
+        """Keys of what was invalid before this daemon led."""
+
+    def accepted(self, entry: Entry, *, replaced: bool) -> None:
+        """Somebody stored a schedule."""
+        if self._leads():
+            self._events.accepted(entry, replaced=replaced)
+
+    def cancelled(self, key: str) -> None:
+        """Somebody deleted a schedule."""
+        if self._leads():
+            self._events.cancelled(key)
+
+    def invalid(self, key: str, reason: str) -> None:
+        """An entry cannot be served."""
+        if self._leads():
+            self._events.invalid(key, reason)
+        else:
+            self._earlier[key] = None
+
+    def tell_earlier(self) -> None:
+        """Tell some of what is invalid since before, each once."""
+        for _ in range(min(AT_ONCE, len(self._earlier))):
+            key, _ = self._earlier.popitem()
+            if key in self._invalid:
+                self._events.invalid(key, self._invalid[key][1])
+
 
 def id_of(key: str) -> str | None:
     """The id that a key of the bucket, or of the memory, stands for; None if there is none."""
@@ -118,14 +208,6 @@ def id_of(key: str) -> str | None:
         return unescape_key(key)
     except ValueError:
         return key  # the original gozo used ids as they are
-
-
-def _nominal(given: bytes | None, due_us: int) -> int:
-    """When a message was due at first, where it is due at `due_us` since it is tried again."""
-    if given is None or given.decode() == print_rfc3339(due_us):
-        return due_us
-    moment = parse(given.decode())
-    return moment.us if isinstance(moment, At) else due_us
 
 
 def _key(id_: str) -> str:

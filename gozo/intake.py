@@ -392,7 +392,6 @@ class Intake:
             self._done(heard)
             self._refuse_unread(heard.headers, error)
             return
-        self._stats.accepted += 1
         if isinstance(request, CancelRequest):
             self._admission.cancelling(request.id)
             self._ledger.cancel(request.id, partial(self._on_result, request, heard, request.id))
@@ -400,6 +399,7 @@ class Intake:
             self._put(request, heard, request.id)
         elif self._mode is Mode.ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
+            self._stats.accepted += 1
             self._volatile.add(request, heard.digest, self._teller.taken(heard.digest))
             if self.events is not None:
                 self.events.accepted(request.entry, replaced=False)
@@ -424,8 +424,9 @@ class Intake:
         self._done(heard)
         refusal = refusal_of(result, words)
         if refusal is not None:
-            self._stats.accepted -= 1
             self._count(refusal)
+        else:
+            self._stats.accepted += 1
         log.debug("request.done", id=request.id, result=result)
         if self.events is not None:
             if refusal is not None:

@@ -110,6 +110,12 @@ class Lease:
         """Whether this replica may deliver at this moment."""
         return steady() < self._valid_until and self.role is Role.LEADER
 
+    @property
+    def another_leads(self) -> bool:
+        """Whether another replica leads, as far as this one has heard."""
+        heard = self._revision > 0 and steady() < self._seen_at + TAKEOVER
+        return self.role is Role.STANDBY and (heard or not self._connection.connected)
+
     async def run(self) -> NoReturn:
         """Renew the lease, or wait for it; runs until it is cancelled."""
         while True:

@@ -57,6 +57,10 @@ class Metrics(Collector):
         yield _gauge(
             "schedules_overdue", "Schedules that are due and not being sent.", vitals.overdue
         )
+        yield _gauge("schedules_paused", "Schedules that are kept and not sent.", vitals.paused)
+        yield _gauge(
+            "schedules_failed", "Schedules that were given up, and are kept.", vitals.failed
+        )
         yield _gauge("schedules_invalid", "Entries that cannot be served.", vitals.invalid)
         yield _gauge(
             "leader", "1 where this daemon leads, 0 where not.", vitals.role is Role.LEADER
@@ -104,6 +108,9 @@ class Metrics(Collector):
         yield refused
         yield _counter("deliveries", "Messages that the server has.", stats.delivered)
         yield _counter("deliveries_retried", "Attempts to deliver in vain.", stats.retried)
+        yield _counter(
+            "deliveries_failed", "Messages given up after their last attempt.", stats.failed
+        )
         yield _counter("schedules_missed", "Schedules left out, being too late.", stats.missed)
 
     def _connections(self) -> Iterator[Metric]:

@@ -18,8 +18,8 @@ from gozo.clock import wall_us
 from gozo.logs import get_logger
 from gozo.protocol import delivery
 from gozo.recurrence import onward, shortest_us
-from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State
-from gozo.store.ledger import Ledger, Result, after_failure
+from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
+from gozo.store.ledger import Ledger, Result
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable
 
@@ -170,15 +170,22 @@ class Occurrences:
             course.reason = Reason.MISSED
             self._move_on(course, onward(course.entry, wall_us(), sent=False))
 
-    def failed(self, item: Item, reason: str) -> None:
-        """It was tried in vain: it is tried again, or given up on for the next one."""
+    def failed(self, item: Item, reason: str) -> Entry | None:
+        """It was tried in vain: it is tried again, or given up on for the next one.
+
+        Returns the schedule after that attempt; None if it is not known any more.
+        """
         self.out.discard(item)
         course = self._course(item)
         if course is None or course.entry is None:
-            return
+            return None
         entry = after_failure(course.key, course.entry, reason)
-        given_up = entry.state is State.FAILED
-        self._move_on(course, onward(entry, wall_us(), sent=True) if given_up else entry)
+        if entry.state is State.FAILED:
+            course.reason = Reason.FAILED
+            self._move_on(course, onward(entry, wall_us(), sent=True))
+        else:
+            self._move_on(course, entry)
+        return entry
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:
         """It was not sent: it waits again, at its own time or a later one."""
@@ -315,3 +322,16 @@ class Occurrences:
         """Leave the schedule to the timetable and to others."""
         del self._courses[course.key]
         self._ledger.vacate(course.key)
+
+
+def after_failure(key: str, entry: Entry, reason: str) -> Entry:
+    """Return a schedule after an attempt in vain, and say so in the log."""
+    new = retried(entry, reason, wall_us())
+    log.limited(
+        "warning",
+        "delivery.failed" if new.state is State.FAILED else "delivery.postponed",
+        key=key,
+        attempts=new.tried,
+        reason=new.reason,
+    )
+    return new

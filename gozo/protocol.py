@@ -257,6 +257,7 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
         entry.confirm,
         entry.attempts > 0,
         None if terms is None else entry,
+        entry.due_us,
     )
 
 

@@ -150,6 +150,8 @@ class Reason(StrEnum):
     DELIVERED = "delivered"
     CANCELLED = "cancelled"
     MISSED = "missed"
+    FAILED = "failed"
+    """Its last occurrence was given up."""
     BARRIER = "barrier"
     """Not a schedule: the mark that a new leader waits for."""
     UNKNOWN = ""
@@ -178,6 +180,8 @@ class Outgoing:
     """Whether it is sent a limited number of times."""
     entry: Entry | None = None
     """What it was made from, where the schedule has terms: they are looked at when it is due."""
+    due_us: int = 0
+    """Its nominal time, however late it is tried."""
 
     @property
     def size(self) -> int:

@@ -145,6 +145,7 @@ class Service:
             "accepted": stats.accepted,
             "delivered": stats.delivered,
             "undeliverable": stats.undeliverable,
+            "failed": stats.failed,
             "missed": stats.missed,
             "refused": dict(stats.refused),
             "lateness_p50_ms": median / 1000,

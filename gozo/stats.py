@@ -103,6 +103,8 @@ class Stats:
     """Attempts that the server did not permit, or that do not fit."""
     retried: int = 0
     """Attempts in vain, after which a message is sent again unless it is given up."""
+    failed: int = 0
+    """Messages given up, having been tried as often as was asked for."""
     missed: int = 0
     """Schedules that were left out because they were too late."""
     latest_us: int = 0

@@ -58,12 +58,30 @@ class Vitals:
         parts = self.parts
         if parts is None:
             return 0
-        return len(parts.mirror.timetable) - len(parts.mirror.invalid) + len(parts.volatile)
+        at_rest = self.paused + self.failed + self.invalid
+        return len(parts.mirror.timetable) - at_rest + len(parts.volatile)
 
     @property
     def overdue(self) -> int:
-        """Schedules of the bucket that are due, and not being sent."""
-        return self.parts.mirror.timetable.count_due(wall_us()) if self.parts else 0
+        """Schedules of the bucket that are due, and not being sent.
+
+        What another replica leads is that one's affair: it alone knows what it is sending, and
+        what it tries again.
+        """
+        parts = self.parts
+        if parts is None or parts.lease.another_leads:
+            return 0
+        return parts.mirror.timetable.count_due(wall_us())
+
+    @property
+    def paused(self) -> int:
+        """Schedules that are kept until they are resumed."""
+        return len(self.parts.mirror.paused) if self.parts else 0
+
+    @property
+    def failed(self) -> int:
+        """Schedules that were given up, and are kept."""
+        return len(self.parts.mirror.failed) if self.parts else 0
 
     @property
     def next_due_us(self) -> int | None:

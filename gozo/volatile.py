@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gozo.protocol import delivery
-from gozo.schedule import Outgoing, ScheduleRequest
+from gozo.schedule import Entry, Outgoing, ScheduleRequest
 from gozo.timetable import Item, Timetable
 
 PREFIX = "\0"
@@ -74,6 +74,11 @@ class Volatile:
         """The message to send."""
         request = self._requests[item.key].request
         return delivery(request.entry, request.payload)
+
+    def entry(self, item: Item) -> Entry | None:
+        """What was asked for, if it is still here."""
+        taken = self._requests.get(item.key)
+        return None if taken is None else taken.request.entry
 
     def remove(self, item: Item) -> None:
         """Forget a schedule that was delivered."""

@@ -29,10 +29,14 @@ def _detail(event: Event) -> str:
             marks = [event.state] if event.state != "pending" else []
             marks += ["replaced"] if event.replaced else []
             return f"{event.when} ({', '.join(marks)})" if marks else event.when
+        case "retrying":
+            return event.reason
+        case "failed":
+            return f"after {event.attempts} attempts: {event.reason}"
         case "leader":
             return event.daemon
         case _:
-            return ""
+            return event.reason
 
 
 def _fields(event: Event) -> tuple[str, ...]:
@@ -47,7 +51,12 @@ def _fields(event: Event) -> tuple[str, ...]:
     )
 
 
-_STYLES = {"missed": "red", "refused": "red", "delivered": "green", "leader": "bold"}
+_STYLES = {
+    **dict.fromkeys(("failed", "missed", "refused", "invalid"), "red"),
+    "retrying": "yellow",
+    "delivered": "green",
+    "leader": "bold",
+}
 
 
 def _said(event: Event) -> str:
@@ -87,6 +96,10 @@ def _record(event: Event) -> dict[str, Any]:
         record["late_ms"] = event.late_ms
     if event.error:
         record |= {"error": event.error, "message": event.message}
+    if event.attempts:
+        record["attempts"] = event.attempts
+    if event.reason:
+        record["reason"] = event.reason
     return record
 
 
@@ -126,8 +139,8 @@ def events(
 ) -> None:
     """Print what happens to schedules, as it happens.
 
-    Daemons tell it where they run with --events: what was accepted, delivered, missed, refused
-    and cancelled, and which of them leads.
+    Daemons tell it where they run with --events: what was accepted, delivered, tried again, given
+    up, missed, refused, cancelled or found invalid, and which of them leads.
     """
 
     async def work(session: Session) -> int:

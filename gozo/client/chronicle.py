@@ -113,6 +113,8 @@ def read_event(payload: bytes) -> Event | None:
             replaced=told.get("replaced") is True,
             error=str(told.get("error", "")),
             message=str(told.get("message", "")),
+            attempts=int(told.get("attempts", 0)),
+            reason=str(told.get("reason", "")),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -185,7 +185,8 @@ class Event:
     """Something that a daemon told, where it runs with `--events`."""
 
     kind: str
-    """`accepted`, `delivered`, `missed`, `refused`, `cancelled` or `leader`."""
+    """`accepted`, `delivered`, `retrying`, `failed`, `missed`, `refused`, `cancelled`, `invalid`
+    or `leader`."""
     at: datetime
     daemon: str
     """The name of the daemon that told it."""
@@ -205,6 +206,10 @@ class Event:
     """The code of a refusal."""
     message: str = ""
     """Why it was refused."""
+    attempts: int = 0
+    """How often a delivery was tried in vain."""
+    reason: str = ""
+    """Why it was in vain, or why an entry is invalid."""
 
 
 @dataclass(frozen=True, slots=True)

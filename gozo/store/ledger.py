@@ -32,7 +32,7 @@ from gozo.errors import DisconnectedError, GozoError, RequestError
 from gozo.jetstream import StoredMessage
 from gozo.logs import get_logger
 from gozo.protocol import delivery, escape_id
-from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest, State, retried
+from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
 from gozo.store.bucket import Bucket
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
@@ -295,8 +295,8 @@ class Ledger:
         else:
             call()
 
-    def retry(self, item: Item, reason: str, on_result: OnResult) -> None:
-        """Note in the bucket that a version of a schedule was tried in vain, and why.
+    def retry(self, item: Item, change: Alter, on_result: OnResult) -> None:
+        """Note in the bucket that a version of a schedule was tried in vain.
 
         `UNAVAILABLE` at once where the bucket cannot be written: the next attempt must not wait
         for that.
@@ -306,7 +306,7 @@ class Ledger:
                 item.key,
                 self._token(),
                 on_result,
-                alter=lambda entry: after_failure(item.key, entry, reason),
+                alter=change,
                 revision=item.revision,
                 deadline=0.0,
             )
@@ -556,7 +556,7 @@ class Ledger:
     def _stored(self, change: _Put, revision: int) -> None:
         self._own[change.key] = revision
         self._mirror.note_size(change.key, len(change.payload))
-        self._mirror.note_recurring(change.key, recurs=change.entry.recurs)
+        self._mirror.note(change.key, change.entry)
         if change.holder is not None:
             change.holder.revision = revision
         self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
@@ -580,7 +580,7 @@ class Ledger:
             self._timetable.remove(change.key, revision, until_us, change.reason, lasting=lasting)
             self._own[change.key] = revision
             self._mirror.note_size(change.key, 0)
-            self._mirror.note_recurring(change.key, recurs=False)
+            self._mirror.note(change.key, None)
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)
@@ -760,19 +760,6 @@ def _read(key: str, message: StoredMessage) -> tuple[Entry, bytes]:
 
 def _leave(entry: Entry) -> None:
     """Change nothing."""
-
-
-def after_failure(key: str, entry: Entry, reason: str) -> Entry:
-    """Return a schedule after an attempt in vain, and say so in the log."""
-    new = retried(entry, reason, wall_us())
-    log.limited(
-        "warning",
-        "delivery.failed" if new.state is State.FAILED else "delivery.postponed",
-        key=key,
-        attempts=new.tried,
-        reason=new.reason,
-    )
-    return new
 
 
 def _nothing(result: Result, words: str) -> None:

@@ -8,6 +8,7 @@ remembers it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from gozo.clock import wall_us
 from gozo.entries import (
@@ -22,11 +23,25 @@ from gozo.errors import RequestError
 from gozo.logs import get_logger
 from gozo.policy import Policy, check_size
 from gozo.protocol import escape_id, is_addressable
-from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker
+from gozo.schedule import AT_REST, MICROSECONDS, NEVER, Entry, Marker, Reason, State
 from gozo.timetable import Timetable
 
 OnEntry = Callable[[str, int, Entry], None]
 """Takes key, revision and what the entry says."""
+
+
+class Observer(Protocol):
+    """Who tells what others did to the bucket."""
+
+    def accepted(self, entry: Entry, *, replaced: bool) -> None:
+        """Somebody stored a schedule."""
+
+    def cancelled(self, key: str) -> None:
+        """Somebody deleted a schedule."""
+
+    def invalid(self, key: str, reason: str) -> None:
+        """An entry cannot be served."""
+
 
 UNLIMITED = 1 << 62
 GROWTH = 1_024  # bytes by which what gozo notes may make an entry's headers grow
@@ -54,8 +69,13 @@ class Mirror:
         """Revisions of entries that the server would remove by itself, by key."""
         self.recurring: set[str] = set()
         """Keys of schedules that recur."""
+        self.paused: set[str] = set()
+        self.failed: set[str] = set()
+        """Keys of schedules that were given up, and are kept."""
         self.on_entry: OnEntry | None = None
         """Told of each readable entry, after the timetable."""
+        self.observer: Observer | None = None
+        """Told what others did; None: nobody wants to know."""
         self.on_change: Callable[[], None] = lambda: None
         """Told that there is more to deliver than before."""
         self.max_payload: Callable[[], int] = lambda: UNLIMITED
@@ -93,6 +113,7 @@ class Mirror:
                 check_size(entry.size, len(headers or b"") + GROWTH, self.max_payload())
         except BareEntryError:
             self.bare[key] = (revision, stored_us)
+            self.note(key, None)
             self.timetable.put(key, NEVER, revision)
             return
         except (EntryError, RequestError) as error:
@@ -104,8 +125,10 @@ class Mirror:
             lasting = not ttl_us
             if lasting and not is_addressable(key):
                 until_us = NEVER  # purged, it would take other keys with it, or stay
+            if self.observer and entry.reason is Reason.UNKNOWN and key in self.timetable:
+                self.observer.cancelled(key)
             self.note_size(key, 0)
-            self.note_recurring(key, recurs=False)
+            self.note(key, None)
             self.timetable.remove(key, revision, until_us, entry.reason, lasting=lasting)
             return
         if entry.expires:
@@ -137,8 +160,10 @@ class Mirror:
     def _known(self, key: str, revision: int, entry: Entry) -> None:
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
+        if self.observer and not entry.token:
+            self.observer.accepted(entry, replaced=key in self.timetable)
         self.note_size(key, entry.size)
-        self.note_recurring(key, recurs=entry.recurs)
+        self.note(key, entry)
         self.timetable.put(key, entry.wake_us, revision)
         if self.on_entry is not None:
             self.on_entry(key, revision, entry)
@@ -151,17 +176,25 @@ class Mirror:
         elif self.large:
             self.large.pop(key, None)
 
-    def note_recurring(self, key: str, *, recurs: bool) -> None:
-        """Remember whether the schedule of a key recurs."""
-        if recurs:
+    def note(self, key: str, entry: Entry | None) -> None:
+        """Remember whether the schedule of a key recurs, and whether it is at rest.
+
+        None: there is none any more.
+        """
+        if entry is not None and entry.recurs:
             self.recurring.add(key)
         elif self.recurring:
             self.recurring.discard(key)
+        if self.paused or self.failed:
+            self.paused.discard(key)
+            self.failed.discard(key)
+        if entry is not None and entry.state in AT_REST:
+            (self.paused if entry.state is State.PAUSED else self.failed).add(key)
 
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""
         self.large.pop(key, None)
-        self.recurring.discard(key)
+        self.note(key, None)
         self.invalid.pop(key, None)
         self.newer.discard(key)
         self.bare.pop(key, None)
@@ -179,4 +212,7 @@ class Mirror:
         if isinstance(error, EntryError) and error.newer:
             self.newer.add(key)
         log.limited("warning", "entry.invalid", key=key, revision=revision, reason=str(error))
+        self.note(key, None)
         self.timetable.put(key, NEVER, revision)
+        if self.observer is not None:
+            self.observer.invalid(key, str(error))

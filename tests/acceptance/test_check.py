@@ -16,10 +16,11 @@ from gozo.client import Client as Schedules
 from gozo.connection import Connection
 from gozo.jetstream import JetStream
 from gozo.settings import ConnectionSettings, ServeSettings
-from tests.acceptance.test_permissions import LOGIN, MISSING, documented, login, withholding
+from tests.acceptance.test_permissions import MISSING, documented, login
 from tests.support.daemon import Daemon
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.readme import ROOT
+from tests.support.rights import LOGIN, withholding
 from tests.support.server import free_port
 from tests.support.terminal import Terminal
 

@@ -12,7 +12,9 @@ import pytest
 from gozo.client import Client as Schedules
 from tests.support.client import Arrivals, Client
 from tests.support.gozoctl import Gozoctl
+from tests.support.patience import allow
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.rights import LOGIN, admin, grant, withholding
 
 
 def told(arrivals: Arrivals) -> list[dict[str, Any]]:
@@ -146,6 +148,142 @@ async def test_confirmed(servers: Servers, daemons: Daemons, clients: Clients) -
     headers = {"Gozo-When": "+0", "Gozo-Id": "job", "Gozo-Confirm": "stream"}
     await client.send(headers, reply="jobs")
     await expect(delivered, ("delivered", "job"))
+
+
+async def test_replaced_meanwhile(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """A delivery is told even where another version was stored before it was acknowledged."""
+    server = servers.start()
+    await daemons.serve(server, "--events")
+    client = await clients.connect(server)
+    events = await client.arrivals("gozo.event.*.job")
+    jobs = await client.nats.subscribe("jobs")
+    headers = {"Gozo-When": "+0", "Gozo-Id": "job", "Gozo-Confirm": "stream"}
+    await client.send(headers, reply="jobs")
+    message = await jobs.next_msg(timeout=allow(5))
+    await client.schedule("+1000", reply="kitchen", id="job")
+    await events.wait(2)
+    await message.respond(b'{"stream": "JOBS", "seq": 1}')
+    *_, delivered = await expect(
+        events, ("accepted", "job"), ("accepted", "job"), ("delivered", "job")
+    )
+    assert delivered["subject"] == "jobs"
+
+
+async def test_given_up(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """What was tried as often as was asked for is told, of what recurs for each occurrence."""
+    server = servers.start()
+    daemon = await daemons.serve(server, "--history", "1d")
+    ctl = Gozoctl(tmp_path, server.url)
+    client = await clients.connect(server)
+    events = await client.arrivals("gozo.event.*.job")
+    wanted = {"Gozo-Id": "job", "Gozo-Confirm": "stream", "Gozo-Attempts": "2"}
+    await client.send({"Gozo-When": "+0", **wanted}, reply="no.stream")
+    accepted, retrying, failed = await expect(
+        events, ("accepted", "job"), ("retrying", "job"), ("failed", "job")
+    )
+    for event, attempts in ((retrying, 1), (failed, 2)):
+        told = {"subject": "no.stream", "due": accepted["due"], "attempts": attempts}
+        assert event.items() >= told.items()
+        assert event["reason"] == "no stream takes its subject"
+    words = ctl.ok("history", "job").rows[-1]
+    assert words[1] == "failed"
+    assert words[-1] == "after 2 attempts: no stream takes its subject"
+    lines = ctl.ok("history", "job", "-o", "jsonl").out.splitlines()
+    assert [json.loads(line).get("attempts") for line in lines] == [None, 1, 2]
+
+    often = await client.arrivals("gozo.event.*.often")
+    wanted = {"Gozo-Id": "often", "Gozo-Confirm": "stream", "Gozo-Attempts": "1"}
+    recurring = {"Gozo-When": "@every 100ms", "Gozo-Count": "2", **wanted}
+    await client.send(recurring, reply="no.stream")
+    await expect(often, ("accepted", "often"), ("failed", "often"), ("failed", "often"))
+    assert await daemon.terminate() == 0
+    left = await client.nats.jetstream().get_last_msg("KV_gozo", "$KV.gozo.often")
+    assert (left.headers or {})["Gozo-Reason"] == "failed"
+
+
+async def test_triggered_in_vain(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What is triggered is tried once; that it was in vain is told to others as well."""
+    server = servers.start()
+    await daemons.serve(server, "--events")
+    client = await clients.connect(server)
+    events = await client.arrivals("gozo.event.*.job")
+    headers = {"Gozo-When": "+1000", "Gozo-Id": "job", "Gozo-Confirm": "stream"}
+    await client.send(headers, reply="no.stream")
+    await events.wait(1)
+    async with await Schedules.connect(server.url) as schedules:
+        await schedules.trigger("job")
+    _, failed = await expect(events, ("accepted", "job"), ("failed", "job"))
+    assert failed["attempts"] == 1
+
+
+async def test_forbidden_target(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """That a message may not be published is told once, and how late it was in the end."""
+    server = servers.start(withholding("publish", "closed.*"))
+    daemon = await daemons.serve(server, "--events", *LOGIN)
+    client = await admin(clients, server)
+    named = await client.arrivals("gozo.event.*.door")
+    others = await client.arrivals("gozo.event.*")
+    await client.schedule("+0", reply="closed.door", id="door")
+    await client.schedule("+0", reply="closed.door")
+    await daemon.event("delivery.postponed", key="door", attempts="3")
+    grant(server, "closed.*")
+    accepted, retrying, delivered = await expect(
+        named, ("accepted", "door"), ("retrying", "door"), ("delivered", "door")
+    )
+    assert "closed.door" in retrying["reason"]
+    assert delivered["due"] == accepted["due"] == retrying["due"]
+    assert delivered["late_ms"] > 500
+    await others.wait(3)
+    kinds = [event["type"].rpartition(".")[2] for event in told(others)]
+    assert kinds == ["accepted", "retrying", "delivered"]
+
+
+async def test_by_others(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """What others write to the bucket and delete there is told, and what is invalid, once."""
+    server = servers.start()
+    client = await clients.connect(server)
+    events = await client.arrivals("gozo.event.>")
+    options = ("--deny", "secret.>", "--history", "1d")
+    first = await daemons.serve(server, *options)
+    bucket = await client.nats.jetstream().key_value("gozo")
+    for subject in ("kitchen", "kitchen", "secret.x"):
+        headers = {"Gozo-When": "+1000", "Gozo-Subject": subject}
+        await client.nats.request("$KV.gozo.tea", b"x", headers=headers)
+    await bucket.delete("tea")
+    await bucket.put("two=20words", b"nonsense")
+    wanted = (
+        *[("leader", None), ("accepted", "tea"), ("accepted", "tea"), ("invalid", "tea")],
+        *[("cancelled", "tea"), ("invalid", "two words")],
+    )
+    _, new, again, invalid, *_ = await expect(events, *wanted)
+    assert (new["replaced"], again["replaced"]) == (False, True)
+    assert "--deny secret.>" in invalid["reason"]
+    row = Gozoctl(tmp_path, server.url).ok("history", "tea").rows[3]
+    assert row[1] == "invalid"
+    assert row[-1] == invalid["reason"]
+    assert await first.terminate() == 0
+    await daemons.serve(server, *options)
+    await expect(events, *wanted, ("leader", None), ("invalid", "two words"))
+
+
+async def test_without_the_right(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """Where gozo may not publish events, that is said once, with the cure, and nothing else."""
+    server = servers.start(withholding("publish", "gozo.event.>"))
+    daemon = await daemons.serve(server, "--events", *LOGIN)
+    client = await admin(clients, server)
+    deliveries = await client.arrivals("kitchen")
+    denied = await daemon.event("events.denied")
+    for number in range(20):
+        await client.schedule("+0", reply="kitchen", id=f"tea{number}")
+    await deliveries.wait(20)
+    assert await daemon.terminate() == 0
+    assert "publish to gozo.event.>: grant that permission" in denied.fields["reason"]
+    assert len(daemon.events("events.denied")) == 1
+    assert daemon.events("connection.denied") == []
 
 
 async def test_off(servers: Servers, daemons: Daemons, clients: Clients) -> None:

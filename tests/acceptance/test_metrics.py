@@ -13,11 +13,13 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gozo.client import Client as GozoClient
 from gozo.stats import LIMITS_US
 from tests.support.daemon import Daemon
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.readme import ROOT
+from tests.support.rights import LOGIN, admin, withholding
 from tests.support.server import HOST, NatsServer
 from tests.support.wallclock import WallClock
 
@@ -130,6 +132,55 @@ async def test_retried(servers: Servers, daemons: Daemons, clients: Clients) -> 
         return (await scrape(port))["gozo_deliveries_retried_total"] >= 2
 
     await until(is_retried, "two attempts in vain")
+
+
+async def test_at_rest(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What is paused or was given up is counted as that, and not waited for any more."""
+    server = servers.start()
+    _, port = await serve(daemons, server)
+    client = await clients.connect(server)
+    wanted = {"Gozo-Id": "job", "Gozo-Confirm": "stream", "Gozo-Attempts": "1"}
+    await client.send({"Gozo-When": "+0", **wanted}, reply="no.stream")
+
+    async def figures() -> list[float]:
+        names = ("pending", "paused", "failed")
+        found = await scrape(port)
+        at_rest = [found[f"gozo_schedules_{name}"] for name in names]
+        return [*at_rest, found["gozo_deliveries_failed_total"]]
+
+    async def is_given_up() -> bool:
+        return await figures() == [0, 0, 1, 1]
+
+    await until(is_given_up, "a schedule that was given up")
+    async with await GozoClient.connect(server.url) as schedules:
+        await schedules.schedule("kitchen", when="+1h", id="tea")
+        await schedules.pause("tea")
+        assert await figures() == [0, 1, 1, 1]
+        await schedules.resume("tea")
+        await schedules.reschedule("job", "+1h")
+        assert await figures() == [2, 0, 0, 1]
+        await schedules.pause("tea")
+        await schedules.cancel("tea")
+        assert await figures() == [1, 0, 0, 1]
+
+
+async def test_overdue(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What the leader tries again is not overdue, neither by its own account nor a standby's."""
+    reading = ("$JS.API.DIRECT.GET.KV_gozo", "$JS.API.STREAM.MSG.GET.KV_gozo")
+    server = servers.start(withholding("publish", *reading))
+    leader, port = await serve(daemons, server, *LOGIN)
+    _, other = await serve(daemons, server, *LOGIN)
+    client = await admin(clients, server)
+    headers = {"Gozo-When": "+0", "Gozo-Subject": "kitchen"}
+    await client.nats.request("$KV.gozo.unreadable", b"x", headers=headers)
+    await leader.event("delivery.postponed", attempts="3")
+
+    async def knows_it() -> bool:
+        return (await scrape(other))["gozo_schedules_pending"] == 1
+
+    await until(knows_it, "a standby that knows the schedule")
+    for one in (port, other):
+        assert (await scrape(one))["gozo_schedules_overdue"] == 0
 
 
 async def test_dashboard(servers: Servers, daemons: Daemons) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
 from pathlib import Path
 
@@ -12,40 +11,14 @@ import pytest
 from gozo.client import Client as GozoClient
 from gozo.errors import NotAllowedError
 from gozo.settings import ConnectionSettings
-from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.readme import ROOT
+from tests.support.rights import LOGIN, admin, grant, withholding
 from tests.support.server import NatsServer
 
 NOT_ALLOWED = 4
-LOGIN = ("--user", "gozo", "--password", "p")
-
-
-def withholding(kind: str, *subjects: str) -> str:
-    """Return a server's configuration: a user `gozo` without these rights, and an `admin`."""
-    denied = ", ".join(f'"{subject}"' for subject in subjects)
-    return f"""
-        authorization {{
-            users: [
-                {{ user: admin, password: p }}
-                {{ user: gozo, password: p, permissions: {{ {kind}: {{ deny: [{denied}] }} }} }}
-            ]
-        }}
-    """
-
-
-def grant(server: NatsServer, subject: str) -> None:
-    """Give the user `gozo` the right to one of the subjects, while the server runs."""
-    path = server.folder / "nats.conf"
-    path.write_text(path.read_text().replace(f'"{subject}"', '"nothing"'))
-    server._running().send_signal(signal.SIGHUP)
-
-
-async def admin(clients: Clients, server: NatsServer) -> Client:
-    """Connect as somebody who may do anything."""
-    return await clients.connect(server, user="admin", password="p")  # noqa: S106
 
 
 MISSING = {
