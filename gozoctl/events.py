@@ -32,7 +32,8 @@ def _detail(event: Event) -> str:
         case "retrying":
             return event.reason
         case "failed":
-            return f"after {event.attempts} attempts: {event.reason}"
+            tries = "1 attempt" if event.attempts == 1 else f"{event.attempts} attempts"
+            return f"after {tries}: {event.reason}"
         case "leader":
             return event.daemon
         case _:

@@ -99,11 +99,12 @@ def status(
         client = session.client
         server, bucket = client.server, await client.bucket()
         replicas = await client.replicas()
-        schedules, overdue, invalid, next_due = 0, 0, 0, None
+        schedules, overdue, failed, invalid, next_due = 0, 0, 0, 0, None
         if bucket is not None:
             async for one in client.list():
                 schedules += 1
                 overdue += one.state == "overdue"
+                failed += one.state == "failed"
                 invalid += one.state == "invalid"
                 if one.state == "pending" and (next_due is None or one.due < next_due):
                     next_due = one.due
@@ -113,6 +114,7 @@ def status(
             "bucket": bucket_words(client.settings.bucket, bucket),
             "schedules": str(schedules),
             "overdue": str(overdue),
+            "failed": str(failed),
             "invalid": str(invalid),
         }
         if session.out.is_json:
@@ -126,6 +128,7 @@ def status(
                     "bucket": _bucket_record(bucket),
                     "schedules": schedules,
                     "overdue": overdue,
+                    "failed": failed,
                     "invalid": invalid,
                     "next_due": times.utc(next_due) if next_due is not None else None,
                     "daemons": [_record(one) for one in replicas],

@@ -160,7 +160,7 @@ class Outcome:
     """How a schedule left the bucket; known for ten minutes."""
 
     reason: str
-    """`delivered`, `cancelled`, `missed`; empty where something else removed it."""
+    """`delivered`, `cancelled`, `missed`, `failed`; empty where something else removed it."""
     at: datetime
 
 

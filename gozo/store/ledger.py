@@ -542,7 +542,9 @@ class Ledger:
             return
         if outcome is Outcome.STORED:
             self._full = False
-            self._timetable.put(change.key, change.entry.wake_us, revision)
+            if self._timetable.put(change.key, change.entry.wake_us, revision):
+                self._mirror.note_size(change.key, len(change.payload))
+                self._mirror.note(change.key, change.entry)
             self._stored(change, revision)
         elif outcome is Outcome.UNKNOWN:
             # It may be stored by now: from here on only the key itself tells.
@@ -555,8 +557,6 @@ class Ledger:
 
     def _stored(self, change: _Put, revision: int) -> None:
         self._own[change.key] = revision
-        self._mirror.note_size(change.key, len(change.payload))
-        self._mirror.note(change.key, change.entry)
         if change.holder is not None:
             change.holder.revision = revision
         self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
@@ -577,10 +577,12 @@ class Ledger:
         if outcome is Outcome.STORED:
             until_us = self._mirror.server_us() + MARKER_SECONDS * MICROSECONDS
             lasting = not self._bucket.marker_ttl
-            self._timetable.remove(change.key, revision, until_us, change.reason, lasting=lasting)
+            if self._timetable.remove(
+                change.key, revision, until_us, change.reason, lasting=lasting
+            ):
+                self._mirror.note_size(change.key, 0)
+                self._mirror.note(change.key, None)
             self._own[change.key] = revision
-            self._mirror.note_size(change.key, 0)
-            self._mirror.note(change.key, None)
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)

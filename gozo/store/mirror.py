@@ -100,9 +100,6 @@ class Mirror:
         size: int | None = None,
     ) -> None:
         """Take in one message of the bucket; see `parse_entry` for `size`."""
-        if self.invalid and self.invalid.get(key, (revision,))[0] < revision:
-            del self.invalid[key]
-            self.newer.discard(key)
         if revision <= self.timetable.seen(key):
             return
         self.bare.pop(key, None)
@@ -177,10 +174,13 @@ class Mirror:
             self.large.pop(key, None)
 
     def note(self, key: str, entry: Entry | None) -> None:
-        """Remember whether the schedule of a key recurs, and whether it is at rest.
+        """Remember of the latest version of a key whether it recurs, and whether it is at rest.
 
-        None: there is none any more.
+        None: there is no schedule any more.
         """
+        if self.invalid:
+            self.invalid.pop(key, None)
+            self.newer.discard(key)
         if entry is not None and entry.recurs:
             self.recurring.add(key)
         elif self.recurring:
@@ -195,8 +195,6 @@ class Mirror:
         """Forget a key that the bucket does not hold any more, not even as a marker."""
         self.large.pop(key, None)
         self.note(key, None)
-        self.invalid.pop(key, None)
-        self.newer.discard(key)
         self.bare.pop(key, None)
         self.timetable.forget(key)
 
@@ -208,11 +206,11 @@ class Mirror:
     def _set_aside(self, key: str, revision: int, error: EntryError | RequestError) -> None:
         if key == BARRIER_KEY:
             return
+        self.note(key, None)
         self.invalid[key] = (revision, str(error))
         if isinstance(error, EntryError) and error.newer:
             self.newer.add(key)
         log.limited("warning", "entry.invalid", key=key, revision=revision, reason=str(error))
-        self.note(key, None)
         self.timetable.put(key, NEVER, revision)
         if self.observer is not None:
             self.observer.invalid(key, str(error))

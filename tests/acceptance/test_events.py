@@ -192,12 +192,15 @@ async def test_given_up(
     assert words[-1] == "after 2 attempts: no stream takes its subject"
     lines = ctl.ok("history", "job", "-o", "jsonl").out.splitlines()
     assert [json.loads(line).get("attempts") for line in lines] == [None, 1, 2]
+    assert json.loads(ctl.ok("status", "-o", "json").out)["failed"] == 1
 
     often = await client.arrivals("gozo.event.*.often")
     wanted = {"Gozo-Id": "often", "Gozo-Confirm": "stream", "Gozo-Attempts": "1"}
     recurring = {"Gozo-When": "@every 100ms", "Gozo-Count": "2", **wanted}
     await client.send(recurring, reply="no.stream")
     await expect(often, ("accepted", "often"), ("failed", "often"), ("failed", "often"))
+    words = ctl.ok("history", "often").rows[-1]
+    assert words[-1] == "after 1 attempt: no stream takes its subject"
     assert await daemon.terminate() == 0
     left = await client.nats.jetstream().get_last_msg("KV_gozo", "$KV.gozo.often")
     assert (left.headers or {})["Gozo-Reason"] == "failed"

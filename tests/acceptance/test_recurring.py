@@ -312,7 +312,7 @@ async def test_one_that_fails_for_good(running: Running, client: Client, new_id:
     mark = running.daemon.mark()
     terms = {"Gozo_Confirm": "stream", "Gozo_Attempts": "2", "Gozo_Count": "3"}
     await create(client, new_id, "@every 100ms", f"{new_id}.nowhere", **terms)
-    await until_reason(client, new_id, "delivered")
+    await until_reason(client, new_id, "failed")
     given_up = running.daemon.events("delivery.failed", since=mark)
     assert len([event for event in given_up if event.fields["key"] == new_id]) >= 1
     name = new_id.replace("-", "")
