@@ -23,7 +23,7 @@ from gozo.errors import RequestError
 from gozo.logs import get_logger
 from gozo.policy import Policy, check_size
 from gozo.protocol import escape_id, is_addressable
-from gozo.schedule import AT_REST, MICROSECONDS, NEVER, Entry, Marker, Reason, State
+from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker, Reason, State
 from gozo.timetable import Timetable
 
 OnEntry = Callable[[str, int, Entry], None]
@@ -46,6 +46,7 @@ class Observer(Protocol):
 UNLIMITED = 1 << 62
 GROWTH = 1_024  # bytes by which what gozo notes may make an entry's headers grow
 LARGE = 16 * 1024  # bytes of payload from which a size is remembered
+_PENDING = State.PENDING  # at hand, for the most frequent question
 
 log = get_logger("gozo.store")
 
@@ -178,18 +179,20 @@ class Mirror:
 
         None: there is no schedule any more.
         """
-        if self.invalid:
+        if self.invalid or self.paused or self.failed:
             self.invalid.pop(key, None)
             self.newer.discard(key)
-        if entry is not None and entry.recurs:
+            self.paused.discard(key)
+            self.failed.discard(key)
+        if entry is not None and entry.terms is not None and entry.terms.recurs:
             self.recurring.add(key)
         elif self.recurring:
             self.recurring.discard(key)
-        if self.paused or self.failed:
-            self.paused.discard(key)
-            self.failed.discard(key)
-        if entry is not None and entry.state in AT_REST:
-            (self.paused if entry.state is State.PAUSED else self.failed).add(key)
+        if entry is not None and entry.state is not _PENDING:
+            if entry.state is State.PAUSED:
+                self.paused.add(key)
+            elif entry.state is State.FAILED:
+                self.failed.add(key)
 
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""

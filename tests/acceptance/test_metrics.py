@@ -217,11 +217,14 @@ async def test_health(servers: Servers, daemons: Daemons) -> None:
     await until(is_ready, "ready again")
 
 
-async def test_clock_is_wrong(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
-    """Who could not take over is alive and not ready."""
+async def test_clock_is_wrong(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """Who could not take over is alive and not ready; what nobody sends then is overdue."""
+    server = servers.start()
     clock = WallClock(tmp_path / "clock", 5.0)
     daemon = daemons.start(
-        *("serve", "--address", servers.start().url, "--metrics", f"{HOST}:0"),
+        *("serve", "--address", server.url, "--metrics", f"{HOST}:0"),
         variables=clock.variables,
     )
     await daemon.ready()
@@ -232,6 +235,14 @@ async def test_clock_is_wrong(servers: Servers, daemons: Daemons, tmp_path: Path
     figures = await scrape(port)
     assert (figures["gozo_ready"], figures["gozo_leader"]) == (0, 0)
     assert 4.5 < figures["gozo_clock_ahead_seconds"] < 5.5
+    client = await clients.connect(server)
+    headers = {"Gozo-When": "+0", "Gozo-Subject": "kitchen"}
+    await client.nats.request("$KV.gozo.tea", b"x", headers=headers)
+
+    async def is_overdue() -> bool:
+        return (await scrape(port))["gozo_schedules_overdue"] == 1
+
+    await until(is_overdue, "a schedule that nobody sends")
 
 
 async def test_what_is_no_scrape(servers: Servers, daemons: Daemons) -> None:
