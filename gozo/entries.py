@@ -37,12 +37,15 @@ ENTRY_HEADERS = 710
 MARKER_SECONDS = 600
 """How long a delete marker stays, so that a late cancel learns what happened."""
 
+_WHEN = rb"(?:Gozo-When: (\+?)([0-9]{1,10}+)(?:\.([0-9]{1,6}+))?\r\n)?"
 _PLAIN = re.compile(
-    rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]+\r\n)?"
-    rb"(?:Gozo-Format: 1\r\n)?(?:Gozo-Id: ([A-Za-z0-9_\-/]{1,200})\r\n)?"
-    rb"Gozo-Subject: ([!-~]+)\r\nGozo-When: (\+?)([0-9]{1,10})(?:\.([0-9]{1,6}))?\r\n"
-    rb"(?:Gozo-Due: ([0-9]{1,11})\.([0-9]{6})\r\nGozo-Created: ([0-9]{1,11})\.([0-9]{6})\r\n"
-    rb"Gozo-Request: ([0-9a-f-]+)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9})\r\n)?\r\n\Z"
+    rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]++\r\n)?"
+    rb"(?:Gozo-Format: 1\r\n)?(?:Gozo-Id: ([A-Za-z0-9_\-/]{1,200}+)\r\n)?"
+    + _WHEN
+    + rb"Gozo-Subject: ([!-~]++)\r\n"
+    + _WHEN
+    + rb"(?:Gozo-Due: ([0-9]{1,11}+)\.([0-9]{6})\r\nGozo-Created: ([0-9]{1,11}+)\.([0-9]{6})\r\n"
+    rb"Gozo-Request: ([0-9a-f-]++)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9}+)\r\n)?\r\n\Z"
 )
 """An entry without anything special, as gozo writes it, or a client that knows the bucket."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
@@ -169,10 +172,14 @@ def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Non
     match = _PLAIN.match(headers or b"")
     if match is None:
         return None
-    id_, subject, sign, whole, decimals, due, due_us, created, created_us, token, size = (
+    id_, *before, subject, sign, whole, decimals, due, due_us, created, created_us, token, size = (
         match.groups()
     )
-    if not PLAIN_ID.match(key) or len(key) > LONGEST_ID:
+    if whole is None:
+        sign, whole, decimals = before
+    elif before[1] is not None:
+        return None
+    if whole is None or not PLAIN_ID.match(key) or len(key) > LONGEST_ID:
         return None
     if id_ is not None and id_ != key.encode():
         return None
