@@ -24,6 +24,11 @@ class Item(NamedTuple):
     key: str
 
 
+_Row = tuple[int, int, str]
+"""An item as it is kept: a plain tuple takes 16 bytes less, and Python's garbage collector soon
+leaves it alone, where it would look at a million items again and again."""
+
+
 class Tombstone(NamedTuple):
     """What is left of a key that was removed."""
 
@@ -37,8 +42,8 @@ class Timetable:
     """All keys of a bucket, and the order in which they are due."""
 
     def __init__(self) -> None:
-        # The items of the heaps below, not others like them: memory for millions counts.
-        self._live: dict[str, Item] = {}
+        # The rows of the heaps below, not others like them: memory for millions counts.
+        self._live: dict[str, _Row] = {}
         self._tombstones: dict[str, Tombstone] = {}
         self._purged: dict[str, Tombstone] = {}
         # Heaps of the ends of tombstones: those that the server removes by itself, and those
@@ -49,8 +54,8 @@ class Timetable:
         self._held: set[str] = set()
         # Two heaps: what is due soon is popped from a small one, and each item that
         # crosses from `far` to `near` is reported once, so that it can be prepared.
-        self._far: list[Item] = []
-        self._near: list[Item] = []
+        self._far: list[_Row] = []
+        self._near: list[_Row] = []
         self._crossed: list[Item] = []
         self._horizon_us = 0
 
@@ -78,14 +83,17 @@ class Timetable:
         """The latest revision known of a key, removed or not; 0 if there is none."""
         live = self._live.get(key)
         if live is not None:
-            return live.revision
+            return live[1]
         tombstone = self._tombstones.get(key)
         return tombstone.revision if tombstone else 0
 
     def seen(self, key: str) -> int:
         """The latest revision of a key that is known to have been, purged or not; 0 if none."""
-        purged = self._purged.get(key)
-        return max(self.revision(key), purged.revision if purged else 0)
+        live = self._live.get(key)
+        if live is not None:
+            return live[1]
+        tombstone = self._tombstones.get(key) or self._purged.get(key)
+        return tombstone.revision if tombstone else 0
 
     def tombstone(self, key: str) -> Tombstone | None:
         """What is known of a removed key."""
@@ -94,7 +102,7 @@ class Timetable:
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
         live = self._live.get(key)
-        return live is not None and self._taken.get(key) == live.revision
+        return live is not None and self._taken.get(key) == live[1]
 
     def is_current(self, item: Item) -> bool:
         """Tell whether a popped item is still the latest version of its key."""
@@ -104,11 +112,12 @@ class Timetable:
         """Take in a version of a schedule; False if this or a newer one is known already."""
         if revision <= self.seen(key):
             return False
-        self._tombstones.pop(key, None)
-        self._purged.pop(key, None)
-        item = self._live[key] = Item(due_us, revision, key)
+        if self._tombstones or self._purged:
+            self._tombstones.pop(key, None)
+            self._purged.pop(key, None)
+        row = self._live[key] = (due_us, revision, key)
         if key not in self._held:
-            self._push(item)
+            self._push(row)
         return True
 
     def remove(
@@ -188,7 +197,7 @@ class Timetable:
         """End a hold: the key waits again, if it is live and not taken."""
         self._held.discard(key)
         live = self._live.get(key)
-        if live is not None and self._taken.get(key) != live.revision:
+        if live is not None and self._taken.get(key) != live[1]:
             self._push(live)
 
     def give_back(self, item: Item) -> None:
@@ -199,26 +208,26 @@ class Timetable:
         if self._taken.get(item.key) == item.revision:
             del self._taken[item.key]
             live = self._live.get(item.key)
-            if live is not None and live.revision == item.revision:
-                self._live[item.key] = item
+            if live is not None and live[1] == item.revision:
+                row = self._live[item.key] = (item.due_us, item.revision, item.key)
                 if item.key not in self._held:
-                    self._push(item)
+                    self._push(row)
 
     def take(self, item: Item) -> None:
         """Keep an item from being popped, as if it had been, until it is given back."""
         live = self._live.get(item.key)
-        if live is not None and live.revision == item.revision:
+        if live is not None and live[1] == item.revision:
             self._taken[item.key] = item.revision
 
     def approach(self, horizon_us: int) -> list[Item]:
         """Move the horizon: return each item that is now due before it, once."""
         self._horizon_us = max(self._horizon_us, horizon_us)
         far = self._far
-        while far and far[0].due_us < self._horizon_us:
-            item = heappop(far)
-            if self._is_waiting(item):
-                heappush(self._near, item)
-                self._crossed.append(item)
+        while far and far[0][0] < self._horizon_us:
+            row = heappop(far)
+            if self._is_waiting(row):
+                heappush(self._near, row)
+                self._crossed.append(Item._make(row))
         crossed, self._crossed = self._crossed, []
         return [item for item in crossed if self._is_waiting(item)]
 
@@ -228,9 +237,10 @@ class Timetable:
             self._crossed.extend(self.approach(now_us + 1))
         near = self._near
         popped: list[Item] = []
-        while near and near[0].due_us <= now_us and len(popped) < limit:
-            item = heappop(near)
-            if self._is_waiting(item):
+        while near and near[0][0] <= now_us and len(popped) < limit:
+            row = heappop(near)
+            if self._is_waiting(row):
+                item = Item._make(row)
                 self._taken[item.key] = item.revision
                 popped.append(item)
         return popped
@@ -238,14 +248,14 @@ class Timetable:
     def next_due(self) -> int | None:
         """When the soonest item is due, or None. May name one that was replaced meanwhile."""
         if self._near:
-            return self._near[0].due_us
-        if self._far and self._far[0].due_us < NEVER:
-            return self._far[0].due_us
+            return self._near[0][0]
+        if self._far and self._far[0][0] < NEVER:
+            return self._far[0][0]
         return None
 
     def due_before(self, moment_us: int) -> list[Item]:
         """All live items that are due before a moment; reads all of them."""
-        return [item for item in self._live.values() if item.due_us < moment_us]
+        return [Item._make(row) for row in self._live.values() if row[0] < moment_us]
 
     def count_due(self, now_us: int) -> int:
         """How many waiting items are due by `now_us`; reads these and no others."""
@@ -255,27 +265,28 @@ class Timetable:
             places = [0]
             while places:
                 place = places.pop()
-                if place < len(heap) and heap[place].due_us <= now_us:
+                if place < len(heap) and heap[place][0] <= now_us:
                     if self._is_waiting(heap[place]):
-                        due.add(heap[place].key)
+                        due.add(heap[place][2])
                     places += (2 * place + 1, 2 * place + 2)
         return len(due)
 
-    def _is_waiting(self, item: Item) -> bool:
+    def _is_waiting(self, row: _Row) -> bool:
+        _, revision, key = row
         return (
-            self._live.get(item.key) == item
-            and item.key not in self._held
-            and self._taken.get(item.key) != item.revision
+            self._live.get(key) == row
+            and key not in self._held
+            and self._taken.get(key) != revision
         )
 
-    def _push(self, item: Item) -> None:
-        if item.due_us < self._horizon_us:
-            heappush(self._near, item)
-            self._crossed.append(item)
+    def _push(self, row: _Row) -> None:
+        if row[0] < self._horizon_us:
+            heappush(self._near, row)
+            self._crossed.append(Item._make(row))
             return
-        heappush(self._far, item)
-        # Items that were replaced stay in the heap until they surface; where most are
+        heappush(self._far, row)
+        # Rows that were replaced stay in the heap until they surface; where most are
         # such, a heap of the others is smaller and costs less than it saves.
         if len(self._far) > 2 * len(self._live) + 1_000:
-            self._far = [item for item in set(self._far) if self._is_waiting(item)]
+            self._far = [row for row in set(self._far) if self._is_waiting(row)]
             heapify(self._far)
