@@ -59,12 +59,16 @@ class Follower:
         self._progress = asyncio.Event()
         self._broken = asyncio.Event()
         self._full = True
+        """Whether everything is to be loaded anew."""
+        self._loads_all = False
+        """Whether that is being done."""
         self._created = ""
         self._offset_us = offset_us()
         self._doubts = 0
         self._loads = 0
         self._doubted_at = -DOUBT
-        self._seen: dict[str, None] | None = None
+        self._unseen: set[str] = set()
+        """What was known when the load began, and has not come since."""
         self._end_of_load = 0
         self._consumer: Consumer | None = None
         mirror.server_us = lambda: wall_us() - self.clock_ahead_us
@@ -183,9 +187,12 @@ class Follower:
         consumer = Consumer(self._connection, self._bucket, self._on_message, self._break)
         self._consumer = consumer
         self._doubts = 0
+        timetable = self._mirror.timetable
+        self._loads_all = self._full
+        self._unseen.clear()
         if self._full:
-            self._mirror.timetable.forget_purged()
-        self._seen = {} if self._full else None
+            timetable.forget_purged()
+            self._unseen.update(timetable.keys(), timetable.tombstones)
         self._end_of_load = state.last_sequence
         pending = await consumer.start(None if self._full else self.position)
         self.behind = pending
@@ -212,8 +219,8 @@ class Follower:
     ) -> None:
         if self._broken.is_set():
             return
-        if self._seen is not None:
-            self._seen[key] = None
+        if self._unseen and key in self._unseen:
+            self._unseen.remove(key)
             if sequence < self._mirror.timetable.revision(key) <= self._end_of_load:
                 # The bucket was restored from an older copy: what was known is gone.
                 self._mirror.drop(key)
@@ -225,15 +232,11 @@ class Follower:
 
     def _caught_up(self) -> None:
         self.position = max(self.position, self._end_of_load)
-        seen, self._seen = self._seen, None
-        if seen is not None:
-            self._full = False
-            timetable = self._mirror.timetable
-            gone = [
-                key
-                for key in (*timetable.keys(), *timetable.tombstones)
-                if key not in seen and timetable.revision(key) <= self.position
-            ]
+        if self._loads_all:
+            self._loads_all = self._full = False
+            revision = self._mirror.timetable.revision
+            gone = [key for key in self._unseen if 0 < revision(key) <= self.position]
+            self._unseen.clear()
             for key in gone:
                 self._mirror.drop(key)
             if gone:
