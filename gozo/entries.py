@@ -37,14 +37,14 @@ ENTRY_HEADERS = 710
 MARKER_SECONDS = 600
 """How long a delete marker stays, so that a late cancel learns what happened."""
 
-_WHEN = rb"(?:Gozo-When: (\+?)([0-9]{1,10}+)(?:\.([0-9]{1,6}+))?\r\n)?"
+_WHEN = rb"(?:Gozo-When: (\+?[0-9]{1,10}+(?:\.[0-9]{1,6}+)?)\r\n)?"
 _PLAIN = re.compile(
     rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]++\r\n)?"
     rb"(?:Gozo-Format: 1\r\n)?(?:Gozo-Id: ([A-Za-z0-9_\-/]{1,200}+)\r\n)?"
     + _WHEN
     + rb"Gozo-Subject: ([!-~]++)\r\n"
     + _WHEN
-    + rb"(?:Gozo-Due: ([0-9]{1,11}+)\.([0-9]{6})\r\nGozo-Created: ([0-9]{1,11}+)\.([0-9]{6})\r\n"
+    + rb"(?:Gozo-Due: ([0-9]{1,11}+\.[0-9]{6})\r\nGozo-Created: ([0-9]{1,11}+\.[0-9]{6})\r\n"
     rb"Gozo-Request: ([0-9a-f-]++)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9}+)\r\n)?\r\n\Z"
 )
 """An entry without anything special, as gozo writes it, or a client that knows the bucket."""
@@ -167,37 +167,51 @@ def parse_entry(
     return entry if size is None else entry._replace(size=size)
 
 
+def glance(key: str, headers: bytes | None, stored_us: int) -> tuple[int, bytes, bytes, int] | None:
+    """Read of a plain entry just when it is due, its subject, its token, and its payload's size.
+
+    A million are read so at a start, each in a fraction of the time that `parse_entry` takes.
+    None if the entry is anything else, or nothing that can be read.
+    """
+    match = _PLAIN.match(headers or b"")
+    if match is None:
+        return None
+    id_, early, where, late, due, _, token, size = match.groups()
+    if not _is_plain(key, id_, early, late):
+        return None
+    if due is not None:
+        due_us = int(due.replace(b".", b""))
+    else:
+        due_us = when.plain_due(early or late, stored_us)
+    return due_us, where, token or b"", int(size or 0)
+
+
 def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | None:
     """Read what most entries are, in a third of the time; None if it is anything else."""
     match = _PLAIN.match(headers or b"")
     if match is None:
         return None
-    id_, *before, subject, sign, whole, decimals, due, due_us, created, created_us, token, size = (
-        match.groups()
-    )
-    if whole is None:
-        sign, whole, decimals = before
-    elif before[1] is not None:
+    id_, early, where, late, due, created, token, size = match.groups()
+    if not _is_plain(key, id_, early, late):
         return None
-    if whole is None or not PLAIN_ID.match(key) or len(key) > LONGEST_ID:
-        return None
-    if id_ is not None and id_ != key.encode():
-        return None
-    text, wake_us = when.plain_due(sign, whole, decimals, stored_us)
-    at_us = stored_us
-    if created is not None:
-        at_us = int(created) * MICROSECONDS + int(created_us)
-        wake_us = int(due) * MICROSECONDS + int(due_us)
+    text = early or late
     return Entry(
         key,
-        subject.decode(),
-        text,
-        wake_us,
-        at_us,
+        where.decode(),
+        text.decode(),
+        when.plain_due(text, stored_us) if due is None else int(due.replace(b".", b"")),
+        stored_us if due is None else int(created.replace(b".", b"")),
         token or b"",
         int(size or 0),
-        extended=created is None,
+        extended=due is None,
     )
+
+
+def _is_plain(key: str, id_: bytes | None, early: bytes | None, late: bytes | None) -> bool:
+    """Tell whether a key is a plain id and the id that is given, and its time is given once."""
+    if (early is None) == (late is None) or len(key) > LONGEST_ID:
+        return False
+    return PLAIN_ID.match(key) is not None if id_ is None else id_ == key.encode()
 
 
 def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) -> Entry:

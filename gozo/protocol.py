@@ -52,7 +52,7 @@ _BASIC_ID = rb"(?:Gozo-Id: ?([A-Za-z0-9_\-/]{1,200})\r\n)?"
 _BASIC = re.compile(
     rb"NATS/1\.0\r\n"
     + _BASIC_ID
-    + rb"Gozo-When: ?(\+?)([0-9]{1,10})(?:\.([0-9]{1,6}))?\r\n"
+    + rb"Gozo-When: ?(\+?[0-9]{1,10}(?:\.[0-9]{1,6})?)\r\n"
     + _BASIC_ID
     + rb"\r\n\Z"
 )
@@ -113,17 +113,17 @@ def _basic_request(
     match = _BASIC.match(headers or b"")
     if match is None:
         return None
-    first, sign, whole, decimals, second = match.groups()
+    first, text, second = match.groups()
     if first is not None and second is not None:
         return None
-    text, due_us = when.plain_due(sign, whole, decimals, received_us)
+    due_us = when.plain_due(text, received_us)
     if due_us > when.LAST_US:
         return None
     id_ = first or second
     entry = Entry(
         None if id_ is None else id_.decode(),
         reply.decode("utf-8", "surrogateescape"),
-        text,
+        text.decode(),
         due_us,
         received_us,
     )

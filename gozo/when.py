@@ -150,16 +150,14 @@ def print_when(when: When) -> str:
             return str(when)
 
 
-def plain_due(
-    sign: bytes, whole: bytes, decimals: bytes | None, received_us: int
-) -> tuple[str, int]:
-    """Put together again a number whose digits were told apart, six decimals at most.
+def plain_due(text: bytes, received_us: int) -> int:
+    """When a schedule is due that was received at `received_us`, and whose `Gozo-When` is a number.
 
-    Returns its text, and when a schedule is due that has it and was received at `received_us`.
+    It has six decimals at most, and a sign where it counts from then.
     """
-    us = int(whole) * MICROSECONDS + int((decimals or b"").ljust(6, b"0"))
-    text = b"%b%b" % (sign, whole) if decimals is None else b"%b%b.%b" % (sign, whole, decimals)
-    return text.decode(), received_us + us if sign else max(us, received_us)
+    whole, _, decimals = text.partition(b".")
+    us = int(whole) * MICROSECONDS + int(decimals.ljust(6, b"0"))
+    return received_us + us if text.startswith(b"+") else max(us, received_us)
 
 
 def first_due(when: Moment, received_us: int) -> int:

@@ -565,10 +565,10 @@ class Ledger:
             self._replace_odd_key(change.entry.id)
         self._mirror.on_change()
 
-    def _on_entry(self, key: str, revision: int, entry: Entry) -> None:
+    def _on_entry(self, key: str, revision: int, token: bytes) -> None:
         """An entry was seen; if it is ours, its acknowledgement is late or lost."""
         change = self._active.get(key)
-        if isinstance(change, _Put) and change.token == entry.token:
+        if isinstance(change, _Put) and change.token == token:
             self._stored(change, revision)
 
     def _on_remove(self, change: _Remove, outcome: Outcome, revision: int, words: str) -> None:

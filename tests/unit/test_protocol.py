@@ -16,6 +16,7 @@ from gozo.entries import (
     EntryError,
     block,
     entry_headers,
+    glance,
     marker_headers,
     parse_entry,
     parse_original,
@@ -500,7 +501,11 @@ def test_a_plain_entry_is_read_as_any_other(key: str, kept: set[bytes], more: li
     for lines in ([line for line in USUAL if line in kept], more):
         block_ = b"".join(b"%b\r\n" % line for line in (b"NATS/1.0", *lines, b""))
         quick = entries._plain_entry(key, block_, NOW_US)
-        if quick is not None:
+        glanced = glance(key, block_, NOW_US)
+        if quick is None:
+            assert glanced is None
+        else:
+            assert glanced == (quick.wake_us, quick.subject.encode(), quick.token, quick.size)
             # A header that means nothing sends it the other way.
             assert quick == parse_entry(key, block_[:-2] + b"Gozo-Nothing: 1\r\n\r\n", NOW_US)
 
