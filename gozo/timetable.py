@@ -92,6 +92,8 @@ class Timetable:
         live = self._live.get(key)
         if live is not None:
             return live[1]
+        if not self._tombstones and not self._purged:
+            return 0
         tombstone = self._tombstones.get(key) or self._purged.get(key)
         return tombstone.revision if tombstone else 0
 

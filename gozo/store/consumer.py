@@ -18,6 +18,7 @@ from gozo.errors import GozoError
 from gozo.store.bucket import Bucket
 
 BATCH = 1_000  # messages asked for at a time
+LITTLE = 500  # messages still to come at which more are asked for
 HEARTBEAT = 0.5  # seconds
 SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
 PULL_TIME = 30  # seconds that a request for messages lives
@@ -105,7 +106,7 @@ class Consumer:
 
     def refill(self) -> None:
         """Ask for more, if there is little to come and more is wanted."""
-        if self._outstanding <= BATCH // 2 and self._wants_more():
+        if self._outstanding <= LITTLE and self._wants_more():
             self._ask()
 
     def _ask(self) -> None:
@@ -145,16 +146,17 @@ class Consumer:
         # with two more words, domain and account, before the stream on some servers; from
         # the right they are the same, but for a random word at the end of the longer form.
         words = reply.split(b".")
-        base = 4 if len(words) == SHORT_ACK else 6
-        revision, sequence = int(words[base + 1]), int(words[base + 2])
+        base = 5 if len(words) == SHORT_ACK else 7
+        revision, sequence, stored_ns, pending = map(int, words[base : base + 4])
         if sequence != self._sequence + 1:
             self._break(f"a gap after {self._sequence}: {sequence}")
             return
         self._sequence = sequence
         self._outstanding -= 1
         key = printable_key(subject[self._prefix :])
-        self._on_message(key, revision, int(words[base + 3]) // 1000, headers, int(words[base + 4]))
-        self.refill()
+        self._on_message(key, revision, stored_ns // 1000, headers, pending)
+        if self._outstanding <= LITTLE:
+            self.refill()
 
     def _on_status(self, headers: bytes | None) -> None:
         status = status_of(headers)
