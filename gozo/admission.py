@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gozo.clock import steady
 from gozo.entries import ENTRY_HEADERS
 from gozo.headers import pack
 from gozo.policy import Policy, check_size
@@ -14,6 +15,8 @@ from gozo.store.ledger import Ledger
 from gozo.volatile import Volatile
 
 KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
+MOST_HEADERS = 8 * 1024
+"""Bytes that an entry's headers have at most, where none are passed on."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,8 @@ class Admission:
         self._volatile = volatile
         self._max_payload = max_payload
         self._counts = quotas.max_pending is not None
+        self.limits_unread = quotas.max_payload is not None or quotas.max_rate is not None
+        """Whether `check_unread` ever refuses anything."""
         self._good: str | None = None
         """The subject that was allowed last: the next request has the same, most likely."""
         self._expected: dict[str, _Expected] = {}
@@ -54,8 +59,8 @@ class Admission:
         self._more = 0
         """How many schedules more than now there will be once all of that is done."""
 
-    def check_unread(self, size: int, at: float) -> None:
-        """Refuse what must not even wait to be read: a payload of `size` bytes, `at` that time.
+    def check_unread(self, size: int) -> None:
+        """Refuse what must not even wait to be read: a payload of `size` bytes, heard just now.
 
         So what a flood of these takes in memory is nothing.
 
@@ -63,7 +68,7 @@ class Admission:
             RequestError: `payload_too_large` or `too_many_requests`.
         """
         self._quotas.check_payload(size)
-        self._rate.check(at)
+        self._rate.check(steady())
 
     def begin_term(self, uncounted_us: int, now_us: int) -> None:
         """Count what was kept before this replica leads, from the moment when no one else did."""
@@ -96,12 +101,14 @@ class Admission:
             self._policy.check_target(entry.subject)
             self._good = entry.subject
         self._quotas.check_payload(size)
-        headers = ENTRY_HEADERS + len(entry.subject.encode()) + len(entry.when)
-        if entry.id is not None:
-            headers += len(entry.id.encode())
-        if entry.headers:
-            headers += len(pack(entry.headers))
-        check_size(size, headers, self._max_payload())
+        longest = self._max_payload()
+        if entry.headers or size + MOST_HEADERS > longest:
+            headers = ENTRY_HEADERS + len(entry.subject.encode()) + len(entry.when)
+            if entry.id is not None:
+                headers += len(entry.id.encode())
+            if entry.headers:
+                headers += len(pack(entry.headers))
+            check_size(size, headers, longest)
         self._quotas.check_delay(entry.created_us, entry.due_us)
         if self._counts and self._is_new(entry):
             kept = self._ledger.kept + len(self._volatile)

@@ -112,10 +112,11 @@ class Connection:
         """What the server refused, and was logged, since the link was made."""
         self._lost = asyncio.Event()
         self._waiting: dict[bytes, OnReply] = {}
-        self._inbox = f"{self.new_inbox()}."
-        self._skip = len(self._inbox)
+        inbox = f"{self.new_inbox()}."
+        self._inbox = inbox.encode()
+        self._skip = len(inbox)
         self._next = 0
-        self._listeners.append(Listener(self, self._inbox + "*", self._answer))
+        self._listeners.append(Listener(self, f"{inbox}*", self._answer))
 
     # The life of a link
 
@@ -322,7 +323,7 @@ class Connection:
     @property
     def max_payload(self) -> int:
         """Bytes that payload and headers of one message may have together."""
-        return int(self.info.get("max_payload", 1024 * 1024))
+        return self._client.max_payload if self._client else 1024 * 1024
 
     @property
     def buffered(self) -> int:
@@ -409,7 +410,7 @@ class Connection:
         self._next += 1
         token = b"%x" % self._next
         self._waiting[token] = on_reply
-        return token, self._inbox.encode() + token
+        return token, self._inbox + token
 
     def expect_more(self, token: bytes, on_reply: OnReply) -> None:
         """Wait for another answer to a `call`."""
@@ -442,7 +443,7 @@ class Connection:
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         token = self.call_echo(partial(_resolve, answer))
-        with self.failing_if_denied(self._inbox + token.decode(), answer):
+        with self.failing_if_denied((self._inbox + token).decode(), answer):
             await self._within(timeout, token, answer, "to an echo")
 
     @contextmanager

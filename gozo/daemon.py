@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -18,6 +17,7 @@ from gozo.delivery import Delivery
 from gozo.entries import BARRIER_KEY, marker_headers, reserved_key
 from gozo.errors import DisconnectedError, GozoError, NoServerError
 from gozo.events import Bystander, Events, id_of
+from gozo.garbage import Garbage
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
@@ -50,14 +50,15 @@ if TYPE_CHECKING:
     from gozo.monitor import Monitor
 
 LOOK = 0.25  # seconds between looks for what comes near its due time
+PREPARED = 100  # of them, before others get their turn
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
 DRAIN = 6.0  # seconds without progress after which a shutdown leaves things undone
 WARN_CLOCK_US = MICROSECONDS // 2
 WRONG_CLOCK_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
 RETRY_WAIT = 0.25  # seconds
-GARBAGE_THRESHOLDS = (50_000, 20, 50)
-"""Objects between collections; the many that live long are frozen out of them."""
+QUIET_US = MICROSECONDS
+"""Nothing may be due for so long where the old garbage is looked at."""
 
 log = get_logger("gozo.daemon")
 
@@ -121,6 +122,9 @@ class Daemon:
         self._found = 0
         self._skips = settings.skip_due_before_us is not None
         self._refused = 0
+        self._garbage = Garbage()
+        self._taken = 0
+        """Requests taken when it was last looked whether there is leisure."""
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parts = False
 
@@ -182,7 +186,7 @@ class Daemon:
                 replicas=settings.replicas,
             )
         self._build(bucket)
-        gc.disable()  # all that is loaded stays, and would be looked through again and again
+        self._garbage.begin_loading()
         self._begin("connection", self._main.keep())
         self._begin("requests connection", self._requests.keep())
         self._begin("writer", self._writer.sweep())
@@ -193,9 +197,7 @@ class Daemon:
         self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._vitals.is_active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
-        gc.freeze()
-        gc.enable()
-        gc.set_threshold(*GARBAGE_THRESHOLDS)
+        self._garbage.end_loading(steady())
         self._begin("lease", self._lease.run())
         await self._until(self._lease.decided)
         if self._leading is not None:
@@ -363,7 +365,7 @@ class Daemon:
         if self._skips:
             await self._leave_out(self._settings.skip_due_before_us or 0)
         self._vitals.is_active = True
-        self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US))
+        await self._prepare()
         await self._intake.act()
         self._delivery.start()
         log.info("daemon.leading", pending=len(self._timetable))
@@ -481,9 +483,8 @@ class Daemon:
         """Fetch what comes near its due time; hand over what a standby still holds."""
         while True:
             await asyncio.sleep(LOOK)
-            now_us = wall_us()
             if self._vitals.is_active:
-                self._payloads.prepare(self._timetable.approach(now_us + AHEAD_US))
+                await self._prepare()
                 self._mend()
                 self._is_clock_right()
                 if self._bystander is not None:
@@ -493,6 +494,26 @@ class Daemon:
             elif len(self._volatile) and self._has_yielded:
                 self._hand_over()
             self._intake.forget_old()
+            self._use_leisure()
+
+    def _use_leisure(self) -> None:
+        """Look at the old garbage where nothing is to be done before that is over."""
+        before, self._taken = self._taken, self.stats.accepted
+        next_us = self._vitals.next_due_us
+        is_near = next_us is not None and next_us < wall_us() + QUIET_US
+        leisure = self._taken == before and not self._ledger.outstanding and not is_near
+        now = steady()
+        if self._garbage.is_due(now, leisure=leisure):
+            self._garbage.look_at_old(now, self._main.epoch + self._requests.epoch)
+
+    async def _prepare(self) -> None:
+        """Have the messages at hand of what is due soon; others get their turn meanwhile."""
+        horizon_us = wall_us() + AHEAD_US
+        while True:
+            self._payloads.prepare(self._timetable.approach(horizon_us, PREPARED))
+            if not self._timetable.lags:
+                return
+            await asyncio.sleep(0)
 
     @property
     def _has_yielded(self) -> bool:

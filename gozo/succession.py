@@ -35,6 +35,7 @@ HANDLED, TAKEN = b"H", b"T"
 _LEADER = 4  # bytes
 _NAME = 2 * _LEADER
 _NUMBER = 8  # bytes
+_NOT_TAKEN = bytes(_NUMBER)
 _HEAD = 1 + _NAME + _NUMBER
 _ENTRY = DIGEST + _NUMBER
 
@@ -154,7 +155,7 @@ class Teller:
         return self._takings
 
     def _note(self, kind: bytes, digest: bytes, taking: int) -> None:
-        self._waiting[kind].append(digest + taking.to_bytes(_NUMBER))
+        self._waiting[kind].append(digest + (taking.to_bytes(_NUMBER) if taking else _NOT_TAKEN))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
 

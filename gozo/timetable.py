@@ -56,7 +56,7 @@ class Timetable:
         # crosses from `far` to `near` is reported once, so that it can be prepared.
         self._far: list[_Row] = []
         self._near: list[_Row] = []
-        self._crossed: list[Item] = []
+        self._crossed: list[_Row] = []
         self._horizon_us = 0
 
     def __len__(self) -> int:
@@ -221,26 +221,37 @@ class Timetable:
         if live is not None and live[1] == item.revision:
             self._taken[item.key] = item.revision
 
-    def approach(self, horizon_us: int) -> list[Item]:
-        """Move the horizon: return each item that is now due before it, once."""
+    def approach(self, horizon_us: int, limit: int) -> list[Item]:
+        """Move the horizon: return each item that is now due before it, once.
+
+        At most `limit` items are looked at; `lags` tells whether there may be more.
+        """
         self._horizon_us = max(self._horizon_us, horizon_us)
-        far = self._far
-        while far and far[0][0] < self._horizon_us:
+        far, crossed = self._far, self._crossed
+        while len(crossed) < limit and far and far[0][0] < self._horizon_us:
             row = heappop(far)
-            if self._is_waiting(row):
-                heappush(self._near, row)
-                self._crossed.append(Item._make(row))
-        crossed, self._crossed = self._crossed, []
-        return [item for item in crossed if self._is_waiting(item)]
+            heappush(self._near, row)
+            crossed.append(row)
+        self._crossed = crossed[limit:]
+        return [Item._make(row) for row in crossed[:limit] if self._is_waiting(row)]
+
+    @property
+    def lags(self) -> bool:
+        """Whether items may be due before the horizon that `approach` has not returned."""
+        return bool(self._crossed or (self._far and self._far[0][0] < self._horizon_us))
 
     def pop_due(self, now_us: int, limit: int) -> list[Item]:
         """Take at most `limit` items that are due, soonest first."""
-        if now_us >= self._horizon_us:
-            self._crossed.extend(self.approach(now_us + 1))
-        near = self._near
+        near, far = self._near, self._far
         popped: list[Item] = []
-        while near and near[0][0] <= now_us and len(popped) < limit:
-            row = heappop(near)
+        while len(popped) < limit:
+            # Something far is due only where `approach` was not called in time.
+            heap = near
+            if far and far[0][0] <= now_us and (not near or far[0] < near[0]):
+                heap = far
+            if not heap or heap[0][0] > now_us:
+                break
+            row = heappop(heap)
             if self._is_waiting(row):
                 item = Item._make(row)
                 self._taken[item.key] = item.revision
@@ -249,11 +260,10 @@ class Timetable:
 
     def next_due(self) -> int | None:
         """When the soonest item is due, or None. May name one that was replaced meanwhile."""
-        if self._near:
-            return self._near[0][0]
-        if self._far and self._far[0][0] < NEVER:
-            return self._far[0][0]
-        return None
+        near, far = self._near, self._far
+        if near and (not far or near[0][0] <= far[0][0]):
+            return near[0][0]
+        return far[0][0] if far and far[0][0] < NEVER else None
 
     def due_before(self, moment_us: int) -> list[Item]:
         """All live items that are due before a moment; reads all of them."""
@@ -284,7 +294,7 @@ class Timetable:
     def _push(self, row: _Row) -> None:
         if row[0] < self._horizon_us:
             heappush(self._near, row)
-            self._crossed.append(Item._make(row))
+            self._crossed.append(row)
             return
         heappush(self._far, row)
         # Rows that were replaced stay in the heap until they surface; where most are

@@ -156,7 +156,7 @@ def plain_due(text: bytes, received_us: int) -> int:
     It has six decimals at most, and a sign where it counts from then.
     """
     whole, _, decimals = text.partition(b".")
-    us = int(whole) * MICROSECONDS + int(decimals.ljust(6, b"0"))
+    us = int(whole + decimals.ljust(6, b"0"))
     return received_us + us if text.startswith(b"+") else max(us, received_us)
 
 

@@ -144,7 +144,8 @@ class _Put:
         self.entry = entry
         self.payload = payload
         self.lines = entry_headers(entry, self.token)
-        if "=" in self.key and entry.id == self.key and escape_id(self.key) != self.key:
+        key = self.key
+        if "=" in key and entry.id == key and escape_id(key) != key:
             self.lines += ORIGINAL
 
 
@@ -192,6 +193,11 @@ class _Note:
 
 _Write = _Put | _Remove
 _Change = _Write | _Note | _Occupied
+_WRITES_NOTHING = (_Note, _Occupied)
+
+# Looking a member up in its enumeration takes as long as looking a key up in a large dictionary.
+_STORED = Outcome.STORED
+_NEW, _REPLACED = Result.STORED, Result.REPLACED
 
 
 class Ledger:
@@ -460,9 +466,9 @@ class Ledger:
     def _start(self, change: _Change) -> None:
         key = change.key
         revision = self._timetable.revision(key)
-        if self._is_others(key, revision):
+        if self.frontier is not None and self._is_others(key, revision):
             self._finish(change, Result.SUPERSEDED)
-        elif isinstance(change, _Note | _Occupied):
+        elif isinstance(change, _WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
         elif key in self._mirror.newer:
             self._finish(change, Result.NEWER_FORMAT)
@@ -488,8 +494,8 @@ class Ledger:
 
     def _is_others(self, key: str, revision: int) -> bool:
         """Tell whether another leader may have written this revision."""
-        later = self.frontier is not None and revision > self.frontier
-        return later and self._own.get(key) != revision
+        assert self.frontier is not None
+        return revision > self.frontier and self._own.get(key) != revision
 
     async def _alter(self, change: _Put, revision: int) -> None:
         """Read the version that is there, and write the one that is made from it."""
@@ -540,7 +546,7 @@ class Ledger:
     def _on_put(self, change: _Put, outcome: Outcome, revision: int, words: str) -> None:
         if change.done:
             return
-        if outcome is Outcome.STORED:
+        if outcome is _STORED:
             self._full = False
             if self._timetable.put(change.key, change.entry.wake_us, revision):
                 self._mirror.note_size(change.key, len(change.payload))
@@ -559,8 +565,9 @@ class Ledger:
         self._own[change.key] = revision
         if change.holder is not None:
             change.holder.revision = revision
-        self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
-        self._finish(change, Result.REPLACED if change.replaces else Result.STORED)
+        if self._payloads.takes_more:
+            self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
+        self._finish(change, _REPLACED if change.replaces else _NEW)
         if change.entry.id is not None and change.entry.id != change.key:
             self._replace_odd_key(change.entry.id)
         self._mirror.on_change()
@@ -574,7 +581,7 @@ class Ledger:
     def _on_remove(self, change: _Remove, outcome: Outcome, revision: int, words: str) -> None:
         if change.done:
             return
-        if outcome is Outcome.STORED:
+        if outcome is _STORED:
             until_us = self._mirror.server_us() + MARKER_SECONDS * MICROSECONDS
             lasting = not self._bucket.marker_ttl
             if self._timetable.remove(
@@ -624,7 +631,7 @@ class Ledger:
     def _finish(self, change: _Change, result: Result, words: str = "") -> None:
         change.done = True
         self._count -= not isinstance(change, _Occupied)
-        if result in _WRITTEN and not self._full:
+        if (self._again or self._wait > FIRST_WAIT) and result in _WRITTEN and not self._full:
             self._wait = FIRST_WAIT
             if self._again:
                 self._try_soon(0.0)

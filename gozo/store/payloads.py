@@ -70,10 +70,14 @@ class Payloads:
         kept = self._kept.get(item.key)
         return kept[1] if kept is not None and kept[0] == item.revision else None
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether there is room for messages that nobody wants yet."""
+        return self._bytes < self._budget // 2
+
     def offer(self, key: str, revision: int, outgoing: Outgoing) -> None:
-        """Keep a message that is at hand anyway, where it takes no room from those due soon."""
-        if self._bytes < self._budget // 2:
-            self._keep(key, revision, outgoing)
+        """Keep a message that is at hand anyway; see `takes_more`."""
+        self._keep(key, revision, outgoing)
 
     def discard(self, key: str, revision: int) -> None:
         """Forget the message of a version of a schedule, and of older ones."""

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from gozo.connection import Connection, publication, status_of
 from gozo.entries import block
-from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
+from gozo.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, read_ack
 from gozo.logs import get_logger
 from gozo.store.bucket import Bucket
 
@@ -40,6 +40,8 @@ class Outcome(Enum):
     REFUSED = auto()
     """The server will not store this, now or later."""
 
+
+_STORED = Outcome.STORED  # looking it up in the enumeration takes as long as reading an answer
 
 OnDone = Callable[[Outcome, int, str], None]
 """Takes the outcome, the revision where it was stored, and the server's words otherwise."""
@@ -79,9 +81,10 @@ class Writer:
             DisconnectedError: there is no link; `on_done` will not be called.
         """
         headers = block(lines, expected)
-        if len(headers) + len(payload) > self._connection.max_payload:
+        size = len(headers) + len(payload)
+        if size > self._connection.max_payload:
             # The server would not refuse it but end the connection.
-            words = f"{len(headers) + len(payload)} bytes are more than the server takes"
+            words = f"{size} bytes are more than the server takes"
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return
         self._count += 1
@@ -92,7 +95,12 @@ class Writer:
 
     def _hear(self, subject: bytes, _: bytes, headers: bytes | None, payload: bytes) -> None:
         pending = self._pending.pop(subject[self._skip :], None)
-        if pending is not None:
+        if pending is None:
+            return
+        plain = PLAIN_ACK.match(payload)
+        if plain is not None:
+            pending[1](_STORED, int(plain[1]), "")
+        else:
             pending[1](*_outcome(headers, payload))
 
     def _on_lost(self) -> None:

@@ -69,10 +69,29 @@ def test_what_comes_near_is_told_once() -> None:
     timetable = Timetable()
     timetable.put("a", 10, 1)
     timetable.put("b", 50, 2)
-    assert [item.key for item in timetable.approach(20)] == ["a"]
-    assert timetable.approach(20) == []
+    assert [item.key for item in timetable.approach(20, 10)] == ["a"]
+    assert timetable.approach(20, 10) == []
     timetable.put("c", 15, 3)
-    assert sorted(item.key for item in timetable.approach(60)) == ["b", "c"]
+    assert sorted(item.key for item in timetable.approach(60, 10)) == ["b", "c"]
+
+
+def test_a_crowd_comes_near_in_portions() -> None:
+    """So others get their turn meanwhile; what is due is popped in order, wherever it waits."""
+    timetable = Timetable()
+    for number in range(100):
+        timetable.put(f"key{number}", number, number + 1)
+    near = [item.due_us for item in timetable.approach(200, 30)]
+    assert near == list(range(30))
+    assert timetable.lags
+    assert timetable.next_due() == 0
+    assert [item.due_us for item in timetable.pop_due(49, 100)] == list(range(50))
+    assert timetable.next_due() == 50
+    timetable.put("between", 60, 1000)
+    timetable.give_back(timetable.pop_due(50, 1)[0]._replace(due_us=70))
+    later = [item.due_us for item in timetable.pop_due(99, 100)]
+    assert later == sorted([*range(51, 100), 60, 70])
+    while timetable.lags:
+        assert timetable.approach(200, 30) == []
 
 
 def test_many_replacements_leave_no_litter() -> None:
@@ -150,10 +169,12 @@ class Model(RuleBasedStateMachine):
         if item is not None:
             self.timetable.give_back(item)
 
-    @rule(us=st.integers(0, 4))
-    def approach(self, us: int) -> None:
+    @rule(us=st.integers(0, 4), limit=st.integers(1, 3))
+    def approach(self, us: int, limit: int) -> None:
         """Move the horizon, a little ahead of now."""
-        for item in self.timetable.approach(self.now_us + us):
+        found = self.timetable.approach(self.now_us + us, limit)
+        assert len(found) <= limit
+        for item in found:
             assert self.live[item.key] == item
 
     @invariant()
@@ -195,7 +216,7 @@ def test_what_is_due_is_counted() -> None:
     timetable = Timetable()
     for number in range(100):
         timetable.put(f"key{number}", number, number + 1)
-    timetable.approach(30)
+    timetable.approach(30, 100)
     timetable.put("key1", 500, 1000)
     (taken,) = timetable.pop_due(0, 1)
     assert timetable.count_due(50) == 49
