@@ -40,7 +40,7 @@ ECHO_TIME = 0.25  # seconds after which an echo is late, and nothing more is sen
 FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
 LONGEST_UNREAD_US = MICROSECONDS
 """How long a message waits that could not be read: who elects a leader is back in seconds."""
-SETTLE_SLICE = 200  # entries settled before others get a turn
+SETTLE_SLICE = 50  # entries settled before others get a turn
 SETTLE_LATER = 200_000  # confirmed messages that may wait for a burst to end
 ROOM_WAIT = 0.002  # seconds
 GATHER = 0.005  # seconds that confirmed messages wait for others, to be settled in one piece

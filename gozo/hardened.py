@@ -33,6 +33,7 @@ Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
 """Takes subject, reply subject, header block or None, and payload. Must not block."""
 
 READ_SIZE = 64 * 1024  # bytes
+PORTION = 50  # messages dispatched before others get their turn
 WRITE_BUFFER = 1024 * 1024  # bytes that the transport takes before it asks to wait
 MAX_CONTROL_LINE = 1024 * 1024  # bytes; only INFO lines come near it
 MAX_PINGS = 2
@@ -284,11 +285,9 @@ class WireParser:
         self._needed = 0
 
     async def parse(self, data: bytes = b"") -> None:
-        """Take in what was read; a coroutine because nats-py's own parser is one."""
-        self.feed(data)
+        """Take in what was read and dispatch each message that is complete, in portions.
 
-    def feed(self, data: bytes) -> None:
-        """Take in what was read and dispatch each message that is complete.
+        Others get their turn between these, who may have to send what is due.
 
         Raises:
             ValueError: it is not the protocol.
@@ -299,17 +298,25 @@ class WireParser:
                 return
             data = bytes(self._rest)
             self._rest.clear()
-        used = self._consume(data)
+        used, more = self._consume(data, 0)
+        while more:
+            await asyncio.sleep(0)
+            used, more = self._consume(data, used)
         if used < len(data):
             self._rest += data[used:] if used else data
         else:
             self._needed = 0
 
-    def _consume(self, data: bytes) -> int:
-        """Dispatch the messages in `data`; return how many bytes they took."""
-        position, size = 0, len(data)
+    def _consume(self, data: bytes, position: int) -> tuple[int, bool]:
+        """Dispatch some messages in `data`; return where the next begins, and if it may be there.
+
+        Without all of it there, `_needed` is how long it is; 0 if that is not known either.
+        """
+        size = len(data)
         dispatch = self._client.dispatch
-        while position < size:
+        for _ in range(PORTION):
+            if position >= size:
+                break
             end = data.find(b"\r\n", position)
             if end < 0:
                 if size - position > MAX_CONTROL_LINE:
@@ -343,7 +350,9 @@ class WireParser:
                 data[body:finish],
             )
             position = finish + 2
-        return position
+        else:
+            return position, True
+        return position, False
 
     def _control(self, operation: bytes, line: bytes) -> None:
         match operation:
