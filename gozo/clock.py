@@ -63,6 +63,10 @@ class Alarm:
         self._handle: asyncio.TimerHandle | None = None
         self._fd = _timerfd()
         if self._fd is not None:
+            # Made once: an alarm is set as often as something is due.
+            self._spec = _Itimerspec()
+            self._pointer = ctypes.byref(self._spec)
+            self._settime = _libc().timerfd_settime
             self._loop.add_reader(self._fd, self._ring)
 
     def set(self, due_us: int | None, now_us: int) -> None:
@@ -89,10 +93,9 @@ class Alarm:
                 self._handle.cancel()
             self._handle = self._loop.call_later(delay_us / 1_000_000, self._ring)
             return
-        # Zero would disarm it.
-        seconds, us = divmod(max(delay_us, 1), 1_000_000)
-        spec = _Itimerspec(_Timespec(0, 0), _Timespec(seconds, us * 1000))
-        _libc().timerfd_settime(self._fd, _RELATIVE, ctypes.byref(spec), None)
+        # Zero would disarm it. No alarm is half a second away or more.
+        self._spec.value.nanoseconds = max(delay_us, 1) * 1000
+        self._settime(self._fd, _RELATIVE, self._pointer, None)
 
     def _ring(self) -> None:
         if self._fd is not None:

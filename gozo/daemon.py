@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from gozo.monitor import Monitor
 
 LOOK = 0.25  # seconds between looks for what comes near its due time
-PREPARED = 100  # of them, before others get their turn
+PREPARED = 30  # of them, before others get their turn
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
 DRAIN = 6.0  # seconds without progress after which a shutdown leaves things undone
 WARN_CLOCK_US = MICROSECONDS // 2
