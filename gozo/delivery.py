@@ -43,7 +43,7 @@ LONGEST_UNREAD_US = MICROSECONDS
 SETTLE_SLICE = 50  # entries settled before others get a turn
 SETTLE_LATER = 200_000  # confirmed messages that may wait for a burst to end
 ROOM_WAIT = 0.002  # seconds
-APART_US = 200
+APART_US = 300
 """Microseconds between two batches: what is due thousands of times a second goes out together."""
 GATHER = 0.005  # seconds that confirmed messages wait for others, to be settled in one piece
 

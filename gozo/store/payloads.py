@@ -7,6 +7,7 @@ message is found by the revision of its entry, so an outdated one is never sent.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from gozo.connection import Connection, status_of
 from gozo.entries import EntryError, parse_whole
 from gozo.errors import GozoError, RequestError
-from gozo.headers import fields
+from gozo.headers import END
 from gozo.jetstream import parse_time
 from gozo.logs import get_logger
 from gozo.policy import Policy
@@ -29,6 +30,12 @@ FETCHES = 500  # messages asked for at a time
 FLIGHT = 16 * 1024 * 1024  # bytes asked for at a time; the server cuts links that lag by 64 MB
 PATIENCE = 2.0  # seconds after which a fetch without an answer is tried again
 GUESS = 4_096  # bytes that a message not seen yet is counted as
+
+_ADDED = re.compile(
+    rb"Nats-Stream: [^\r]*\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: [0-9]+\r\n"
+    rb"Nats-Time-Stamp: ([0-9TZ:.+-]+)\r\n(?:Nats-[^\r]*\r\n)*\r\n\Z"
+)
+"""What the server adds behind the headers of a message that is read directly (ADR-31)."""
 
 log = get_logger("gozo.store")
 
@@ -59,6 +66,7 @@ class Payloads:
         """Revisions that the stream's leader does not have, by key, until somebody asks."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._prefix = bucket.prefix.encode()
         self._direct = f"{bucket.js.prefix}.DIRECT.GET.{bucket.stream}".encode()
         self.on_arrival: Callable[[], None] = lambda: None
         """Told that a message came which was being waited for, or that it is not there."""
@@ -164,14 +172,15 @@ class Payloads:
 
     def _arrived(self, item: Item, headers: bytes | None, payload: bytes) -> bool:
         """Keep a fetched message; False if it is not the one."""
-        found = dict(fields(headers))
-        subject = found.get(b"nats-subject", b"").decode("utf-8", "replace")
-        if subject != self._bucket.prefix + item.key:
+        headers = headers or b""
+        end = headers.rfind(b"Nats-Stream: ")
+        added = _ADDED.match(headers, end) if end > 0 else None
+        if added is None or added[1] != self._prefix + item.key.encode():
             return False
         stored_us = 0
-        if b"gozo-due" not in found and b"nats-time-stamp" in found:
-            stored_us = parse_time(found[b"nats-time-stamp"].decode("ascii", "replace"))
-        return self._take(item, headers, payload, stored_us)
+        if b"Gozo-Due: " not in headers:
+            stored_us = parse_time(added[2].decode())
+        return self._take(item, headers[:end] + END, payload, stored_us)
 
     def _take(self, item: Item, headers: bytes | None, payload: bytes, stored_us: int) -> bool:
         try:
