@@ -12,7 +12,6 @@ from gozo.errors import RequestError
 from gozo.headers import FIRST_LINE, MESSAGE_ID, OWN, fields, pack, split, unpack
 from gozo.protocol import (
     LONGEST_ID,
-    PLAIN_ID,
     RESERVED,
     is_addressable,
     read_confirmation,
@@ -40,7 +39,7 @@ MARKER_SECONDS = 600
 _WHEN = rb"(?:Gozo-When: (\+?[0-9]{1,10}+(?:\.[0-9]{1,6}+)?)\r\n)?"
 _PLAIN = re.compile(
     rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]++\r\n)?"
-    rb"(?:Gozo-Format: 1\r\n)?(?:Gozo-Id: ([A-Za-z0-9_\-/]{1,200}+)\r\n)?"
+    rb"(?:Gozo-Format: 1\r\n)?(?:Gozo-Id: ([A-Za-z0-9_\-/.]{1,200}+)\r\n)?"
     + _WHEN
     + rb"Gozo-Subject: ([!-~]++)\r\n"
     + _WHEN
@@ -48,6 +47,8 @@ _PLAIN = re.compile(
     rb"Gozo-Request: ([0-9a-f-]++)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9}+)\r\n)?\r\n\Z"
 )
 """An entry without anything special, as gozo writes it, or a client that knows the bucket."""
+_PLAIN_KEY = re.compile(rf"(?:[A-Za-z0-9_\-/]++(?:\.[A-Za-z0-9_\-/]++)*|{RESERVED}[0-9a-f]++)\Z")
+"""A key that is its own id, or one from `reserved_key`."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
 _TTL = re.compile(rb"([0-9]{1,9})s?\Z")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
@@ -195,7 +196,7 @@ def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Non
         return None
     text = early or late
     return Entry(
-        key,
+        None if key.startswith(RESERVED) else key,
         where.decode(),
         text.decode(),
         when.plain_due(text, stored_us) if due is None else int(due.replace(b".", b"")),
@@ -207,10 +208,12 @@ def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Non
 
 
 def _is_plain(key: str, id_: bytes | None, early: bytes | None, late: bytes | None) -> bool:
-    """Tell whether a key is a plain id and the id that is given, and its time is given once."""
+    """Tell whether a key is plain and the id that is given, and its time is given once."""
     if (early is None) == (late is None) or len(key) > LONGEST_ID:
         return False
-    return PLAIN_ID.match(key) is not None if id_ is None else id_ == key.encode()
+    if id_ is not None and id_ != key.encode():
+        return False
+    return (id_ is not None and b"." not in id_) or _PLAIN_KEY.match(key) is not None
 
 
 def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) -> Entry:

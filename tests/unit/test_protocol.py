@@ -20,6 +20,7 @@ from gozo.entries import (
     marker_headers,
     parse_entry,
     parse_original,
+    reserved_key,
 )
 from gozo.errors import Refusal, RequestError
 from gozo.headers import FIRST_LINE, fields, pack, split, unpack
@@ -472,6 +473,7 @@ WRITTEN = st.lists(
     st.sampled_from(
         [
             *(b"Gozo-Format: 1", b"Gozo-Format: 2", b"Gozo-Id: a-1", b"Gozo-Id: b", b"A: b"),
+            *(b"Gozo-Id: a.1", b"Gozo-Id: a..1", b"Gozo-Id: =_1"),
             *(b"Gozo-Subject: to.there", b"gozo-subject: to", b"Gozo-When: +10.5"),
             *(b"Gozo-When: 1763871234", b"Gozo-When: @daily", b"Gozo-Due: 1763871234.000001"),
             *(b"Gozo-Created: 1763871230.000000", b"Gozo-Request: 0a-1", b"Gozo-Jitter: 1s"),
@@ -492,7 +494,7 @@ USUAL = (
 
 
 @given(
-    key=st.sampled_from(["a-1", "b", "a=20b", "=_1"]),
+    key=st.sampled_from(["a-1", "b", "a=20b", "=_1", "=_x", "a.1", ".a", "a.", "a..1"]),
     kept=st.sets(st.sampled_from(USUAL)),
     more=WRITTEN,
 )
@@ -512,7 +514,8 @@ def test_a_plain_entry_is_read_as_any_other(key: str, kept: set[bytes], more: li
 
 def test_what_gozo_writes_is_read_in_the_quick_way() -> None:
     """And what clients write that know the bucket, in whichever order."""
-    entry = Entry("a-1", "to.there", "+10", NOW_US, NOW_US, b"0a-1")
-    assert entries._plain_entry("a-1", block(entry_headers(entry, b"0a-1"), 3), NOW_US) == entry
+    for key, id_ in (("a-1", "a-1"), ("a.1", "a.1"), (reserved_key(), None)):
+        entry = Entry(id_, "to.there", "+10", NOW_US, NOW_US, b"0a-1")
+        assert entries._plain_entry(key, block(entry_headers(entry, b"0a-1"), 3), NOW_US) == entry
     for lines in permutations((b"Gozo-Subject: to.there\r\n", b"Gozo-When: +10\r\n")):
         assert entries._plain_entry("a-1", block(b"".join(lines)), NOW_US) is not None
