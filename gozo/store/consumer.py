@@ -17,8 +17,8 @@ from gozo.entries import printable_key
 from gozo.errors import GozoError
 from gozo.store.bucket import Bucket
 
-BATCH = 1_000  # messages asked for at a time
-LITTLE = 500  # messages still to come at which more are asked for
+BATCH = 2_000  # messages asked for at a time
+LITTLE = 1_000  # messages still to come at which more are asked for
 HEARTBEAT = 0.5  # seconds
 SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
 PULL_TIME = 30  # seconds that a request for messages lives
