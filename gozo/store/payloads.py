@@ -24,7 +24,8 @@ from gozo.schedule import Entry, Outgoing
 from gozo.store.bucket import Bucket
 from gozo.timetable import Item
 
-BUDGET = 64 * 1024 * 1024  # bytes of messages in memory
+BUDGET = 96 * 1024 * 1024  # bytes of messages in memory
+OFFERED = 64 * 1024 * 1024  # of these, at most, for messages that nobody wants yet
 OVERHEAD = 400  # bytes that one message takes besides its own
 FETCHES = 500  # messages asked for at a time
 FLIGHT = 16 * 1024 * 1024  # bytes asked for at a time; the server cuts links that lag by 64 MB
@@ -81,7 +82,7 @@ class Payloads:
     @property
     def takes_more(self) -> bool:
         """Whether there is room for messages that nobody wants yet."""
-        return self._bytes < self._budget // 2
+        return self._bytes < min(OFFERED, self._budget)
 
     def offer(self, key: str, revision: int, outgoing: Outgoing) -> None:
         """Keep a message that is at hand anyway; see `takes_more`."""
