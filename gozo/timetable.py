@@ -10,7 +10,9 @@ written. Only a waiting key is ever popped.
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heapify, heappop, heappush
+from itertools import takewhile
 from typing import NamedTuple
 
 from gozo.schedule import NEVER, Reason
@@ -27,6 +29,10 @@ class Item(NamedTuple):
 _Row = tuple[int, int, str]
 """An item as it is kept: a plain tuple takes 16 bytes less, and Python's garbage collector soon
 leaves it alone, where it would look at a million items again and again."""
+
+
+_LAST: _Row = (NEVER + 1, 0, "")
+"""Behind all others."""
 
 
 class Tombstone(NamedTuple):
@@ -52,10 +58,12 @@ class Timetable:
         self._lasting: list[tuple[int, int, str]] = []
         self._taken: dict[str, int] = {}
         self._held: set[str] = set()
-        # Two heaps: what is due soon is popped from a small one, and each item that
-        # crosses from `far` to `near` is reported once, so that it can be prepared.
+        # A heap of what is due beyond a horizon. What comes nearer is taken from it ahead of
+        # time, and waits in order; what is put before the horizon has a heap of its own. Each
+        # that is nearer is reported once, so that it can be prepared.
         self._far: list[_Row] = []
-        self._near: list[_Row] = []
+        self._near: deque[_Row] = deque()
+        self._soon: list[_Row] = []
         self._crossed: list[_Row] = []
         self._horizon_us = 0
 
@@ -230,7 +238,7 @@ class Timetable:
         far, crossed = self._far, self._crossed
         while len(crossed) < limit and far and far[0][0] < self._horizon_us:
             row = heappop(far)
-            heappush(self._near, row)
+            self._near.append(row)
             crossed.append(row)
         self._crossed = crossed[limit:]
         return [Item._make(row) for row in crossed[:limit] if self._is_waiting(row)]
@@ -242,28 +250,36 @@ class Timetable:
 
     def pop_due(self, now_us: int, limit: int) -> list[Item]:
         """Take at most `limit` items that are due, soonest first."""
-        near, far = self._near, self._far
         popped: list[Item] = []
         while len(popped) < limit:
-            # Something far is due only where `approach` was not called in time.
-            heap = near
-            if far and far[0][0] <= now_us and (not near or far[0] < near[0]):
-                heap = far
-            if not heap or heap[0][0] > now_us:
+            row = self._pop(now_us)
+            if row is None:
                 break
-            row = heappop(heap)
             if self._is_waiting(row):
-                item = Item._make(row)
-                self._taken[item.key] = item.revision
-                popped.append(item)
+                self._taken[row[2]] = row[1]
+                popped.append(Item._make(row))
         return popped
+
+    def _pop(self, now_us: int) -> _Row | None:
+        """Take the soonest row, waiting or not, if it is due."""
+        near, soon, far = self._near, self._soon, self._far
+        row = near[0] if near else _LAST
+        heap: list[_Row] | None = None
+        if soon and soon[0] < row:
+            row, heap = soon[0], soon
+        if far and far[0] < row:  # only where `approach` was not called in time
+            row, heap = far[0], far
+        if row[0] > now_us:
+            return None
+        return near.popleft() if heap is None else heappop(heap)
 
     def next_due(self) -> int | None:
         """When the soonest item is due, or None. May name one that was replaced meanwhile."""
-        near, far = self._near, self._far
-        if near and (not far or near[0][0] <= far[0][0]):
-            return near[0][0]
-        return far[0][0] if far and far[0][0] < NEVER else None
+        due_us = NEVER
+        for rows in (self._near, self._soon, self._far):
+            if rows and rows[0][0] < due_us:
+                due_us = rows[0][0]
+        return due_us if due_us < NEVER else None
 
     def due_before(self, moment_us: int) -> list[Item]:
         """All live items that are due before a moment; reads all of them."""
@@ -271,8 +287,9 @@ class Timetable:
 
     def count_due(self, now_us: int) -> int:
         """How many waiting items are due by `now_us`; reads these and no others."""
-        due: set[str] = set()
-        for heap in (self._near, self._far):
+        near = takewhile(lambda row: row[0] <= now_us, self._near)
+        due = {row[2] for row in near if self._is_waiting(row)}
+        for heap in (self._soon, self._far):
             # What is below an item of a heap is not due before it.
             places = [0]
             while places:
@@ -286,14 +303,14 @@ class Timetable:
     def _is_waiting(self, row: _Row) -> bool:
         _, revision, key = row
         return (
-            self._live.get(key) == row
+            self._live.get(key) is row
             and key not in self._held
             and self._taken.get(key) != revision
         )
 
     def _push(self, row: _Row) -> None:
         if row[0] < self._horizon_us:
-            heappush(self._near, row)
+            heappush(self._soon, row)
             self._crossed.append(row)
             return
         heappush(self._far, row)
