@@ -33,7 +33,7 @@ Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
 """Takes subject, reply subject, header block or None, and payload. Must not block."""
 
 READ_SIZE = 64 * 1024  # bytes
-PORTION = 50  # messages dispatched before others get their turn
+PORTION = 100  # messages dispatched before others get their turn
 WRITE_BUFFER = 1024 * 1024  # bytes that the transport takes before it asks to wait
 MAX_CONTROL_LINE = 1024 * 1024  # bytes; only INFO lines come near it
 MAX_PINGS = 2
