@@ -74,7 +74,7 @@ def root(
 def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Take requests, keep schedules, deliver messages when they are due.
 
-    Runs until SIGTERM or Ctrl-C; a second one ends it at once.
+    Runs until SIGTERM, SIGHUP or Ctrl-C; a second SIGTERM or Ctrl-C ends it at once.
     """
     raise typer.Exit(_serve(merged(ctx.obj, given)))
 

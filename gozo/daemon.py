@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gozo import embedded
+from gozo import embedded, signals
 from gozo.clock import steady, wall_us
 from gozo.connection import Connection, missing_permission
 from gozo.delivery import Delivery
@@ -64,13 +64,21 @@ log = get_logger("gozo.daemon")
 
 
 async def serve(settings: ServeSettings) -> None:
-    """Run a daemon until SIGTERM or SIGINT, and shut it down in order.
+    """Run a daemon until a signal asks it to end, and shut it down in order.
 
     Raises:
         GozoError: it could not start, could not go on, or left something undone.
     """
     stop = asyncio.Event()
-    with _Signals(stop):
+
+    def on_signal(number: signal.Signals, again: bool) -> None:
+        if again:
+            log.warning("daemon.aborted", signal=number.name)
+            os._exit(1)
+        log.info("daemon.signal", signal=number.name)
+        stop.set()
+
+    with signals.taken(on_signal):
         server = await embedded.start(settings) if settings.embedded else None
         try:
             if server is not None:
@@ -642,26 +650,3 @@ class Daemon:
 
 async def _fail_with(server: embedded.EmbeddedServer) -> NoReturn:
     raise server.failure(await server.wait())
-
-
-class _Signals:
-    """Takes SIGTERM and SIGINT: the first sets `stop`, a second ends the process at once."""
-
-    def __init__(self, stop: asyncio.Event) -> None:
-        self._stop = stop
-        self._loop = asyncio.get_running_loop()
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._on_signal, number)
-
-    def __exit__(self, *error: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.remove_signal_handler(number)
-
-    def _on_signal(self, number: int) -> None:
-        if self._stop.is_set():
-            log.warning("daemon.aborted", signal=signal.Signals(number).name)
-            os._exit(1)
-        log.info("daemon.signal", signal=signal.Signals(number).name)
-        self._stop.set()

@@ -100,7 +100,7 @@ def exec_(
     `GOZO_MESSAGE_HEADER_<NAME>` for each header, in upper case and with _ for -. No shell is
     involved. How it ended is logged to standard error.
 
-    SIGTERM and SIGINT wait for what runs, and exit 0; a second one ends it.
+    SIGTERM, SIGINT and SIGHUP wait for what runs, and exit 0; a second SIGTERM or SIGINT ends it.
     """
 
     async def work(session: Session) -> int:

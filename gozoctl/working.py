@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from gozo import signals
 from gozo.errors import GozoError
 from gozo.logs import get_logger
 from gozoctl import running
@@ -58,8 +58,8 @@ class Job(NamedTuple):
 class Worker:
     """Runs the command, for some messages at a time, in the order in which they come.
 
-    The first SIGTERM or SIGINT ends the taking of messages, and what runs is waited for; the
-    second ends what runs; the third does not wait for that.
+    The first SIGTERM, SIGINT or SIGHUP ends the taking of messages, and what runs is waited for;
+    a second SIGTERM or SIGINT ends what runs; the third does not wait for that.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Worker:
             GozoError: messages cannot be taken, or not acknowledged, any more.
         """
         count = 1 if self._plan.once else self._plan.max_parallel
-        with self._signals():
+        with signals.taken(self._on_signal):
             log.info("exec.ready", **where)
             self._slots = [
                 asyncio.create_task(self._slot(), name=f"slot {number}") for number in range(count)
@@ -98,25 +98,13 @@ class Worker:
             return INTERRUPTED if self._status is None else self._status
         return DONE
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        both = (signal.SIGTERM, signal.SIGINT)
-        for one in both:
-            loop.add_signal_handler(one, self._on_signal, one)
-        try:
-            yield
-        finally:
-            for one in both:
-                loop.remove_signal_handler(one)
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        if self._is_ending:
-            for slot in self._slots:
-                slot.cancel()
-        else:
+    def _on_signal(self, number: signal.Signals, again: bool) -> None:
+        if not self._is_ending:
             log.info("exec.ending", signal=number.name, running=len(self._slots) - len(self._idle))
             self._end()
+        elif again or number is not signal.SIGHUP:
+            for slot in self._slots:
+                slot.cancel()
 
     def _end(self) -> None:
         self._is_ending = True

@@ -23,7 +23,8 @@ WIDTH = 78  # columns of the source; mandoc complains beyond 80
 VOLUMES = {"1": "User Commands", "7": "Miscellaneous", "8": "System Administration"}
 ORDER = (
     *("NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "ARGUMENTS", "OPTIONS"),
-    *("EXIT STATUS", "ENVIRONMENT", "FILES", "METRICS", "SERVICE", "NOTES", "EXAMPLES", "SEE ALSO"),
+    *("EXIT STATUS", "ENVIRONMENT", "FILES", "SIGNALS", "METRICS", "SERVICE", "NOTES"),
+    *("EXAMPLES", "SEE ALSO"),
 )
 
 Sections = dict[str, str]

@@ -156,7 +156,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_waits_for_what_runs(
     running: Running,
     client: Client,
@@ -164,7 +164,10 @@ async def test_a_signal_waits_for_what_runs(
     new_id: str,
     signal_number: signal.Signals,
 ) -> None:
-    """What runs goes on, the exit code is 0, and what waited for its turn is told of."""
+    """What runs goes on, the exit code is 0, and what waited for its turn is told of.
+
+    A terminal that is closed may send SIGHUP more than once.
+    """
     worker = await daemons.work(running.server, new_id, "--", "sh", "-c", HELD)
     for payload in (b"0", b"1", b"2"):
         await client.nats.publish(new_id, payload)
@@ -174,6 +177,8 @@ async def test_a_signal_waits_for_what_runs(
     else:
         worker.send(signal_number)
     await worker.event("exec.ending", running="1")
+    if signal_number is signal.SIGHUP:
+        worker.send(signal_number)
     assert worker.alive
     (worker.folder / "go").touch()
     assert await worker.wait() == 0

@@ -51,6 +51,7 @@ class Terminal:
         columns: int = COLUMNS,
     ) -> None:
         self._pty, theirs = pty.openpty()
+        self._is_open = True
         self._screen = _Screen(self._pty, columns)
         self.resize(columns)
         self._stream = pyte.ByteStream(self._screen)
@@ -87,6 +88,11 @@ class Terminal:
         fcntl.ioctl(self._pty, termios.TIOCSWINSZ, size)
         self._screen.resize(LINES, columns)
 
+    def hang_up(self) -> None:
+        """Close the terminal, as who closes its window does; the program gets a SIGHUP."""
+        os.close(self._pty)
+        self._is_open = False
+
     def shows(self, what: str | Callable[[str], Any]) -> str:
         """Wait until the screen shows a text, or what a function looks for; return the screen."""
         deadline = time.monotonic() + allow(10)
@@ -97,8 +103,8 @@ class Terminal:
         return self.text
 
     def ends(self) -> int:
-        """Read until the program has ended, and return its exit code."""
-        while self._read(allow(10)):
+        """Read what there is to read until the program has ended, and return its exit code."""
+        while self._is_open and self._read(allow(10)):
             pass
         return self._process.wait(allow(10))
 
@@ -126,4 +132,5 @@ class Terminal:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
-        os.close(self._pty)
+        if self._is_open:
+            os.close(self._pty)

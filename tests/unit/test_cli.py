@@ -18,7 +18,7 @@ import pytest
 import typer
 
 import gozo
-from gozo import __main__, cli
+from gozo import __main__, cli, signals
 from gozo.commandline import takes
 from gozo.errors import (
     EmbeddedServerError,
@@ -285,24 +285,30 @@ class TestExitCodes:
     def test_the_signal_handlers_of_the_daemon_are_in_charge(
         self, with_uvloop: bool, run: Gozo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Once it has installed them, SIGINT and SIGTERM do what it wants, on both loops."""
+        """Once they are installed, on both loops: SIGHUP is never the second, others are."""
         if not with_uvloop:
             monkeypatch.setitem(sys.modules, "uvloop", None)
         taken: list[str] = []
+        told: list[tuple[signal.Signals, bool]] = []
 
         async def serve() -> None:
-            loop = asyncio.get_running_loop()
-            taken.append(type(loop).__module__.partition(".")[0])
-            for wanted in (signal.SIGINT, signal.SIGTERM):
-                seen = asyncio.Event()
-                loop.add_signal_handler(wanted, seen.set)
-                os.kill(os.getpid(), wanted)
+            taken.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+            again = asyncio.Event()
+
+            def on_signal(number: signal.Signals, is_again: bool) -> None:
+                told.append((number, is_again))
+                if is_again:
+                    again.set()
+
+            with signals.taken(on_signal):
+                for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+                    os.kill(os.getpid(), number)
                 async with asyncio.timeout(30):
-                    await seen.wait()
-                loop.remove_signal_handler(wanted)
+                    await again.wait()
 
         assert run(serve=serve) == 0
         assert taken == ["uvloop" if with_uvloop else "asyncio"]
+        assert told == [(signal.SIGHUP, False), (signal.SIGINT, True)]
 
 
 @pytest.mark.parametrize(("level", "told"), [("warning", True), ("error", False)])
