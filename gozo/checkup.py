@@ -18,6 +18,7 @@ from gozo.entries import block
 from gozo.errors import NoServerError, NotAllowedError
 from gozo.jetstream import JetStream
 from gozo.logs import rendered
+from gozo.policy import Policy
 from gozo.protocol import RESERVED
 from gozo.schedule import MICROSECONDS
 from gozo.service import SERVICE
@@ -72,6 +73,10 @@ async def examine(settings: ServeSettings, say: Say) -> int:
             _name_daemons(daemons, settings, say)
     finally:
         await connection.close()
+    chosen = settings.connection
+    policy = Policy(chosen.request_subject, settings.allow, settings.deny, chosen.js_prefix)
+    if reason := policy.without_receipts(chosen.inbox_prefix):
+        say("advice", reason)
     say(
         "note",
         "gozo must be allowed to publish to its clients' reply subjects as well, which cannot be "

@@ -224,13 +224,9 @@ class Daemon:
 
     def _check_rules(self) -> None:
         """Say so if clients would ask for receipts in vain."""
-        inboxes = f"{self._settings.connection.inbox_prefix}.>"
-        if not self._policy.may_receive(inboxes.replace(">", "receipt")):
-            log.warning(
-                "policy.no_receipts",
-                reason=f"{inboxes} is not allowed: gozoctl, and others that ask for receipts "
-                f"there, are refused; --allow '{inboxes}' lets them",
-            )
+        reason = self._policy.without_receipts(self._settings.connection.inbox_prefix)
+        if reason:
+            log.warning("policy.no_receipts", reason=reason)
 
     def _build(self, bucket: Bucket) -> None:
         settings, chosen = self._settings, self._settings.connection
@@ -339,9 +335,11 @@ class Daemon:
         """A right that gozo cannot do without ends the start; later it is only logged."""
         chosen = self._settings.connection
         stored = self._js.entrance(f"$KV.{chosen.bucket}")
-        needed = subject.startswith((f"{chosen.js_prefix}.", stored))
         asked = chosen.request_subject
-        own = (asked, f"{asked}.admin.leader", f"{asked}.admin.told")
+        # Who leads is told there, and asked: a crashed leader's lease is else waited out.
+        leader = f"{asked}.admin.leader"
+        needed = subject == leader or subject.startswith((f"{chosen.js_prefix}.", stored))
+        own = (asked, f"{asked}.admin.told")
         heard = kind == "subscription" and (
             subject in own or subject.startswith(f"{chosen.inbox_prefix}.")
         )

@@ -70,6 +70,18 @@ class Policy:
             return False
         return True
 
+    def without_receipts(self, inbox_prefix: str) -> str:
+        """Say that clients ask for receipts on their inboxes in vain; empty where they do not."""
+        inbox, inboxes = f"{inbox_prefix}.receipt", f"{inbox_prefix}.>"
+        if self.may_receive(inbox):
+            return ""
+        denied = self._denied(inbox) if self.deny else ""
+        cure = f"leave --deny {denied} out" if denied else f"--allow '{inboxes}' lets them"
+        return (
+            f"{inboxes} is not allowed: gozoctl, and others that ask for receipts there, are "
+            f"refused; {cure}"
+        )
+
     def may_answer(self, reply: bytes) -> bool:
         """Tell whether an answer may be published on the reply subject of a question.
 

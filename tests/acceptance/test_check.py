@@ -97,6 +97,24 @@ async def _state(clients: Clients, url: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    ("rules", "cure"),
+    [
+        (("--allow", "jobs.>"), "--allow '_INBOX.>' lets them"),
+        (("--deny", "_INBOX.>"), "leave --deny _INBOX.> out"),
+        (("--allow", "jobs.>,_INBOX.>"), None),
+    ],
+)
+async def test_rules_that_shut_receipts_out(
+    servers: Servers, daemons: Daemons, rules: tuple[str, ...], cure: str | None
+) -> None:
+    """Where clients would ask for receipts in vain, it says so, and what helps."""
+    code, done = await check(daemons, servers.start().url, *rules)
+    told = [words for words in topics(done)["advice"] if "receipts" in words]
+    assert code == 0
+    assert [words.partition("; ")[2] for words in told] == ([cure] if cure else [])
+
+
 @pytest.mark.parametrize("missing", [name for name in MISSING if name not in NO_ANSWER])
 async def test_missing_right(servers: Servers, daemons: Daemons, missing: str) -> None:
     """Each is named with what it is for, and the exit code is the daemon's."""

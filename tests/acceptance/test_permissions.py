@@ -48,6 +48,17 @@ async def test_missing_at_the_start(servers: Servers, daemons: Daemons, missing:
     assert shown in said
 
 
+async def test_missing_after_a_crash(servers: Servers, daemons: Daemons) -> None:
+    """Without the right to ask whether the last leader lives, it does not wait but says so."""
+    server = servers.start(withholding("publish", "gozo.admin.leader"))
+    crashed = await daemons.serve(server, "--user", "admin", "--password", "p")
+    await crashed.kill()
+    daemon = daemons.start("serve", "--address", server.url, *LOGIN)
+    assert await daemon.wait() == NOT_ALLOWED
+    said = daemon.stderr.splitlines()[-1]
+    assert "publish to gozo.admin.leader: grant that permission" in said
+
+
 async def test_target(servers: Servers, daemons: Daemons, clients: Clients) -> None:
     """A target on which gozo may not publish holds nothing else up.
 
