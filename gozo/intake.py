@@ -50,9 +50,6 @@ KEPT = 15  # seconds for which a standby keeps a request with an id that nobody 
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
 PAUSE = 0.2  # seconds in which another leader tells what it has done by now
 
-TOLD_AT_ONCE = frozenset({Refusal.BUSY, Refusal.TOO_MANY_REQUESTS, Refusal.PAYLOAD_TOO_LARGE})
-"""Refusals that do not wait for the receipts of earlier requests: nothing of them is kept."""
-
 MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait to be sent, beyond which no refusal is told
 
 _ID = re.compile(rb"gozo-(?:del-)?id", re.IGNORECASE)
@@ -295,7 +292,7 @@ class Intake:
             self._check_room(heard)
         except RequestError as error:
             self._teller.handled(heard.digest)
-            self._refuse_unread(heard.headers, error)
+            self._refuse_unread(heard.headers, error, at_once=True)
         else:
             self._backlog.add(heard)
 
@@ -453,8 +450,14 @@ class Intake:
             receipt = cancel_receipt(request.id, result)
         self._answer(request.receipt, receipt)
 
-    def _refuse_unread(self, headers: bytes | None, error: RequestError) -> None:
-        """Refuse a request that was not acted on; whoever asked for a receipt gets one."""
+    def _refuse_unread(
+        self, headers: bytes | None, error: RequestError, *, at_once: bool = False
+    ) -> None:
+        """Refuse a request that was not acted on; whoever asked for a receipt gets one.
+
+        It waits for the receipts of earlier requests for the same id, but for one that is to be
+        told `at_once`: nothing of a flood is kept.
+        """
         self._count(error)
         if self.events is not None:
             self.events.refused(asks_receipt(headers)[1], error)
@@ -467,10 +470,9 @@ class Intake:
         if receipt is None or not self._policy.may_receive(receipt):
             return
         answer = partial(self._answer, receipt, refusal_receipt(id_, error))
-        if id_ is None or error.code in TOLD_AT_ONCE:
+        if id_ is None or at_once:
             answer()
         else:
-            # Behind the receipts of earlier requests for this id.
             self._ledger.after(id_, answer)
 
     def _count(self, error: RequestError) -> None:
