@@ -19,6 +19,7 @@ from gozo.connection import Connection, status_of
 from gozo.errors import DisconnectedError, JetStreamError, NoServerError
 from gozo.schedule import MICROSECONDS
 
+ANSWER_TIME = 2.0  # seconds in which JetStream answers, if it does
 ASK_AGAIN = 0.1  # seconds between questions whether JetStream is there
 
 OWN_PREFIX = "$JS.API"
@@ -105,7 +106,7 @@ class JetStream:
         return subject if self.prefix == OWN_PREFIX else f"{self.prefix}.{subject}"
 
     async def call(
-        self, verb: str, body: dict[str, Any] | None = None, *, timeout: float = 2.0
+        self, verb: str, body: dict[str, Any] | None = None, *, timeout: float = ANSWER_TIME
     ) -> dict[str, Any]:
         """Call the API, e.g. `STREAM.INFO.KV_gozo`.
 
@@ -145,7 +146,8 @@ class JetStream:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                await self.call("INFO", timeout=max(0.2, deadline - time.monotonic()))
+                left = deadline - time.monotonic()
+                await self.call("INFO", timeout=min(ANSWER_TIME, max(0.2, left)))
             except JetStreamError as error:
                 if error.code in NOT_ENABLED:
                     raise JetStreamError(

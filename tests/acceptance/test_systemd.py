@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -92,6 +93,22 @@ def test_unit(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+async def test_server_away_at_the_start(daemons: Daemons, tmp_path: Path) -> None:
+    """As the unit starts it, it waits a minute for a server, and systemd lets it."""
+    manager = Manager(str(tmp_path / "notify"))
+    settings = re.findall(r"^Environment=(GOZO_\w+)=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE)
+    variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), **dict(settings)}
+    with NatsServer() as server:
+        server.stop()
+        daemon = daemons.start("serve", "--address", server.url, variables=variables)
+        assert (await daemon.event("connection.failed")).fields["wait_s"] == "60"
+        await manager.hears(lambda word: word.startswith("EXTEND_TIMEOUT_USEC="))
+        server.start()
+        await manager.hears("READY=1")
+        assert len(daemon.events("connection.failed")) == 1
+    manager.close()
 
 
 async def test_ready_and_stopping(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -51,6 +52,17 @@ def cluster() -> Iterator[Cluster]:
     """Run three servers."""
     with Cluster() as cluster:
         yield cluster
+
+
+async def test_a_cluster_comes_up(daemons: Daemons) -> None:
+    """A daemon that is there before the second server of three waits for JetStream, and starts."""
+    first, *others = Cluster().servers
+    with first, ExitStack() as later:
+        daemon = daemons.start("serve", "--address", first.url, "--connect-timeout", "60")
+        await daemon.event("connection.made")
+        for server in others:
+            later.enter_context(server)
+        await daemon.ready()
 
 
 async def settled(cluster: Cluster, client: Client) -> None:
