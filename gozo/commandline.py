@@ -49,7 +49,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         known = f"{known}; default: {option.default}"
     declared = typer.Option(
         *names,
-        help=f"{option.help}. [{known}]",
+        help=f"{option.help}.  [{known}]",  # two spaces, as Typer has it
         metavar=option.metavar or None,
         show_default=False,
         autocompletion=option.offers,

@@ -30,7 +30,7 @@ from gozo.errors import (
 from gozo.options import CONNECTION, SERVE
 from gozo.settings import ServeSettings
 from gozoctl.app import app as gozoctl_app
-from tests.support.commands import clashes
+from tests.support.commands import clashes, commands
 
 OPTIONS = CONNECTION + SERVE
 SECRET = "hunter2-very-secret"  # noqa: S105  # stands for whatever must not be seen
@@ -176,6 +176,19 @@ class TestHelp:
             assert not option.letter or f"-{option.letter}, --{option.name}" in text
         assert "completion" not in text
         assert not run.given
+
+    def test_what_stands_in_brackets_is_set_apart_alike(self) -> None:
+        """Two spaces before it, whether this program writes it or the library does."""
+        told = [
+            record[1]
+            for app in (cli.app, gozoctl_app)
+            for name, command in commands(app)
+            for context in [command.make_context(name, [], resilient_parsing=True)]
+            for parameter in command.params
+            if (record := parameter.get_help_record(context))
+        ]
+        gaps = {gap for text in told for gap in re.findall(r"\S( +)\[", text)}
+        assert gaps == {"  "}
 
     @pytest.mark.parametrize("arguments", [["--version"], ["-u", "x", "--version"]])
     def test_version(
