@@ -8,6 +8,7 @@ another one.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -19,12 +20,23 @@ from gozo.store.bucket import Bucket
 
 BATCH = 2_000  # messages asked for at a time
 LITTLE = 1_000  # messages still to come at which more are asked for
+MOST_BYTES = 24 * 1024 * 1024
+"""Asked for at a time, of headers and subjects. No message has more than 64 KiB of headers, two
+requests are under way at most, and at 64 MiB that a client has not read yet the server cuts its
+link (`max_pending`)."""
+JITTER = 1_024  # bytes less than that at most
 HEARTBEAT = 0.5  # seconds
 SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
 PULL_TIME = 30  # seconds that a request for messages lives
 INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
 SHORT_ACK = 9  # words of a reply subject without domain and account
-IDLE, REQUEST_ENDED, CONSUMER_ENDED = 100, 408, 409  # statuses (ADR-13)
+IDLE = 100  # a status (ADR-13)
+
+_REQUEST_ENDED = re.compile(
+    rb"NATS/1\.0 (?:408 [^\r]*|409 (?:Batch Completed|Message Size Exceeds MaxBytes))\r\n"
+    rb"Nats-Pending-Messages: (\d+)\r\n"
+)
+"""The status of a request that has ended, and how many of its messages did not come (ADR-13)."""
 
 OnMessage = Callable[[str, int, int, bytes | None, int], None]
 """Takes key, revision, time of storing (microseconds), headers, and how many are to come."""
@@ -52,6 +64,9 @@ class Consumer:
         self._listener: Listener | None = None
         self._sequence = 0
         self._outstanding = 0
+        # The server ends a request in silence that it meets to the byte. A consumer that is made
+        # because of that does not meet with the same again.
+        self._most_bytes = MOST_BYTES - secrets.randbelow(JITTER)
         self._heard = 0.0
 
     async def start(self, after: int | None) -> int:
@@ -112,8 +127,9 @@ class Consumer:
     def _ask(self) -> None:
         if self._listener is None or self.broken:
             return
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+        body = b'{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}' % (
             BATCH,
+            self._most_bytes,
             PULL_TIME * 1_000_000_000,
             int(HEARTBEAT * 1_000_000_000),
         )
@@ -159,15 +175,13 @@ class Consumer:
             self.refill()
 
     def _on_status(self, headers: bytes | None) -> None:
-        status = status_of(headers)
-        if status == IDLE:
+        ended = _REQUEST_ENDED.match(headers or b"")
+        if ended is not None:
+            self._outstanding -= int(ended[1])
+            self.refill()
+        elif status_of(headers) == IDLE:
             if self._outstanding <= 0:
                 self.refill()
-        elif status == REQUEST_ENDED or (
-            status == CONSUMER_ENDED and headers and b"Batch Completed" in headers
-        ):
-            self._outstanding = 0
-            self.refill()
         else:
             first = (headers or b"").partition(b"\r\n")[0].decode("utf-8", "replace")
             self._break(f"the consumer ended: {first}")

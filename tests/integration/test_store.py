@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -255,6 +257,29 @@ async def test_following_goes_on(fault: str) -> None:
                 client.send(entry("after", Gozo_When="9999999999", Gozo_Subject="to"))
                 client.confirm()
             await one.knows("after", "before")
+
+
+async def test_headers_that_are_large_do_not_end_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load asks for no more at a time than the server keeps for a client that is busy."""
+    monkeypatch.setattr("gozo.store.consumer.MOST_BYTES", 512 * 1024)
+    large = [f"n{number}" for number in range(400)]
+    with NatsServer(config="max_pending: 4MB") as server, RawClient(server.url) as raw:
+        async with parts(server):
+            pass  # it makes the bucket
+        for key in large:
+            raw.send(entry(key, Gozo_When="+9999", Gozo_Subject="to", Large="x" * 60_000))
+        raw.confirm()
+        take = Mirror.take
+
+        def take_first(self: Mirror, *message: Any) -> None:
+            monkeypatch.setattr(Mirror, "take", take)
+            time.sleep(1)  # meanwhile the server sends whatever it was asked for
+            take(self, *message)
+
+        monkeypatch.setattr(Mirror, "take", take_first)
+        async with parts(server) as loaded:
+            await loaded.knows(*large)
+            assert loaded.connection.epoch == 1
 
 
 async def test_a_purge_and_a_new_bucket_are_noticed() -> None:
