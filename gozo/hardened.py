@@ -57,7 +57,8 @@ class HardenedClient(Client):
         self._secure = secure
         self._on_lost = on_lost
         self._on_error = on_error
-        self._handlers: dict[int, Handler] = {}
+        self.handlers: dict[bytes, Handler] = {}
+        """Who takes the messages of each subscription, by its id as it comes over the wire."""
         self._lost = False
         self._outgoing: list[bytes] = []
         self._waiting = 0  # bytes in `_outgoing`
@@ -154,7 +155,7 @@ class HardenedClient(Client):
         Messages go to `handler` as they are read; 0 is without end. Returns the subscription's id.
         """
         self._sid += 1
-        self._handlers[self._sid] = handler
+        self.handlers[b"%d" % self._sid] = handler
         self.write(f"SUB {subject} {queue} {self._sid}\r\n".encode())
         if most:
             self.write(b"UNSUB %d %d\r\n" % (self._sid, most))
@@ -162,10 +163,10 @@ class HardenedClient(Client):
 
     def unlisten(self, sid: int, *, hear_out: bool = False) -> None:
         """End a subscription; with `hear_out` its handler still takes what is on its way."""
-        if sid in self._handlers:
-            self.write(b"UNSUB %d\r\n" % sid)
+        if (known := b"%d" % sid) in self.handlers:
+            self.write(b"UNSUB %b\r\n" % known)
             if not hear_out:
-                del self._handlers[sid]
+                del self.handlers[known]
 
     def lose(self, reason: str) -> None:
         """Give the connection up, at once and with all that is buffered."""
@@ -181,18 +182,6 @@ class HardenedClient(Client):
         if self._transport:
             self._stream.transport.abort()
         self._on_lost(reason)
-
-    def dispatch(
-        self, sid: int, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
-    ) -> None:
-        """Give a message to its handler. A handler that fails fails alone."""
-        handler = self._handlers.get(sid)
-        if handler is None:
-            return
-        try:
-            handler(subject, reply, headers, payload)
-        except Exception:
-            log.exception("connection.handler_failed", subject=subject.decode("utf-8", "replace"))
 
     def note_info(self, news: dict[str, Any]) -> None:
         """Take in what the server says of itself."""
@@ -313,7 +302,7 @@ class WireParser:
         Without all of it there, `_needed` is how long it is; 0 if that is not known either.
         """
         size = len(data)
-        dispatch = self._client.dispatch
+        handlers = self._client.handlers
         for _ in range(PORTION):
             if position >= size:
                 break
@@ -341,15 +330,19 @@ class WireParser:
             if finish + 2 > size:
                 self._needed = finish + 2 - position
                 break
-            with_reply = len(words) == (6 if operation == b"HMSG" else 5)
-            dispatch(
-                int(words[2]),
-                words[1],
-                words[3] if with_reply else b"",
-                data[start:body] if operation == b"HMSG" else None,
-                data[body:finish],
-            )
             position = finish + 2
+            handler = handlers.get(words[2])
+            if handler is None:
+                continue
+            with_headers = operation == b"HMSG"
+            reply = words[3] if len(words) == 5 + with_headers else b""
+            headers = data[start:body] if with_headers else None
+            try:
+                handler(words[1], reply, headers, data[body:finish])
+            except Exception:
+                # One that fails fails alone.
+                name = words[1].decode("utf-8", "replace")
+                log.exception("connection.handler_failed", subject=name)
         else:
             return position, True
         return position, False

@@ -44,7 +44,7 @@ from gozo.store.ledger import NO_DEADLINE, Ledger, Result
 from gozo.succession import HANDLED, Progress, Teller, read_told
 from gozo.volatile import Volatile
 
-SLICE = 40  # requests acted on before others get a turn
+TURN = 0.0005  # seconds for which requests are acted on before others get a turn
 PATIENCE = 5.0  # seconds after which a request with a receipt is refused, if nothing can be stored
 KEPT = 15  # seconds for which a standby keeps a request with an id that nobody has handled
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
@@ -360,7 +360,8 @@ class Intake:
             if not self._ledger.has_room:
                 await self._ledger.progress()
                 continue
-            for _ in range(min(SLICE, len(backlog))):
+            over = steady() + TURN
+            while backlog and steady() < over:
                 heard = backlog.take()
                 self._bytes += heard.size
                 try:

@@ -242,8 +242,9 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
     lines = b"Gozo-Reply: Yes\r\n"
     if entry.id is not None:
         lines = b"Gozo-Reply: Yes\r\nGozo-Id: %b\r\n" % entry.id.encode()
-    if not (entry.extended or entry.headers or entry.terms):
-        return Outgoing(entry.subject.encode(), b"%b%b\r\n" % (FIRST_LINE, lines), payload)
+    if not (entry.extended or entry.confirm or entry.headers or entry.terms):
+        block = b"%b%b\r\n" % (FIRST_LINE, lines)
+        return Outgoing(entry.subject.encode(), block, payload, entry.due_us)
     if entry.extended:
         lines += b"Gozo-Due: %b\r\n" % when.print_rfc3339(entry.due_us).encode()
     passed, terms = entry.headers, entry.terms
@@ -256,10 +257,10 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
         entry.subject.encode(),
         block,
         payload,
+        entry.due_us,
         entry.confirm,
         entry.attempts > 0,
         None if terms is None else entry,
-        entry.due_us,
     )
 
 

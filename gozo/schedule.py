@@ -174,14 +174,14 @@ class Outgoing:
     subject: bytes
     headers: bytes
     payload: bytes
+    due_us: int
+    """Its nominal time, however late it is tried."""
     confirm: bool = False
     """Whether a stream has to acknowledge it."""
     counted: bool = False
     """Whether it is sent a limited number of times."""
     entry: Entry | None = None
     """What it was made from, where the schedule has terms: they are looked at when it is due."""
-    due_us: int = 0
-    """Its nominal time, however late it is tried."""
 
     @property
     def size(self) -> int:
