@@ -40,6 +40,7 @@ ATTEMPT = 2.0  # seconds for one server to answer
 CHECK = 10.0  # seconds between looks whether a link carries messages, and for it to carry one
 RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
 
+PORTION = 200  # messages dispatched before others get their turn
 MOST_DENIED = 1_000  # rights whose lack is remembered as logged
 
 OnReply = Callable[[bytes | None, bytes | None], None]
@@ -90,8 +91,9 @@ class Listener:
 class Connection:
     """One link to NATS, renewed whenever it is lost."""
 
-    def __init__(self, settings: ConnectionSettings, name: str) -> None:
+    def __init__(self, settings: ConnectionSettings, name: str, portion: int = PORTION) -> None:
         self.name = name
+        self._portion = portion
         self.epoch = 0
         """The number of the present link: a different one means that a link was lost."""
         self.connected = False
@@ -198,7 +200,10 @@ class Connection:
             if deadline is not None:
                 timeout = min(timeout, max(0.1, deadline - asyncio.get_running_loop().time()))
             client = HardenedClient(
-                secure=self._settings.secure, on_lost=self._on_lost, on_error=self._on_error
+                secure=self._settings.secure,
+                portion=self._portion,
+                on_lost=self._on_lost,
+                on_error=self._on_error,
             )
             try:
                 await client.open(timeout=timeout, **self._options(address))

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 LOOK = 0.25  # seconds between looks for what comes near its due time
 PREPARED = 30  # of them, before others get their turn
+REQUESTS = 50  # heard before others get their turn: fewer than are acted on meanwhile
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
 DRAIN = 6.0  # seconds without progress after which a shutdown leaves things undone
 WARN_CLOCK_US = MICROSECONDS // 2
@@ -111,7 +112,7 @@ class Daemon:
         self._settings = settings
         self._began = steady()
         self._main = Connection(chosen, settings.name)
-        self._requests = Connection(chosen, f"{settings.name} requests")
+        self._requests = Connection(chosen, f"{settings.name} requests", REQUESTS)
         self._js = JetStream(self._main)
         self._events: Events | None = None
         self._bystander: Bystander | None = None

@@ -33,7 +33,6 @@ Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
 """Takes subject, reply subject, header block or None, and payload. Must not block."""
 
 READ_SIZE = 64 * 1024  # bytes
-PORTION = 100  # messages dispatched before others get their turn
 WRITE_BUFFER = 1024 * 1024  # bytes that the transport takes before it asks to wait
 MAX_CONTROL_LINE = 1024 * 1024  # bytes; only INFO lines come near it
 MAX_PINGS = 2
@@ -49,6 +48,7 @@ class HardenedClient(Client):
         self,
         *,
         secure: bool,
+        portion: int,
         on_lost: Callable[[str], None],
         on_error: Callable[[str], None],
     ) -> None:
@@ -66,7 +66,7 @@ class HardenedClient(Client):
         self._heard = False
         self.lived_at = steady()
         """When something had last moved on the link, on the steady clock; within a second."""
-        self._ps = WireParser(self)  # type: ignore[assignment]  # same methods, no base class
+        self._ps = WireParser(self, portion)  # type: ignore[assignment]  # same methods, no base class
 
     @property
     def info(self) -> dict[str, Any]:
@@ -264,8 +264,10 @@ class HardenedClient(Client):
 class WireParser:
     """Splits what the server sends into messages (NATS client protocol)."""
 
-    def __init__(self, client: HardenedClient) -> None:
+    def __init__(self, client: HardenedClient, portion: int) -> None:
         self._client = client
+        self._portion = portion
+        """How many messages are dispatched before others get their turn."""
         self.reset()
 
     def reset(self) -> None:
@@ -303,7 +305,7 @@ class WireParser:
         """
         size = len(data)
         handlers = self._client.handlers
-        for _ in range(PORTION):
+        for _ in range(self._portion):
             if position >= size:
                 break
             end = data.find(b"\r\n", position)

@@ -44,7 +44,7 @@ from gozo.store.ledger import NO_DEADLINE, Ledger, Result
 from gozo.succession import HANDLED, Progress, Teller, read_told
 from gozo.volatile import Volatile
 
-TURN = 0.0005  # seconds for which requests are acted on before others get a turn
+TURN = 0.001  # seconds for which requests are acted on before others get a turn
 PATIENCE = 5.0  # seconds after which a request with a receipt is refused, if nothing can be stored
 KEPT = 15  # seconds for which a standby keeps a request with an id that nobody has handled
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
