@@ -372,7 +372,8 @@ class Daemon:
         if self._skips:
             await self._leave_out(self._settings.skip_due_before_us or 0)
         self._vitals.is_active = True
-        await self._prepare()
+        # The first of them; looking ahead sees to the others, and need not be waited for.
+        self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US, PREPARED))
         await self._intake.act()
         self._delivery.start()
         log.info("daemon.leading", pending=len(self._timetable))
