@@ -14,9 +14,10 @@ from tests.support.processes import Clients, Daemons, Servers
 settings.register_profile("gozo", deadline=None)
 settings.load_profile("gozo")
 
-# A shell without job control ignores SIGINT for what runs in its background, and children inherit
-# that: here it is as at a terminal, however the tests were started.
+# A shell without job control ignores SIGINT for what runs in its background, nohup(1) SIGHUP, and
+# children inherit that: here it is as at a terminal, however the tests were started.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
