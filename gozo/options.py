@@ -16,6 +16,9 @@ from gozo.errors import RequestError, SettingsError
 from gozo.schedule import MICROSECONDS
 from gozo.values import UnusableError, hidden, redacted
 
+LONGEST_AGE_US = (2**63 - 1) // 1000
+"""JetStream counts the ages of messages in nanoseconds, of 64 bits with a sign."""
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -127,6 +130,8 @@ def read_age(text: str) -> int:
 
     with suppress(RequestError):
         us = when.parse_span(text.strip(), "the age")
+        if us > LONGEST_AGE_US:
+            raise UnusableError("is longer than a stream can keep messages: give at most 106751d")
         if us >= MICROSECONDS:
             return us
     raise UnusableError("is no length of time of a second or more: give one such as 30d or 12h")

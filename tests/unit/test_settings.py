@@ -422,6 +422,12 @@ class TestValues:
         """Seconds, or a duration, as in `Gozo-When`."""
         assert resolve({"max_delay": text}).max_delay_us == us
 
+    def test_longest_history(self) -> None:
+        """An age that JetStream cannot count is refused before it is asked."""
+        assert resolve({"history": "106751d"}).history_us == 106751 * 86_400_000_000
+        with pytest.raises(SettingsError, match=r"'106752d' of --history .* at most 106751d"):
+            resolve({"history": "106752d"})
+
     def test_repeated(self) -> None:
         """What may be given more than once is the same as with commas."""
         settings = resolve({"allow": ["a.>", "b,c", "a.>"], "deny": []}, {"GOZO_DENY": "x, y"})
