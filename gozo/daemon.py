@@ -376,7 +376,7 @@ class Daemon:
         self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US, PREPARED))
         await self._intake.act()
         self._delivery.start()
-        log.info("daemon.leading", pending=len(self._timetable))
+        log.info("daemon.leading", pending=self._vitals.pending)
         if self._events is not None:
             self._events.leads()
 

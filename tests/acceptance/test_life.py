@@ -32,10 +32,12 @@ async def test_ready_is_logged(servers: Servers, daemons: Daemons, clients: Clie
     arrivals = await client.arrivals()
     for number in range(3):
         await client.schedule("+3600", reply=arrivals, id=f"n{number}")
+    await client.schedule("+3600", reply="secret", id="invalid")
     await client.confirm()
     await first.terminate()
-    second = await daemons.serve(server)
+    second = await daemons.serve(server, "--deny", "secret")
     assert (await second.ready()).fields["pending"] == "3"
+    assert (await second.event("daemon.leading")).fields["pending"] == "3"
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
