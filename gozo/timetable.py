@@ -317,5 +317,6 @@ class Timetable:
         # Rows that were replaced stay in the heap until they surface; where most are
         # such, a heap of the others is smaller and costs less than it saves.
         if len(self._far) > 2 * len(self._live) + 1_000:
-            self._far = [row for row in set(self._far) if self._is_waiting(row)]
+            # Each once; of two that are equal, only the one that is kept above is waiting.
+            self._far = list(set(filter(self._is_waiting, self._far)))
             heapify(self._far)

@@ -103,6 +103,18 @@ def test_many_replacements_leave_no_litter() -> None:
     assert timetable.next_due() is not None
 
 
+def test_with_the_litter_nothing_is_lost_that_waits() -> None:
+    """A key stays though an older item of it is the same, but for being out of date."""
+    timetable = Timetable()
+    timetable.put("kept", 100, 1)
+    timetable.hold("kept")
+    timetable.release("kept")
+    timetable.give_back(timetable.pop_due(100, 1)[0])
+    for revision in range(2, 20_000):
+        timetable.put("other", 1_000_000 + revision, revision)
+    assert [item.key for item in timetable.pop_due(100, 10)] == ["kept"]
+
+
 class Model(RuleBasedStateMachine):
     """Random operations, compared with dictionaries."""
 
