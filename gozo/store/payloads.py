@@ -179,7 +179,7 @@ class Payloads:
         if added is None or added[1] != self._prefix + item.key.encode():
             return False
         stored_us = 0
-        if b"Gozo-Due: " not in headers:
+        if b"\r\nGozo-Due: " not in headers:
             stored_us = parse_time(added[2].decode())
         return self._take(item, headers[:end] + END, payload, stored_us)
 
