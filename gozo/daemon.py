@@ -201,7 +201,8 @@ class Daemon:
         self._begin("writer", self._writer.sweep())
         self._begin("follower", self._follower.run())
         self._begin("intake", self._intake.run())
-        self._begin("payloads", self._look_ahead())
+        self._begin("payloads", self._prepare())
+        self._begin("housekeeping", self._keep_house())
         self._begin("originals", self._originals.run())
         self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._vitals.is_active))
         await self._until(self._follower.loaded)
@@ -372,7 +373,7 @@ class Daemon:
         if self._skips:
             await self._leave_out(self._settings.skip_due_before_us or 0)
         self._vitals.is_active = True
-        # The first of them; looking ahead sees to the others, and need not be waited for.
+        # The first of them; the others need not be waited for.
         self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US, PREPARED))
         await self._intake.act()
         self._delivery.start()
@@ -487,12 +488,11 @@ class Daemon:
         if result is Result.REFUSED:
             self._refused += 1
 
-    async def _look_ahead(self) -> None:
-        """Fetch what comes near its due time; hand over what a standby still holds."""
+    async def _keep_house(self) -> None:
+        """Do what is to be done all the time; hand over what a standby still holds."""
         while True:
             await asyncio.sleep(LOOK)
             if self._vitals.is_active:
-                await self._prepare()
                 self._mend()
                 self._is_clock_right()
                 if self._bystander is not None:
@@ -515,13 +515,20 @@ class Daemon:
             self._garbage.look_at_old(now, self._main.epoch + self._requests.epoch)
 
     async def _prepare(self) -> None:
-        """Have the messages at hand of what is due soon; others get their turn meanwhile."""
-        horizon_us = wall_us() + AHEAD_US
+        """Have the messages at hand of what is due soon; others get their turn meanwhile.
+
+        It may take seconds to catch up while many requests come that are due soon.
+        """
+        horizon_us, lags = 0, False
         while True:
-            self._payloads.prepare(self._timetable.approach(horizon_us, PREPARED))
-            if not self._timetable.lags:
-                return
-            await asyncio.sleep(0)
+            if not self._vitals.is_active:
+                lags = False
+            else:
+                if not lags:  # else what is put meanwhile would always be before it
+                    horizon_us = wall_us() + AHEAD_US
+                self._payloads.prepare(self._timetable.approach(horizon_us, PREPARED))
+                lags = self._timetable.lags
+            await asyncio.sleep(0 if lags else LOOK)
 
     @property
     def _has_yielded(self) -> bool:

@@ -240,8 +240,9 @@ class Timetable:
             row = heappop(far)
             self._near.append(row)
             crossed.append(row)
-        self._crossed = crossed[limit:]
-        return [Item._make(row) for row in crossed[:limit] if self._is_waiting(row)]
+        looked_at = crossed[:limit]
+        del crossed[:limit]  # where thousands are left, quicker than a list of these
+        return [Item._make(row) for row in looked_at if self._is_waiting(row)]
 
     @property
     def lags(self) -> bool:
