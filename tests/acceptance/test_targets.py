@@ -46,7 +46,11 @@ async def test_requests(servers: Servers, daemons: Daemons, clients: Clients) ->
     assert (await ask(client, "jobs.last"))["status"] == "stored"
     assert elsewhere.all == []
     assert await client.stored() == stored + 1
-    assert "elsewhere" in daemon.events("request.refused")[-1].fields["reason"]
+
+    def is_logged() -> bool:
+        return "elsewhere" in daemon.events("request.refused")[-1].fields["reason"]
+
+    await until(is_logged, "that no receipt may go there is logged")
 
 
 async def test_entries(
