@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Any
 
 import msgpack
 
@@ -173,28 +174,20 @@ def glance(key: str, headers: bytes | None, stored_us: int) -> tuple[int, bytes,
     A million are read so at a start, each in a fraction of the time that `parse_entry` takes.
     None if the entry is anything else, or nothing that can be read.
     """
-    match = _PLAIN.match(headers or b"")
-    if match is None:
+    plain = _split_plain(key, headers)
+    if plain is None:
         return None
-    id_, early, where, late, due, _, token, size = match.groups()
-    if not _is_plain(key, id_, early, late):
-        return None
-    if due is not None:
-        due_us = int(due.replace(b".", b""))
-    else:
-        due_us = when.plain_due(early or late, stored_us)
+    where, text, due, _, token, size = plain
+    due_us = when.plain_due(text, stored_us) if due is None else int(due.replace(b".", b""))
     return due_us, where, token or b"", int(size or 0)
 
 
 def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | None:
     """Read what most entries are, in a third of the time; None if it is anything else."""
-    match = _PLAIN.match(headers or b"")
-    if match is None:
+    plain = _split_plain(key, headers)
+    if plain is None:
         return None
-    id_, early, where, late, due, created, token, size = match.groups()
-    if not _is_plain(key, id_, early, late):
-        return None
-    text = early or late
+    where, text, due, created, token, size = plain
     return Entry(
         None if key.startswith(RESERVED) else key,
         where.decode(),
@@ -207,13 +200,22 @@ def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Non
     )
 
 
-def _is_plain(key: str, id_: bytes | None, early: bytes | None, late: bytes | None) -> bool:
-    """Tell whether a key is plain and the id that is given, and its time is given once."""
+def _split_plain(key: str, headers: bytes | None) -> tuple[Any, ...] | None:
+    """Tell a plain entry's subject, when, due, created, token and size apart; else None.
+
+    Its key is plain and the id, if one is given, and its time is given once.
+    """
+    match = _PLAIN.match(headers or b"")
+    if match is None:
+        return None
+    id_, early, where, late, due, created, token, size = match.groups()
     if (early is None) == (late is None) or len(key) > LONGEST_ID:
-        return False
+        return None
     if id_ is not None and id_ != key.encode():
-        return False
-    return (id_ is not None and b"." not in id_) or _PLAIN_KEY.match(key) is not None
+        return None
+    if (id_ is None or b"." in id_) and _PLAIN_KEY.match(key) is None:
+        return None
+    return where, early or late, due, created, token, size
 
 
 def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) -> Entry:

@@ -41,10 +41,8 @@ RESULT = 320
 MOST_ATTEMPTS = 999_999
 """The largest `Gozo-Attempts`."""
 
-PLAIN_ID = re.compile(r"[A-Za-z0-9_\-/]+\Z")
-"""An id that is its own key, and has no dots either."""
-
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_\-/.]|^\.|\.\Z|(?<=\.)\.")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_\-/]+\Z")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 _MESSAGE_ID = re.compile(rb"^nats-msg-id:[^\r]*", re.IGNORECASE | re.MULTILINE)
 _ATTEMPTS = re.compile(rb"[0-9]{1,6}\Z")
@@ -65,7 +63,7 @@ def escape_id(id_: str) -> str:
     `=` and two hex digits stand for each byte of UTF-8 that a key cannot hold (ADR-8), for
     `=` itself, and for leading, trailing and doubled dots.
     """
-    if PLAIN_ID.match(id_):
+    if _PLAIN_ID.match(id_):
         return id_
     return _UNSAFE.sub(lambda m: b"=%02X" % m[0][0], id_.encode()).decode("ascii")
 
@@ -76,7 +74,7 @@ def unescape_key(key: str) -> str:
     Raises:
         ValueError: the key is not the canonical escape of any id.
     """
-    if "=" not in key and PLAIN_ID.match(key):
+    if "=" not in key and _PLAIN_ID.match(key):
         return key
     id_ = ""
     if key.isascii():
