@@ -319,16 +319,16 @@ class WireParser:
             words = data[position:end].split(b" ")
             operation = words[0]
             start = end + 2
-            if operation == b"HMSG":
+            with_headers = operation == b"HMSG"
+            if with_headers:
                 body = start + int(words[-2])
-                finish = start + int(words[-1])
             elif operation == b"MSG":
                 body = start
-                finish = start + int(words[-1])
             else:
                 self._control(operation, data[position:end])
                 position = start
                 continue
+            finish = start + int(words[-1])
             if finish + 2 > size:
                 self._needed = finish + 2 - position
                 break
@@ -336,7 +336,6 @@ class WireParser:
             handler = handlers.get(words[2])
             if handler is None:
                 continue
-            with_headers = operation == b"HMSG"
             reply = words[3] if len(words) == 5 + with_headers else b""
             headers = data[start:body] if with_headers else None
             try:

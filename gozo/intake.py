@@ -41,7 +41,7 @@ from gozo.quotas import Quotas
 from gozo.schedule import MICROSECONDS, CancelRequest, Request, ScheduleRequest
 from gozo.stats import Stats
 from gozo.store.ledger import NO_DEADLINE, Ledger, Result
-from gozo.succession import HANDLED, Progress, Teller, read_told
+from gozo.succession import HANDLED, Progress, Teller, read_told, term_of
 from gozo.volatile import Volatile
 
 TURN = 0.001  # seconds for which requests are acted on before others get a turn
@@ -309,8 +309,10 @@ class Intake:
 
     def _on_told(self, _: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         """Another leader tells what it has dealt with."""
+        if term_of(payload) == self._teller.term:
+            return  # its own words, of which there are as many as requests
         told = read_told(payload)
-        if told is None or told.term == self._teller.term:
+        if told is None:
             return
         if self._mode is Mode.ACTING or self._yielding:
             self._others.update(told.digests)

@@ -59,8 +59,13 @@ def read_told(payload: bytes) -> Told | None:
     places = range(_HEAD, len(payload), _ENTRY)
     digests = [payload[place : place + DIGEST] for place in places]
     takings = [int.from_bytes(payload[place + DIGEST : place + _ENTRY]) for place in places]
-    name, number = payload[1 : 1 + _NAME], int.from_bytes(payload[1 + _NAME : _HEAD])
-    return Told(payload[:1], name, number, digests, takings)
+    number = int.from_bytes(payload[1 + _NAME : _HEAD])
+    return Told(payload[:1], term_of(payload), number, digests, takings)
+
+
+def term_of(payload: bytes) -> bytes:
+    """The term in which a message was told, without reading the rest."""
+    return payload[1 : 1 + _NAME]
 
 
 class Progress:
