@@ -257,6 +257,9 @@ class HardenedClient(Client):
                 else:
                     self._heard = True
                     await self._ps.parse(data)
+                    if len(data) == READ_SIZE:
+                        # More is there already, and what is due must not wait for all of it.
+                        await asyncio.sleep(0)
         except (OSError, ValueError, LookupError, nats_errors.Error) as error:
             self.lose(str(error) or type(error).__name__)
 
