@@ -65,7 +65,8 @@ class Timetable:
         self._near: deque[_Row] = deque()
         self._soon: list[_Row] = []
         self._crossed: list[_Row] = []
-        self._horizon_us = 0
+        self.horizon_us = 0
+        """Until when `approach` has come, in microseconds since the Unix epoch."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -234,9 +235,9 @@ class Timetable:
 
         At most `limit` items are looked at; `lags` tells whether there may be more.
         """
-        self._horizon_us = max(self._horizon_us, horizon_us)
+        self.horizon_us = max(self.horizon_us, horizon_us)
         far, crossed = self._far, self._crossed
-        while len(crossed) < limit and far and far[0][0] < self._horizon_us:
+        while len(crossed) < limit and far and far[0][0] < self.horizon_us:
             row = heappop(far)
             self._near.append(row)
             crossed.append(row)
@@ -247,7 +248,7 @@ class Timetable:
     @property
     def lags(self) -> bool:
         """Whether items may be due before the horizon that `approach` has not returned."""
-        return bool(self._crossed or (self._far and self._far[0][0] < self._horizon_us))
+        return bool(self._crossed or (self._far and self._far[0][0] < self.horizon_us))
 
     def pop_due(self, now_us: int, limit: int) -> list[Item]:
         """Take at most `limit` items that are due, soonest first."""
@@ -310,7 +311,7 @@ class Timetable:
         )
 
     def _push(self, row: _Row) -> None:
-        if row[0] < self._horizon_us:
+        if row[0] < self.horizon_us:
             heappush(self._soon, row)
             self._crossed.append(row)
             return

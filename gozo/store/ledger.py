@@ -45,6 +45,9 @@ CONGESTED_WAIT = 0.01  # seconds
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried again
 NO_DEADLINE = float("inf")
 STUCK = 100_000  # changes that may wait for the bucket while others are still taken on
+SOON_US = 60 * MICROSECONDS
+"""How long before it is fetched a message is kept that was stored just now: those that are due
+in an hour would leave no room for those that are due in a second."""
 READS = 20  # entries read at a time, to be changed; the server cuts links that lag by 64 MB
 PROBES = 1_000  # changes tried at a time while the bucket cannot be written
 PURGES = 100  # schedules that are purged at the same time
@@ -565,7 +568,8 @@ class Ledger:
         self._own[change.key] = revision
         if change.holder is not None:
             change.holder.revision = revision
-        if self._payloads.takes_more:
+        due_us = change.entry.due_us
+        if due_us < self._timetable.horizon_us + SOON_US and self._payloads.takes_more:
             self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
         self._finish(change, _REPLACED if change.replaces else _NEW)
         if change.entry.id is not None and change.entry.id != change.key:

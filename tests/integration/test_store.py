@@ -17,7 +17,7 @@ from gozo.connection import Connection, publication
 from gozo.entries import block
 from gozo.jetstream import JetStream
 from gozo.policy import Policy
-from gozo.schedule import Entry, Reason, ScheduleRequest
+from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.cleaner import Cleaner
@@ -120,6 +120,19 @@ async def test_another_follower_sees_what_is_written() -> None:
             tombstone = other.timetable.tombstone("b")
             assert tombstone is not None
             assert tombstone.reason is Reason.CANCELLED
+
+
+async def test_only_what_is_due_soon_is_kept_once_it_is_stored() -> None:
+    """What is due in an hour takes no memory from what is due in seconds."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            now_us = 1_000_000_000_000_000
+            one.timetable.approach(now_us, 1)
+            await one.put("far", now_us + 3_600 * MICROSECONDS)
+            await one.put("soon", now_us + 10 * MICROSECONDS)
+            keys = one.timetable.keys()
+            kept = [one.payloads.get(Item(0, one.timetable.revision(key), key)) for key in keys]
+            assert [outgoing is not None for outgoing in kept] == [key == "soon" for key in keys]
 
 
 async def test_requests_for_one_id_keep_their_order() -> None:
