@@ -24,7 +24,8 @@ from gozo.schedule import MICROSECONDS
 from gozo.service import SERVICE
 from gozo.settings import ServeSettings
 from gozo.store.bucket import Bucket, deviations, find_bucket, own_settings, stream_of
-from gozo.store.history import check_room, find_history, history_of
+from gozo.store.history import check_room, find_history, history_of, how_long
+from gozo.when import print_duration
 
 HEAR = 0.3  # seconds to wait for the answers of daemons
 FAR_US = MICROSECONDS // 2  # by which a clock is worth a word
@@ -269,8 +270,18 @@ async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, 
     if config is None:
         await check_room(*place)
         say("history", f"{history_of(chosen.bucket)}: does not exist yet, gozo serve makes it")
-    else:
-        say("history", f"{history_of(chosen.bucket)}: keeps {', '.join(config['subjects'])}")
+        return
+    name, kept, given = history_of(chosen.bucket), how_long(config), print_duration(age_us)
+    say("history", f"{name}: keeps {', '.join(config['subjects'])} {kept}")
+    age = config.get("max_age")  # nanoseconds; 0 is for ever
+    if not age or age > age_us * 1000:
+        say(
+            "advice",
+            f"the stream {name} keeps events {kept}: gozo serve --history {given} shortens that, "
+            "and what is older is removed; give a longer one to keep it",
+        )
+    elif age < age_us * 1000:
+        say("note", f"gozo serve --history {given} lets the stream {name} keep events for longer")
 
 
 def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> None:

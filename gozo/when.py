@@ -49,6 +49,9 @@ UNITS = {
 }
 """The units of durations, in nanoseconds: those of Go's `time.ParseDuration`, days and weeks."""
 
+_PRINTED = ("d", "h", "m", "s", "ms", "us")
+"""The units that are printed; weeks are read, and nobody counts in them."""
+
 NAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -217,6 +220,16 @@ def parse_span(text: str, header: str) -> int:
 def print_span(us: int) -> str:
     """Write a length of time so that `parse_span` reads the same."""
     return f"{_print_seconds(us)}s"
+
+
+def print_duration(us: int) -> str:
+    """Write a length of time in units, for people: `30d`, `1h30m`; `parse_span` reads the same."""
+    ns, parts = us * 1_000, ""
+    for unit in _PRINTED:
+        count, ns = divmod(ns, UNITS[unit])
+        if count:
+            parts += f"{count}{unit}"
+    return parts or "0s"
 
 
 def print_rfc3339(us: int) -> str:

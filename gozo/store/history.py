@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError
@@ -16,6 +16,7 @@ from gozo.jetstream import (
 from gozo.logs import get_logger
 from gozo.policy import expression
 from gozo.store.bucket import CLUSTER_REPLICAS
+from gozo.when import print_duration
 
 DESCRIPTION = "events of gozo"
 """By which gozo knows a stream that it made."""
@@ -52,7 +53,7 @@ async def open_history(
         changed = _changes(config, subject, age)
         if changed:
             await js.call(f"STREAM.UPDATE.{name}", config | changed, timeout=5.0)
-            log.info("history.changed", stream=name, hours=_hours(age), subject=subject)
+            log.info("history.changed", stream=name, age_s=_seconds(age), subject=subject)
     except JetStreamError as error:
         if error.code != SUBJECTS_OVERLAP:
             raise
@@ -79,14 +80,18 @@ async def find_history(
         raise
     if config.get("description") != DESCRIPTION and _changes(config, subject, age):
         kept = ", ".join(config.get("subjects") or ["no subject of its own"])
-        most = config.get("max_age")
         raise JetStreamError(
             f"gozo did not make the stream {name}, which keeps {kept} "
-            f"{f'for {_hours(most):g} h' if most else 'for ever'}, not {subject} for "
-            f"{_hours(age):g} h: change it to that, remove it, or give --events in place of "
-            "--history"
+            f"{how_long(config)}, not {subject} for {print_duration(age_us)}: change it to that, "
+            "remove it, or give --events in place of --history"
         )
     return config
+
+
+def how_long(config: Mapping[str, Any]) -> str:
+    """Say for how long a stream of this configuration keeps messages."""
+    age = config.get("max_age")
+    return f"for {print_duration(age // 1000)}" if age else "for ever"
 
 
 async def check_room(js: JetStream, bucket: str, request_subject: str) -> None:
@@ -104,8 +109,8 @@ def _events_of(request_subject: str) -> str:
     return f"{request_subject}.event.>"
 
 
-def _hours(age: int) -> float:
-    return age / 3_600_000_000_000
+def _seconds(age: int) -> float:
+    return age / 1_000_000_000
 
 
 def _changes(config: dict[str, Any], subject: str, age: int) -> dict[str, Any]:
@@ -151,7 +156,7 @@ async def _create(
         if error.code not in NO_PEERS or replicas is not None:
             raise
         config = await _made(js, wanted | {"num_replicas": 1})
-    log.info("history.created", stream=name, hours=_hours(age), subject=subject)
+    log.info("history.created", stream=name, age_s=_seconds(age), subject=subject)
     return config
 
 

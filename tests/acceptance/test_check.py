@@ -16,6 +16,7 @@ from gozo.client import Client as Schedules
 from gozo.connection import Connection
 from gozo.jetstream import JetStream
 from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.store.history import DESCRIPTION
 from tests.acceptance.test_permissions import MISSING, documented, login
 from tests.support.daemon import Daemon
 from tests.support.processes import Clients, Daemons, Servers
@@ -84,6 +85,45 @@ async def test_all_is_well(servers: Servers, daemons: Daemons, clients: Clients)
     assert after == before
     assert not daemon.events("lease.lost", since=log)
     assert not daemon.events("request.refused", since=log)
+
+
+@pytest.mark.parametrize(
+    ("kept", "given", "topic", "words"),
+    [
+        (2_592_000, "2h", "advice", "for 30d: gozo serve --history 2h shortens that, and what is"),
+        (0, "30d", "advice", "for ever: gozo serve --history 30d shortens that, and what is"),
+        (
+            90,
+            "2h",
+            "note",
+            "gozo serve --history 2h lets the stream gozo_history keep events for l",
+        ),
+        (7_200, "120m", "history", "gozo_history: keeps gozo.event.> for 2h"),
+    ],
+)
+async def test_history_of_another_age(
+    servers: Servers,
+    daemons: Daemons,
+    clients: Clients,
+    *,
+    kept: int,
+    given: str,
+    topic: str,
+    words: str,
+) -> None:
+    """Where a daemon would keep events for another time than now, that is told beforehand."""
+    server = servers.start()
+    js = (await clients.connect(server)).nats.jetstream()
+    await js.add_stream(
+        name="gozo_history", subjects=["gozo.event.>"], description=DESCRIPTION, max_age=kept
+    )
+    code, done = await check(daemons, server.url, "--history", given)
+    assert (code, done.stderr) == (0, "")
+    told = [(topic, one) for topic, said in topics(done).items() for one in said]
+    aged = [(topic, one) for topic, one in told if "gozo serve --history" in one]
+    assert [one for one, _ in aged] == ([] if topic == "history" else [topic])
+    assert any(one == topic and words in said for one, said in told)
+    assert (await js.stream_info("gozo_history")).config.max_age == kept
 
 
 async def _state(clients: Clients, url: str) -> dict[str, Any]:

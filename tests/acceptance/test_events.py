@@ -337,6 +337,7 @@ async def test_history(
     assert (none.code, none.out) == (3, "")
     assert "--history" in none.err
     daemon = await daemons.serve(server, "--history", "30d")
+    assert daemon.events("history.created")[0].fields["age_s"] == "2592000"
     client = await clients.connect(server)
     events = await client.arrivals("gozo.event.>")
     for id_ in ("tea", "tea.green"):
@@ -360,14 +361,16 @@ async def test_history(
     assert await daemon.terminate() == 0
 
     daemon = await daemons.serve(server, "--history", "2h")
+    assert daemon.events("history.changed")[0].fields["age_s"] == "7200"
     stream = await client.nats.jetstream().stream_info("gozo_history")
     assert stream.config.max_age == 2 * 3_600
     assert len(ctl.ok("history", "tea").rows) == 4
     assert await daemon.terminate() == 0
 
-    await daemons.serve(server, "--history", "1m")
+    daemon = await daemons.serve(server, "--history", "1s")
+    assert daemon.events("history.changed")[0].fields["age_s"] == "1"
     stream = await client.nats.jetstream().stream_info("gozo_history")
-    assert stream.config.max_age == 60
+    assert stream.config.max_age == 1
 
 
 async def test_in_a_terminal(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
@@ -469,10 +472,10 @@ async def test_history_is_somebody_elses(
     js = (await clients.connect(server)).nats.jetstream()
     await js.add_stream(name="gozo_history", subjects=["orders.>"])
     for command in ("serve", "check"):
-        refused = daemons.start(command, "--address", server.url, "--history", "1h")
+        refused = daemons.start(command, "--address", server.url, "--history", "90s")
         assert await refused.wait() == 1
         said = refused.stderr.splitlines()[-1]
-        assert "gozo_history, which keeps orders.> for ever, not gozo.event.> for 1 h: " in said
+        assert "gozo_history, which keeps orders.> for ever, not gozo.event.> for 1m30s: " in said
     subjects = ["orders.new", "gozo.event.>"]
     await js.update_stream(name="gozo_history", subjects=subjects, max_age=3600)
     before = (await js.stream_info("gozo_history")).config

@@ -21,6 +21,7 @@ from gozo.when import (
     next_due,
     parse,
     parse_span,
+    print_duration,
     print_span,
     print_when,
 )
@@ -167,6 +168,22 @@ def test_what_is_printed_is_read_back(when: At | After | Every) -> None:
 def test_spans_there_and_back(us: int) -> None:
     """A length of time that was printed is read back exactly."""
     assert parse_span(print_span(us), "Gozo-Jitter") == us
+    assert parse_span(print_duration(us), "--history") == us
+
+
+@pytest.mark.parametrize(
+    ("us", "text"),
+    [
+        (0, "0s"),
+        (1_500, "1ms500us"),
+        (90_000_000, "1m30s"),
+        (5_400_000_000, "1h30m"),
+        (30 * 86_400_000_000, "30d"),
+    ],
+)
+def test_durations_for_people(us: int, text: str) -> None:
+    """A length of time is told in the units in which people give one."""
+    assert print_duration(us) == text
 
 
 @pytest.mark.parametrize("text", ["", "+5s", "-5s", "1h 30m", "daily", "* * * * *"])
