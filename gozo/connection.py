@@ -99,6 +99,8 @@ class Connection:
         self.connected = False
         self.closed = False
         """Whether it was closed for good."""
+        self.failure = ""
+        """Why no server could be reached when that was last tried; empty once one is."""
         self.on_lost: list[Callable[[], None]] = []
         self.on_connected: list[Callable[[], None]] = []
         self.on_closed: list[Callable[[], None]] = []
@@ -216,7 +218,8 @@ class Connection:
                     client.lose("could not connect")
             self._adopt(client)
             return
-        raise NoServerError("; ".join(failures))
+        self.failure = "; ".join(failures)
+        raise NoServerError(self.failure)
 
     def _adopt(self, client: HardenedClient) -> None:
         self._client = client
@@ -224,6 +227,7 @@ class Connection:
         self._lost.clear()
         self.epoch += 1
         self.connected = True
+        self.failure = ""
         for listener in self._listeners:
             _subscribe(client, listener)
         log.info(

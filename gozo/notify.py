@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from gozo.lease import Role
-from gozo.logs import get_logger
+from gozo.logs import get_logger, visible
 from gozo.vitals import Vitals
 
 INTERVAL = 1.0  # seconds between two words, where the watchdog does not ask for more
@@ -62,7 +62,7 @@ class Notifier:
                 words.append("WATCHDOG=1")
             status = "stopping" if self._is_ending else _status(vitals, part)
             if status != self._told:
-                words.append(f"STATUS={status}")
+                words.append(f"STATUS={visible(status)}")  # a line break would begin another word
             if self._tell(words):  # else all is told again
                 self._told = status
                 ready = ready or "READY=1" in words

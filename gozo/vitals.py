@@ -100,6 +100,9 @@ class Vitals:
         """Say why it cannot do its part: deliver, or take over. Empty: it can."""
         parts = self.parts
         if parts is None or not self.is_started:
+            for connection in self.connections.values():
+                if connection.failure:
+                    return f"it waits for a server: {connection.failure}"
             return "it is starting"
         for name, connection in self.connections.items():
             if not connection.connected:

@@ -96,7 +96,7 @@ def test_unit(tmp_path: Path) -> None:
 
 
 async def test_server_away_at_the_start(daemons: Daemons, tmp_path: Path) -> None:
-    """As the unit starts it, it waits a minute for a server, and systemd lets it."""
+    """As the unit starts it, it waits a minute for a server; systemd lets it, and says for what."""
     manager = Manager(str(tmp_path / "notify"))
     settings = re.findall(r"^Environment=(GOZO_\w+)=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE)
     variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), **dict(settings)}
@@ -105,6 +105,8 @@ async def test_server_away_at_the_start(daemons: Daemons, tmp_path: Path) -> Non
         daemon = daemons.start("serve", "--address", server.url, variables=variables)
         assert (await daemon.event("connection.failed")).fields["wait_s"] == "60"
         await manager.hears(lambda word: word.startswith("EXTEND_TIMEOUT_USEC="))
+        waits = f"STATUS=it waits for a server: {server.url} does not answer"
+        await until(lambda: manager.look()[-1].startswith(waits), "what it waits for is told last")
         server.start()
         await manager.hears("READY=1")
         assert len(daemon.events("connection.failed")) == 1
