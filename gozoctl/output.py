@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from gozo.commandline import tell
 from gozo.logs import visible
+from gozoctl.layout import GAP, INDENT, Layout, Narrow, lay_out
 
 T = TypeVar("T")
 
@@ -40,6 +41,8 @@ class Sheet(Generic[T]):
     """What the columns are called for people, where they have others than scripts."""
     whole: frozenset[str] = frozenset()
     """Columns that are not folded where a terminal is narrow; all stand closer then."""
+    narrow: Narrow | None = None
+    """What is done where a terminal is too narrow; None: what is longest is folded."""
 
 
 class Output:
@@ -119,7 +122,8 @@ class Output:
     def _table(self, sheet: Sheet[T], items: Iterable[T]) -> None:
         items = list(items)
         if items:
-            console().print(table(sheet, items, header=self.header))
+            screen = console()
+            screen.print(table(sheet, items, screen.width, header=self.header))
 
 
 class Lines(Generic[T]):
@@ -170,21 +174,43 @@ class Lines(Generic[T]):
             sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
-def table(sheet: Sheet[T], items: Iterable[T], *, header: bool = True) -> Any:
-    """Make a table of Rich; a text that is too long for its column goes on in the next line."""
+def table(
+    sheet: Sheet[T], items: Iterable[T], room: int | None = None, *, header: bool = True
+) -> Any:
+    """Make a table of Rich; a text that is too long for its column goes on in the next line.
+
+    `room` is how many cells a line has, where the sheet says what to do if those are too few.
+    """
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415  # 20 ms, for a terminal only
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    heads = sheet.columns or sheet.heads
+    rows = []
+    for item in items:
+        cells = ((cell, "") if isinstance(cell, str) else cell for cell in sheet.cells(item))
+        rows.append([Text(visible(text), style) for text, style in cells])
     padding = (0, 1, 0, 0) if sheet.whole else (0, 1)
+    layout = Layout(tuple((head,) for head in heads))
+    if sheet.narrow is not None and room is not None:
+        lines = [[Text(head) for head in heads], *rows] if header else rows
+        wanted = {head: max(line[n].cell_len for line in lines) for n, head in enumerate(heads)}
+        if sum(wanted.values()) + (len(heads) - 1) * (1 + sum(padding)) > room:
+            layout, padding = lay_out(wanted, sheet.narrow, room), (0, GAP - 1, 0, 0)
     made = Table(
         box=SIMPLE_HEAD, show_header=header, pad_edge=False, show_edge=False, padding=padding
     )
-    for head in sheet.columns or sheet.heads:
-        made.add_column(head, overflow="fold", no_wrap=head in sheet.whole)
-    for item in items:
-        cells = ((cell, "") if isinstance(cell, str) else cell for cell in sheet.cells(item))
-        made.add_row(*(Text(visible(text), style) for text, style in cells))
+    joints = ["\n" + " " * INDENT, *["\n"] * (len(layout.stacks) - 1)]
+    widths = layout.widths or [None] * len(layout.stacks)
+    height = max(map(len, layout.stacks))
+    for stack, joint, width in zip(layout.stacks, joints, widths, strict=True):
+        head = joint.join(stack) + "\n" * (height - len(stack))  # else Rich moves it down
+        is_whole = sheet.whole.issuperset(stack)
+        made.add_column(head, overflow="fold", no_wrap=is_whole, width=width)
+    for row in rows:
+        texts = dict(zip(heads, row, strict=True))
+        stacked = zip(layout.stacks, joints, strict=True)
+        made.add_row(*(Text(joint).join(texts[head] for head in stack) for stack, joint in stacked))
     return made
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gozo.schedule import MICROSECONDS, Terms
 from gozoctl import times
+from gozoctl.layout import Narrow
 from gozoctl.output import Cell, Sheet
 
 if TYPE_CHECKING:
@@ -189,7 +190,18 @@ def _name(schedule: Schedule) -> str | None:
 
 HEADS = ("ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN")
 
-SHEET: Sheet[Schedule] = Sheet(HEADS, cells, fields, record, _name, HEADS[:6])
+LEAST = {"ID": 36, "SUBJECT": 12, "WHEN": 12}
+"""What columns keep in a narrow terminal: most ids are UUIDs, and one that is folded is no id."""
+
+SHEET: Sheet[Schedule] = Sheet(
+    HEADS,
+    cells,
+    fields,
+    record,
+    _name,
+    HEADS[:6],
+    narrow=Narrow(LEAST, (("ID", "SUBJECT"), ("DUE", "LEFT"), ("STATE", "SIZE"))),
+)
 
 RECURRING: Sheet[Schedule] = Sheet(
     HEADS,
@@ -199,6 +211,7 @@ RECURRING: Sheet[Schedule] = Sheet(
     _name,
     ("ID", "NEXT", "LEFT", "LAST", "WHEN", "SUBJECT", "STATE"),
     frozenset({"NEXT", "LEFT", "LAST", "STATE"}),
+    Narrow(LEAST, (("ID", "SUBJECT"), ("NEXT", "WHEN"), ("LEFT", "LAST"), ("STATE",))),
 )
 
 

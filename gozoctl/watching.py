@@ -113,7 +113,7 @@ async def _follow(
         shown = sorted(present.values(), key=ORDERS[order], reverse=reverse)
         most = max(screen.height - FRAME, 1)
         shown = shown[: most if limit is None else min(limit, most)]
-        return table(sheet_for(shown), shown)
+        return table(sheet_for(shown), shown, screen.width)
 
     async def refresh(show: Callable[[Any], None]) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -98,6 +99,34 @@ def test_an_interval_in_a_table(ctl: Gozoctl) -> None:
     assert zones == {"poll": None, "backup": "Europe/Berlin", "tea": None}
     with ctl.terminal("inspect", "poll") as terminal:
         terminal.shows("till Monday")
+
+
+@pytest.mark.parametrize("recurs", [False, True])
+def test_ids_in_a_narrow_terminal(ctl: Gozoctl, *, recurs: bool) -> None:
+    """On 80 columns a UUID is on one line, with all the rest below or beside it; on 200 too."""
+    ids = [str(uuid4()) for _ in range(3)]
+    ctl.ok("create", ids[0], "notifications.email.send", "x", "--in", "13m20s")
+    ctl.ok("create", ids[1], "accounts.expire.eu-west-1", "x", "--in", "14d")
+    what = ("--cron", "*/15 8-18 * * mon-fri") if recurs else ("--in", "20d")
+    ctl.ok("create", ids[2], "jobs.poll.status", "x", *what)
+    ctl.ok("pause", ids[2])
+    with ctl.terminal("list", columns=80) as terminal:
+        assert terminal.ends() == 0
+        heads, below, rule, *rows = terminal.text.splitlines()
+    assert heads.split() == (["ID", "NEXT", "LEFT", "STATE"] if recurs else ["ID", "DUE", "STATE"])
+    assert below.split() == (["SUBJECT", "WHEN", "LAST"] if recurs else ["SUBJECT", "LEFT", "SIZE"])
+    assert len(rule) <= 80
+    assert {row.split()[0] for row in rows[::2]} == set(ids)
+    (at,) = (number for number, row in enumerate(rows) if row.startswith(ids[2]))
+    assert rows[at].endswith(" paused")
+    assert rows[at + 1].startswith("  jobs.poll.status ")
+    assert not recurs or rows[at + 1].index(what[1]) == below.index("WHEN")
+    with ctl.terminal("list", columns=200) as terminal:
+        assert terminal.ends() == 0
+        head, _, *rows = terminal.text.splitlines()
+    assert {row.split()[0] for row in rows} == set(ids)
+    assert head.split()[0] == "ID"
+    assert "SUBJECT" in head
 
 
 @pytest.mark.parametrize(
