@@ -65,9 +65,9 @@ class Confirmations:
         return (key, revision) in self._versions
 
     @property
-    def has_room(self) -> bool:
-        """Whether more may be sent."""
-        return len(self._sent) < WINDOW
+    def room(self) -> int:
+        """How many more may be sent."""
+        return WINDOW - len(self._sent)
 
     def send(self, item: Item, message: Outgoing) -> None:
         """Publish a message.
@@ -135,7 +135,7 @@ class Confirmations:
         self._take(item)
 
     def _take(self, item: Item) -> None:
-        was_full = not self.has_room
+        was_full = self.room <= 0
         del self._sent[item]
         self._versions.discard((item.key, item.revision))
         if was_full:

@@ -238,7 +238,7 @@ class Daemon:
         self._mirror.max_payload = lambda: self._main.max_payload
         self._mirror.marker_ttl = bucket.marker_ttl
         self._writer = Writer(self._main, bucket)
-        self._payloads = Payloads(self._main, bucket, self._policy, self._mirror.large)
+        self._payloads = Payloads(self._main, bucket, self._policy, self._mirror)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
         self._originals = Originals(bucket, self._mirror)
         self._follower = Follower(self._main, bucket, self._mirror, settings.replicas)

@@ -93,8 +93,8 @@ class Delivery:
         self._denied: dict[Item, str] = {}
         """What the server refused, and the subject."""
         self._confirmations = Confirmations(connection, self)
-        self._confirmations.on_room = self._unpark
-        self._parked: list[Item] = []
+        self._confirmations.on_room = self.wake_soon
+        self._parked: deque[Item] = deque()
         """Due, and waiting for others to be acknowledged."""
         ledger.awaits_ack = self._confirmations.awaits
         self._confirmed: deque[Item] = deque()
@@ -185,6 +185,8 @@ class Delivery:
 
     def _fill(self, now_us: int) -> None:
         """Take from the timetables what is due, in order."""
+        for _ in range(min(self._confirmations.room, len(self._parked))):
+            self._queue.append(self._parked.popleft())
         room = BATCH - len(self._queue)
         if room <= 0:
             return
@@ -255,7 +257,7 @@ class Delivery:
         """Tell whether a message is not to be sent, or not now; then it is seen to."""
         if message.entry is not None and self._is_left_out(item, message, now_us):
             return True
-        if message.confirm and not self._confirmations.has_room:
+        if message.confirm and self._confirmations.room <= 0:
             self._parked.append(item)
             return True
         if message.size > self._connection.max_payload:
@@ -373,11 +375,6 @@ class Delivery:
         self._stats.failed += entry.state is State.FAILED
         if self.events is not None:
             self.events.not_delivered(entry)
-
-    def _unpark(self) -> None:
-        self._queue.extend(self._parked)
-        self._parked.clear()
-        self.wake_soon()
 
     def _write(self, parts: list[bytes]) -> None:
         if not parts:

@@ -115,6 +115,11 @@ class Timetable:
         live = self._live.get(key)
         return live is not None and self._taken.get(key) == live[1]
 
+    def holds(self, item: Item) -> bool:
+        """Tell whether an item is the latest version of its key, out for delivery or not."""
+        live = self._live.get(item.key)
+        return live is not None and live[1] == item.revision
+
     def is_current(self, item: Item) -> bool:
         """Tell whether a popped item is still the latest version of its key."""
         return self._taken.get(item.key) == item.revision and self.is_taken(item.key)

@@ -568,9 +568,11 @@ class Ledger:
         self._own[change.key] = revision
         if change.holder is not None:
             change.holder.revision = revision
-        due_us = change.entry.due_us
-        if due_us < self._timetable.horizon_us + SOON_US and self._payloads.takes_more:
+        is_soon = change.entry.wake_us < self._timetable.horizon_us + SOON_US
+        if is_soon and self._payloads.takes_more:
             self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
+        elif change.replaces:
+            self._payloads.discard(change.key, revision)
         self._finish(change, _REPLACED if change.replaces else _NEW)
         if change.entry.id is not None and change.entry.id != change.key:
             self._replace_odd_key(change.entry.id)

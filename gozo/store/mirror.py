@@ -80,6 +80,10 @@ class Mirror:
         """Told what others did; None: nobody wants to know."""
         self.on_change: Callable[[], None] = lambda: None
         """Told that there is more to deliver than before."""
+        self.on_outdated: Callable[[str, int], None] = lambda key, revision: None
+        """Told of a key and the revision up to which nothing of it is to be sent any more."""
+        self.on_cleared: Callable[[], None] = lambda: None
+        """Told that everything was forgotten."""
         self.max_payload: Callable[[], int] = lambda: UNLIMITED
         """Bytes that one message of the server may have."""
         self.server_us: Callable[[], int] = wall_us
@@ -104,8 +108,11 @@ class Mirror:
         size: int | None = None,
     ) -> None:
         """Take in one message of the bucket; see `parse_entry` for `size`."""
-        if revision <= self.timetable.seen(key):
+        known = self.timetable.seen(key)
+        if revision <= known:
             return
+        if known:
+            self.on_outdated(key, known)
         self.bare.pop(key, None)
         if size is None and self._take_plain(key, revision, stored_us, headers):
             return
@@ -123,20 +130,23 @@ class Mirror:
             self._set_aside(key, revision, error)
             return
         if isinstance(entry, Marker):
-            ttl_us = entry.ttl_us if self.marker_ttl else 0
-            until_us = stored_us + (ttl_us or MARKER_SECONDS * MICROSECONDS)
-            lasting = not ttl_us
-            if lasting and not is_addressable(key):
-                until_us = NEVER  # purged, it would take other keys with it, or stay
-            if self.observer and entry.reason is Reason.UNKNOWN and key in self.timetable:
-                self.observer.cancelled(key)
-            self.note_size(key, 0)
-            self.note(key, None)
-            self.timetable.remove(key, revision, until_us, entry.reason, lasting=lasting)
+            self._removed(key, revision, stored_us, entry)
             return
         if entry.expires:
             self.expiring[key] = revision
         self._known(key, revision, entry)
+
+    def _removed(self, key: str, revision: int, stored_us: int, marker: Marker) -> None:
+        ttl_us = marker.ttl_us if self.marker_ttl else 0
+        until_us = stored_us + (ttl_us or MARKER_SECONDS * MICROSECONDS)
+        lasting = not ttl_us
+        if lasting and not is_addressable(key):
+            until_us = NEVER  # purged, it would take other keys with it, or stay
+        if self.observer and marker.reason is Reason.UNKNOWN and key in self.timetable:
+            self.observer.cancelled(key)
+        self.note_size(key, 0)
+        self.note(key, None)
+        self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
 
     def _take_plain(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> bool:
         """Take in what most entries are, in the shortest way; False if it is anything else."""
@@ -224,6 +234,7 @@ class Mirror:
 
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""
+        self.on_outdated(key, self.timetable.revision(key))
         self.large.pop(key, None)
         self.note(key, None)
         self.bare.pop(key, None)
@@ -233,6 +244,7 @@ class Mirror:
         """Forget everything: the bucket is another one."""
         for key in (*self.timetable.keys(), *self.timetable.tombstones):
             self.drop(key)
+        self.on_cleared()
 
     def _set_aside(self, key: str, revision: int, error: EntryError | RequestError) -> None:
         if key == BARRIER_KEY:

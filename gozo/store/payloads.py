@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from gozo.connection import Connection, status_of
 from gozo.entries import EntryError, parse_whole
@@ -22,6 +22,7 @@ from gozo.policy import Policy
 from gozo.protocol import delivery
 from gozo.schedule import Entry, Outgoing
 from gozo.store.bucket import Bucket
+from gozo.store.mirror import Mirror
 from gozo.timetable import Item
 
 BUDGET = 96 * 1024 * 1024  # bytes of messages in memory
@@ -49,14 +50,17 @@ class Payloads:
         connection: Connection,
         bucket: Bucket,
         policy: Policy,
-        large: Mapping[str, int],
+        mirror: Mirror,
         budget: int = BUDGET,
     ) -> None:
         self._connection = connection
         self._bucket = bucket
         self._policy = policy
         self._budget = budget
-        self._large = large
+        self._large = mirror.large
+        self._timetable = mirror.timetable
+        self._generation = 0
+        """A different one means that what was asked for before is of another bucket or term."""
         self._flight = 0
         self._arrived_at = 0.0
         self._kept: dict[str, tuple[int, Outgoing]] = {}
@@ -67,6 +71,8 @@ class Payloads:
         """Revisions that the stream's leader does not have, by key, until somebody asks."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        mirror.on_outdated = self.discard
+        mirror.on_cleared = self.clear
         self._prefix = bucket.prefix.encode()
         self._direct = f"{bucket.js.prefix}.DIRECT.GET.{bucket.stream}".encode()
         self.on_arrival: Callable[[], None] = lambda: None
@@ -99,9 +105,11 @@ class Payloads:
                 self._prefetch()
 
     def clear(self) -> None:
-        """Forget all messages: what is sent from now on is what the bucket holds by then."""
-        self._kept.clear()
-        self._bytes = 0
+        """Forget all messages, and those on their way: the bucket says what is sent from now on."""
+        self._generation += 1
+        for forgotten in (self._kept, self._fetching, self._absent, self._wanted):
+            forgotten.clear()
+        self._bytes = self._flight = 0
 
     def prepare(self, items: Iterable[Item]) -> None:
         """Fetch these messages as far as the budget goes; what does not fit is fetched when due."""
@@ -114,27 +122,16 @@ class Payloads:
         if asked is not None:
             if asked[0] == item.revision and time.monotonic() - asked[1] < PATIENCE:
                 return
-            self._landed(item.key)
+            self._landed(item.key, asked[0])
         if not self._has_room:
             return
         size = self._large.get(item.key, GUESS)
         self._fetching[item.key] = (item.revision, time.monotonic(), size)
         self._flight += size
-        if not self._bucket.direct:
+        if self._bucket.direct:
+            self._ask_directly(item)
+        else:
             self._ask_leader(item)
-            return
-
-        def on_reply(headers: bytes | None, payload: bytes | None) -> None:
-            if payload is None or self._fetching.get(item.key, (0,))[0] != item.revision:
-                self._landed(item.key)
-            elif status_of(headers) or not self._arrived(item, headers, payload):
-                # A replica of the stream may be behind; its leader is not.
-                self._ask_leader(item)
-
-        try:
-            self._connection.call(self._direct, b'{"seq":%d}' % item.revision, on_reply)
-        except GozoError:
-            self._landed(item.key)
 
     def was_absent(self, item: Item) -> bool:
         """Tell, once, whether a message that was asked for is not in the bucket."""
@@ -152,16 +149,19 @@ class Payloads:
     def _has_room(self) -> bool:
         return len(self._fetching) < FETCHES and self._flight < FLIGHT
 
-    def _landed(self, key: str) -> None:
-        asked = self._fetching.pop(key, None)
-        if asked is not None:
+    def _landed(self, key: str, revision: int) -> None:
+        """Wait no more for a version of a schedule; another may have been asked for since."""
+        asked = self._fetching.get(key)
+        if asked is not None and asked[0] == revision:
+            del self._fetching[key]
             self._flight -= asked[2]
 
     def _prefetch(self) -> None:
         wanted = self._wanted
         while wanted and self._has_room and self._bytes + self._flight < self._budget:
             item = wanted.popleft()
-            if self.get(item) is None:
+            is_due = self._timetable.is_taken(item.key)  # else it waited here too long
+            if self._timetable.holds(item) and not is_due and self.get(item) is None:
                 self.fetch(item)
 
     def _keep(self, key: str, revision: int, outgoing: Outgoing) -> None:
@@ -192,21 +192,48 @@ class Payloads:
             self._policy.check_target(entry.subject)
         except (EntryError, RequestError):
             return False
-        self._landed(item.key)
+        self._landed(item.key, item.revision)
         self._arrived_at = time.monotonic()
         self._keep(item.key, item.revision, delivery(entry, payload))
         self._prefetch()
         self.on_arrival()
         return True
 
+    def _ask_directly(self, item: Item) -> None:
+        """Ask any replica of the stream for a message (ADR-31)."""
+        generation = self._generation
+
+        def on_reply(headers: bytes | None, payload: bytes | None) -> None:
+            if generation != self._generation:
+                return
+            if payload is None:
+                self._landed(item.key, item.revision)
+            elif not self._timetable.holds(item):
+                self._landed(item.key, item.revision)
+                self.on_arrival()
+            elif status_of(headers) or not self._arrived(item, headers, payload):
+                # A replica of the stream may be behind; its leader is not.
+                self._ask_leader(item)
+
+        try:
+            self._connection.call(self._direct, b'{"seq":%d}' % item.revision, on_reply)
+        except GozoError:
+            self._landed(item.key, item.revision)
+
     def _ask_leader(self, item: Item) -> None:
-        task = asyncio.create_task(self._fetch_from_leader(item), name=f"fetch {item.key}")
+        work = self._fetch_from_leader(item, self._generation)
+        task = asyncio.create_task(work, name=f"fetch {item.key}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _fetch_from_leader(self, item: Item) -> None:
+    async def _fetch_from_leader(self, item: Item, generation: int) -> None:
         try:
             message = await self._bucket.js.message(self._bucket.stream, item.revision)
+            if generation != self._generation:
+                return
+            if not self._timetable.holds(item):
+                self.on_arrival()
+                return
             found = (
                 message is not None
                 and message.subject == self._bucket.prefix + item.key
@@ -222,4 +249,5 @@ class Payloads:
         except GozoError as error:
             log.repeated("warning", "payload.unreachable", key=item.key, reason=str(error))
         finally:
-            self._landed(item.key)
+            if generation == self._generation:
+                self._landed(item.key, item.revision)

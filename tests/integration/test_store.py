@@ -17,7 +17,7 @@ from gozo.connection import Connection, publication
 from gozo.entries import block
 from gozo.jetstream import JetStream
 from gozo.policy import Policy
-from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
+from gozo.schedule import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequest
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.cleaner import Cleaner
@@ -80,7 +80,7 @@ async def parts(server: NatsServer) -> AsyncIterator[Parts]:
     timetable = Timetable()
     mirror = Mirror(timetable, Policy("gozo"))
     writer = Writer(connection, bucket)
-    payloads = Payloads(connection, bucket, Policy("gozo"), mirror.large)
+    payloads = Payloads(connection, bucket, Policy("gozo"), mirror)
     ledger = Ledger(bucket, mirror, writer, payloads)
     follower = Follower(connection, bucket, mirror, None)
     originals = Originals(bucket, mirror)
@@ -133,6 +133,54 @@ async def test_only_what_is_due_soon_is_kept_once_it_is_stored() -> None:
             keys = one.timetable.keys()
             kept = [one.payloads.get(Item(0, one.timetable.revision(key), key)) for key in keys]
             assert [outgoing is not None for outgoing in kept] == [key == "soon" for key in keys]
+
+
+async def test_what_others_removed_or_replaced_takes_no_memory() -> None:
+    """A message that is not to be sent any more is forgotten, whoever saw to that."""
+    with NatsServer() as server:
+        async with parts(server) as one, parts(server) as other:
+            one.timetable.approach(FAR_US, 1)
+            for key in ("cancelled", "moved", "replaced"):
+                await one.put(key, FAR_US)
+            items = [
+                Item(FAR_US, one.timetable.revision(key), key)
+                for key in sorted(one.timetable.keys())
+            ]
+            assert None not in [one.payloads.get(item) for item in items]
+            await other.knows("cancelled", "moved", "replaced")
+            await other.cancel("cancelled")
+            await other.put("replaced", NEVER)
+            await one.put("moved", NEVER)
+            await until(lambda: len(one.payloads._kept) == 0, "they are forgotten")
+            assert one.payloads._bytes == 0
+            # Nor is it fetched, though it was asked for while it was good.
+            one.payloads.prepare(items)
+            assert one.payloads._fetching == {}
+
+
+async def test_a_bucket_made_anew_is_read_anew() -> None:
+    """The same key has the same revision there, and another message."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            one.timetable.approach(FAR_US, 1)
+            await one.put("a", FAR_US, b"old")
+            item = Item(FAR_US, one.timetable.revision("a"), "a")
+            assert one.payloads.get(item) is not None
+            await one.call("STREAM.DELETE.KV_gozo")
+            await one.knows()
+            with RawClient(server.url) as client:
+                line = f"Gozo-When: {FAR_US // MICROSECONDS}\r\nGozo-Subject: to\r\n"
+                for _ in range(item.revision):
+                    headers = f"NATS/1.0\r\n{line}\r\n".encode()
+                    client.send(request(b"$KV.gozo.a", headers=headers, payload=b"new"))
+                client.confirm()
+            await until(lambda: one.timetable.holds(item), "it has that revision again")
+            assert one.payloads.get(item) is None
+            one.payloads.fetch(item)
+            await until(lambda: one.payloads.get(item) is not None, "it is fetched")
+            outgoing = one.payloads.get(item)
+            assert outgoing is not None
+            assert outgoing.payload == b"new"
 
 
 async def test_requests_for_one_id_keep_their_order() -> None:
