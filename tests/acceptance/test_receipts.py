@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,9 @@ from tests.acceptance.conftest import Running
 from tests.support.client import Arrivals, Client
 from tests.support.patience import allow
 from tests.support.raw import RawClient, header_block, request
+
+SLOW = 16_000
+"""Schedules whose acknowledgements come slowly: four times as many as are in flight."""
 
 
 async def ask(
@@ -424,3 +428,31 @@ async def test_those_that_wait_for_a_stream_hold_up_nobody(client: Client, new_i
     assert min(late) >= 0
     assert max(late) < allow(1)
     await admin(client, "cancel", {"ids": [f"{new_id}-{number}" for number in range(1000)]})
+
+
+async def test_a_slow_stream_holds_up_nobody(client: Client, new_id: str) -> None:
+    """While one acknowledges a burst little by little, others are sent as they are due."""
+    unanswered: deque[Msg] = deque()
+
+    async def note(message: Msg) -> None:
+        unanswered.append(message)
+
+    subject = f"slow.{new_id}"
+    await client.nats.subscribe(subject, cb=note, pending_msgs_limit=SLOW)
+    due = time.time() + 4
+    for number in range(SLOW):
+        headers = {"Gozo-When": f"{due:.3f}", "Gozo-Id": f"{new_id}-{number}"}
+        await client.send({**headers, "Gozo-Confirm": "stream"}, reply=subject)
+    await client.confirm()
+    arrivals = await client.arrivals()
+    await client.schedule(due + 0.5, reply=arrivals)
+    answered = 0
+    while answered < SLOW and not arrivals.all:
+        for _ in range(min(5, len(unanswered))):
+            answered += 1
+            ack = b'{"stream":"slow","seq":%d}' % answered
+            await client.nats.publish(unanswered.popleft().reply, ack)
+        await asyncio.sleep(0.001)  # a few at a time: the stream is slow
+    assert arrivals.all
+    assert answered < SLOW / 2
+    await admin(client, "cancel", {"ids": [f"{new_id}-{number}" for number in range(SLOW)]})
