@@ -29,7 +29,7 @@ from gozo.volatile import Sent, Volatile
 
 Answer = dict[str, object]
 
-Verdict = Callable[[Answer | None], None]
+Verdict = Callable[[Answer | RequestError | None], None]
 """Takes what is answered for one id; None: nothing, since another leader may answer."""
 
 VERBS = ("cancel", "reschedule", "pause", "resume", "trigger")
@@ -47,6 +47,7 @@ class Administration:
         max_payload: Callable[[], int],
         answer: Callable[[str, Answer], None],
         *,
+        on_refused: Callable[[str | None, RequestError], None],
         on_done: Callable[[Heard], None],
         on_dropped: Callable[[Heard], None],
         on_volatile: Callable[[], None],
@@ -56,6 +57,7 @@ class Administration:
         self._volatile = volatile
         self._max_payload = max_payload
         self._publish = answer
+        self._on_refused = on_refused
         self._on_done = on_done
         self._on_dropped = on_dropped
         self._on_volatile = on_volatile
@@ -82,7 +84,7 @@ class Administration:
         try:
             note = parse_note(heard.payload)
         except RequestError as error:
-            self._answer(heard, refusal_receipt(None, error))
+            self._answer(heard, self._told(None, error))
             return
         self._alter_each(heard, "paused", lambda entry: paused(entry, note))
 
@@ -137,18 +139,23 @@ class Administration:
         try:
             ids = parse_ids(heard.payload, self._max_payload())
         except RequestError as error:
-            self._answer(heard, refusal_receipt(None, error))
+            self._answer(heard, self._told(None, error))
             return
-        answers: dict[int, Answer | None] = {}
+        answers: dict[int, Answer | RequestError] = {}
+        left = len(ids)
 
-        def on_verdict(number: int, answer: Answer | None) -> None:
-            answers[number] = answer
-            if len(answers) < len(ids):
+        def on_verdict(number: int, answer: Answer | RequestError | None) -> None:
+            nonlocal left
+            left -= 1
+            if answer is not None:
+                answers[number] = answer
+            if left:
                 return
-            if None in answers.values():
-                self._on_dropped(heard)
-            else:
-                self._answer(heard, {"results": [answers[number] for number in range(len(ids))]})
+            if len(answers) < len(ids):
+                self._on_dropped(heard)  # and nothing is told: the other leader tells all of it
+                return
+            results = [self._told(id_, answers[number]) for number, id_ in enumerate(ids)]
+            self._answer(heard, {"results": results})
 
         for number, id_ in enumerate(ids):
             act(id_, partial(on_verdict, number))
@@ -162,7 +169,7 @@ class Administration:
             id_, when = parse_reschedule(heard.payload)
             grammar.parse(when)
         except RequestError as error:
-            self._answer(heard, refusal_receipt(id_, error))
+            self._answer(heard, self._told(id_, error))
             return
         altered: list[Entry] = []
         refused: list[RequestError] = []
@@ -178,7 +185,7 @@ class Administration:
         def on_result(result: Result, words: str) -> None:
             refusal = refused[0] if refused else refusal_of(result, words)
             if refusal is not None:
-                self._answer(heard, refusal_receipt(id_, refusal))
+                self._answer(heard, self._told(id_, refusal))
             elif result in (Result.STORED, Result.REPLACED):
                 receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
                 self._answer(heard, receipt)
@@ -186,6 +193,13 @@ class Administration:
                 self._answer(heard, cancel_receipt(id_, result))
 
         self._ledger.alter(id_, alter, on_result)
+
+    def _told(self, id_: str | None, answer: Answer | RequestError) -> Answer:
+        """Return what is answered for an id; a refusal is made known besides."""
+        if not isinstance(answer, RequestError):
+            return answer
+        self._on_refused(id_, answer)
+        return refusal_receipt(id_, answer)
 
     def _answer(self, heard: Heard, answer: Answer) -> None:
         if self._policy.may_answer(heard.reply):
@@ -199,7 +213,7 @@ _DONE = (Result.STORED, Result.REPLACED, Result.UNCHANGED)
 def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
     """Answer for an id what the ledger says."""
     refusal = refusal_of(result, words)
-    verdict(cancel_receipt(id_, result) if refusal is None else refusal_receipt(id_, refusal))
+    verdict(cancel_receipt(id_, result) if refusal is None else refusal)
 
 
 def refusal_of(result: Result, words: str) -> RequestError | None:

@@ -110,7 +110,7 @@ class Events:
         self._tell(Kind.INVALID, id_of(key), reason=reason)
 
     def refused(self, id_: str | None, error: RequestError) -> None:
-        """A request was refused."""
+        """A request was refused, or what a verb was to do with an id."""
         self._tell(Kind.REFUSED, id_, error=error.code.value, message=str(error))
 
     def leads(self) -> None:

@@ -108,6 +108,7 @@ class Intake:
             volatile,
             lambda: connection.max_payload,
             self._answer,
+            on_refused=self._refused,
             on_done=self._done,
             on_dropped=self._drop,
             on_volatile=on_volatile,
@@ -433,16 +434,17 @@ class Intake:
         if result is not _NEW and result is not _REPLACED:
             refusal = refusal_of(result, words)
         if refusal is not None:
-            self._count(refusal)
+            self._refused(request.id, refusal)
         else:
             self._stats.accepted += 1
+            if (
+                self.events is not None
+                and isinstance(request, ScheduleRequest)
+                and request.id is None
+            ):
+                self.events.accepted(request.entry, replaced=False)
         if self._details:
             log.debug("request.done", id=request.id, result=result)
-        if self.events is not None:
-            if refusal is not None:
-                self.events.refused(request.id, refusal)
-            elif isinstance(request, ScheduleRequest) and request.id is None:
-                self.events.accepted(request.entry, replaced=False)
         if request.receipt is None:
             return
         if refusal is not None:
@@ -461,9 +463,7 @@ class Intake:
         It waits for the receipts of earlier requests for the same id, but for one that is to be
         told `at_once`: nothing of a flood is kept.
         """
-        self._count(error)
-        if self.events is not None:
-            self.events.refused(asks_receipt(headers)[1], error)
+        self._refused(asks_receipt(headers)[1], error)
         if headers is None or not _RECEIPT.search(headers):
             return
         if self._connection.backlog > MOST_UNSENT:
@@ -478,9 +478,11 @@ class Intake:
         else:
             self._ledger.after(id_, answer)
 
-    def _count(self, error: RequestError) -> None:
+    def _refused(self, id_: str | None, error: RequestError) -> None:
         self._stats.refused[error.code] += 1
         log.limited("warning", "request.refused", code=error.code, reason=str(error))
+        if self.events is not None:
+            self.events.refused(id_, error)
 
     def _answer(self, subject: str, answer: dict[str, object]) -> None:
         payload = json.dumps(answer).encode()

@@ -108,9 +108,7 @@ class Metrics(Collector):
         yield refused
         yield _counter("deliveries", "Messages that the server has.", stats.delivered)
         yield _counter("deliveries_retried", "Attempts to deliver in vain.", stats.retried)
-        yield _counter(
-            "deliveries_failed", "Messages given up after their last attempt.", stats.failed
-        )
+        yield _counter("deliveries_failed", "Messages given up.", stats.failed)
         yield _counter("schedules_missed", "Schedules left out, being too late.", stats.missed)
 
     def _connections(self) -> Iterator[Metric]:

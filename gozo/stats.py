@@ -98,13 +98,13 @@ class Stats:
     delivered: int = 0
     """Messages that the server confirmed to have."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Requests refused, by the code of the reason."""
+    """Requests, and ids of the leader's verbs, refused, by the code of the reason."""
     undeliverable: int = 0
     """Attempts that the server did not permit, or that do not fit."""
     retried: int = 0
     """Attempts in vain, after which a message is sent again unless it is given up."""
     failed: int = 0
-    """Messages given up, having been tried as often as was asked for."""
+    """Messages given up: tried as often as was asked for, or not to be handed over."""
     missed: int = 0
     """Schedules that were left out because they were too late."""
     latest_us: int = 0

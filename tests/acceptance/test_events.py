@@ -15,6 +15,7 @@ from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.rights import LOGIN, admin, grant, withholding
+from tests.support.storage import call
 
 
 def told(arrivals: Arrivals) -> list[dict[str, Any]]:
@@ -241,6 +242,55 @@ async def test_forbidden_target(servers: Servers, daemons: Daemons, clients: Cli
     await others.wait(3)
     kinds = [event["type"].rpartition(".")[2] for event in told(others)]
     assert kinds == ["accepted", "retrying", "delivered"]
+
+
+async def test_a_refused_verb(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What the leader refuses of its verbs is told once for each id, a standby being there too."""
+    server = servers.start()
+    await daemons.serve(server, "--events", "--name", "one")
+    await daemons.serve(server, "--events", "--name", "two")
+    client = await clients.connect(server)
+    bucket = await client.nats.jetstream().key_value("gozo")
+    invalid = await client.arrivals("gozo.event.invalid.>")
+    await bucket.put("broken", b"nonsense")
+    await invalid.wait()
+    events = await client.arrivals("gozo.event.>")
+    for verb, asked in (
+        ("reschedule", {"id": "tea", "when": "soon"}),
+        ("pause", {"ids": []}),
+        ("trigger", {"ids": ["broken", "nothing"]}),
+    ):
+        await client.nats.request(
+            f"gozo.admin.{verb}", json.dumps(asked).encode(), timeout=allow(5)
+        )
+    await client.schedule("+1000", reply="kitchen")
+    refused = await expect(
+        events,
+        *[("refused", "tea"), ("refused", None), ("refused", "broken"), ("accepted", None)],
+    )
+    codes = ["invalid_when", "invalid_request", "invalid_request"]
+    assert [event["error"] for event in refused[:3]] == codes
+    assert {event["daemon"] for event in refused} == {"one"}
+    assert "soon" in refused[0]["message"]
+
+
+async def test_not_handed_over(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What a daemon holds in memory at its end, and the bucket refuses, is told to be lost."""
+    server = servers.start()
+    client = await clients.connect(server)
+    made = {"name": "KV_gozo", "subjects": ["$KV.gozo.>"], "max_msg_size": 1_000}
+    await call(client, "STREAM.CREATE.KV_gozo", made)
+    daemon = await daemons.serve(server, "--replicas", "1", "--events")
+    events = await client.arrivals("gozo.event.>")
+    await client.schedule("+1000", reply="kitchen", payload=bytes(2_000))
+    await client.schedule("+2000", reply="kitchen")
+    wanted = (("accepted", None), ("accepted", None))
+    accepted, _ = await expect(events, *wanted)
+    assert await daemon.terminate() == 1
+    *_, failed = await expect(events, *wanted, ("failed", None))
+    assert (failed["subject"], failed["due"]) == ("kitchen", accepted["due"])
+    assert failed["attempts"] == 0
+    assert "size" in failed["reason"]
 
 
 async def test_by_others(

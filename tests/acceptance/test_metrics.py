@@ -120,6 +120,33 @@ async def test_figures(servers: Servers, daemons: Daemons, clients: Clients) -> 
     assert 0 < figures["gozo_lateness_seconds_sum"] < 2 * allow(1)
 
 
+async def test_refused_verbs(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """What the leader refuses of its verbs counts by its code, once for each id, there only."""
+    server = servers.start()
+    _, leader = await serve(daemons, server)
+    _, standby = await serve(daemons, server)
+    client = await clients.connect(server)
+    for verb, asked in (
+        ("reschedule", {"id": "tea", "when": "soon"}),
+        ("pause", {"ids": ["tea"], "note": 5}),
+        ("cancel", {"ids": [""]}),
+        ("resume", {"ids": ["tea"]}),
+    ):
+        await client.nats.request(
+            f"gozo.admin.{verb}", json.dumps(asked).encode(), timeout=allow(5)
+        )
+    codes = {"invalid_when": 1, "invalid_request": 1, "invalid_id": 1}
+    for port, expected in ((leader, codes), (standby, {})):
+        figures = await scrape(port)
+        prefix = "gozo_requests_refused_total{reason="
+        counts = {
+            name.removeprefix(prefix).rstrip("}"): figure
+            for name, figure in figures.items()
+            if name.startswith(prefix) and figure
+        }
+        assert counts == expected
+
+
 async def test_retried(servers: Servers, daemons: Daemons, clients: Clients) -> None:
     """What no stream takes is tried again, and counted."""
     server = servers.start()
