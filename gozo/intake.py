@@ -463,7 +463,8 @@ class Intake:
         It waits for the receipts of earlier requests for the same id, but for one that is to be
         told `at_once`: nothing of a flood is kept.
         """
-        self._refused(asks_receipt(headers)[1], error)
+        told = None if self.events is None else asks_receipt(headers)[1]
+        self._refused(told, error)
         if headers is None or not _RECEIPT.search(headers):
             return
         if self._connection.backlog > MOST_UNSENT:
