@@ -160,8 +160,9 @@ class Payloads:
         wanted = self._wanted
         while wanted and self._has_room and self._bytes + self._flight < self._budget:
             item = wanted.popleft()
-            is_due = self._timetable.is_taken(item.key)  # else it waited here too long
-            if self._timetable.holds(item) and not is_due and self.get(item) is None:
+            if self._timetable.is_taken(item.key):
+                continue  # It became due while it waited here, and delivery has seen to it.
+            if self._timetable.holds(item) and self.get(item) is None:
                 self.fetch(item)
 
     def _keep(self, key: str, revision: int, outgoing: Outgoing) -> None:
