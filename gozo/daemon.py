@@ -27,7 +27,7 @@ from gozo.occurrences import Occurrences
 from gozo.policy import Policy
 from gozo.quotas import Quotas
 from gozo.recurrence import not_before
-from gozo.schedule import MICROSECONDS, Reason, State
+from gozo.schedule import LONGEST_REASON, MICROSECONDS, Reason, State
 from gozo.service import Service
 from gozo.settings import ServeSettings
 from gozo.stats import Stats
@@ -490,7 +490,9 @@ class Daemon:
             self.stats.failed += 1
             if self._events is not None:
                 entry = taken.request.entry
-                self._events.not_delivered(entry._replace(state=State.FAILED, reason=words))
+                self._events.not_delivered(
+                    entry._replace(state=State.FAILED, reason=words[:LONGEST_REASON])
+                )
 
     async def _keep_house(self) -> None:
         """Do what is to be done all the time; hand over what a standby still holds."""

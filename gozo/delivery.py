@@ -156,7 +156,7 @@ class Delivery:
             self._settle_soon()
             self._alarm.set(now_us + int(PATIENCE * MICROSECONDS), now_us)
             return
-        if self._queue or self._is_due(now_us):
+        if self._queue or self._is_due(now_us) or self._has_parked:
             self.wake_soon()
             return
         self._settle_soon()
@@ -170,6 +170,11 @@ class Delivery:
         """Whether the link is slow or dead: what is sent now may have to be sent again."""
         late = self._echoing is not None and steady() - self._echo_sent > ECHO_TIME
         return late or self._draining is not None
+
+    @property
+    def _has_parked(self) -> bool:
+        """Whether something waited for room, and there is room."""
+        return bool(self._parked) and self._confirmations.room > 0
 
     def next_due(self) -> int | None:
         """When the next schedule is due, of those waiting; None if there is none."""
@@ -410,7 +415,11 @@ class Delivery:
 
     def _wait_for_head(self) -> bool:
         """Fetch what the queue lacks; False once that has taken too long and it is set apart."""
-        missing = [item for item in self._queue if self._message(item) is None]
+        missing = [
+            item
+            for item in self._queue
+            if self._message(item) is None and self._table(item).is_current(item)
+        ]
         apart = {item for item in missing if self._payloads.was_absent(item)}
         for item in missing:
             if item not in apart:

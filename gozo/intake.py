@@ -463,8 +463,7 @@ class Intake:
         It waits for the receipts of earlier requests for the same id, but for one that is to be
         told `at_once`: nothing of a flood is kept.
         """
-        told = None if self.events is None else asks_receipt(headers)[1]
-        self._refused(told, error)
+        self._refused(None if self.events is None else asks_receipt(headers)[1], error)
         if headers is None or not _RECEIPT.search(headers):
             return
         if self._connection.backlog > MOST_UNSENT:

@@ -571,7 +571,7 @@ class Ledger:
         is_soon = change.entry.wake_us < self._timetable.horizon_us + SOON_US
         if is_soon and self._payloads.takes_more:
             self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
-        elif change.replaces:
+        else:
             self._payloads.discard(change.key, revision)
         self._finish(change, _REPLACED if change.replaces else _NEW)
         if change.entry.id is not None and change.entry.id != change.key:

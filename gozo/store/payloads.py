@@ -97,6 +97,9 @@ class Payloads:
     def discard(self, key: str, revision: int) -> None:
         """Forget the message of a version of a schedule, and of older ones."""
         self._absent.pop(key, None)
+        asked = self._fetching.get(key)
+        if asked is not None and asked[0] <= revision:
+            self._landed(key, asked[0])
         kept = self._kept.get(key)
         if kept is not None and kept[0] <= revision:
             del self._kept[key]

@@ -140,17 +140,18 @@ async def test_what_others_removed_or_replaced_takes_no_memory() -> None:
     with NatsServer() as server:
         async with parts(server) as one, parts(server) as other:
             one.timetable.approach(FAR_US, 1)
-            for key in ("cancelled", "moved", "replaced"):
+            for key in ("altered", "cancelled", "moved", "replaced"):
                 await one.put(key, FAR_US)
             items = [
                 Item(FAR_US, one.timetable.revision(key), key)
                 for key in sorted(one.timetable.keys())
             ]
             assert None not in [one.payloads.get(item) for item in items]
-            await other.knows("cancelled", "moved", "replaced")
+            await other.knows("altered", "cancelled", "moved", "replaced")
             await other.cancel("cancelled")
             await other.put("replaced", NEVER)
             await one.put("moved", NEVER)
+            one.ledger.alter("altered", lambda it: it._replace(due_us=NEVER), lambda *_: None)
             await until(lambda: len(one.payloads._kept) == 0, "they are forgotten")
             assert one.payloads._bytes == 0
             # Nor is it fetched, though it was asked for while it was good.

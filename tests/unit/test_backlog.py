@@ -18,6 +18,13 @@ def names(backlog: Backlog) -> list[int]:
     return [int(backlog.take().reply) for _ in range(len(backlog))]
 
 
+def test_what_is_heard_is_whole() -> None:
+    """It is made in a shorter way than by its name."""
+    made = heard(1, 2, b"x")
+    assert made == Heard(*made)
+    assert len(made) == len(Heard._fields)
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["add", "take", "strike", "index"]), st.integers(0, 3)),

@@ -105,6 +105,16 @@ def test_names_match_whatever_their_case() -> None:
         assert (request.id, request.entry.due_us) == ("x", NOW_US + 1_000_000)
 
 
+def test_what_a_plain_request_makes_is_whole() -> None:
+    """It is made in a shorter way than by the names."""
+    headers = b"NATS/1.0\r\nGozo-When: +1\r\nGozo-Id: a\r\n\r\n"
+    request = parse_request(b"to", headers, b"x", 5)
+    assert request == ScheduleRequest(Entry("a", "to", "+1", 1_000_005, 5), b"x")
+    assert isinstance(request, ScheduleRequest)
+    assert len(request) == len(ScheduleRequest._fields)
+    assert len(request.entry) == len(Entry._fields)
+
+
 def test_cancel_needs_no_reply_subject() -> None:
     """A cancel is an id and nothing else."""
     assert parse(headers(Gozo_Del_Id="x"), reply=b"") == CancelRequest("x")
