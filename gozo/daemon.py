@@ -487,12 +487,8 @@ class Daemon:
         self._volatile.on_removed(taken.digest, taken.taking)
         if result is Result.REFUSED:
             self._refused += 1
-            self.stats.failed += 1
-            if self._events is not None:
-                entry = taken.request.entry
-                self._events.not_delivered(
-                    entry._replace(state=State.FAILED, reason=words[:LONGEST_REASON])
-                )
+            entry, reason = taken.request.entry, words[:LONGEST_REASON]
+            self._delivery.note_failure(entry._replace(state=State.FAILED, reason=reason))
 
     async def _keep_house(self) -> None:
         """Do what is to be done all the time; hand over what a standby still holds."""

@@ -342,7 +342,7 @@ class Delivery:
         if item in self._under_way:
             entry = self._occurrences.failed(item, reason)
             if entry is not None:
-                self._note_failure(entry)
+                self.note_failure(entry)
             return
         if is_volatile(item):
             self._fail_volatile(item, reason)
@@ -359,7 +359,7 @@ class Delivery:
 
     def _on_noted(self, item: Item, noted: list[Entry], result: Result, words: str) -> None:
         if result in (Result.STORED, Result.REPLACED):
-            self._note_failure(noted[0])
+            self.note_failure(noted[0])
         elif result in (Result.REFUSED, Result.INVALID, Result.UNAVAILABLE):
             self._timetable.take(item)
             self._set_apart(item, words)
@@ -369,13 +369,13 @@ class Delivery:
         entry = self._volatile.entry(item)
         if self._volatile.fail(item, reason):
             if entry is not None:
-                self._note_failure(retried(entry._replace(attempts=1), reason, wall_us()))
+                self.note_failure(retried(entry._replace(attempts=1), reason, wall_us()))
             return
         if entry is not None and (item.key, item.revision) not in self._attempts:
-            self._note_failure(retried(entry, reason, wall_us()))
+            self.note_failure(retried(entry, reason, wall_us()))
         self._set_apart(item, reason)
 
-    def _note_failure(self, entry: Entry) -> None:
+    def note_failure(self, entry: Entry) -> None:
         """Count what is given up, and tell what became of a schedule after an attempt in vain."""
         self._stats.failed += entry.state is State.FAILED
         if self.events is not None:

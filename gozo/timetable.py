@@ -223,16 +223,14 @@ class Timetable:
         """
         if self._taken.get(item.key) == item.revision:
             del self._taken[item.key]
-            live = self._live.get(item.key)
-            if live is not None and live[1] == item.revision:
+            if self.holds(item):
                 row = self._live[item.key] = (item.due_us, item.revision, item.key)
                 if item.key not in self._held:
                     self._push(row)
 
     def take(self, item: Item) -> None:
         """Keep an item from being popped, as if it had been, until it is given back."""
-        live = self._live.get(item.key)
-        if live is not None and live[1] == item.revision:
+        if self.holds(item):
             self._taken[item.key] = item.revision
 
     def approach(self, horizon_us: int, limit: int) -> list[Item]:
