@@ -178,7 +178,7 @@ class Follower:
         """Make a consumer and ask for the first messages."""
         state = await self._bucket.state()
         self._note_clock(state)
-        if self._created and self._is_another(state):
+        if self._created and self._is_another(state, self.position):
             log.warning("follower.another_bucket", created=state.created)
             self._mirror.clear()
             self._full = True
@@ -249,6 +249,7 @@ class Follower:
 
     async def _compare(self) -> None:
         """Load anew if the server's count of messages is not ours, at the same sequence."""
+        asked_at = self.position  # before the answer is looked at, more may have been seen
         try:
             state = await self._bucket.state()
         except JetStreamError as error:
@@ -258,7 +259,7 @@ class Follower:
             log.repeated("info", "follower.waiting", reason=str(error))
             return
         self._note_clock(state)
-        if self._is_another(state):
+        if self._is_another(state, asked_at):
             self.reload("the bucket is another one, or was restored")
         elif state.last_sequence == self.position and not self._agrees(state):
             # A write may have been acknowledged between the server's count and ours.
@@ -271,8 +272,9 @@ class Follower:
     def _note_clock(self, state: BucketState) -> None:
         self.clock_ahead_us, self._offset_us = state.clock_ahead_us, offset_us()
 
-    def _is_another(self, state: BucketState) -> bool:
-        return state.created != self._created or state.last_sequence < self.position
+    def _is_another(self, state: BucketState, asked_at: int) -> bool:
+        """Tell whether a state, asked for at a position, is that of a bucket unlike ours."""
+        return state.created != self._created or state.last_sequence < asked_at
 
     def _difference(self, state: BucketState) -> str:
         return f"the bucket holds {state.keys} keys, {self._mirror.keys} are known"
