@@ -32,6 +32,7 @@ DOUBT = 5.0  # seconds between loads because of single keys that the bucket does
 STEP_US = MICROSECONDS // 2  # by which a clock is off that was set
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 RETRY_WAIT = 0.25  # seconds
+DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
 
 log = get_logger("gozo.follower")
 
@@ -165,8 +166,13 @@ class Follower:
             self.reload(f"the bucket does not hold the key {key}")
 
     async def _make_again(self, error: GozoError) -> None:
-        """Create a bucket that was deleted: what it held is gone, new requests need one."""
+        """Create a bucket that was deleted: what it held is gone, new requests need one.
+
+        Not at once. The server says that there is no such stream before it has removed the
+        stream's files, and one that is made meanwhile begins with the old messages in it.
+        """
         if isinstance(error, JetStreamError) and error.code == STREAM_NOT_FOUND:
+            await asyncio.sleep(DELETION)
             try:
                 await open_bucket(self._bucket.js, self._bucket.name, replicas=self._replicas)
             except GozoError as failure:

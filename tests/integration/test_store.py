@@ -15,13 +15,13 @@ import pytest
 from gozo.clock import wall_us
 from gozo.connection import Connection, publication
 from gozo.entries import block
-from gozo.jetstream import JetStream
+from gozo.jetstream import JetStream, parse_time
 from gozo.policy import Policy
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequest
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.cleaner import Cleaner
-from gozo.store.follower import Follower
+from gozo.store.follower import DELETION, Follower
 from gozo.store.ledger import Ledger, Result
 from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
@@ -182,6 +182,20 @@ async def test_a_bucket_made_anew_is_read_anew() -> None:
             outgoing = one.payloads.get(item)
             assert outgoing is not None
             assert outgoing.payload == b"new"
+
+
+async def test_a_deleted_bucket_is_made_again_but_not_at_once() -> None:
+    """The server may still be removing what the old one held: it would be in the new one again."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            assert await one.put("old") is Result.STORED
+            began_us = wall_us()
+            await one.call("STREAM.DELETE.KV_gozo")
+            await one.knows()
+            created_us = parse_time((await one.bucket.state()).created)
+            assert created_us - began_us > DELETION * MICROSECONDS
+            assert await one.put("new") is Result.STORED
+            await one.knows("new")
 
 
 async def test_requests_for_one_id_keep_their_order() -> None:
