@@ -386,6 +386,18 @@ async def test_the_count_tells_of_a_purge() -> None:
             await until(lambda: len(one.timetable) == 9, "the purged one is gone")
 
 
+async def test_the_count_is_compared_while_others_write() -> None:
+    """What comes with the server's answer is in no count: nothing is loaded anew for it."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            for number in range(50):
+                await asyncio.gather(
+                    one.follower._compare(), *(one.put(f"k{number}.{n}") for n in range(40))
+                )
+                assert not one.follower._full
+            assert one.follower._loads == 1
+
+
 async def test_no_room_for_a_marker() -> None:
     """What is settled by a purge stays settled: for who did it, and for who leads next."""
     with NatsServer(storage=f"max_file: {BYTES}") as server:
