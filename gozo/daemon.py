@@ -257,7 +257,7 @@ class Daemon:
             self._payloads,
             self._ledger,
             Occurrences(self._ledger, self._timetable, self._payloads),
-            self._mirror.recurring,
+            self._mirror,
             self.stats,
             may_deliver=lambda: self._lease.is_valid,
         )

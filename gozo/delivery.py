@@ -11,9 +11,8 @@ Sending goes first: settling waits while there is more to send.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from collections.abc import Set as AbstractSet
 from functools import partial
 
 from gozo.clock import Alarm, steady, wall_us
@@ -22,11 +21,12 @@ from gozo.connection import Connection, not_published, publication
 from gozo.errors import DisconnectedError
 from gozo.events import Events
 from gozo.logs import get_logger
-from gozo.occurrences import Occurrences, after_failure
+from gozo.occurrences import PREFIX, Occurrences, after_failure
 from gozo.recurrence import is_left_out
 from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
 from gozo.stats import Stats
 from gozo.store.ledger import Ledger, Result
+from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable
 from gozo.volatile import Volatile, is_volatile
@@ -45,6 +45,9 @@ SETTLE_LATER = 200_000  # confirmed messages that may wait for a burst to end
 ROOM_WAIT = 0.002  # seconds
 APART_US = 300
 """Microseconds between two batches: what is due thousands of times a second goes out together."""
+UNPARK = 100
+"""Items that go on at once when there is room: their messages may have to be read, and others
+wait behind them."""
 GATHER = 0.005  # seconds that confirmed messages wait for others, to be settled in one piece
 
 log = get_logger("gozo.delivery")
@@ -61,7 +64,7 @@ class Delivery:
         payloads: Payloads,
         ledger: Ledger,
         occurrences: Occurrences,
-        recurring: AbstractSet[str],
+        mirror: Mirror,
         stats: Stats,
         may_deliver: Callable[[], bool],
     ) -> None:
@@ -72,7 +75,8 @@ class Delivery:
         self._ledger = ledger
         self._occurrences = occurrences
         self._under_way = occurrences.out
-        self._recurring = recurring
+        self._recurring = mirror.recurring
+        self._confirming = mirror.confirming
         self._stats = stats
         self._may_deliver = may_deliver
         self._loop = asyncio.get_running_loop()
@@ -94,9 +98,10 @@ class Delivery:
         """What the server refused, and the subject."""
         self._confirmations = Confirmations(connection, self)
         self._confirmations.on_room = self.wake_soon
-        self._parked: deque[Item] = deque()
-        """Due, and waiting for others to be acknowledged."""
+        self._parked: OrderedDict[str, Item] = OrderedDict()
+        """Due, and waiting for others to be acknowledged, by key."""
         ledger.awaits_ack = self._confirmations.awaits
+        ledger.withdraw = self._withdraw
         self._confirmed: deque[Item] = deque()
         self._settling = False
         self._woken = False
@@ -115,7 +120,7 @@ class Delivery:
     def stop(self) -> None:
         """Send nothing more; what was sent is still confirmed and settled."""
         self._enabled = False
-        self._give_back((*self._queue, *self._parked))
+        self._give_back((*self._queue, *self._parked.values()))
         self._queue.clear()
         self._parked.clear()
         self._occurrences.stop()
@@ -190,8 +195,8 @@ class Delivery:
 
     def _fill(self, now_us: int) -> None:
         """Take from the timetables what is due, in order."""
-        for _ in range(min(self._confirmations.room, len(self._parked))):
-            self._queue.append(self._parked.popleft())
+        for _ in range(min(self._confirmations.room, len(self._parked), UNPARK)):
+            self._queue.append(self._parked.popitem(last=False)[1])
         room = BATCH - len(self._queue)
         if room <= 0:
             return
@@ -219,10 +224,12 @@ class Delivery:
             item = queue[0]
             if not self._table(item).is_current(item):
                 queue.popleft()
-                self._attempts.pop((item.key, item.revision), None)
-                self._unanswered.discard((item.key, item.revision))
-                if item in self._under_way:
-                    self._occurrences.let_go(item)
+                self._drop(item)
+                moved = True
+                continue
+            if item.key in self._confirming and self._confirmations.room <= 0:
+                queue.popleft()
+                self._park(item)
                 moved = True
                 continue
             message = self._message(item)
@@ -250,6 +257,29 @@ class Delivery:
         self._write(parts)
         return moved
 
+    def _drop(self, item: Item) -> None:
+        """Send an item no more: another version has taken its place, or it was removed."""
+        self._attempts.pop((item.key, item.revision), None)
+        self._unanswered.discard((item.key, item.revision))
+        if item in self._under_way:
+            self._occurrences.let_go(item)
+
+    def _park(self, item: Item) -> None:
+        """Let an item wait until others are acknowledged, whose messages are many enough."""
+        replaced = self._parked.pop(item.key, None)
+        if replaced is not None:
+            self._drop(replaced)
+        self._parked[item.key] = item
+        if not self._payloads.takes_more:
+            self._payloads.discard(item.key, item.revision)
+
+    def _withdraw(self, key: str) -> None:
+        """Give back what only waits for others to be acknowledged: it was not sent."""
+        for parked in (key, PREFIX + key):
+            item = self._parked.pop(parked, None)
+            if item is not None:
+                self._table(item).give_back(item)
+
     def _note_lateness(self, late: list[int]) -> None:
         """Count how late some messages are sent, in microseconds."""
         if not late:
@@ -263,7 +293,7 @@ class Delivery:
         if message.entry is not None and self._is_left_out(item, message, now_us):
             return True
         if message.confirm and self._confirmations.room <= 0:
-            self._parked.append(item)
+            self._park(item)
             return True
         if message.size > self._connection.max_payload:
             self._fail(item, f"{message.size} bytes are more than the server takes")
@@ -332,7 +362,7 @@ class Delivery:
 
     def on_unsent(self, item: Item) -> None:
         """The connection was lost."""
-        self._give_back((item, *self._parked))
+        self._give_back((item, *self._parked.values()))
         self._parked.clear()
 
     def _fail(self, item: Item, reason: str) -> None:

@@ -223,6 +223,8 @@ class Ledger:
         self._again: deque[_Change] = deque()
         self.awaits_ack: Callable[[str, int], bool] = lambda key, revision: False
         """Whether a version of a key was sent, and a stream has still to acknowledge it."""
+        self.withdraw: Callable[[str], None] = lambda key: None
+        """Gives back what was taken for delivery, and only waits for others to be acknowledged."""
         self._count = 0
         self._full = False
         self._purging = asyncio.Semaphore(PURGES)
@@ -442,6 +444,7 @@ class Ledger:
         key = change.key
         if key in self._active:
             self._behind.setdefault(key, deque()).append(change)
+            self.withdraw(key)
             return
         self._active[key] = change
         self._timetable.hold(key)
@@ -483,7 +486,7 @@ class Ledger:
             self._writer.write(key, change.lines, change.payload, revision, done)
         elif key not in self._timetable:
             self._look_up(change)
-        elif not change.revision and self._timetable.is_taken(key):
+        elif not change.revision and self._is_out(key):
             if self.awaits_ack(key, revision):
                 self._later(change)
             else:
@@ -494,6 +497,12 @@ class Ledger:
             change.expected = revision
             lines = marker_headers(change.reason, ttl=self._bucket.marker_ttl)
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
+
+    def _is_out(self, key: str) -> bool:
+        """Tell whether a schedule is out for delivery, and it is too late to change it."""
+        if self._timetable.is_taken(key):
+            self.withdraw(key)
+        return self._timetable.is_taken(key)
 
     def _is_others(self, key: str, revision: int) -> bool:
         """Tell whether another leader may have written this revision."""

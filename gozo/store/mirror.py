@@ -71,6 +71,8 @@ class Mirror:
         """Revisions of entries that the server would remove by itself, by key."""
         self.recurring: set[str] = set()
         """Keys of schedules that recur."""
+        self.confirming: set[str] = set()
+        """Keys of schedules whose messages a stream has to acknowledge."""
         self.paused: set[str] = set()
         self.failed: set[str] = set()
         """Keys of schedules that were given up, and are kept."""
@@ -213,9 +215,10 @@ class Mirror:
             self.large.pop(key, None)
 
     def note(self, key: str, entry: Entry | None) -> None:
-        """Remember of the latest version of a key whether it recurs, and whether it is at rest.
+        """Remember of the latest version of a key what has to be known before its message is read.
 
-        None: it does neither, or there is no schedule any more.
+        That is whether it recurs, is to be acknowledged, or at rest. None: nothing of this, or
+        there is no schedule any more.
         """
         if self.invalid or self.paused or self.failed:
             self.invalid.pop(key, None)
@@ -226,6 +229,10 @@ class Mirror:
             self.recurring.add(key)
         elif self.recurring:
             self.recurring.discard(key)
+        if entry is not None and entry.confirm:
+            self.confirming.add(key)
+        elif self.confirming:
+            self.confirming.discard(key)
         if entry is not None and entry.state is not _PENDING:
             if entry.state is State.PAUSED:
                 self.paused.add(key)

@@ -267,9 +267,19 @@ async def test_headers_are_passed_on(client: Client, new_id: str) -> None:
 
 async def admin(client: Client, verb: str, asked: object) -> dict[str, Any]:
     """Ask the leader."""
-    reply = await client.nats.request(f"gozo.admin.{verb}", json.dumps(asked).encode(), timeout=5)
+    request = json.dumps(asked).encode()
+    reply = await client.nats.request(f"gozo.admin.{verb}", request, timeout=allow(5))
     answer: dict[str, Any] = json.loads(reply.data)
     return answer
+
+
+async def cancel(client: Client, ids: list[str]) -> dict[str, str]:
+    """Cancel them all, and return what became of each."""
+    became: dict[str, str] = {}
+    for first in range(0, len(ids), 1000):
+        answer = await admin(client, "cancel", {"ids": ids[first : first + 1000]})
+        became |= {result["id"]: result["status"] for result in answer["results"]}
+    return became
 
 
 async def test_administration(client: Client, new_id: str) -> None:
@@ -416,43 +426,68 @@ async def test_those_that_wait_for_a_stream_hold_up_nobody(client: Client, new_i
     """More schedules without an acknowledgement than may be in flight delay no other one."""
     deaf = await client.arrivals()
     due = time.time() + 2
-    for number in range(4_500):
-        headers = {"Gozo-When": f"{due:.3f}", "Gozo-Id": f"{new_id}-{number}"}
-        await client.send({**headers, "Gozo-Confirm": "stream"}, reply=deaf.subject)
     arrivals = await client.arrivals()
     moments = [due + 0.1 * number for number in range(1, 20)]
     for moment in moments:
         await client.schedule(moment, reply=arrivals)
+    ids = [f"{new_id}-{number}" for number in range(4_500)]
+    for id_ in ids:
+        headers = {"Gozo-When": f"{due:.3f}", "Gozo-Id": id_, "Gozo-Confirm": "stream"}
+        await client.send(headers, reply=deaf.subject)
     await arrivals.wait(len(moments))
     late = [arrival.at - moment for arrival, moment in zip(arrivals.all, moments, strict=True)]
     assert min(late) >= 0
     assert max(late) < allow(1)
-    await admin(client, "cancel", {"ids": [f"{new_id}-{number}" for number in range(1000)]})
+    await cancel(client, ids)
 
 
 async def test_a_slow_stream_holds_up_nobody(client: Client, new_id: str) -> None:
-    """While one acknowledges a burst little by little, others are sent as they are due."""
+    """While one acknowledges a burst little by little, others are sent as they are due.
+
+    What waits for it was not sent, and can be cancelled.
+    """
     unanswered: deque[Msg] = deque()
+    received: set[str] = set()
 
     async def note(message: Msg) -> None:
         unanswered.append(message)
+        received.add(message.data.decode())
+
+    async def acknowledge(most: int) -> int:
+        count = min(most, len(unanswered))
+        for _ in range(count):
+            await client.nats.publish(unanswered.popleft().reply, b'{"stream":"slow","seq":1}')
+        return count
 
     subject = f"slow.{new_id}"
     await client.nats.subscribe(subject, cb=note, pending_msgs_limit=SLOW)
     due = time.time() + 4
-    for number in range(SLOW):
-        headers = {"Gozo-When": f"{due:.3f}", "Gozo-Id": f"{new_id}-{number}"}
-        await client.send({**headers, "Gozo-Confirm": "stream"}, reply=subject)
-    await client.confirm()
     arrivals = await client.arrivals()
     await client.schedule(due + 0.5, reply=arrivals)
+    ids = [f"{new_id}-{number}" for number in range(SLOW)]
+    for id_ in ids:
+        headers = {"Gozo-When": f"{due:.3f}", "Gozo-Id": id_, "Gozo-Confirm": "stream"}
+        await client.send(headers, reply=subject, payload=id_.encode())
+    again = {"Gozo-When": "@every 1h", "Gozo-Start": f"{due + 0.1:.3f}", "Gozo-Confirm": "stream"}
+    await client.send({**again, "Gozo-Id": new_id}, reply=subject, payload=new_id.encode())
+    await client.confirm()
     answered = 0
     while answered < SLOW and not arrivals.all:
-        for _ in range(min(5, len(unanswered))):
-            answered += 1
-            ack = b'{"stream":"slow","seq":%d}' % answered
-            await client.nats.publish(unanswered.popleft().reply, ack)
+        answered += await acknowledge(5)
         await asyncio.sleep(0.001)  # a few at a time: the stream is slow
     assert arrivals.all
     assert answered < SLOW / 2
-    await admin(client, "cancel", {"ids": [f"{new_id}-{number}" for number in range(SLOW)]})
+    waiting = [id_ for id_ in (new_id, *ids) if id_ not in received][:1000]
+    became = await cancel(client, waiting)
+    await client.confirm()
+    cancelled = {id_ for id_, status in became.items() if status == "cancelled"}
+    assert set(waiting) - cancelled <= received
+    cancelled -= received
+
+    async def all_came() -> bool:
+        await acknowledge(SLOW)
+        return len(received) == SLOW + 1 - len(cancelled)
+
+    await until(all_came, "all others are sent")
+    assert new_id in cancelled
+    assert not cancelled & received
