@@ -20,6 +20,8 @@ from gozo.timetable import Item
 
 ACK_TIME = 3.0  # seconds to wait for an acknowledgement
 SWEEP = 0.5  # seconds between looks for those that are late
+SLICE = 50  # of those that are late, told to the owner before others get a turn
+SLICE_WAIT = 0.01  # seconds until the next are told
 WINDOW = 4_000  # messages without an acknowledgement
 
 
@@ -115,16 +117,17 @@ class Confirmations:
         self._timer = None
         before = steady() - ACK_TIME
         # In the order of sending, so the first that is young ends the search.
-        late = []
+        late: list[Item] = []
         for item, sent in self._sent.items():
-            if sent.at > before:
+            if sent.at > before or len(late) == SLICE:
                 break
             late.append(item)
         for item in late:
             self._let_go(item)
             self._owner.on_unanswered(item, f"no stream acknowledged it within {ACK_TIME:g} s")
         if self._sent:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+            wait = SLICE_WAIT if len(late) == SLICE else SWEEP
+            self._timer = asyncio.get_running_loop().call_later(wait, self._sweep)
 
     def _fail(self, item: Item, reason: str) -> None:
         self._let_go(item)

@@ -14,6 +14,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 
 from gozo.clock import Alarm, steady, wall_us
 from gozo.confirmations import Confirmations
@@ -45,9 +46,7 @@ SETTLE_LATER = 200_000  # confirmed messages that may wait for a burst to end
 ROOM_WAIT = 0.002  # seconds
 APART_US = 300
 """Microseconds between two batches: what is due thousands of times a second goes out together."""
-UNPARK = 100
-"""Items that go on at once when there is room: their messages may have to be read, and others
-wait behind them."""
+UNPARK = 100  # items that go on at once when there is room
 GATHER = 0.005  # seconds that confirmed messages wait for others, to be settled in one piece
 
 log = get_logger("gozo.delivery")
@@ -157,17 +156,21 @@ class Delivery:
             return
         self._fill(now_us)
         moved = self._send(now_us)
-        if self._queue and not moved:
+        unparked = self._unpark(now_us)
+        if self._queue and not (moved or unparked):
             self._settle_soon()
             self._alarm.set(now_us + int(PATIENCE * MICROSECONDS), now_us)
             return
-        if self._queue or self._is_due(now_us) or self._has_parked:
+        if self._queue or self._is_due(now_us) or (unparked and self._has_parked):
             self.wake_soon()
             return
         self._settle_soon()
         due_us, now_us = self.next_due(), wall_us()
         if moved and due_us is not None:
             due_us = max(due_us, now_us + APART_US)
+        if self._has_parked:  # their messages are being read
+            patience_us = now_us + int(PATIENCE * MICROSECONDS)
+            due_us = patience_us if due_us is None else min(due_us, patience_us)
         self._alarm.set(due_us, now_us)
 
     @property
@@ -195,8 +198,6 @@ class Delivery:
 
     def _fill(self, now_us: int) -> None:
         """Take from the timetables what is due, in order."""
-        for _ in range(min(self._confirmations.room, len(self._parked), UNPARK)):
-            self._queue.append(self._parked.popitem(last=False)[1])
         room = BATCH - len(self._queue)
         if room <= 0:
             return
@@ -227,7 +228,7 @@ class Delivery:
                 self._drop(item)
                 moved = True
                 continue
-            if item.key in self._confirming and self._confirmations.room <= 0:
+            if item.key in self._confirming and (self._parked or self._confirmations.room <= 0):
                 queue.popleft()
                 self._park(item)
                 moved = True
@@ -269,16 +270,58 @@ class Delivery:
         replaced = self._parked.pop(item.key, None)
         if replaced is not None:
             self._drop(replaced)
+        if self._ledger.is_wanted(item.key):
+            self._table(item).give_back(item)  # changes wait for it, and it was not sent
+            return
+        first = next(iter(self._parked.values()), item)
         self._parked[item.key] = item
+        if item < first:  # It had been here before.
+            self._parked.move_to_end(item.key, last=False)
         if not self._payloads.takes_more:
             self._payloads.discard(item.key, item.revision)
 
+    def _unpark(self, now_us: int) -> bool:
+        """Send what was parked, as far as there is room and messages are at hand.
+
+        Those that have to be read wait on where they are, and not in the queue before others.
+        False if nothing moved.
+        """
+        room = min(self._confirmations.room, UNPARK)
+        if not self._parked or room <= 0:
+            return False
+        late: list[int] = []
+        size = 0
+        moved = False
+        for item in list(islice(self._parked.values(), room)):
+            if self._parked.get(item.key) is not item or size > BATCH_BYTES:
+                continue
+            is_current, message = self._table(item).is_current(item), self._message(item)
+            if is_current and message is None and not self._payloads.lacks(item, PATIENCE):
+                self._payloads.fetch(item)
+                continue
+            del self._parked[item.key]
+            moved = True
+            if not is_current:
+                self._drop(item)
+            elif message is None:
+                self._queue.append(item)  # from where it is set apart
+            elif not self._is_not_sent(item, message, now_us):
+                late.append(now_us - item.due_us)
+                size += message.size
+                self._send_for_ack(item, message)
+        self._note_lateness(late)
+        return moved
+
     def _withdraw(self, key: str) -> None:
-        """Give back what only waits for others to be acknowledged: it was not sent."""
-        for parked in (key, PREFIX + key):
-            item = self._parked.pop(parked, None)
-            if item is not None:
-                self._table(item).give_back(item)
+        """Give back what was taken for delivery and not sent, for others to change it."""
+        keys = (key, PREFIX + key)
+        items = [item for item in self._queue if item.key in keys]
+        for item in items:
+            self._queue.remove(item)
+        items += [self._parked.pop(parked) for parked in keys if parked in self._parked]
+        for item in items:
+            self._unanswered.discard((item.key, item.revision))
+            self._table(item).give_back(item)
 
     def _note_lateness(self, late: list[int]) -> None:
         """Count how late some messages are sent, in microseconds."""
@@ -325,6 +368,8 @@ class Delivery:
             self._confirmations.send(item, message)
         except DisconnectedError:
             self.on_unsent(item)
+            return
+        self._drain_if(self._connection.backlog)
 
     # What becomes of messages that a stream must acknowledge
 
@@ -421,7 +466,11 @@ class Delivery:
         except DisconnectedError:
             self._unsent()
             return
-        if self._connection.buffered > BUFFER:
+        self._drain_if(self._connection.buffered)
+
+    def _drain_if(self, bytes_: int) -> None:
+        """Send nothing more while so much waits to be sent that it is too much."""
+        if bytes_ > BUFFER and self._draining is None:
             self._draining = self._loop.create_task(self._drain(), name="delivery drains")
 
     async def _drain(self) -> None:

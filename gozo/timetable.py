@@ -209,12 +209,14 @@ class Timetable:
         """Keep a key from being popped while a change of it is on its way."""
         self._held.add(key)
 
-    def release(self, key: str) -> None:
-        """End a hold: the key waits again, if it is live and not taken."""
+    def release(self, key: str) -> bool:
+        """End a hold: the key waits again, if it is live and not taken; False if not."""
         self._held.discard(key)
         live = self._live.get(key)
-        if live is not None and self._taken.get(key) != live[1]:
-            self._push(live)
+        if live is None or self._taken.get(key) == live[1]:
+            return False
+        self._push(live)
+        return True
 
     def give_back(self, item: Item) -> None:
         """Let an item wait again that was popped and could not be delivered.

@@ -224,7 +224,7 @@ class Ledger:
         self.awaits_ack: Callable[[str, int], bool] = lambda key, revision: False
         """Whether a version of a key was sent, and a stream has still to acknowledge it."""
         self.withdraw: Callable[[str], None] = lambda key: None
-        """Gives back what was taken for delivery, and only waits for others to be acknowledged."""
+        """Gives back what was taken for delivery, and was not sent yet."""
         self._count = 0
         self._full = False
         self._purging = asyncio.Semaphore(PURGES)
@@ -661,7 +661,8 @@ class Ledger:
                 del self._behind[key]
         else:
             del self._active[key]
-            self._timetable.release(key)
+            if self._timetable.release(key):
+                self._mirror.on_change()  # it may have become due meanwhile
         self._progress.set()
         if self.events is not None:
             self._tell(self.events, change, result)

@@ -11,6 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 from gozo.connection import Connection, status_of
 from gozo.entries import EntryError, parse_whole
@@ -97,9 +98,6 @@ class Payloads:
     def discard(self, key: str, revision: int) -> None:
         """Forget the message of a version of a schedule, and of older ones."""
         self._absent.pop(key, None)
-        asked = self._fetching.get(key)
-        if asked is not None and asked[0] <= revision:
-            self._landed(key, asked[0])
         kept = self._kept.get(key)
         if kept is not None and kept[0] <= revision:
             del self._kept[key]
@@ -140,6 +138,10 @@ class Payloads:
         """Tell, once, whether a message that was asked for is not in the bucket."""
         return self._absent.pop(item.key, None) == item.revision
 
+    def lacks(self, item: Item, patience: float) -> bool:
+        """Tell whether a message was asked for in vain, so far; see the two others."""
+        return self._absent.get(item.key) == item.revision or self.is_overdue(item, patience)
+
     def is_overdue(self, item: Item, patience: float) -> bool:
         """Tell whether a message was asked for, and nothing has come for `patience` seconds."""
         asked = self._fetching.get(item.key)
@@ -150,6 +152,13 @@ class Payloads:
 
     @property
     def _has_room(self) -> bool:
+        if len(self._fetching) < FETCHES and self._flight < FLIGHT:
+            return True
+        # What is not wanted any more is still on its way, unless nothing comes at all.
+        before = time.monotonic() - PATIENCE
+        if self._arrived_at < before:
+            for key in list(takewhile(lambda key: self._fetching[key][1] < before, self._fetching)):
+                self._landed(key, self._fetching[key][0])
         return len(self._fetching) < FETCHES and self._flight < FLIGHT
 
     def _landed(self, key: str, revision: int) -> None:
@@ -213,6 +222,7 @@ class Payloads:
             if payload is None:
                 self._landed(item.key, item.revision)
             elif not self._timetable.holds(item):
+                self._arrived_at = time.monotonic()
                 self._landed(item.key, item.revision)
                 self.on_arrival()
             elif status_of(headers) or not self._arrived(item, headers, payload):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+
 import pytest
 
 from gozo import confirmations, delivery
+from gozo.clock import wall_us
 from gozo.connection import Connection
 from gozo.delivery import Delivery
+from gozo.headers import fields
 from gozo.occurrences import Occurrences
 from gozo.stats import Stats
+from gozo.store.ledger import Result
 from gozo.volatile import Volatile
 from tests.integration.test_store import Parts, entry, parts
-from tests.support.patience import until
+from tests.support.patience import allow, until
 from tests.support.raw import RawClient
 from tests.support.server import NatsServer
 
@@ -33,19 +40,54 @@ def deliver(one: Parts) -> Delivery:
     return made
 
 
-async def test_what_waits_for_room_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages that a stream is to acknowledge stay in the bucket while others are not."""
-    monkeypatch.setattr(confirmations, "WINDOW", 5)
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let only so many be unacknowledged at once, and wait for them for ever."""
     monkeypatch.setattr(confirmations, "ACK_TIME", 3600.0)
+
+    def set_window(window: int) -> None:
+        monkeypatch.setattr(confirmations, "WINDOW", window)
+
+    return set_window
+
+
+def confirmed(server: NatsServer, whens: Mapping[str, str]) -> None:
+    """Write schedules to the bucket that a stream is to acknowledge: when they are due, by key."""
+    with RawClient(server.url) as client:
+        for key, when in whens.items():
+            client.send(entry(key, Gozo_When=when, Gozo_Subject="to", Gozo_Confirm="stream"))
+        client.confirm()
+
+
+class Stream:
+    """Stands for a stream that takes messages, and acknowledges them when it is told to."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.ids: list[str] = []
+        self._connection = connection
+        self._unanswered: deque[bytes] = deque()
+        connection.listen("to", self._take)
+
+    def _take(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        self.ids.append(dict(fields(headers))[b"gozo-id"].decode())
+        self._unanswered.append(reply)
+
+    def acknowledge(self) -> None:
+        """Acknowledge the first message that is not."""
+        reply = self._unanswered.popleft().decode()
+        self._connection.publish(reply, b'{"stream":"to","seq":1}')
+
+
+async def test_what_waits_for_room_is_not_read(
+    silence: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that a stream is to acknowledge stay in the bucket while others are not."""
+    silence(5)
     monkeypatch.setattr(delivery, "BATCH", 5)
     with NatsServer() as server:
         async with parts(server) as one:
-            hear_nothing(one.connection)
-            with RawClient(server.url) as client:
-                for number in range(20):
-                    headers = {"Gozo_When": "1", "Gozo_Subject": "to", "Gozo_Confirm": "stream"}
-                    client.send(entry(f"k{number}", **headers))
-                client.confirm()
+            Stream(one.connection)
+            confirmed(server, {f"k{number}": "1" for number in range(20)})
             await until(lambda: len(one.timetable) == 20, "all are known")
             made = deliver(one)
             await until(lambda: len(made._parked) == 15, "all but five wait")
@@ -54,6 +96,42 @@ async def test_what_waits_for_room_is_not_read(monkeypatch: pytest.MonkeyPatch) 
             made.close()
 
 
-def hear_nothing(connection: Connection) -> None:
-    """Listen where messages go, and never answer: the server would say that nobody listens."""
-    connection.listen("to", lambda *message: None)
+async def test_what_is_due_and_not_sent_can_be_cancelled(silence: Callable[[int], None]) -> None:
+    """Whether its message is being read, or it waits for others to be acknowledged."""
+    silence(2)
+    with NatsServer() as server:
+        async with parts(server) as one:
+            stream = Stream(one.connection)
+            whens = {"a": "1", "b": "2", "c": "3", "again": "@every 1s"}
+            confirmed(server, whens)
+            await until(lambda: one.timetable.count_due(wall_us()) == len(whens), "all are due")
+            made = deliver(one)
+            await asyncio.sleep(0)
+            assert len(made._queue) == 4  # their messages are being read
+            async with asyncio.timeout(allow(5)):
+                became = [await one.cancel(id_) for id_ in ("again", "c")]
+            assert became == [Result.CANCELLED] * 2
+            await until(lambda: sorted(stream.ids) == ["a", "b"], "the others are sent")
+            await one.knows("a", "b")
+            made.close()
+
+
+async def test_what_is_looked_at_keeps_its_place(silence: Callable[[int], None]) -> None:
+    """Who looks at what waits for others, again and again, does not keep it from its turn."""
+    silence(1)
+    ids = [f"k{number}" for number in range(9)]
+    with NatsServer() as server:
+        async with parts(server) as one:
+            stream = Stream(one.connection)
+            confirmed(server, {id_: str(number + 1) for number, id_ in enumerate(ids)})
+            await until(lambda: len(one.timetable) == len(ids), "all are known")
+            made = deliver(one)
+            one.mirror.on_change = made.wake_soon
+            await until(lambda: stream.ids == ["k0"], "the first is sent")
+            while "k3" not in stream.ids:
+                sent = len(stream.ids)
+                assert await one.look("k3") is Result.UNCHANGED
+                stream.acknowledge()
+                await until(lambda sent=sent: len(stream.ids) > sent, "one more is sent")
+            assert stream.ids == ids[:4]
+            made.close()

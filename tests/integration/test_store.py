@@ -62,6 +62,12 @@ class Parts:
         self.ledger.cancel(id_, lambda result, words: done.set_result(result))
         return await done
 
+    async def look(self, id_: str) -> Result:
+        """Read a schedule as one that is to be changed, change nothing, and return how it ended."""
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.ledger.look(id_, lambda *_: None, lambda result, words: done.set_result(result))
+        return await done
+
     async def call(self, verb: str, body: object = None) -> dict[str, object]:
         """Call the JetStream API."""
         return await self.bucket.js.call(verb, body)  # type: ignore[arg-type]  # JSON
@@ -157,6 +163,21 @@ async def test_what_others_removed_or_replaced_takes_no_memory() -> None:
             # Nor is it fetched, though it was asked for while it was good.
             one.payloads.prepare(items)
             assert one.payloads._fetching == {}
+
+
+async def test_what_is_on_its_way_takes_room_until_it_is_here() -> None:
+    """Wanted or not: the server cuts a link on which more waits than it holds back."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            with RawClient(server.url) as client:
+                client.send(entry("a", Gozo_When=str(FAR_US // MICROSECONDS), Gozo_Subject="to"))
+                client.confirm()
+            await one.knows("a")
+            item = Item(FAR_US, one.timetable.revision("a"), "a")
+            one.payloads.fetch(item)
+            one.payloads.discard("a", item.revision)
+            assert one.payloads._flight > 0
+            await until(lambda: one.payloads._flight == 0, "it is here")
 
 
 async def test_a_bucket_made_anew_is_read_anew() -> None:
