@@ -48,6 +48,7 @@ APART_US = 300
 """Microseconds between two batches: what is due thousands of times a second goes out together."""
 UNPARK = 100  # items that go on at once when there is room
 GATHER = 0.005  # seconds that confirmed messages wait for others, to be settled in one piece
+UNREADABLE = "its message cannot be read from the bucket yet"
 
 log = get_logger("gozo.delivery")
 
@@ -304,7 +305,8 @@ class Delivery:
             if not is_current:
                 self._drop(item)
             elif message is None:
-                self._queue.append(item)  # from where it is set apart
+                self._payloads.was_absent(item)  # asked once more when it is due again
+                self._set_apart(item, UNREADABLE, unread=True)
             elif not self._is_not_sent(item, message, now_us):
                 late.append(now_us - item.due_us)
                 size += message.size
@@ -520,7 +522,7 @@ class Delivery:
         self._stalled = None
         self._queue = deque(item for item in self._queue if item not in apart)
         for item in apart:
-            self._set_apart(item, "its message cannot be read from the bucket yet", unread=True)
+            self._set_apart(item, UNREADABLE, unread=True)
         return False
 
     def _set_apart(self, item: Item, reason: str, *, unread: bool = False) -> None:

@@ -135,3 +135,25 @@ async def test_what_is_looked_at_keeps_its_place(silence: Callable[[int], None])
                 await until(lambda sent=sent: len(stream.ids) > sent, "one more is sent")
             assert stream.ids == ids[:4]
             made.close()
+
+
+async def test_what_cannot_be_read_holds_up_nobody(
+    silence: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its turn comes and its message is not there, the next one has its turn."""
+    silence(1)
+    monkeypatch.setattr(delivery, "BATCH", 1)  # what waits is not read before
+    ids = [f"k{number}" for number in range(4)]
+    with NatsServer() as server:
+        async with parts(server) as one:
+            stream = Stream(one.connection)
+            confirmed(server, {id_: str(number + 1) for number, id_ in enumerate(ids)})
+            await until(lambda: len(one.timetable) == len(ids), "all are known")
+            made = deliver(one)
+            await until(lambda: len(made._parked) == 3, "all others wait")
+            await one.call("STREAM.PURGE.KV_gozo", {"filter": "$KV.gozo.k1"})
+            for following in ("k0", "k2", "k3"):
+                await until(lambda id_=following: id_ in stream.ids, f"{following} is sent")
+                stream.acknowledge()
+            assert "k1" not in stream.ids
+            made.close()
