@@ -280,12 +280,12 @@ async def test_not_handed_over(servers: Servers, daemons: Daemons, clients: Clie
     client = await clients.connect(server)
     made = {"name": "KV_gozo", "subjects": ["$KV.gozo.>"], "max_msg_size": 1_000}
     await call(client, "STREAM.CREATE.KV_gozo", made)
-    daemon = await daemons.serve(server, "--replicas", "1", "--events")
     events = await client.arrivals("gozo.event.>")
+    daemon = await daemons.serve(server, "--replicas", "1", "--events")
     await client.schedule("+1000", reply="kitchen", payload=bytes(2_000))
     await client.schedule("+2000", reply="kitchen")
-    wanted = (("accepted", None), ("accepted", None))
-    accepted, _ = await expect(events, *wanted)
+    wanted = (("leader", None), ("accepted", None), ("accepted", None))
+    _, accepted, _ = await expect(events, *wanted)
     assert await daemon.terminate() == 1
     *_, failed = await expect(events, *wanted, ("failed", None))
     assert (failed["subject"], failed["due"]) == ("kitchen", accepted["due"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -246,4 +247,5 @@ async def test_signal_with_something_to_lose(
     began = time.monotonic()
     assert await daemon.terminate() == FAILED
     assert time.monotonic() - began < LONGEST_END
-    assert "3 schedules" in daemon.stderr.splitlines()[-1]
+    # The last may not be known to have arrived.
+    assert re.search(r"\b[34] schedules", daemon.stderr.splitlines()[-1])
