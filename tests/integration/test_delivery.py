@@ -36,6 +36,7 @@ def deliver(one: Parts) -> Delivery:
         Stats(),
         may_deliver=lambda: True,
     )
+    one.mirror.on_change = made.wake_soon
     made.start()
     return made
 
@@ -78,6 +79,14 @@ class Stream:
         self._connection.publish(reply, b'{"stream":"to","seq":1}')
 
 
+async def in_turn(server: NatsServer, one: Parts, ids: list[str]) -> tuple[Stream, Delivery]:
+    """Deliver what is due already, in this order, to a stream."""
+    stream = Stream(one.connection)
+    confirmed(server, {id_: str(number + 1) for number, id_ in enumerate(ids)})
+    await until(lambda: len(one.timetable) == len(ids), "all are known")
+    return stream, deliver(one)
+
+
 async def test_what_waits_for_room_is_not_read(
     silence: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,10 +95,7 @@ async def test_what_waits_for_room_is_not_read(
     monkeypatch.setattr(delivery, "BATCH", 5)
     with NatsServer() as server:
         async with parts(server) as one:
-            Stream(one.connection)
-            confirmed(server, {f"k{number}": "1" for number in range(20)})
-            await until(lambda: len(one.timetable) == 20, "all are known")
-            made = deliver(one)
+            _, made = await in_turn(server, one, [f"k{number}" for number in range(20)])
             await until(lambda: len(made._parked) == 15, "all but five wait")
             # Of a batch that had room at first, all may be read.
             assert len(one.payloads._kept) + len(one.payloads._fetching) < 10
@@ -122,11 +128,7 @@ async def test_what_is_looked_at_keeps_its_place(silence: Callable[[int], None])
     ids = [f"k{number}" for number in range(9)]
     with NatsServer() as server:
         async with parts(server) as one:
-            stream = Stream(one.connection)
-            confirmed(server, {id_: str(number + 1) for number, id_ in enumerate(ids)})
-            await until(lambda: len(one.timetable) == len(ids), "all are known")
-            made = deliver(one)
-            one.mirror.on_change = made.wake_soon
+            stream, made = await in_turn(server, one, ids)
             await until(lambda: stream.ids == ["k0"], "the first is sent")
             while "k3" not in stream.ids:
                 sent = len(stream.ids)
@@ -146,10 +148,7 @@ async def test_what_cannot_be_read_holds_up_nobody(
     ids = [f"k{number}" for number in range(4)]
     with NatsServer() as server:
         async with parts(server) as one:
-            stream = Stream(one.connection)
-            confirmed(server, {id_: str(number + 1) for number, id_ in enumerate(ids)})
-            await until(lambda: len(one.timetable) == len(ids), "all are known")
-            made = deliver(one)
+            stream, made = await in_turn(server, one, ids)
             await until(lambda: len(made._parked) == 3, "all others wait")
             await one.call("STREAM.PURGE.KV_gozo", {"filter": "$KV.gozo.k1"})
             for following in ("k0", "k2", "k3"):
