@@ -133,10 +133,20 @@ class Lease:
             if self.role is Role.LEADER and steady() >= self._renewed_at + TAKEOVER:
                 self._lose("it could not be renewed in time")
             try:
-                async with asyncio.timeout(max(0.02, RENEW - (steady() - began))):
+                async with asyncio.timeout(max(0.02, self._next_look(began) - steady())):
                     await self._look.wait()
             except TimeoutError:
                 pass
+
+    def _next_look(self, began: float) -> float:
+        """When to renew or look, after a look that `began` then, on the steady clock.
+
+        A standby looks at the very moment when the holder is overdue, and when the lease is free.
+        """
+        moments = [began + RENEW]
+        if self.role is Role.STANDBY:
+            moments += (self._seen_at + OVERDUE, self._seen_at + TAKEOVER)
+        return min(moment for moment in moments if moment > began)
 
     async def release(self) -> None:
         """Give the lease up, so that a standby takes over at once; and take it no more."""
@@ -263,8 +273,12 @@ class Lease:
         self.on_gained()
 
     async def _nobody_leads(self) -> bool:
+        """Ask whether anybody holds the lease; not beyond the moment when it is free anyway."""
+        left = max(0.02, self._seen_at + TAKEOVER - steady())
         try:
-            reply = await self._connection.request(self._alive_subject, timeout=ANSWER_TIME)
+            reply = await self._connection.request(
+                self._alive_subject, timeout=min(ANSWER_TIME, left)
+            )
         except DisconnectedError:
             raise
         except NoServerError:
@@ -304,8 +318,8 @@ class Lease:
     def _on_change(
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
-        """Somebody writes the lease: look at once if it is given up."""
-        if headers is not None and _RELEASED in headers:
+        """Somebody writes the lease: a standby looks at once, and counts time from there."""
+        if self.role is Role.STANDBY:
             self._look.set()
 
     def _on_question(
