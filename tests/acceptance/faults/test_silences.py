@@ -20,6 +20,7 @@ from tests.support.proxy import Mode, Proxy
 
 SILENCE = 15.0  # seconds: longer than a lease lasts
 OLD = KEPT + 1  # seconds: what has an id would have been handled long since
+RATE = 50  # a second, of each of the two loads: three clusters take over at the same time
 LATEST = 12.0  # seconds that a schedule may be late, as promised
 UNNOTICED = 1.0  # seconds, where the leader is not the one who is silent
 
@@ -58,7 +59,10 @@ async def test_silence(
         async with Proxy(server.port) as one, Proxy(server.port) as other:
             ways = {one.url: one, other.url: other}
             serving = [await daemons.serve(url) for url in ways]
-            async with Load(sender, receiver) as load, Requests(requesting, asked) as requests:
+            async with (
+                Load(sender, receiver, rate=RATE) as load,
+                Requests(requesting, asked, rate=RATE) as requests,
+            ):
                 for _ in range(rounds):
                     await load.delivered(50)
                     leader = await leader_of(serving)
