@@ -293,7 +293,10 @@ class Intake:
             self._check_room(heard)
         except RequestError as error:
             self._teller.handled(heard.digest)
-            self._refuse_unread(heard.headers, error, at_once=True)
+            if heard.act == self._take:
+                self._refuse_unread(heard.headers, error, at_once=True)
+            else:
+                self._refuse_verb(heard.reply, error)
         else:
             self._backlog.add(heard)
 
@@ -464,10 +467,7 @@ class Intake:
         told `at_once`: nothing of a flood is kept.
         """
         self._refused(None if self.events is None else asks_receipt(headers)[1], error)
-        if headers is None or not _RECEIPT.search(headers):
-            return
-        if self._connection.backlog > MOST_UNSENT:
-            log.limited("info", "receipt.lost", reason="too many refusals wait to be sent")
+        if headers is None or not _RECEIPT.search(headers) or self._is_flooded():
             return
         receipt, id_ = asks_receipt(headers)
         if receipt is None or not self._policy.may_receive(receipt):
@@ -477,6 +477,19 @@ class Intake:
             answer()
         else:
             self._ledger.after(id_, answer)
+
+    def _refuse_verb(self, reply: bytes, error: RequestError) -> None:
+        """Refuse what an administrator asks, unread."""
+        self._refused(None, error)
+        if self._policy.may_answer(reply) and not self._is_flooded():
+            self._answer(reply.decode("utf-8", "surrogateescape"), refusal_receipt(None, error))
+
+    def _is_flooded(self) -> bool:
+        """Whether refusals are no longer told: what is not sent yet takes memory."""
+        flooded = self._connection.backlog > MOST_UNSENT
+        if flooded:
+            log.limited("info", "receipt.lost", reason="too many refusals wait to be sent")
+        return flooded
 
     def _refused(self, id_: str | None, error: RequestError) -> None:
         self._stats.refused[error.code] += 1

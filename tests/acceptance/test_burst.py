@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.support.client import Client
+from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.raw import RawClient, header_block, request
@@ -91,3 +93,16 @@ async def test_backlog_is_full(servers: Servers, daemons: Daemons, clients: Clie
     # Neither stored nor refused would be lost; those refused may be the client's own as well.
     await until(all_stored, f"{20_000 - busy} schedules stored")
     assert daemon.alive
+
+
+async def test_a_verb_finds_the_backlog_full(
+    servers: Servers, daemons: Daemons, tmp_path: Path
+) -> None:
+    """Who administers is told so at once, and does not wait for an answer in vain."""
+    server = servers.start()
+    daemon = await daemons.serve(server, "--max-backlog", "1KiB")
+    ids = [f"{number}-{'x' * 200}" for number in range(10)]
+    done = await asyncio.to_thread(Gozoctl(tmp_path, server.url).run, "pause", *ids)
+    assert done.code == 1
+    assert "wait to be stored already: send it again later" in done.err
+    await daemon.event("request.refused", code="busy")
