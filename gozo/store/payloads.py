@@ -124,7 +124,7 @@ class Payloads:
             if asked[0] == item.revision and time.monotonic() - asked[1] < PATIENCE:
                 return
             self._landed(item.key, asked[0])
-        if not self._has_room:
+        if not self._make_room():
             return
         size = self._large.get(item.key, GUESS)
         self._fetching[item.key] = (item.revision, time.monotonic(), size)
@@ -150,11 +150,13 @@ class Payloads:
         now = time.monotonic()
         return now - max(asked[1], self._arrived_at) > patience or now - asked[1] > PATIENCE
 
-    @property
-    def _has_room(self) -> bool:
+    def _make_room(self) -> bool:
+        """Tell whether one more may be asked for; what was asked for in vain counts no more.
+
+        What is not wanted any more is still on its way, unless nothing comes at all.
+        """
         if len(self._fetching) < FETCHES and self._flight < FLIGHT:
             return True
-        # What is not wanted any more is still on its way, unless nothing comes at all.
         before = time.monotonic() - PATIENCE
         if self._arrived_at < before:
             for key in list(takewhile(lambda key: self._fetching[key][1] < before, self._fetching)):
@@ -170,7 +172,7 @@ class Payloads:
 
     def _prefetch(self) -> None:
         wanted = self._wanted
-        while wanted and self._has_room and self._bytes + self._flight < self._budget:
+        while wanted and self._make_room() and self._bytes + self._flight < self._budget:
             item = wanted.popleft()
             if self._timetable.is_taken(item.key):
                 continue  # It became due while it waited here, and delivery has seen to it.
