@@ -24,7 +24,8 @@ from gozo.protocol import (
 )
 from gozo.recurrence import paused, rescheduled, resumed
 from gozo.schedule import LONGEST_REASON, Entry, ScheduleRequest
-from gozo.store.ledger import Ledger, Result
+from gozo.store.changes import Result
+from gozo.store.ledger import Ledger
 from gozo.volatile import Sent, Volatile
 
 Answer = dict[str, object]

@@ -32,10 +32,11 @@ from gozo.service import Service
 from gozo.settings import ServeSettings
 from gozo.stats import Stats
 from gozo.store.bucket import Bucket, wait_for_bucket
+from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
 from gozo.store.history import NAMES, open_history
-from gozo.store.ledger import Ledger, Result
+from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads

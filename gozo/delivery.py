@@ -26,7 +26,8 @@ from gozo.occurrences import PREFIX, Occurrences, after_failure
 from gozo.recurrence import is_left_out
 from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
 from gozo.stats import Stats
-from gozo.store.ledger import Ledger, Result
+from gozo.store.changes import Result
+from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable

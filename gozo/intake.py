@@ -40,7 +40,8 @@ from gozo.protocol import (
 from gozo.quotas import Quotas
 from gozo.schedule import MICROSECONDS, CancelRequest, Request, ScheduleRequest
 from gozo.stats import Stats
-from gozo.store.ledger import NO_DEADLINE, Ledger, Result
+from gozo.store.changes import NO_DEADLINE, Result
+from gozo.store.ledger import Ledger
 from gozo.succession import HANDLED, Progress, Teller, read_told, term_of
 from gozo.volatile import Volatile
 

@@ -19,7 +19,8 @@ from gozo.logs import get_logger
 from gozo.protocol import delivery
 from gozo.recurrence import onward, shortest_us
 from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
-from gozo.store.ledger import Ledger, Result
+from gozo.store.changes import Result
+from gozo.store.ledger import Ledger
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable
 

@@ -15,16 +15,13 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine
-from enum import StrEnum
 from functools import partial
 from typing import Any, Protocol
 
 from gozo.clock import steady, wall_us
 from gozo.entries import (
     MARKER_SECONDS,
-    ORIGINAL,
     EntryError,
-    entry_headers,
     marker_headers,
     parse_whole,
 )
@@ -34,6 +31,21 @@ from gozo.logs import get_logger
 from gozo.protocol import delivery, escape_id
 from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
 from gozo.store.bucket import Bucket
+from gozo.store.changes import (
+    NO_DEADLINE,
+    WRITES_NOTHING,
+    Alter,
+    Change,
+    Look,
+    Note,
+    Occupied,
+    OnResult,
+    Put,
+    Remove,
+    Result,
+    Write,
+    nothing,
+)
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
@@ -43,7 +55,6 @@ WINDOW = 4_000  # writes in flight
 ROOM = 2 * WINDOW  # changes taken on before callers are asked to wait
 CONGESTED_WAIT = 0.01  # seconds
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried again
-NO_DEADLINE = float("inf")
 STUCK = 100_000  # changes that may wait for the bucket while others are still taken on
 SOON_US = 60 * MICROSECONDS
 """How long before it is fetched a message is kept that was stored just now: those that are due
@@ -55,42 +66,6 @@ PURGES = 100  # schedules that are purged at the same time
 log = get_logger("gozo.store")
 
 
-class Result(StrEnum):
-    """How a change ended."""
-
-    STORED = "stored"
-    REPLACED = "replaced"
-    """Stored in the place of an earlier version."""
-    SETTLED = "settled"
-    CANCELLED = "cancelled"
-    ALREADY_DELIVERED = "already_delivered"
-    NOT_FOUND = "not_found"
-    SUPERSEDED = "superseded"
-    """Somebody else changed the key meanwhile; theirs stands."""
-    REFUSED = "refused"
-    NEWER_FORMAT = "newer_format"
-    """What is there was written by a later version, and is left alone."""
-    UNCHANGED = "unchanged"
-    """There is a schedule, and it stays as it is."""
-    INVALID = "invalid"
-    """What is there cannot be read, or may not be delivered; it can be replaced or removed."""
-    UNAVAILABLE = "unavailable"
-    """The server said that it cannot store anything now, and went on to say so."""
-
-
-Alter = Callable[[Entry], Entry | None]
-"""Makes a new version of a schedule from the present one; None leaves it as it is.
-
-It may raise a `RequestError`, and be called more than once, each time with a later version.
-"""
-
-Look = Callable[[Entry, bytes], None]
-"""Takes a schedule as it is, and its payload."""
-
-OnResult = Callable[[Result, str], None]
-"""Takes the result, and the server's words where it refused."""
-
-
 class Teller(Protocol):
     """Who tells others what became of schedules."""
 
@@ -100,103 +75,6 @@ class Teller(Protocol):
     def cancelled(self, key: str) -> None:
         """One was cancelled."""
 
-
-class _Put:
-    """Store an entry: a new one, or another version of the one that is there."""
-
-    __slots__ = (
-        *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "payload"),
-        *("look", "replaces", "revision", "token"),
-    )
-
-    def __init__(
-        self,
-        key: str,
-        token: bytes,
-        on_result: OnResult,
-        *,
-        entry: Entry | None = None,
-        payload: bytes = b"",
-        alter: Alter | None = None,
-        look: Look | None = None,
-        revision: int = 0,
-        deadline: float = NO_DEADLINE,
-        holder: _Occupied | None = None,
-    ) -> None:
-        self.key = key
-        self.token = token
-        self.on_result = on_result
-        self.alter = alter
-        """Where given, what is to be stored depends on what is there."""
-        self.look = look
-        """Told what is there, before it is altered."""
-        self.revision = revision
-        """The version that is altered or replaced; 0: whichever there is."""
-        self.holder = holder
-        """Who occupies the key, and goes on doing so once this is done."""
-        self.deadline = deadline
-        """When to give up if the server refuses for now, on the steady clock."""
-        self.replaces = False
-        self.done = False
-        self.lines = b""
-        if entry is not None:
-            self.become(entry, payload)
-
-    def become(self, entry: Entry, payload: bytes) -> None:
-        """Take on what is to be stored."""
-        self.entry = entry
-        self.payload = payload
-        self.lines = entry_headers(entry, self.token)
-        key = self.key
-        if "=" in key and entry.id == key and escape_id(key) != key:
-            self.lines += ORIGINAL
-
-
-class _Remove:
-    """Put a delete marker in an entry's place, or purge it where there is no room for one."""
-
-    __slots__ = ("done", "expected", "key", "on_result", "purged", "reason", "revision")
-
-    def __init__(self, key: str, revision: int, reason: Reason, on_result: OnResult) -> None:
-        self.key = key
-        self.revision = revision
-        """The version to remove; 0: whichever there is."""
-        self.reason = reason
-        self.on_result = on_result
-        self.expected = 0
-        """The version that was to be removed by the last attempt; 0: there was none."""
-        self.purged = False
-        """Whether a purge was asked for."""
-        self.done = False
-
-
-class _Occupied:
-    """Change nothing: keep other changes waiting while occurrences of a schedule are sent."""
-
-    __slots__ = ("done", "key", "on_result", "revision")
-
-    def __init__(self, key: str, revision: int) -> None:
-        self.key = key
-        self.revision = revision
-        """The version that the next change of the occupant's is to replace."""
-        self.on_result: OnResult = _nothing
-        self.done = False
-
-
-class _Note:
-    """Change nothing: tell when all changes before it are done."""
-
-    __slots__ = ("done", "key", "on_result")
-
-    def __init__(self, key: str, on_result: OnResult) -> None:
-        self.key = key
-        self.on_result = on_result
-        self.done = False
-
-
-_Write = _Put | _Remove
-_Change = _Write | _Note | _Occupied
-_WRITES_NOTHING = (_Note, _Occupied)
 
 # Looking a member up in its enumeration takes as long as looking a key up in a large dictionary.
 _STORED = Outcome.STORED
@@ -217,10 +95,10 @@ class Ledger:
         self._payloads = payloads
         self._own: dict[str, int] = {}
         """The last revision of each key that was written here, until `forget_own`."""
-        self._active: dict[str, _Change] = {}
-        self._behind: dict[str, deque[_Change]] = {}
-        self._ready: deque[_Change] = deque()
-        self._again: deque[_Change] = deque()
+        self._active: dict[str, Change] = {}
+        self._behind: dict[str, deque[Change]] = {}
+        self._ready: deque[Change] = deque()
+        self._again: deque[Change] = deque()
         self.awaits_ack: Callable[[str, int], bool] = lambda key, revision: False
         """Whether a version of a key was sent, and a stream has still to acknowledge it."""
         self.withdraw: Callable[[str], None] = lambda key: None
@@ -259,7 +137,7 @@ class Ledger:
             assert entry.id is not None
             key = escape_id(entry.id)
         self._submit(
-            _Put(
+            Put(
                 key,
                 self._token(),
                 on_result,
@@ -274,25 +152,25 @@ class Ledger:
 
         The result is `unchanged`; or it is out for delivery, or not there.
         """
-        self._submit(_Put(self._key_of(id_), self._token(), on_result, alter=_leave, look=look))
+        self._submit(Put(self._key_of(id_), self._token(), on_result, alter=_leave, look=look))
 
     def cancel(self, id_: str, on_result: OnResult) -> None:
         """Remove whatever is stored under an id, unless it is out for delivery."""
-        self._submit(_Remove(self._key_of(id_), 0, Reason.CANCELLED, on_result))
+        self._submit(Remove(self._key_of(id_), 0, Reason.CANCELLED, on_result))
 
     def alter(self, id_: str, change: Alter, on_result: OnResult) -> None:
         """Store another version of what is stored under an id, unless it is out for delivery."""
-        self._submit(_Put(self._key_of(id_), self._token(), on_result, alter=change))
+        self._submit(Put(self._key_of(id_), self._token(), on_result, alter=change))
 
     def rewrite(
         self, item: Item, change: Alter | None = None, on_result: OnResult | None = None
     ) -> None:
         """Store a version of a schedule once more, as gozo writes it, or with a change."""
         self._submit(
-            _Put(
+            Put(
                 item.key,
                 self._token(),
-                on_result or _nothing,
+                on_result or nothing,
                 alter=change or (lambda entry: entry),
                 revision=item.revision,
             )
@@ -302,7 +180,7 @@ class Ledger:
         """Call back once all changes for an id are done that were submitted before."""
         key = escape_id(id_)
         if key in self._active:
-            self._submit(_Note(key, lambda result, words: call()))
+            self._submit(Note(key, lambda result, words: call()))
         else:
             call()
 
@@ -313,7 +191,7 @@ class Ledger:
         for that.
         """
         self._submit(
-            _Put(
+            Put(
                 item.key,
                 self._token(),
                 on_result,
@@ -331,7 +209,7 @@ class Ledger:
         So what was sent is in the bucket before a change by others is made.
         """
         assert item.key not in self._active, "what is being changed is not popped"
-        self._active[item.key] = _Occupied(item.key, item.revision)
+        self._active[item.key] = Occupied(item.key, item.revision)
         self._timetable.hold(item.key)
 
     def is_wanted(self, key: str) -> bool:
@@ -341,9 +219,9 @@ class Ledger:
     def advance(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
         """Store what an occupied schedule has become; it stays occupied."""
         holder = self._active[key]
-        assert isinstance(holder, _Occupied)
+        assert isinstance(holder, Occupied)
         self._count += 1
-        self._active[key] = put = _Put(
+        self._active[key] = put = Put(
             key,
             self._token(),
             on_result,
@@ -358,22 +236,22 @@ class Ledger:
     def conclude(self, key: str, reason: Reason = Reason.DELIVERED) -> None:
         """Remove an occupied schedule whose last occurrence was sent, or left out."""
         holder = self._active[key]
-        assert isinstance(holder, _Occupied)
+        assert isinstance(holder, Occupied)
         self._count += 1
-        self._active[key] = remove = _Remove(key, holder.revision, reason, _nothing)
+        self._active[key] = remove = Remove(key, holder.revision, reason, nothing)
         self._ready.append(remove)
         self._pump()
 
     def vacate(self, key: str) -> None:
         """End the occupation: others may go on."""
         holder = self._active[key]
-        assert isinstance(holder, _Occupied)
+        assert isinstance(holder, Occupied)
         self._finish(holder, Result.NOT_FOUND)
 
     def version(self, key: str) -> int:
         """The version of an occupied key that the next `advance` is to replace."""
         holder = self._active[key]
-        assert not isinstance(holder, _Note)
+        assert not isinstance(holder, Note)
         return holder.revision
 
     def _key_of(self, id_: str) -> str:
@@ -389,13 +267,13 @@ class Ledger:
         if id_ in self._mirror.odd_keys:
             self._mirror.odd_keys.discard(id_)
             if id_ in self._timetable:
-                self._submit(_Remove(id_, 0, Reason.CANCELLED, _nothing))
+                self._submit(Remove(id_, 0, Reason.CANCELLED, nothing))
 
     def settle(
         self, item: Item, reason: Reason = Reason.DELIVERED, on_result: OnResult | None = None
     ) -> None:
         """Remove this version of a schedule; a later one stays."""
-        self._submit(_Remove(item.key, item.revision, reason, on_result or _nothing))
+        self._submit(Remove(item.key, item.revision, reason, on_result or nothing))
 
     def forget_own(self) -> int:
         """Forget which revisions were written here, and return the last of them, or 0."""
@@ -422,7 +300,7 @@ class Ledger:
         """How many schedules are not stored yet; reads all changes."""
         behind = (change for changes in self._behind.values() for change in changes)
         return sum(
-            isinstance(change, _Put) and change.holder is None
+            isinstance(change, Put) and change.holder is None
             for change in (*self._active.values(), *behind)
         )
 
@@ -439,7 +317,7 @@ class Ledger:
 
     # The way of a change
 
-    def _submit(self, change: _Change) -> None:
+    def _submit(self, change: Change) -> None:
         self._count += 1
         key = change.key
         if key in self._active:
@@ -469,18 +347,18 @@ class Ledger:
                     self._later(change)
         self._pumping = False
 
-    def _start(self, change: _Change) -> None:
+    def _start(self, change: Change) -> None:
         key = change.key
         revision = self._timetable.revision(key)
         if self.frontier is not None and self._is_others(key, revision):
             self._finish(change, Result.SUPERSEDED)
-        elif isinstance(change, _WRITES_NOTHING):
+        elif isinstance(change, WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
         elif key in self._mirror.newer:
             self._finish(change, Result.NEWER_FORMAT)
         elif change.revision and change.revision != revision:
             self._finish(change, Result.SUPERSEDED)
-        elif isinstance(change, _Put) and change.alter is None:
+        elif isinstance(change, Put) and change.alter is None:
             change.replaces = key in self._timetable
             done = partial(self._on_put, change)
             self._writer.write(key, change.lines, change.payload, revision, done)
@@ -491,7 +369,7 @@ class Ledger:
                 self._later(change)
             else:
                 self._finish(change, Result.ALREADY_DELIVERED)
-        elif isinstance(change, _Put):
+        elif isinstance(change, Put):
             self._background(self._alter(change, revision), f"alter {key}")
         else:
             change.expected = revision
@@ -509,7 +387,7 @@ class Ledger:
         assert self.frontier is not None
         return revision > self.frontier and self._own.get(key) != revision
 
-    async def _alter(self, change: _Put, revision: int) -> None:
+    async def _alter(self, change: Put, revision: int) -> None:
         """Read the version that is there, and write the one that is made from it."""
         try:
             async with self._reads:
@@ -536,7 +414,7 @@ class Ledger:
         except DisconnectedError:
             self._later(change)
 
-    def _make(self, change: _Put, message: StoredMessage) -> tuple[Result | None, str]:
+    def _make(self, change: Put, message: StoredMessage) -> tuple[Result | None, str]:
         """Make what is to be stored from what is there; a result where nothing is."""
         assert change.alter is not None
         try:
@@ -555,7 +433,7 @@ class Ledger:
         change.become(altered, payload)
         return None, ""
 
-    def _on_put(self, change: _Put, outcome: Outcome, revision: int, words: str) -> None:
+    def _on_put(self, change: Put, outcome: Outcome, revision: int, words: str) -> None:
         if change.done:
             return
         if outcome is _STORED:
@@ -573,7 +451,7 @@ class Ledger:
         else:
             self._not_done(change, outcome, words)
 
-    def _stored(self, change: _Put, revision: int) -> None:
+    def _stored(self, change: Put, revision: int) -> None:
         self._own[change.key] = revision
         if change.holder is not None:
             change.holder.revision = revision
@@ -590,10 +468,10 @@ class Ledger:
     def _on_entry(self, key: str, revision: int, token: bytes) -> None:
         """An entry was seen; if it is ours, its acknowledgement is late or lost."""
         change = self._active.get(key)
-        if isinstance(change, _Put) and change.token == token:
+        if isinstance(change, Put) and change.token == token:
             self._stored(change, revision)
 
-    def _on_remove(self, change: _Remove, outcome: Outcome, revision: int, words: str) -> None:
+    def _on_remove(self, change: Remove, outcome: Outcome, revision: int, words: str) -> None:
         if change.done:
             return
         if outcome is _STORED:
@@ -614,7 +492,7 @@ class Ledger:
         else:
             self._not_done(change, outcome, words)
 
-    async def _purge(self, change: _Remove) -> None:
+    async def _purge(self, change: Remove) -> None:
         """Remove an entry without a trace, and see that it is gone."""
         async with self._purging:
             change.purged = True
@@ -630,7 +508,7 @@ class Ledger:
         self._full = True
         log.repeated("error", "store.full", key=key, reason=words)
 
-    def _not_done(self, change: _Write, outcome: Outcome, words: str) -> None:
+    def _not_done(self, change: Write, outcome: Outcome, words: str) -> None:
         if outcome is Outcome.REFUSED:
             log.limited("error", "store.refused", key=change.key, reason=words)
             self._finish(change, Result.REFUSED, words)
@@ -643,16 +521,16 @@ class Ledger:
             log.repeated("warning", "store.waiting", key=change.key, reason=words)
             self._later(change)
 
-    def _finish(self, change: _Change, result: Result, words: str = "") -> None:
+    def _finish(self, change: Change, result: Result, words: str = "") -> None:
         change.done = True
-        self._count -= not isinstance(change, _Occupied)
+        self._count -= not isinstance(change, Occupied)
         if (self._again or self._wait > FIRST_WAIT) and result in _WRITTEN and not self._full:
             self._wait = FIRST_WAIT
             if self._again:
                 self._try_soon(0.0)
         key = change.key
         behind = self._behind.get(key)
-        if isinstance(change, _Put) and change.holder is not None:
+        if isinstance(change, Put) and change.holder is not None:
             self._active[key] = change.holder
         elif behind:
             self._active[key] = behind.popleft()
@@ -670,12 +548,12 @@ class Ledger:
         if self._ready:
             self._pump()
 
-    def _tell(self, events: Teller, change: _Change, result: Result) -> None:
-        if isinstance(change, _Remove):
-            if result is Result.CANCELLED and change.on_result is not _nothing:
+    def _tell(self, events: Teller, change: Change, result: Result) -> None:
+        if isinstance(change, Remove):
+            if result is Result.CANCELLED and change.on_result is not nothing:
                 events.cancelled(change.key)
         elif (
-            isinstance(change, _Put)
+            isinstance(change, Put)
             and result in (Result.STORED, Result.REPLACED)
             and not change.revision  # else it is gozo's own account of a version
             and change.entry.id is not None
@@ -685,7 +563,7 @@ class Ledger:
 
     # What goes wrong
 
-    def _later(self, change: _Change) -> None:
+    def _later(self, change: Change) -> None:
         self._again.append(change)
         if self._timer is None:
             self._try_soon(self._wait)
@@ -706,7 +584,7 @@ class Ledger:
             self._try_soon(self._wait)
         self._pump()
 
-    def _look_up(self, change: _Write) -> None:
+    def _look_up(self, change: Write) -> None:
         self._background(self._reconcile(change), f"reconcile {change.key}")
 
     def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -714,7 +592,7 @@ class Ledger:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _reconcile(self, change: _Write) -> None:
+    async def _reconcile(self, change: Write) -> None:
         """Learn from the stream's leader what a key holds, and go on from there."""
         try:
             message = await self._bucket.read(change.key)
@@ -724,13 +602,13 @@ class Ledger:
             return
         self._learn(change, message)
 
-    def _learn(self, change: _Write, message: StoredMessage | None) -> None:
+    def _learn(self, change: Write, message: StoredMessage | None) -> None:
         key = change.key
         before = self._timetable.revision(key)
         if message is None:
             if before:
                 self._mirror.drop(key)
-            if isinstance(change, _Remove) and change.purged and self.frontier is None:
+            if isinstance(change, Remove) and change.purged and self.frontier is None:
                 # Only a leader delivers and cancels, so it was purged from here.
                 until_us = wall_us() + MARKER_SECONDS * MICROSECONDS
                 self._timetable.purge(key, change.expected, until_us, change.reason)
@@ -742,7 +620,7 @@ class Ledger:
             self._mirror.take(key, message.sequence, message.stored_us, message.headers, size)
         if change.done:
             return
-        removes = isinstance(change, _Remove) or change.alter or change.revision
+        removes = isinstance(change, Remove) or change.alter or change.revision
         if removes and key not in self._timetable:
             self._finish(change, self._absent(change))
         elif self._timetable.revision(key) == before:
@@ -752,7 +630,7 @@ class Ledger:
             self._ready.append(change)
             self._pump()
 
-    def _absent(self, change: _Write) -> Result:
+    def _absent(self, change: Write) -> Result:
         """What to answer about a key that holds no schedule."""
         if change.revision:
             return Result.SETTLED
@@ -761,7 +639,7 @@ class Ledger:
             return Result.NOT_FOUND
         if tombstone.reason is Reason.DELIVERED:
             return Result.ALREADY_DELIVERED
-        tried = isinstance(change, _Remove) and change.expected > 0
+        tried = isinstance(change, Remove) and change.expected > 0
         if tombstone.reason is Reason.CANCELLED and tried:
             return Result.CANCELLED
         return Result.NOT_FOUND
@@ -785,7 +663,3 @@ def _read(key: str, message: StoredMessage) -> tuple[Entry, bytes]:
 
 def _leave(entry: Entry) -> None:
     """Change nothing."""
-
-
-def _nothing(result: Result, words: str) -> None:
-    """Nobody waits for this result."""

@@ -15,7 +15,7 @@ from gozo.delivery import Delivery
 from gozo.headers import fields
 from gozo.occurrences import Occurrences
 from gozo.stats import Stats
-from gozo.store.ledger import Result
+from gozo.store.changes import Result
 from gozo.volatile import Volatile
 from tests.integration.test_store import Parts, entry, parts
 from tests.support.patience import allow, until

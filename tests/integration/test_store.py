@@ -20,9 +20,10 @@ from gozo.policy import Policy
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequest
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
+from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import DELETION, Follower
-from gozo.store.ledger import Ledger, Result
+from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads

@@ -1,0 +1,151 @@
+"""What a change of the bucket is, and how it can end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from gozo.entries import ORIGINAL, entry_headers
+from gozo.protocol import escape_id
+from gozo.schedule import Entry, Reason
+
+NO_DEADLINE = float("inf")
+"""On the steady clock."""
+
+
+class Result(StrEnum):
+    """How a change ended."""
+
+    STORED = "stored"
+    REPLACED = "replaced"
+    """Stored in the place of an earlier version."""
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+    ALREADY_DELIVERED = "already_delivered"
+    NOT_FOUND = "not_found"
+    SUPERSEDED = "superseded"
+    """Somebody else changed the key meanwhile; theirs stands."""
+    REFUSED = "refused"
+    NEWER_FORMAT = "newer_format"
+    """What is there was written by a later version, and is left alone."""
+    UNCHANGED = "unchanged"
+    """There is a schedule, and it stays as it is."""
+    INVALID = "invalid"
+    """What is there cannot be read, or may not be delivered; it can be replaced or removed."""
+    UNAVAILABLE = "unavailable"
+    """The server said that it cannot store anything now, and went on to say so."""
+
+
+Alter = Callable[[Entry], Entry | None]
+"""Makes a new version of a schedule from the present one; None leaves it as it is.
+
+It may raise a `RequestError`, and be called more than once, each time with a later version.
+"""
+
+Look = Callable[[Entry, bytes], None]
+"""Takes a schedule as it is, and its payload."""
+
+OnResult = Callable[[Result, str], None]
+"""Takes the result, and the server's words where it refused."""
+
+
+class Put:
+    """Store an entry: a new one, or another version of the one that is there."""
+
+    __slots__ = (
+        *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "payload"),
+        *("look", "replaces", "revision", "token"),
+    )
+
+    def __init__(
+        self,
+        key: str,
+        token: bytes,
+        on_result: OnResult,
+        *,
+        entry: Entry | None = None,
+        payload: bytes = b"",
+        alter: Alter | None = None,
+        look: Look | None = None,
+        revision: int = 0,
+        deadline: float = NO_DEADLINE,
+        holder: Occupied | None = None,
+    ) -> None:
+        self.key = key
+        self.token = token
+        self.on_result = on_result
+        self.alter = alter
+        """Where given, what is to be stored depends on what is there."""
+        self.look = look
+        """Told what is there, before it is altered."""
+        self.revision = revision
+        """The version that is altered or replaced; 0: whichever there is."""
+        self.holder = holder
+        """Who occupies the key, and goes on doing so once this is done."""
+        self.deadline = deadline
+        """When to give up if the server refuses for now, on the steady clock."""
+        self.replaces = False
+        self.done = False
+        self.lines = b""
+        if entry is not None:
+            self.become(entry, payload)
+
+    def become(self, entry: Entry, payload: bytes) -> None:
+        """Take on what is to be stored."""
+        self.entry = entry
+        self.payload = payload
+        self.lines = entry_headers(entry, self.token)
+        key = self.key
+        if "=" in key and entry.id == key and escape_id(key) != key:
+            self.lines += ORIGINAL
+
+
+class Remove:
+    """Put a delete marker in an entry's place, or purge it where there is no room for one."""
+
+    __slots__ = ("done", "expected", "key", "on_result", "purged", "reason", "revision")
+
+    def __init__(self, key: str, revision: int, reason: Reason, on_result: OnResult) -> None:
+        self.key = key
+        self.revision = revision
+        """The version to remove; 0: whichever there is."""
+        self.reason = reason
+        self.on_result = on_result
+        self.expected = 0
+        """The version that was to be removed by the last attempt; 0: there was none."""
+        self.purged = False
+        """Whether a purge was asked for."""
+        self.done = False
+
+
+class Occupied:
+    """Change nothing: keep other changes waiting while occurrences of a schedule are sent."""
+
+    __slots__ = ("done", "key", "on_result", "revision")
+
+    def __init__(self, key: str, revision: int) -> None:
+        self.key = key
+        self.revision = revision
+        """The version that the next change of the occupant's is to replace."""
+        self.on_result: OnResult = nothing
+        self.done = False
+
+
+class Note:
+    """Change nothing: tell when all changes before it are done."""
+
+    __slots__ = ("done", "key", "on_result")
+
+    def __init__(self, key: str, on_result: OnResult) -> None:
+        self.key = key
+        self.on_result = on_result
+        self.done = False
+
+
+def nothing(result: Result, words: str) -> None:
+    """Nobody waits for this result."""
+
+
+Write = Put | Remove
+Change = Write | Note | Occupied
+WRITES_NOTHING = (Note, Occupied)
