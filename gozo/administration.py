@@ -24,6 +24,7 @@ from gozo.protocol import (
 )
 from gozo.recurrence import paused, rescheduled, resumed
 from gozo.schedule import LONGEST_REASON, Entry, ScheduleRequest
+from gozo.stats import Stats
 from gozo.store.changes import Result
 from gozo.store.ledger import Ledger
 from gozo.volatile import Sent, Volatile
@@ -45,6 +46,7 @@ class Administration:
         policy: Policy,
         ledger: Ledger,
         volatile: Volatile,
+        stats: Stats,
         max_payload: Callable[[], int],
         answer: Callable[[str, Answer], None],
         *,
@@ -56,6 +58,7 @@ class Administration:
         self._policy = policy
         self._ledger = ledger
         self._volatile = volatile
+        self._stats = stats
         self._max_payload = max_payload
         self._publish = answer
         self._on_refused = on_refused
@@ -69,6 +72,11 @@ class Administration:
             "resume": self._resume,
             "trigger": self._trigger,
         }
+        self._names = {act: verb for verb, act in self.verbs.items()}
+
+    def refuse(self, heard: Heard, error: RequestError, *, told: bool) -> None:
+        """Refuse a call that was not acted on, and tell so if there is room for that."""
+        self._tell(heard, self._told(None, error), told=told)
 
     # For many ids
 
@@ -199,16 +207,30 @@ class Administration:
         """Return what is answered for an id; a refusal is made known besides."""
         if not isinstance(answer, RequestError):
             return answer
+        self._stats.refused_by_verbs += 1
         self._on_refused(id_, answer)
         return refusal_receipt(id_, answer)
 
     def _answer(self, heard: Heard, answer: Answer) -> None:
-        if self._policy.may_answer(heard.reply):
-            self._publish(heard.reply.decode("utf-8", "surrogateescape"), answer)
+        self._tell(heard, answer)
         self._on_done(heard)
+
+    def _tell(self, heard: Heard, answer: Answer, *, told: bool = True) -> None:
+        verb = self._names[heard.act]
+        self._stats.calls[verb] += 1
+        self._stats.refused_calls[verb] += _is_refusal(answer)
+        if told and self._policy.may_answer(heard.reply):
+            self._publish(heard.reply.decode("utf-8", "surrogateescape"), answer)
 
 
 _DONE = (Result.STORED, Result.REPLACED, Result.UNCHANGED)
+
+
+def _is_refusal(answer: Answer) -> bool:
+    """Tell whether an answer says that the whole, or something of it, was refused."""
+    results = answer.get("results", (answer,))
+    assert isinstance(results, (list, tuple))
+    return any(result["status"] == "refused" for result in results)
 
 
 def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:

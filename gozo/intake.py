@@ -107,6 +107,7 @@ class Intake:
             policy,
             ledger,
             volatile,
+            stats,
             lambda: connection.max_payload,
             self._answer,
             on_refused=self._refused,
@@ -297,7 +298,7 @@ class Intake:
             if heard.act == self._take:
                 self._refuse_unread(heard.headers, error, at_once=True)
             else:
-                self._refuse_verb(heard.reply, error)
+                self._administration.refuse(heard, error, told=not self._is_flooded())
         else:
             self._backlog.add(heard)
 
@@ -478,12 +479,6 @@ class Intake:
             answer()
         else:
             self._ledger.after(id_, answer)
-
-    def _refuse_verb(self, reply: bytes, error: RequestError) -> None:
-        """Refuse what an administrator asks, unread."""
-        self._refused(None, error)
-        if self._policy.may_answer(reply) and not self._is_flooded():
-            self._answer(reply.decode("utf-8", "surrogateescape"), refusal_receipt(None, error))
 
     def _is_flooded(self) -> bool:
         """Whether refusals are no longer told: what is not sent yet takes memory."""

@@ -99,6 +99,12 @@ class Stats:
     """Messages that the server confirmed to have."""
     refused: Counter[str] = field(default_factory=Counter)
     """Requests, and ids of the leader's verbs, refused, by the code of the reason."""
+    refused_by_verbs: int = 0
+    """Those of them that were no requests."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """Calls of each of the leader's verbs that were answered."""
+    refused_calls: Counter[str] = field(default_factory=Counter)
+    """Those of them that were refused, or some of whose ids were."""
     undeliverable: int = 0
     """Attempts that the server did not permit, or that do not fit."""
     retried: int = 0

@@ -17,6 +17,7 @@ from nats.js.errors import NotFoundError
 from tests.acceptance.conftest import Running
 from tests.support.client import Arrivals, Client
 from tests.support.patience import allow
+from tests.support.processes import Clients, Daemons, Servers
 from tests.support.raw import RawClient, header_block, request
 
 SLOW = 16_000
@@ -338,6 +339,29 @@ async def test_the_service_answers(client: Client) -> None:
     assert data["delivered"] >= 1
     assert 0 < data["lateness_p50_ms"] <= data["lateness_p99_ms"]
     assert {"pending", "overdue", "refused"} <= set(data)
+
+
+async def test_the_service_counts_each_verb(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """Calls, and those of them that were refused, count for their verb, and for no request."""
+    server = servers.start()
+    await daemons.serve(server)
+    client = await clients.connect(server)
+    await client.schedule("+3600", reply="to", id="tea")
+    for ids in (["tea", ""], ["tea"]):
+        await client.nats.request("gozo.admin.cancel", json.dumps({"ids": ids}).encode(), timeout=5)
+    await client.nats.request("gozo.admin.pause", b"nonsense", timeout=5)
+    endpoints = (await statistics(client))["endpoints"]
+    counted = {one["name"]: (one["num_requests"], one["num_errors"]) for one in endpoints}
+    assert counted == {
+        "request": (1, 0),
+        "cancel": (2, 1),
+        "reschedule": (0, 0),
+        "pause": (1, 1),
+        "resume": (0, 0),
+        "trigger": (0, 0),
+    }
 
 
 @pytest.mark.parametrize(
