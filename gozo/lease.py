@@ -7,7 +7,9 @@ when it *saw* the revision change. So the holder stops before anybody else can s
 A standby takes over when the revision has stood still for `TAKEOVER` seconds; at once when the
 holder gave the lease up; and soon when a renewal is overdue and nobody listens on the subject
 that only a connected holder listens on, asked twice. The last is safe because a holder that
-loses its connection holds no lease until a renewal is acknowledged again.
+loses its connection holds no lease until a renewal is acknowledged again. But of a holder at
+another cluster or leaf node it says nothing: there, the connection between the servers may be
+what broke, and the holder's own is as it was. That one's time is waited out.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.store.bucket import Bucket, open_bucket
 
-RENEW = 0.5  # seconds between renewals, and between looks of a standby
+RENEW = 0.5  # seconds between renewals
+LOOK = 0.6  # seconds between looks of a standby that does not hear the renewals
+SPACING = 0.25  # seconds after a look in which what is heard is no reason for the next
 OVERDUE = 0.9  # seconds without a renewal after which a standby asks whether the holder lives
 VALID = 9.0  # seconds after a renewal was sent during which the holder may deliver
 TAKEOVER = 10.0  # seconds without a renewal after which the lease is free
@@ -87,15 +91,16 @@ class Lease:
         self._alive_subject = f"{policy.request_subject}.admin.leader"
         self._policy = policy
         # Two replicas may have been given the same name; the number tells them apart.
-        holder = {"name": name, "bucket": bucket, "id": secrets.token_hex(11)}
-        self._value = json.dumps(holder).encode()
+        self._holder = {"name": name, "bucket": bucket, "id": secrets.token_hex(11)}
         self._description = json.dumps(
-            holder | {"allow": policy.allow, "deny": policy.deny}
+            self._holder | {"allow": policy.allow, "deny": policy.deny}
         ).encode()
         self._listener: Listener | None = None
         self._valid_until = self._renewed_at = 0.0
         self._revision = 0
-        self._seen_at = steady()
+        self._seen_at = self._looked_at = steady()
+        self._is_near = True
+        """Whether the holder, when last seen, was connected to the cluster that this replica is."""
         self._look = asyncio.Event()
         self._stopped = False
         self._writing = asyncio.Lock()
@@ -119,7 +124,7 @@ class Lease:
     async def run(self) -> NoReturn:
         """Renew the lease, or wait for it; runs until it is cancelled."""
         while True:
-            began = steady()
+            self._looked_at = steady()
             self._look.clear()
             try:
                 if self.role is Role.LEADER:
@@ -133,20 +138,22 @@ class Lease:
             if self.role is Role.LEADER and steady() >= self._renewed_at + TAKEOVER:
                 self._lose("it could not be renewed in time")
             try:
-                async with asyncio.timeout(max(0.02, self._next_look(began) - steady())):
+                async with asyncio.timeout(max(0.02, self._next_look - steady())):
                     await self._look.wait()
             except TimeoutError:
                 pass
 
-    def _next_look(self, began: float) -> float:
-        """When to renew or look, after a look that `began` then, on the steady clock.
+    @property
+    def _next_look(self) -> float:
+        """When to renew or look next, on the steady clock.
 
         A standby looks at the very moment when the holder is overdue, and when the lease is free.
         """
-        moments = [began + RENEW]
-        if self.role is Role.STANDBY:
-            moments += (self._seen_at + OVERDUE, self._seen_at + TAKEOVER)
-        return min(moment for moment in moments if moment > began)
+        looked_at = self._looked_at
+        if self.role is Role.LEADER:
+            return looked_at + RENEW
+        moments = (looked_at + LOOK, self._seen_at + OVERDUE, self._seen_at + TAKEOVER)
+        return min(moment for moment in moments if moment > looked_at)
 
     async def release(self) -> None:
         """Give the lease up, so that a standby takes over at once; and take it no more."""
@@ -174,7 +181,7 @@ class Lease:
             self._look.set()
             return
         try:
-            await self._write(b"", self._value)
+            await self._write(b"", self._value())
         except JetStreamError as error:
             if error.code not in CONFLICTS or await self._is_ours():
                 raise
@@ -190,10 +197,20 @@ class Lease:
     async def _is_ours(self) -> bool:
         """Look whether the lease is still ours, be it by a renewal whose answer was lost."""
         message = await self._read()
-        if message is None or message.payload != self._value:
+        if message is None or _said(message.payload).get("id") != self._holder["id"]:
             return False
         self._revision = message.sequence
         return True
+
+    def _value(self) -> bytes:
+        """What the lease says of its holder."""
+        return json.dumps(self._holder | {"cluster": self._cluster}).encode()
+
+    @property
+    def _cluster(self) -> str:
+        """The cluster that one is connected to; a server that is in none is one by itself."""
+        info = self._connection.info
+        return str(info.get("cluster") or info.get("server_id"))
 
     async def _write(self, lines: bytes, value: bytes) -> None:
         """Write the lease with the revision that we know."""
@@ -234,6 +251,8 @@ class Lease:
         if revision != self._revision:
             if self._revision and not released:
                 self.decided.set()
+            if message is not None:
+                self._is_near = _said(message.payload).get("cluster") == self._cluster
             self._revision = revision
             self._seen_at = steady()
         if not self._may_lead():
@@ -242,7 +261,7 @@ class Lease:
         still = steady() - self._seen_at
         if released or still >= TAKEOVER:
             await self._take(revision)
-        elif (message is None or still >= OVERDUE) and await self._nobody_leads():
+        elif self._is_near and (message is None or still >= OVERDUE) and await self._nobody_leads():
             await asyncio.sleep(ASK_AGAIN)
             message = await self._read()
             unchanged = (message.sequence if message else 0) == revision
@@ -256,7 +275,7 @@ class Lease:
         sent, epoch = steady(), self._connection.epoch
         self._revision = revision
         try:
-            await self._write(b"", self._value)
+            await self._write(b"", self._value())
         except GozoError as error:
             listener.stop()
             if isinstance(error, JetStreamError) and error.code in CONFLICTS:
@@ -318,8 +337,14 @@ class Lease:
     def _on_change(
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
-        """Somebody writes the lease: a standby looks at once, and counts time from there."""
-        if self.role is Role.STANDBY:
+        """Somebody writes the lease: a standby looks at once, and counts time from there.
+
+        Not as often as that: what the server refuses is heard as well, and others who try to
+        take the lease.
+        """
+        released = headers is not None and _RELEASED in headers
+        follows = self.role is Role.STANDBY and steady() > self._looked_at + SPACING
+        if released or follows:
             self._look.set()
 
     def _on_question(
@@ -327,3 +352,12 @@ class Lease:
     ) -> None:
         if self.role is Role.LEADER and self._policy.may_answer(reply):
             self._connection.write(publication(reply, self._description))
+
+
+def _said(value: bytes) -> dict[str, object]:
+    """Read what a lease says of its holder; nothing where that is not from gozo."""
+    try:
+        said = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,23 +12,31 @@ import pytest
 from gozo import lease
 from gozo.clock import steady
 from gozo.connection import Connection
+from gozo.entries import block
+from gozo.errors import GozoError
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
 from gozo.policy import Policy
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import open_bucket
 from tests.support.patience import until
-from tests.support.server import NatsServer
+from tests.support.proxy import Proxy
+from tests.support.server import HOST, NatsServer, free_port
 
 KEY = "$KV.gozo_lease.leader"
-TAKEOVER = 1.0  # seconds, as they are in these tests
+TAKEOVER = 1.0  # seconds, as it is in these tests
 NEVER = 1_000.0  # seconds
+FULL = 400_000  # bytes of memory that a server has
+TAKES = 5
 
 
 @asynccontextmanager
-async def connected(server: NatsServer, name: str) -> AsyncIterator[Connection]:
+async def connected(
+    server: NatsServer, name: str, prefix: str = "$JS.API"
+) -> AsyncIterator[Connection]:
     """Connect, and keep the connection."""
-    connection = Connection(ConnectionSettings(addresses=(server.url,)), name)
+    settings = ConnectionSettings(addresses=(server.url,), js_prefix=prefix)
+    connection = Connection(settings, name)
     await connection.open(5)
     keeping = asyncio.create_task(connection.keep())
     try:
@@ -40,9 +49,9 @@ async def connected(server: NatsServer, name: str) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def standing_by(connection: Connection) -> AsyncIterator[Lease]:
-    """Run the lease of a replica that may lead."""
+    """Run the lease of a replica that may lead, and stands by at first."""
     standby = Lease(
-        connection, "gozo", Policy("gozo"), name="standby", replicas=None, may_lead=lambda: True
+        connection, "gozo", Policy("gozo"), name="some", replicas=None, may_lead=lambda: True
     )
     running = asyncio.create_task(standby.run())
     try:
@@ -57,7 +66,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what a standby waits for, and lengthen what it must not depend on."""
     monkeypatch.setattr(lease, "TAKEOVER", TAKEOVER)
     monkeypatch.setattr(lease, "OVERDUE", TAKEOVER / 4)
-    monkeypatch.setattr(lease, "RENEW", NEVER)
+    monkeypatch.setattr(lease, "LOOK", NEVER)
     monkeypatch.setattr(lease, "ANSWER_TIME", NEVER)
 
 
@@ -69,10 +78,68 @@ async def test_a_silent_holder_is_replaced_the_moment_its_lease_is_free() -> Non
             await open_bucket(JetStream(holder), "gozo_lease", replicas=None, memory=True)
             asked = asyncio.Event()
             holder.listen("gozo.admin.leader", lambda *_: asked.set())
-            await holder.request(KEY, b"first")
+            await holder.request(KEY, json.dumps({"cluster": holder.info["server_id"]}).encode())
             async with standing_by(other) as standby:
                 await asyncio.wait_for(asked.wait(), 10)
                 renewed = steady()
-                await holder.request(KEY, b"again")
+                await holder.request(KEY, b"anything")
                 await until(lambda: standby.role is Role.LEADER, "the standby leads")
                 assert steady() >= renewed + TAKEOVER
+
+
+async def test_a_refused_take_is_not_tried_at_once_again() -> None:
+    """What a standby writes it hears itself, though the server refuses it for lack of memory."""
+    with NatsServer(storage=f"max_mem: {FULL}") as server:
+        async with connected(server, "filler") as filler, connected(server, "standby") as other:
+            js = JetStream(filler)
+            await open_bucket(js, "gozo_lease", replicas=None, memory=True)
+            await filler.request(KEY, headers=block(b"KV-Operation: DEL\r\n", 0))  # released
+            stream = {"name": "fill", "subjects": ["fill"], "storage": "memory"}
+            await js.call("STREAM.CREATE.fill", stream)
+            for size in (FULL // 10, FULL // 100, 100):
+                while b"error" not in (await filler.request("fill", bytes(size))).payload:
+                    pass
+            times: list[float] = []
+            filler.listen(KEY, lambda *_: times.append(steady()))
+            async with standing_by(other):
+                await until(lambda: len(times) >= TAKES, "the standby tries to lead")
+            assert times[TAKES - 1] - times[0] > (TAKES - 1) * lease.SPACING / 2
+
+
+async def test_a_holder_beyond_a_broken_leaf_link_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody answers for it, and still it has its connection, and delivers until its time ends."""
+    monkeypatch.setattr(lease, "VALID", 2.0)
+    monkeypatch.setattr(lease, "TAKEOVER", 2.5)
+    port = free_port()
+    listening = f'leafnodes {{ listen: "{HOST}:{port}", no_advertise: true }}'
+    with NatsServer(storage="domain: hub", config=listening) as hub:
+        async with Proxy(port) as link:
+            remote = f'leafnodes {{ remotes: [{{ url: "nats-leaf://{HOST}:{link.port}" }}] }}'
+            with NatsServer(jetstream=False, config=remote) as leaf:
+                await _holder_is_waited_for(leaf, hub, link)
+
+
+async def _holder_is_waited_for(leaf: NatsServer, hub: NatsServer, link: Proxy) -> None:
+    prefix = "$JS.hub.API"
+    async with connected(leaf, "a", prefix) as near, connected(hub, "b", prefix) as far:
+        await until(lambda: _reaches(near), "the leaf node reaches the hub")
+        async with standing_by(near) as holder:
+            await until(lambda: holder.role is Role.LEADER, "the replica at the leaf node leads")
+            async with standing_by(far) as standby:
+                await asyncio.wait_for(standby.decided.wait(), 10)
+                both: list[bool] = []
+                standby.on_gained = lambda: both.append(holder.is_valid)
+                link.refuse()
+                await until(lambda: bool(both), "the replica at the hub takes over")
+                assert both == [False]
+                assert near.epoch == 1  # the holder has the connection it had
+
+
+async def _reaches(connection: Connection) -> bool:
+    try:
+        await JetStream(connection).call("INFO")
+    except GozoError:
+        return False
+    return True

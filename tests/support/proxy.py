@@ -65,6 +65,12 @@ class Proxy:
             for writer in writers:
                 writer.transport.abort()
 
+    def refuse(self) -> None:
+        """End all connections with a reset; new ones are refused."""
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+
     async def __aenter__(self) -> Self:
         # Without an address in the server's list of its cluster, the proxy is the only way.
         self._server = await asyncio.start_server(self._serve, HOST, 0, limit=BUFFER)
@@ -77,9 +83,7 @@ class Proxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.cut()
+        self.refuse()
         tasks = list(self._links)
         for task in tasks:
             task.cancel()
