@@ -59,6 +59,7 @@ WARN_CLOCK_US = MICROSECONDS // 2
 WRONG_CLOCK_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
 RETRY_WAIT = 0.25  # seconds
+YIELD = 1.0  # seconds in which a replica that leads again is told what others did meanwhile
 QUIET_US = MICROSECONDS
 """Nothing may be due for so long where the old garbage is looked at."""
 
@@ -135,6 +136,7 @@ class Daemon:
         self._garbage = Garbage()
         self._taken = 0
         """Requests taken when it was last looked whether there is leisure."""
+        self._ending = False
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parts = False
 
@@ -354,19 +356,21 @@ class Daemon:
     # Leading
 
     def _on_gained(self) -> None:
-        self._ledger.frontier = None
-        if self._yielding is not None:
-            self._yielding.cancel()
         self._intake.lead()
         self._leading = asyncio.create_task(self._lead(), name="taking the lead")
         self._leading.add_done_callback(self._on_led)
 
     async def _lead(self) -> None:
         """Deliver and act on requests, once all is seen that earlier leaders did."""
-        sequence = await self._write_barrier()
-        if sequence:
-            await self._follower.reached(sequence)
-            await self._follower.agreed()
+        if self._yielding is not None:
+            # This replica led before: what another has done since must not be done again.
+            await asyncio.wait([self._yielding], timeout=YIELD)
+            await end(self._yielding)
+        self._ledger.frontier = None
+        while sequence := await self._write_barrier():
+            if await self._follower.reached(sequence):
+                await self._follower.agreed()
+                break
         else:
             await self._follower.reloaded("there is no room for a barrier")
         if self._lease.role is not Role.LEADER:
@@ -377,6 +381,8 @@ class Daemon:
         # The first of them; the others need not be waited for.
         self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US, PREPARED))
         await self._intake.act()
+        if self._ending:
+            return
         self._delivery.start()
         log.info("daemon.leading", pending=self._vitals.pending)
         if self._events is not None:
@@ -466,6 +472,8 @@ class Daemon:
         # What was seen while the lease was good: a later revision may be a new leader's.
         self._ledger.frontier = self._seen
         self._payloads.clear()
+        if self._yielding is not None:
+            self._yielding.cancel()
         self._yielding = asyncio.create_task(self._yield(), name="yielding")
 
     async def _yield(self) -> None:
@@ -588,10 +596,14 @@ class Daemon:
             GozoError: schedules were lost, since they could not be stored in time.
         """
         self._notifier.stopping()
+        self._ending = True
         try:
-            if self._parts and self._has_duties:
-                await self._drain()
             if self._parts:
+                self._lease.retire()
+                if self._has_duties:
+                    await self._drain()
+                if self._leading is not None:
+                    await end(self._leading)
                 await self._lease.release()
                 self._delivery.close()
         finally:

@@ -155,9 +155,13 @@ class Lease:
         moments = (looked_at + LOOK, self._seen_at + OVERDUE, self._seen_at + TAKEOVER)
         return min(moment for moment in moments if moment > looked_at)
 
+    def retire(self) -> None:
+        """Take the lease no more; where it is held, it still is."""
+        self._stopped = True
+
     async def release(self) -> None:
         """Give the lease up, so that a standby takes over at once; and take it no more."""
-        self._stopped = True
+        self.retire()
         async with self._writing:
             if self.role is not Role.LEADER:
                 return

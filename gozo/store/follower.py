@@ -67,6 +67,7 @@ class Follower:
         self._offset_us = offset_us()
         self._doubts = 0
         self._loads = 0
+        self._buckets = 0
         self._doubted_at = -DOUBT
         self._unseen: set[str] = set()
         """What was known when the load began, and has not come since."""
@@ -123,11 +124,18 @@ class Follower:
                         compare_at = time.monotonic() + (2.0 if self._doubts else COMPARE)
             self._stop_consumer()
 
-    async def reached(self, sequence: int) -> None:
-        """Wait until everything up to a sequence was seen, by a complete load if need be."""
+    async def reached(self, sequence: int) -> bool:
+        """Wait until everything up to a sequence was seen, by a complete load if need be.
+
+        False if the bucket is another one by then: the sequence says nothing there.
+        """
+        buckets = self._buckets
         while self.position < sequence or not self.loaded.is_set():
             self._progress.clear()
             await self._progress.wait()
+            if self._buckets != buckets:
+                return False
+        return True
 
     def reload(self, reason: str) -> None:
         """Load everything anew."""
@@ -148,11 +156,15 @@ class Follower:
         Where others write all the time the counts cannot be compared; then `doubt` will tell.
         """
         for _ in range(COMPARISONS):
+            asked_at = self.position
             try:
                 state = await self._bucket.state()
             except GozoError as error:
                 log.repeated("info", "follower.waiting", reason=str(error))
             else:
+                if self._is_another(state, asked_at):
+                    await self.reloaded("the bucket is another one, or was restored")
+                    return
                 if state.last_sequence == self.position:
                     if not self._agrees(state):
                         await self.reloaded(self._difference(state))
@@ -189,6 +201,7 @@ class Follower:
             self._mirror.clear()
             self._full = True
             self.position = 0
+            self._buckets += 1
         self._created = state.created
         consumer = Consumer(self._connection, self._bucket, self._on_message, self._break)
         self._consumer = consumer

@@ -30,7 +30,7 @@ from gozo.store.payloads import Payloads
 from gozo.store.writer import Writer
 from gozo.timetable import Item, Timetable
 from tests.support.client import Client
-from tests.support.patience import until
+from tests.support.patience import allow, until
 from tests.support.raw import RawClient, request
 from tests.support.server import NatsServer
 from tests.support.storage import BYTES, Limit
@@ -392,6 +392,18 @@ async def test_a_purge_and_a_new_bucket_are_noticed() -> None:
             await until(lambda: len(one.timetable) == 0, "all are gone")
             assert await one.put("new") is Result.STORED
             await one.knows("new")
+
+
+async def test_who_waits_for_a_sequence_is_told_of_a_new_bucket() -> None:
+    """It would never come: the new one counts from 1."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            assert await one.put("a") is Result.STORED
+            waiting = asyncio.create_task(one.follower.reached(1_000))
+            await one.call("STREAM.DELETE.KV_gozo")
+            assert not await asyncio.wait_for(waiting, allow(20))
+            assert await one.put("b") is Result.STORED
+            assert await one.follower.reached(1)
 
 
 async def test_the_count_tells_of_a_purge() -> None:
