@@ -10,6 +10,10 @@ that only a connected holder listens on, asked twice. The last is safe because a
 loses its connection holds no lease until a renewal is acknowledged again. But of a holder at
 another cluster or leaf node it says nothing: there, the connection between the servers may be
 what broke, and the holder's own is as it was. That one's time is waited out.
+
+Where the server has no room for a renewal, which is as good as none for a take, the holder
+makes sure that the lease is its own by reading it, and says so to standbys that ask: they count
+time from there.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from gozo.jetstream import (
     CONFLICTS,
     NO_RESOURCES,
     NO_RESPONDERS,
+    NO_ROOM,
     STREAM_NOT_FOUND,
     JetStream,
     StoredMessage,
@@ -92,15 +97,15 @@ class Lease:
         self._policy = policy
         # Two replicas may have been given the same name; the number tells them apart.
         self._holder = {"name": name, "bucket": bucket, "id": secrets.token_hex(11)}
-        self._description = json.dumps(
-            self._holder | {"allow": policy.allow, "deny": policy.deny}
-        ).encode()
+        self._description = self._holder | {"allow": policy.allow, "deny": policy.deny}
         self._listener: Listener | None = None
         self._valid_until = self._renewed_at = 0.0
         self._revision = 0
         self._seen_at = self._looked_at = steady()
         self._is_near = True
         """Whether the holder, when last seen, was connected to the cluster that this replica is."""
+        self._has_room = True
+        """Whether the server had room for the last renewal."""
         self._look = asyncio.Event()
         self._stopped = False
         self._writing = asyncio.Lock()
@@ -184,13 +189,19 @@ class Lease:
             self._lose("it is not there any more, or another replica's")
             self._look.set()
             return
+        self._has_room = True
         try:
             await self._write(b"", self._value())
         except JetStreamError as error:
-            if error.code not in CONFLICTS or await self._is_ours():
+            self._has_room = error.code not in NO_ROOM
+            if self._has_room and error.code not in CONFLICTS:
                 raise
-            self._lose("another replica took it")
-            return
+            if not await self._is_ours():
+                self._lose("another replica took it")
+                return
+            if self._has_room:
+                raise
+            log.repeated("warning", "lease.no_room", reason=str(error))
         # An acknowledgement that belongs to a link that was lost proves nothing about this one.
         if self._connection.epoch == epoch and self._connection.connected:
             self._renewed_at, self._valid_until = sent, sent + VALID
@@ -265,7 +276,7 @@ class Lease:
         still = steady() - self._seen_at
         if released or still >= TAKEOVER:
             await self._take(revision)
-        elif self._is_near and (message is None or still >= OVERDUE) and await self._nobody_leads():
+        elif (message is None or still >= OVERDUE) and await self._nobody_leads() and self._is_near:
             await asyncio.sleep(ASK_AGAIN)
             message = await self._read()
             unchanged = (message.sequence if message else 0) == revision
@@ -306,10 +317,12 @@ class Lease:
             raise
         except NoServerError:
             return False
-        if reply.status != NO_RESPONDERS:
-            self.decided.set()
-            return False
-        return True
+        if reply.status == NO_RESPONDERS:
+            return True
+        self.decided.set()
+        if _said(reply.payload).get("room") is False:
+            self._seen_at = steady()
+        return False
 
     async def _read(self) -> StoredMessage | None:
         assert self._bucket is not None
@@ -355,7 +368,8 @@ class Lease:
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
         if self.role is Role.LEADER and self._policy.may_answer(reply):
-            self._connection.write(publication(reply, self._description))
+            description = self._description | {"room": self._has_room}
+            self._connection.write(publication(reply, json.dumps(description).encode()))
 
 
 def _said(value: bytes) -> dict[str, object]:

@@ -61,6 +61,15 @@ async def standing_by(connection: Connection) -> AsyncIterator[Lease]:
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def fill(connection: Connection) -> None:
+    """Use up a server's memory, by a stream `fill`."""
+    stream = {"name": "fill", "subjects": ["fill"], "storage": "memory"}
+    await JetStream(connection).call("STREAM.CREATE.fill", stream)
+    for size in (FULL // 10, FULL // 100, 100):
+        while b"error" not in (await connection.request("fill", bytes(size))).payload:
+            pass
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what a standby waits for, and lengthen what it must not depend on."""
@@ -91,19 +100,60 @@ async def test_a_refused_take_is_not_tried_at_once_again() -> None:
     """What a standby writes it hears itself, though the server refuses it for lack of memory."""
     with NatsServer(storage=f"max_mem: {FULL}") as server:
         async with connected(server, "filler") as filler, connected(server, "standby") as other:
-            js = JetStream(filler)
-            await open_bucket(js, "gozo_lease", replicas=None, memory=True)
+            await open_bucket(JetStream(filler), "gozo_lease", replicas=None, memory=True)
             await filler.request(KEY, headers=block(b"KV-Operation: DEL\r\n", 0))  # released
-            stream = {"name": "fill", "subjects": ["fill"], "storage": "memory"}
-            await js.call("STREAM.CREATE.fill", stream)
-            for size in (FULL // 10, FULL // 100, 100):
-                while b"error" not in (await filler.request("fill", bytes(size))).payload:
-                    pass
+            await fill(filler)
             times: list[float] = []
             filler.listen(KEY, lambda *_: times.append(steady()))
             async with standing_by(other):
                 await until(lambda: len(times) >= TAKES, "the standby tries to lead")
             assert times[TAKES - 1] - times[0] > (TAKES - 1) * lease.SPACING / 2
+
+
+async def test_a_holder_goes_on_while_nobody_can_write_the_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The memory is full: the holder stays for longer than a lease lasts, and others wait."""
+    monkeypatch.setattr(lease, "VALID", 0.8 * TAKEOVER)
+    monkeypatch.setattr(lease, "TAKEOVER", TAKEOVER)
+    monkeypatch.setattr(lease, "OVERDUE", TAKEOVER / 4)
+    monkeypatch.setattr(lease, "RENEW", TAKEOVER / 10)
+    monkeypatch.setattr(lease, "LOOK", TAKEOVER / 10)
+    lost: list[Role] = []
+    asked: list[float] = []
+    with NatsServer(storage=f"max_mem: {FULL}") as server:
+        async with (
+            connected(server, "a") as one,
+            connected(server, "b") as other,
+            standing_by(one) as holder,
+        ):
+            await until(lambda: holder.role is Role.LEADER, "one leads")
+            holder.on_lost = lambda: lost.append(holder.role)
+            async with standing_by(other) as standby:
+                await standby.decided.wait()
+                await fill(one)
+                full_at = steady()
+                other.listen("gozo.admin.leader", lambda *_: asked.append(steady()))
+                await until(
+                    lambda: asked[-1:] > [full_at + 3 * TAKEOVER],
+                    "the standby asks for longer than a lease lasts",
+                )
+                assert (holder.role, standby.role) == (Role.LEADER, Role.STANDBY)
+                assert holder.is_valid
+                await JetStream(one).call("STREAM.DELETE.fill")
+                revision = await _revision(one)
+                await until(lambda: _has_moved(one, revision), "the lease is renewed again")
+    assert not lost
+
+
+async def _revision(connection: Connection) -> int:
+    message = await JetStream(connection).last_message("KV_gozo_lease", KEY)
+    assert message is not None
+    return message.sequence
+
+
+async def _has_moved(connection: Connection, revision: int) -> bool:
+    return await _revision(connection) > revision
 
 
 async def test_a_holder_beyond_a_broken_leaf_link_is_waited_for(
