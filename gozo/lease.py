@@ -189,7 +189,6 @@ class Lease:
             self._lose("it is not there any more, or another replica's")
             self._look.set()
             return
-        self._has_room = True
         try:
             await self._write(b"", self._value())
         except JetStreamError as error:
@@ -202,6 +201,8 @@ class Lease:
             if self._has_room:
                 raise
             log.repeated("warning", "lease.no_room", reason=str(error))
+        else:
+            self._has_room = True
         # An acknowledgement that belongs to a link that was lost proves nothing about this one.
         if self._connection.epoch == epoch and self._connection.connected:
             self._renewed_at, self._valid_until = sent, sent + VALID
