@@ -214,7 +214,8 @@ class Daemon:
         self._begin("lease", self._lease.run())
         await self._until(self._lease.decided)
         if self._leading is not None:
-            await self._first(self._leading)
+            # Not to be ended with this: requests wait for it.
+            await self._first(asyncio.create_task(_over(self._leading), name="waiting"))
         self._vitals.is_started = True
         log.info(
             "daemon.ready",
@@ -364,7 +365,7 @@ class Daemon:
         """Deliver and act on requests, once all is seen that earlier leaders did."""
         if self._yielding is not None:
             # This replica led before: what another has done since must not be done again.
-            await asyncio.wait([self._yielding], timeout=YIELD)
+            await _over(self._yielding, YIELD)
             await end(self._yielding)
         self._ledger.frontier = None
         while sequence := await self._write_barrier():
@@ -481,6 +482,7 @@ class Daemon:
         await self._intake.hear_successor()
         self._intake.act_on_left()
         self._hand_over()
+        await self._intake.left_begun()
 
     def _hand_over(self) -> None:
         """Put schedules without an id into the bucket, for whoever leads next."""
@@ -599,13 +601,7 @@ class Daemon:
         self._ending = True
         try:
             if self._parts:
-                self._lease.retire()
-                if self._has_duties:
-                    await self._drain()
-                if self._leading is not None:
-                    await end(self._leading)
-                await self._lease.release()
-                self._delivery.close()
+                await self._retire()
         finally:
             await end(*self._tasks, *([self._yielding] if self._yielding else []))
             if self._fatal.done():
@@ -614,6 +610,17 @@ class Daemon:
                 self._monitor.close()
             await self._requests.close()
             await self._main.close()
+
+    async def _retire(self) -> None:
+        self._lease.retire()
+        try:
+            if self._has_duties:
+                await self._drain()
+        finally:
+            if self._leading is not None:
+                await end(self._leading)
+            await self._lease.release()
+            self._delivery.close()
 
     @property
     def _has_duties(self) -> bool:
@@ -626,6 +633,8 @@ class Daemon:
         """Stop taking requests, store what was taken, settle what was sent."""
         self._progress_at = steady()
         log.info("daemon.stopping", unstored=self._intake.waiting, volatile=len(self._volatile))
+        if self._yielding is not None:
+            await _over(self._yielding, YIELD)
         self._intake.stop_hearing()
         try:
             await self._requests.echo()
@@ -637,7 +646,7 @@ class Daemon:
         self._hand_over()
         left = await self._patiently(lambda: self._ledger.outstanding)
         await self._tell()
-        lost = self._refused + (self._ledger.unstored if left else 0)
+        lost = self._refused + self._intake.waiting + (self._ledger.unstored if left else 0)
         if lost:
             raise GozoError(
                 f"{lost} schedules could not be stored before the end, and are lost: "
@@ -668,6 +677,11 @@ class Daemon:
         """Whether the connection is lost and cannot come back: the embedded server has ended."""
         ended = self._server is not None and self._server.has_ended
         return ended and not self._main.connected
+
+
+async def _over(task: asyncio.Task[None], timeout: float | None = None) -> None:
+    """Wait until a task is over, for `timeout` seconds at most, and leave it alone."""
+    await asyncio.wait([task], timeout=timeout)
 
 
 async def _fail_with(server: embedded.EmbeddedServer) -> NoReturn:

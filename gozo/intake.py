@@ -190,8 +190,11 @@ class Intake:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HURRY):
                 while self._backlog.first <= last:
-                    self._turn.clear()
-                    await self._turn.wait()
+                    await self._next_turn()
+
+    async def _next_turn(self) -> None:
+        self._turn.clear()
+        await self._turn.wait()
 
     def lose(self) -> None:
         """Another replica may lead, and has heard what was heard here."""
@@ -227,6 +230,11 @@ class Intake:
                 self._left.add(heard)
         self._yielding = False
         self._work.set()
+
+    async def left_begun(self) -> None:
+        """Wait until all of that is begun."""
+        while self._left:
+            await self._next_turn()
 
     def is_others(self, digest: bytes) -> bool:
         """Tell, once, whether another leader has a request that this one had."""

@@ -9,7 +9,10 @@ holder gave the lease up; and soon when a renewal is overdue and nobody listens 
 that only a connected holder listens on, asked twice. The last is safe because a holder that
 loses its connection holds no lease until a renewal is acknowledged again. But of a holder at
 another cluster or leaf node it says nothing: there, the connection between the servers may be
-what broke, and the holder's own is as it was. That one's time is waited out.
+what broke, and the holder's own is as it was. That one's time is waited out. (Inside a cluster
+the same can happen, where its servers run on and only the routes between them are reset. To wait
+there as well would make every crash of a host cost `TAKEOVER`; so in that case both may deliver
+until the old holder's time is over.)
 
 Where the server has no room for a renewal, which is as good as none for a take, the holder
 makes sure that the lease is its own by reading it, and says so to standbys that ask: they count
@@ -53,6 +56,7 @@ ASK_AGAIN = 0.15  # seconds between the two questions
 ANSWER_TIME = 1.0  # seconds
 
 _RELEASED = b"KV-Operation: DEL\r\n"
+_ELSEWHERE = "elsewhere"
 
 log = get_logger("gozo.lease")
 
@@ -102,8 +106,10 @@ class Lease:
         self._valid_until = self._renewed_at = 0.0
         self._revision = 0
         self._seen_at = self._looked_at = steady()
-        self._is_near = True
-        """Whether the holder, when last seen, was connected to the cluster that this replica is."""
+        self._seen: dict[str, object] = {}
+        """What the lease said of its holder when it was last seen; nothing where it had none."""
+        self._seen_from = ""
+        """Where this replica was connected then, if that was where the holder was as well."""
         self._has_room = True
         """Whether the server had room for the last renewal."""
         self._look = asyncio.Event()
@@ -198,7 +204,7 @@ class Lease:
             if not await self._is_ours():
                 self._lose("another replica took it")
                 return
-            if self._has_room:
+            if self._has_room or not self._can_answer:
                 raise
             log.repeated("warning", "lease.no_room", reason=str(error))
         else:
@@ -209,6 +215,11 @@ class Lease:
             if lapsed:
                 log.info("lease.renewed")
                 self.on_renewed()
+
+    @property
+    def _can_answer(self) -> bool:
+        """Whether a standby that asks is answered: else it would not know that it has to wait."""
+        return self._policy.may_answer(self._connection.new_inbox().encode())
 
     async def _is_ours(self) -> bool:
         """Look whether the lease is still ours, be it by a renewal whose answer was lost."""
@@ -239,6 +250,7 @@ class Lease:
             raise JetStreamError(ack.words, STREAM_NOT_FOUND if gone else ack.code)
         self._revision = ack.sequence
         self._seen_at = steady()
+        self._see({})
 
     def _void(self) -> None:
         """The connection was lost: nothing is delivered before a renewal is acknowledged."""
@@ -268,7 +280,7 @@ class Lease:
             if self._revision and not released:
                 self.decided.set()
             if message is not None:
-                self._is_near = _said(message.payload).get("cluster") == self._cluster
+                self._see({} if released else _said(message.payload))
             self._revision = revision
             self._seen_at = steady()
         if not self._may_lead():
@@ -283,6 +295,24 @@ class Lease:
             unchanged = (message.sequence if message else 0) == revision
             if unchanged and await self._nobody_leads():
                 await self._take(revision)
+
+    def _see(self, holder: dict[str, object]) -> None:
+        """Note who holds the lease, or nobody, and whether that one is where this replica is."""
+        self._seen = holder
+        near = not holder or holder.get("cluster") == self._cluster
+        self._seen_from = self._place if near else _ELSEWHERE
+
+    @property
+    def _is_near(self) -> bool:
+        """Whether the holder was connected where this replica was, and that still is where it is.
+
+        A server may have been started anew since, which ended the holder's connection as well.
+        """
+        return self._seen_from in ("", self._place)
+
+    @property
+    def _place(self) -> str:
+        return str(self._connection.info.get("cluster") or self._connection.address)
 
     async def _take(self, revision: int) -> None:
         """Take the lease from the revision it stands at, unless another replica is quicker."""
@@ -321,7 +351,8 @@ class Lease:
         if reply.status == NO_RESPONDERS:
             return True
         self.decided.set()
-        if _said(reply.payload).get("room") is False:
+        answer = _said(reply.payload)
+        if answer.get("room") is False and answer.get("id") == self._seen.get("id"):
             self._seen_at = steady()
         return False
 

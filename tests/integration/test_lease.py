@@ -19,7 +19,7 @@ from gozo.lease import Lease, Role
 from gozo.policy import Policy
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import open_bucket
-from tests.support.patience import until
+from tests.support.patience import allow, until
 from tests.support.proxy import Proxy
 from tests.support.server import HOST, NatsServer, free_port
 
@@ -144,6 +144,24 @@ async def test_a_holder_goes_on_while_nobody_can_write_the_lease(
                 revision = await _revision(one)
                 await until(lambda: _has_moved(one, revision), "the lease is renewed again")
     assert not lost
+
+
+async def test_a_lease_that_was_given_up_once_is_taken_again_soon_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The lease is gone with the server's memory: whoever is left need not wait for its end."""
+    with NatsServer() as server:
+        async with connected(server, "first") as first, standing_by(first) as one:
+            await until(lambda: one.role is Role.LEADER, "the first leads")
+            await one.release()
+        monkeypatch.setattr(lease, "TAKEOVER", NEVER)
+        async with connected(server, "second") as second, standing_by(second) as other:
+            await until(lambda: other.role is Role.LEADER, "the second leads")
+            gained = asyncio.Event()
+            other.on_gained = gained.set
+            server.kill()
+            server.start()
+            await asyncio.wait_for(gained.wait(), allow(20))
 
 
 async def _revision(connection: Connection) -> int:
