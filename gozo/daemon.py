@@ -471,7 +471,7 @@ class Daemon:
         self._delivery.stop()
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
-        self._ledger.frontier = self._seen
+        self._ledger.lose(self._seen)
         self._payloads.clear()
         if self._yielding is not None:
             self._yielding.cancel()
@@ -635,12 +635,17 @@ class Daemon:
         log.info("daemon.stopping", unstored=self._intake.waiting, volatile=len(self._volatile))
         if self._yielding is not None:
             await _over(self._yielding, YIELD)
+            if not self._yielding.done():
+                await end(self._yielding)
+                self._intake.act_on_left()
         self._intake.stop_hearing()
         try:
             await self._requests.echo()
         except GozoError as error:
             log.info("daemon.requests_lost", reason=str(error))
         await self._patiently(lambda: self._intake.waiting)
+        if self._leading is not None:
+            await end(self._leading)
         self._delivery.stop()
         await self._patiently(lambda: int(not self._delivery.is_idle))
         self._hand_over()
@@ -649,8 +654,9 @@ class Daemon:
         lost = self._refused + self._intake.waiting + (self._ledger.unstored if left else 0)
         if lost:
             raise GozoError(
-                f"{lost} schedules could not be stored before the end, and are lost: "
-                "the bucket could not be written, or refused them (see the log)"
+                f"{lost} schedules could not be stored before the end, since the bucket could not "
+                "be written, or refused them (see the log): they are lost, unless another daemon "
+                "stood by"
             )
 
     async def _tell(self) -> None:

@@ -108,7 +108,7 @@ class Lease:
         self._seen_at = self._looked_at = steady()
         self._seen: dict[str, object] = {}
         """What the lease said of its holder when it was last seen; nothing where it had none."""
-        self._seen_from = ""
+        self._seen_from: str | None = None
         """Where this replica was connected then, if that was where the holder was as well."""
         self._has_room = True
         """Whether the server had room for the last renewal."""
@@ -308,7 +308,7 @@ class Lease:
 
         A server may have been started anew since, which ended the holder's connection as well.
         """
-        return self._seen_from in ("", self._place)
+        return self._seen_from in (None, self._place)
 
     @property
     def _place(self) -> str:
@@ -316,6 +316,8 @@ class Lease:
 
     async def _take(self, revision: int) -> None:
         """Take the lease from the revision it stands at, unless another replica is quicker."""
+        if self._stopped:
+            return
         # Heard before it is held: who asks meanwhile must not conclude that nobody leads.
         listener = self._connection.listen(self._alive_subject, self._on_question)
         sent, epoch = steady(), self._connection.epoch

@@ -86,8 +86,7 @@ class Ledger:
 
     def __init__(self, bucket: Bucket, mirror: Mirror, writer: Writer, payloads: Payloads) -> None:
         self.frontier: int | None = None
-        """Set on a replica that lost the lease: a key that has a later revision, not written
-        here, is left alone, since the new leader's requests are newer than those still waiting."""
+        """Set on a replica that lost the lease; see `lose`."""
         self._bucket = bucket
         self._mirror = mirror
         self._timetable = mirror.timetable
@@ -201,6 +200,18 @@ class Ledger:
             )
         )
 
+    def lose(self, frontier: int) -> None:
+        """Leave a key alone that has a revision beyond `frontier` that was not written here.
+
+        The new leader's requests are newer than those still waiting, and those that come while
+        this holds; and they still are when this replica leads again.
+        """
+        self.frontier = frontier
+        for changes in (self._active.values(), *self._behind.values()):
+            for change in changes:
+                if change.frontier is None:
+                    change.frontier = frontier
+
     # What the occurrences of a recurring schedule want
 
     def occupy(self, item: Item) -> None:
@@ -300,7 +311,7 @@ class Ledger:
         """How many schedules are not stored yet; reads all changes."""
         behind = (change for changes in self._behind.values() for change in changes)
         return sum(
-            isinstance(change, Put) and change.holder is None
+            isinstance(change, Put) and change.holder is None and change.alter is None
             for change in (*self._active.values(), *behind)
         )
 
@@ -319,6 +330,7 @@ class Ledger:
 
     def _submit(self, change: Change) -> None:
         self._count += 1
+        change.frontier = self.frontier
         key = change.key
         if key in self._active:
             self._behind.setdefault(key, deque()).append(change)
@@ -350,7 +362,7 @@ class Ledger:
     def _start(self, change: Change) -> None:
         key = change.key
         revision = self._timetable.revision(key)
-        if self.frontier is not None and self._is_others(key, revision):
+        if change.frontier is not None and self._is_others(key, revision, change.frontier):
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
@@ -382,10 +394,9 @@ class Ledger:
             self.withdraw(key)
         return self._timetable.is_taken(key)
 
-    def _is_others(self, key: str, revision: int) -> bool:
+    def _is_others(self, key: str, revision: int, frontier: int) -> bool:
         """Tell whether another leader may have written this revision."""
-        assert self.frontier is not None
-        return revision > self.frontier and self._own.get(key) != revision
+        return revision > frontier and self._own.get(key) != revision
 
     async def _alter(self, change: Put, revision: int) -> None:
         """Read the version that is there, and write the one that is made from it."""
