@@ -231,26 +231,30 @@ class Ledger:
         """Store what an occupied schedule has become; it stays occupied."""
         holder = self._active[key]
         assert isinstance(holder, Occupied)
-        self._count += 1
-        self._active[key] = put = Put(
-            key,
-            self._token(),
-            on_result,
-            entry=entry,
-            payload=payload,
-            revision=holder.revision,
-            holder=holder,
+        self._go_on(
+            Put(
+                key,
+                self._token(),
+                on_result,
+                entry=entry,
+                payload=payload,
+                revision=holder.revision,
+                holder=holder,
+            )
         )
-        self._ready.append(put)
-        self._pump()
 
     def conclude(self, key: str, reason: Reason = Reason.DELIVERED) -> None:
         """Remove an occupied schedule whose last occurrence was sent, or left out."""
         holder = self._active[key]
         assert isinstance(holder, Occupied)
+        self._go_on(Remove(key, holder.revision, reason, nothing))
+
+    def _go_on(self, change: Write) -> None:
+        """Take on a change of an occupied schedule by its occupant."""
         self._count += 1
-        self._active[key] = remove = Remove(key, holder.revision, reason, nothing)
-        self._ready.append(remove)
+        change.frontier = self.frontier
+        self._active[change.key] = change
+        self._ready.append(change)
         self._pump()
 
     def vacate(self, key: str) -> None:
