@@ -471,7 +471,7 @@ class Daemon:
         self._delivery.stop()
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
-        self._ledger.lose(self._seen)
+        self._ledger.frontier = self._seen
         self._payloads.clear()
         if self._yielding is not None:
             self._yielding.cancel()
@@ -510,7 +510,7 @@ class Daemon:
                 self._is_clock_right()
                 if self._bystander is not None:
                     self._bystander.tell_earlier()
-            if self._lease.is_valid:
+            if self._lease.is_valid and self._ledger.frontier is None:
                 self._seen = max(self._follower.position, self._ledger.forget_own())
             elif len(self._volatile) and self._has_yielded:
                 self._hand_over()
@@ -635,9 +635,6 @@ class Daemon:
         log.info("daemon.stopping", unstored=self._intake.waiting, volatile=len(self._volatile))
         if self._yielding is not None:
             await _over(self._yielding, YIELD)
-            if not self._yielding.done():
-                await end(self._yielding)
-                self._intake.act_on_left()
         self._intake.stop_hearing()
         try:
             await self._requests.echo()

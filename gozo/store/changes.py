@@ -54,7 +54,7 @@ class Put:
 
     __slots__ = (
         *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "payload"),
-        *("frontier", "look", "replaces", "revision", "token"),
+        *("look", "replaces", "revision", "token"),
     )
 
     def __init__(
@@ -85,7 +85,6 @@ class Put:
         self.deadline = deadline
         """When to give up if the server refuses for now, on the steady clock."""
         self.replaces = False
-        self.frontier: int | None = None
         self.done = False
         self.lines = b""
         if entry is not None:
@@ -104,7 +103,7 @@ class Put:
 class Remove:
     """Put a delete marker in an entry's place, or purge it where there is no room for one."""
 
-    __slots__ = ("done", "expected", "frontier", "key", "on_result", "purged", "reason", "revision")
+    __slots__ = ("done", "expected", "key", "on_result", "purged", "reason", "revision")
 
     def __init__(self, key: str, revision: int, reason: Reason, on_result: OnResult) -> None:
         self.key = key
@@ -116,33 +115,30 @@ class Remove:
         """The version that was to be removed by the last attempt; 0: there was none."""
         self.purged = False
         """Whether a purge was asked for."""
-        self.frontier: int | None = None
         self.done = False
 
 
 class Occupied:
     """Change nothing: keep other changes waiting while occurrences of a schedule are sent."""
 
-    __slots__ = ("done", "frontier", "key", "on_result", "revision")
+    __slots__ = ("done", "key", "on_result", "revision")
 
     def __init__(self, key: str, revision: int) -> None:
         self.key = key
         self.revision = revision
         """The version that the next change of the occupant's is to replace."""
         self.on_result: OnResult = nothing
-        self.frontier: int | None = None
         self.done = False
 
 
 class Note:
     """Change nothing: tell when all changes before it are done."""
 
-    __slots__ = ("done", "frontier", "key", "on_result")
+    __slots__ = ("done", "key", "on_result")
 
     def __init__(self, key: str, on_result: OnResult) -> None:
         self.key = key
         self.on_result = on_result
-        self.frontier: int | None = None
         self.done = False
 
 

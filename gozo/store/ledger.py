@@ -86,7 +86,8 @@ class Ledger:
 
     def __init__(self, bucket: Bucket, mirror: Mirror, writer: Writer, payloads: Payloads) -> None:
         self.frontier: int | None = None
-        """Set on a replica that lost the lease; see `lose`."""
+        """Set on a replica that lost the lease: a key that has a later revision, not written
+        here, is left alone, since the new leader's requests are newer than those still waiting."""
         self._bucket = bucket
         self._mirror = mirror
         self._timetable = mirror.timetable
@@ -200,18 +201,6 @@ class Ledger:
             )
         )
 
-    def lose(self, frontier: int) -> None:
-        """Leave a key alone that has a revision beyond `frontier` that was not written here.
-
-        The new leader's requests are newer than those still waiting, and those that come while
-        this holds; and they still are when this replica leads again.
-        """
-        self.frontier = frontier
-        for changes in (self._active.values(), *self._behind.values()):
-            for change in changes:
-                if change.frontier is None:
-                    change.frontier = frontier
-
     # What the occurrences of a recurring schedule want
 
     def occupy(self, item: Item) -> None:
@@ -231,30 +220,26 @@ class Ledger:
         """Store what an occupied schedule has become; it stays occupied."""
         holder = self._active[key]
         assert isinstance(holder, Occupied)
-        self._go_on(
-            Put(
-                key,
-                self._token(),
-                on_result,
-                entry=entry,
-                payload=payload,
-                revision=holder.revision,
-                holder=holder,
-            )
+        self._count += 1
+        self._active[key] = put = Put(
+            key,
+            self._token(),
+            on_result,
+            entry=entry,
+            payload=payload,
+            revision=holder.revision,
+            holder=holder,
         )
+        self._ready.append(put)
+        self._pump()
 
     def conclude(self, key: str, reason: Reason = Reason.DELIVERED) -> None:
         """Remove an occupied schedule whose last occurrence was sent, or left out."""
         holder = self._active[key]
         assert isinstance(holder, Occupied)
-        self._go_on(Remove(key, holder.revision, reason, nothing))
-
-    def _go_on(self, change: Write) -> None:
-        """Take on a change of an occupied schedule by its occupant."""
         self._count += 1
-        change.frontier = self.frontier
-        self._active[change.key] = change
-        self._ready.append(change)
+        self._active[key] = remove = Remove(key, holder.revision, reason, nothing)
+        self._ready.append(remove)
         self._pump()
 
     def vacate(self, key: str) -> None:
@@ -334,7 +319,6 @@ class Ledger:
 
     def _submit(self, change: Change) -> None:
         self._count += 1
-        change.frontier = self.frontier
         key = change.key
         if key in self._active:
             self._behind.setdefault(key, deque()).append(change)
@@ -366,7 +350,7 @@ class Ledger:
     def _start(self, change: Change) -> None:
         key = change.key
         revision = self._timetable.revision(key)
-        if change.frontier is not None and self._is_others(key, revision, change.frontier):
+        if self.frontier is not None and self._is_others(key, revision):
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
@@ -398,9 +382,10 @@ class Ledger:
             self.withdraw(key)
         return self._timetable.is_taken(key)
 
-    def _is_others(self, key: str, revision: int, frontier: int) -> bool:
+    def _is_others(self, key: str, revision: int) -> bool:
         """Tell whether another leader may have written this revision."""
-        return revision > frontier and self._own.get(key) != revision
+        assert self.frontier is not None
+        return revision > self.frontier and self._own.get(key) != revision
 
     async def _alter(self, change: Put, revision: int) -> None:
         """Read the version that is there, and write the one that is made from it."""

@@ -238,7 +238,7 @@ async def test_a_replica_that_lost_the_lease_goes_on_with_its_own_keys() -> None
     """What it wrote itself is no newer than what waits behind it; what another wrote is."""
     with NatsServer() as server:
         async with parts(server) as one, parts(server) as other:
-            one.ledger.lose(one.follower.position)
+            one.ledger.frontier = one.follower.position
             assert await one.put("a") is Result.STORED
             assert await one.put("a") is Result.REPLACED
             assert await one.cancel("a") is Result.CANCELLED
@@ -247,22 +247,6 @@ async def test_a_replica_that_lost_the_lease_goes_on_with_its_own_keys() -> None
             assert await other.put("a") is Result.REPLACED
             assert await one.put("a") is Result.SUPERSEDED
             assert await one.cancel("a") is Result.SUPERSEDED
-
-
-async def test_what_was_left_when_the_lease_was_lost_is_old_when_it_is_regained() -> None:
-    """A request that waited all the while does not replace what another leader stored since."""
-    with NatsServer() as server:
-        async with parts(server) as one, parts(server) as other:
-            assert await one.put("a") is Result.STORED
-            await other.knows("a")
-            one.follower._stop_consumer()  # it is not told of what another does
-            one.ledger.lose(one.timetable.revision("a"))
-            assert await other.put("a") is Result.REPLACED
-            waiting = asyncio.create_task(one.put("a"))
-            await asyncio.sleep(0)
-            one.ledger.frontier = None
-            assert await waiting is Result.SUPERSEDED
-            assert await one.put("a") is Result.REPLACED
 
 
 async def test_a_write_of_somebody_else_is_noticed() -> None:
