@@ -48,6 +48,8 @@ from gozo.store.bucket import Bucket, open_bucket
 
 RENEW = 0.5  # seconds between renewals
 LOOK = 0.6  # seconds between looks of a standby that does not hear the renewals
+LOOK_AGAIN = 0.02  # seconds between looks of a standby that has heard that the lease is given up
+STORING = 1.0  # seconds in which what was heard is stored, if it ever is
 SPACING = 0.25  # seconds after a look in which what is heard is no reason for the next
 OVERDUE = 0.9  # seconds without a renewal after which a standby asks whether the holder lives
 VALID = 9.0  # seconds after a renewal was sent during which the holder may deliver
@@ -106,6 +108,8 @@ class Lease:
         self._valid_until = self._renewed_at = 0.0
         self._revision = 0
         self._seen_at = self._looked_at = steady()
+        self._released_at = -STORING
+        """When it was last heard that the lease is given up."""
         self._seen: dict[str, object] = {}
         """What the lease said of its holder when it was last seen; nothing where it had none."""
         self._seen_from: str | None = None
@@ -163,6 +167,8 @@ class Lease:
         looked_at = self._looked_at
         if self.role is Role.LEADER:
             return looked_at + RENEW
+        if self._seen_at < self._released_at and looked_at < self._released_at + STORING:
+            return looked_at + LOOK_AGAIN  # who hears of it may be quicker than the stream
         moments = (looked_at + LOOK, self._seen_at + OVERDUE, self._seen_at + TAKEOVER)
         return min(moment for moment in moments if moment > looked_at)
 
@@ -394,6 +400,8 @@ class Lease:
         take the lease.
         """
         released = headers is not None and _RELEASED in headers
+        if released:
+            self._released_at = steady()
         follows = self.role is Role.STANDBY and steady() > self._looked_at + SPACING
         if released or follows:
             self._look.set()

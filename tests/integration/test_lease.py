@@ -14,7 +14,7 @@ from gozo.clock import steady
 from gozo.connection import Connection
 from gozo.entries import block
 from gozo.errors import GozoError
-from gozo.jetstream import JetStream
+from gozo.jetstream import JetStream, StoredMessage
 from gozo.lease import Lease, Role
 from gozo.policy import Policy
 from gozo.settings import ConnectionSettings
@@ -162,6 +162,32 @@ async def test_a_lease_that_was_given_up_once_is_taken_again_soon_after_a_restar
             server.kill()
             server.start()
             await asyncio.wait_for(gained.wait(), allow(20))
+
+
+async def test_a_release_that_is_heard_before_it_is_stored_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A look may come too early, and find the lease as it was."""
+    with NatsServer() as server:
+        async with (
+            connected(server, "holder") as first,
+            connected(server, "other") as second,
+            standing_by(first) as holder,
+        ):
+            await until(lambda: holder.role is Role.LEADER, "one leads")
+            async with standing_by(second) as standby:
+                await standby.decided.wait()
+                read, before = standby._read, await standby._read()
+                early = [before, before]
+
+                async def too_early() -> StoredMessage | None:
+                    return early.pop() if early else await read()
+
+                monkeypatch.setattr(standby, "_read", too_early)
+                for name in ("LOOK", "OVERDUE", "TAKEOVER"):
+                    monkeypatch.setattr(lease, name, NEVER)
+                await holder.release()
+                await until(lambda: standby.role is Role.LEADER, "the other leads")
 
 
 async def _revision(connection: Connection) -> int:
