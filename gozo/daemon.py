@@ -603,7 +603,7 @@ class Daemon:
             if self._parts:
                 await self._retire()
         finally:
-            await end(*self._tasks, *([self._yielding] if self._yielding else []))
+            await end(*self._tasks, self._yielding)
             if self._fatal.done():
                 self._fatal.exception()
             if self._monitor is not None:
@@ -617,8 +617,7 @@ class Daemon:
             if self._has_duties:
                 await self._drain()
         finally:
-            if self._leading is not None:
-                await end(self._leading)
+            await end(self._leading)
             await self._lease.release()
             self._delivery.close()
 
@@ -641,8 +640,7 @@ class Daemon:
         except GozoError as error:
             log.info("daemon.requests_lost", reason=str(error))
         await self._patiently(lambda: self._intake.waiting)
-        if self._leading is not None:
-            await end(self._leading)
+        await end(self._leading)
         self._delivery.stop()
         await self._patiently(lambda: int(not self._delivery.is_idle))
         self._hand_over()

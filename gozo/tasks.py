@@ -12,8 +12,12 @@ from typing import Any
 AGAIN = 0.1  # seconds after which a task that goes on is cancelled again
 
 
-async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until all are done. What they end with is left to whoever asks them."""
+async def end(*some: asyncio.Task[Any] | None) -> None:
+    """Cancel tasks until all are done. What they end with is left to whoever asks them.
+
+    Each may be None: one that was never begun.
+    """
+    tasks = [task for task in some if task is not None]
     while left := [task for task in tasks if not task.done()]:
         for task in left:
             task.cancel()

@@ -32,6 +32,7 @@ DOUBT = 5.0  # seconds between loads because of single keys that the bucket does
 STEP_US = MICROSECONDS // 2  # by which a clock is off that was set
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 RETRY_WAIT = 0.25  # seconds
+ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
 DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
 
 log = get_logger("gozo.follower")
@@ -163,7 +164,7 @@ class Follower:
                 log.repeated("info", "follower.waiting", reason=str(error))
             else:
                 if self._is_another(state, asked_at):
-                    await self.reloaded("the bucket is another one, or was restored")
+                    await self.reloaded(ANOTHER)
                     return
                 if state.last_sequence == self.position:
                     if not self._agrees(state):
@@ -279,7 +280,7 @@ class Follower:
             return
         self._note_clock(state)
         if self._is_another(state, asked_at):
-            self.reload("the bucket is another one, or was restored")
+            self.reload(ANOTHER)
         elif state.last_sequence == self.position and not self._agrees(state):
             # A write may have been acknowledged between the server's count and ours.
             self._doubts += 1
