@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.acceptance.test_poison import figures
+from tests.acceptance.test_poison import known_to_have_arrived
 from tests.support.daemon import Daemon
 from tests.support.patience import until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
@@ -184,11 +184,7 @@ async def test_server_is_killed_with_something_in_memory(
         await client.schedule("+3600", reply="later")
     await client.schedule("+0", reply=arrivals)
     await arrivals.wait()  # requests are taken in order
-
-    async def is_known_to_have_arrived() -> bool:
-        return bool((await figures(client))["delivered"] == 1)
-
-    await until(is_known_to_have_arrived, "the daemon knows that it has arrived")
+    await known_to_have_arrived(client)
     began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     assert await daemon.wait() == 1

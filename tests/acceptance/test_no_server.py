@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from nats.js.api import StorageType
 
-from tests.acceptance.test_poison import figures
+from tests.acceptance.test_poison import known_to_have_arrived
 from tests.support.client import Client
 from tests.support.patience import allow, until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
@@ -242,11 +242,7 @@ async def test_signal_with_something_to_lose(
         await client.schedule("+3600", reply=arrivals)
     await client.schedule("+0", reply=arrivals)
     await arrivals.wait()  # requests are taken in order
-
-    async def is_known_to_have_arrived() -> bool:
-        return bool((await figures(client))["delivered"] == 1)
-
-    await until(is_known_to_have_arrived, "the daemon knows that it has arrived")
+    await known_to_have_arrived(client)
     server.kill()
     await daemon.event("connection.lost")
     began = time.monotonic()

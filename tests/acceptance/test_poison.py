@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
+from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.raw import RawClient, header_block, request
 
@@ -67,6 +68,15 @@ async def figures(client: Client) -> dict[str, Any]:
     answer = json.loads((await client.nats.request("$SRV.STATS.gozo", timeout=5)).data)
     data: dict[str, Any] = answer["endpoints"][0]["data"]
     return data
+
+
+async def known_to_have_arrived(client: Client) -> None:
+    """Wait until the daemon knows that the one schedule that was due has arrived."""
+
+    async def is_known() -> bool:
+        return bool((await figures(client))["delivered"] == 1)
+
+    await until(is_known, "the daemon knows that it has arrived")
 
 
 def send(url: str, data: bytes) -> None:

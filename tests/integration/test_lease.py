@@ -19,6 +19,7 @@ from gozo.lease import Lease, Role
 from gozo.policy import Policy
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import open_bucket
+from gozo.tasks import end
 from tests.support.patience import allow, until
 from tests.support.proxy import Proxy
 from tests.support.server import HOST, NatsServer, free_port
@@ -42,8 +43,7 @@ async def connected(
     try:
         yield connection
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await end(keeping)
         await connection.close()
 
 
@@ -57,8 +57,7 @@ async def standing_by(connection: Connection) -> AsyncIterator[Lease]:
     try:
         yield standby
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end(running)
 
 
 async def fill(connection: Connection) -> None:

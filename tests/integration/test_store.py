@@ -28,6 +28,7 @@ from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Writer
+from gozo.tasks import end
 from gozo.timetable import Item, Timetable
 from tests.support.client import Client
 from tests.support.patience import allow, until
@@ -97,9 +98,7 @@ async def parts(server: NatsServer) -> AsyncIterator[Parts]:
     try:
         yield Parts(connection, bucket, timetable, mirror, follower, ledger, payloads)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         await connection.close()
 
 
