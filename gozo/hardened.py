@@ -10,6 +10,7 @@ here, because there nats-py can be stopped or made to lose messages from outside
   whatever is heard shows that the link lives.
 - What was written while the connection was lost is sent after a reconnect, however late.
   Here a client lives for one connection; what it had buffered dies with it.
+- A server that ends the connection before its first PONG counts as connected to. Here not.
 - `publish` waits in a buffer for a task to flush it. Here bytes reach the transport in the
   same turn of the event loop, or at once.
 
@@ -97,6 +98,7 @@ class HardenedClient(Client):
 
         Raises:
             OSError, nats.errors.Error, TimeoutError: as nats-py raises them.
+            ConnectionError: the server ended the connection instead of answering a first PING.
         """
         async with asyncio.timeout(timeout):
             await self.connect(
@@ -105,6 +107,9 @@ class HardenedClient(Client):
                 error_cb=_ignore,
                 **options,
             )
+        if not self.is_connected:
+            # nats-py takes the end of the connection for an answer, and returns.
+            raise ConnectionResetError("the first PING was not answered")
         self._socket = self._stream.transport
         self._socket.set_write_buffer_limits(high=WRITE_BUFFER)
         if self._socket.get_extra_info("ssl_object") is not None:

@@ -12,7 +12,7 @@ from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
 from gozo.settings import ConnectionSettings
 from tests.support.patience import until
 from tests.support.raw import RawClient, request
-from tests.support.server import NatsServer
+from tests.support.server import HOST, NatsServer
 
 POISON = [
     request(b"in.\x0bvertical", payload=b"1"),
@@ -174,6 +174,29 @@ async def test_no_server_within_the_time() -> None:
     settings = ConnectionSettings(addresses=("nats://127.0.0.1:1", "nats://127.0.0.1:2"))
     with pytest.raises(NoServerError, match=r"127\.0\.0\.1:1.*127\.0\.0\.1:2"):
         await Connection(settings, "test").open(0.5)
+
+
+@pytest.mark.parametrize("last", [b"", b"INFO {}\r\n"])
+async def test_a_server_that_ends_the_connection_at_once_is_passed_over(last: bytes) -> None:
+    """One that ends the connection and has not answered the first PING was never connected to."""
+
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_name": "ending"}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(last)
+        writer.close()
+
+    async with await asyncio.start_server(end, HOST, 0) as ending:
+        url = f"nats://{HOST}:{ending.sockets[0].getsockname()[1]}"
+        with NatsServer() as server:
+            connection = Connection(ConnectionSettings(addresses=(url, server.url)), "test")
+            await connection.open(5)
+            await connection.echo()
+            assert connection.info["server_name"] == server.name
+            await connection.close()
+        alone = Connection(ConnectionSettings(addresses=(url,)), "test")
+        with pytest.raises(NoServerError, match=f"{url} does not answer"):
+            await alone.open(0.5)
 
 
 async def test_what_is_on_its_way_is_heard_out() -> None:
