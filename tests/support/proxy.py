@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
+from tests.support.patience import allow, until
 from tests.support.server import HOST
 
 CHUNK = 16 * 1024  # bytes
@@ -36,6 +38,8 @@ class Proxy:
         self._mode = Mode.PASS
         self._changed = asyncio.Event()
         self._bytes_per_second = 0.0
+        self._longest: float | None = None
+        self._begun = 0
         self._server: asyncio.Server | None = None
         self._links: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
 
@@ -58,6 +62,15 @@ class Proxy:
     def slow(self, bytes_per_second: float) -> None:
         """Hand on so many bytes a second on each connection and way; 0: as many as come."""
         self._bytes_per_second = bytes_per_second
+
+    def end_within(self, seconds: float | None) -> None:
+        """End each new connection at some moment of its first `seconds`; None: let it live."""
+        self._longest = seconds
+
+    async def begins(self, count: int) -> None:
+        """Wait until so many more connections have been begun."""
+        wanted = self._begun + count
+        await until(lambda: self._begun >= wanted, f"{count} more connections", allow(10))
 
     def cut(self) -> None:
         """End all connections with a reset; new ones are accepted."""
@@ -93,14 +106,16 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._links[task] = (writer,)
+        self._begun += 1
+        life = None if self._longest is None else random.uniform(0, self._longest)
         try:
             there, back = await asyncio.open_connection(HOST, self._target, limit=BUFFER)
             self._links[task] = (writer, back)
-            async with asyncio.TaskGroup() as both:
+            async with asyncio.timeout(life), asyncio.TaskGroup() as both:
                 both.create_task(self._pump(reader, back, blocked=(Mode.HOLD,)))
                 both.create_task(self._pump(there, writer, blocked=(Mode.HOLD, Mode.DEAF)))
         except* (OSError, asyncio.CancelledError):
-            pass  # the server is away, a side has gone, or the test is over
+            pass  # the server is away, a side has gone, its life or the test is over
         finally:
             for one in self._links.pop(task):
                 one.transport.abort()

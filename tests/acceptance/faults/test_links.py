@@ -12,6 +12,8 @@ from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
 
 CUTS = 5  # in one round
+MAKING = 0.01  # seconds: the making of a connection takes some of them
+SHORT = 40  # connections that end while they are made, in one round
 SLOW = 60_000  # bytes a second: some three times what the load and its settling need
 SWALLOWED = 1.0  # seconds of swallowing: less than it takes to notice
 
@@ -29,6 +31,25 @@ async def test_cut(
                 mark = daemon.mark()
                 proxy.cut()
                 await daemon.event("lease.renewed", since=mark)
+            account = await load.finish()
+    note(account)
+
+
+async def test_cut_while_it_is_made(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """Connections that end at any moment of their making are made anew, and lose nothing."""
+    server, sender, receiver = await start(servers, clients)
+    async with Proxy(server.port) as proxy:
+        await daemons.serve(proxy.url)
+        async with Load(sender, receiver) as load:
+            for _ in range(rounds):
+                await load.delivered(50)
+                proxy.end_within(MAKING)
+                proxy.cut()
+                await proxy.begins(SHORT)
+                proxy.end_within(None)
+                await load.delivered(50)
             account = await load.finish()
     note(account)
 
