@@ -18,6 +18,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import unquote, urlsplit
 
@@ -38,7 +39,9 @@ from gozo.settings import ConnectionSettings, redacted
 
 ATTEMPT = 2.0  # seconds for one server to answer
 CHECK = 10.0  # seconds between looks whether a link carries messages, and for it to carry one
+LAG = 60.0  # seconds that an echo may be behind all else that a server keeps for us
 RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
+SETTLED = 1.0  # seconds after which a link that is lost may be made anew at once
 
 PORTION = 200  # messages dispatched before others get their turn
 MOST_DENIED = 1_000  # rights whose lack is remembered as logged
@@ -107,6 +110,10 @@ class Connection:
         self.on_denied: list[Callable[[str, str], None]] = []
         """Told of each refused `publish` or `subscription`, with its subject."""
         self._failed_at = steady()
+        self._made_at = steady()
+        self._echoed_at = steady()
+        self._may_echo = True
+        """Whether the server has not refused an echo on this link."""
         self._settings = settings
         self._client: HardenedClient | None = None
         self._listeners: list[Listener] = []
@@ -155,21 +162,36 @@ class Connection:
                 await self._check()
                 continue
             try:
+                if steady() - self._made_at < SETTLED:
+                    await asyncio.sleep(_reconnect_wait())
                 await self._connect(None)
             except GozoError as error:
                 log.repeated("warning", "connection.failed", reason=str(error))
-                await asyncio.sleep(RECONNECT_WAIT * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+                await asyncio.sleep(_reconnect_wait())
 
     async def _check(self) -> None:
-        """Leave a link that answers PINGs, and carries no messages: its subscriptions are gone."""
-        epoch = self.epoch
+        """Leave a link that answers PINGs, and carries no messages: its subscriptions are gone.
+
+        An echo comes behind all that the server has for us. While that comes, the echo is
+        waited for; not for ever, since a link may bring what it is sent and take nothing.
+        """
+        client = self._client
+        if client is None or not self._may_echo:
+            return
+        client.carried = False
         try:
             await self.echo(CHECK)
+        except NotAllowedError:
+            self._may_echo = False  # who refuses it has heard it, and would again
         except DisconnectedError:
-            pass
+            return
         except NoServerError:
-            if self.epoch == epoch and not self.buffered:
-                self.drop("it carries no messages")
+            if client is self._client and not self.buffered:
+                lag = steady() - self._echoed_at
+                if not client.carried or lag > LAG:
+                    self.drop("it carries no messages")
+            return
+        self._echoed_at = steady()
 
     async def close(self) -> None:
         """Send what is buffered, within a second, and close for good."""
@@ -195,8 +217,14 @@ class Connection:
             self._client.lose(reason)
 
     async def _connect(self, deadline: float | None) -> None:
-        """Try each server once."""
-        failures: list[str] = []
+        """Try each server once.
+
+        Raises:
+            NotAllowedError: all have refused.
+            NoServerError: none serves, and not all have refused.
+            SettingsError: a file of certificates or credentials cannot be used.
+        """
+        failures: list[GozoError] = []
         for address in self._addresses():
             timeout = ATTEMPT
             if deadline is not None:
@@ -209,7 +237,9 @@ class Connection:
             )
             try:
                 await client.open(timeout=timeout, **self._options(address))
-            except (OSError, TimeoutError, nats_errors.Error) as error:
+            except SettingsError:
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever nats-py makes of no NATS server
                 self._failed_at = steady()
                 failures.append(_explain(address, error, client.info, self._settings))
                 continue
@@ -218,7 +248,9 @@ class Connection:
                     client.lose("could not connect")
             self._adopt(client)
             return
-        self.failure = "; ".join(failures)
+        self.failure = "; ".join(map(str, failures))
+        if all(isinstance(failure, NotAllowedError) for failure in failures):
+            raise failures[0]
         raise NoServerError(self.failure)
 
     def _adopt(self, client: HardenedClient) -> None:
@@ -226,6 +258,8 @@ class Connection:
         self._denied.clear()
         self._lost.clear()
         self.epoch += 1
+        self._made_at = self._echoed_at = steady()
+        self._may_echo = True
         self.connected = True
         self.failure = ""
         for listener in self._listeners:
@@ -237,25 +271,25 @@ class Connection:
             version=client.info.get("version", ""),
         )
         for tell in self.on_connected:
-            tell()
+            _call(tell)
 
     def _on_lost(self, reason: str) -> None:
         if not self.connected:
             return
         self.connected = False
+        self._lost.set()
         log.warning("connection.lost", name=self.name, reason=reason)
         waiting, self._waiting = self._waiting, {}
         for on_reply in waiting.values():
-            on_reply(None, None)
+            _call(on_reply, None, None)
         for tell in self.on_lost:
-            tell()
-        self._lost.set()
+            _call(tell)
 
     def _on_error(self, text: str) -> None:
         match = _DENIED.match(text)
         if match is None:
             if self.connected:
-                log.error("connection.error", name=self.name, reason=text)
+                log.repeated("error", "connection.error", name=self.name, reason=text)
             return
         kind, subject = match[1].lower(), _unquote(match[2])
         if self.takes_denied(kind, subject):
@@ -269,11 +303,15 @@ class Connection:
             tell(kind, subject)
 
     def _addresses(self) -> list[str]:
-        """The addresses given, then those that the cluster told of."""
+        """The addresses given, then those that the cluster told of, with the login of the first."""
         known = list(self._settings.addresses)
-        found = self.info.get("connect_urls") or []
-        scheme = "tls" if known[0].startswith("tls://") else "nats"
-        return known + [f"{scheme}://{url}" for url in found if f"{scheme}://{url}" not in known]
+        first = urlsplit(known[0])
+        login, at, _ = first.netloc.rpartition("@")
+        scheme = "tls" if first.scheme == "tls" else "nats"
+        hosts = {urlsplit(address).netloc.rpartition("@")[2] for address in known}
+        told = self.info.get("connect_urls")
+        found = told if isinstance(told, list) else []
+        return known + [f"{scheme}://{login}{at}{host}" for host in found if str(host) not in hosts]
 
     def _options(self, address: str) -> dict[str, Any]:
         """What nats-py's `connect` is given; files are read anew each time."""
@@ -299,6 +337,10 @@ class Connection:
         elif chosen.nkey:
             options["nkeys_seed_str"] = chosen.seed()
         options["tls_handshake_first"] = chosen.tls_first
+        first = urlsplit(chosen.addresses[0]).hostname
+        if address not in chosen.addresses and _is_ip(url.hostname) and not _is_ip(first):
+            # A cluster may tell of its servers by numbers alone; certificates have names.
+            options["tls_hostname"] = first
         if chosen.ca or chosen.cert or chosen.secure or chosen.tls_first:
             options["tls"] = _tls(chosen)
         return options
@@ -491,6 +533,26 @@ class Connection:
             on_reply(headers, payload)
 
 
+def _call(told: Callable[..., None], *arguments: object) -> None:
+    """Tell somebody; one that fails fails alone."""
+    try:
+        told(*arguments)
+    except Exception:
+        log.exception("connection.handler_failed")
+
+
+def _reconnect_wait() -> float:
+    return RECONNECT_WAIT * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+
+
+def _is_ip(host: str | None) -> bool:
+    try:
+        ip_address(host or "")
+    except ValueError:
+        return False
+    return True
+
+
 def _subscribe(client: HardenedClient, listener: Listener) -> None:
     listener.sid = client.listen(listener.subject, listener.handler, listener.queue, listener.most)
 
@@ -563,38 +625,35 @@ def _tls(settings: ConnectionSettings) -> ssl.SSLContext:
 
 def _explain(
     address: str, error: Exception, info: dict[str, Any], settings: ConnectionSettings
-) -> str:
+) -> GozoError:
     """Say why an address did not serve, whose server said `info` of itself, if it got so far.
 
-    Raises:
-        NotAllowedError: where trying again cannot help.
+    It is a NotAllowedError where the server would refuse again.
     """
     shown = redacted(address)
     if info.get("tls_verify") and not settings.cert:
-        raise NotAllowedError(
-            f"{shown} wants a certificate of its clients: give --cert and --key"
-        ) from error
+        return NotAllowedError(f"{shown} wants a certificate of its clients: give --cert and --key")
     if info.get("tls_verify") and isinstance(error, ConnectionError):
         # With TLS 1.3 the client is through before the server has looked at its certificate,
         # and the alert may be lost with the connection.
-        raise NotAllowedError(
+        return NotAllowedError(
             f"{shown} closed the connection once it had the certificate: check --cert and --key"
-        ) from error
+        )
     if isinstance(error, nats_errors.SecureConnRequiredError):
-        raise NotAllowedError(
+        return NotAllowedError(
             f"{shown} does not offer TLS: leave out --secure (or tls://), or turn TLS on there"
-        ) from error
+        )
     if isinstance(error, ssl.SSLError):
-        raise NotAllowedError(
+        return NotAllowedError(
             f"no TLS with {shown}: {_reason(error)}: check --ca, --cert and --key"
-        ) from error
+        )
     text = str(error).removeprefix("nats: ").strip("' ") or type(error).__name__
     if isinstance(error, nats_errors.Error) and any(word in text.lower() for word in _REFUSED):
-        raise NotAllowedError(
+        return NotAllowedError(
             f"{shown} refused the credentials ({text}): check --token, --user and --password, "
             "--nkey or --jwt"
-        ) from error
-    return f"{shown} does not answer ({_plain(error, text)})"
+        )
+    return NoServerError(f"{shown} does not answer ({_plain(error, text)})")
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -65,6 +65,8 @@ class HardenedClient(Client):
         self._waiting = 0  # bytes in `_outgoing`
         self._written = 0
         self._heard = False
+        self.carried = False
+        """Whether a message has come since somebody set this back."""
         self.lived_at = steady()
         """When something had last moved on the link, on the steady clock; within a second."""
         self._ps = WireParser(self, portion)  # type: ignore[assignment]  # same methods, no base class
@@ -72,7 +74,8 @@ class HardenedClient(Client):
     @property
     def info(self) -> dict[str, Any]:
         """What the server said of itself."""
-        return self._server_info
+        said: object = self._server_info  # whatever JSON it was
+        return said if isinstance(said, dict) else {}
 
     @property
     def address(self) -> str:
@@ -114,8 +117,10 @@ class HardenedClient(Client):
         self._socket.set_write_buffer_limits(high=WRITE_BUFFER)
         if self._socket.get_extra_info("ssl_object") is not None:
             # nats-py makes a reader as for a plain link, which at the end would want to go on
-            # half closed; TLS cannot, and asyncio warns of it.
+            # half closed; TLS cannot, and asyncio warns of it. Nor does it tell the reader of
+            # its transport, which then reads without end however much is still to be handled.
             self._socket.get_protocol()._over_ssl = True  # type: ignore[attr-defined]
+            self._transport._io_reader.set_transport(self._socket)  # type: ignore[union-attr]
 
     def write(self, data: bytes) -> None:
         """Send bytes of the protocol with the next turn of the event loop, in order.
@@ -312,7 +317,8 @@ class WireParser:
         Without all of it there, `_needed` is how long it is; 0 if that is not known either.
         """
         size = len(data)
-        handlers = self._client.handlers
+        client = self._client
+        handlers = client.handlers
         for _ in range(self._portion):
             if position >= size:
                 break
@@ -341,6 +347,7 @@ class WireParser:
                 self._needed = finish + 2 - position
                 break
             position = finish + 2
+            client.carried = True
             handler = handlers.get(words[2])
             if handler is None:
                 continue

@@ -18,8 +18,10 @@ from gozo.logs import get_logger
 
 OVERHEAD = 1_000  # bytes of memory that a message takes besides what came
 
-_SUBJECT = re.compile(r"[^\s.\x00-\x1f\x7f]+(?:\.[^\s.\x00-\x1f\x7f]+)*\Z")
-_QUEUE = re.compile(r"[^\s\x00-\x1f\x7f]+\Z")
+_SUBJECT = re.compile(
+    r"[^\s.\x00-\x1f\x7f\ud800-\udfff]+(?:\.[^\s.\x00-\x1f\x7f\ud800-\udfff]+)*\Z"
+)
+_QUEUE = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]+\Z")
 
 log = get_logger("gozo.client")
 

@@ -89,7 +89,7 @@ class Pulled:
 
     async def _tell(self, word: bytes) -> bool:
         tries = 0
-        while tries < MOST_TRIES:
+        while tries < MOST_TRIES and not self._connection.closed:
             try:
                 reply = await self._connection.request(self.message.reply, word, timeout=ANSWER)
                 if reply.status != NO_RESPONDERS:
@@ -114,6 +114,7 @@ class Pulling:
         JetStreamError: there is no such stream, or the consumer is not of this kind or is gone.
         NotAllowedError: a permission is missing.
         NoServerError: when it is entered, JetStream does not answer; later that is waited for.
+        DisconnectedError: the client was closed.
     """
 
     def __init__(self, js: JetStream, stream: str, consumer: str, subject: str) -> None:
@@ -140,7 +141,8 @@ class Pulling:
     async def __aenter__(self) -> Self:
         """Find the consumer, or create it."""
         self._use(await self._found() or await self._created())
-        self._connection.on_lost.append(self._on_lost)
+        self._connection.on_lost.append(self._wake)
+        self._connection.on_closed.append(self._wake)
         self._connection.on_denied.append(self._on_denied)
         return self
 
@@ -151,7 +153,8 @@ class Pulling:
         trace: TracebackType | None,
     ) -> None:
         """Give back what came too late to be taken."""
-        self._connection.on_lost.remove(self._on_lost)
+        self._connection.on_lost.remove(self._wake)
+        self._connection.on_closed.remove(self._wake)
         self._connection.on_denied.remove(self._on_denied)
         try:
             await self._connection.echo()
@@ -163,6 +166,8 @@ class Pulling:
     async def take(self) -> Pulled:
         """Wait for the next message. As many are on their way as there are who wait for one."""
         while not self._arrived:
+            if self._connection.closed:
+                raise DisconnectedError("the client was closed")
             status = await self._ask()
             if self._denied:
                 raise missing_permission("publish", self._next)
@@ -203,9 +208,6 @@ class Pulling:
             self._arrived.append(Pulled(self._connection, message))
         if not answer.done():
             answer.set_result(status)
-
-    def _on_lost(self) -> None:
-        self._wake()
 
     def _on_denied(self, kind: str, subject: str) -> None:
         if kind == "publish" and subject == self._next:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gozo.clock import wall_us
-from gozo.errors import JetStreamError, NoServerError
+from gozo.errors import DisconnectedError, JetStreamError, NoServerError
 from gozo.jetstream import (
+    ASK_AGAIN,
     NO_PEERS,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
@@ -270,11 +272,15 @@ async def wait_for_bucket(
 
     Raises:
         JetStreamError, NoServerError, NotAllowedError: as for `open_bucket`.
+        DisconnectedError: the link was lost.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
             return await open_bucket(js, name, replicas=replicas)
+        except DisconnectedError:
+            raise
         except NoServerError:
             if time.monotonic() >= deadline:
                 raise
+            await asyncio.sleep(ASK_AGAIN)

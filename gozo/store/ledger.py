@@ -333,19 +333,21 @@ class Ledger:
         if self._pumping:
             return
         self._pumping = True
-        ready = self._ready
-        while ready and self._writer.in_flight < WINDOW:
-            if self._writer.is_congested:
-                # On a slow link, what waits in a buffer only delays the lease and the PINGs.
-                asyncio.get_running_loop().call_later(CONGESTED_WAIT, self._pump)
-                break
-            change = ready.popleft()
-            if not change.done:
-                try:
-                    self._start(change)
-                except DisconnectedError:
-                    self._later(change)
-        self._pumping = False
+        try:
+            ready = self._ready
+            while ready and self._writer.in_flight < WINDOW:
+                if self._writer.is_congested:
+                    # On a slow link, what waits in a buffer only delays the lease and the PINGs.
+                    asyncio.get_running_loop().call_later(CONGESTED_WAIT, self._pump)
+                    break
+                change = ready.popleft()
+                if not change.done:
+                    try:
+                        self._start(change)
+                    except DisconnectedError:
+                        self._later(change)
+        finally:
+            self._pumping = False
 
     def _start(self, change: Change) -> None:
         key = change.key

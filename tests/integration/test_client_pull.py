@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from gozo.client import Client
+from gozo.errors import DisconnectedError, RequestError
+from gozo.jetstream import JetStream
+from tests.support.patience import allow
 from tests.support.processes import Clients, Servers
 
 
@@ -46,3 +51,30 @@ async def test_what_comes_too_late_is_given_back(servers: Servers, clients: Clie
             assert taking.cancelled()
         async with client.pull("JOBS", "c", "jobs") as jobs, asyncio.timeout(jobs.ack_wait / 2):
             assert (await jobs.take()).attempt == 2
+
+
+async def test_a_client_that_is_closed_ends_what_waits(servers: Servers) -> None:
+    """Who waits for a message is told that none will come, and an `ack` that nobody heard it."""
+    server = servers.start()
+    client = await Client.connect(server.url)
+    js = JetStream(client._connection)
+    await js.call("STREAM.CREATE.JOBS", {"name": "JOBS", "subjects": ["jobs"]})
+    jobs = await client.pull("JOBS", "c", "jobs").__aenter__()
+    client._connection.publish("jobs")
+    pulled = await jobs.take()
+    taking = asyncio.create_task(jobs.take())
+    await client._connection.echo()
+    await client.close()
+    with pytest.raises(DisconnectedError, match="closed"):
+        await asyncio.wait_for(taking, allow(1))
+    assert not await asyncio.wait_for(pulled.ack(), allow(1))
+
+
+@pytest.mark.parametrize("subject", ["a\udcff", "a..b", "a b", ""])
+async def test_what_is_no_subject_is_refused(servers: Servers, subject: str) -> None:
+    """A subject that cannot be sent is refused before anything is."""
+    async with await Client.connect(servers.start().url) as client:
+        with pytest.raises(RequestError, match="is no subject"):
+            client.listen(subject)
+        with pytest.raises(RequestError, match="is no subject"):
+            client.pull("JOBS", "c", subject)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 
 import pytest
 import uvloop
@@ -11,6 +13,7 @@ from gozo.connection import Connection, publication
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
 from gozo.settings import ConnectionSettings
 from tests.support.patience import until
+from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient, request
 from tests.support.server import HOST, NatsServer
 
@@ -28,10 +31,11 @@ POISON = [
 
 
 async def connected(
-    server: NatsServer, *, user: str | None = None, password: str | None = None
+    server: NatsServer | str, *, user: str | None = None, password: str | None = None
 ) -> Connection:
     """Return an open connection."""
-    settings = ConnectionSettings(addresses=(server.url,), user=user, password=password)
+    url = server if isinstance(server, str) else server.url
+    settings = ConnectionSettings(addresses=(url,), user=user, password=password)
     connection = Connection(settings, "test")
     await connection.open(5)
     return connection
@@ -176,17 +180,36 @@ async def test_no_server_within_the_time() -> None:
         await Connection(settings, "test").open(0.5)
 
 
-@pytest.mark.parametrize("last", [b"", b"INFO {}\r\n"])
-async def test_a_server_that_ends_the_connection_at_once_is_passed_over(last: bytes) -> None:
-    """One that ends the connection and has not answered the first PING was never connected to."""
+INFO = b'INFO {"server_name": "another"}\r\n'
 
-    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b'INFO {"server_name": "ending"}\r\n')
-        await reader.readuntil(b"PING\r\n")
-        writer.write(last)
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (INFO, b""),
+        (INFO, b"INFO {}\r\n"),
+        (INFO, b"-ERR \xff\r\n"),
+        (INFO, b"-ERR\r\n"),
+        (INFO, b"x" * 100_000),
+        (b"x" * 100_000, b""),
+        (b"INFO []\r\n", b""),
+        (b"INFO{}\r\n", b""),
+    ],
+)
+async def test_what_is_no_living_server_is_passed_over(first: bytes, last: bytes) -> None:
+    """What answers otherwise than a server, or not the first PING, was never connected to."""
+    answering: set[asyncio.StreamWriter] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.add(writer)
+        writer.write(first)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"PING\r\n")
+            writer.write(last)
         writer.close()
+        answering.remove(writer)
 
-    async with await asyncio.start_server(end, HOST, 0) as ending:
+    async with await asyncio.start_server(answer, HOST, 0) as ending:
         url = f"nats://{HOST}:{ending.sockets[0].getsockname()[1]}"
         with NatsServer() as server:
             connection = Connection(ConnectionSettings(addresses=(url, server.url)), "test")
@@ -197,6 +220,7 @@ async def test_a_server_that_ends_the_connection_at_once_is_passed_over(last: by
         alone = Connection(ConnectionSettings(addresses=(url,)), "test")
         with pytest.raises(NoServerError, match=f"{url} does not answer"):
             await alone.open(0.5)
+        await until(lambda: not answering, "all connections have ended")
 
 
 async def test_what_is_on_its_way_is_heard_out() -> None:
@@ -235,6 +259,59 @@ def test_a_transport_that_closed_first_is_a_lost_link() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(write())
+
+
+async def test_a_burst_that_is_long_in_reading_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link is not left because the echo is behind all that the server has to bring."""
+    monkeypatch.setattr("gozo.connection.CHECK", 0.1)
+    count = 2_000
+    with NatsServer() as server:
+        connection = await connected(server)
+        keeping = asyncio.create_task(connection.keep())
+        heard: list[bytes] = []
+
+        def handle(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+            heard.append(payload)
+            time.sleep(0.0005)  # the reading of all takes ten times as long as an echo may
+
+        connection.listen("in", handle)
+        await connection.echo()
+        with RawClient(server.url) as client:
+            for number in range(count):
+                client.send(request(b"in", payload=b"%d" % number))
+            client.confirm()
+        await until(lambda: len(heard) == count or connection.epoch > 1, "all are heard")
+        assert len(heard) == count
+        assert connection.epoch == 1
+        keeping.cancel()
+        await connection.close()
+
+
+async def test_a_link_that_brings_and_takes_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Messages that come do not hide for ever that what is sent gets nowhere."""
+    monkeypatch.setattr("gozo.connection.CHECK", 0.2)
+    monkeypatch.setattr("gozo.connection.LAG", 1.0)
+    with NatsServer() as server:
+        async with Proxy(server.port) as proxy:
+            connection = await connected(proxy.url)
+            lost: list[bool] = []
+            connection.on_lost.append(lambda: lost.append(True))
+            keeping = asyncio.create_task(connection.keep())
+            connection.listen("in", lambda s, r, h, payload: None)
+            await connection.echo()
+            proxy.be(Mode.SWALLOW)
+            with RawClient(server.url) as client:
+
+                def is_lost() -> bool:
+                    client.send(request(b"in"))
+                    client.confirm()
+                    return bool(lost)
+
+                await until(is_lost, "the link is left")
+            keeping.cancel()
+            await connection.close()
 
 
 async def test_a_link_without_subscriptions_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,8 +136,10 @@ class Certificates:
 LOOPBACK, CLIENT = "127.0.0.1", "client.example"
 
 
-def certificates(folder: Path, *, expired: str = "") -> Certificates:
-    """Make an authority, a server's certificate for loopback, and a client's.
+def certificates(
+    folder: Path, *, server: Sequence[str] = (LOOPBACK, "localhost"), expired: str = ""
+) -> Certificates:
+    """Make an authority, a `server`'s certificate, for loopback, and a client's.
 
     The one for the name that is `expired` was good until yesterday.
     """
@@ -145,9 +148,10 @@ def certificates(folder: Path, *, expired: str = "") -> Certificates:
     ca = folder / "ca.pem"
     authority.cert_pem.write_to_path(str(ca))
     paths: list[Path] = []
-    for name in (LOOPBACK, CLIENT):
+    for name, *more in (server, (CLIENT,)):
         leaf = authority.issue_cert(
-            *([name, "localhost"] if name == LOOPBACK else [name]),
+            name,
+            *more,
             not_before=now - timedelta(days=9),
             not_after=now + timedelta(days=-1 if name == expired else 9),
         )

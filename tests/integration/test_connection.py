@@ -1,0 +1,153 @@
+"""Which server a connection is made with, and that it is always made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from gozo.client import Client
+from gozo.connection import RECONNECT_WAIT, Connection
+from gozo.errors import NotAllowedError
+from gozo.settings import ConnectionSettings
+from gozo.tasks import end
+from tests.support.credentials import certificates
+from tests.support.patience import until
+from tests.support.server import HOST, NatsServer, free_port
+
+LOGIN = "authorization { user: u, password: p }"
+OTHER = "authorization { user: u, password: other }"
+
+
+async def opened(*addresses: str, ca: Path | None = None) -> Connection:
+    """Return an open connection."""
+    connection = Connection(ConnectionSettings(addresses=addresses, ca=ca), "test")
+    await connection.open(5)
+    return connection
+
+
+def with_login(server: NatsServer) -> str:
+    """Return the address of a server, with user and password."""
+    return f"nats://u:p@{HOST}:{server.port}"
+
+
+async def test_a_server_that_refuses_does_not_hide_the_next() -> None:
+    """Where one refuses, the others are tried; when it is first connected to, and later."""
+    with NatsServer(config=OTHER) as refusing, NatsServer(config=LOGIN) as serving:
+        connection = await opened(with_login(refusing), with_login(serving))
+        keeping = asyncio.create_task(connection.keep())
+        for _ in range(2):
+            assert connection.info["server_name"] == serving.name
+            epoch = connection.epoch
+            connection.drop("test")
+            await until(lambda before=epoch: connection.epoch > before, "it is back")
+        await end(keeping)
+        await connection.close()
+        with pytest.raises(NotAllowedError, match="refused the credentials"):
+            await opened(with_login(refusing))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_server_that_the_cluster_told_of_is_used(secure: bool, tmp_path: Path) -> None:
+    """It is told of by number alone: the login and the name for TLS are those of the address."""
+    found = certificates(tmp_path, server=["localhost"])
+    routes = [free_port(), free_port()]
+    parts = [found.config_for_all if secure else LOGIN]
+    parts.append("cluster {{ name: c, listen: '{0}:{1}', routes: ['nats://{0}:{2}'] }}")
+    configs = [
+        "\n".join(parts[:1]) + "\n" + parts[1].format(HOST, own, other)
+        for own, other in (routes, routes[::-1])
+    ]
+    with NatsServer(config=configs[0]) as first, NatsServer(config=configs[1]) as second:
+        known = f"tls://localhost:{first.port}" if secure else with_login(first)
+        connection = await opened(known, ca=found.ca if secure else None)
+        await until(
+            lambda: len(connection.info.get("connect_urls") or ()) == 2, "the other is told of"
+        )
+        keeping = asyncio.create_task(connection.keep())
+        first.kill()
+        await until(lambda: connection.info["server_name"] == second.name, "the other is used")
+        await connection.echo()
+        await end(keeping)
+        await connection.close()
+
+
+async def test_who_may_not_hear_an_echo_is_connected_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that may publish to gozo alone lives on after the look at its link."""
+    monkeypatch.setattr("gozo.connection.CHECK", 0.1)
+    config = """
+    authorization { users: [ { user: u, password: p,
+      permissions: { publish: ["gozo"], subscribe: ["_INBOX.>"] } } ] }
+    """
+    with NatsServer(config=config) as server:
+        async with await Client.connect(with_login(server)) as client:
+            connection = client._connection
+            refused: list[str] = []
+            connection.on_denied.append(lambda kind, subject: refused.append(subject))
+            await until(lambda: bool(refused), "an echo is refused")
+            server.restart()
+            await until(lambda: connection.epoch == 2 and connection.connected, "it is back")
+            assert len(refused) == 1
+
+
+async def test_a_link_that_ends_at_once_is_not_made_at_once() -> None:
+    """A server that takes a connection and ends it is left in peace for a moment."""
+    with NatsServer(config="max_subscriptions: 1") as server:
+        connection = await opened(server.url)
+        connection.listen("a", lambda s, r, h, p: None)
+        connection.listen("b", lambda s, r, h, p: None)
+        began = time.monotonic()
+        keeping = asyncio.create_task(connection.keep())
+        await until(lambda: connection.epoch >= 5, "it is made a few times")
+        assert time.monotonic() - began > 4 * RECONNECT_WAIT * 0.8
+        await end(keeping)
+        await connection.close()
+
+
+async def test_one_that_fails_keeps_no_link_from_being_made() -> None:
+    """Of those who are told of a lost link, each is, and the link is made anew."""
+    with NatsServer() as server:
+        connection = await opened(server.url)
+        told: list[str] = []
+
+        def fail(*arguments: object) -> None:
+            told.append("failed")
+            raise RuntimeError
+
+        connection.on_lost += [fail, lambda: told.append("lost")]
+        connection.on_connected += [fail, lambda: told.append("connected")]
+        connection.call(b"a", b"", fail)
+        keeping = asyncio.create_task(connection.keep())
+        connection.drop("test")
+        await until(lambda: connection.epoch == 2, "the link is made anew")
+        await connection.echo()
+        assert told == ["failed", "failed", "lost", "failed", "connected"]
+        await end(keeping)
+        await connection.close()
+
+
+async def test_tls_reads_no_more_than_is_handled(tmp_path: Path) -> None:
+    """What is not handled yet waits at the server, under TLS as well."""
+    found = certificates(tmp_path)
+    size, count = 1_000, 20_000
+    with NatsServer(config=found.config_for_all) as server:
+        connection = await opened(f"tls://localhost:{server.port}", ca=found.ca)
+        heard, most = 0, 0
+
+        def handle(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+            nonlocal heard, most
+            heard += 1
+            assert connection._client is not None
+            reader = connection._client._transport._io_reader  # type: ignore[union-attr]
+            most = max(most, len(reader._buffer))
+            time.sleep(0.00002)
+
+        connection.listen("in", handle)
+        await connection.echo()
+        for _ in range(count):
+            connection.publish("in", b"x" * size)
+        await until(lambda: heard == count, "all are heard")
+        assert most < size * count / 10
+        await connection.close()
