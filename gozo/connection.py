@@ -112,6 +112,10 @@ class Connection:
         self._failed_at = steady()
         self._made_at = steady()
         self._echoed_at = steady()
+        self._used = settings.addresses[0]
+        """The address that last served, of those given."""
+        self._refused = False
+        """Whether a server refused when it was last tried in vain."""
         self._may_echo = True
         """Whether the server has not refused an echo on this link."""
         self._settings = settings
@@ -136,7 +140,8 @@ class Connection:
 
         Raises:
             NoServerError: no server answered.
-            NotAllowedError: a server refused the credentials, or there is no TLS.
+            NotAllowedError: a server refused the credentials, or there is no TLS; at once where
+                all have refused.
             SettingsError: a file of certificates or credentials cannot be used.
         """
         deadline = asyncio.get_running_loop().time() + timeout
@@ -146,6 +151,8 @@ class Connection:
                 return await self._connect(deadline)
             except NoServerError as error:
                 if asyncio.get_running_loop().time() + RECONNECT_WAIT >= deadline:
+                    if self._refused:
+                        raise NotAllowedError(self.failure) from None
                     raise
                 if not told:
                     told = True
@@ -163,6 +170,7 @@ class Connection:
                 continue
             try:
                 if steady() - self._made_at < SETTLED:
+                    self._made_at = 0.0  # it is waited for once
                     await asyncio.sleep(_reconnect_wait())
                 await self._connect(None)
             except GozoError as error:
@@ -199,7 +207,7 @@ class Connection:
         self.connected = False
         self.closed = True
         for tell in self.on_closed:
-            tell()
+            _call(tell)
         if client is not None:
             try:
                 async with asyncio.timeout(1.0):
@@ -220,12 +228,12 @@ class Connection:
         """Try each server once.
 
         Raises:
-            NotAllowedError: all have refused.
-            NoServerError: none serves, and not all have refused.
+            NotAllowedError: all have refused, and would again.
+            NoServerError: none serves just now.
             SettingsError: a file of certificates or credentials cannot be used.
         """
         failures: list[GozoError] = []
-        for address in self._addresses():
+        for address, tls_name in self._targets():
             timeout = ATTEMPT
             if deadline is not None:
                 timeout = min(timeout, max(0.1, deadline - asyncio.get_running_loop().time()))
@@ -236,7 +244,7 @@ class Connection:
                 on_error=self._on_error,
             )
             try:
-                await client.open(timeout=timeout, **self._options(address))
+                await client.open(timeout=timeout, **self._options(address, tls_name))
             except SettingsError:
                 raise
             except Exception as error:  # noqa: BLE001  # whatever nats-py makes of no NATS server
@@ -246,10 +254,13 @@ class Connection:
             finally:
                 if not client.is_connected:
                     client.lose("could not connect")
+            if address in self._settings.addresses:
+                self._used = address
             self._adopt(client)
             return
-        self.failure = "; ".join(map(str, failures))
-        if all(isinstance(failure, NotAllowedError) for failure in failures):
+        self.failure = "; ".join(dict.fromkeys(map(str, failures)))
+        self._refused = any(isinstance(failure, NotAllowedError) for failure in failures)
+        if all(_lasts(failure) for failure in failures):
             raise failures[0]
         raise NoServerError(self.failure)
 
@@ -300,27 +311,38 @@ class Connection:
             self._denied.add((kind, subject))
             log.limited("error", "connection.denied", kind=kind, subject=subject)
         for tell in self.on_denied:
-            tell(kind, subject)
+            _call(tell, kind, subject)
 
-    def _addresses(self) -> list[str]:
-        """The addresses given, then those that the cluster told of, with the login of the first."""
-        known = list(self._settings.addresses)
-        first = urlsplit(known[0])
-        login, at, _ = first.netloc.rpartition("@")
-        scheme = "tls" if first.scheme == "tls" else "nats"
-        hosts = {urlsplit(address).netloc.rpartition("@")[2] for address in known}
+    def _targets(self) -> list[tuple[str, str]]:
+        """The addresses given, then those that the cluster told of, each with a name for TLS.
+
+        The name is empty where it is the address's own. What a cluster tells of belongs to the
+        address that it was reached by: its login is the same, and nobody else's. Servers are
+        told of by number, and a certificate may be for the name alone.
+        """
+        targets = [(address, "") for address in self._settings.addresses]
+        hosts = {_bare(address) for address, _ in targets}
+        used = urlsplit(self._used)
+        scheme = "tls" if used.scheme == "tls" else "nats"
+        login, at, _ = used.netloc.rpartition("@")
+        name = "" if used.hostname is None or _is_ip(used.hostname) else used.hostname
         told = self.info.get("connect_urls")
-        found = told if isinstance(told, list) else []
-        return known + [f"{scheme}://{login}{at}{host}" for host in found if str(host) not in hosts]
+        for host in told if isinstance(told, list) else []:
+            if str(host) not in hosts:
+                address = f"{scheme}://{login}{at}{host}"
+                targets.append((address, ""))
+                if name and self.info.get("tls_required"):
+                    targets.append((address, name))
+        return targets
 
-    def _options(self, address: str) -> dict[str, Any]:
+    def _options(self, address: str, tls_name: str) -> dict[str, Any]:
         """What nats-py's `connect` is given; files are read anew each time."""
         chosen = self._settings
         options: dict[str, Any] = {"servers": [address], "name": self.name}
         url = urlsplit(address)
         if url.username is not None:
             # Taken out of the address and decoded (RFC 3986, 2.1): nats-py does not.
-            bare = url._replace(netloc=url.netloc.rpartition("@")[2])
+            bare = url._replace(netloc=_bare(address))
             options["servers"] = [bare.geturl()]
             if chosen.token or chosen.user or chosen.nkey or chosen.jwt or chosen.user_jwt:
                 pass  # an option replaces what the address says
@@ -337,10 +359,8 @@ class Connection:
         elif chosen.nkey:
             options["nkeys_seed_str"] = chosen.seed()
         options["tls_handshake_first"] = chosen.tls_first
-        first = urlsplit(chosen.addresses[0]).hostname
-        if address not in chosen.addresses and _is_ip(url.hostname) and not _is_ip(first):
-            # A cluster may tell of its servers by numbers alone; certificates have names.
-            options["tls_hostname"] = first
+        if tls_name:
+            options["tls_hostname"] = tls_name
         if chosen.ca or chosen.cert or chosen.secure or chosen.tls_first:
             options["tls"] = _tls(chosen)
         return options
@@ -541,13 +561,27 @@ def _call(told: Callable[..., None], *arguments: object) -> None:
         log.exception("connection.handler_failed")
 
 
+class _CutError(NotAllowedError):
+    """A link that ended where it may have been refused, or the server be on its way out."""
+
+
+def _lasts(failure: GozoError) -> bool:
+    """Whether to try again cannot help."""
+    return isinstance(failure, NotAllowedError) and not isinstance(failure, _CutError)
+
+
 def _reconnect_wait() -> float:
     return RECONNECT_WAIT * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
 
 
-def _is_ip(host: str | None) -> bool:
+def _bare(address: str) -> str:
+    """The host and the port of an address, without a login."""
+    return urlsplit(address).netloc.rpartition("@")[2]
+
+
+def _is_ip(host: str) -> bool:
     try:
-        ip_address(host or "")
+        ip_address(host)
     except ValueError:
         return False
     return True
@@ -636,7 +670,7 @@ def _explain(
     if info.get("tls_verify") and isinstance(error, ConnectionError):
         # With TLS 1.3 the client is through before the server has looked at its certificate,
         # and the alert may be lost with the connection.
-        return NotAllowedError(
+        return _CutError(
             f"{shown} closed the connection once it had the certificate: check --cert and --key"
         )
     if isinstance(error, nats_errors.SecureConnRequiredError):

@@ -166,9 +166,9 @@ class Pulling:
     async def take(self) -> Pulled:
         """Wait for the next message. As many are on their way as there are who wait for one."""
         while not self._arrived:
+            status = await self._ask()
             if self._connection.closed:
                 raise DisconnectedError("the client was closed")
-            status = await self._ask()
             if self._denied:
                 raise missing_permission("publish", self._next)
             if not self._arrived and status not in (NO_MESSAGES, REQUEST_ENDED):

@@ -49,6 +49,59 @@ async def test_a_server_that_refuses_does_not_hide_the_next() -> None:
             await opened(with_login(refusing))
 
 
+async def test_a_refusal_is_told_where_nobody_serves() -> None:
+    """Credentials that are refused are the cause, even if another server does not answer."""
+    nobody = f"nats://u:p@{HOST}:{free_port()}"
+    with NatsServer(config=OTHER) as refusing:
+        settings = ConnectionSettings(addresses=(nobody, with_login(refusing)))
+        with pytest.raises(NotAllowedError, match=r"connection refused.*refused the credentials"):
+            await Connection(settings, "test").open(1)
+
+
+async def test_a_server_that_ends_a_connection_may_not_have_refused(tmp_path: Path) -> None:
+    """Where clients show certificates, that is told of them only after it was tried again."""
+    found = certificates(tmp_path)
+    begun = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun
+        begun += 1
+        writer.write(b'INFO {"tls_required": true, "tls_verify": true}\r\n')
+        writer.close()
+
+    async with await asyncio.start_server(answer, HOST, 0) as ending:
+        settings = ConnectionSettings(
+            addresses=(f"tls://{HOST}:{ending.sockets[0].getsockname()[1]}",),
+            ca=found.ca,
+            cert=found.client_cert,
+            key=found.client_key,
+        )
+        with pytest.raises(NotAllowedError, match="check --cert and --key"):
+            await Connection(settings, "test").open(1)
+        assert begun > 1
+
+
+async def test_a_login_goes_where_it_belongs() -> None:
+    """What a cluster tells of is given the login of the address that it was reached by."""
+    routes = [free_port(), free_port()]
+    configs = [
+        f"authorization {{ user: {user}, password: p }}\n"
+        f"cluster {{ name: c, listen: '{HOST}:{own}', routes: ['nats://{HOST}:{other}'] }}"
+        for user, own, other in (("mine", *routes), ("mine", *routes[::-1]))
+    ]
+    nobody = f"nats://another:secret@{HOST}:{free_port()}"
+    with NatsServer(config=configs[0]) as first, NatsServer(config=configs[1]) as second:
+        connection = await opened(nobody, f"nats://mine:p@{HOST}:{first.port}")
+        await until(
+            lambda: len(connection.info.get("connect_urls") or ()) == 2, "the other is told of"
+        )
+        keeping = asyncio.create_task(connection.keep())
+        first.kill()
+        await until(lambda: connection.info["server_name"] == second.name, "the other is used")
+        await end(keeping)
+        await connection.close()
+
+
 @pytest.mark.parametrize("secure", [False, True])
 async def test_a_server_that_the_cluster_told_of_is_used(secure: bool, tmp_path: Path) -> None:
     """It is told of by number alone: the login and the name for TLS are those of the address."""

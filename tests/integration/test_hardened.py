@@ -267,7 +267,6 @@ async def test_a_burst_that_is_long_in_reading_is_heard(monkeypatch: pytest.Monk
     count = 2_000
     with NatsServer() as server:
         connection = await connected(server)
-        keeping = asyncio.create_task(connection.keep())
         heard: list[bytes] = []
 
         def handle(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
@@ -279,7 +278,8 @@ async def test_a_burst_that_is_long_in_reading_is_heard(monkeypatch: pytest.Monk
         with RawClient(server.url) as client:
             for number in range(count):
                 client.send(request(b"in", payload=b"%d" % number))
-            client.confirm()
+            client.confirm()  # blocks the loop: nothing was read yet
+        keeping = asyncio.create_task(connection.keep())
         await until(lambda: len(heard) == count or connection.epoch > 1, "all are heard")
         assert len(heard) == count
         assert connection.epoch == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ class WallClock:
 
     def __init__(self, folder: Path, offset: float = 0.0) -> None:
         program = require_program("faketime", package="faketime")
+        _tidy()
         shown = subprocess.run(
             [program, "-f", "+0", "printenv", "LD_PRELOAD"],
             capture_output=True,
@@ -46,3 +49,18 @@ class WallClock:
     def time(self) -> float:
         """What the clock shows, Unix epoch, seconds."""
         return time.time() + self.offset
+
+
+def _tidy() -> None:
+    """Remove what libfaketime keeps for processes that were killed.
+
+    It is named by their number, and the next process with that number would fail because of it.
+    """
+    for path in Path("/dev/shm").glob("*faketime_*"):  # noqa: S108  # where libfaketime keeps it
+        try:
+            os.kill(int(path.name.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        except (PermissionError, ValueError):
+            pass  # somebody else's
