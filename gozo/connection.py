@@ -114,8 +114,6 @@ class Connection:
         self._echoed_at = steady()
         self._used = settings.addresses[0]
         """The address that last served, of those given."""
-        self._refused = False
-        """Whether a server refused when it was last tried in vain."""
         self._may_echo = True
         """Whether the server has not refused an echo on this link."""
         self._settings = settings
@@ -149,10 +147,8 @@ class Connection:
         while True:
             try:
                 return await self._connect(deadline)
-            except NoServerError as error:
+            except (NoServerError, _PassingError) as error:
                 if asyncio.get_running_loop().time() + RECONNECT_WAIT >= deadline:
-                    if self._refused:
-                        raise NotAllowedError(self.failure) from None
                     raise
                 if not told:
                     told = True
@@ -228,7 +224,7 @@ class Connection:
         """Try each server once.
 
         Raises:
-            NotAllowedError: all have refused, and would again.
+            NotAllowedError: all have refused; a _PassingError where to try again may help.
             NoServerError: none serves just now.
             SettingsError: a file of certificates or credentials cannot be used.
         """
@@ -259,9 +255,10 @@ class Connection:
             self._adopt(client)
             return
         self.failure = "; ".join(dict.fromkeys(map(str, failures)))
-        self._refused = any(isinstance(failure, NotAllowedError) for failure in failures)
         if all(_lasts(failure) for failure in failures):
             raise failures[0]
+        if any(isinstance(failure, NotAllowedError) for failure in failures):
+            raise _PassingError(self.failure)
         raise NoServerError(self.failure)
 
     def _adopt(self, client: HardenedClient) -> None:
@@ -561,13 +558,13 @@ def _call(told: Callable[..., None], *arguments: object) -> None:
         log.exception("connection.handler_failed")
 
 
-class _CutError(NotAllowedError):
-    """A link that ended where it may have been refused, or the server be on its way out."""
+class _PassingError(NotAllowedError):
+    """A refusal that may pass: another server may serve, or a link ended that was not refused."""
 
 
 def _lasts(failure: GozoError) -> bool:
     """Whether to try again cannot help."""
-    return isinstance(failure, NotAllowedError) and not isinstance(failure, _CutError)
+    return isinstance(failure, NotAllowedError) and not isinstance(failure, _PassingError)
 
 
 def _reconnect_wait() -> float:
@@ -670,7 +667,7 @@ def _explain(
     if info.get("tls_verify") and isinstance(error, ConnectionError):
         # With TLS 1.3 the client is through before the server has looked at its certificate,
         # and the alert may be lost with the connection.
-        return _CutError(
+        return _PassingError(
             f"{shown} closed the connection once it had the certificate: check --cert and --key"
         )
     if isinstance(error, nats_errors.SecureConnRequiredError):

@@ -33,6 +33,16 @@ def with_login(server: NatsServer) -> str:
     return f"nats://u:p@{HOST}:{server.port}"
 
 
+def clustered(config: str) -> list[str]:
+    """Return the configurations of two servers that know each other."""
+    ports = [free_port(), free_port()]
+    return [
+        f"{config}\n"
+        f"cluster {{ name: c, listen: '{HOST}:{own}', routes: ['nats://{HOST}:{other}'] }}"
+        for own, other in (ports, ports[::-1])
+    ]
+
+
 async def test_a_server_that_refuses_does_not_hide_the_next() -> None:
     """Where one refuses, the others are tried; when it is first connected to, and later."""
     with NatsServer(config=OTHER) as refusing, NatsServer(config=LOGIN) as serving:
@@ -81,41 +91,17 @@ async def test_a_server_that_ends_a_connection_may_not_have_refused(tmp_path: Pa
         assert begun > 1
 
 
-async def test_a_login_goes_where_it_belongs() -> None:
-    """What a cluster tells of is given the login of the address that it was reached by."""
-    routes = [free_port(), free_port()]
-    configs = [
-        f"authorization {{ user: {user}, password: p }}\n"
-        f"cluster {{ name: c, listen: '{HOST}:{own}', routes: ['nats://{HOST}:{other}'] }}"
-        for user, own, other in (("mine", *routes), ("mine", *routes[::-1]))
-    ]
-    nobody = f"nats://another:secret@{HOST}:{free_port()}"
-    with NatsServer(config=configs[0]) as first, NatsServer(config=configs[1]) as second:
-        connection = await opened(nobody, f"nats://mine:p@{HOST}:{first.port}")
-        await until(
-            lambda: len(connection.info.get("connect_urls") or ()) == 2, "the other is told of"
-        )
-        keeping = asyncio.create_task(connection.keep())
-        first.kill()
-        await until(lambda: connection.info["server_name"] == second.name, "the other is used")
-        await end(keeping)
-        await connection.close()
-
-
-@pytest.mark.parametrize("secure", [False, True])
-async def test_a_server_that_the_cluster_told_of_is_used(secure: bool, tmp_path: Path) -> None:
-    """It is told of by number alone: the login and the name for TLS are those of the address."""
+@pytest.mark.parametrize("kind", ["login", "login of the second", "certificate"])
+async def test_a_server_that_the_cluster_told_of_is_used(kind: str, tmp_path: Path) -> None:
+    """It is told of by number alone: login and name for TLS are those of the address in use."""
     found = certificates(tmp_path, server=["localhost"])
-    routes = [free_port(), free_port()]
-    parts = [found.config_for_all if secure else LOGIN]
-    parts.append("cluster {{ name: c, listen: '{0}:{1}', routes: ['nats://{0}:{2}'] }}")
-    configs = [
-        "\n".join(parts[:1]) + "\n" + parts[1].format(HOST, own, other)
-        for own, other in (routes, routes[::-1])
-    ]
+    secure = kind == "certificate"
+    configs = clustered(found.config_for_all if secure else LOGIN)
     with NatsServer(config=configs[0]) as first, NatsServer(config=configs[1]) as second:
-        known = f"tls://localhost:{first.port}" if secure else with_login(first)
-        connection = await opened(known, ca=found.ca if secure else None)
+        addresses = [f"tls://localhost:{first.port}" if secure else with_login(first)]
+        if kind == "login of the second":
+            addresses.insert(0, f"nats://another:secret@{HOST}:{free_port()}")
+        connection = await opened(*addresses, ca=found.ca if secure else None)
         await until(
             lambda: len(connection.info.get("connect_urls") or ()) == 2, "the other is told of"
         )
