@@ -14,18 +14,13 @@ import json
 import random
 import re
 import secrets
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from ipaddress import ip_address
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import unquote, urlsplit
-
-from nats import errors as nats_errors
-from nats.aio.client import RawCredentials
 
 from gozo.clock import steady
+from gozo.dialing import PassingError, explain, lasts, options, targets
 from gozo.errors import (
     DisconnectedError,
     GozoError,
@@ -35,7 +30,7 @@ from gozo.errors import (
 )
 from gozo.hardened import Handler, HardenedClient
 from gozo.logs import get_logger
-from gozo.settings import ConnectionSettings, redacted
+from gozo.settings import ConnectionSettings
 
 ATTEMPT = 2.0  # seconds for one server to answer
 CHECK = 10.0  # seconds between looks whether a link carries messages, and for it to carry one
@@ -52,7 +47,6 @@ OnReply = Callable[[bytes | None, bytes | None], None]
 _DENIED = re.compile(
     r'permissions violation for (publish|subscription) to ("(?:[^"\\]|\\.)*")', re.IGNORECASE
 )
-_REFUSED = ("authorization", "authentication", "account", "revoked", "expired")
 
 log = get_logger("gozo.connection")
 
@@ -147,7 +141,7 @@ class Connection:
         while True:
             try:
                 return await self._connect(deadline)
-            except (NoServerError, _PassingError) as error:
+            except (NoServerError, PassingError) as error:
                 if asyncio.get_running_loop().time() + RECONNECT_WAIT >= deadline:
                     raise
                 if not told:
@@ -224,12 +218,12 @@ class Connection:
         """Try each server once.
 
         Raises:
-            NotAllowedError: all have refused; a _PassingError where to try again may help.
+            NotAllowedError: all have refused; a PassingError where to try again may help.
             NoServerError: none serves just now.
             SettingsError: a file of certificates or credentials cannot be used.
         """
         failures: list[GozoError] = []
-        for address, tls_name in self._targets():
+        for address, tls_name in targets(self._settings, self._used, self.info):
             timeout = ATTEMPT
             if deadline is not None:
                 timeout = min(timeout, max(0.1, deadline - asyncio.get_running_loop().time()))
@@ -240,12 +234,14 @@ class Connection:
                 on_error=self._on_error,
             )
             try:
-                await client.open(timeout=timeout, **self._options(address, tls_name))
+                await client.open(
+                    timeout=timeout, **options(self._settings, self.name, address, tls_name)
+                )
             except SettingsError:
                 raise
             except Exception as error:  # noqa: BLE001  # whatever nats-py makes of no NATS server
                 self._failed_at = steady()
-                failures.append(_explain(address, error, client.info, self._settings))
+                failures.append(explain(address, error, client.info, self._settings))
                 continue
             finally:
                 if not client.is_connected:
@@ -255,10 +251,10 @@ class Connection:
             self._adopt(client)
             return
         self.failure = "; ".join(dict.fromkeys(map(str, failures)))
-        if all(_lasts(failure) for failure in failures):
+        if all(lasts(failure) for failure in failures):
             raise failures[0]
         if any(isinstance(failure, NotAllowedError) for failure in failures):
-            raise _PassingError(self.failure)
+            raise PassingError(self.failure)
         raise NoServerError(self.failure)
 
     def _adopt(self, client: HardenedClient) -> None:
@@ -309,58 +305,6 @@ class Connection:
             log.limited("error", "connection.denied", kind=kind, subject=subject)
         for tell in self.on_denied:
             _call(tell, kind, subject)
-
-    def _targets(self) -> list[tuple[str, str]]:
-        """The addresses given, then those that the cluster told of, each with a name for TLS.
-
-        The name is empty where it is the address's own. What a cluster tells of belongs to the
-        address that it was reached by: its login is the same, and nobody else's. Servers are
-        told of by number, and a certificate may be for the name alone.
-        """
-        targets = [(address, "") for address in self._settings.addresses]
-        hosts = {_bare(address) for address, _ in targets}
-        used = urlsplit(self._used)
-        scheme = "tls" if used.scheme == "tls" else "nats"
-        login, at, _ = used.netloc.rpartition("@")
-        name = "" if used.hostname is None or _is_ip(used.hostname) else used.hostname
-        told = self.info.get("connect_urls")
-        for host in told if isinstance(told, list) else []:
-            if str(host) not in hosts:
-                address = f"{scheme}://{login}{at}{host}"
-                targets.append((address, ""))
-                if name and self.info.get("tls_required"):
-                    targets.append((address, name))
-        return targets
-
-    def _options(self, address: str, tls_name: str) -> dict[str, Any]:
-        """What nats-py's `connect` is given; files are read anew each time."""
-        chosen = self._settings
-        options: dict[str, Any] = {"servers": [address], "name": self.name}
-        url = urlsplit(address)
-        if url.username is not None:
-            # Taken out of the address and decoded (RFC 3986, 2.1): nats-py does not.
-            bare = url._replace(netloc=_bare(address))
-            options["servers"] = [bare.geturl()]
-            if chosen.token or chosen.user or chosen.nkey or chosen.jwt or chosen.user_jwt:
-                pass  # an option replaces what the address says
-            elif url.password is None:
-                options["token"] = unquote(url.username)
-            else:
-                options |= {"user": unquote(url.username), "password": unquote(url.password)}
-        if chosen.token:
-            options["token"] = chosen.token
-        if chosen.user:
-            options |= {"user": chosen.user, "password": chosen.password or ""}
-        if credentials := chosen.credentials():
-            options["user_credentials"] = _credentials(*credentials)
-        elif chosen.nkey:
-            options["nkeys_seed_str"] = chosen.seed()
-        options["tls_handshake_first"] = chosen.tls_first
-        if tls_name:
-            options["tls_hostname"] = tls_name
-        if chosen.ca or chosen.cert or chosen.secure or chosen.tls_first:
-            options["tls"] = _tls(chosen)
-        return options
 
     @property
     def stirred_at(self) -> float:
@@ -558,30 +502,8 @@ def _call(told: Callable[..., None], *arguments: object) -> None:
         log.exception("connection.handler_failed")
 
 
-class _PassingError(NotAllowedError):
-    """A refusal that may pass: another server may serve, or a link ended that was not refused."""
-
-
-def _lasts(failure: GozoError) -> bool:
-    """Whether to try again cannot help."""
-    return isinstance(failure, NotAllowedError) and not isinstance(failure, _PassingError)
-
-
 def _reconnect_wait() -> float:
     return RECONNECT_WAIT * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
-
-
-def _bare(address: str) -> str:
-    """The host and the port of an address, without a login."""
-    return urlsplit(address).netloc.rpartition("@")[2]
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _subscribe(client: HardenedClient, listener: Listener) -> None:
@@ -633,72 +555,6 @@ def status_of(headers: bytes | None) -> int:
         return 0
     digits = headers[9:12]
     return int(digits) if digits.isdigit() else 0
-
-
-def _credentials(jwt: str, seed: str) -> RawCredentials:
-    """Put a JWT and a seed into the form of a credentials file."""
-    return RawCredentials(
-        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n"
-        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-    )
-
-
-def _tls(settings: ConnectionSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca)
-        if settings.cert:
-            context.load_cert_chain(settings.cert, settings.key)
-    except (OSError, ValueError) as error:
-        paths = ", ".join(str(p) for p in (settings.ca, settings.cert, settings.key) if p)
-        raise SettingsError(f"cannot use the certificates in {paths}: {error}") from error
-    return context
-
-
-def _explain(
-    address: str, error: Exception, info: dict[str, Any], settings: ConnectionSettings
-) -> GozoError:
-    """Say why an address did not serve, whose server said `info` of itself, if it got so far.
-
-    It is a NotAllowedError where the server would refuse again.
-    """
-    shown = redacted(address)
-    if info.get("tls_verify") and not settings.cert:
-        return NotAllowedError(f"{shown} wants a certificate of its clients: give --cert and --key")
-    if info.get("tls_verify") and isinstance(error, ConnectionError):
-        # With TLS 1.3 the client is through before the server has looked at its certificate,
-        # and the alert may be lost with the connection.
-        return _PassingError(
-            f"{shown} closed the connection once it had the certificate: check --cert and --key"
-        )
-    if isinstance(error, nats_errors.SecureConnRequiredError):
-        return NotAllowedError(
-            f"{shown} does not offer TLS: leave out --secure (or tls://), or turn TLS on there"
-        )
-    if isinstance(error, ssl.SSLError):
-        return NotAllowedError(
-            f"no TLS with {shown}: {_reason(error)}: check --ca, --cert and --key"
-        )
-    text = str(error).removeprefix("nats: ").strip("' ") or type(error).__name__
-    if isinstance(error, nats_errors.Error) and any(word in text.lower() for word in _REFUSED):
-        return NotAllowedError(
-            f"{shown} refused the credentials ({text}): check --token, --user and --password, "
-            "--nkey or --jwt"
-        )
-    return NoServerError(f"{shown} does not answer ({_plain(error, text)})")
-
-
-def _reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message.rstrip('.')})"
-    return str(error.reason or error)
-
-
-def _plain(error: Exception, text: str) -> str:
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return text
 
 
 def _unquote(quoted: str) -> str:

@@ -1,0 +1,162 @@
+"""Which servers to try for a connection and with what, and why one of them did not serve."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from nats import errors as nats_errors
+from nats.aio.client import RawCredentials
+
+from gozo.errors import GozoError, NoServerError, NotAllowedError, SettingsError
+from gozo.settings import ConnectionSettings, redacted
+
+_REFUSED = ("authorization", "authentication", "account", "revoked", "expired")
+
+
+class PassingError(NotAllowedError):
+    """A refusal that may pass: another server may serve, or a link ended that was not refused."""
+
+
+def lasts(failure: GozoError) -> bool:
+    """Whether to try again cannot help."""
+    return isinstance(failure, NotAllowedError) and not isinstance(failure, PassingError)
+
+
+def targets(
+    settings: ConnectionSettings, served: str, info: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """The addresses given, then those that the cluster told of, each with a name for TLS.
+
+    The name is empty where it is the address's own. What a cluster tells of belongs to the
+    address that it was reached by: its login is the same, and nobody else's. Servers are
+    told of by number, and a certificate may be for the name alone.
+
+    `served` is the address that last served, of those given, whose server said `info` of itself.
+    """
+    found = [(address, "") for address in settings.addresses]
+    hosts = {_bare(address) for address, _ in found}
+    used = urlsplit(served)
+    scheme = "tls" if used.scheme == "tls" else "nats"
+    login, at, _ = used.netloc.rpartition("@")
+    name = "" if used.hostname is None or _is_ip(used.hostname) else used.hostname
+    told = info.get("connect_urls")
+    for host in told if isinstance(told, list) else []:
+        if str(host) not in hosts:
+            address = f"{scheme}://{login}{at}{host}"
+            found.append((address, ""))
+            if name and info.get("tls_required"):
+                found.append((address, name))
+    return found
+
+
+def options(settings: ConnectionSettings, name: str, address: str, tls_name: str) -> dict[str, Any]:
+    """What nats-py's `connect` is given; files are read anew each time."""
+    given: dict[str, Any] = {"servers": [address], "name": name}
+    url = urlsplit(address)
+    if url.username is not None:
+        # Taken out of the address and decoded (RFC 3986, 2.1): nats-py does not.
+        bare = url._replace(netloc=_bare(address))
+        given["servers"] = [bare.geturl()]
+        if settings.token or settings.user or settings.nkey or settings.jwt or settings.user_jwt:
+            pass  # an option replaces what the address says
+        elif url.password is None:
+            given["token"] = unquote(url.username)
+        else:
+            given |= {"user": unquote(url.username), "password": unquote(url.password)}
+    if settings.token:
+        given["token"] = settings.token
+    if settings.user:
+        given |= {"user": settings.user, "password": settings.password or ""}
+    if credentials := settings.credentials():
+        given["user_credentials"] = _credentials(*credentials)
+    elif settings.nkey:
+        given["nkeys_seed_str"] = settings.seed()
+    given["tls_handshake_first"] = settings.tls_first
+    if tls_name:
+        given["tls_hostname"] = tls_name
+    if settings.ca or settings.cert or settings.secure or settings.tls_first:
+        given["tls"] = _tls(settings)
+    return given
+
+
+def explain(
+    address: str, error: Exception, info: dict[str, Any], settings: ConnectionSettings
+) -> GozoError:
+    """Say why an address did not serve, whose server said `info` of itself, if it got so far.
+
+    It is a NotAllowedError where the server would refuse again.
+    """
+    shown = redacted(address)
+    if info.get("tls_verify") and not settings.cert:
+        return NotAllowedError(f"{shown} wants a certificate of its clients: give --cert and --key")
+    if info.get("tls_verify") and isinstance(error, ConnectionError):
+        # With TLS 1.3 the client is through before the server has looked at its certificate,
+        # and the alert may be lost with the connection.
+        return PassingError(
+            f"{shown} closed the connection once it had the certificate: check --cert and --key"
+        )
+    if isinstance(error, nats_errors.SecureConnRequiredError):
+        return NotAllowedError(
+            f"{shown} does not offer TLS: leave out --secure (or tls://), or turn TLS on there"
+        )
+    if isinstance(error, ssl.SSLError):
+        return NotAllowedError(
+            f"no TLS with {shown}: {_reason(error)}: check --ca, --cert and --key"
+        )
+    text = str(error).removeprefix("nats: ").strip("' ") or type(error).__name__
+    if isinstance(error, nats_errors.Error) and any(word in text.lower() for word in _REFUSED):
+        return NotAllowedError(
+            f"{shown} refused the credentials ({text}): check --token, --user and --password, "
+            "--nkey or --jwt"
+        )
+    return NoServerError(f"{shown} does not answer ({_plain(error, text)})")
+
+
+def _credentials(jwt: str, seed: str) -> RawCredentials:
+    """Put a JWT and a seed into the form of a credentials file."""
+    return RawCredentials(
+        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+
+
+def _tls(settings: ConnectionSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca)
+        if settings.cert:
+            context.load_cert_chain(settings.cert, settings.key)
+    except (OSError, ValueError) as error:
+        paths = ", ".join(str(p) for p in (settings.ca, settings.cert, settings.key) if p)
+        raise SettingsError(f"cannot use the certificates in {paths}: {error}") from error
+    return context
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message.rstrip('.')})"
+    return str(error.reason or error)
+
+
+def _plain(error: Exception, text: str) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return text
+
+
+def _bare(address: str) -> str:
+    """The host and the port of an address, without a login."""
+    return urlsplit(address).netloc.rpartition("@")[2]
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
