@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from gozo.clock import steady
-from gozo.dialing import PassingError, explain, lasts, options, targets
+from gozo.dialing import PassingError, TurnedAwayError, explain, lasts, options, targets
 from gozo.errors import (
     DisconnectedError,
     GozoError,
@@ -97,7 +97,7 @@ class Connection:
         self.closed = False
         """Whether it was closed for good."""
         self.failure = ""
-        """Why no server could be reached when that was last tried; empty once one is."""
+        """Why the link was lost, or no server reached when that was last tried; else empty."""
         self.on_lost: list[Callable[[], None]] = []
         self.on_connected: list[Callable[[], None]] = []
         self.on_closed: list[Callable[[], None]] = []
@@ -132,20 +132,27 @@ class Connection:
 
         Raises:
             NoServerError: no server answered.
+            TurnedAwayError: one did answer, and took no connection: it is full, for instance.
             NotAllowedError: a server refused the credentials, or there is no TLS; at once where
                 all have refused.
             SettingsError: a file of certificates or credentials cannot be used.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        told = False
+        told: set[str] = set()
+        turned_away: TurnedAwayError | None = None
         while True:
             try:
                 return await self._connect(deadline)
             except (NoServerError, PassingError) as error:
+                if isinstance(error, TurnedAwayError):
+                    turned_away = error
                 if asyncio.get_running_loop().time() + RECONNECT_WAIT >= deadline:
+                    if isinstance(error, NoServerError) and turned_away is not None:
+                        # A server's own words; those of its last line may have been lost.
+                        raise turned_away from error
                     raise
-                if not told:
-                    told = True
+                if str(error) not in told:
+                    told.add(str(error))
                     log.info("connection.failed", reason=str(error), wait_s=timeout)
             await asyncio.sleep(RECONNECT_WAIT)
 
@@ -219,7 +226,7 @@ class Connection:
 
         Raises:
             NotAllowedError: all have refused; a PassingError where to try again may help.
-            NoServerError: none serves just now.
+            NoServerError: none serves just now; a TurnedAwayError where one answered.
             SettingsError: a file of certificates or credentials cannot be used.
         """
         failures: list[GozoError] = []
@@ -255,6 +262,8 @@ class Connection:
             raise failures[0]
         if any(isinstance(failure, NotAllowedError) for failure in failures):
             raise PassingError(self.failure)
+        if any(isinstance(failure, TurnedAwayError) for failure in failures):
+            raise TurnedAwayError(self.failure)
         raise NoServerError(self.failure)
 
     def _adopt(self, client: HardenedClient) -> None:
@@ -281,6 +290,7 @@ class Connection:
         if not self.connected:
             return
         self.connected = False
+        self.failure = reason
         self._lost.set()
         log.warning("connection.lost", name=self.name, reason=reason)
         waiting, self._waiting = self._waiting, {}
@@ -305,6 +315,11 @@ class Connection:
             log.limited("error", "connection.denied", kind=kind, subject=subject)
         for tell in self.on_denied:
             _call(tell, kind, subject)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is a link that has held for a while."""
+        return self.connected and steady() - self._made_at >= SETTLED
 
     @property
     def stirred_at(self) -> float:
@@ -443,7 +458,7 @@ class Connection:
             DisconnectedError: the link is lost.
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        token = self.call(subject.encode(), payload, partial(_resolve, answer), headers)
+        token = self.call(subject.encode(), payload, partial(self._resolve, answer), headers)
         with self.failing_if_denied(subject, answer):
             return await self._within(timeout, token, answer, f"on {subject}")
 
@@ -454,7 +469,7 @@ class Connection:
             NotAllowedError, NoServerError, DisconnectedError: as for `request`.
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        token = self.call_echo(partial(_resolve, answer))
+        token = self.call_echo(partial(self._resolve, answer))
         with self.failing_if_denied((self._inbox + token).decode(), answer):
             await self._within(timeout, token, answer, "to an echo")
 
@@ -485,8 +500,26 @@ class Connection:
 
     def _require(self) -> HardenedClient:
         if not self.connected or self._client is None:
-            raise DisconnectedError("there is no connection to NATS at the moment")
+            raise DisconnectedError(f"there is no connection to NATS at the moment{self._because}")
         return self._client
+
+    @property
+    def _because(self) -> str:
+        """Words about the link that was lost, for the end of a sentence."""
+        return f": {self.failure}" if self.failure else ""
+
+    def _resolve(
+        self, answer: asyncio.Future[Reply], headers: bytes | None, payload: bytes | None
+    ) -> None:
+        """Hand what came for a call, or that the link was lost, to whoever waits for it."""
+        if answer.done():
+            return
+        if payload is None:
+            answer.set_exception(
+                DisconnectedError(f"the connection to NATS was lost{self._because}")
+            )
+        else:
+            answer.set_result(Reply(headers, payload))
 
     def _answer(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         on_reply = self._waiting.pop(subject[self._skip :], None)
@@ -537,16 +570,6 @@ def publication(subject: bytes, payload: bytes, headers: bytes = b"", reply: byt
             payload,
         )
     return b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload)
-
-
-def _resolve(answer: asyncio.Future[Reply], headers: bytes | None, payload: bytes | None) -> None:
-    """Hand what came for a call, or that the link was lost, to who waits for it."""
-    if answer.done():
-        return
-    if payload is None:
-        answer.set_exception(DisconnectedError("the connection to NATS was lost"))
-    else:
-        answer.set_result(Reply(headers, payload))
 
 
 def status_of(headers: bytes | None) -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gozo import embedded, signals
 from gozo.clock import steady, wall_us
-from gozo.connection import Connection, missing_permission
+from gozo.connection import SETTLED, Connection, missing_permission
 from gozo.delivery import Delivery
+from gozo.dialing import TurnedAwayError
 from gozo.entries import BARRIER_KEY, marker_headers, reserved_key
 from gozo.errors import DisconnectedError, GozoError, NoServerError
 from gozo.events import Bystander, Events, id_of
@@ -31,7 +32,7 @@ from gozo.schedule import LONGEST_REASON, MICROSECONDS, Reason, State
 from gozo.service import Service
 from gozo.settings import ServeSettings
 from gozo.stats import Stats
-from gozo.store.bucket import Bucket, wait_for_bucket
+from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
@@ -41,7 +42,7 @@ from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
 from gozo.store.writer import Outcome, Writer
-from gozo.tasks import end
+from gozo.tasks import end, persist
 from gozo.timetable import Item, Timetable
 from gozo.vitals import Parts, Vitals
 from gozo.volatile import Taken, Volatile
@@ -62,6 +63,8 @@ RETRY_WAIT = 0.25  # seconds
 YIELD = 1.0  # seconds in which a replica that leads again is told what others did meanwhile
 QUIET_US = MICROSECONDS
 """Nothing may be due for so long where the old garbage is looked at."""
+
+T = TypeVar("T")
 
 log = get_logger("gozo.daemon")
 
@@ -160,24 +163,17 @@ class Daemon:
             self._begin("notifier", self._notifier.run(self._vitals))
         starting = asyncio.create_task(self._start(), name="start")
         stopped = asyncio.create_task(stop.wait(), name="signal")
-        await self._first(starting, stopped)
-        if not starting.cancelled():
-            starting.result()
+        linked = asyncio.create_task(self._miss_links(), name="links")
+        await self._first(starting, stopped, linked)
+        for task in (starting, linked):
+            if not task.cancelled():
+                task.result()
 
     async def _start(self) -> None:
         settings, chosen = self._settings, self._settings.connection
         for connection in (self._main, self._requests):
             connection.on_denied.append(self._on_denied)
-        try:
-            await self._main.open(settings.connect_timeout)
-        except NoServerError as error:
-            raise NoServerError(
-                f"{error}: start a NATS server there, give --address, or run "
-                "'gozo serve --embedded', which starts one"
-            ) from error
-        await self._js.check_enabled(settings.connect_timeout)
-        self._check_rules()
-        await self._requests.open(settings.connect_timeout)
+        await self._connect()
         service = Service(
             self._main,
             self._policy,
@@ -185,22 +181,23 @@ class Daemon:
             vitals=self._vitals,
         )
         service.listen()
-        await service.check_alone()
-        bucket = await wait_for_bucket(
-            self._js, chosen.bucket, replicas=settings.replicas, timeout=settings.connect_timeout
+        await self._persist(service.check_alone)
+        bucket = await self._persist(
+            partial(open_bucket, self._js, chosen.bucket, replicas=settings.replicas)
         )
         if settings.history_us is not None:
-            await open_history(
-                self._js,
-                chosen.bucket,
-                chosen.request_subject,
-                age_us=settings.history_us,
-                replicas=settings.replicas,
+            await self._persist(
+                partial(
+                    open_history,
+                    self._js,
+                    chosen.bucket,
+                    chosen.request_subject,
+                    age_us=settings.history_us,
+                    replicas=settings.replicas,
+                )
             )
         self._build(bucket)
         self._garbage.begin_loading()
-        self._begin("connection", self._main.keep())
-        self._begin("requests connection", self._requests.keep())
         self._begin("writer", self._writer.sweep())
         self._begin("follower", self._follower.run())
         self._begin("intake", self._intake.run())
@@ -227,6 +224,49 @@ class Daemon:
             bucket=chosen.bucket,
             request_subject=chosen.request_subject,
         )
+
+    async def _connect(self) -> None:
+        """Make both connections, and see to it that they last."""
+        timeout = self._settings.connect_timeout
+        try:
+            await self._main.open(timeout)
+        except TurnedAwayError:
+            raise
+        except NoServerError as error:
+            raise NoServerError(
+                f"{error}: start a NATS server there, give --address, or run "
+                "'gozo serve --embedded', which starts one"
+            ) from error
+        self._begin("connection", self._main.keep())
+        await self._persist(partial(self._js.check_enabled, timeout))
+        self._check_rules()
+        await self._requests.open(timeout)
+        self._begin("requests connection", self._requests.keep())
+
+    async def _persist(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step of the start, again where the link was lost or the servers elect a leader."""
+        return await persist(step, self._settings.connect_timeout)
+
+    async def _miss_links(self) -> NoReturn:
+        """Look whether a link that was lost comes back, while the daemon starts.
+
+        Raises:
+            NoServerError: one has been away for as long as the start waits for a server.
+        """
+        timeout = self._settings.connect_timeout
+        seen_at = dict.fromkeys((self._main, self._requests), steady())
+        why = ""
+        while True:
+            await asyncio.sleep(LOOK)
+            for connection in seen_at:
+                why = connection.failure or why
+                if connection.is_settled or not connection.epoch:
+                    seen_at[connection] = steady()
+                elif steady() > seen_at[connection] + timeout + SETTLED:
+                    raise NoServerError(
+                        f"the connection to NATS was lost while the daemon started, and does not "
+                        f"last: {why}"
+                    )
 
     def _check_rules(self) -> None:
         """Say so if clients would ask for receipts in vain."""

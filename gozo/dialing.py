@@ -14,7 +14,16 @@ from nats.aio.client import RawCredentials
 from gozo.errors import GozoError, NoServerError, NotAllowedError, SettingsError
 from gozo.settings import ConnectionSettings, redacted
 
-_REFUSED = ("authorization", "authentication", "account", "revoked", "expired")
+_FINAL = ("authorization", "authentication", "revoked", "expired")
+"""Words of the server (the `sendErr` calls of its client.go, accounts.go and server.go) that say
+no to a login. `Authentication Timeout` is not among them: there the server, or what it asks, was
+slow. Other words are about a limit, such as `maximum account active connections exceeded`,
+`maximum connections exceeded`, `Failed Account Registration` or `Connection throttling is
+active`: what they complain of may pass."""
+
+
+class TurnedAwayError(NoServerError):
+    """A server answered, and does not take the connection for now."""
 
 
 class PassingError(NotAllowedError):
@@ -88,7 +97,8 @@ def explain(
 ) -> GozoError:
     """Say why an address did not serve, whose server said `info` of itself, if it got so far.
 
-    It is a NotAllowedError where the server would refuse again.
+    It is a NotAllowedError where the server would refuse again, and a TurnedAwayError where
+    it takes no connection for now.
     """
     shown = redacted(address)
     if info.get("tls_verify") and not settings.cert:
@@ -107,13 +117,23 @@ def explain(
         return NotAllowedError(
             f"no TLS with {shown}: {_reason(error)}: check --ca, --cert and --key"
         )
-    text = str(error).removeprefix("nats: ").strip("' ") or type(error).__name__
-    if isinstance(error, nats_errors.Error) and any(word in text.lower() for word in _REFUSED):
+    said = _said(error)
+    if said and any(word in said.lower() for word in _FINAL) and "timeout" not in said.lower():
         return NotAllowedError(
-            f"{shown} refused the credentials ({text}): check --token, --user and --password, "
+            f"{shown} refused the credentials ({said}): check --token, --user and --password, "
             "--nkey or --jwt"
         )
-    return NoServerError(f"{shown} does not answer ({_plain(error, text)})")
+    if said:
+        return TurnedAwayError(f"{shown} refused the connection ({said})")
+    return NoServerError(f"{shown} does not answer ({_plain(error)})")
+
+
+def _said(error: Exception) -> str:
+    """What the server itself said: nats-py hands its error line on, in the server's quotes."""
+    if not isinstance(error, nats_errors.Error):
+        return ""
+    text = str(error).removeprefix("nats: ").strip()
+    return text.strip("' ") if text.startswith("'") else ""
 
 
 def _credentials(jwt: str, seed: str) -> RawCredentials:
@@ -141,12 +161,12 @@ def _reason(error: ssl.SSLError) -> str:
     return str(error.reason or error)
 
 
-def _plain(error: Exception, text: str) -> str:
+def _plain(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
-    return text
+    return str(error).removeprefix("nats: ").strip() or type(error).__name__
 
 
 def _bare(address: str) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -103,13 +104,18 @@ class HardenedClient(Client):
             OSError, nats.errors.Error, TimeoutError: as nats-py raises them.
             ConnectionError: the server ended the connection instead of answering a first PING.
         """
-        async with asyncio.timeout(timeout):
-            await self.connect(
-                allow_reconnect=False,
-                connect_timeout=max(1, int(timeout)),
-                error_cb=_ignore,
-                **options,
-            )
+        try:
+            async with asyncio.timeout(timeout):
+                await self.connect(
+                    allow_reconnect=False,
+                    connect_timeout=max(1, int(timeout)),
+                    error_cb=_ignore,
+                    **options,
+                )
+        except OSError as error:
+            if words := self._last_words():
+                raise nats_errors.Error(f"nats: {words}") from error
+            raise
         if not self.is_connected:
             # nats-py takes the end of the connection for an answer, and returns.
             raise ConnectionResetError("the first PING was not answered")
@@ -121,6 +127,18 @@ class HardenedClient(Client):
             # its transport, which then reads without end however much is still to be handled.
             self._socket.get_protocol()._over_ssl = True  # type: ignore[attr-defined]
             self._transport._io_reader.set_transport(self._socket)  # type: ignore[union-attr]
+
+    def _last_words(self) -> str:
+        """The error line of a server that ended the connection at once; empty if none was read.
+
+        A full server sends its line behind INFO, and closes. What nats-py writes then fails
+        before it has read that line.
+        """
+        if not self._transport:
+            return ""
+        unread = bytes(self._transport._io_reader._buffer)  # type: ignore[attr-defined]
+        line = re.search(rb"-ERR ([^\r]*)\r\n", unread)
+        return line[1].decode("utf-8", "replace") if line else ""
 
     def write(self, data: bytes) -> None:
         """Send bytes of the protocol with the next turn of the event loop, in order.

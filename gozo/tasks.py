@@ -1,4 +1,4 @@
-"""Ends tasks for certain.
+"""Ends tasks for certain, and tries anew what needs servers that do not answer just now.
 
 To cancel a task once is not enough: up to Python 3.11, `asyncio.wait_for`, which nats-py
 connects with, swallows a cancellation that comes in the turn in which the attempt fails.
@@ -7,9 +7,36 @@ connects with, swallows a cancellation that comes in the turn in which the attem
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from gozo.clock import steady
+from gozo.errors import NoServerError
+from gozo.logs import get_logger
 
 AGAIN = 0.1  # seconds after which a task that goes on is cancelled again
+RETRY_WAIT = 0.1  # seconds between tries
+
+T = TypeVar("T")
+
+log = get_logger("gozo.tasks")
+
+
+async def persist(step: Callable[[], Awaitable[T]], timeout: float) -> T:
+    """Do something that can be done again, until a server has answered.
+
+    Raises:
+        NoServerError: none has for `timeout` seconds, or the connection was lost once more.
+    """
+    deadline = steady() + timeout
+    while True:
+        try:
+            return await step()
+        except NoServerError as error:
+            if steady() >= deadline:
+                raise
+            log.repeated("info", "start.waiting", reason=str(error))
+            await asyncio.sleep(RETRY_WAIT)
 
 
 async def end(*some: asyncio.Task[Any] | None) -> None:

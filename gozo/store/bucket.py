@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gozo.clock import wall_us
-from gozo.errors import DisconnectedError, JetStreamError, NoServerError
+from gozo.errors import JetStreamError
 from gozo.jetstream import (
-    ASK_AGAIN,
     NO_PEERS,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
@@ -263,24 +260,3 @@ def deviations(
 
 def _version(server: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(part) for part in str(server.get("version", "0.0")).split(".")[:2])
-
-
-async def wait_for_bucket(
-    js: JetStream, name: str, *, replicas: int | None, timeout: float
-) -> Bucket:
-    """`open_bucket`, while the servers may still be electing a leader.
-
-    Raises:
-        JetStreamError, NoServerError, NotAllowedError: as for `open_bucket`.
-        DisconnectedError: the link was lost.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            return await open_bucket(js, name, replicas=replicas)
-        except DisconnectedError:
-            raise
-        except NoServerError:
-            if time.monotonic() >= deadline:
-                raise
-            await asyncio.sleep(ASK_AGAIN)

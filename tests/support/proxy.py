@@ -120,6 +120,9 @@ class Proxy:
             for one in self._links.pop(task):
                 one.transport.abort()
 
+    def _sent(self, data: bytes) -> None:
+        """See what a client sends before it is handed on; ConnectionError ends its connection."""
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
@@ -139,6 +142,8 @@ class Proxy:
                 await self._changed.wait()
             if self._mode is Mode.SWALLOW and from_client:
                 continue
+            if from_client:
+                self._sent(data)
             if self._bytes_per_second:
                 await asyncio.sleep(len(data) / self._bytes_per_second)
             writer.write(data)
