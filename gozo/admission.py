@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from gozo.clock import steady
 from gozo.entries import ENTRY_HEADERS
 from gozo.headers import pack
-from gozo.policy import Policy, check_size
+from gozo.policy import MOST_HEADERS, Policy, check_size
 from gozo.quotas import Quotas, Rate
 from gozo.schedule import MICROSECONDS, Entry, Request, ScheduleRequest
 from gozo.store.ledger import Ledger
 from gozo.volatile import Volatile
 
 KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
-MOST_HEADERS = 8 * 1024
-"""Bytes that an entry's headers have at most, where none are passed on."""
 
 
 @dataclass(slots=True)

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from gozo.administration import VERBS
 from gozo.connection import Connection, missing_permission
 from gozo.entries import block
-from gozo.errors import NoServerError, NotAllowedError
+from gozo.errors import NoServerError, NotAllowedError, UnsuitableServerError
 from gozo.jetstream import JetStream
 from gozo.logs import rendered
-from gozo.policy import Policy
+from gozo.policy import Policy, too_small
 from gozo.protocol import RESERVED
 from gozo.schedule import MICROSECONDS
 from gozo.service import SERVICE
@@ -65,6 +65,8 @@ async def examine(settings: ServeSettings, say: Say) -> int:
     await connection.open(settings.connect_timeout)
     try:
         say("server", _server(connection))
+        if reason := too_small(connection.max_payload):
+            raise UnsuitableServerError(reason)
         js = JetStream(connection)
         daemons: list[dict[str, Any]] = []
         missing = await _try_rights(connection, js, settings, denied, daemons, say)

@@ -20,20 +20,33 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from gozo.clock import steady
-from gozo.dialing import PassingError, TurnedAwayError, explain, lasts, options, targets
+from gozo.dialing import (
+    PassingError,
+    TurnedAwayError,
+    check_headers,
+    explain,
+    lasts,
+    options,
+    targets,
+)
 from gozo.errors import (
     DisconnectedError,
     GozoError,
     NoServerError,
     NotAllowedError,
+    Refusal,
+    RequestError,
     SettingsError,
+    UnsuitableServerError,
 )
 from gozo.hardened import Handler, HardenedClient
 from gozo.logs import get_logger
 from gozo.settings import ConnectionSettings
+from gozo.tasks import end
 
 ATTEMPT = 2.0  # seconds for one server to answer
 CHECK = 10.0  # seconds between looks whether a link carries messages, and for it to carry one
+ASK_AGAIN = 5.0  # seconds between questions to a server what it takes
 LAG = 60.0  # seconds that an echo may be behind all else that a server keeps for us
 RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
 SETTLED = 1.0  # seconds after which a link that is lost may be made anew at once
@@ -101,6 +114,8 @@ class Connection:
         self.on_lost: list[Callable[[], None]] = []
         self.on_connected: list[Callable[[], None]] = []
         self.on_closed: list[Callable[[], None]] = []
+        self.on_larger: list[Callable[[], None]] = []
+        """Told that the server takes larger messages than it did."""
         self.on_denied: list[Callable[[str, str], None]] = []
         """Told of each refused `publish` or `subscription`, with its subject."""
         self._failed_at = steady()
@@ -108,6 +123,10 @@ class Connection:
         self._echoed_at = steady()
         self._used = settings.addresses[0]
         """The address that last served, of those given."""
+        self._dialed = self._used, ""
+        """The address of the present link, and its name for TLS; see `targets`."""
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_at = -ASK_AGAIN
         self._may_echo = True
         """Whether the server has not refused an echo on this link."""
         self._settings = settings
@@ -135,6 +154,7 @@ class Connection:
             TurnedAwayError: one did answer, and took no connection: it is full, for instance.
             NotAllowedError: a server refused the credentials, or there is no TLS; at once where
                 all have refused.
+            UnsuitableServerError: none can carry what gozo sends.
             SettingsError: a file of certificates or credentials cannot be used.
         """
         deadline = asyncio.get_running_loop().time() + timeout
@@ -171,7 +191,8 @@ class Connection:
                     await asyncio.sleep(_reconnect_wait())
                 await self._connect(None)
             except GozoError as error:
-                log.repeated("warning", "connection.failed", reason=str(error))
+                level = "error" if isinstance(error, UnsuitableServerError) else "warning"
+                log.repeated(level, "connection.failed", reason=str(error))
                 await asyncio.sleep(_reconnect_wait())
 
     async def _check(self) -> None:
@@ -203,6 +224,7 @@ class Connection:
         client, self._client = self._client, None
         self.connected = False
         self.closed = True
+        await end(self._asking)
         for tell in self.on_closed:
             _call(tell)
         if client is not None:
@@ -221,11 +243,63 @@ class Connection:
         if self._client is not None:
             self._client.lose(reason)
 
+    def doubt_limits(self) -> None:
+        """Have the server asked anew how large a message it takes: one was too large.
+
+        A limit that was raised is told to new connections only, so one is made for that. It is
+        made now and then, and only where something was refused, since it takes a place of those
+        that the account may have.
+        """
+        now = steady()
+        if self.connected and now >= self._asked_at + ASK_AGAIN:
+            self._asked_at = now
+            self._asking = asyncio.create_task(self._ask_limits(), name="ask for limits")
+
+    @contextmanager
+    def doubting_limits(self) -> Iterator[None]:
+        """Do so where something is refused as too large."""
+        try:
+            yield
+        except RequestError as error:
+            if error.code is Refusal.TOO_LARGE:
+                self.doubt_limits()
+            raise
+
+    async def _ask_limits(self) -> None:
+        client, (address, tls_name) = self._client, self._dialed
+        one_more = HardenedClient(
+            secure=self._settings.secure,
+            portion=self._portion,
+            on_lost=lambda reason: None,
+            on_error=lambda text: None,
+            on_larger=lambda: None,
+        )
+        try:
+            await one_more.open(
+                timeout=ATTEMPT, **options(self._settings, self.name, address, tls_name)
+            )
+        except Exception as error:  # noqa: BLE001  # as in `_connect`
+            log.debug("connection.limits_unknown", reason=str(error))
+            return
+        finally:
+            one_more.lose("asked")
+        said = one_more.info
+        # Another server may be behind the same address.
+        if client is not None and said.get("server_id") == client.info.get("server_id"):
+            client.note_info({"max_payload": one_more.max_payload})
+
+    def _on_larger(self) -> None:
+        if self.connected:
+            log.info("connection.takes_more", name=self.name, max_payload=self.max_payload)
+            for tell in self.on_larger:
+                _call(tell)
+
     async def _connect(self, deadline: float | None) -> None:
         """Try each server once.
 
         Raises:
             NotAllowedError: all have refused; a PassingError where to try again may help.
+            UnsuitableServerError: none can carry what gozo sends.
             NoServerError: none serves just now; a TurnedAwayError where one answered.
             SettingsError: a file of certificates or credentials cannot be used.
         """
@@ -239,22 +313,26 @@ class Connection:
                 portion=self._portion,
                 on_lost=self._on_lost,
                 on_error=self._on_error,
+                on_larger=self._on_larger,
             )
             try:
                 await client.open(
                     timeout=timeout, **options(self._settings, self.name, address, tls_name)
                 )
+                check_headers(address, client.info)
             except SettingsError:
                 raise
             except Exception as error:  # noqa: BLE001  # whatever nats-py makes of no NATS server
                 self._failed_at = steady()
                 failures.append(explain(address, error, client.info, self._settings))
+                client.lose("could not connect")
                 continue
             finally:
                 if not client.is_connected:
                     client.lose("could not connect")
             if address in self._settings.addresses:
                 self._used = address
+            self._dialed = address, tls_name
             self._adopt(client)
             return
         self.failure = "; ".join(dict.fromkeys(map(str, failures)))
@@ -267,6 +345,7 @@ class Connection:
         raise NoServerError(self.failure)
 
     def _adopt(self, client: HardenedClient) -> None:
+        before = self._client.max_payload if self._client else client.max_payload
         self._client = client
         self._denied.clear()
         self._lost.clear()
@@ -285,6 +364,8 @@ class Connection:
         )
         for tell in self.on_connected:
             _call(tell)
+        if client.max_payload > before:
+            self._on_larger()
 
     def _on_lost(self, reason: str) -> None:
         if not self.connected:

@@ -16,7 +16,7 @@ from gozo.connection import SETTLED, Connection, missing_permission
 from gozo.delivery import Delivery
 from gozo.dialing import TurnedAwayError
 from gozo.entries import BARRIER_KEY, marker_headers, reserved_key
-from gozo.errors import DisconnectedError, GozoError, NoServerError
+from gozo.errors import DisconnectedError, GozoError, NoServerError, UnsuitableServerError
 from gozo.events import Bystander, Events, id_of
 from gozo.garbage import Garbage
 from gozo.intake import Intake
@@ -25,7 +25,7 @@ from gozo.lease import Lease, Role
 from gozo.logs import get_logger
 from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
-from gozo.policy import Policy
+from gozo.policy import Policy, too_small
 from gozo.quotas import Quotas
 from gozo.recurrence import not_before
 from gozo.schedule import LONGEST_REASON, MICROSECONDS, Reason, State
@@ -237,6 +237,8 @@ class Daemon:
                 f"{error}: start a NATS server there, give --address, or run "
                 "'gozo serve --embedded', which starts one"
             ) from error
+        if reason := too_small(self._main.max_payload):
+            raise UnsuitableServerError(reason)
         self._begin("connection", self._main.keep())
         await self._persist(partial(self._js.check_enabled, timeout))
         self._check_rules()
@@ -320,7 +322,9 @@ class Daemon:
             settings.max_backlog,
             on_volatile=self._delivery.wake_soon,
             may_act=lambda: self._lease.is_valid,
+            on_too_large=self._doubt_limits,
         )
+        self._main.on_larger.append(self._mirror.reconsider)
         self._payloads.on_gone = self._follower.doubt
         self._mirror.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
@@ -341,6 +345,19 @@ class Daemon:
                 self._events, self._mirror.invalid, leads=lambda: self._vitals.is_active
             )
         self._parts = True
+
+    def _doubt_limits(self) -> None:
+        """Have it looked at on both connections how large a message may be: one was too large."""
+        for connection in (self._main, self._requests):
+            connection.doubt_limits()
+
+    def _look_at_limits(self) -> None:
+        """See whether the server takes what it did not, and complain where that is too little."""
+        if self._mirror.too_large:
+            self._main.doubt_limits()
+        if reason := too_small(self._main.max_payload):
+            log.repeated("error", "server.unsuitable", reason=reason)
+            self._doubt_limits()
 
     def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
@@ -555,6 +572,7 @@ class Daemon:
             elif len(self._volatile) and self._has_yielded:
                 self._hand_over()
             self._intake.forget_old()
+            self._look_at_limits()
             self._use_leisure()
 
     def _use_leisure(self) -> None:

@@ -342,6 +342,7 @@ class Delivery:
             self._park(item)
             return True
         if message.size > self._connection.max_payload:
+            self._connection.doubt_limits()
             self._fail(item, f"{message.size} bytes are more than the server takes")
             return True
         return False

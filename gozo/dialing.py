@@ -11,7 +11,13 @@ from urllib.parse import unquote, urlsplit
 from nats import errors as nats_errors
 from nats.aio.client import RawCredentials
 
-from gozo.errors import GozoError, NoServerError, NotAllowedError, SettingsError
+from gozo.errors import (
+    GozoError,
+    NoServerError,
+    NotAllowedError,
+    SettingsError,
+    UnsuitableServerError,
+)
 from gozo.settings import ConnectionSettings, redacted
 
 _FINAL = ("authorization", "authentication", "revoked", "expired")
@@ -32,7 +38,8 @@ class PassingError(NotAllowedError):
 
 def lasts(failure: GozoError) -> bool:
     """Whether to try again cannot help."""
-    return isinstance(failure, NotAllowedError) and not isinstance(failure, PassingError)
+    final = isinstance(failure, (NotAllowedError, UnsuitableServerError))
+    return final and not isinstance(failure, PassingError)
 
 
 def targets(
@@ -92,6 +99,19 @@ def options(settings: ConnectionSettings, name: str, address: str, tls_name: str
     return given
 
 
+def check_headers(address: str, info: Mapping[str, Any]) -> None:
+    """Make sure that a server can carry what gozo sends.
+
+    Raises:
+        UnsuitableServerError: it takes no headers, by what it says of itself.
+    """
+    if not info.get("headers"):
+        raise UnsuitableServerError(
+            f"{redacted(address)} takes no messages with headers, which gozo cannot do without: "
+            "remove no_header_support from the server's configuration"
+        )
+
+
 def explain(
     address: str, error: Exception, info: dict[str, Any], settings: ConnectionSettings
 ) -> GozoError:
@@ -100,6 +120,8 @@ def explain(
     It is a NotAllowedError where the server would refuse again, and a TurnedAwayError where
     it takes no connection for now.
     """
+    if isinstance(error, UnsuitableServerError):
+        return error
     shown = redacted(address)
     if info.get("tls_verify") and not settings.cert:
         return NotAllowedError(f"{shown} wants a certificate of its clients: give --cert and --key")

@@ -9,6 +9,7 @@
     ├── NoServerError           5   no server answered in time
     │   ├── DisconnectedError   5   the connection was lost, or is not there just now
     │   └── UnansweredError     5   sent, and no answer: it may or may not have been done
+    ├── UnsuitableServerError   1   a server is set up so that gozo cannot work with it
     ├── JetStreamError          1   JetStream is missing, or refused what gozo asked of it
     ├── ForeignDaemonError      1   another bucket's daemon listens on our request subject
     └── EmbeddedServerError     1   the embedded nats-server cannot start, or has ended
@@ -101,6 +102,10 @@ class DisconnectedError(NoServerError):
 
 class UnansweredError(NoServerError):
     """What was asked for was sent and not answered: it is unknown whether it was done."""
+
+
+class UnsuitableServerError(GozoError):
+    """A server is set up so that gozo cannot work with it; the message names the setting."""
 
 
 class JetStreamError(GozoError):

@@ -53,12 +53,14 @@ class HardenedClient(Client):
         portion: int,
         on_lost: Callable[[str], None],
         on_error: Callable[[str], None],
+        on_larger: Callable[[], None],
     ) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._secure = secure
         self._on_lost = on_lost
         self._on_error = on_error
+        self._on_larger = on_larger
         self.handlers: dict[bytes, Handler] = {}
         """Who takes the messages of each subscription, by its id as it comes over the wire."""
         self._lost = False
@@ -214,7 +216,10 @@ class HardenedClient(Client):
     def note_info(self, news: dict[str, Any]) -> None:
         """Take in what the server says of itself."""
         self._server_info.update(news)
-        self._max_payload = int(self._server_info.get("max_payload", self._max_payload))
+        before = self._max_payload
+        self._max_payload = int(self._server_info.get("max_payload", before))
+        if self._max_payload > before:
+            self._on_larger()
 
     def server_error(self, text: str) -> None:
         """Take an error line of the server: a missing permission, or the end."""

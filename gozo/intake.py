@@ -89,6 +89,7 @@ class Intake:
         max_backlog: int,
         on_volatile: Callable[[], None],
         may_act: Callable[[], bool],
+        on_too_large: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._policy = policy
@@ -98,6 +99,7 @@ class Intake:
         self._max_backlog = max_backlog
         self._on_volatile = on_volatile
         self._may_act = may_act
+        self._on_too_large = on_too_large
         self._counted_until_us = 0
         """Until when requests have been counted by who led, towards the rate."""
         self._admission = Admission(
@@ -497,6 +499,8 @@ class Intake:
 
     def _refused(self, id_: str | None, error: RequestError) -> None:
         self._stats.refused[error.code] += 1
+        if error.code is Refusal.TOO_LARGE:
+            self._on_too_large()
         log.limited("warning", "request.refused", code=error.code, reason=str(error))
         if self.events is not None:
             self.events.refused(id_, error)

@@ -21,6 +21,13 @@ LONGEST_SUBJECT = 3_500
 ROOM = 4_096
 """Bytes of `max_payload` kept free, so that an entry's and a delivery's headers fit."""
 
+MOST_HEADERS = 8 * 1024
+"""Bytes that an entry's headers have at most, where none are passed on."""
+
+LEAST_MAX_PAYLOAD = MOST_HEADERS
+"""Bytes that a server must take in one message. With less, a schedule that the protocol allows,
+with the longest id and subject, does not fit even without a payload."""
+
 SHOWN = 80  # characters of a subject that an error's sentence repeats
 
 _PLAIN = re.compile(r"[A-Za-z0-9_\-/:=+,@#]+(?:\.[A-Za-z0-9_\-/:=+,@#]+)*\Z")
@@ -118,12 +125,24 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return expression(patterns)
 
 
+def too_small(max_payload: int) -> str:
+    """Say that a server takes too little in one message for gozo to work; empty: it does not."""
+    if max_payload >= LEAST_MAX_PAYLOAD:
+        return ""
+    return (
+        f"the server's max_payload is {max_payload} bytes, too little for schedules with their "
+        f"headers: raise it to {LEAST_MAX_PAYLOAD} at least"
+    )
+
+
 def check_size(payload: int, headers: int, max_payload: int) -> None:
     """Refuse what would not fit into one message of the server, all sizes in bytes.
 
     Raises:
         RequestError: `too_large`.
     """
+    if reason := too_small(max_payload):
+        raise RequestError(Refusal.TOO_LARGE, reason)
     if payload > max_payload - ROOM:
         raise RequestError(
             Refusal.TOO_LARGE,

@@ -64,19 +64,21 @@ class Applying:
         Raises:
             RequestError: as a daemon would refuse it.
         """
-        entry = made(
-            self._policy,
-            self._reader.connection.max_payload,
-            wanted.subject,
-            wanted.payload,
-            when=wanted.when,
-            id_=wanted.id,
-            headers=wanted.headers,
-            confirm=wanted.confirm,
-            attempts=wanted.attempts,
-            terms=wanted.terms,
-            managed_by=wanted.managed_by,
-        )
+        connection = self._reader.connection
+        with connection.doubting_limits():
+            entry = made(
+                self._policy,
+                connection.max_payload,
+                wanted.subject,
+                wanted.payload,
+                when=wanted.when,
+                id_=wanted.id,
+                headers=wanted.headers,
+                confirm=wanted.confirm,
+                attempts=wanted.attempts,
+                terms=wanted.terms,
+                managed_by=wanted.managed_by,
+            )
         entry = as_of(entry, wall_us())
         return paused(entry, read_note(wanted.note)) if wanted.paused else entry
 

@@ -107,6 +107,7 @@ class Client:
         Raises:
             NoServerError: no server answered.
             NotAllowedError: it refused the credentials, or offers no TLS where that is demanded.
+            UnsuitableServerError: it takes no messages with headers.
             SettingsError: an address, a file of settings or one of certificates cannot be used.
         """
         if settings is None:
@@ -345,18 +346,19 @@ class Client:
         terms: Mapping[str, str],
     ) -> Entry:
         when = expression(when)
-        return made(
-            self._policy,
-            self._connection.max_payload,
-            subject,
-            payload,
-            when=when,
-            id_=id_,
-            headers=headers,
-            confirm=confirm,
-            attempts=attempts,
-            terms=terms_of(terms, when, wall_us()),
-        )
+        with self._connection.doubting_limits():
+            return made(
+                self._policy,
+                self._connection.max_payload,
+                subject,
+                payload,
+                when=when,
+                id_=id_,
+                headers=headers,
+                confirm=confirm,
+                attempts=attempts,
+                terms=terms_of(terms, when, wall_us()),
+            )
 
     def check(self, wanted: Wanted) -> None:
         """Make sure that gozo would take a schedule.

@@ -231,6 +231,7 @@ class Writes:
         if not connection.connected:
             raise DisconnectedError("there is no connection to NATS at the moment")
         if len(headers) + len(payload) > connection.max_payload:
+            connection.doubt_limits()
             raise RequestError(
                 Refusal.TOO_LARGE,
                 f"{key!r} would have {len(headers) + len(payload)} bytes in the bucket; the most "

@@ -20,7 +20,7 @@ from gozo.entries import (
     parse_entry,
     parse_original,
 )
-from gozo.errors import RequestError
+from gozo.errors import Refusal, RequestError
 from gozo.logs import get_logger
 from gozo.policy import Policy, check_size
 from gozo.protocol import escape_id, is_addressable
@@ -59,6 +59,8 @@ class Mirror:
         self.timetable = timetable
         self.invalid: dict[str, tuple[int, str]] = {}
         """Revision and reason of each entry that gozo cannot serve, by key."""
+        self.too_large: dict[str, tuple[int, int, bytes | None, int | None]] = {}
+        """What `take` was given of entries that the server would not take as messages, by key."""
         self.large: dict[str, int] = {}
         """Bytes of each payload that is large."""
         self.newer: set[str] = set()
@@ -130,6 +132,8 @@ class Mirror:
             return
         except (EntryError, RequestError) as error:
             self._set_aside(key, revision, error)
+            if isinstance(error, RequestError) and error.code is Refusal.TOO_LARGE:
+                self.too_large[key] = (revision, stored_us, headers, size)
             return
         if isinstance(entry, Marker):
             self._removed(key, revision, stored_us, entry)
@@ -169,6 +173,12 @@ class Mirror:
         self.note(key, None)
         self._take_in(key, revision, due_us, token)
         return True
+
+    def reconsider(self) -> None:
+        """Look again at entries that were too large: the server takes larger messages now."""
+        for key, message in list(self.too_large.items()):
+            self.timetable.forget(key)  # else it would be passed over as seen
+            self.take(key, *message)
 
     def take_value(self, key: str, revision: int, stored_us: int, value: bytes) -> None:
         """Take in the value of a bare entry: a schedule of the original gozo, or invalid."""
@@ -222,6 +232,7 @@ class Mirror:
         """
         if self.invalid or self.paused or self.failed:
             self.invalid.pop(key, None)
+            self.too_large.pop(key, None)
             self.newer.discard(key)
             self.paused.discard(key)
             self.failed.discard(key)

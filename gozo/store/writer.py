@@ -84,6 +84,7 @@ class Writer:
         size = len(headers) + len(payload)
         if size > self._connection.max_payload:
             # The server would not refuse it but end the connection.
+            self._connection.doubt_limits()
             words = f"{size} bytes are more than the server takes"
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return

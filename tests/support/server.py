@@ -149,6 +149,21 @@ class NatsServer:
         self.stop()
         self.start()
 
+    def reload(self, config: str) -> None:
+        """Have the running server take another `config`; its log tells what it has reloaded."""
+        self.configure(config)
+        self._running().send_signal(signal.SIGHUP)
+
+    def configure(self, config: str) -> Path:
+        """Write the configuration with another `config`, for the next start; return its file."""
+        self._config = config
+        lines = [f"server_name: {self.name}", f'listen: "{HOST}:{self.port}"', config]
+        if self._jetstream:
+            lines.append(f"jetstream {{\n{self._storage}\n}}")
+        path = self.folder / "nats.conf"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
     def freeze(self) -> None:
         """Stop the process without ending it: connections stay open and nobody answers."""
         self._running().send_signal(signal.SIGSTOP)
@@ -179,11 +194,7 @@ class NatsServer:
 
     def _launch(self) -> bool:
         """Start the process once; return False where the port was taken meanwhile."""
-        lines = [f"server_name: {self.name}", f'listen: "{HOST}:{self.port}"', self._config]
-        if self._jetstream:
-            lines.append(f"jetstream {{\n{self._storage}\n}}")
-        path = self.folder / "nats.conf"
-        path.write_text("\n".join(lines) + "\n")
+        path = self.configure(self._config)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [nats_server_binary(), "-c", str(path)], stdout=log, stderr=log
