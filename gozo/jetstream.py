@@ -42,6 +42,9 @@ NO_ROOM = NO_RESOURCES | {10002, 10077}
 """A limit of the server, of the account or of the stream is reached, or the disk is full."""
 NOT_ENABLED = frozenset({10039, 10076})
 
+NOT_NOW = frozenset({10008, 10009})
+"""A cluster has no leader for JetStream, or is just getting another one."""
+
 CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
 
 
@@ -130,10 +133,10 @@ class JetStream:
         answer: dict[str, Any] = json.loads(reply.payload)
         error = answer.get("error")
         if error:
-            raise JetStreamError(
-                f"JetStream refused {shown}: {error.get('description', error)}",
-                int(error.get("err_code", 0)),
-            )
+            code, words = int(error.get("err_code", 0)), error.get("description", error)
+            if code in NOT_NOW:
+                raise NoServerError(f"JetStream does not answer {shown} at the moment: {words}")
+            raise JetStreamError(f"JetStream refused {shown}: {words}", code)
         return answer
 
     async def check_enabled(self, timeout: float) -> None:

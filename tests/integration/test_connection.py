@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from gozo.client import Client
 from gozo.connection import RECONNECT_WAIT, Connection
 from gozo.errors import NotAllowedError
+from gozo.jetstream import JetStream
 from gozo.settings import ConnectionSettings
-from gozo.tasks import end
+from gozo.tasks import end, persist
 from tests.support.credentials import certificates
 from tests.support.patience import until
 from tests.support.server import HOST, NatsServer, free_port
@@ -189,4 +191,25 @@ async def test_tls_reads_no_more_than_is_handled(tmp_path: Path) -> None:
             connection.publish("in", b"x" * size)
         await until(lambda: heard == count, "all are heard")
         assert most < size * count / 10
+        await connection.close()
+
+
+async def test_a_cluster_that_elects_is_waited_for() -> None:
+    """JetStream's word that it cannot answer now is no refusal, and is tried again."""
+    with NatsServer(jetstream=False) as server:
+        connection = await opened(server.url)
+        answers = iter(
+            [
+                b'{"error": {"code": 503, "err_code": 10008, "description": "not now"}}',
+                b'{"error": {"code": 503, "err_code": 10009, "description": "not now"}}',
+                b'{"config": {}}',
+            ]
+        )
+
+        def answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+            connection.publish(reply.decode(), next(answers))
+
+        connection.listen("$JS.API.STREAM.INFO.s", answer)
+        js = JetStream(connection)
+        assert await persist(partial(js.call, "STREAM.INFO.s"), 60) == {"config": {}}
         await connection.close()
