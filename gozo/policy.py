@@ -141,8 +141,8 @@ def check_size(payload: int, headers: int, max_payload: int) -> None:
     Raises:
         RequestError: `too_large`.
     """
-    if reason := too_small(max_payload):
-        raise RequestError(Refusal.TOO_LARGE, reason)
+    if max_payload < LEAST_MAX_PAYLOAD:
+        raise RequestError(Refusal.TOO_LARGE, too_small(max_payload))
     if payload > max_payload - ROOM:
         raise RequestError(
             Refusal.TOO_LARGE,

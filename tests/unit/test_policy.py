@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
-from gozo.policy import LONGEST_SUBJECT, ROOM, Policy, check_size
+from gozo.policy import (
+    LEAST_MAX_PAYLOAD,
+    LONGEST_SUBJECT,
+    ROOM,
+    Policy,
+    check_size,
+    too_small,
+)
 
 POLICY = Policy("gozo")
 
@@ -131,3 +138,15 @@ def test_sizes() -> None:
         with pytest.raises(RequestError) as refused:
             check_size(payload, headers, 1_000_000)
         assert refused.value.code is Refusal.TOO_LARGE
+
+
+@pytest.mark.parametrize("max_payload", [0, 2_048, LEAST_MAX_PAYLOAD - 1])
+def test_a_server_that_takes_too_little(max_payload: int) -> None:
+    """Nothing is said to fit, and the sentence is about the server: no number is negative."""
+    with pytest.raises(RequestError) as refused:
+        check_size(0, 0, max_payload)
+    assert refused.value.code is Refusal.TOO_LARGE
+    assert str(refused.value) == too_small(max_payload)
+    assert f"is {max_payload} bytes" in str(refused.value)
+    assert too_small(LEAST_MAX_PAYLOAD) == ""
+    check_size(0, LEAST_MAX_PAYLOAD, LEAST_MAX_PAYLOAD)
