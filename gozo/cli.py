@@ -93,10 +93,10 @@ def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
 
 def _check(given: Given) -> int:
     sources = Sources.load(given)
+    for name, reason in sources.ignored:
+        tell(f"gozo: ignoring {name}: {reason}")
     settings = resolve_serve(sources)
     logs.silence()
-    for name in sources.unreadable:
-        tell(f"gozo: {name} is left out: you may not read it")
     from gozo import checkup  # noqa: PLC0415  # not needed for --help
 
     def say(topic: str, words: str) -> None:

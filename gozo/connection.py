@@ -268,7 +268,7 @@ class Connection:
     async def _ask_limits(self) -> None:
         client, (address, tls_name) = self._client, self._dialed
         one_more = HardenedClient(
-            secure=self._settings.secure,
+            secure=self._settings.demands_tls,
             portion=self._portion,
             on_lost=lambda reason: None,
             on_error=lambda text: None,
@@ -309,7 +309,7 @@ class Connection:
             if deadline is not None:
                 timeout = min(timeout, max(0.1, deadline - asyncio.get_running_loop().time()))
             client = HardenedClient(
-                secure=self._settings.secure,
+                secure=self._settings.demands_tls,
                 portion=self._portion,
                 on_lost=self._on_lost,
                 on_error=self._on_error,

@@ -133,7 +133,8 @@ def explain(
         )
     if isinstance(error, nats_errors.SecureConnRequiredError):
         return NotAllowedError(
-            f"{shown} does not offer TLS: leave out --secure (or tls://), or turn TLS on there"
+            f"{shown} does not offer TLS, which tls://, --secure, --ca or --cert demands: turn it "
+            "on there, or give --no-secure and a nats:// address to go without"
         )
     if isinstance(error, ssl.SSLError):
         return NotAllowedError(

@@ -11,6 +11,7 @@ here, because there nats-py can be stopped or made to lose messages from outside
 - What was written while the connection was lost is sent after a reconnect, however late.
   Here a client lives for one connection; what it had buffered dies with it.
 - A server that ends the connection before its first PONG counts as connected to. Here not.
+- Servers that the first INFO names are believed, though it came before TLS. Here not.
 - `publish` waits in a buffer for a task to flush it. Here bytes reach the transport in the
   same turn of the event loop, or at once.
 
@@ -129,6 +130,10 @@ class HardenedClient(Client):
             # its transport, which then reads without end however much is still to be handled.
             self._socket.get_protocol()._over_ssl = True  # type: ignore[attr-defined]
             self._transport._io_reader.set_transport(self._socket)  # type: ignore[union-attr]
+            if not self.options["tls_handshake_first"]:
+                # It came before TLS, when whoever is in between could write it. What servers
+                # there are is believed once an INFO inside of TLS says so.
+                self.info.pop("connect_urls", None)
 
     def _last_words(self) -> str:
         """The error line of a server that ended the connection at once; empty if none was read.
@@ -243,6 +248,8 @@ class HardenedClient(Client):
         if not initial_connection:
             self.note_info(info)
             return
+        if self.options["tls_handshake_first"]:
+            return  # it came through TLS
         uri = self._current_server.uri if self._current_server else None
         if self._secure or (uri is not None and uri.scheme == "tls"):
             if info.get("tls_available"):

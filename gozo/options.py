@@ -148,7 +148,7 @@ CONNECTION = (
            "Context of the NATS command line to take address and login from",
            offers=contexts.names),
     Option("NATS", "secure", "s", values.read_flag, "",
-           "Demand TLS", default="no"),
+           "Demand TLS", default="yes with --ca, --cert or tls://, else no"),
     Option("NATS", "token", "t", values.read_text, "TEXT",
            "Token to log in with", conceal=hidden),
     Option("NATS", "user", "u", values.read_text, "TEXT",

@@ -34,6 +34,10 @@ _ADDRESS, _CONTEXT = _option("address"), _option("context")
 _USER, _PASSWORD = _option("user"), _option("password")
 _LOGINS = (_option("token"), _USER, _option("nkey"), _option("jwt"))
 """Ways to log in that replace each other."""
+_SECURE, _CA = _option("secure"), _option("ca")
+_CERT, _KEY = _option("cert"), _option("key")
+_CREDENTIALS = (*_LOGINS, _PASSWORD, _CERT, _KEY)
+"""What shows a server who one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class ConnectionSettings:
     """Each with scheme, host and port: `nats://[user[:password]@]host:port`, or `tls://`."""
     context: str | None = None
     """The context of the NATS command line that some of the rest was taken from."""
-    secure: bool = False
+    secure: bool | None = None
+    """Whether TLS is demanded; None: where certificates are given, see `demands_tls`."""
     token: str | None = field(default=None, repr=False)
     user: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -66,6 +71,16 @@ class ConnectionSettings:
     user_seed: str | None = field(default=None, repr=False)
     tls_first: bool = False
     """Encrypt before the server has said anything, as it must be configured to expect."""
+
+    @property
+    def demands_tls(self) -> bool:
+        """Whether nothing may be said to a server of these that offers no TLS.
+
+        Who names certificates wants TLS; `tls://` in an address demands it of that one besides.
+        """
+        if self.secure is not None:
+            return self.secure
+        return bool(self.ca or self.cert or self.tls_first)
 
     def seed(self) -> str | None:
         """Return the seed that `nkey` means, read anew if it is in a file; None without one.
@@ -145,15 +160,22 @@ def resolve_connection(sources: Sources) -> ConnectionSettings:
     """
     found = _find(CONNECTION, sources)
     context = None
+    inside: dict[Option, Found] = {}
     if _CONTEXT in found:
         named = found[_CONTEXT]
         context = contexts.load(_CONTEXT.parse(named.text, named.origin), sources.environment)
-        for option in CONNECTION:
-            if text := context.options.get(option.name):
-                inside = Found(text, context.fields[option.name], named.rank + IN_CONTEXT)
-                found[option] = min(found.get(option, inside), inside, key=_rank)
+        rank, is_local = named.rank + IN_CONTEXT, named.is_local
+        inside = {
+            option: Found(text, context.fields[option.name], rank, is_local)
+            for option in CONNECTION
+            if (text := context.options.get(option.name))
+        }
+        for option, one in inside.items():
+            found[option] = min(found.get(option, one), one, key=_rank)
     _check_pair(found)
     with_jwt = _keep_one_login(found, context)
+    _check_destination(found, inside, context if with_jwt else None)
+    _keep_tls(found, context)
     settings = _parsed(found)
     if context is not None:
         settings |= {
@@ -210,6 +232,53 @@ def _keep_one_login(found: dict[Option, Found], context: Context | None) -> bool
     return jwt == first < LAST
 
 
+def _check_destination(
+    found: Mapping[Option, Found], inside: Mapping[Option, Found], with_jwt: Context | None
+) -> None:
+    """Hold that no login goes where `./gozo.env` says that does not stand there as well.
+
+    That file is of the directory that one happens to be in. A context's login is for its own
+    address, so it goes there also where `./gozo.env` names the context; `inside` is what is of
+    the context, and `with_jwt` is it where its JWT is the login.
+
+    Raises:
+        SettingsError: one would; it names both sources.
+    """
+    address = found.get(_ADDRESS)
+    if address is None or not address.is_local:
+        return
+    is_contexts = address is inside.get(_ADDRESS)
+    origins = [
+        one.origin
+        for option, one in found.items()
+        if option in _CREDENTIALS
+        and not (is_contexts if one is inside.get(option) else one.is_local)
+    ]
+    if with_jwt is not None and not is_contexts:
+        origins.append(f"user_jwt in the context {with_jwt.name!r}")
+    if origins:
+        where = address.origin
+        if is_contexts:
+            where = f"{where}, which {found[_CONTEXT].origin} names"
+        raise SettingsError(
+            f"the login of {' and '.join(origins)} is not sent to the address of {where}, as a "
+            "file of the working directory must not choose who gets it: give the address on the "
+            "command line or in the environment, or the login in ./gozo.env as well"
+        )
+
+
+def _keep_tls(found: dict[Option, Found], context: Context | None) -> None:
+    """Remove a `no` for TLS that a source says after the one whose certificates demand it."""
+    secure = found.get(_SECURE)
+    if secure is None or _SECURE.parse(secure.text, secure.origin):
+        return
+    ranks = [found[option].rank for option in (_CA, _CERT) if option in found]
+    if context is not None and context.tls_first:
+        ranks.append(found[_CONTEXT].rank + IN_CONTEXT)
+    if min(ranks, default=LAST) < secure.rank:
+        del found[_SECURE]
+
+
 def _is_of_the_user(password: Found | None, user: Found | None) -> bool:
     """Tell whether a password goes with a user: a context's belongs to that context's user."""
     if password is None or user is None:
@@ -218,8 +287,7 @@ def _is_of_the_user(password: Found | None, user: Found | None) -> bool:
 
 
 def _check_pair(found: Mapping[Option, Found]) -> None:
-    cert, key = (_option("cert"), _option("key"))
-    for given, missing in ((cert, key), (key, cert)):
+    for given, missing in ((_CERT, _KEY), (_KEY, _CERT)):
         if given in found and missing not in found:
             raise SettingsError(
                 f"{found[given].origin} is given without --{missing.name} ({missing.variable}): "

@@ -3,6 +3,10 @@
 The first source with a value wins: the command line, the process's environment, `./gozo.env`,
 the user's `config.toml`, `/etc/gozo.env`. An empty value counts as not set, wherever it stands,
 but for an option that repeats, on the command line: there it is a mistake.
+
+`./gozo.env` depends on where a program happens to be started. So it counts only if nobody else
+can have written it, and what is found in it is marked: `gozo.settings` sends no login of another
+source to an address that it chose.
 """
 
 from __future__ import annotations
@@ -22,6 +26,12 @@ LOCAL = Path("gozo.env")
 SYSTEM = Path("/etc/gozo.env")
 """Files of variables; the user's `config.toml` goes between them."""
 
+LARGEST = 1024 * 1024  # bytes of a file of variables: a larger one is none
+OTHERS_WRITE = 0o022  # permission bits: group and others may write
+ROOT = 0  # whose files every user trusts
+
+_BEFORE_FILES = 2  # sources: the command line and the environment
+
 STEP = 4
 """Between the ranks of two sources, so that what a source refers to has a place below it."""
 
@@ -35,6 +45,8 @@ class Found:
     """What messages call the place."""
     rank: int
     """The lower one wins: 0 for the command line, then `STEP` more for each source."""
+    is_local: bool = False
+    """Whether it stands in `./gozo.env`, or in what that file names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,8 @@ class File:
     values: Mapping[str, str] = field(repr=False)
     """By variables; by the names of options where `by_option`."""
     by_option: bool = False
+    is_local: bool = False
+    """Whether it is `./gozo.env`."""
 
     def look(self, option: Option) -> tuple[str, str] | None:
         """Return an option's value and what it is called here."""
@@ -62,8 +76,8 @@ class Sources:
     """By the options' identifiers; what was not given is missing, None or empty."""
     environment: Mapping[str, str] = field(repr=False)
     files: tuple[File, ...] = ()
-    unreadable: tuple[str, ...] = ()
-    """Files that are there and may not be read."""
+    ignored: tuple[tuple[str, str], ...] = ()
+    """Files that are there and do not count, each with the reason."""
 
     @classmethod
     def load(
@@ -71,10 +85,12 @@ class Sources:
         command_line: Mapping[str, str | bool | list[str] | None],
         environment: Mapping[str, str] | None = None,
         *,
-        local: Path = LOCAL,
+        local: Path | None = LOCAL,
         system: Path = SYSTEM,
     ) -> Sources:
         """Read the files; without an `environment` the process's own is taken.
+
+        With None for `local`, no file of the working directory is read.
 
         Raises:
             SettingsError: a file is not UTF-8, is malformed or cannot be read for another
@@ -83,7 +99,7 @@ class Sources:
         environment = os.environ if environment is None else environment
         defaults = userconfig.path(environment)
         files: list[File] = []
-        unreadable: list[str] = []
+        ignored: list[tuple[str, str]] = []
         for path in (local, defaults, system):
             if path is None:
                 continue
@@ -91,23 +107,29 @@ class Sources:
             try:
                 if path is defaults:
                     files.append(File(shown, userconfig.read(path), by_option=True))
+                elif path is local:
+                    files.append(File(shown, _variables(_owned(path), shown), is_local=True))
                 else:
                     files.append(File(shown, _variables(path.read_bytes(), shown)))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except PermissionError:
-                unreadable.append(shown)
+                ignored.append((shown, "permission denied"))
+            except _NotOursError as error:
+                ignored.append((shown, str(error)))
             except OSError as error:
                 raise SettingsError(
-                    f"{shown} cannot be read ({error.strerror}): mend it or remove it"
+                    f"{shown} cannot be read ({error.strerror}): fix or remove it"
                 ) from error
-        return cls(command_line, environment, tuple(files), tuple(unreadable))
+        return cls(command_line, environment, tuple(files), tuple(ignored))
 
     def find(self, option: Option) -> Found | None:
         """Return the first value of an option."""
         for rank, where in enumerate(self._look(option)):
             if where is not None:
-                return Found(*where, rank * STEP)
+                file = self.files[rank - _BEFORE_FILES] if rank >= _BEFORE_FILES else None
+                is_local = file is not None and file.is_local
+                return Found(*where, rank * STEP, is_local)
         return None
 
     def _look(self, option: Option) -> Iterator[tuple[str, str] | None]:
@@ -125,9 +147,40 @@ class Sources:
             yield file.look(option)
 
     def warn(self, log: EventLogger) -> None:
-        """Log which files are there and were not read."""
-        for name in self.unreadable:
-            log.warning("settings.unreadable", file=name, reason="permission denied")
+        """Log which files are there and do not count."""
+        for name, reason in self.ignored:
+            log.warning("settings.ignored", file=name, reason=reason)
+
+
+class _NotOursError(Exception):
+    """A file that somebody else can have written; the message says why, and the cure."""
+
+
+def _owned(path: Path) -> bytes:
+    """Return the content of a file that only its user, or root, can have written.
+
+    The directory is not looked at: who may write there can move files, and put no others than
+    their own in the place of ours.
+
+    Raises:
+        _NotOursError: somebody else owns or may write it, or owns the link that leads to it.
+        OSError: it cannot be read.
+    """
+    ours = (os.geteuid(), ROOT)
+    not_ours = "it belongs to another user: remove it, or make it yours with chown"
+    if path.lstat().st_uid not in ours:
+        raise _NotOursError(not_ours)
+    # Without waiting for a writer: it may be a FIFO. What was opened is what is looked at.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+        status = os.fstat(file.fileno())
+        if status.st_uid not in ours:
+            raise _NotOursError(not_ours)
+        if status.st_mode & OTHERS_WRITE:
+            raise _NotOursError("others may write it: take that away with chmod go-w")
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise _NotOursError(f"it has more than {LARGEST} bytes")
+    return content
 
 
 def _variables(content: bytes, name: str) -> dict[str, str]:

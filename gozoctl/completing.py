@@ -1,7 +1,7 @@
 """What TAB offers: ids and subjects of the schedules that there are.
 
 Nothing may take longer than people wait for a TAB, and nothing may be said: where there is no
-server, nothing is offered.
+server, nothing is offered. No file of the working directory is read: TAB is pressed anywhere.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ async def _search(
 ) -> None:
     from gozo.client import Client  # noqa: PLC0415  # not needed for --help
 
-    settings = resolve_connection(Sources.load(_given(ctx)))
+    settings = resolve_connection(Sources.load(_given(ctx), local=None))
     async with asyncio.timeout(LONGEST):
         async with await Client.connect(settings, timeout=LONGEST, name="gozoctl") as client:
             async for schedule in client.list():

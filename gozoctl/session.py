@@ -74,9 +74,9 @@ def connected(ctx: typer.Context, given: Given, work: Work, *, header: bool = Tr
     def do() -> int | None:
         sources = Sources.load(merged(ctx.obj, given))
         out = output_of(sources, header=header)
+        for name, reason in sources.ignored:
+            out.say(f"gozoctl: ignoring {name}: {reason}")
         settings = resolve_connection(sources)
-        for name in sources.unreadable:
-            out.say(f"gozoctl: {name} is left out: you may not read it")
         return asyncio.run(_work(settings, out, work))
 
     finish(do)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 
@@ -18,6 +19,9 @@ settings.load_profile("gozo")
 # children inherit that: here it is as at a terminal, however the tests were started.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+os.umask(0o022)  # or a `gozo.env` that a test writes would not count, since others might write it
 
 
 @pytest.fixture

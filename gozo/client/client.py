@@ -111,7 +111,9 @@ class Client:
             SettingsError: an address, a file of settings or one of certificates cannot be used.
         """
         if settings is None:
-            settings = resolve_connection(Sources.load({}))
+            sources = Sources.load({})
+            sources.warn(log)
+            settings = resolve_connection(sources)
         elif isinstance(settings, str):
             try:
                 settings = ConnectionSettings(addresses=read_addresses(settings))

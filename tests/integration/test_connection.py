@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from gozo.jetstream import JetStream
 from gozo.settings import ConnectionSettings
 from gozo.tasks import end, persist
 from tests.support.credentials import certificates
+from tests.support.false_server import FalseServer
 from tests.support.patience import until
 from tests.support.server import HOST, NatsServer, free_port
 
@@ -95,24 +98,28 @@ async def test_a_server_that_ends_a_connection_may_not_have_refused(tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["login", "login of the second", "certificate"])
 async def test_a_server_that_the_cluster_told_of_is_used(kind: str, tmp_path: Path) -> None:
-    """It is told of by number alone: login and name for TLS are those of the address in use."""
+    """It is told of by number alone: login and name for TLS are those of the address in use.
+
+    It comes later, as nats-server before 2.12 tells of servers inside of TLS only then.
+    """
     found = certificates(tmp_path, server=["localhost"])
     secure = kind == "certificate"
     configs = clustered(found.config_for_all if secure else LOGIN)
-    with NatsServer(config=configs[0]) as first, NatsServer(config=configs[1]) as second:
+    with NatsServer(config=configs[0]) as first:
         addresses = [f"tls://localhost:{first.port}" if secure else with_login(first)]
         if kind == "login of the second":
             addresses.insert(0, f"nats://another:secret@{HOST}:{free_port()}")
         connection = await opened(*addresses, ca=found.ca if secure else None)
-        await until(
-            lambda: len(connection.info.get("connect_urls") or ()) == 2, "the other is told of"
-        )
-        keeping = asyncio.create_task(connection.keep())
-        first.kill()
-        await until(lambda: connection.info["server_name"] == second.name, "the other is used")
-        await connection.echo()
-        await end(keeping)
-        await connection.close()
+        with NatsServer(config=configs[1]) as second:
+            await until(
+                lambda: len(connection.info.get("connect_urls") or ()) == 2, "the other is told of"
+            )
+            keeping = asyncio.create_task(connection.keep())
+            first.kill()
+            await until(lambda: connection.info["server_name"] == second.name, "the other is used")
+            await connection.echo()
+            await end(keeping)
+            await connection.close()
 
 
 async def test_who_may_not_hear_an_echo_is_connected_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,4 +219,53 @@ async def test_a_cluster_that_elects_is_waited_for() -> None:
         connection.listen("$JS.API.STREAM.INFO.s", answer)
         js = JetStream(connection)
         assert await persist(partial(js.call, "STREAM.INFO.s"), 60) == {"config": {}}
+        await connection.close()
+
+
+class Between:
+    """Sits between client and server: writes the first line anew, and passes on the rest."""
+
+    def __init__(self, port: int, **forged: object) -> None:
+        self._port = port
+        self._forged = forged
+        self._links: list[asyncio.StreamWriter] = []
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client."""
+        from_server, to_server = await asyncio.open_connection(HOST, self._port)
+        self._links += [writer, to_server]
+        info = json.loads((await from_server.readline())[5:])
+        writer.write(b"INFO " + json.dumps(info | self._forged).encode() + b"\r\n")
+        await asyncio.gather(_pass_on(reader, to_server), _pass_on(from_server, writer))
+
+    def cut(self) -> None:
+        """End what there is."""
+        for link in self._links:
+            link.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+    writer.close()
+
+
+async def test_servers_that_were_told_of_before_tls_are_not_believed(tmp_path: Path) -> None:
+    """Whoever is in between can write that: nobody is sent to a server of theirs."""
+    found = certificates(tmp_path)
+    with NatsServer(config=found.config_for_all) as server, FalseServer() as false:
+        between = Between(server.port, connect_urls=[f"{HOST}:{false.port}"])
+        async with await asyncio.start_server(between.answer, HOST, 0) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            connection = await opened(f"nats://{HOST}:{port}", ca=found.ca)
+            await connection.echo()
+            assert connection.info.get("connect_urls") is None
+            keeping = asyncio.create_task(connection.keep())
+            listening.close()
+            between.cut()
+            await until(lambda: bool(connection.failure), "it looks for another server")
+            assert str(port) in connection.failure
+        assert false.connections == 0
+        await end(keeping)
         await connection.close()

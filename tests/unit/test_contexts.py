@@ -157,7 +157,9 @@ class TestRank:
                 (places[n] if n in given else {}) | ({key: "prod"} if n == rank else {})
                 for n, key in enumerate(("context", "GOZO_CONTEXT", "GOZO_CONTEXT"))
             )
-            sources = Sources(line, home.environment | environment, (File("./gozo.env", file),))
+            sources = Sources(
+                line, home.environment | environment, (File("./gozo.env", file, is_local=True),)
+            )
             [address] = resolve_connection(sources).addresses
             return address.removeprefix("nats://").partition(":")[0]
 
@@ -233,7 +235,7 @@ class TestRank:
         a, b, c = (str(tmp_path / name) if own == "NATS_JWT" else name for name in "abc")
 
         def value(environment: dict[str, str], file: dict[str, str]) -> str:
-            sources = Sources({}, environment, (File("./gozo.env", file),))
+            sources = Sources({}, environment, (File("./gozo.env", file, is_local=True),))
             found = resolve_connection(sources)
             return str(found.jwt) if own == "NATS_JWT" else found.addresses[0][7:-5]
 

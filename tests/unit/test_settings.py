@@ -45,7 +45,10 @@ def resolve(
     files: Mapping[str, Mapping[str, str]] | None = None,
 ) -> ServeSettings:
     """Resolve settings from sources that are given here and nowhere else."""
-    read = tuple(File(name, variables) for name, variables in (files or {}).items())
+    read = tuple(
+        File(name, variables, is_local=name.startswith("./"))
+        for name, variables in (files or {}).items()
+    )
     return resolve_serve(Sources(command_line or {}, environment or {}, read))
 
 
@@ -204,7 +207,7 @@ class TestSources:
             return read(path)
 
         monkeypatch.setattr(Path, "read_bytes", refuse)
-        sources = Sources.load({}, {}, local=closed, system=open_)
+        sources = Sources.load({}, {}, local=open_, system=closed)
         assert resolve_serve(sources).connection.bucket == "open"
         sources.warn(get_logger("gozo.test"))
         [record] = caplog.records
