@@ -88,7 +88,7 @@ async def serve(settings: ServeSettings) -> None:
         server = await embedded.start(settings) if settings.embedded else None
         try:
             if server is not None:
-                reachable = replace(settings.connection, addresses=(server.address,))
+                reachable = server.reached_with(settings.connection)
                 settings = replace(settings, connection=reachable)
             daemon = Daemon(settings, server)
             try:

@@ -7,11 +7,11 @@ which order, is in `gozo.sources`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gozo import contexts, values
+from gozo import contexts, localstore, values
 from gozo.contexts import Context
 from gozo.errors import SettingsError
 from gozo.logs import DEFAULT_FORMAT, DEFAULT_LEVEL
@@ -36,6 +36,7 @@ _LOGINS = (_option("token"), _USER, _option("nkey"), _option("jwt"))
 """Ways to log in that replace each other."""
 _SECURE, _CA = _option("secure"), _option("ca")
 _CERT, _KEY = _option("cert"), _option("key")
+_STORE = next(option for option in SERVE if option.name == "store")
 _CREDENTIALS = (*_LOGINS, _PASSWORD, _CERT, _KEY)
 """What shows a server who one is."""
 
@@ -149,11 +150,13 @@ class ServeSettings:
     """Where the embedded server keeps its data; None: the user's data directory."""
 
 
-def resolve_connection(sources: Sources) -> ConnectionSettings:
+def resolve_connection(sources: Sources, *, finds_token: bool = True) -> ConnectionSettings:
     """Resolve the options that every command that connects has.
 
     A context ranks with the source that names it, below the options of that same source. Of
-    the ways to log in, the one of the first source replaces all others.
+    the ways to log in, the one of the first source replaces all others. Where there is none, and
+    an embedded server of this user answers at the address, its token is taken; not without
+    `finds_token`.
 
     Raises:
         SettingsError: a value cannot be used.
@@ -185,7 +188,26 @@ def resolve_connection(sources: Sources) -> ConnectionSettings:
         }
         if with_jwt:
             settings |= {"user_jwt": context.user_jwt, "user_seed": context.user_seed}
-    return ConnectionSettings(**settings)
+    chosen = ConnectionSettings(**settings)
+    has_login = with_jwt or any(option in found for option in _CREDENTIALS)
+    if finds_token and not has_login:
+        return _with_token(chosen, sources)
+    return chosen
+
+
+def _with_token(chosen: ConnectionSettings, sources: Sources) -> ConnectionSettings:
+    """Add the token of the embedded server that answers at the address, if it is the user's."""
+    given = sources.find(_STORE)
+    if given is not None:
+        store = _STORE.parse(given.text, given.origin)
+    else:
+        store = localstore.default_folder(sources.environment)
+    if store is None or len(chosen.addresses) != 1 or chosen.demands_tls:
+        return chosen
+    known = localstore.find(store, chosen.addresses[0])
+    if known is None:
+        return chosen
+    return replace(chosen, addresses=(known[0],), token=known[1])
 
 
 def resolve_serve(sources: Sources) -> ServeSettings:
@@ -194,7 +216,9 @@ def resolve_serve(sources: Sources) -> ServeSettings:
     Raises:
         SettingsError: a value cannot be used.
     """
-    return ServeSettings(resolve_connection(sources), **_parsed(_find(SERVE, sources)))
+    chosen = _parsed(_find(SERVE, sources))
+    connection = resolve_connection(sources, finds_token=not chosen.get("embedded"))
+    return ServeSettings(connection, **chosen)
 
 
 def _find(options: Iterable[Option], sources: Sources) -> dict[Option, Found]:

@@ -1,12 +1,13 @@
 """The README keeps its word: its examples run as printed, and its tables are what gozo does.
 
 The daemon is started with the arguments of the README's own command, so it listens on port
-4222, as the examples expect. Where that port is in use, another one is put in its place, in the
-arguments and in a copy of each example; nothing else of what is printed is changed.
+4222, as the README's next command expects. Where that port is in use, another one is put in its
+place, in both; nothing else of what is printed is changed.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -29,8 +30,8 @@ EXAMPLES = ["absolute", "relative", "cancel", "recurring", "receipt", "client"]
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """Run the daemon of the README's command; return the port that it listens on."""
+def url() -> Iterator[str]:
+    """Run the daemon of the README's command; return what the next command makes of NATS_URL."""
     program, *arguments = block("command", "run").split("&&")[-1].split()
     assert program == ".venv/bin/gozo"
     with Daemons() as daemons:
@@ -39,7 +40,18 @@ def port() -> Iterator[int]:
             port = free_port()
             daemon = daemons.start(*arguments, "--address", f"nats://localhost:{port}")
             assert _becomes_ready(daemon), daemon.stderr
-        yield port
+        login = block("command", "login")
+        assert f"localhost:{PORT}" in login
+        done = subprocess.run(
+            ["/bin/sh", "-c", login.replace(f"localhost:{PORT}", f"localhost:{port}") + "env"],
+            env={"HOME": str(daemon.folder), "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == ""
+        [url] = re.findall("^NATS_URL=(.*)$", done.stdout, re.MULTILINE)
+        yield url
 
 
 def _becomes_ready(daemon: Daemon) -> bool:
@@ -60,15 +72,14 @@ def test_examples_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_example(name: str, port: int, tmp_path: Path) -> None:
+def test_example(name: str, url: str, tmp_path: Path) -> None:
     """An example, pasted into a file, prints what the README says, and nothing on stderr."""
-    code = block("example", name)
-    assert f"localhost:{PORT}" in code
     script = tmp_path / f"{name}.py"
-    script.write_text(code.replace(f"localhost:{PORT}", f"localhost:{port}"), encoding="utf-8")
+    script.write_text(block("example", name), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, script],
         cwd=tmp_path,
+        env=os.environ | {"NATS_URL": url},
         capture_output=True,
         encoding="utf-8",
         timeout=allow(10),

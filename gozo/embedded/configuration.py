@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gozo.errors import SettingsError
+from gozo.localstore import Files
 from gozo.options import CONNECTION
 from gozo.settings import ConnectionSettings, redacted
 
@@ -39,29 +39,6 @@ class Place:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What lies in the store."""
-
-    store: Path
-    """The absolute path of the directory."""
-
-    @property
-    def configuration(self) -> Path:
-        """What the server is told; holds the token or the password."""
-        return self.store / "nats-server.conf"
-
-    @property
-    def log(self) -> Path:
-        """What the server says."""
-        return self.store / "nats-server.log"
-
-    @property
-    def lock(self) -> Path:
-        """Locked while the store is in use."""
-        return self.store / "gozo.lock"
-
-
 def place(settings: ConnectionSettings) -> Place:
     """Return where a server for these settings is to listen.
 
@@ -76,11 +53,6 @@ def place(settings: ConnectionSettings) -> Place:
     url, shown = urlsplit(address), redacted(address)
     if url.scheme != "nats":
         raise SettingsError(f"the embedded server speaks no TLS, {shown} asks for it: use nats://")
-    if "@" in url.netloc:
-        raise SettingsError(
-            f"{shown} holds a user, password or token, which does not go with --embedded: give it "
-            "as --user and --password, or --token"
-        )
     host = "127.0.0.1" if url.hostname == "localhost" else url.hostname or ""
     if not _is_loopback(host):
         raise SettingsError(
@@ -91,7 +63,9 @@ def place(settings: ConnectionSettings) -> Place:
 
 
 def authorization(settings: ConnectionSettings) -> dict[str, str]:
-    """Return what clients have to show: a token, a user and password, or nothing.
+    """Return what clients have to show: a token, a user and password, or nothing if not given.
+
+    As everywhere, an option replaces what the address says.
 
     Raises:
         SettingsError: an option does not go with an embedded server, or with another.
@@ -111,6 +85,9 @@ def authorization(settings: ConnectionSettings) -> dict[str, str]:
         )
         if value
     }
+    if not login and (address := urlsplit(settings.addresses[0])).username is not None:
+        one, two = unquote(address.username or ""), unquote(address.password or "")
+        login = {"token": one} if address.password is None else {"user": one, "password": two}
     if "token" in login and len(login) > 1:
         raise SettingsError(
             "--token does not go with --user and --password when --embedded: give the one or the "

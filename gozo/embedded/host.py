@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gozo.embedded.configuration import Files, Place
+from gozo import localstore
+from gozo.embedded.configuration import Place
 from gozo.errors import EmbeddedServerError, SettingsError
+from gozo.localstore import Files
 
 PROGRAM = "nats-server"
 OLDEST = (2, 10)  # the first version that has `sync_interval: always`
@@ -85,16 +87,13 @@ def default_store() -> Path:
     Raises:
         SettingsError: the user has no home directory.
     """
-    data = os.environ.get("XDG_DATA_HOME", "")
-    if Path(data).is_absolute():
-        return Path(data) / "gozo"
-    try:
-        return Path.home() / ".local" / "share" / "gozo"
-    except RuntimeError:
+    folder = localstore.default_folder(os.environ)
+    if folder is None:
         raise SettingsError(
             "the home directory of this user is not known: say with --store (GOZO_STORE) where "
             "the embedded server is to keep its data"
-        ) from None
+        )
+    return folder
 
 
 async def lock_store(files: Files) -> int:
@@ -103,7 +102,7 @@ async def lock_store(files: Files) -> int:
     Who inherits the descriptor holds the lock as well (flock(2)).
 
     Raises:
-        EmbeddedServerError: the store is in use, or cannot be written to.
+        EmbeddedServerError: the store is in use, cannot be written to, or is not ours alone.
     """
     lock = _open_lock(files)
     try:
@@ -123,7 +122,9 @@ async def lock_store(files: Files) -> int:
 def _open_lock(files: Files) -> int:
     try:
         files.store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        localstore.check(files)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(files.lock, flags, 0o600)
     except OSError as error:
         raise EmbeddedServerError(
             f"the store {files.store} cannot be used ({error.strerror}): mend that, or give "

@@ -11,9 +11,11 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import IO, Any
 
-from gozo.embedded.configuration import Files, Place, authorization, place, rendered
+from gozo import localstore
+from gozo.embedded.configuration import Place, authorization, place, rendered
 from gozo.embedded.host import (
     await_port,
     default_store,
@@ -22,8 +24,9 @@ from gozo.embedded.host import (
     port_in_use,
 )
 from gozo.errors import EmbeddedServerError
+from gozo.localstore import Files
 from gozo.logs import get_logger
-from gozo.settings import ServeSettings
+from gozo.settings import ConnectionSettings, ServeSettings
 
 READY_WAIT = 60.0  # seconds: a store of millions of schedules is read before it listens
 READY_NOTE = 5.0  # seconds between notes in the log that it is still starting
@@ -40,10 +43,16 @@ class EmbeddedServer:
     """A nats-server that this process started."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, where: Place, files: Files, lock: int
+        self,
+        process: asyncio.subprocess.Process,
+        where: Place,
+        files: Files,
+        lock: int,
+        login: dict[str, str],
     ) -> None:
         self.address = where.address
         """For clients: `nats://127.0.0.1:4222`. The token or password is not in it."""
+        self._login: Any = login
         self._process = process
         self._where = where
         self._files = files
@@ -60,9 +69,15 @@ class EmbeddedServer:
         """Whether the process has ended."""
         return self._process.returncode is not None
 
+    def reached_with(self, settings: ConnectionSettings) -> ConnectionSettings:
+        """Return settings that reach this server and log in there."""
+        return replace(settings, addresses=(self.address,), **self._login)
+
     async def wait(self) -> int:
         """Return the exit status once the server has ended; minus the signal if by one."""
-        return await self._process.wait()
+        status = await self._process.wait()
+        self._withdraw()  # somebody else may listen there from now on
+        return status
 
     def failure(self, status: int) -> EmbeddedServerError:
         """Return the error that tells of a server that ended by itself."""
@@ -73,6 +88,7 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """End the server in good order, or kill it after 10 s; then let go of the store."""
+        self._withdraw()
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -133,6 +149,12 @@ class EmbeddedServer:
             start_new_session=True,
         )
 
+    def _withdraw(self) -> None:
+        """Send nobody here any more."""
+        if self._lock is not None:  # the store is still ours
+            with contextlib.suppress(OSError):
+                localstore.withdraw(self._files)
+
     def _last_words(self) -> str:
         """Return what the server said last since its start, errors rather than the rest."""
         try:
@@ -165,23 +187,58 @@ async def start(settings: ServeSettings) -> EmbeddedServer:
     try:
         await await_port(where)
         name = f"gozo-{secrets.token_hex(8)}"
+        login, is_stored = _login(files, login)
         _write_privately(files, rendered(name, where, files, login))
         process = await _launch(program, files, lock)
     except BaseException:
         os.close(lock)
         raise
-    server = EmbeddedServer(process, where, files, lock)
+    server = EmbeddedServer(process, where, files, lock, login)
     try:
         if not _has_parent_death_signal():
             await server.watch_over()
         await server.become_ready(name)
+        if is_stored:
+            localstore.announce(files, server.address)
+    except OSError as error:
+        await server.stop()
+        raise _cannot_be_used(files, error) from error
     except BaseException:
         await server.stop()
         raise
+    where_login = {"token_file": files.token} if is_stored else {}
     log.info(
-        "embedded.ready", address=server.address, version=version, store=files.store, pid=server.pid
+        "embedded.ready",
+        address=server.address,
+        version=version,
+        store=files.store,
+        pid=server.pid,
+        **where_login,
     )
     return server
+
+
+def _login(files: Files, given: dict[str, str]) -> tuple[dict[str, str], bool]:
+    """Return the login of a server, and whether it is the token in the store, made if need be.
+
+    What an earlier server left, that was killed, no longer counts from here on.
+    """
+    try:
+        localstore.withdraw(files)
+        token = localstore.read_token(files)
+        if not given:
+            given = {"token": token or localstore.make_token(files)}
+            return given, True
+    except OSError as error:
+        raise _cannot_be_used(files, error) from error
+    return given, given == {"token": token}
+
+
+def _cannot_be_used(files: Files, error: OSError) -> EmbeddedServerError:
+    return EmbeddedServerError(
+        f"the store {files.store} cannot be used ({error.strerror}): fix that, or give another "
+        "directory with --store"
+    )
 
 
 async def _launch(program: str, files: Files, lock: int) -> asyncio.subprocess.Process:
@@ -190,7 +247,7 @@ async def _launch(program: str, files: Files, lock: int) -> asyncio.subprocess.P
         for name, value in os.environ.items()
         if not name.startswith(("NATS_", "GOZO_"))  # secrets among them, of no use to the server
     }
-    with files.log.open("ab") as output:
+    with _opened_log(files) as output:
         try:
             return await asyncio.create_subprocess_exec(
                 program,
@@ -208,6 +265,15 @@ async def _launch(program: str, files: Files, lock: int) -> asyncio.subprocess.P
             raise EmbeddedServerError(
                 f"{program} cannot be run ({error.strerror}): mend or reinstall it"
             ) from error
+
+
+def _opened_log(files: Files) -> IO[bytes]:
+    """Open the server's log to append; a link in its place is not followed."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.fdopen(os.open(files.log, flags, 0o600), "ab")
+    except OSError as error:
+        raise _cannot_be_used(files, error) from error
 
 
 def _has_parent_death_signal() -> bool:

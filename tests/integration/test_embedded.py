@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from gozo import embedded
+from gozo import embedded, localstore
 from gozo.embedded import EmbeddedServer, host, server
 from gozo.errors import EmbeddedServerError
 from gozo.settings import ConnectionSettings, ServeSettings
@@ -96,10 +97,11 @@ def store_of(settings: ServeSettings) -> Path:
     return settings.store
 
 
-async def connect(address: str, **options: Any) -> Client:
-    """Connect once; fail where that does not succeed."""
+async def connect(started: EmbeddedServer, **login: Any) -> Client:
+    """Connect once, with the server's own token if no login is given; fail where it is refused."""
     client = Client()
-    await client.connect(address, allow_reconnect=False, **options)
+    login = login or {"token": started.reached_with(ConnectionSettings()).token}
+    await client.connect(started.address, allow_reconnect=False, **login)
     return client
 
 
@@ -124,7 +126,7 @@ class TestServing:
         """A bucket is there again after the server was stopped, and after it was killed."""
         first = await start(settings)
         assert first.address == f"nats://127.0.0.1:{port_of(settings)}"
-        client = await connect(first.address)
+        client = await connect(first)
         bucket = await client.jetstream().create_key_value(bucket="kept")
         await bucket.put("key", b"one")
         await client.close()
@@ -132,7 +134,7 @@ class TestServing:
         assert not listens(port_of(settings))
         for value, ends_with in ((b"one", first.stop), (b"two", None)):
             again = await start(settings)
-            client = await connect(again.address)
+            client = await connect(again)
             bucket = await client.jetstream().key_value("kept")
             assert (await bucket.get("key")).value == value
             await bucket.put("key", b"two")
@@ -173,7 +175,7 @@ class TestServing:
         address = f"nats://[::1]:{port_of(settings)}"
         connection = dataclasses.replace(settings.connection, addresses=(address,))
         started = await start(dataclasses.replace(settings, connection=connection))
-        await (await connect(started.address)).close()
+        await (await connect(started)).close()
 
     async def test_without_a_store_given_it_is_in_the_users_data_directory(
         self,
@@ -204,16 +206,122 @@ class TestLogin:
     ) -> None:
         """Without it, or with another, nobody gets in."""
         started = await start(with_login(settings, login))
-        await (await connect(started.address, **login)).close()
+        await (await connect(started, **login)).close()
         for wrong in ({}, {name: f"{value}x" for name, value in login.items()}):
             assert refuses(port_of(settings), wrong)
 
-    async def test_a_login_that_was_given_up_is_needed_no_more(
+    async def test_a_login_that_was_given_up_is_good_no_more(
         self, settings: ServeSettings, start: Start
     ) -> None:
         """The configuration is written anew at each start."""
         await (await start(with_login(settings, {"token": "old"}))).stop()
-        await (await connect((await start(settings)).address)).close()
+        started = await start(settings)
+        assert refuses(port_of(settings), {"token": "old"})
+        await (await connect(started)).close()
+
+    async def test_without_a_login_it_has_a_token(
+        self, settings: ServeSettings, start: Start
+    ) -> None:
+        """Made at the first start and kept; only this user reads it, and nobody is let in else."""
+        file = store_of(settings) / "token"
+        first = await start(settings)
+        token = file.read_text()
+        assert re.fullmatch("[0-9a-f]{32}\n", token)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        for wrong in ({}, {"token": token.strip()[:-1]}):
+            assert refuses(port_of(settings), wrong)
+        assert not refuses(port_of(settings), {"token": token.strip()})
+        await first.stop()
+        await start(settings)
+        assert file.read_text() == token
+
+    @pytest.mark.parametrize(
+        "content", ["short\n", "with white space in it\n", "$2a$10$abcdefghij"]
+    )
+    async def test_a_token_that_is_none(
+        self, content: str, settings: ServeSettings, start: Start
+    ) -> None:
+        """It may not be what was meant, and is neither used nor replaced."""
+        store_of(settings).mkdir(parents=True)
+        file = store_of(settings) / "token"
+        file.write_text(content)
+        with pytest.raises(EmbeddedServerError, match=f"{file} holds no token of at least 16"):
+            await start(settings)
+        assert file.read_text() == content
+
+    async def test_where_the_token_may_be_shown(
+        self, settings: ServeSettings, start: Start
+    ) -> None:
+        """At the server's own address while it runs, and only if the token is its login."""
+        store, address = store_of(settings), settings.connection.addresses[0]
+        started = await start(settings)
+        token = (store / "token").read_text().strip()
+        assert localstore.find(store, address) == (started.address, token)
+        assert localstore.find(store, started.address) == (started.address, token)
+        assert localstore.find(store, f"nats://localhost:{free_port()}") is None
+        assert localstore.find(store, address.replace("localhost", "[::1]")) is None
+        await started.stop()
+        assert localstore.find(store, address) is None
+        started = await start(with_login(settings, {"token": "another"}))
+        assert localstore.find(store, address) is None
+        await started.stop()
+        started = await start(with_login(settings, {"token": token}))
+        assert localstore.find(store, address) == (started.address, token)
+        os.kill(started.pid, signal.SIGKILL)
+        await started.wait()
+        assert localstore.find(store, address) is None
+
+    async def test_a_server_that_was_killed_with_gozo(self, settings: ServeSettings) -> None:
+        """What it left says where it was, and not that it is there."""
+        child, pid = _child(settings, "asyncio", "yes")
+        store, address = store_of(settings), settings.connection.addresses[0]
+        assert localstore.find(store, address) is not None
+        child.kill()
+        child.wait()
+        await until(lambda: not _lives(pid), "the server has ended")
+        assert (store / "address").exists()
+        assert localstore.find(store, address) is None
+
+
+class TestStore:
+    """A store that was there before: nobody else says where in it is written to."""
+
+    @pytest.mark.parametrize("name", ["nats-server.log", "gozo.lock", "token", "address"])
+    async def test_a_link_is_not_written_through(
+        self, name: str, settings: ServeSettings, start: Start, tmp_path: Path
+    ) -> None:
+        """Neither to a file that is there, nor to make one."""
+        target = tmp_path / "target"
+        store_of(settings).mkdir(parents=True)
+        (store_of(settings) / name).symlink_to(target)
+        for content in (None, "precious"):
+            if content is not None:
+                target.write_text(content)
+            with pytest.raises(EmbeddedServerError, match=f"holds '{name}', which is no ordinary"):
+                await start(settings)
+            assert (target.read_text() if target.exists() else None) == content
+
+    async def test_everybody_may_write_it(self, settings: ServeSettings, start: Start) -> None:
+        """Then everybody may put links there, later as well."""
+        store_of(settings).mkdir(parents=True)
+        store_of(settings).chmod(0o777)
+        with pytest.raises(EmbeddedServerError, match="by everybody: take that away with chmod"):
+            await start(settings)
+        assert list(store_of(settings).iterdir()) == []
+        store_of(settings).chmod(0o775)  # as an orchestrator makes it for a group of its own
+        await start(settings)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    @pytest.mark.parametrize("name", ["", "jetstream", "nats-server.log"])
+    async def test_it_is_another_users(
+        self, name: str, settings: ServeSettings, start: Start
+    ) -> None:
+        """The directory, or something in it."""
+        (store_of(settings) / "jetstream").mkdir(parents=True)
+        (store_of(settings) / "nats-server.log").touch()
+        os.chown(store_of(settings) / name, 65_534, 65_534)
+        with pytest.raises(EmbeddedServerError, match="another user"):
+            await start(settings)
 
 
 class TestRefusals:
@@ -232,7 +340,7 @@ class TestRefusals:
             await start(other)
         assert str(settings.store) in str(caught.value)
         assert not listens(port_of(other))
-        await (await connect(first.address)).close()
+        await (await connect(first)).close()
         await first.stop()
         await start(other)
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.embedded.configuration import Files, Place, authorization, place, quoted, rendered
+from gozo.embedded.configuration import Place, authorization, place, quoted, rendered
 from gozo.errors import SettingsError
+from gozo.localstore import Files
 from gozo.settings import ConnectionSettings
 
 SECRET = "hunter2-very-secret"  # noqa: S105  # stands for whatever must not be seen
@@ -50,7 +51,6 @@ def test_the_server_listens_on_the_loopback_address(
         (("nats://example.com:4222",), "not a loopback address"),
         (("nats://localhost.example.com:4222",), "not a loopback address"),
         (("tls://localhost:4222",), "no TLS"),
-        ((f"nats://u:{SECRET}@localhost:4222",), "--user and --password, or --token"),
     ],
 )
 def test_another_address_is_refused(addresses: tuple[str, ...], problem: str) -> None:
@@ -90,6 +90,12 @@ def test_a_login_is_demanded_of_clients_where_one_is_given() -> None:
     assert authorization(settings(**login)) == login
     login = {"user": "u", "password": "p"}
     assert authorization(settings(**login)) == login
+    within = settings(addresses=("nats://u:p%40@localhost:4222",))
+    assert authorization(within) == {"user": "u", "password": "p@"}
+    assert place(within).address == "nats://127.0.0.1:4222"
+    within = settings(addresses=("nats://token@localhost:4222",))
+    assert authorization(within) == {"token": "token"}
+    assert authorization(dataclasses.replace(within, token=SECRET)) == {"token": SECRET}
     text = rendered("n", Place("127.0.0.1", 1), Files(Path("/s")), login)
     assert 'authorization { user: "u", password: "p" }\n' in text
     assert "authorization" not in rendered("n", Place("127.0.0.1", 1), Files(Path("/s")), {})

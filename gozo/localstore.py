@@ -1,0 +1,213 @@
+"""The store of an embedded server: its files, and the login that its user's programs find there.
+
+A server that was given no login has a token, made at its first start and kept in the store. While
+it runs, its address is there as well, and the store is locked: then, and only then, the address
+is that of this very server, and whoever may read the token is let in without being asked. Else
+another user of the host could listen there, and would be shown the token.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gozo.errors import EmbeddedServerError
+
+OTHERS_WRITE = 0o022  # permission bits: group and others may write
+ROOT = 0  # whose files every user trusts
+LONGEST = 4096  # bytes read of a file that should hold a token or an address
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")  # nothing that an address would have to escape
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What lies in the store."""
+
+    store: Path
+    """The absolute path of the directory."""
+
+    @property
+    def configuration(self) -> Path:
+        """What the server is told; holds the token or the password."""
+        return self.store / "nats-server.conf"
+
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self.store / "nats-server.log"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while the store is in use."""
+        return self.store / "gozo.lock"
+
+    @property
+    def token(self) -> Path:
+        """What clients log in with, where nothing else was given."""
+        return self.store / "token"
+
+    @property
+    def address(self) -> Path:
+        """Where a server that has this token answers."""
+        return self.store / "address"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """All that gozo itself, or the server for it, opens to write."""
+        return (self.configuration, self.log, self.lock, self.token, self.address)
+
+
+def default_folder(environment: Mapping[str, str]) -> Path | None:
+    """Return the store in the user's data directory (XDG Base Directory Specification).
+
+    None where the user has no home directory.
+    """
+    data = Path(environment.get("XDG_DATA_HOME", ""))
+    if not data.is_absolute():
+        try:
+            home = Path(environment.get("HOME") or Path.home())
+        except RuntimeError:
+            return None
+        data = home / ".local" / "share"
+    return data / "gozo"
+
+
+def check(files: Files) -> None:
+    """Hold that nobody else can choose where in the store is written to.
+
+    Raises:
+        EmbeddedServerError: another user owns it, or something in it, or may write it; or a file
+            of gozo's is a link.
+        OSError: it cannot be looked at.
+    """
+    status = files.store.stat()
+    ours = (os.geteuid(), ROOT)
+    problem = ""
+    if status.st_uid not in ours:
+        problem = "belongs to another user: make it yours with chown"
+    elif status.st_mode & stat.S_IWOTH:
+        problem = "can be written by everybody: take that away with chmod o-w"
+    else:
+        for path in sorted(files.store.iterdir()):
+            status = path.lstat()
+            if status.st_uid not in ours:
+                problem = f"holds {path.name!r} of another user: remove that"
+            elif path in files.written and not stat.S_ISREG(status.st_mode):
+                problem = f"holds {path.name!r}, which is no ordinary file: remove that"
+    if problem:
+        raise EmbeddedServerError(
+            f"the store {files.store} {problem}, or give another directory with --store"
+        )
+
+
+def read_token(files: Files) -> str | None:
+    """Return the token in a store; None where there is none yet.
+
+    Raises:
+        EmbeddedServerError: what is there is none.
+        OSError: it cannot be read, or others may write it.
+    """
+    try:
+        token = _read(files.token)
+    except FileNotFoundError:
+        return None
+    if token and not _TOKEN.fullmatch(token):
+        raise EmbeddedServerError(
+            f"{files.token} holds no token of at least 16 letters, digits, - and _: remove it, "
+            "and a new one is made"
+        )
+    return token or None
+
+
+def make_token(files: Files) -> str:
+    """Put a new token into a store, and return it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    token = secrets.token_hex(16)
+    _write(files.token, token)
+    return token
+
+
+def announce(files: Files, address: str) -> None:
+    """Say that a server answers at an address which takes the token in the store.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _write(files.address, address)
+
+
+def withdraw(files: Files) -> None:
+    """Say no more that a server answers.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    files.address.unlink(missing_ok=True)
+
+
+def find(store: Path, address: str) -> tuple[str, str] | None:
+    """Return the address to use and the token, if this store's server answers at an address.
+
+    `localhost` is written as the server's own number: another may listen on another one of it.
+    """
+    files = Files(store)
+    number = address.replace("//localhost:", "//127.0.0.1:")
+    try:
+        if _read(files.address) == number and _is_locked(files) and (token := read_token(files)):
+            return number, token
+    except (OSError, ValueError, EmbeddedServerError):
+        pass  # it is not for this user
+    return None
+
+
+def _is_locked(files: Files) -> bool:
+    descriptor = _open(files.lock)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _open(path: Path) -> int:
+    """Open a file to read that only this user, or root, can have written."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    is_ours = status.st_uid in (os.geteuid(), ROOT) and not status.st_mode & OTHERS_WRITE
+    if not is_ours or not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, f"{path.name} can be another user's")
+    return descriptor
+
+
+def _read(path: Path) -> str:
+    with open(_open(path), encoding="ascii") as file:
+        return file.read(LONGEST).strip()
+
+
+def _write(path: Path, line: str) -> None:
+    """Write a file as a whole, for this user's eyes only."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
