@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +11,7 @@ from gozo.errors import SettingsError
 from gozoctl import completing, many, times
 from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.many import Meant
+from gozoctl.reading import STDIN, read_bytes
 from gozoctl.session import OPTIONS, NoHeader, Session, connected
 from gozoctl.timing import (
     At,
@@ -218,14 +217,9 @@ def read_payload(*given: str | None) -> bytes:
     if sum(one is not None for one in given) > 1:
         raise SettingsError("give the payload once: as argument, with --payload, or with --file")
     if "-" in (argument, file):
-        return sys.stdin.buffer.read()
+        return read_bytes(STDIN, "standard input")
     if file is not None:
-        try:
-            return Path(file).read_bytes()
-        except OSError as error:
-            raise SettingsError(
-                f"--file {file!r} cannot be read ({error.strerror}): give another"
-            ) from error
+        return read_bytes(file, f"--file {file!r}")
     return (argument or text or "").encode("utf-8", "surrogateescape")
 
 

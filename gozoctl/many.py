@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ from gozo.errors import SettingsError
 from gozoctl import completing
 from gozoctl.exit_codes import DONE, FAILED, NOT_FOUND
 from gozoctl.output import Sheet, ask, can_ask
+from gozoctl.reading import STDIN, read_text
 from gozoctl.schedules import Filter, sheet_for
 from gozoctl.selecting import explain_nothing, select
 from gozoctl.session import Session
@@ -118,9 +118,9 @@ class Meant:
 
 
 def _read_ids(ids: list[str]) -> list[str]:
-    if ids != ["-"]:
+    if ids != [STDIN]:
         return ids
-    return [id_ for line in sys.stdin if (id_ := line.rstrip("\r\n"))]
+    return [id_ for line in read_text(STDIN).split("\n") if (id_ := line.rstrip("\r"))]
 
 
 def _fields(one: Cancelled | Answer) -> tuple[str, ...]:

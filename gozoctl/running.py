@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from gozo.client import Message
 
 PREFIX = b"GOZO_MESSAGE_"
+LONGEST_STRING = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes, execve(2): MAX_ARG_STRLEN
+ALL_STRINGS = 6 * 1024 * 1024  # bytes: Linux takes no more, whatever the stack's limit
+POINTER = 8  # bytes
+SPARE = 64 * 1024  # bytes left for what the command itself adds for those that it starts
 TIMED_OUT = 124  # the exit code of timeout(1)
 NO_SIGNAL = 0  # which only asks whether there is somebody to send one to: kill(2)
 SIGNALLED = 128  # to which shells add the number of the signal
@@ -61,6 +65,34 @@ def environment(message: Message, inherited: Mapping[bytes, bytes]) -> dict[byte
         PREFIX + name.encode(): _BREAK.sub(" ", value).encode("utf-8", "replace")
         for name, value in own.items()
     }
+
+
+def fitting(
+    variables: Mapping[bytes, bytes], command: Sequence[str]
+) -> tuple[dict[bytes, bytes], list[str]]:
+    """Return variables without those of a message with which no command could be started.
+
+    A system bounds each, and all of them with the command (execve(2), E2BIG). The longest go
+    first; their names are returned as well.
+    """
+    room = min(os.sysconf("SC_ARG_MAX"), ALL_STRINGS) - SPARE
+    room -= sum(_taken(os.fsencode(word)) for word in command)
+    sizes = {name: _taken(name + b"=" + value) for name, value in variables.items()}
+    fit: dict[bytes, bytes] = {}
+    omitted: list[str] = []
+    for name in sorted(sizes, key=lambda name: (name.startswith(PREFIX), sizes[name])):
+        room -= sizes[name]
+        if name.startswith(PREFIX) and (room < 0 or sizes[name] - POINTER > LONGEST_STRING):
+            room += sizes[name]
+            omitted.append(name.decode())
+        else:
+            fit[name] = variables[name]
+    return fit, omitted
+
+
+def _taken(text: bytes) -> int:
+    """Return the bytes that a string takes: with a zero byte at its end, and a pointer to it."""
+    return len(text) + 1 + POINTER
 
 
 async def run(

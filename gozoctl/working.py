@@ -142,11 +142,22 @@ class Worker:
         """Run the command for a message, and settle the message."""
         plan, message, pulled = self._plan, job.message, job.pulled
         log.debug("command.started", id=job.id, subject=message.subject)
+        variables, omitted = running.fitting(
+            running.environment(message, os.environb), plan.command
+        )
+        if omitted:
+            log.warning(
+                "command.variables_omitted",
+                id=job.id,
+                subject=message.subject,
+                names=",".join(omitted),
+                reason="too long for the environment of a command",
+            )
         keeper = asyncio.create_task(_keep(pulled, plan.ack_wait / KEEP), name="keep the message")
         try:
             ended = await running.run(
                 plan.command,
-                running.environment(message, os.environb),
+                variables,
                 message.payload,
                 timeout=plan.timeout,
                 kill_after=plan.kill_after,

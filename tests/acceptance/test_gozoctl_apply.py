@@ -69,6 +69,25 @@ def test_prune(ctl: Gozoctl) -> None:
     assert sorted(ctl.ok("list", "-o", "id").out.split()) == ["mine", "other"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "apply /dev/zero",
+        "apply - </dev/zero",
+        "diff /dev/zero",
+        "import-crontab /dev/zero",
+        "create big jobs --in 1h --file /dev/zero",
+        "create big jobs - --in 1h </dev/zero",
+        "cancel - </dev/zero",
+    ],
+)
+def test_a_file_without_an_end(command: str, ctl: Gozoctl) -> None:
+    """No more than 64 MiB of it are read, and that is said: with little memory it is exit 2."""
+    done = ctl.shell(f"ulimit -v 1500000; exec gozoctl {command}")
+    assert done.code == 2
+    assert "has more than 64 MiB" in done.err
+
+
 def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
     """In whichever file: each mistake with file, table and key, on a line; exit 2."""
     (ctl.home / "bad.toml").write_text(

@@ -84,6 +84,23 @@ async def test_what_a_command_is_given(
     assert not (folder / "evil").exists()
 
 
+async def test_a_header_that_is_too_long(
+    running: Running, client: Client, daemons: Daemons, new_id: str
+) -> None:
+    """It is omitted and logged, by name; the command is run, with all the rest."""
+    worker = await daemons.work(running.server, new_id, "--", "sh", "-c", "env -0 >env")
+    headers = {"X-Long": "x" * 200_000, "X-Short": "y", "Gozo-Id": new_id}
+    await client.nats.publish(new_id, b"", headers=headers)
+    ended = await worker.event("command.ended", id=new_id)
+    assert ended.fields["status"] == "0"
+    given = (worker.folder / "env").read_text()
+    assert "GOZO_MESSAGE_HEADER_X_SHORT=y" in given
+    assert "X_LONG" not in given
+    [omitted] = worker.events("command.variables_omitted")
+    assert omitted.fields["names"] == "GOZO_MESSAGE_HEADER_X_LONG"
+    assert omitted.fields["id"] == new_id
+
+
 async def test_one_at_a_time_in_order(
     running: Running, client: Client, daemons: Daemons, new_id: str
 ) -> None:
