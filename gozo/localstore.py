@@ -1,9 +1,8 @@
 """The store of an embedded server: its files, and the login that its user's programs find there.
 
 A server that was given no login has a token, made at its first start and kept in the store. While
-it runs, its address is there as well, and the store is locked: then, and only then, the address
-is that of this very server, and whoever may read the token is let in without being asked. Else
-another user of the host could listen there, and would be shown the token.
+it runs, its address is there as well, and the store is locked. Only then do programs of this user
+send the token to that address: at any other time another user of the host may listen there.
 """
 
 from __future__ import annotations
@@ -200,7 +199,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, line: str) -> None:
-    """Write a file as a whole, for this user's eyes only."""
+    """Write a file as a whole; only this user may read it."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

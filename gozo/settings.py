@@ -75,9 +75,9 @@ class ConnectionSettings:
 
     @property
     def demands_tls(self) -> bool:
-        """Whether nothing may be said to a server of these that offers no TLS.
+        """Whether a server that offers no TLS is sent nothing.
 
-        Who names certificates wants TLS; `tls://` in an address demands it of that one besides.
+        Certificates that are given demand it; `tls://` in an address does for that one besides.
         """
         if self.secure is not None:
             return self.secure

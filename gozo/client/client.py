@@ -102,7 +102,8 @@ class Client:
         """Connect, within `timeout` seconds; `name` is what the server's own tools show.
 
         A text is an address, or several with commas between them. None means what `gozo serve`
-        would take that is given no options: the environment, gozo.env, the user's config.toml.
+        would take that is given no options: the environment, gozo.env, the user's config.toml,
+        and the token of this user's embedded server.
 
         Raises:
             NoServerError: no server answered.

@@ -206,14 +206,14 @@ async def start(settings: ServeSettings) -> EmbeddedServer:
     except BaseException:
         await server.stop()
         raise
-    where_login = {"token_file": files.token} if is_stored else {}
+    fields = {"token_file": files.token} if is_stored else {}
     log.info(
         "embedded.ready",
         address=server.address,
         version=version,
         store=files.store,
         pid=server.pid,
-        **where_login,
+        **fields,
     )
     return server
 

@@ -261,7 +261,7 @@ async def test_another_user_of_the_host(daemons: Daemons, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("ending", ["stopped", "killed", "beside"])
-async def test_who_listens_in_its_place(daemons: Daemons, ending: str) -> None:
+async def test_another_server_in_its_place(daemons: Daemons, ending: str) -> None:
     """A false server gets no token: not once gozo has ended, nor on another loopback address."""
     port = free_port()
     daemon = embedded(daemons, port)
