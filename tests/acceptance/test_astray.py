@@ -31,14 +31,20 @@ class Home:
         self.folder = folder
         self.ctl = Gozoctl(folder, "")
         (folder / "gozo.env").write_text(f"NATS_ADDRESS={address}\n")
+        self.defaults('address = "nats://127.0.0.1:1"\n')
+
+    def defaults(self, text: str) -> None:
+        """Write the user's defaults."""
+        path = self.folder / ".config" / "gozo" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
     def context(self, **fields: str) -> None:
         """Make a context the user's default."""
         path = self.folder / ".config" / "nats" / "context" / "prod.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(fields))
-        (self.folder / ".config" / "gozo").mkdir()
-        (self.folder / ".config" / "gozo" / "config.toml").write_text('context = "prod"\n')
+        self.defaults('context = "prod"\n')
 
     def run(self, *arguments: str, **variables: str) -> Done:
         """Run gozoctl there."""
