@@ -23,11 +23,13 @@ from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
 from gozo.logs import get_logger
+from gozo.lookout import Lookout, check_alone
 from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
 from gozo.policy import Policy, too_small
 from gozo.quotas import Quotas
 from gozo.recurrence import not_before
+from gozo.rivals import Rivals, tag_of
 from gozo.schedule import LONGEST_REASON, MICROSECONDS, Reason, State
 from gozo.service import Service
 from gozo.settings import ServeSettings
@@ -181,7 +183,9 @@ class Daemon:
             vitals=self._vitals,
         )
         service.listen()
-        await self._persist(service.check_alone)
+        await self._persist(
+            partial(check_alone, self._main, chosen.bucket, chosen.request_subject)
+        )
         bucket = await self._persist(
             partial(open_bucket, self._js, chosen.bucket, replicas=settings.replicas)
         )
@@ -209,6 +213,7 @@ class Daemon:
         self._found = self._follower.position
         self._garbage.end_loading(steady())
         self._begin("lease", self._lease.run())
+        self._begin("lookout", self._lookout.run())
         await self._until(self._lease.decided)
         if self._leading is not None:
             # Not to be ended with this: requests wait for it.
@@ -288,6 +293,7 @@ class Daemon:
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
         self._originals = Originals(bucket, self._mirror)
         self._follower = Follower(self._main, bucket, self._mirror, settings.replicas)
+        rivals = Rivals()
         self._lease = Lease(
             self._main,
             chosen.bucket,
@@ -295,7 +301,9 @@ class Daemon:
             name=settings.name,
             replicas=settings.replicas,
             may_lead=self._may_lead,
+            rivals=rivals,
         )
+        self._lookout = Lookout(self._main, self._lease, rivals, chosen.request_subject)
         self._delivery = Delivery(
             self._main,
             self._timetable,
@@ -323,6 +331,8 @@ class Daemon:
             on_volatile=self._delivery.wake_soon,
             may_act=lambda: self._lease.is_valid,
             on_too_large=self._doubt_limits,
+            tag=tag_of(self._lease.id),
+            lookout=self._lookout,
         )
         self._main.on_larger.append(self._mirror.reconsider)
         self._payloads.on_gone = self._follower.doubt
@@ -337,6 +347,7 @@ class Daemon:
             follower=self._follower,
             lease=self._lease,
             intake=self._intake,
+            lookout=self._lookout,
         )
         if settings.events or settings.history_us is not None:
             self._events = Events(self._main, chosen.request_subject, settings.name)
@@ -415,6 +426,7 @@ class Daemon:
 
     def _on_gained(self) -> None:
         self._intake.lead()
+        self._lookout.look_soon()
         self._leading = asyncio.create_task(self._lead(), name="taking the lead")
         self._leading.add_done_callback(self._on_led)
 

@@ -11,7 +11,8 @@
     │   └── UnansweredError     5   sent, and no answer: it may or may not have been done
     ├── UnsuitableServerError   1   a server is set up so that gozo cannot work with it
     ├── JetStreamError          1   JetStream is missing, or refused what gozo asked of it
-    ├── ForeignDaemonError      1   another bucket's daemon listens on our request subject
+    ├── ForeignDaemonError      1   another bucket's daemon has our request subject
+    ├── ContradictionError      1   daemons of different buckets answered differently
     └── EmbeddedServerError     1   the embedded nats-server cannot start, or has ended
 
 The number is the exit code of a process that ends with the error. Each message is one
@@ -120,7 +121,14 @@ class JetStreamError(GozoError):
 
 
 class ForeignDaemonError(GozoError):
-    """A daemon that keeps another bucket already listens on the request subject."""
+    """A daemon that keeps another bucket already has the request subject."""
+
+
+class ContradictionError(GozoError):
+    """Daemons of different buckets lead on one request subject, and answered differently.
+
+    Each has done what it answered.
+    """
 
 
 class EmbeddedServerError(GozoError):

@@ -29,6 +29,7 @@ from gozo.entries import reserved_key
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.events import Events
 from gozo.logs import get_logger
+from gozo.lookout import Lookout
 from gozo.policy import Policy
 from gozo.protocol import (
     asks_receipt,
@@ -90,6 +91,8 @@ class Intake:
         on_volatile: Callable[[], None],
         may_act: Callable[[], bool],
         on_too_large: Callable[[], None],
+        tag: bytes,
+        lookout: Lookout,
     ) -> None:
         self._connection = connection
         self._policy = policy
@@ -100,6 +103,7 @@ class Intake:
         self._on_volatile = on_volatile
         self._may_act = may_act
         self._on_too_large = on_too_large
+        self._lookout = lookout
         self._counted_until_us = 0
         """Until when requests have been counted by who led, towards the rate."""
         self._admission = Admission(
@@ -137,7 +141,7 @@ class Intake:
         self._others: Counter[bytes] = Counter()
         """What another leader dealt with, while this replica took itself for it."""
         self._told_subject = f"{policy.request_subject}.admin.told"
-        self._teller = Teller(lambda told: connection.publish(self._told_subject, told))
+        self._teller = Teller(lambda told: connection.publish(self._told_subject, told), tag)
         self.events: Events | None = None
         """Who is told of requests; None: nobody wants to know."""
         volatile.on_removed = self._teller.handled
@@ -328,11 +332,12 @@ class Intake:
         if term_of(payload) == self._teller.term:
             return  # its own words, of which there are as many as requests
         told = read_told(payload)
-        if told is None:
+        if told is None or self._lookout.is_foreign(told.term):
             return
         if self._mode is Mode.ACTING or self._yielding:
             self._others.update(told.digests)
         if self._mode is Mode.ACTING:
+            self._lookout.look_soon()
             return
         if self._progress.missed(told) and self._mode is Mode.KEEPING:
             log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
@@ -506,7 +511,7 @@ class Intake:
             self.events.refused(id_, error)
 
     def _answer(self, subject: str, answer: dict[str, object]) -> None:
-        payload = json.dumps(answer).encode()
+        payload = json.dumps(self._lookout.signed(answer)).encode()
         if len(payload) > self._connection.max_payload:
             # The server would not refuse it but end the connection.
             log.limited("warning", "receipt.too_large", bytes=len(payload))

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import Callable
 from enum import StrEnum
@@ -42,8 +43,10 @@ from gozo.jetstream import (
     StoredMessage,
     read_ack,
 )
+from gozo.leaders import Place
 from gozo.logs import get_logger
 from gozo.policy import Policy
+from gozo.rivals import Rivals, words
 from gozo.store.bucket import Bucket, open_bucket
 
 RENEW = 0.5  # seconds between renewals
@@ -82,6 +85,7 @@ class Lease:
         name: str,
         replicas: int | None,
         may_lead: Callable[[], bool],
+        rivals: Rivals,
     ) -> None:
         self.role = Role.STANDBY
         self.on_gained: Callable[[], None] = lambda: None
@@ -95,17 +99,23 @@ class Lease:
         self._name = name
         self._replicas = replicas
         self._may_lead = may_lead
-        self._bucket_name = f"{bucket}_lease"
+        self._rivals = rivals
+        self._bucket_name = lease_of(bucket)
         self._bucket: Bucket | None = None
         self._subject = f"$KV.{self._bucket_name}.leader"
         self._entrance = self._js.entrance(self._subject)
         self._alive_subject = f"{policy.request_subject}.admin.leader"
         self._policy = policy
-        # Two replicas may have been given the same name; the number tells them apart.
-        self._holder = {"name": name, "bucket": bucket, "id": secrets.token_hex(11)}
+        self.id = secrets.token_hex(11)
+        """Two replicas may have been given the same name: this tells them apart."""
+        self._holder = {"name": name, "bucket": bucket, "id": self.id}
         self._description = self._holder | {"allow": policy.allow, "deny": policy.deny}
         self._listener: Listener | None = None
         self._valid_until = self._renewed_at = 0.0
+        self.held_since = math.inf
+        """Since when this replica has held the lease without a break, as it knows; steady clock."""
+        self.written_at = -math.inf
+        """When the last renewal was sent that was stored; steady clock."""
         self._revision = 0
         self._seen_at = self._looked_at = steady()
         self._released_at = -STORING
@@ -215,6 +225,7 @@ class Lease:
             log.repeated("warning", "lease.no_room", reason=str(error))
         else:
             self._has_room = True
+            self.written_at = sent
         # An acknowledgement that belongs to a link that was lost proves nothing about this one.
         if self._connection.epoch == epoch and self._connection.connected:
             self._renewed_at, self._valid_until = sent, sent + VALID
@@ -237,7 +248,13 @@ class Lease:
 
     def _value(self) -> bytes:
         """What the lease says of its holder."""
-        return json.dumps(self._holder | {"cluster": self._cluster}).encode()
+        rivals = {"rivals": ids} if (ids := self._rivals.ids) else {}
+        return json.dumps(self._holder | {"cluster": self._cluster} | rivals).encode()
+
+    @property
+    def own_words(self) -> str:
+        """This replica as a leader, in words."""
+        return words(self._name, self._holder["bucket"], *Place.of(self._connection))
 
     @property
     def _cluster(self) -> str:
@@ -265,6 +282,7 @@ class Lease:
 
     def _lose(self, reason: str, *, told: bool = True) -> None:
         self._valid_until = 0.0
+        self.held_since = math.inf
         self._seen_at = steady()
         self.role = Role.STANDBY
         if self._listener is not None:
@@ -305,6 +323,8 @@ class Lease:
     def _see(self, holder: dict[str, object]) -> None:
         """Note who holds the lease, or nobody, and whether that one is where this replica is."""
         self._seen = holder
+        if self._rivals.told(holder.get("rivals")):
+            log.warning("rival.ignored", leader=holder.get("name"))
         near = not holder or holder.get("cluster") == self._cluster
         self._seen_from = self._place if near else _ELSEWHERE
 
@@ -340,6 +360,7 @@ class Lease:
             return
         self._listener = listener
         self._renewed_at, self._valid_until = sent, sent + VALID
+        self.held_since, self.written_at = steady(), sent
         self.role = Role.LEADER
         self.decided.set()
         log.info("lease.acquired", name=self._name, revision=self._revision)
@@ -410,8 +431,18 @@ class Lease:
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
         if self.role is Role.LEADER and self._policy.may_answer(reply):
-            description = self._description | {"room": self._has_room}
+            description = self._description | {
+                "room": self._has_room,
+                "renewed_s": steady() - self.written_at,
+                "rivals": [rival.record for rival in self._rivals.all],
+                **Place.of(self._connection)._asdict(),
+            }
             self._connection.write(publication(reply, json.dumps(description).encode()))
+
+
+def lease_of(bucket: str) -> str:
+    """The bucket in which the lease of a bucket is."""
+    return f"{bucket}_lease"
 
 
 def _said(value: bytes) -> dict[str, object]:

@@ -66,6 +66,11 @@ class Metrics(Collector):
             "leader", "1 where this daemon leads, 0 where not.", vitals.role is Role.LEADER
         )
         yield _gauge("ready", "1 where it can deliver, or take over.", not vitals.unready())
+        yield _gauge(
+            "rivals",
+            "Daemons that lead on the same request subject with another bucket.",
+            len(vitals.rivals),
+        )
         yield _gauge("lateness_max_seconds", "The latest delivery.", stats.latest_us / MICROSECONDS)
         if parts is not None:
             yield _gauge(

@@ -1,12 +1,11 @@
 """Makes a replica known to anyone who asks for NATS services (ADR-32).
 
 It answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, as the service `gozo`. Its metadata tell
-which bucket it keeps; that is how a daemon notices another one on its request subject.
+which bucket it keeps, and of rivals.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import Callable
@@ -17,18 +16,13 @@ from gozo import __version__
 from gozo.administration import VERBS
 from gozo.clock import steady
 from gozo.connection import Connection, publication
-from gozo.errors import ForeignDaemonError
-from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.vitals import Vitals
 from gozo.when import print_rfc3339
 
 SERVICE = "gozo"
-LISTEN_TIME = 0.3  # seconds to wait for the answers of other daemons
 
 _KIND = "io.nats.micro.v1."
-
-log = get_logger("gozo.service")
 
 
 class Service:
@@ -44,39 +38,6 @@ class Service:
         self._vitals = vitals
         self._id = secrets.token_hex(11)
         self._started = datetime.now(UTC)
-
-    async def check_alone(self) -> None:
-        """Make sure that no daemon of another bucket listens on our request subject.
-
-        Raises:
-            ForeignDaemonError: there is one.
-            NoServerError: the connection was lost meanwhile.
-        """
-        found: list[dict[str, Any]] = []
-
-        def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            try:
-                answer = json.loads(payload)
-                found.append(answer["metadata"] | {"id": answer["id"]})
-            except (ValueError, KeyError, TypeError):
-                log.debug("service.odd_answer")
-
-        inbox = self._connection.new_inbox()
-        listener = self._connection.listen(inbox, on_answer)
-        try:
-            self._connection.publish(f"$SRV.INFO.{SERVICE}", reply=inbox)
-            await self._connection.echo()
-            await asyncio.sleep(LISTEN_TIME)
-        finally:
-            listener.stop()
-        for other in found:
-            ours = other.get("request_subject") == self._request_subject
-            if other["id"] != self._id and ours and other.get("bucket") != self._bucket:
-                raise ForeignDaemonError(
-                    f"the daemon {other.get('name')} listens on {self._request_subject} already, "
-                    f"and keeps the bucket {other.get('bucket')}, not {self._bucket}: give "
-                    "another --request-subject, or the same --bucket"
-                )
 
     def listen(self) -> None:
         """Answer from now on."""
@@ -100,6 +61,7 @@ class Service:
         return on_question
 
     def _identity(self, kind: str) -> dict[str, Any]:
+        rivals = ", ".join(map(str, self._vitals.rivals))
         return {
             "type": f"{_KIND}{kind}",
             "name": SERVICE,
@@ -110,7 +72,8 @@ class Service:
                 "bucket": self._bucket,
                 "request_subject": self._request_subject,
                 "role": self._vitals.role,
-            },
+            }
+            | ({"rivals": rivals} if rivals else {}),
         }
 
     def _ping(self) -> dict[str, Any]:

@@ -136,8 +136,9 @@ class Progress:
 class Teller:
     """Tells what was dealt with, in order."""
 
-    def __init__(self, publish: Callable[[bytes], None]) -> None:
-        self._leader = secrets.token_bytes(_LEADER)
+    def __init__(self, publish: Callable[[bytes], None], tag: bytes) -> None:
+        """Tell by `publish`, as the leader whose id begins with `tag`."""
+        self._leader = tag
         self._publish = publish
         self._waiting: dict[bytes, list[bytes]] = {TAKEN: [], HANDLED: []}
         self._takings = 0

@@ -11,6 +11,8 @@ from gozo.clock import steady, wall_us
 from gozo.connection import Connection
 from gozo.intake import Intake
 from gozo.lease import Lease, Role
+from gozo.lookout import Lookout
+from gozo.rivals import Leader
 from gozo.stats import Stats
 from gozo.store.follower import Follower
 from gozo.store.ledger import Ledger
@@ -30,6 +32,7 @@ class Parts:
     follower: Follower
     lease: Lease
     intake: Intake
+    lookout: Lookout
 
 
 class Vitals:
@@ -96,6 +99,11 @@ class Vitals:
         """Entries of the bucket that it cannot serve."""
         return len(self.parts.mirror.invalid) if self.parts else 0
 
+    @property
+    def rivals(self) -> list[Leader]:
+        """Leaders of other buckets on the same request subject, where this one leads."""
+        return self.parts.lookout.rivals if self.parts else []
+
     def unready(self) -> str:
         """Say why it cannot do its part: deliver, or take over. Empty: it can."""
         parts = self.parts
@@ -111,7 +119,7 @@ class Vitals:
             return "it does not know the whole bucket at the moment"
         if parts.lease.role is Role.LEADER:
             active = self.is_active and parts.lease.is_valid
-            return "" if active else "it is taking the lead"
+            return parts.lookout.trouble if active else "it is taking the lead"
         return (
             ""
             if self.can_lead

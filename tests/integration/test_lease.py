@@ -17,6 +17,7 @@ from gozo.errors import GozoError
 from gozo.jetstream import JetStream, StoredMessage
 from gozo.lease import Lease, Role
 from gozo.policy import Policy
+from gozo.rivals import Rivals
 from gozo.settings import ConnectionSettings
 from gozo.store.bucket import open_bucket
 from gozo.tasks import end
@@ -51,7 +52,13 @@ async def connected(
 async def standing_by(connection: Connection) -> AsyncIterator[Lease]:
     """Run the lease of a replica that may lead, and stands by at first."""
     standby = Lease(
-        connection, "gozo", Policy("gozo"), name="some", replicas=None, may_lead=lambda: True
+        connection,
+        "gozo",
+        Policy("gozo"),
+        name="some",
+        replicas=None,
+        may_lead=lambda: True,
+        rivals=Rivals(),
     )
     running = asyncio.create_task(standby.run())
     try:

@@ -46,7 +46,7 @@ class Wire:
 async def test_digests_are_gathered_and_numbered() -> None:
     """What was taken and what was handled go out in messages of their own, in this order."""
     wire = Wire()
-    teller = Teller(wire.publish)
+    teller = Teller(wire.publish, b"lead")
     teller.handled(OTHER)
     teller.handled(ONE, teller.taken(ONE))
     teller.flush()
@@ -62,7 +62,7 @@ async def test_what_cannot_be_told_is_told_later() -> None:
     """Without a gap in the numbers, since nobody missed anything."""
     wire = Wire()
     wire.up = False
-    teller = Teller(wire.publish)
+    teller = Teller(wire.publish, b"lead")
     teller.handled(ONE)
     teller.flush()
     wire.up = True
@@ -74,7 +74,7 @@ async def test_what_cannot_be_told_is_told_later() -> None:
 async def test_many_digests_go_into_several_messages() -> None:
     """Each is small enough for any server."""
     wire = Wire()
-    teller = Teller(wire.publish)
+    teller = Teller(wire.publish, b"lead")
     for number in range(MOST + 1):
         teller.handled(number.to_bytes(8))
     teller.flush()
@@ -84,7 +84,7 @@ async def test_many_digests_go_into_several_messages() -> None:
 async def test_a_new_term_has_a_name_of_its_own() -> None:
     """Its numbers begin anew."""
     wire = Wire()
-    teller = Teller(wire.publish)
+    teller = Teller(wire.publish, b"lead")
     teller.hello()
     teller.begin_term()
     teller.hello()
@@ -124,7 +124,7 @@ def test_a_gap_in_the_numbers_is_noticed(
 async def test_what_was_taken_before_this_is_heard_strikes_out_nothing() -> None:
     """A later request may be the same byte for byte; a new term of the leader has its numbers."""
     wire = Wire()
-    teller = Teller(wire.publish)
+    teller = Teller(wire.publish, b"lead")
     before = teller.taken(ONE)
     teller.flush()
     wire.all.clear()

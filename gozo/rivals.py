@@ -1,0 +1,219 @@
+"""Which other leaders there are on a request subject, and which have a bucket of their own. Pure.
+
+Two leaders at a time are no fault by themselves: one whose lease is over may not know it yet.
+Names prove nothing, since buckets of two JetStream domains may have the same one; nor does the
+time at which a stream was created, since a bucket can be made anew. The lease proves it: it is
+written by compare-and-swap, so while one leader has renewed it without a break, no other can
+have. A leader that renewed a lease in that time renewed another one: it is a rival.
+
+A leader of an earlier version does not say when it renewed its lease. It is taken for a rival
+once it has led for longer than a leader can fail to notice that it lost the lease.
+
+Times are seconds of a steady clock, those of others as they are at the earliest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+TAG = 4  # bytes of a leader's id by which its messages to standbys are known
+PROOFS = 2  # renewals of another lease that make a rival
+UNNOTICED = 15.0  # seconds after which a leader knows for certain that it lost the lease
+MISSES = 3  # questions without an answer after which a rival is gone
+MOST = 100  # tags of rivals that are remembered
+LONGEST = 80  # characters of each thing that a leader says of itself
+
+
+class Leader(NamedTuple):
+    """What a leader answered when it was asked whether there is one."""
+
+    id: str
+    name: str
+    bucket: str
+    domain: str
+    """The JetStream domain that the bucket is in; empty where there is none."""
+    server: str
+    """The server that it is connected to; empty where it does not say."""
+    heard_at: float = 0.0
+    renewed_at: float | None = None
+    """When it last renewed its lease, at the earliest; None where it does not say."""
+    rivals: tuple[Leader, ...] = ()
+    """Those that it knows."""
+
+    def __str__(self) -> str:
+        """Name it for people."""
+        return words(self.name, self.bucket, self.domain, self.server)
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What others are told of it."""
+        told = (self.id, self.name, self.bucket, self.domain, self.server)
+        return dict(zip(("id", "name", "bucket", "domain", "server"), told, strict=True))
+
+
+def read_leader(payload: bytes, asked_at: float, heard_at: float) -> Leader | None:
+    """Read the answer of a leader; None where that is not from gozo."""
+    try:
+        said = json.loads(payload)
+        rivals = tuple(map(_described, said.get("rivals", ())))
+        age = said.get("renewed_s")
+        renewed_at = None if age is None else asked_at - float(age)
+        leader = _described(said)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    if renewed_at is not None and not renewed_at <= asked_at:  # NaN as well
+        return None
+    return leader._replace(heard_at=heard_at, renewed_at=renewed_at, rivals=rivals)
+
+
+def _described(said: Any) -> Leader:
+    name, bucket, domain, server = (
+        str(said.get(key, ""))[:LONGEST] for key in ("name", "bucket", "domain", "server")
+    )
+    return Leader(str(said["id"]), name, bucket, domain, server)
+
+
+def words(name: str, bucket: str, domain: str, server: str) -> str:
+    """Name a leader for people."""
+    domain = f" of the domain {domain}" if domain else ""
+    server = f", server {server}" if server else ""
+    return f"{name} (bucket {bucket}{domain}{server})"
+
+
+def tag_of(id_: str) -> bytes:
+    """Return what the messages to standbys of the leader with this id begin with."""
+    try:
+        return bytes.fromhex(id_)[:TAG]
+    except ValueError:  # of an earlier version, or of a stranger
+        return b""
+
+
+def complaint(leaders: Iterable[object], request_subject: str) -> str:
+    """Say that several leaders, in words, take the same requests, and what to do."""
+    return (
+        f"{' and '.join(map(str, leaders))} lead on the request subject {request_subject}, each "
+        "with a bucket of its own, so each request is stored and delivered by each of them: give "
+        "each its own --request-subject, or run gozo in one place only (see Hub and leaf nodes "
+        "in gozo(8))"
+    )
+
+
+def proven(first: Iterable[Leader], later: Iterable[Leader], *, patient: bool) -> list[Leader]:
+    """Of leaders heard twice by somebody who is none, return those with buckets of their own.
+
+    Of one bucket, at most one of them could renew the lease after they were first heard. With
+    `patient`, those count as well that do not say when they did.
+    """
+    heard = {one.id: one.heard_at for one in first}
+    found = [
+        one
+        for one in later
+        if one.id in heard
+        and (patient if one.renewed_at is None else one.renewed_at > heard[one.id])
+    ]
+    return found if len(found) > 1 else []
+
+
+@dataclass(slots=True)
+class _Known:
+    """A leader that was heard."""
+
+    leader: Leader
+    since: float
+    """Since when it has answered each question."""
+    proofs: int = 0
+    proven_at: float = -math.inf
+    """When its last renewal was heard of that counts as a proof."""
+    missed: int = 0
+
+
+@dataclass(slots=True)
+class Rivals:
+    """The other leaders that one leader has heard."""
+
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _tags: dict[bytes, None] = field(default_factory=dict)
+    """Of rivals, the latest last."""
+
+    @property
+    def all(self) -> list[Leader]:
+        """The rivals."""
+        return [one.leader for one in self._known.values() if one.proofs >= PROOFS]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the rivals."""
+        return [one.id for one in self.all]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other leader is known, rival or not."""
+        return not self._known
+
+    def heard(self, leaders: Iterable[Leader], asked_at: float) -> list[Leader]:
+        """Take in all the answers to a question; returns the rivals that are gone."""
+        answered = {one.id: one for one in leaders}
+        gone = []
+        for id_, known in list(self._known.items()):
+            if id_ in answered:
+                continue
+            known.missed += 1
+            is_rival = known.proofs >= PROOFS
+            if not is_rival or known.missed >= MISSES:
+                del self._known[id_]
+                if is_rival:
+                    gone.append(known.leader)
+        for id_, leader in answered.items():
+            known = self._known.setdefault(id_, _Known(leader, asked_at))
+            known.leader, known.missed = leader, 0
+        return gone
+
+    def judge(self, held_since: float, renewed_at: float) -> list[Leader]:
+        """Find rivals, given that this one's lease has been held since then, and renewed then.
+
+        `renewed_at` is when the last renewal was sent that the server acknowledged. Returns the
+        new rivals.
+        """
+        found = []
+        for known in self._known.values():
+            leader = known.leader
+            if known.proofs >= PROOFS or leader.heard_at >= renewed_at:
+                continue
+            if leader.renewed_at is None:
+                if leader.heard_at - max(known.since, held_since) > UNNOTICED:
+                    known.proofs = PROOFS
+            elif leader.renewed_at > max(held_since, known.proven_at):
+                known.proofs += 1
+                known.proven_at = leader.heard_at
+            if known.proofs >= PROOFS:
+                self._remember(leader.id)
+                found.append(leader)
+        return found
+
+    def told(self, ids: object) -> bool:
+        """Take in which rivals the lease of one's own bucket names; True if some are new."""
+        named = [str(id_) for id_ in ids] if isinstance(ids, list) else []
+        new = any(tag_of(id_) and not self.is_foreign(tag_of(id_)) for id_ in named)
+        for id_ in named:
+            self._remember(id_)
+        return new
+
+    def forget(self) -> None:
+        """Forget who leads: this replica does not, and has no proofs."""
+        self._known.clear()
+
+    def is_foreign(self, term: bytes) -> bool:
+        """Tell whether what begins so was told by a rival, for standbys of its own."""
+        return bool(self._tags) and term[:TAG] in self._tags
+
+    def _remember(self, id_: str) -> None:
+        tag = tag_of(id_)
+        if tag:
+            self._tags.pop(tag, None)
+            self._tags[tag] = None
+            if len(self._tags) > MOST:
+                del self._tags[next(iter(self._tags))]
