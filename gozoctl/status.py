@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gozo.commandline import takes
+from gozo.rivals import complaint
 from gozoctl import times
-from gozoctl.exit_codes import DONE, NO_ANSWER
+from gozoctl.exit_codes import DONE, FAILED, NO_ANSWER
 from gozoctl.output import Cell, Sheet, console, facts, table
 from gozoctl.session import OPTIONS, Session, connected
-from gozoctl.viewing import INTERVAL, View, bucket_words
+from gozoctl.viewing import INTERVAL, Verdict, View, bucket_words
 
 if TYPE_CHECKING:
     from gozo.client import BucketInfo, Replica
@@ -90,15 +93,16 @@ def status(
 ) -> None:
     """Show the server, the bucket, what is due next, and the daemons.
 
-    Exits 0 only if a daemon delivers, 5 if none does.
+    Exits 0 only if a daemon delivers, 5 if none does, 1 if daemons with different buckets take the
+    same requests.
     """
 
     async def work(session: Session) -> int:
         if watch:
-            return _verdict(session, delivers=await View(session, interval, count).run())
+            return _verdict(session, await View(session, interval, count).run())
         client = session.client
         server, bucket = client.server, await client.bucket()
-        replicas = await client.replicas()
+        replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
         schedules, overdue, failed, invalid, next_due = 0, 0, 0, 0, None
         if bucket is not None:
             async for one in client.list():
@@ -133,19 +137,23 @@ def status(
                     "next_due": times.utc(next_due) if next_due is not None else None,
                     "daemons": [_record(one) for one in replicas],
                     "delivers": delivers,
+                    "rivals": [asdict(one) for one in rivals],
                 }
             )
         elif session.out.format == "id":
             session.out.all(DAEMONS, replicas)
         else:
             _print(session, said, next_due, replicas)
-        return _verdict(session, delivers=delivers)
+        return _verdict(session, Verdict(delivers, tuple(rivals)))
 
     connected(ctx, given, work)
 
 
-def _verdict(session: Session, *, delivers: bool) -> int:
-    if delivers:
+def _verdict(session: Session, seen: Verdict) -> int:
+    if seen.rivals:
+        session.out.fail(complaint(seen.rivals, session.client.settings.request_subject))
+        return FAILED
+    if seen.delivers:
         return DONE
     session.out.fail("no daemon delivers: start one with `gozo serve`")
     return NO_ANSWER

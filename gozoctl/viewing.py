@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gozo.errors import JetStreamError, NoServerError
+from gozo.rivals import complaint
 from gozoctl import times
 from gozoctl.output import Cell, Lines, Sheet, console, facts, has_escapes, live, table
 from gozoctl.schedules import size
 from gozoctl.session import Session, while_read
 
 if TYPE_CHECKING:
-    from gozo.client import BucketInfo, Replica
+    from gozo.client import BucketInfo, Replica, Rival
 
 INTERVAL = 2.0  # seconds
 LATE_MS = 100.0  # from which lateness catches the eye
@@ -34,6 +35,7 @@ class Look:
     now: datetime
     replicas: tuple[Replica, ...] = ()
     bucket: BucketInfo | None = None
+    rivals: tuple[Rival, ...] = ()
     problem: str = ""
     """Why nothing could be seen."""
 
@@ -41,6 +43,15 @@ class Look:
     def leader(self) -> Replica | None:
         """Who delivers."""
         return next((one for one in self.replicas if one.role == "leader"), None)
+
+
+class Verdict(NamedTuple):
+    """What a look at the daemons comes to."""
+
+    delivers: bool
+    """Whether a daemon does."""
+    rivals: tuple[Rival, ...] = ()
+    """The leaders, where there are several with buckets of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,7 @@ def _record(moment: Moment) -> dict[str, Any]:
     return {
         "at": times.utc(look.now),
         "delivers": look.leader is not None,
+        "rivals": [asdict(one) for one in look.rivals],
         "daemons": [
             {
                 "name": pace.replica.name,
@@ -182,8 +194,8 @@ class View:
         self._count = count
         self._before: Look | None = None
 
-    async def run(self) -> bool:
-        """Look until the end; tell whether a daemon delivered at the last look."""
+    async def run(self) -> Verdict:
+        """Look until the end; return what the last look comes to."""
         out = self._session.out
         if not (out.is_for_people and has_escapes()):
             lines = Lines(out, MOMENTS)
@@ -193,7 +205,7 @@ class View:
         with live(console()) as show:
             return await self._looks(lambda moment: show(self._frame(moment)))
 
-    async def _looks(self, show: Callable[[Moment], None]) -> bool:
+    async def _looks(self, show: Callable[[Moment], None]) -> Verdict:
         number = 0
         while True:
             look = await self._look()
@@ -201,17 +213,19 @@ class View:
             self._before = look
             number += 1
             if number == self._count:
-                return look.leader is not None
+                return Verdict(look.leader is not None, look.rivals)
             await asyncio.sleep(self._interval)
 
     async def _look(self) -> Look:
         client = self._session.client
         try:
-            replicas, bucket = await client.replicas(), await client.bucket()
+            replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
+            bucket = await client.bucket()
         except (NoServerError, JetStreamError) as error:
             # The connection is made again by itself, and a cluster elects.
             return Look(time.monotonic(), datetime.now(UTC), problem=str(error))
-        return Look(time.monotonic(), datetime.now(UTC), tuple(replicas), bucket)
+        now = datetime.now(UTC)
+        return Look(time.monotonic(), now, tuple(replicas), bucket, tuple(rivals))
 
     def _print(self, lines: Lines[Moment], moment: Moment) -> None:
         out = self._session.out
@@ -236,6 +250,8 @@ class View:
             yield "problem", (look.problem, "red")
             return
         yield "bucket", bucket_words(client.settings.bucket, look.bucket)
+        if look.rivals:
+            yield "problem", (complaint(look.rivals, client.settings.request_subject), "red")
         if leader is None:
             yield "problem", ("no daemon delivers", "red")
             return

@@ -16,13 +16,14 @@ from gozo.client.nouns import (
     Message,
     Outcome,
     Replica,
+    Rival,
     Schedule,
     Server,
     Stored,
     Wanted,
 )
 from gozo.client.pulling import Pulled, Pulling
-from gozo.errors import ExistsError, NotFoundError, UnansweredError
+from gozo.errors import ContradictionError, ExistsError, NotFoundError, UnansweredError
 
 # What a library logs is for whoever wants it (the logging module's own advice).
 logging.getLogger("gozo").addHandler(logging.NullHandler())
@@ -34,6 +35,7 @@ __all__ = [
     "Cancelled",
     "Change",
     "Client",
+    "ContradictionError",
     "Event",
     "ExistsError",
     "Following",
@@ -44,6 +46,7 @@ __all__ = [
     "Pulled",
     "Pulling",
     "Replica",
+    "Rival",
     "Schedule",
     "Server",
     "Stored",

@@ -35,6 +35,7 @@ from gozo.client.nouns import (
     Event,
     Outcome,
     Replica,
+    Rival,
     Schedule,
     Server,
     Stored,
@@ -74,7 +75,8 @@ class Client:
     A lost connection is made again for as long as the client is open. What every call may
     raise: `NoServerError` where nobody answers in time, `DisconnectedError` where there is no
     connection just now, `NotAllowedError` where a permission is missing, `JetStreamError`
-    where JetStream is missing or refuses; all are `gozo.errors.GozoError`.
+    where JetStream is missing or refuses, `ContradictionError` where daemons of different buckets
+    have one request subject and answered differently; all are `gozo.errors.GozoError`.
     """
 
     def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:
@@ -495,6 +497,13 @@ class Client:
     async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:
         """Ask all daemons of this bucket and request subject; hears answers for `wait` seconds."""
         return await self._daemons.replicas(wait)
+
+    async def rivals(self, *, wait: float = 0.3) -> builtins.list[Rival]:
+        """Return the leaders on the request subject where there are several, with buckets apart.
+
+        Each of them stores and delivers every request. Normally there are none.
+        """
+        return await self._daemons.rivals(wait)
 
     async def has_leader(self) -> bool:
         """Tell whether a daemon takes requests at this moment."""

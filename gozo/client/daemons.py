@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from typing import Any, cast
 
+from gozo.client.answers import Answers
 from gozo.client.making import moment
-from gozo.client.nouns import Answer, Cancelled, Replica, Stored
+from gozo.client.nouns import Answer, Cancelled, Replica, Rival, Stored
 from gozo.connection import Connection, Reply
 from gozo.errors import (
+    ContradictionError,
     DisconnectedError,
     NoServerError,
     NotAllowedError,
@@ -26,6 +27,7 @@ from gozo.errors import (
 )
 from gozo.headers import END, FIRST_LINE
 from gozo.jetstream import NO_RESPONDERS
+from gozo.leaders import find_rivals
 from gozo.policy import Policy
 from gozo.protocol import MOST_IDS, result_size
 from gozo.schedule import MICROSECONDS, Entry
@@ -127,10 +129,11 @@ class Daemons:
             RequestError: it was refused, or its receipt would not come.
             UnansweredError: no receipt came.
             NotAllowedError: this user may not publish requests.
+            ContradictionError: daemons of different buckets took it, and answered differently.
             DisconnectedError: nothing was sent.
         """
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        token, inbox = self._connection.expect(partial(_on_receipt, answer))
+        answers = Answers(self._connection)
+        answer, inbox = answers.first, answers.inbox
         if receipt:
             self._policy.check_target(inbox.decode(), "subject of the receipt")
         with self._connection.failing_if_denied(self._subject, answer):
@@ -148,12 +151,11 @@ class Daemons:
                     return None
                 async with asyncio.timeout(timeout):
                     reply = await answer
+                await answers.check(self._subject)
             except (TimeoutError, DisconnectedError) as error:
                 raise _unanswered(f"the request for {_shown(entry.id)}", timeout, error) from error
             finally:
-                self._connection.hang_up(token)
-                if not answer.cancel() and not answer.cancelled():
-                    answer.exception()  # asked for, so that asyncio does not complain
+                answers.close()
         with _readable():
             return _stored(json.loads(reply.payload))
 
@@ -161,7 +163,7 @@ class Daemons:
         """Cancel ids; None where no daemon takes requests, and nothing was cancelled.
 
         Raises:
-            RequestError, UnansweredError, NotAllowedError: as for `send`.
+            RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
         """
         results = await self._for_each("cancel", ids, {}, timeout)
         if results is None:
@@ -173,7 +175,7 @@ class Daemons:
         """Pause ids; None where no daemon takes requests.
 
         Raises:
-            RequestError, UnansweredError, NotAllowedError: as for `send`.
+            RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
         """
         given: dict[str, object] = {"note": note} if note else {}
         return _answers(await self._for_each("pause", ids, given, timeout))
@@ -182,7 +184,7 @@ class Daemons:
         """Resume ids; None where no daemon takes requests.
 
         Raises:
-            RequestError, UnansweredError, NotAllowedError: as for `send`.
+            RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
         """
         return _answers(await self._for_each("resume", ids, {}, timeout))
 
@@ -190,7 +192,7 @@ class Daemons:
         """Have ids delivered now; None where no daemon takes requests.
 
         Raises:
-            RequestError, UnansweredError, NotAllowedError: as for `send`.
+            RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
         """
         return _answers(await self._for_each("trigger", ids, {}, timeout))
 
@@ -200,8 +202,13 @@ class Daemons:
         """Call a verb for ids, some at a time; returns the result of each."""
         done: list[dict[str, Any]] = []
         largest = self._connection.max_payload // 2
+        contradiction: ContradictionError | None = None
         for some in _portions(ids, largest):
-            answer = await self._call(verb, given | {"ids": some}, timeout)
+            try:
+                answer = await self._call(verb, given | {"ids": some}, timeout)
+            except ContradictionError as error:
+                contradiction = error
+                continue
             if answer is None and not done:
                 return None
             if answer is None:
@@ -214,6 +221,8 @@ class Daemons:
                 for result in answer["results"]:
                     _check(result)
                     done.append(result)
+        if contradiction is not None:
+            raise contradiction
         return done
 
     async def reschedule(self, id_: str, when: str, *, timeout: float) -> Stored | None:
@@ -221,7 +230,7 @@ class Daemons:
 
         Raises:
             NotFoundError: there is none.
-            RequestError, UnansweredError, NotAllowedError: as for `send`.
+            RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
         """
         answer = await self._call("reschedule", {"id": id_, "when": when}, timeout)
         if answer is None:
@@ -239,16 +248,32 @@ class Daemons:
         subject = f"{self._subject}.admin.{verb}"
         if not self._connection.connected:
             raise DisconnectedError("there is no connection to NATS at the moment")
+        answers = Answers(self._connection)
         try:
-            reply = await self._connection.request(
-                subject, json.dumps(body).encode(), timeout=timeout
-            )
-        except NoServerError as error:
+            with self._connection.failing_if_denied(subject, answers.first):
+                body_ = json.dumps(body).encode()
+                self._connection.publish(subject, body_, reply=answers.inbox.decode())
+                async with asyncio.timeout(timeout):
+                    reply = await answers.first
+            await answers.check(self._subject)
+        except (TimeoutError, NoServerError) as error:
             raise _unanswered(f"the {verb}", timeout, error) from error
+        finally:
+            answers.close()
         if reply.status == NO_RESPONDERS:
             return None
         with _readable():
             return cast("dict[str, Any]", json.loads(reply.payload))
+
+    async def rivals(self, wait: float) -> list[Rival]:
+        """Hear for `wait` seconds who leads; longer where there are several.
+
+        Raises:
+            NoServerError, NotAllowedError: as for `Connection.request`.
+        """
+        found = await find_rivals(self._connection, self._subject, wait)
+        rivals = (Rival(one.name, one.bucket, one.domain, one.server) for one in found)
+        return sorted(rivals, key=lambda rival: rival.name)
 
     async def replicas(self, wait: float) -> list[Replica]:
         """Hear for `wait` seconds who there is; by name.
@@ -299,17 +324,6 @@ def absent(id_: str, status: str) -> NotFoundError:
     if status == "already_delivered":
         return NotFoundError(f"the schedule {id_!r} was delivered already", status)
     return NotFoundError(f"there is no schedule {id_!r}")
-
-
-def _on_receipt(
-    answer: asyncio.Future[Reply], headers: bytes | None, payload: bytes | None
-) -> None:
-    if answer.done():
-        return
-    if payload is None:
-        answer.set_exception(DisconnectedError("the connection to NATS was lost"))
-    else:
-        answer.set_result(Reply(headers, payload))
 
 
 def _answers(results: list[dict[str, Any]] | None) -> list[Answer] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
+from gozo.rivals import words as rival_words
 from gozo.schedule import NEVER, Terms
 
 Headers = tuple[tuple[str, str], ...]
@@ -233,6 +234,22 @@ class Replica:
     """Requests taken; 0 where an older version does not say."""
     next_due: datetime | None = None
     """When the next schedule is due that it knows of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """One of several daemons that lead on one request subject, each with a bucket of its own."""
+
+    name: str
+    bucket: str
+    domain: str
+    """The JetStream domain that the bucket is in; empty where there is none."""
+    server: str
+    """The server that it is connected to; empty where an older version does not say."""
+
+    def __str__(self) -> str:
+        """Name it for people."""
+        return rival_words(self.name, self.bucket, self.domain, self.server)
 
 
 @dataclass(frozen=True, slots=True)

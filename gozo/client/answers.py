@@ -1,0 +1,111 @@
+"""Takes the answers to one question: the first, and those of other leaders where there are any.
+
+A leader that knows of a rival says so in each answer. Only then is another answer waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from gozo.connection import Connection, Reply
+from gozo.errors import ContradictionError, DisconnectedError
+from gozo.rivals import complaint
+
+ANOTHER = 0.5  # seconds to wait for the answers of rivals
+MARK = b'"rivals"'
+SHOWN = 3  # ids with which a sentence shows what was answered
+
+
+class Answers:
+    """The answers to what is sent with the reply subject `inbox`."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Begin to listen.
+
+        Raises:
+            DisconnectedError: there is no link.
+        """
+        self.first: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._connection = connection
+        self._signed: list[dict[str, Any]] = []
+        """The answers of leaders that know of rivals, and of the rivals."""
+        self._complete = asyncio.Event()
+        self._token, self.inbox = connection.expect(self._on_answer)
+
+    def _on_answer(self, headers: bytes | None, payload: bytes | None) -> None:
+        if payload is None:
+            self._complete.set()
+            if not self.first.done():
+                self.first.set_exception(DisconnectedError("the connection to NATS was lost"))
+            return
+        if not self.first.done():
+            self.first.set_result(Reply(headers, payload))
+            if MARK not in payload:
+                return
+        with suppress(ValueError):
+            answer = json.loads(payload)
+            if isinstance(answer, dict):
+                self._signed.append(answer)
+        if len(self._signed) > len(_rivals(self._signed)):
+            self._complete.set()
+        else:
+            self._connection.expect_more(self._token, self._on_answer)
+
+    async def check(self, request_subject: str) -> None:
+        """Make sure that rivals, where there are any, answer alike; not before the first has.
+
+        Raises:
+            ContradictionError: they do not.
+        """
+        if not self._signed:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANOTHER):
+                await self._complete.wait()
+        told = [(str(one.get("leader") or "another"), _statuses(one)) for one in self._signed]
+        differing = {
+            id_: None
+            for _, statuses in told
+            for id_, status in statuses.items()
+            if any(others.get(id_) != status for _, others in told)
+        }
+        if not differing:
+            return
+        words = ", and ".join(
+            f"{leader} answered {_shown(statuses, list(differing))}" for leader, statuses in told
+        )
+        raise ContradictionError(
+            f"{words}: {complaint((leader for leader, _ in told), request_subject)}"
+        )
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._connection.hang_up(self._token)
+        if not self.first.cancel() and not self.first.cancelled():
+            self.first.exception()  # asked for, so that asyncio does not complain
+
+
+def _rivals(answers: Sequence[dict[str, Any]]) -> list[object]:
+    """Return the rivals that one of some answers names, of the one that names most."""
+    named = [one.get("rivals") for one in answers]
+    return max((one for one in named if isinstance(one, list)), key=len, default=[])
+
+
+def _statuses(answer: dict[str, Any]) -> dict[str, str]:
+    """Return what an answer says of each id; of all that was asked, where it has none."""
+    results = answer.get("results")
+    found = {}
+    for one in results if isinstance(results, list) else [answer]:
+        if isinstance(one, dict):
+            found[str(one.get("id") or "")] = str(one.get("status"))
+    return found
+
+
+def _shown(statuses: dict[str, str], ids: list[str]) -> str:
+    each = ((statuses.get(id_, "nothing"), f" for {id_!r}" if id_ else "") for id_ in ids[:SHOWN])
+    shown = [f"{status}{for_which}" for status, for_which in each]
+    return ", ".join(shown) + (", ..." if len(ids) > SHOWN else "")
