@@ -15,14 +15,22 @@ from typing import Any, NamedTuple
 from gozo.administration import VERBS
 from gozo.connection import Connection, missing_permission
 from gozo.entries import block
-from gozo.errors import NoServerError, NotAllowedError, UnsuitableServerError
+from gozo.errors import (
+    ForeignDaemonError,
+    NoServerError,
+    NotAllowedError,
+    UnsuitableServerError,
+)
 from gozo.jetstream import JetStream
+from gozo.leaders import find_rivals
 from gozo.logs import rendered
+from gozo.lookout import check_alone
 from gozo.policy import Policy, too_small
 from gozo.protocol import RESERVED
+from gozo.rivals import complaint
 from gozo.schedule import MICROSECONDS
 from gozo.service import SERVICE
-from gozo.settings import ServeSettings
+from gozo.settings import ConnectionSettings, ServeSettings
 from gozo.store.bucket import Bucket, deviations, find_bucket, own_settings, stream_of
 from gozo.store.history import check_room, find_history, history_of, how_long
 from gozo.when import print_duration
@@ -57,7 +65,7 @@ async def examine(settings: ServeSettings, say: Say) -> int:
     """Look at the server, the rights and the bucket; return how many rights are missing.
 
     Raises:
-        GozoError: what a daemon would end with at once.
+        GozoError: what a daemon would end with at once, or daemons that get in each other's way.
     """
     connection = Connection(settings.connection, "gozo check")
     denied: set[tuple[str, str]] = set()
@@ -74,6 +82,7 @@ async def examine(settings: ServeSettings, say: Say) -> int:
             await js.check_enabled(settings.connect_timeout)
             await _look(js, settings, say)
             _name_daemons(daemons, settings, say)
+            await _look_for_rivals(connection, settings.connection)
     finally:
         await connection.close()
     chosen = settings.connection
@@ -299,6 +308,18 @@ def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: S
                 f"the daemon {told.get('name')} takes requests on {chosen.request_subject} for the "
                 f"bucket {told.get('bucket')}: give another --request-subject, or that --bucket",
             )
+
+
+async def _look_for_rivals(connection: Connection, chosen: ConnectionSettings) -> None:
+    """Make sure that one bucket only has the request subject.
+
+    Raises:
+        ForeignDaemonError: that is not so.
+    """
+    rivals = await find_rivals(connection, chosen.request_subject)
+    if rivals:
+        raise ForeignDaemonError(complaint(rivals, chosen.request_subject))
+    await check_alone(connection, chosen.bucket, chosen.request_subject)
 
 
 def _size(count: int) -> str:

@@ -86,7 +86,8 @@ def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
 
     Connects, tries each right that the daemon needs, and prints what the server and the bucket
     are like, what is missing, and what could be better. Exits 0 if nothing is missing, else as
-    the daemon would: 4 without a right, 5 without a server.
+    the daemon would: 1 where a daemon with another bucket has the request subject, 4 without a
+    right, 5 without a server.
     """
     raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
 

@@ -183,9 +183,7 @@ class Daemon:
             vitals=self._vitals,
         )
         service.listen()
-        await self._persist(
-            partial(check_alone, self._main, chosen.bucket, chosen.request_subject)
-        )
+        await self._persist(partial(check_alone, self._main, chosen.bucket, chosen.request_subject))
         bucket = await self._persist(
             partial(open_bucket, self._js, chosen.bucket, replicas=settings.replicas)
         )
