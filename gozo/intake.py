@@ -24,7 +24,7 @@ from gozo.administration import Administration, refusal_of
 from gozo.admission import Admission
 from gozo.backlog import Act, Backlog, Heard, hear
 from gozo.clock import steady, wall_us
-from gozo.connection import Connection, Listener
+from gozo.connection import Connection
 from gozo.entries import reserved_key
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.events import Events
@@ -42,6 +42,7 @@ from gozo.schedule import MICROSECONDS, CancelRequest, Request, ScheduleRequest
 from gozo.stats import Stats
 from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.ledger import Ledger
+from gozo.subscriptions import Listener
 from gozo.succession import HANDLED, Progress, Teller, read_told, term_of
 from gozo.volatile import Volatile
 

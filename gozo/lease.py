@@ -29,7 +29,7 @@ from enum import StrEnum
 from typing import NoReturn
 
 from gozo.clock import steady
-from gozo.connection import Connection, Listener, publication
+from gozo.connection import Connection, publication
 from gozo.entries import block
 from gozo.errors import DisconnectedError, GozoError, JetStreamError, NoServerError
 from gozo.jetstream import (
@@ -45,6 +45,7 @@ from gozo.jetstream import (
 from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.store.bucket import Bucket, open_bucket
+from gozo.subscriptions import Listener
 
 RENEW = 0.5  # seconds between renewals
 LOOK = 0.6  # seconds between looks of a standby that does not hear the renewals
