@@ -15,8 +15,8 @@ from gozo.clock import steady, wall_us
 from gozo.connection import SETTLED, Connection, missing_permission
 from gozo.delivery import Delivery
 from gozo.dialing import TurnedAwayError
-from gozo.entries import BARRIER_KEY, marker_headers, reserved_key
-from gozo.errors import DisconnectedError, GozoError, NoServerError, UnsuitableServerError
+from gozo.entries import reserved_key
+from gozo.errors import GozoError, NoServerError, UnsuitableServerError
 from gozo.events import Bystander, Events, id_of
 from gozo.garbage import Garbage
 from gozo.intake import Intake
@@ -30,8 +30,10 @@ from gozo.quotas import Quotas
 from gozo.recurrence import not_before
 from gozo.schedule import LONGEST_REASON, MICROSECONDS, Reason, State
 from gozo.service import Service
+from gozo.serving import Course
 from gozo.settings import ServeSettings
 from gozo.stats import Stats
+from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
@@ -41,7 +43,8 @@ from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
-from gozo.store.writer import Outcome, Writer
+from gozo.store.probe import Probe
+from gozo.store.writer import Writer
 from gozo.tasks import end, persist
 from gozo.timetable import Item, Timetable
 from gozo.vitals import Parts, Vitals
@@ -56,11 +59,13 @@ PREPARED = 30  # of them, before others get their turn
 REQUESTS = 50  # heard before others get their turn: fewer than are acted on meanwhile
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
 DRAIN = 6.0  # seconds without progress after which a shutdown leaves things undone
+DRAIN_IN_SILENCE = 0.05  # seconds, where the bucket has not answered any write for long
 WARN_CLOCK_US = MICROSECONDS // 2
 WRONG_CLOCK_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
 RETRY_WAIT = 0.25  # seconds
 YIELD = 1.0  # seconds in which a replica that leads again is told what others did meanwhile
+GIVE_WAY_PAUSE = 30.0  # seconds between two times that the lead is given to one that serves
 QUIET_US = MICROSECONDS
 """Nothing may be due for so long where the old garbage is looked at."""
 
@@ -121,7 +126,17 @@ class Daemon:
         self._js = JetStream(self._main)
         self._events: Events | None = None
         self._bystander: Bystander | None = None
-        self._vitals = Vitals(settings.name, self.stats, self._main, self._requests)
+        self._vitals = Vitals(
+            settings.name,
+            self.stats,
+            self._main,
+            self._requests,
+            request_subject=chosen.request_subject,
+            inbox_prefix=chosen.inbox_prefix,
+        )
+        self._course = Course()
+        self._giving_way: asyncio.Task[None] | None = None
+        self._gave_way_at = -GIVE_WAY_PAUSE
         self._notifier = Notifier(os.environ)
         self._monitor: Monitor | None = None
         self._policy = Policy(
@@ -174,14 +189,14 @@ class Daemon:
         for connection in (self._main, self._requests):
             connection.on_denied.append(self._on_denied)
         await self._connect()
-        service = Service(
+        self._service = Service(
             self._main,
             self._policy,
             bucket=chosen.bucket,
             vitals=self._vitals,
         )
-        service.listen()
-        await self._persist(service.check_alone)
+        self._service.listen()
+        await self._persist(self._service.check_alone)
         bucket = await self._persist(
             partial(open_bucket, self._js, chosen.bucket, replicas=settings.replicas)
         )
@@ -199,6 +214,7 @@ class Daemon:
         self._build(bucket)
         self._garbage.begin_loading()
         self._begin("writer", self._writer.sweep())
+        self._begin("probe", self._probe.run())
         self._begin("follower", self._follower.run())
         self._begin("intake", self._intake.run())
         self._begin("payloads", self._prepare())
@@ -284,6 +300,8 @@ class Daemon:
         self._mirror.max_payload = lambda: self._main.max_payload
         self._mirror.marker_ttl = bucket.marker_ttl
         self._writer = Writer(self._main, bucket)
+        self._barrier = Barrier(self._writer, bucket)
+        self._probe = Probe(self._main, bucket, self._writer, self._barrier)
         self._payloads = Payloads(self._main, bucket, self._policy, self._mirror)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
         self._originals = Originals(bucket, self._mirror)
@@ -295,6 +313,7 @@ class Daemon:
             name=settings.name,
             replicas=settings.replicas,
             may_lead=self._may_lead,
+            defers=lambda: self._course.is_ailing(steady()),
         )
         self._delivery = Delivery(
             self._main,
@@ -334,6 +353,8 @@ class Daemon:
             mirror=self._mirror,
             volatile=self._volatile,
             ledger=self._ledger,
+            writer=self._writer,
+            probe=self._probe,
             follower=self._follower,
             lease=self._lease,
             intake=self._intake,
@@ -425,12 +446,12 @@ class Daemon:
             await _over(self._yielding, YIELD)
             await end(self._yielding)
         self._ledger.frontier = None
-        while sequence := await self._write_barrier():
+        while sequence := await self._barrier.written():
             if await self._follower.reached(sequence):
                 await self._follower.agreed()
                 break
         else:
-            await self._follower.reloaded("there is no room for a barrier")
+            await self._follower.reloaded(f"no barrier can be written: {self._barrier.problem}")
         if self._lease.role is not Role.LEADER:
             return
         if self._skips:
@@ -488,38 +509,6 @@ class Daemon:
         if not task.cancelled() and task.exception() and not self._fatal.done():
             self._fatal.set_exception(task.exception() or RuntimeError())
 
-    async def _write_barrier(self) -> int:
-        """Write the mark and return its sequence; tried until it is stored.
-
-        0 where there is no room for it: only a load that begins now tells what was done before.
-        """
-        lines = marker_headers(Reason.BARRIER, ttl=self._bucket.marker_ttl)
-        while True:
-            stored: asyncio.Future[tuple[Outcome, int]]
-            stored = asyncio.get_running_loop().create_future()
-
-            def on_done(
-                outcome: Outcome,
-                sequence: int,
-                words: str,
-                stored: asyncio.Future[tuple[Outcome, int]] = stored,
-            ) -> None:
-                if outcome is not Outcome.STORED:
-                    log.repeated("warning", "lease.barrier_waits", reason=words)
-                if not stored.done():
-                    stored.set_result((outcome, sequence))
-
-            try:
-                self._writer.write(BARRIER_KEY, lines, b"", None, on_done)
-                outcome, sequence = await stored
-                if sequence:
-                    return sequence
-                if outcome is Outcome.NO_ROOM:
-                    return 0
-            except DisconnectedError:
-                pass
-            await asyncio.sleep(RETRY_WAIT)
-
     def _on_lost(self) -> None:
         """Another replica leads, or may: hand everything over."""
         self._vitals.is_active = False
@@ -558,10 +547,50 @@ class Daemon:
             entry, reason = taken.request.entry, words[:LONGEST_REASON]
             self._delivery.note_failure(entry._replace(state=State.FAILED, reason=reason))
 
+    def _look_whether_it_serves(self) -> None:
+        """Give the lease to another replica if this one cannot serve, and that one can."""
+        now = steady()
+        self._course.note(self._vitals.judge(), now)
+        if self._course.lasts(now) and self._vitals.is_started:
+            log.repeated("error", "daemon.not_serving", reason=self._course.verdict.problem)
+        if not self._course.is_ailing(now):
+            return
+        free = self._giving_way is None or self._giving_way.done()
+        leads = self._lease.role is Role.LEADER and self._main.connected and not self._ending
+        if leads and free and now > self._gave_way_at + GIVE_WAY_PAUSE:
+            self._giving_way = asyncio.create_task(self._give_way(), name="giving way")
+
+    async def _give_way(self) -> None:
+        """Let a replica lead that serves, if there is one; what is in memory is its then."""
+        try:
+            other = await self._service.find_serving()
+        except GozoError as error:
+            log.repeated("info", "daemon.nobody_asked", reason=str(error))
+            return
+        problem = self._course.verdict.problem
+        if not other or self._ending or not self._course.is_ailing(steady()):
+            return
+        log.warning("daemon.gives_way", to=other, reason=problem)
+        self._gave_way_at = steady()
+        if self._requests.connected and not self._probe.problem:
+            await self._finish_delivering()
+            self._hand_over()
+            await self._patiently(lambda: self._ledger.outstanding)
+            await self._tell()
+        await self._lease.give_way(problem)
+
+    async def _finish_delivering(self) -> None:
+        """Send nothing more, and wait for what is on its way."""
+        self._progress_at = steady()
+        await end(self._leading)
+        self._delivery.stop()
+        await self._patiently(lambda: int(not self._delivery.is_idle))
+
     async def _keep_house(self) -> None:
         """Do what is to be done all the time; hand over what a standby still holds."""
         while True:
             await asyncio.sleep(LOOK)
+            self._look_whether_it_serves()
             if self._vitals.is_active:
                 self._mend()
                 self._is_clock_right()
@@ -573,6 +602,7 @@ class Daemon:
                 self._hand_over()
             self._intake.forget_old()
             self._look_at_limits()
+            self._intake.answer_late()
             self._use_leisure()
 
     def _use_leisure(self) -> None:
@@ -661,7 +691,7 @@ class Daemon:
             if self._parts:
                 await self._retire()
         finally:
-            await end(*self._tasks, self._yielding)
+            await end(*self._tasks, self._yielding, self._giving_way)
             if self._fatal.done():
                 self._fatal.exception()
             if self._monitor is not None:
@@ -698,11 +728,10 @@ class Daemon:
         except GozoError as error:
             log.info("daemon.requests_lost", reason=str(error))
         await self._patiently(lambda: self._intake.waiting)
-        await end(self._leading)
-        self._delivery.stop()
-        await self._patiently(lambda: int(not self._delivery.is_idle))
+        await self._finish_delivering()
         self._hand_over()
         left = await self._patiently(lambda: self._ledger.outstanding)
+        self._intake.answer_late(all_=True)
         await self._tell()
         lost = self._refused + self._intake.waiting + (self._ledger.unstored if left else 0)
         if lost:
@@ -722,10 +751,12 @@ class Daemon:
 
     async def _patiently(self, left: Callable[[], int]) -> int:
         """Wait until nothing is left, or nothing has moved for a while; returns what is left."""
-        lowest = left()
-        while (
-            (now_left := left()) and steady() < self._progress_at + DRAIN and not self._is_cut_off
-        ):
+        lowest, began = left(), steady()
+        while (now_left := left()) and not self._is_cut_off:
+            if steady() > self._progress_at + DRAIN:
+                break
+            if self._writer.is_silent and steady() > began + DRAIN_IN_SILENCE:
+                break
             if now_left < lowest:
                 lowest, self._progress_at = now_left, steady()
             await asyncio.sleep(0.01)

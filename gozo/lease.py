@@ -55,6 +55,7 @@ SPACING = 0.25  # seconds after a look in which what is heard is no reason for t
 OVERDUE = 0.9  # seconds without a renewal after which a standby asks whether the holder lives
 VALID = 9.0  # seconds after a renewal was sent during which the holder may deliver
 TAKEOVER = 10.0  # seconds without a renewal after which the lease is free
+DEFERENCE = 3.0  # seconds for which a free lease is left to replicas that serve
 ASK_AGAIN = 0.15  # seconds between the two questions
 ANSWER_TIME = 1.0  # seconds
 
@@ -83,7 +84,9 @@ class Lease:
         name: str,
         replicas: int | None,
         may_lead: Callable[[], bool],
+        defers: Callable[[], bool],
     ) -> None:
+        """`may_lead`: whether this replica could lead; `defers`: whether others serve better."""
         self.role = Role.STANDBY
         self.on_gained: Callable[[], None] = lambda: None
         """Told when this replica becomes the leader."""
@@ -96,6 +99,9 @@ class Lease:
         self._name = name
         self._replicas = replicas
         self._may_lead = may_lead
+        self._defers = defers
+        self._free_since: float | None = None
+        """Since when the lease is seen to be free; None: it is not."""
         self._bucket_name = f"{bucket}_lease"
         self._bucket: Bucket | None = None
         self._subject = f"$KV.{self._bucket_name}.leader"
@@ -187,6 +193,17 @@ class Lease:
             try:
                 await self._write(_RELEASED, b"")
                 log.info("lease.released")
+            except GozoError as error:
+                log.warning("lease.not_released", reason=str(error))
+
+    async def give_way(self, reason: str) -> None:
+        """Give the lease up to a replica that serves; this one stands by."""
+        async with self._writing:
+            if self.role is not Role.LEADER:
+                return
+            self._lose(reason)
+            try:
+                await self._write(_RELEASED, b"")
             except GozoError as error:
                 log.warning("lease.not_released", reason=str(error))
 
@@ -294,6 +311,8 @@ class Lease:
             self.decided.set()
             return
         still = steady() - self._seen_at
+        if self._leaves_it(is_free=released or message is None or still >= TAKEOVER):
+            return
         if released or still >= TAKEOVER:
             await self._take(revision)
         elif (message is None or still >= OVERDUE) and await self._nobody_leads() and self._is_near:
@@ -302,6 +321,15 @@ class Lease:
             unchanged = (message.sequence if message else 0) == revision
             if unchanged and await self._nobody_leads():
                 await self._take(revision)
+
+    def _leaves_it(self, *, is_free: bool) -> bool:
+        """Tell whether the lease is left to a replica that serves, if there is one."""
+        now = steady()
+        if not is_free:
+            self._free_since = None
+        elif self._free_since is None:
+            self._free_since = now
+        return self._defers() and (self._free_since is None or now < self._free_since + DEFERENCE)
 
     def _see(self, holder: dict[str, object]) -> None:
         """Note who holds the lease, or nobody, and whether that one is where this replica is."""

@@ -65,7 +65,7 @@ class Metrics(Collector):
         yield _gauge(
             "leader", "1 where this daemon leads, 0 where not.", vitals.role is Role.LEADER
         )
-        yield _gauge("ready", "1 where it can deliver, or take over.", not vitals.unready())
+        yield _gauge("ready", "1 where it can deliver, or take over.", vitals.judge().serves)
         yield _gauge("lateness_max_seconds", "The latest delivery.", stats.latest_us / MICROSECONDS)
         if parts is not None:
             yield _gauge(

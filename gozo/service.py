@@ -18,12 +18,14 @@ from gozo.administration import VERBS
 from gozo.clock import steady
 from gozo.connection import Connection, publication
 from gozo.errors import ForeignDaemonError
+from gozo.lease import Role
 from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.vitals import Vitals
 from gozo.when import print_rfc3339
 
 SERVICE = "gozo"
+YES = "yes"
 LISTEN_TIME = 0.3  # seconds to wait for the answers of other daemons
 
 _KIND = "io.nats.micro.v1."
@@ -45,11 +47,23 @@ class Service:
         self._id = secrets.token_hex(11)
         self._started = datetime.now(UTC)
 
-    async def check_alone(self) -> None:
-        """Make sure that no daemon of another bucket listens on our request subject.
+    async def find_serving(self) -> str:
+        """Return the name of a standby that says it would serve as leader; empty: there is none.
 
         Raises:
-            ForeignDaemonError: there is one.
+            NoServerError: the connection was lost meanwhile.
+        """
+        place = (self._request_subject, self._bucket)
+        for other in await self._others():
+            ours = (other.get("request_subject"), other.get("bucket")) == place
+            if ours and other.get("role") == Role.STANDBY and other.get("serves") == YES:
+                return str(other.get("name"))
+        return ""
+
+    async def _others(self) -> list[dict[str, Any]]:
+        """Ask what other daemons say of themselves, whatever they serve.
+
+        Raises:
             NoServerError: the connection was lost meanwhile.
         """
         found: list[dict[str, Any]] = []
@@ -69,9 +83,18 @@ class Service:
             await asyncio.sleep(LISTEN_TIME)
         finally:
             listener.stop()
-        for other in found:
+        return [one for one in found if one["id"] != self._id]
+
+    async def check_alone(self) -> None:
+        """Make sure that no daemon of another bucket listens on our request subject.
+
+        Raises:
+            ForeignDaemonError: there is one.
+            NoServerError: the connection was lost meanwhile.
+        """
+        for other in await self._others():
             ours = other.get("request_subject") == self._request_subject
-            if other["id"] != self._id and ours and other.get("bucket") != self._bucket:
+            if ours and other.get("bucket") != self._bucket:
                 raise ForeignDaemonError(
                     f"the daemon {other.get('name')} listens on {self._request_subject} already, "
                     f"and keeps the bucket {other.get('bucket')}, not {self._bucket}: give "
@@ -100,6 +123,7 @@ class Service:
         return on_question
 
     def _identity(self, kind: str) -> dict[str, Any]:
+        verdict = self._vitals.judge()
         return {
             "type": f"{_KIND}{kind}",
             "name": SERVICE,
@@ -110,6 +134,8 @@ class Service:
                 "bucket": self._bucket,
                 "request_subject": self._request_subject,
                 "role": self._vitals.role,
+                "serves": YES if verdict.serves else "no",
+                "problem": verdict.problem,
             },
         }
 

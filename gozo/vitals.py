@@ -11,10 +11,13 @@ from gozo.clock import steady, wall_us
 from gozo.connection import Connection
 from gozo.intake import Intake
 from gozo.lease import Lease, Role
+from gozo.serving import Facts, Verdict, judge, needed
 from gozo.stats import Stats
 from gozo.store.follower import Follower
 from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
+from gozo.store.probe import Probe
+from gozo.store.writer import Writer
 from gozo.volatile import Volatile
 
 HANGS = 10.0  # seconds without a turn after which a part counts as hanging
@@ -27,6 +30,8 @@ class Parts:
     mirror: Mirror
     volatile: Volatile
     ledger: Ledger
+    writer: Writer
+    probe: Probe
     follower: Follower
     lease: Lease
     intake: Intake
@@ -35,8 +40,19 @@ class Parts:
 class Vitals:
     """One daemon, as its operator sees it."""
 
-    def __init__(self, name: str, stats: Stats, main: Connection, requests: Connection) -> None:
+    def __init__(
+        self,
+        name: str,
+        stats: Stats,
+        main: Connection,
+        requests: Connection,
+        *,
+        request_subject: str,
+        inbox_prefix: str,
+    ) -> None:
         self.name = name
+        self._request_subject = request_subject
+        self._inbox_prefix = inbox_prefix
         self.stats = stats
         self.connections = {"main": main, "requests": requests}
         self.parts: Parts | None = None
@@ -96,26 +112,28 @@ class Vitals:
         """Entries of the bucket that it cannot serve."""
         return len(self.parts.mirror.invalid) if self.parts else 0
 
-    def unready(self) -> str:
-        """Say why it cannot do its part: deliver, or take over. Empty: it can."""
+    def judge(self) -> Verdict:
+        """Tell whether it serves: leads and delivers, or would take over."""
+        connections = self.connections.values()
+        refused = [subject for connection in connections for subject in connection.refused]
         parts = self.parts
-        if parts is None or not self.is_started:
-            for connection in self.connections.values():
-                if connection.failure:
-                    return f"it waits for a server: {connection.failure}"
-            return "it is starting"
-        for name, connection in self.connections.items():
-            if not connection.connected:
-                return f"the {name} connection is lost"
-        if not parts.follower.is_following:
-            return "it does not know the whole bucket at the moment"
-        if parts.lease.role is Role.LEADER:
-            active = self.is_active and parts.lease.is_valid
-            return "" if active else "it is taking the lead"
-        return (
-            ""
-            if self.can_lead
-            else "its clock, or an entry of a newer format, keeps it from leading"
+        waits = next((one.failure for one in connections if one.failure), "")
+        lost = [name for name, one in self.connections.items() if one.epoch and not one.connected]
+        return judge(
+            Facts(
+                leads=self.role is Role.LEADER,
+                is_started=self.is_started,
+                waits=waits,
+                lost=tuple(lost),
+                unheard=needed(refused, self._request_subject, self._inbox_prefix),
+                unwritable=parts.probe.problem if parts else "",
+                silent=bool(parts and parts.writer.is_silent),
+                follows=bool(parts and parts.follower.is_following),
+                delivers=bool(parts and self.is_active and parts.lease.is_valid),
+                unfit=""
+                if self.can_lead
+                else "its clock, or an entry of a newer format, keeps it from leading",
+            )
         )
 
     def hangs(self) -> str:

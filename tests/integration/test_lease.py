@@ -51,7 +51,13 @@ async def connected(
 async def standing_by(connection: Connection) -> AsyncIterator[Lease]:
     """Run the lease of a replica that may lead, and stands by at first."""
     standby = Lease(
-        connection, "gozo", Policy("gozo"), name="some", replicas=None, may_lead=lambda: True
+        connection,
+        "gozo",
+        Policy("gozo"),
+        name="some",
+        replicas=None,
+        may_lead=lambda: True,
+        defers=lambda: False,
     )
     running = asyncio.create_task(standby.run())
     try:
