@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from gozoctl import times
 from gozoctl.exit_codes import DONE, NO_ANSWER
 from gozoctl.output import Cell, Sheet, console, facts, table
 from gozoctl.session import OPTIONS, Session, connected
-from gozoctl.viewing import INTERVAL, View, bucket_words
+from gozoctl.viewing import INTERVAL, View, bucket_words, problems, role_cell
 
 if TYPE_CHECKING:
     from gozo.client import BucketInfo, Replica
@@ -26,7 +27,7 @@ def _cells(one: Replica) -> tuple[Cell, ...]:
     return (
         (one.name, "bold"),
         one.version,
-        (one.role, "green" if one.role == "leader" else ""),
+        role_cell(one),
         str(one.pending),
         str(one.delivered),
         f"{one.lateness_p50_ms:.1f} ms",
@@ -44,6 +45,7 @@ def _record(one: Replica) -> dict[str, Any]:
         "name": one.name,
         "version": one.version,
         "role": one.role,
+        "problem": one.problem,
         "pending": one.pending,
         "overdue": one.overdue,
         "invalid": one.invalid,
@@ -90,12 +92,14 @@ def status(
 ) -> None:
     """Show the server, the bucket, what is due next, and the daemons.
 
-    Exits 0 only if a daemon delivers, 5 if none does.
+    Exits 0 only if a daemon delivers: leads, hears requests, and can read and write the bucket;
+    5 if none does.
     """
 
     async def work(session: Session) -> int:
         if watch:
-            return _verdict(session, delivers=await View(session, interval, count).run())
+            look = await View(session, interval, count).run()
+            return _verdict(session, look.replicas)
         client = session.client
         server, bucket = client.server, await client.bucket()
         replicas = await client.replicas()
@@ -108,7 +112,6 @@ def status(
                 invalid += one.state == "invalid"
                 if one.state == "pending" and (next_due is None or one.due < next_due):
                     next_due = one.due
-        delivers = any(one.role == "leader" for one in replicas)
         said = {
             "server": f"{server.name} {server.version}, {server.address}",
             "bucket": bucket_words(client.settings.bucket, bucket),
@@ -132,22 +135,25 @@ def status(
                     "invalid": invalid,
                     "next_due": times.utc(next_due) if next_due is not None else None,
                     "daemons": [_record(one) for one in replicas],
-                    "delivers": delivers,
+                    "delivers": any(one.delivers for one in replicas),
                 }
             )
         elif session.out.format == "id":
             session.out.all(DAEMONS, replicas)
         else:
             _print(session, said, next_due, replicas)
-        return _verdict(session, delivers=delivers)
+        return _verdict(session, replicas)
 
     connected(ctx, given, work)
 
 
-def _verdict(session: Session, *, delivers: bool) -> int:
-    if delivers:
+def _verdict(session: Session, replicas: Sequence[Replica]) -> int:
+    if any(one.delivers for one in replicas):
         return DONE
-    session.out.fail("no daemon delivers: start one with `gozo serve`")
+    if any(one.role == "leader" for one in replicas):
+        session.out.fail(f"no daemon delivers: {'; '.join(problems(replicas))}")
+    else:
+        session.out.fail("no daemon delivers: start one with `gozo serve`")
     return NO_ANSWER
 
 
@@ -161,12 +167,16 @@ def _print(
         out.write_fields("next_due", times.utc(next_due) if next_due else "")
         for one in replicas:
             out.write_fields("daemon", *_texts(one))
+        for problem in problems(replicas):
+            out.write_fields("problem", problem)
         return
     if next_due is not None:
         left = times.left(next_due, datetime.now(UTC))
         said["next due"] = f"{times.local(next_due, with_zone=True)}, {left}"
     screen = console()
-    screen.print(facts(said.items()))
+    told: list[tuple[str, Cell]] = list(said.items())
+    told += [("problem", (problem, "red")) for problem in problems(replicas)]
+    screen.print(facts(told))
     if replicas:
         screen.print()
         screen.print(table(DAEMONS, replicas, header=out.header))

@@ -381,6 +381,7 @@ def _replica(answer: dict[str, Any]) -> Replica:
         started=_aware(answer["started"]),
         accepted=int(data.get("accepted", 0)),
         next_due=None if next_due is None else _aware(next_due),
+        problem=str(told.get("problem", "")),
     )
 
 
