@@ -101,7 +101,7 @@ class Lease:
         self._may_lead = may_lead
         self._defers = defers
         self._free_since: float | None = None
-        """Since when the lease is seen to be free; None: it is not."""
+        """Since when it has been left to others, though it is free; None: it is not free."""
         self._bucket_name = f"{bucket}_lease"
         self._bucket: Bucket | None = None
         self._subject = f"$KV.{self._bucket_name}.leader"
@@ -284,6 +284,7 @@ class Lease:
     def _lose(self, reason: str, *, told: bool = True) -> None:
         self._valid_until = 0.0
         self._seen_at = steady()
+        self._free_since = None
         self.role = Role.STANDBY
         if self._listener is not None:
             self._listener.stop()
@@ -307,29 +308,28 @@ class Lease:
                 self._see({} if released else _said(message.payload))
             self._revision = revision
             self._seen_at = steady()
+            self._free_since = None
         if not self._may_lead():
             self.decided.set()
             return
         still = steady() - self._seen_at
-        if self._leaves_it(is_free=released or message is None or still >= TAKEOVER):
-            return
         if released or still >= TAKEOVER:
-            await self._take(revision)
+            if not self._leaves_it():
+                await self._take(revision)
         elif (message is None or still >= OVERDUE) and await self._nobody_leads() and self._is_near:
             await asyncio.sleep(ASK_AGAIN)
             message = await self._read()
             unchanged = (message.sequence if message else 0) == revision
-            if unchanged and await self._nobody_leads():
+            if unchanged and await self._nobody_leads() and not self._leaves_it():
                 await self._take(revision)
 
-    def _leaves_it(self, *, is_free: bool) -> bool:
-        """Tell whether the lease is left to a replica that serves, if there is one."""
-        now = steady()
-        if not is_free:
-            self._free_since = None
-        elif self._free_since is None:
-            self._free_since = now
-        return self._defers() and (self._free_since is None or now < self._free_since + DEFERENCE)
+    def _leaves_it(self) -> bool:
+        """Tell whether the lease, which is free, is left for a while to a replica that serves."""
+        if not self._defers():
+            return False
+        if self._free_since is None:
+            self._free_since = steady()
+        return steady() < self._free_since + DEFERENCE
 
     def _see(self, holder: dict[str, object]) -> None:
         """Note who holds the lease, or nobody, and whether that one is where this replica is."""
@@ -388,6 +388,7 @@ class Lease:
         if reply.status == NO_RESPONDERS:
             return True
         self.decided.set()
+        self._free_since = None
         answer = _said(reply.payload)
         if answer.get("room") is False and answer.get("id") == self._seen.get("id"):
             self._seen_at = steady()
