@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-PATIENCE = 5.0  # seconds after which a request with a receipt is answered, whatever is known
+PATIENCE = 4.5
+"""Seconds after which a request with a receipt is answered, whatever is known: five are promised,
+and it is only looked now and then."""
 LEAST = 1.0  # of them, that are left to one that was heard long before it could be acted on
 
 

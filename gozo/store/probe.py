@@ -22,7 +22,7 @@ from gozo.store.writer import Writer
 KEY = f"{RESERVED}check"
 """A key that no id can produce, and that is never stored."""
 NO_REVISION = 1 << 52  # which no key has
-EVERY = 1.0  # seconds
+EVERY, SOON = 1.0, 0.25  # seconds until it asks again: where all is well, and where not
 ANSWER_TIME = 2.0  # seconds
 
 
@@ -43,7 +43,7 @@ class Probe:
     async def run(self) -> NoReturn:
         """Ask now and then; runs until it is cancelled."""
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(SOON if self.problem else EVERY)
             self.problem = await self._ask()
             if self._writer.is_silent and not self.problem:
                 # Else nobody would notice that the bucket takes writes again.
