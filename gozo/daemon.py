@@ -19,6 +19,7 @@ from gozo.entries import reserved_key
 from gozo.errors import GozoError, NoServerError, UnsuitableServerError
 from gozo.events import Bystander, Events, id_of
 from gozo.garbage import Garbage
+from gozo.giving_way import GivingWay
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
@@ -65,7 +66,6 @@ WRONG_CLOCK_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
 RETRY_WAIT = 0.25  # seconds
 YIELD = 1.0  # seconds in which a replica that leads again is told what others did meanwhile
-GIVE_WAY_PAUSE = 30.0  # seconds between two times that the lead is given to one that serves
 QUIET_US = MICROSECONDS
 """Nothing may be due for so long where the old garbage is looked at."""
 
@@ -135,8 +135,6 @@ class Daemon:
             inbox_prefix=chosen.inbox_prefix,
         )
         self._course = Course()
-        self._giving_way: asyncio.Task[None] | None = None
-        self._gave_way_at = -GIVE_WAY_PAUSE
         self._notifier = Notifier(os.environ)
         self._monitor: Monitor | None = None
         self._policy = Policy(
@@ -314,6 +312,9 @@ class Daemon:
             replicas=settings.replicas,
             may_lead=self._may_lead,
             defers=lambda: self._course.is_ailing(steady()),
+        )
+        self._giving_way = GivingWay(
+            self._vitals, self._course, self._service, self._lease, self._hand_over_lead
         )
         self._delivery = Delivery(
             self._main,
@@ -547,37 +548,13 @@ class Daemon:
             entry, reason = taken.request.entry, words[:LONGEST_REASON]
             self._delivery.note_failure(entry._replace(state=State.FAILED, reason=reason))
 
-    def _look_whether_it_serves(self) -> None:
-        """Give the lease to another replica if this one cannot serve, and that one can."""
-        now = steady()
-        self._course.note(self._vitals.judge(), now)
-        if self._course.lasts(now) and self._vitals.is_started:
-            log.repeated("error", "daemon.not_serving", reason=self._course.verdict.problem)
-        if not self._course.is_ailing(now):
-            return
-        free = self._giving_way is None or self._giving_way.done()
-        leads = self._lease.role is Role.LEADER and self._main.connected and not self._ending
-        if leads and free and now > self._gave_way_at + GIVE_WAY_PAUSE:
-            self._giving_way = asyncio.create_task(self._give_way(), name="giving way")
-
-    async def _give_way(self) -> None:
-        """Let a replica lead that serves, if there is one; what is in memory is its then."""
-        try:
-            other = await self._service.find_serving()
-        except GozoError as error:
-            log.repeated("info", "daemon.nobody_asked", reason=str(error))
-            return
-        problem = self._course.verdict.problem
-        if not other or self._ending or not self._course.is_ailing(steady()):
-            return
-        log.warning("daemon.gives_way", to=other, reason=problem)
-        self._gave_way_at = steady()
+    async def _hand_over_lead(self) -> None:
+        """Leave nothing to do behind that another leader could not know of."""
         if self._requests.connected and not self._probe.problem:
             await self._finish_delivering()
             self._hand_over()
             await self._patiently(lambda: self._ledger.outstanding)
             await self._tell()
-        await self._lease.give_way(problem)
 
     async def _finish_delivering(self) -> None:
         """Send nothing more, and wait for what is on its way."""
@@ -590,7 +567,7 @@ class Daemon:
         """Do what is to be done all the time; hand over what a standby still holds."""
         while True:
             await asyncio.sleep(LOOK)
-            self._look_whether_it_serves()
+            self._giving_way.look()
             if self._vitals.is_active:
                 self._mend()
                 self._is_clock_right()
@@ -691,7 +668,7 @@ class Daemon:
             if self._parts:
                 await self._retire()
         finally:
-            await end(*self._tasks, self._yielding, self._giving_way)
+            await end(*self._tasks, self._yielding)
             if self._fatal.done():
                 self._fatal.exception()
             if self._monitor is not None:
@@ -701,6 +678,7 @@ class Daemon:
 
     async def _retire(self) -> None:
         self._lease.retire()
+        await self._giving_way.close()
         try:
             if self._has_duties:
                 await self._drain()
