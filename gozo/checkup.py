@@ -26,22 +26,19 @@ from gozo.leaders import find_rivals
 from gozo.logs import rendered
 from gozo.lookout import check_alone
 from gozo.policy import Policy, too_small
-from gozo.protocol import RESERVED
 from gozo.rivals import complaint
 from gozo.schedule import MICROSECONDS
 from gozo.service import SERVICE
 from gozo.settings import ConnectionSettings, ServeSettings
 from gozo.store.bucket import Bucket, deviations, find_bucket, own_settings, stream_of
 from gozo.store.history import check_room, find_history, history_of, how_long
+from gozo.store.probe import KEY, NO_REVISION
 from gozo.when import print_duration
 
 HEAR = 0.3  # seconds to wait for the answers of daemons
 FAR_US = MICROSECONDS // 2  # by which a clock is worth a word
 FULL = 0.8  # share of a limit from which it is worth a word
-NO_REVISION = 1 << 52  # which no key has
 TOKEN = "gozo-check"  # noqa: S105  # stands for names that a daemon makes up
-KEY = f"{RESERVED}check"
-"""A key that no id can produce, and that is never stored."""
 NOT_A_NAME = b'{"name": "=", "stream_name": "="}'
 _KIB = 1024
 
@@ -61,8 +58,17 @@ Say = Callable[[str, str], None]
 """Takes a topic, and words about it."""
 
 
-async def examine(settings: ServeSettings, say: Say) -> int:
-    """Look at the server, the rights and the bucket; return how many rights are missing.
+class Found(NamedTuple):
+    """What is not as it should be."""
+
+    missing: int
+    """Rights that a daemon needs and has not."""
+    not_serving: int
+    """Running daemons that do not serve, by their own judgement."""
+
+
+async def examine(settings: ServeSettings, say: Say) -> Found:
+    """Look at the server, the rights, the bucket and the daemons; return what is wrong.
 
     Raises:
         GozoError: what a daemon would end with at once, or daemons that get in each other's way.
@@ -81,7 +87,8 @@ async def examine(settings: ServeSettings, say: Say) -> int:
         if not missing:
             await js.check_enabled(settings.connect_timeout)
             await _look(js, settings, say)
-            _name_daemons(daemons, settings, say)
+        not_serving = _name_daemons(daemons, settings, say)
+        if not missing:
             await _look_for_rivals(connection, settings.connection)
     finally:
         await connection.close()
@@ -94,7 +101,7 @@ async def examine(settings: ServeSettings, say: Say) -> int:
         "gozo must be allowed to publish to its clients' reply subjects as well, which cannot be "
         "tried",
     )
-    return missing
+    return Found(missing, not_serving)
 
 
 def _server(connection: Connection) -> str:
@@ -295,19 +302,24 @@ async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, 
         say("note", f"gozo serve --history {given} lets the stream {name} keep events for longer")
 
 
-def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> None:
-    chosen = settings.connection
+def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> int:
+    """Name the daemons, and return how many of ours do not serve."""
+    chosen, not_serving = settings.connection, 0
     for told in daemons:
         if told.get("request_subject") != chosen.request_subject:
             continue
         if told.get("bucket") == chosen.bucket:
             say("daemon", f"{told.get('name')}: {told.get('role')}")
+            if problem := told.get("problem"):
+                say("problem", f"the daemon {told.get('name')} does not serve: {problem}")
+                not_serving += 1
         else:
             say(
                 "advice",
                 f"the daemon {told.get('name')} takes requests on {chosen.request_subject} for the "
                 f"bucket {told.get('bucket')}: give another --request-subject, or that --bucket",
             )
+    return not_serving
 
 
 async def _look_for_rivals(connection: Connection, chosen: ConnectionSettings) -> None:

@@ -84,10 +84,11 @@ def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
 def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Try whether `gozo serve` would work with the same options, and change nothing.
 
-    Connects, tries each right that the daemon needs, and prints what the server and the bucket
-    are like, what is missing, and what could be better. Exits 0 if nothing is missing, else as
-    the daemon would: 1 where a daemon with another bucket has the request subject, 4 without a
-    right, 5 without a server.
+    Connects, tries each right that the daemon needs, and prints what the server, the bucket and
+    the running daemons are like, what is missing, and what could be better. Exits 0 if nothing
+    is missing, else as the daemon would: 1 where a daemon with another bucket has the request
+    subject, 4 without a right, 5 without a server. Exits 1 if a running daemon says that it does
+    not serve.
     """
     raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
 
@@ -107,8 +108,10 @@ def _check(given: Given) -> int:
             line = textwrap.fill(line, columns, subsequent_indent=" " * 11, break_on_hyphens=False)
         typer.echo(line)
 
-    missing = asyncio.run(checkup.examine(settings, say))
-    return NotAllowedError.exit_code if missing else 0
+    found = asyncio.run(checkup.examine(settings, say))
+    if found.missing:
+        return NotAllowedError.exit_code
+    return FAILED if found.not_serving else 0
 
 
 def _serve(given: Given) -> int:

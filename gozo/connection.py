@@ -42,6 +42,7 @@ from gozo.errors import (
 from gozo.hardened import Handler, HardenedClient
 from gozo.logs import get_logger
 from gozo.settings import ConnectionSettings
+from gozo.subscriptions import Listener, Subscriptions
 from gozo.tasks import end
 
 ATTEMPT = 2.0  # seconds for one server to answer
@@ -74,28 +75,6 @@ class Reply(NamedTuple):
     def status(self) -> int:
         """The status that the server put in the first line (ADR-4), e.g. 503; 0 if none."""
         return status_of(self.headers)
-
-
-class Listener:
-    """A subscription that outlives the connections that carry it."""
-
-    def __init__(
-        self, owner: Connection, subject: str, handler: Handler, queue: str = "", most: int = 0
-    ) -> None:
-        self.subject = subject
-        self.handler = handler
-        self.queue = queue
-        self.most = most
-        """How many messages a later link may still bring; 0: without end."""
-        self._owner = owner
-        self.sid = 0
-
-    def stop(self, *, hear_out: bool = False) -> None:
-        """End the subscription; with `hear_out` the handler still takes what is on its way.
-
-        All of that has come once an `echo` is back.
-        """
-        self._owner.unlisten(self, hear_out=hear_out)
 
 
 class Connection:
@@ -131,7 +110,7 @@ class Connection:
         """Whether the server has not refused an echo on this link."""
         self._settings = settings
         self._client: HardenedClient | None = None
-        self._listeners: list[Listener] = []
+        self._subscriptions = Subscriptions(self.call_echo, self._on_granted)
         self.takes_denied: Callable[[str, str], bool] = lambda kind, subject: False
         """Asked first: True where somebody sees to it, so that nobody else is told, nor the log."""
         self._denied: set[tuple[str, str]] = set()
@@ -142,7 +121,7 @@ class Connection:
         self._inbox = inbox.encode()
         self._skip = len(inbox)
         self._next = 0
-        self._listeners.append(Listener(self, f"{inbox}*", self._answer))
+        self._subscriptions.add(f"{inbox}*", self._answer)
 
     # The life of a link
 
@@ -224,6 +203,7 @@ class Connection:
         client, self._client = self._client, None
         self.connected = False
         self.closed = True
+        self._subscriptions.rest()
         await end(self._asking)
         for tell in self.on_closed:
             _call(tell)
@@ -354,8 +334,7 @@ class Connection:
         self._may_echo = True
         self.connected = True
         self.failure = ""
-        for listener in self._listeners:
-            _subscribe(client, listener)
+        self._subscriptions.carry(client)
         log.info(
             "connection.made",
             name=self.name,
@@ -373,6 +352,7 @@ class Connection:
         self.connected = False
         self.failure = reason
         self._lost.set()
+        self._subscriptions.rest()
         log.warning("connection.lost", name=self.name, reason=reason)
         waiting, self._waiting = self._waiting, {}
         for on_reply in waiting.values():
@@ -387,6 +367,8 @@ class Connection:
                 log.repeated("error", "connection.error", name=self.name, reason=text)
             return
         kind, subject = match[1].lower(), _unquote(match[2])
+        if kind == "subscription":
+            self._subscriptions.deny(subject)
         if self.takes_denied(kind, subject):
             return
         if (kind, subject) not in self._denied:
@@ -396,6 +378,9 @@ class Connection:
             log.limited("error", "connection.denied", kind=kind, subject=subject)
         for tell in self.on_denied:
             _call(tell, kind, subject)
+
+    def _on_granted(self, subject: str) -> None:
+        self._denied.discard(("subscription", subject))
 
     @property
     def is_settled(self) -> bool:
@@ -475,18 +460,12 @@ class Connection:
 
     def listen(self, subject: str, handler: Handler, *, queue: str = "", most: int = 0) -> Listener:
         """Subscribe, on this link and on each later one; see `HardenedClient.listen`."""
-        listener = Listener(self, subject, handler, queue, most)
-        self._listeners.append(listener)
-        if self.connected and self._client is not None:
-            _subscribe(self._client, listener)
-        return listener
+        return self._subscriptions.add(subject, handler, queue, most)
 
-    def unlisten(self, listener: Listener, *, hear_out: bool = False) -> None:
-        """End a subscription; see `Listener.stop`."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-            if self.connected and self._client is not None:
-                self._client.unlisten(listener.sid, hear_out=hear_out)
+    @property
+    def refused(self) -> frozenset[str]:
+        """The subjects that are listened on in vain, since the server refuses the subscription."""
+        return self._subscriptions.refused
 
     def call(
         self, subject: bytes, payload: bytes, on_reply: OnReply, headers: bytes = b""
@@ -618,10 +597,6 @@ def _call(told: Callable[..., None], *arguments: object) -> None:
 
 def _reconnect_wait() -> float:
     return RECONNECT_WAIT * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
-
-
-def _subscribe(client: HardenedClient, listener: Listener) -> None:
-    listener.sid = client.listen(listener.subject, listener.handler, listener.queue, listener.most)
 
 
 def missing_permission(kind: str, subject: str) -> NotAllowedError:

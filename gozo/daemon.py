@@ -15,10 +15,11 @@ from gozo.clock import steady, wall_us
 from gozo.connection import SETTLED, Connection, missing_permission
 from gozo.delivery import Delivery
 from gozo.dialing import TurnedAwayError
-from gozo.entries import BARRIER_KEY, marker_headers, reserved_key
-from gozo.errors import DisconnectedError, GozoError, NoServerError, UnsuitableServerError
+from gozo.entries import reserved_key
+from gozo.errors import GozoError, NoServerError, UnsuitableServerError
 from gozo.events import Bystander, Events, id_of
 from gozo.garbage import Garbage
+from gozo.giving_way import GivingWay
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
@@ -32,8 +33,10 @@ from gozo.recurrence import not_before
 from gozo.rivals import Rivals, tag_of
 from gozo.schedule import LONGEST_REASON, MICROSECONDS, Reason, State
 from gozo.service import Service
+from gozo.serving import Course
 from gozo.settings import ServeSettings
 from gozo.stats import Stats
+from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
@@ -43,7 +46,8 @@ from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
-from gozo.store.writer import Outcome, Writer
+from gozo.store.probe import Probe
+from gozo.store.writer import Writer
 from gozo.tasks import end, persist
 from gozo.timetable import Item, Timetable
 from gozo.vitals import Parts, Vitals
@@ -58,6 +62,7 @@ PREPARED = 30  # of them, before others get their turn
 REQUESTS = 50  # heard before others get their turn: fewer than are acted on meanwhile
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
 DRAIN = 6.0  # seconds without progress after which a shutdown leaves things undone
+DRAIN_IN_SILENCE = 0.05  # seconds, where the bucket has not answered any write for long
 WARN_CLOCK_US = MICROSECONDS // 2
 WRONG_CLOCK_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
@@ -123,7 +128,15 @@ class Daemon:
         self._js = JetStream(self._main)
         self._events: Events | None = None
         self._bystander: Bystander | None = None
-        self._vitals = Vitals(settings.name, self.stats, self._main, self._requests)
+        self._vitals = Vitals(
+            settings.name,
+            self.stats,
+            self._main,
+            self._requests,
+            request_subject=chosen.request_subject,
+            inbox_prefix=chosen.inbox_prefix,
+        )
+        self._course = Course()
         self._notifier = Notifier(os.environ)
         self._monitor: Monitor | None = None
         self._policy = Policy(
@@ -176,13 +189,13 @@ class Daemon:
         for connection in (self._main, self._requests):
             connection.on_denied.append(self._on_denied)
         await self._connect()
-        service = Service(
+        self._service = Service(
             self._main,
             self._policy,
             bucket=chosen.bucket,
             vitals=self._vitals,
         )
-        service.listen()
+        self._service.listen()
         await self._persist(partial(check_alone, self._main, chosen.bucket, chosen.request_subject))
         bucket = await self._persist(
             partial(open_bucket, self._js, chosen.bucket, replicas=settings.replicas)
@@ -201,6 +214,7 @@ class Daemon:
         self._build(bucket)
         self._garbage.begin_loading()
         self._begin("writer", self._writer.sweep())
+        self._begin("probe", self._probe.run())
         self._begin("follower", self._follower.run())
         self._begin("intake", self._intake.run())
         self._begin("payloads", self._prepare())
@@ -287,6 +301,8 @@ class Daemon:
         self._mirror.max_payload = lambda: self._main.max_payload
         self._mirror.marker_ttl = bucket.marker_ttl
         self._writer = Writer(self._main, bucket)
+        self._barrier = Barrier(self._writer, bucket)
+        self._probe = Probe(self._main, bucket, self._writer, self._barrier)
         self._payloads = Payloads(self._main, bucket, self._policy, self._mirror)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
         self._originals = Originals(bucket, self._mirror)
@@ -300,6 +316,10 @@ class Daemon:
             replicas=settings.replicas,
             may_lead=self._may_lead,
             rivals=rivals,
+            defers=lambda: self._course.is_ailing(steady()),
+        )
+        self._giving_way = GivingWay(
+            self._vitals, self._course, self._service, self._lease, self._hand_over_lead
         )
         self._lookout = Lookout(self._main, self._lease, rivals, chosen.request_subject)
         self._delivery = Delivery(
@@ -342,6 +362,8 @@ class Daemon:
             mirror=self._mirror,
             volatile=self._volatile,
             ledger=self._ledger,
+            writer=self._writer,
+            probe=self._probe,
             follower=self._follower,
             lease=self._lease,
             intake=self._intake,
@@ -435,12 +457,12 @@ class Daemon:
             await _over(self._yielding, YIELD)
             await end(self._yielding)
         self._ledger.frontier = None
-        while sequence := await self._write_barrier():
+        while sequence := await self._barrier.written():
             if await self._follower.reached(sequence):
                 await self._follower.agreed()
                 break
         else:
-            await self._follower.reloaded("there is no room for a barrier")
+            await self._follower.reloaded(f"no barrier can be written: {self._barrier.problem}")
         if self._lease.role is not Role.LEADER:
             return
         if self._skips:
@@ -498,38 +520,6 @@ class Daemon:
         if not task.cancelled() and task.exception() and not self._fatal.done():
             self._fatal.set_exception(task.exception() or RuntimeError())
 
-    async def _write_barrier(self) -> int:
-        """Write the mark and return its sequence; tried until it is stored.
-
-        0 where there is no room for it: only a load that begins now tells what was done before.
-        """
-        lines = marker_headers(Reason.BARRIER, ttl=self._bucket.marker_ttl)
-        while True:
-            stored: asyncio.Future[tuple[Outcome, int]]
-            stored = asyncio.get_running_loop().create_future()
-
-            def on_done(
-                outcome: Outcome,
-                sequence: int,
-                words: str,
-                stored: asyncio.Future[tuple[Outcome, int]] = stored,
-            ) -> None:
-                if outcome is not Outcome.STORED:
-                    log.repeated("warning", "lease.barrier_waits", reason=words)
-                if not stored.done():
-                    stored.set_result((outcome, sequence))
-
-            try:
-                self._writer.write(BARRIER_KEY, lines, b"", None, on_done)
-                outcome, sequence = await stored
-                if sequence:
-                    return sequence
-                if outcome is Outcome.NO_ROOM:
-                    return 0
-            except DisconnectedError:
-                pass
-            await asyncio.sleep(RETRY_WAIT)
-
     def _on_lost(self) -> None:
         """Another replica leads, or may: hand everything over."""
         self._vitals.is_active = False
@@ -568,10 +558,26 @@ class Daemon:
             entry, reason = taken.request.entry, words[:LONGEST_REASON]
             self._delivery.note_failure(entry._replace(state=State.FAILED, reason=reason))
 
+    async def _hand_over_lead(self) -> None:
+        """Leave nothing to do behind that another leader could not know of."""
+        if self._requests.connected and not self._probe.problem:
+            await self._finish_delivering()
+            self._hand_over()
+            await self._patiently(lambda: self._ledger.outstanding)
+            await self._tell()
+
+    async def _finish_delivering(self) -> None:
+        """Send nothing more, and wait for what is on its way."""
+        self._progress_at = steady()
+        await end(self._leading)
+        self._delivery.stop()
+        await self._patiently(lambda: int(not self._delivery.is_idle))
+
     async def _keep_house(self) -> None:
         """Do what is to be done all the time; hand over what a standby still holds."""
         while True:
             await asyncio.sleep(LOOK)
+            self._giving_way.look()
             if self._vitals.is_active:
                 self._mend()
                 self._is_clock_right()
@@ -583,6 +589,7 @@ class Daemon:
                 self._hand_over()
             self._intake.forget_old()
             self._look_at_limits()
+            self._intake.answer_late()
             self._use_leisure()
 
     def _use_leisure(self) -> None:
@@ -681,6 +688,7 @@ class Daemon:
 
     async def _retire(self) -> None:
         self._lease.retire()
+        await self._giving_way.close()
         try:
             if self._has_duties:
                 await self._drain()
@@ -708,11 +716,10 @@ class Daemon:
         except GozoError as error:
             log.info("daemon.requests_lost", reason=str(error))
         await self._patiently(lambda: self._intake.waiting)
-        await end(self._leading)
-        self._delivery.stop()
-        await self._patiently(lambda: int(not self._delivery.is_idle))
+        await self._finish_delivering()
         self._hand_over()
         left = await self._patiently(lambda: self._ledger.outstanding)
+        self._intake.answer_late(all_=True)
         await self._tell()
         lost = self._refused + self._intake.waiting + (self._ledger.unstored if left else 0)
         if lost:
@@ -732,10 +739,12 @@ class Daemon:
 
     async def _patiently(self, left: Callable[[], int]) -> int:
         """Wait until nothing is left, or nothing has moved for a while; returns what is left."""
-        lowest = left()
-        while (
-            (now_left := left()) and steady() < self._progress_at + DRAIN and not self._is_cut_off
-        ):
+        lowest, began = left(), steady()
+        while (now_left := left()) and not self._is_cut_off:
+            if steady() > self._progress_at + DRAIN:
+                break
+            if self._writer.is_silent and steady() > began + DRAIN_IN_SILENCE:
+                break
             if now_left < lowest:
                 lowest, self._progress_at = now_left, steady()
             await asyncio.sleep(0.01)

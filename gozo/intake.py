@@ -24,7 +24,7 @@ from gozo.administration import Administration, refusal_of
 from gozo.admission import Admission
 from gozo.backlog import Act, Backlog, Heard, hear
 from gozo.clock import steady, wall_us
-from gozo.connection import Connection, Listener
+from gozo.connection import Connection
 from gozo.entries import reserved_key
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.events import Events
@@ -37,17 +37,19 @@ from gozo.protocol import (
     parse_request,
     refusal_receipt,
     stored_receipt,
+    unknown_receipt,
 )
 from gozo.quotas import Quotas
 from gozo.schedule import MICROSECONDS, CancelRequest, Request, ScheduleRequest
 from gozo.stats import Stats
 from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.ledger import Ledger
+from gozo.subscriptions import Listener
 from gozo.succession import HANDLED, Progress, Teller, read_told, term_of
+from gozo.unanswered import Waiting
 from gozo.volatile import Volatile
 
 TURN = 0.001  # seconds for which requests are acted on before others get a turn
-PATIENCE = 5.0  # seconds after which a request with a receipt is refused, if nothing can be stored
 KEPT = 15  # seconds for which a standby keeps a request with an id that nobody has handled
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
 PAUSE = 0.2  # seconds in which another leader tells what it has done by now
@@ -109,6 +111,7 @@ class Intake:
         self._admission = Admission(
             policy, quotas, ledger, volatile, lambda: connection.max_payload
         )
+        self._unanswered = Waiting()
         self._administration = Administration(
             policy,
             ledger,
@@ -422,7 +425,9 @@ class Intake:
             return
         if isinstance(request, CancelRequest):
             self._admission.cancelling(request.id)
-            self._ledger.cancel(request.id, partial(self._on_result, request, heard, request.id))
+            number = self._await_receipt(request, heard, "cancelled")
+            done = partial(self._on_result, request, heard, request.id, number)
+            self._ledger.cancel(request.id, done)
         elif request.id is not None:
             self._put(request, heard, request.id)
         elif self._mode is _ACTING and not (self._ending or request.entry.extended):
@@ -440,13 +445,27 @@ class Intake:
         self, request: ScheduleRequest, heard: Heard, name: str, key: str | None = None
     ) -> None:
         """Store a request under its id, which is its `name`, or else under a key of its own."""
-        deadline = NO_DEADLINE if request.receipt is None else steady() + PATIENCE
+        number = self._await_receipt(request, heard, "stored")
+        deadline = self._unanswered.until(number) if number else NO_DEADLINE
         self._admission.storing(name)
-        done = partial(self._on_result, request, heard, name)
+        done = partial(self._on_result, request, heard, name, number)
         self._ledger.put(request, done, key, deadline=deadline)
 
+    def _await_receipt(self, request: Request, heard: Heard, verb: str) -> int:
+        """See that a request is answered in time; 0 where it asks for no receipt."""
+        if request.receipt is None:
+            return 0
+        age = (wall_us() - heard.received_us) / MICROSECONDS
+        return self._unanswered.add(request.receipt, request.id, verb, age=age, now=steady())
+
+    def answer_late(self, *, all_: bool = False) -> None:
+        """Answer requests of which it is not known in time what became of them; or all such."""
+        for one in self._unanswered.late(NO_DEADLINE if all_ else steady()):
+            log.limited("warning", "receipt.unknown", id=one.id)
+            self._answer(one.receipt, unknown_receipt(one.id, one.verb))
+
     def _on_result(
-        self, request: Request, heard: Heard, name: str, result: Result, words: str
+        self, request: Request, heard: Heard, name: str, number: int, result: Result, words: str
     ) -> None:
         self._admission.done(name)
         self._done(heard)
@@ -465,7 +484,7 @@ class Intake:
                 self.events.accepted(request.entry, replaced=False)
         if self._details:
             log.debug("request.done", id=request.id, result=result)
-        if request.receipt is None:
+        if request.receipt is None or not self._unanswered.settle(number):
             return
         if refusal is not None:
             receipt = refusal_receipt(request.id, refusal)

@@ -30,7 +30,7 @@ from enum import StrEnum
 from typing import NoReturn
 
 from gozo.clock import steady
-from gozo.connection import Connection, Listener, publication
+from gozo.connection import Connection, publication
 from gozo.entries import block
 from gozo.errors import DisconnectedError, GozoError, JetStreamError, NoServerError
 from gozo.jetstream import (
@@ -48,6 +48,7 @@ from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.rivals import Rivals, words
 from gozo.store.bucket import Bucket, open_bucket
+from gozo.subscriptions import Listener
 
 RENEW = 0.5  # seconds between renewals
 LOOK = 0.6  # seconds between looks of a standby that does not hear the renewals
@@ -57,6 +58,7 @@ SPACING = 0.25  # seconds after a look in which what is heard is no reason for t
 OVERDUE = 0.9  # seconds without a renewal after which a standby asks whether the holder lives
 VALID = 9.0  # seconds after a renewal was sent during which the holder may deliver
 TAKEOVER = 10.0  # seconds without a renewal after which the lease is free
+DEFERENCE = 3.0  # seconds for which a free lease is left to replicas that serve
 ASK_AGAIN = 0.15  # seconds between the two questions
 ANSWER_TIME = 1.0  # seconds
 
@@ -86,7 +88,9 @@ class Lease:
         replicas: int | None,
         may_lead: Callable[[], bool],
         rivals: Rivals,
+        defers: Callable[[], bool],
     ) -> None:
+        """`may_lead`: whether this replica could lead; `defers`: whether others serve better."""
         self.role = Role.STANDBY
         self.on_gained: Callable[[], None] = lambda: None
         """Told when this replica becomes the leader."""
@@ -94,12 +98,13 @@ class Lease:
         """Told when a lease that had lapsed is good again."""
         self.on_lost: Callable[[], None] = lambda: None
         """Told when another replica may lead by now."""
-        self._connection = connection
-        self._js = JetStream(connection)
-        self._name = name
-        self._replicas = replicas
+        self._connection, self._js = connection, JetStream(connection)
+        self._name, self._replicas = name, replicas
         self._may_lead = may_lead
         self._rivals = rivals
+        self._defers = defers
+        self._free_since: float | None = None
+        """Since when it has been left to others, though it is free; None: it is not free."""
         self._bucket_name = lease_of(bucket)
         self._bucket: Bucket | None = None
         self._subject = f"$KV.{self._bucket_name}.leader"
@@ -199,6 +204,17 @@ class Lease:
             except GozoError as error:
                 log.warning("lease.not_released", reason=str(error))
 
+    async def give_way(self, reason: str) -> None:
+        """Give the lease up to a replica that serves; this one stands by."""
+        async with self._writing:
+            if self.role is not Role.LEADER:
+                return
+            self._lose(reason)
+            try:
+                await self._write(_RELEASED, b"")
+            except GozoError as error:
+                log.warning("lease.not_released", reason=str(error))
+
     # The holder
 
     async def _renew(self) -> None:
@@ -284,6 +300,7 @@ class Lease:
         self._valid_until = 0.0
         self.held_since = math.inf
         self._seen_at = steady()
+        self._free_since = None
         self.role = Role.STANDBY
         if self._listener is not None:
             self._listener.stop()
@@ -307,18 +324,28 @@ class Lease:
                 self._see({} if released else _said(message.payload))
             self._revision = revision
             self._seen_at = steady()
+            self._free_since = None
         if not self._may_lead():
             self.decided.set()
             return
         still = steady() - self._seen_at
         if released or still >= TAKEOVER:
-            await self._take(revision)
+            if not self._leaves_it():
+                await self._take(revision)
         elif (message is None or still >= OVERDUE) and await self._nobody_leads() and self._is_near:
             await asyncio.sleep(ASK_AGAIN)
             message = await self._read()
             unchanged = (message.sequence if message else 0) == revision
-            if unchanged and await self._nobody_leads():
+            if unchanged and await self._nobody_leads() and not self._leaves_it():
                 await self._take(revision)
+
+    def _leaves_it(self) -> bool:
+        """Tell whether the lease, which is free, is left for a while to a replica that serves."""
+        if not self._defers():
+            return False
+        if self._free_since is None:
+            self._free_since = steady()
+        return steady() < self._free_since + DEFERENCE
 
     def _see(self, holder: dict[str, object]) -> None:
         """Note who holds the lease, or nobody, and whether that one is where this replica is."""
@@ -380,6 +407,7 @@ class Lease:
         if reply.status == NO_RESPONDERS:
             return True
         self.decided.set()
+        self._free_since = None
         answer = _said(reply.payload)
         if answer.get("room") is False and answer.get("id") == self._seen.get("id"):
             self._seen_at = steady()

@@ -65,7 +65,7 @@ class Metrics(Collector):
         yield _gauge(
             "leader", "1 where this daemon leads, 0 where not.", vitals.role is Role.LEADER
         )
-        yield _gauge("ready", "1 where it can deliver, or take over.", not vitals.unready())
+        yield _gauge("ready", "1 where it can deliver, or take over.", not vitals.problem())
         yield _gauge(
             "rivals",
             "Daemons that lead on the same request subject with another bucket.",

@@ -2,7 +2,7 @@
 
     /metrics    the figures: see `gozo.metrics`
     /healthz    200 while no part hangs, else 503
-    /readyz     200 while the daemon leads or stands by, else 503 and the reason
+    /readyz     200 while the daemon serves (see `gozo.serving`), else 503 and the reason
 
 It is served by the event loop itself, so that an answer shows that the loop turns. Only as much
 of HTTP/1.1 (RFC 9112) as a scraper speaks: one request a connection, GET and HEAD.
@@ -128,7 +128,7 @@ class Monitor:
                 part = self._vitals.hangs()
                 return _verdict(f"the {part} hangs" if part else "", "alive")
             case "/readyz":
-                return _verdict(self._vitals.unready(), self._vitals.role)
+                return _verdict(self._vitals.problem(), self._vitals.role)
             case _:
                 known = "not here: ask for /metrics, /healthz or /readyz"
                 return _response(HTTPStatus.NOT_FOUND, known)

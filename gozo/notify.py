@@ -91,7 +91,7 @@ class Notifier:
 def _status(vitals: Vitals, hangs: str) -> str:
     if hangs:
         return f"the {hangs} hangs"
-    problem = vitals.unready()
+    problem = vitals.problem()
     if problem:
         return problem
     role = "leading" if vitals.role is Role.LEADER else "standing by"

@@ -6,6 +6,7 @@ which bucket it keeps, and of rivals.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Callable
@@ -16,13 +17,19 @@ from gozo import __version__
 from gozo.administration import VERBS
 from gozo.clock import steady
 from gozo.connection import Connection, publication
+from gozo.lease import Role
+from gozo.logs import get_logger
 from gozo.policy import Policy
 from gozo.vitals import Vitals
 from gozo.when import print_rfc3339
 
 SERVICE = "gozo"
+YES = "yes"
+LISTEN_TIME = 0.3  # seconds to wait for the answers of other daemons
 
 _KIND = "io.nats.micro.v1."
+
+log = get_logger("gozo.service")
 
 
 class Service:
@@ -38,6 +45,44 @@ class Service:
         self._vitals = vitals
         self._id = secrets.token_hex(11)
         self._started = datetime.now(UTC)
+
+    async def find_serving(self) -> str:
+        """Return the name of a standby that says it would serve as leader; empty: there is none.
+
+        Raises:
+            NoServerError: the connection was lost meanwhile.
+        """
+        place = (self._request_subject, self._bucket)
+        for other in await self._others():
+            ours = (other.get("request_subject"), other.get("bucket")) == place
+            if ours and other.get("role") == Role.STANDBY and other.get("serves") == YES:
+                return str(other.get("name"))
+        return ""
+
+    async def _others(self) -> list[dict[str, Any]]:
+        """Ask what other daemons say of themselves, whatever they serve.
+
+        Raises:
+            NoServerError: the connection was lost meanwhile.
+        """
+        found: list[dict[str, Any]] = []
+
+        def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+            try:
+                answer = json.loads(payload)
+                found.append(answer["metadata"] | {"id": answer["id"]})
+            except (ValueError, KeyError, TypeError):
+                log.debug("service.odd_answer")
+
+        inbox = self._connection.new_inbox()
+        listener = self._connection.listen(inbox, on_answer)
+        try:
+            self._connection.publish(f"$SRV.INFO.{SERVICE}", reply=inbox)
+            await self._connection.echo()
+            await asyncio.sleep(LISTEN_TIME)
+        finally:
+            listener.stop()
+        return [one for one in found if one["id"] != self._id]
 
     def listen(self) -> None:
         """Answer from now on."""
@@ -62,6 +107,7 @@ class Service:
 
     def _identity(self, kind: str) -> dict[str, Any]:
         rivals = ", ".join(map(str, self._vitals.rivals))
+        verdict = self._vitals.judge()
         return {
             "type": f"{_KIND}{kind}",
             "name": SERVICE,
@@ -72,6 +118,8 @@ class Service:
                 "bucket": self._bucket,
                 "request_subject": self._request_subject,
                 "role": self._vitals.role,
+                "serves": YES if verdict.serves else "no",
+                "problem": verdict.problem,
             }
             | ({"rivals": rivals} if rivals else {}),
         }

@@ -13,10 +13,13 @@ from gozo.intake import Intake
 from gozo.lease import Lease, Role
 from gozo.lookout import Lookout
 from gozo.rivals import Leader
+from gozo.serving import Facts, Verdict, judge, needed
 from gozo.stats import Stats
 from gozo.store.follower import Follower
 from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
+from gozo.store.probe import Probe
+from gozo.store.writer import Writer
 from gozo.volatile import Volatile
 
 HANGS = 10.0  # seconds without a turn after which a part counts as hanging
@@ -29,6 +32,8 @@ class Parts:
     mirror: Mirror
     volatile: Volatile
     ledger: Ledger
+    writer: Writer
+    probe: Probe
     follower: Follower
     lease: Lease
     intake: Intake
@@ -38,8 +43,19 @@ class Parts:
 class Vitals:
     """One daemon, as its operator sees it."""
 
-    def __init__(self, name: str, stats: Stats, main: Connection, requests: Connection) -> None:
+    def __init__(
+        self,
+        name: str,
+        stats: Stats,
+        main: Connection,
+        requests: Connection,
+        *,
+        request_subject: str,
+        inbox_prefix: str,
+    ) -> None:
         self.name = name
+        self._request_subject = request_subject
+        self._inbox_prefix = inbox_prefix
         self.stats = stats
         self.connections = {"main": main, "requests": requests}
         self.parts: Parts | None = None
@@ -104,26 +120,37 @@ class Vitals:
         """Leaders of other buckets on the same request subject, where this one leads."""
         return self.parts.lookout.rivals if self.parts else []
 
-    def unready(self) -> str:
-        """Say why it cannot do its part: deliver, or take over. Empty: it can."""
+    def problem(self) -> str:
+        """Say why it does not serve, or what is wrong with where it serves; empty: nothing.
+
+        A rival is no reason to let a standby lead, which would have the same one; so it is no
+        part of the judgement.
+        """
+        trouble = self.parts.lookout.trouble if self.parts else ""
+        return self.judge().problem or trouble
+
+    def judge(self) -> Verdict:
+        """Tell whether it serves: leads and delivers, or would take over."""
+        connections = self.connections.values()
+        refused = [subject for connection in connections for subject in connection.refused]
         parts = self.parts
-        if parts is None or not self.is_started:
-            for connection in self.connections.values():
-                if connection.failure:
-                    return f"it waits for a server: {connection.failure}"
-            return "it is starting"
-        for name, connection in self.connections.items():
-            if not connection.connected:
-                return f"the {name} connection is lost"
-        if not parts.follower.is_following:
-            return "it does not know the whole bucket at the moment"
-        if parts.lease.role is Role.LEADER:
-            active = self.is_active and parts.lease.is_valid
-            return parts.lookout.trouble if active else "it is taking the lead"
-        return (
-            ""
-            if self.can_lead
-            else "its clock, or an entry of a newer format, keeps it from leading"
+        waits = next((one.failure for one in connections if one.failure), "")
+        lost = [name for name, one in self.connections.items() if one.epoch and not one.connected]
+        return judge(
+            Facts(
+                leads=self.role is Role.LEADER,
+                is_started=self.is_started,
+                waits=waits,
+                lost=tuple(lost),
+                unheard=needed(refused, self._request_subject, self._inbox_prefix),
+                unwritable=parts.probe.problem if parts else "",
+                silent=bool(parts and parts.writer.is_silent),
+                follows=bool(parts and parts.follower.is_following),
+                delivers=bool(parts and self.is_active and parts.lease.is_valid),
+                unfit=""
+                if self.can_lead
+                else "its clock, or an entry of a newer format, keeps it from leading",
+            )
         )
 
     def hangs(self) -> str:

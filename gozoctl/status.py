@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +16,10 @@ from gozoctl import times
 from gozoctl.exit_codes import DONE, FAILED, NO_ANSWER
 from gozoctl.output import Cell, Sheet, console, facts, table
 from gozoctl.session import OPTIONS, Session, connected
-from gozoctl.viewing import INTERVAL, Verdict, View, bucket_words
+from gozoctl.viewing import INTERVAL, View, bucket_words, problems, role_cell
 
 if TYPE_CHECKING:
-    from gozo.client import BucketInfo, Replica
+    from gozo.client import BucketInfo, Replica, Rival
 
 
 def _uptime(one: Replica) -> str:
@@ -29,7 +30,7 @@ def _cells(one: Replica) -> tuple[Cell, ...]:
     return (
         (one.name, "bold"),
         one.version,
-        (one.role, "green" if one.role == "leader" else ""),
+        role_cell(one),
         str(one.pending),
         str(one.delivered),
         f"{one.lateness_p50_ms:.1f} ms",
@@ -47,6 +48,7 @@ def _record(one: Replica) -> dict[str, Any]:
         "name": one.name,
         "version": one.version,
         "role": one.role,
+        "problem": one.problem,
         "pending": one.pending,
         "overdue": one.overdue,
         "invalid": one.invalid,
@@ -93,13 +95,14 @@ def status(
 ) -> None:
     """Show the server, the bucket, what is due next, and the daemons.
 
-    Exits 0 only if a daemon delivers, 5 if none does, 1 if daemons with different buckets take the
-    same requests.
+    Exits 0 only if a daemon delivers: leads, hears requests, and can read and write the bucket;
+    5 if none does, 1 if daemons with different buckets take the same requests.
     """
 
     async def work(session: Session) -> int:
         if watch:
-            return _verdict(session, await View(session, interval, count).run())
+            look = await View(session, interval, count).run()
+            return _verdict(session, look.replicas, look.rivals)
         client = session.client
         server, bucket = client.server, await client.bucket()
         replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
@@ -112,7 +115,6 @@ def status(
                 invalid += one.state == "invalid"
                 if one.state == "pending" and (next_due is None or one.due < next_due):
                     next_due = one.due
-        delivers = any(one.role == "leader" for one in replicas)
         said = {
             "server": f"{server.name} {server.version}, {server.address}",
             "bucket": bucket_words(client.settings.bucket, bucket),
@@ -136,7 +138,7 @@ def status(
                     "invalid": invalid,
                     "next_due": times.utc(next_due) if next_due is not None else None,
                     "daemons": [_record(one) for one in replicas],
-                    "delivers": delivers,
+                    "delivers": any(one.delivers for one in replicas),
                     "rivals": [asdict(one) for one in rivals],
                 }
             )
@@ -144,18 +146,21 @@ def status(
             session.out.all(DAEMONS, replicas)
         else:
             _print(session, said, next_due, replicas)
-        return _verdict(session, Verdict(delivers, tuple(rivals)))
+        return _verdict(session, replicas, rivals)
 
     connected(ctx, given, work)
 
 
-def _verdict(session: Session, seen: Verdict) -> int:
-    if seen.rivals:
-        session.out.fail(complaint(seen.rivals, session.client.settings.request_subject))
+def _verdict(session: Session, replicas: Sequence[Replica], rivals: Sequence[Rival]) -> int:
+    if rivals:
+        session.out.fail(complaint(rivals, session.client.settings.request_subject))
         return FAILED
-    if seen.delivers:
+    if any(one.delivers for one in replicas):
         return DONE
-    session.out.fail("no daemon delivers: start one with `gozo serve`")
+    if any(one.role == "leader" for one in replicas):
+        session.out.fail(f"no daemon delivers: {'; '.join(problems(replicas))}")
+    else:
+        session.out.fail("no daemon delivers: start one with `gozo serve`")
     return NO_ANSWER
 
 
@@ -169,12 +174,16 @@ def _print(
         out.write_fields("next_due", times.utc(next_due) if next_due else "")
         for one in replicas:
             out.write_fields("daemon", *_texts(one))
+        for problem in problems(replicas):
+            out.write_fields("problem", problem)
         return
     if next_due is not None:
         left = times.left(next_due, datetime.now(UTC))
         said["next due"] = f"{times.local(next_due, with_zone=True)}, {left}"
     screen = console()
-    screen.print(facts(said.items()))
+    told: list[tuple[str, Cell]] = list(said.items())
+    told += [("problem", (problem, "red")) for problem in problems(replicas)]
+    screen.print(facts(told))
     if replicas:
         screen.print()
         screen.print(table(DAEMONS, replicas, header=out.header))

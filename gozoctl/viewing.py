@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gozo.errors import JetStreamError, NoServerError
 from gozo.rivals import complaint
@@ -41,17 +41,14 @@ class Look:
 
     @property
     def leader(self) -> Replica | None:
-        """Who delivers."""
-        return next((one for one in self.replicas if one.role == "leader"), None)
+        """Who leads; where more than one does, one that serves."""
+        leaders = [one for one in self.replicas if one.role == "leader"]
+        return min(leaders, key=lambda one: not one.delivers, default=None)
 
-
-class Verdict(NamedTuple):
-    """What a look at the daemons comes to."""
-
-    delivers: bool
-    """Whether a daemon does."""
-    rivals: tuple[Rival, ...] = ()
-    """The leaders, where there are several with buckets of their own."""
+    @property
+    def delivers(self) -> bool:
+        """Whether a daemon leads, and serves."""
+        return self.leader is not None and self.leader.delivers
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ def _cells(pace: Pace) -> tuple[Cell, ...]:
     one = pace.replica
     return (
         (one.name, "bold"),
-        (one.role, "green" if one.role == "leader" else ""),
+        role_cell(one),
         str(one.pending),
         _rate(pace.accepted),
         _rate(pace.delivered),
@@ -99,6 +96,16 @@ def _cells(pace: Pace) -> tuple[Cell, ...]:
         _ms(one.lateness_p99_ms),
         times.span(datetime.now(UTC) - one.started),
     )
+
+
+def role_cell(one: Replica) -> Cell:
+    """Show what a daemon is, and by its colour whether it serves."""
+    return (one.role, "red" if one.problem else "green" if one.role == "leader" else "")
+
+
+def problems(replicas: Iterable[Replica]) -> Iterator[str]:
+    """Say of each daemon that does not serve why."""
+    return (f"{one.name}: {one.problem}" for one in replicas if one.problem)
 
 
 def _texts(pace: Pace) -> tuple[str, ...]:
@@ -147,12 +154,13 @@ def _record(moment: Moment) -> dict[str, Any]:
     look = moment.look
     return {
         "at": times.utc(look.now),
-        "delivers": look.leader is not None,
+        "delivers": look.delivers,
         "rivals": [asdict(one) for one in look.rivals],
         "daemons": [
             {
                 "name": pace.replica.name,
                 "role": pace.replica.role,
+                "problem": pace.replica.problem,
                 "pending": pace.replica.pending,
                 "overdue": pace.replica.overdue,
                 "accepted": pace.replica.accepted,
@@ -194,8 +202,8 @@ class View:
         self._count = count
         self._before: Look | None = None
 
-    async def run(self) -> Verdict:
-        """Look until the end; return what the last look comes to."""
+    async def run(self) -> Look:
+        """Look until the end; return the last look."""
         out = self._session.out
         if not (out.is_for_people and has_escapes()):
             lines = Lines(out, MOMENTS)
@@ -205,7 +213,7 @@ class View:
         with live(console()) as show:
             return await self._looks(lambda moment: show(self._frame(moment)))
 
-    async def _looks(self, show: Callable[[Moment], None]) -> Verdict:
+    async def _looks(self, show: Callable[[Moment], None]) -> Look:
         number = 0
         while True:
             look = await self._look()
@@ -213,7 +221,7 @@ class View:
             self._before = look
             number += 1
             if number == self._count:
-                return Verdict(look.leader is not None, look.rivals)
+                return look
             await asyncio.sleep(self._interval)
 
     async def _look(self) -> Look:
@@ -255,6 +263,8 @@ class View:
         if leader is None:
             yield "problem", ("no daemon delivers", "red")
             return
+        for problem in problems(look.replicas):
+            yield "problem", (problem, "red")
         yield "overdue", (str(leader.overdue), "magenta" if leader.overdue else "")
         yield "invalid", (str(leader.invalid), "magenta" if leader.invalid else "")
         if leader.next_due is None:

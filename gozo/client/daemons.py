@@ -363,6 +363,8 @@ def _portions(ids: list[str], largest: int) -> Iterator[list[str]]:
 
 def _check(answer: dict[str, Any]) -> None:
     """Raise the error that an answer tells of, if it does."""
+    if answer.get("unknown") is True:
+        raise UnansweredError(str(answer.get("message", answer)))
     if answer.get("status") == "refused":
         code = answer.get("error", "")
         known = Refusal(code) if code in set(Refusal) else Refusal.INVALID_REQUEST
@@ -393,6 +395,7 @@ def _replica(answer: dict[str, Any]) -> Replica:
         started=_aware(answer["started"]),
         accepted=int(data.get("accepted", 0)),
         next_due=None if next_due is None else _aware(next_due),
+        problem=str(told.get("problem", "")),
     )
 
 

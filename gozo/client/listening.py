@@ -11,10 +11,11 @@ from typing import Self
 
 from gozo.client.making import header_pairs
 from gozo.client.nouns import Message
-from gozo.connection import Connection, Listener, missing_permission, status_of
+from gozo.connection import Connection, missing_permission, status_of
 from gozo.errors import DisconnectedError, NotAllowedError, Refusal, RequestError
 from gozo.headers import END
 from gozo.logs import get_logger
+from gozo.subscriptions import Listener
 
 OVERHEAD = 1_000  # bytes of memory that a message takes besides what came
 

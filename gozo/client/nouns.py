@@ -234,6 +234,13 @@ class Replica:
     """Requests taken; 0 where an older version does not say."""
     next_due: datetime | None = None
     """When the next schedule is due that it knows of."""
+    problem: str = ""
+    """Why it does not serve: deliver, or take over; empty where it does, or is older."""
+
+    @property
+    def delivers(self) -> bool:
+        """Whether it leads, and serves as the leader."""
+        return self.role == "leader" and not self.problem
 
 
 @dataclass(frozen=True, slots=True)

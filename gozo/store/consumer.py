@@ -13,10 +13,11 @@ import secrets
 import time
 from collections.abc import Callable
 
-from gozo.connection import Connection, Listener, status_of
+from gozo.connection import Connection, status_of
 from gozo.entries import printable_key
 from gozo.errors import GozoError
 from gozo.store.bucket import Bucket
+from gozo.subscriptions import Listener
 
 BATCH = 2_000  # messages asked for at a time
 LITTLE = 1_000  # messages still to come at which more are asked for

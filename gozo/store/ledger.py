@@ -448,7 +448,7 @@ class Ledger:
             # It may be stored by now: from here on only the key itself tells.
             change.deadline = NO_DEADLINE
             self._not_done(change, outcome, words)
-        elif outcome in _NOT_NOW and steady() > change.deadline:
+        elif outcome in _NOT_NOW and steady() + self._wait > change.deadline:
             self._finish(change, Result.UNAVAILABLE, words)
         else:
             self._not_done(change, outcome, words)

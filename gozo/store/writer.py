@@ -21,6 +21,7 @@ from gozo.store.bucket import Bucket
 ANSWER_TIME = 5.0  # seconds to wait for an answer
 BUFFER = 2 * 1024 * 1024  # bytes
 SWEEP = 0.5  # seconds between looks for answers that are late
+SILENT = 3.0  # seconds without any answer after which the bucket counts as one without writes
 
 log = get_logger("gozo.store")
 
@@ -59,6 +60,10 @@ class Writer:
         self._skip = len(inbox)
         self._count = 0
         self._pending: dict[bytes, tuple[float, OnDone]] = {}
+        self._answered = False
+        """Whether anything was answered since the last sweep."""
+        self._silent_since: float | None = None
+        """When the oldest write was sent since which there was no answer to any."""
         connection.listen(f"{inbox}*", self._hear)
         connection.on_lost.append(self._on_lost)
 
@@ -71,6 +76,12 @@ class Writer:
     def is_congested(self) -> bool:
         """Whether much is written already that the operating system has not taken."""
         return self._connection.backlog > BUFFER
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether writes are sent and none is answered, though the link is there."""
+        since = None if self._answered else self._silent_since
+        return since is not None and time.monotonic() > since + SILENT
 
     def write(
         self, key: str, lines: bytes, payload: bytes, expected: int | None, on_done: OnDone
@@ -98,6 +109,7 @@ class Writer:
         pending = self._pending.pop(subject[self._skip :], None)
         if pending is None:
             return
+        self._answered = True
         plain = PLAIN_ACK.match(payload)
         if plain is not None:
             pending[1](_STORED, int(plain[1]), "")
@@ -106,6 +118,7 @@ class Writer:
 
     def _on_lost(self) -> None:
         pending, self._pending = self._pending, {}
+        self._silent_since = None
         for _, on_done in pending.values():
             on_done(Outcome.UNKNOWN, 0, "the connection was lost")
 
@@ -113,6 +126,7 @@ class Writer:
         """End writes whose answer is late as unknown; runs until it is cancelled."""
         while True:
             await asyncio.sleep(SWEEP)
+            self._note_silence()
             before = time.monotonic() - ANSWER_TIME
             # Tokens are in the order of sending, so the first that is young ends the search.
             late = []
@@ -123,6 +137,12 @@ class Writer:
             for token, on_done in late:
                 if self._pending.pop(token, None) is not None:
                     on_done(Outcome.UNKNOWN, 0, f"no answer within {ANSWER_TIME:g} s")
+
+    def _note_silence(self) -> None:
+        if self._answered:
+            self._answered, self._silent_since = False, None
+        elif self._silent_since is None and self._pending:
+            self._silent_since, _ = next(iter(self._pending.values()))
 
 
 def _outcome(headers: bytes | None, answer: bytes) -> tuple[Outcome, int, str]:

@@ -20,6 +20,7 @@ from gozo.tasks import end, persist
 from tests.support.credentials import certificates
 from tests.support.false_server import FalseServer
 from tests.support.patience import until
+from tests.support.rights import grant, withdraw, withholding
 from tests.support.server import HOST, NatsServer, free_port
 
 LOGIN = "authorization { user: u, password: p }"
@@ -267,4 +268,49 @@ async def test_servers_that_were_told_of_before_tls_are_not_believed(tmp_path: P
             await until(lambda: str(port) in connection.failure, "all servers were tried")
         assert false.connections == 0
         await end(keeping)
+        await connection.close()
+
+
+async def test_a_refused_subscription_is_made_again() -> None:
+    """One that a reload takes away, or that was refused at first, is heard as soon as permitted.
+
+    Each message once, and with back-off: the server is not asked all the time.
+    """
+    heard: list[tuple[str, bytes]] = []
+    with NatsServer(config=withholding("subscribe", "granted.jobs", "closed")) as server:
+        settings = ConnectionSettings((server.url,), user="gozo", password="p")  # noqa: S106
+        connection = Connection(settings, "test")
+        await connection.open(5)
+        for subject in ("jobs", "closed", "open"):
+            connection.listen(
+                subject, lambda name, _, __, data: heard.append((name.decode(), data))
+            )
+        await until(lambda: connection.refused == {"closed"}, "one is refused")
+        withdraw(server, "jobs")
+        await until(lambda: connection.refused == {"closed", "jobs"}, "both are refused")
+        await asyncio.sleep(1.2)  # how often it is tried meanwhile is what is tested
+        assert 1 <= server.log.count("Subscription Violation") < 12
+        grant(server, "jobs")
+        await until(lambda: connection.refused == {"closed"}, "one is permitted again")
+        grant(server, "closed")
+        await until(lambda: not connection.refused, "both are permitted")
+        for subject in ("jobs", "closed", "open"):
+            connection.publish(subject, b"x")
+        await connection.echo()
+        assert heard == [("jobs", b"x"), ("closed", b"x"), ("open", b"x")]
+        await connection.close()
+
+
+async def test_answers_are_heard_again() -> None:
+    """Where the inbox was refused, which no echo can tell, answers come once it is permitted."""
+    with NatsServer(config=withholding("subscribe", "granted._INBOX.>")) as server:
+        settings = ConnectionSettings((server.url,), user="gozo", password="p")  # noqa: S106
+        connection = Connection(settings, "test")
+        await connection.open(5)
+        await connection.echo()
+        withdraw(server, "_INBOX.>")
+        await until(lambda: bool(connection.refused), "the inbox is refused")
+        grant(server, "_INBOX.>")
+        await until(lambda: not connection.refused, "it is permitted again")
+        await connection.echo()
         await connection.close()

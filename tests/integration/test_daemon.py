@@ -8,6 +8,7 @@ import pytest
 
 from gozo.daemon import Daemon
 from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.store.barrier import Barrier
 from tests.support.client import Client
 from tests.support.patience import until
 from tests.support.server import NatsServer
@@ -20,14 +21,14 @@ async def test_a_daemon_that_ends_while_it_takes_the_lead_stores_what_it_heard(
 ) -> None:
     """The requests wait for the lead to be taken, and that goes on although the start is over."""
     began, goes_on = asyncio.Event(), asyncio.Event()
-    write_barrier = Daemon._write_barrier
+    written = Barrier.written
 
-    async def slowly(daemon: Daemon) -> int:
+    async def slowly(barrier: Barrier) -> int:
         began.set()
         await goes_on.wait()
-        return await write_barrier(daemon)
+        return await written(barrier)
 
-    monkeypatch.setattr(Daemon, "_write_barrier", slowly)
+    monkeypatch.setattr(Barrier, "written", slowly)
     with NatsServer() as server:
         settings = ServeSettings(connection=ConnectionSettings(addresses=(server.url,)))
         daemon, stop = Daemon(settings), asyncio.Event()

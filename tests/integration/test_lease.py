@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -49,7 +49,9 @@ async def connected(
 
 
 @asynccontextmanager
-async def standing_by(connection: Connection) -> AsyncIterator[Lease]:
+async def standing_by(
+    connection: Connection, defers: Callable[[], bool] = lambda: False
+) -> AsyncIterator[Lease]:
     """Run the lease of a replica that may lead, and stands by at first."""
     standby = Lease(
         connection,
@@ -59,6 +61,7 @@ async def standing_by(connection: Connection) -> AsyncIterator[Lease]:
         replicas=None,
         may_lead=lambda: True,
         rivals=Rivals(),
+        defers=defers,
     )
     running = asyncio.create_task(standby.run())
     try:
@@ -194,6 +197,28 @@ async def test_a_release_that_is_heard_before_it_is_stored_is_not_missed(
                     monkeypatch.setattr(lease, name, NEVER)
                 await holder.release()
                 await until(lambda: standby.role is Role.LEADER, "the other leads")
+
+
+async def test_a_lease_is_given_to_who_serves_and_else_taken_back() -> None:
+    """A holder that gives way leaves it to others for a while, and takes it where none does."""
+    with NatsServer() as server:
+        async with (
+            connected(server, "a") as one,
+            connected(server, "b") as other,
+            standing_by(one, defers=lambda: True) as ailing,
+        ):
+            began = steady()
+            await until(lambda: ailing.role is Role.LEADER, "it leads where nobody else does")
+            assert steady() >= began + lease.DEFERENCE
+            async with standing_by(other) as standby:
+                await standby.decided.wait()
+                given = steady()
+                await ailing.give_way("a reason")
+                await until(lambda: standby.role is Role.LEADER, "the other one leads")
+                assert steady() < given + lease.DEFERENCE
+                assert not ailing.is_valid
+                await standby.release()
+            await until(lambda: ailing.role is Role.LEADER, "it takes the lease back")
 
 
 async def _revision(connection: Connection) -> int:

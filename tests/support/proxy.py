@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
+from collections.abc import Iterable
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
@@ -27,6 +29,22 @@ class Mode(Enum):
     """Take what the client sends and throw it away; what the server sends is handed on."""
     DEAF = auto()
     """Hand on what the client sends; what the server sends gets nowhere."""
+    REFUSE = auto()
+    """End the connection."""
+
+
+class Name:
+    """The name that a client gives itself."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def read(self, data: bytes) -> None:
+        """Take it from what the client sends first."""
+        if not self.text and (
+            found := re.search(rb'^CONNECT .*"name": ?"([^"]*)"', data, re.MULTILINE)
+        ):
+            self.text = found[1].decode()
 
 
 class Proxy:
@@ -36,12 +54,14 @@ class Proxy:
         self.port = 0
         self._target = port
         self._mode = Mode.PASS
+        self._only = ""
         self._changed = asyncio.Event()
         self._bytes_per_second = 0.0
         self._longest: float | None = None
         self._begun = 0
         self._server: asyncio.Server | None = None
-        self._links: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
+        self._links: dict[Name, tuple[asyncio.StreamWriter, ...]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -53,9 +73,15 @@ class Proxy:
         """How many connections there are at this moment."""
         return len(self._links)
 
-    def be(self, mode: Mode) -> None:
-        """Treat all connections so from now on, and new ones too."""
-        self._mode = mode
+    def be(self, mode: Mode, only: str = "") -> None:
+        """Treat all connections so from now on, and new ones too.
+
+        Or `only` those of clients whose name ends with this, once they have told it; the others
+        pass.
+        """
+        self._mode, self._only = mode, only
+        if mode is Mode.REFUSE:
+            self._end(name for name in self._links if name.text.endswith(only))
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -74,8 +100,11 @@ class Proxy:
 
     def cut(self) -> None:
         """End all connections with a reset; new ones are accepted."""
-        for writers in self._links.values():
-            for writer in writers:
+        self._end(self._links)
+
+    def _end(self, names: Iterable[Name]) -> None:
+        for name in names:
+            for writer in self._links[name]:
                 writer.transport.abort()
 
     def refuse(self) -> None:
@@ -97,7 +126,7 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         self.refuse()
-        tasks = list(self._links)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,42 +134,53 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._links[task] = (writer,)
+        self._tasks.add(task)
+        name = Name()
+        self._links[name] = (writer,)
         self._begun += 1
         life = None if self._longest is None else random.uniform(0, self._longest)
         try:
             there, back = await asyncio.open_connection(HOST, self._target, limit=BUFFER)
-            self._links[task] = (writer, back)
+            self._links[name] = (writer, back)
             async with asyncio.timeout(life), asyncio.TaskGroup() as both:
-                both.create_task(self._pump(reader, back, blocked=(Mode.HOLD,)))
-                both.create_task(self._pump(there, writer, blocked=(Mode.HOLD, Mode.DEAF)))
+                both.create_task(self._pump(reader, back, name, blocked=(Mode.HOLD,)))
+                both.create_task(self._pump(there, writer, name, blocked=(Mode.HOLD, Mode.DEAF)))
         except* (OSError, asyncio.CancelledError):
             pass  # the server is away, a side has gone, its life or the test is over
         finally:
-            for one in self._links.pop(task):
+            self._tasks.discard(task)
+            for one in self._links.pop(name):
                 one.transport.abort()
 
     def _sent(self, data: bytes) -> None:
         """See what a client sends before it is handed on; ConnectionError ends its connection."""
 
+    def _mode_for(self, name: Name) -> Mode:
+        return self._mode if name.text.endswith(self._only) else Mode.PASS
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        name: Name,
         *,
         blocked: tuple[Mode, ...],
     ) -> None:
         """Hand on what one side sends, until it ends."""
         from_client = Mode.DEAF not in blocked
         while True:
-            while self._mode in blocked:
+            while self._mode_for(name) in blocked:
                 await self._changed.wait()
             data = await reader.read(CHUNK)
             if not data:
                 raise ConnectionResetError
-            while self._mode in blocked:
+            if from_client:
+                name.read(data)
+            while self._mode_for(name) in blocked:
                 await self._changed.wait()
-            if self._mode is Mode.SWALLOW and from_client:
+            if self._mode_for(name) is Mode.REFUSE:
+                raise ConnectionResetError
+            if self._mode_for(name) is Mode.SWALLOW and from_client:
                 continue
             if from_client:
                 self._sent(data)

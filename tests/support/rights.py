@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from tests.support.client import Client
@@ -26,9 +27,18 @@ def withholding(kind: str, *subjects: str) -> str:
 
 def grant(server: NatsServer, subject: str) -> None:
     """Give the user `gozo` the right to one of the subjects, while the server runs."""
+    _replace(server, subject, f"granted.{subject}")
+
+
+def withdraw(server: NatsServer, subject: str) -> None:
+    """Take away the right to one of the subjects that was granted, while the server runs."""
+    _replace(server, f"granted.{subject}", subject)
+
+
+def _replace(server: NatsServer, old: str, new: str) -> None:
     path = server.folder / "nats.conf"
-    path.write_text(path.read_text().replace(f'"{subject}"', '"nothing"'))
-    server._running().send_signal(signal.SIGHUP)
+    path.write_text(path.read_text().replace(f'"{old}"', f'"{new}"'))
+    os.kill(server.pid, signal.SIGHUP)
 
 
 async def admin(clients: Clients, server: NatsServer) -> Client:

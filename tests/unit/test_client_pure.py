@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gozo import when
-from gozo.client.daemons import _portions
+from gozo.client.daemons import _portions, _stored
 from gozo.client.making import expression, header_lines, header_pairs, moment
 from gozo.client.reading import keys_of, matcher
-from gozo.errors import RequestError
-from gozo.protocol import escape_id
+from gozo.errors import RequestError, UnansweredError
+from gozo.protocol import escape_id, unknown_receipt
 from gozo.schedule import MICROSECONDS
 
 EAST = timezone(timedelta(hours=5, minutes=30))
@@ -122,3 +122,9 @@ def test_moments_are_exact() -> None:
     """A microsecond is not lost on the way to the year 9999."""
     assert moment(when.LAST_US) == datetime.max.replace(tzinfo=UTC)
     assert moment(MICROSECONDS + 1) == datetime(1970, 1, 1, 0, 0, 1, 1, tzinfo=UTC)
+
+
+def test_a_refusal_that_may_be_none() -> None:
+    """A program is told that it is not known whether a request was stored, not of a refusal."""
+    with pytest.raises(UnansweredError, match="not known whether it was stored"):
+        _stored(unknown_receipt("tea", "stored"))

@@ -1,0 +1,71 @@
+"""A leader that cannot serve gives the lease to a replica that can, if there is one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from gozo.clock import steady
+from gozo.errors import GozoError
+from gozo.lease import Lease, Role
+from gozo.logs import get_logger
+from gozo.service import Service
+from gozo.serving import Course
+from gozo.tasks import end
+from gozo.vitals import Vitals
+
+PAUSE = 30.0  # seconds between two times: what ails may ail the other as well, unknown to it
+
+log = get_logger("gozo.daemon")
+
+
+class GivingWay:
+    """Looks after one replica."""
+
+    def __init__(
+        self,
+        vitals: Vitals,
+        course: Course,
+        service: Service,
+        lease: Lease,
+        hand_over: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`hand_over` is awaited before the lease is given up."""
+        self._vitals = vitals
+        self._course = course
+        self._service = service
+        self._lease = lease
+        self._hand_over = hand_over
+        self._task: asyncio.Task[None] | None = None
+        self._given_at = -PAUSE
+        self._is_closed = False
+
+    def look(self) -> None:
+        """Look whether this replica serves; to be called again and again."""
+        now = steady()
+        self._course.note(self._vitals.judge(), now)
+        if self._course.lasts(now) and self._vitals.is_started:
+            log.repeated("error", "daemon.not_serving", reason=self._course.verdict.problem)
+        if self._is_closed or self._lease.role is not Role.LEADER or now < self._given_at + PAUSE:
+            return
+        if self._course.is_ailing(now) and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._give_way(), name="giving way")
+
+    async def _give_way(self) -> None:
+        try:
+            other = await self._service.find_serving()
+        except GozoError as error:
+            log.repeated("info", "daemon.nobody_asked", reason=str(error))
+            return
+        problem = self._course.verdict.problem
+        if not other or self._is_closed or not self._course.is_ailing(steady()):
+            return
+        log.warning("daemon.gives_way", to=other, reason=problem)
+        self._given_at = steady()
+        await self._hand_over()
+        await self._lease.give_way(problem)
+
+    async def close(self) -> None:
+        """Give way no more: the daemon ends, and does so by itself."""
+        self._is_closed = True
+        await end(self._task)

@@ -1,0 +1,72 @@
+"""The mark that a new leader writes: once it has seen it, it has seen all that came before."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gozo.entries import BARRIER_KEY, marker_headers
+from gozo.errors import DisconnectedError
+from gozo.logs import get_logger
+from gozo.schedule import Reason
+from gozo.store.bucket import Bucket
+from gozo.store.writer import SILENT, Outcome, Writer
+
+RETRY_WAIT = 0.25  # seconds
+
+log = get_logger("gozo.lease")
+
+
+class Barrier:
+    """Writes the mark of one bucket."""
+
+    def __init__(self, writer: Writer, bucket: Bucket) -> None:
+        self._writer = writer
+        self._lines = marker_headers(Reason.BARRIER, ttl=bucket.marker_ttl)
+        self.problem = ""
+        """Why it was not stored when that was last tried."""
+
+    async def written(self) -> int:
+        """Write the mark and return its sequence; tried for as long as the server refuses it.
+
+        0 where there is no room for it, or the server is silent for `SILENT` seconds: with a
+        disk that was full it answers reads, and no writes ever again. Only a load that begins
+        now tells then what was done before.
+        """
+        while True:
+            try:
+                outcome, sequence, self.problem = await self.attempt()
+            except TimeoutError:
+                return 0
+            if sequence:
+                return sequence
+            if outcome is Outcome.NO_ROOM:
+                return 0
+            await asyncio.sleep(RETRY_WAIT)
+
+    async def attempt(self) -> tuple[Outcome, int, str]:
+        """Write the mark once.
+
+        Raises:
+            TimeoutError: there was no answer for `SILENT` seconds.
+        """
+        done: asyncio.Future[tuple[Outcome, int, str]]
+        done = asyncio.get_running_loop().create_future()
+
+        def on_done(outcome: Outcome, sequence: int, words: str) -> None:
+            if not done.done():
+                done.set_result((outcome, sequence, words))
+
+        try:
+            self._writer.write(BARRIER_KEY, self._lines, b"", None, on_done)
+        except DisconnectedError as error:
+            return Outcome.UNAVAILABLE, 0, str(error)
+        try:
+            async with asyncio.timeout(SILENT):
+                outcome, sequence, words = await done
+        except TimeoutError:
+            self.problem = f"no answer within {SILENT:g} s"
+            log.repeated("warning", "lease.barrier_waits", reason=self.problem)
+            raise
+        if not sequence:
+            log.repeated("warning", "lease.barrier_waits", reason=words)
+        return outcome, sequence, words

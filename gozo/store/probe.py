@@ -1,0 +1,68 @@
+"""Whether this replica could write the bucket, found out without writing anything.
+
+It asks for a write under a key that no id can produce, which expects a revision that no key has:
+the server refuses it, having looked at the permissions, the stream, and the way there. A disk
+that was full does not show so: see `Writer.is_silent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NoReturn
+
+from gozo.connection import Connection
+from gozo.entries import block
+from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
+from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
+from gozo.protocol import RESERVED
+from gozo.store.barrier import Barrier
+from gozo.store.bucket import Bucket
+from gozo.store.writer import Writer
+
+KEY = f"{RESERVED}check"
+"""A key that no id can produce, and that is never stored."""
+NO_REVISION = 1 << 52  # which no key has
+EVERY, SOON = 1.0, 0.25  # seconds until it asks again: where all is well, and where not
+ANSWER_TIME = 2.0  # seconds
+
+
+class Probe:
+    """Asks all the time."""
+
+    def __init__(
+        self, connection: Connection, bucket: Bucket, writer: Writer, barrier: Barrier
+    ) -> None:
+        self._connection = connection
+        self._subject = f"{bucket.entrance}{KEY}"
+        self._headers = block(b"", NO_REVISION)
+        self._writer = writer
+        self._barrier = barrier
+        self.problem = ""
+        """Why the bucket could not be written when that was last tried; empty: it could."""
+
+    async def run(self) -> NoReturn:
+        """Ask now and then; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(SOON if self.problem else EVERY)
+            self.problem = await self._ask()
+            if self._writer.is_silent and not self.problem:
+                # Else nobody would notice that the bucket takes writes again.
+                try:
+                    await self._barrier.attempt()
+                except TimeoutError:
+                    continue
+
+    async def _ask(self) -> str:
+        try:
+            reply = await self._connection.request(
+                self._subject, headers=self._headers, timeout=ANSWER_TIME
+            )
+        except NotAllowedError as error:
+            return str(error)
+        except DisconnectedError:
+            return ""  # which the connection tells itself
+        except NoServerError:
+            return "no answer"
+        ack = read_ack(reply.headers, reply.payload)
+        # Where there is no room, what is due is delivered and settled all the same.
+        return "" if ack.code in CONFLICTS | NO_ROOM else ack.words

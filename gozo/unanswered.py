@@ -1,0 +1,58 @@
+"""Requests that asked for a receipt and have none yet: each is answered in time. Pure.
+
+A write that got no answer may have been applied, or may be later: it is tried until the key
+itself tells. Whoever waits for the receipt is told before that what can be said for sure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+PATIENCE = 4.5
+"""Seconds after which a request with a receipt is answered, whatever is known: five are promised,
+and it is only looked now and then."""
+LEAST = 1.0  # of them, that are left to one that was heard long before it could be acted on
+
+
+class Unanswered(NamedTuple):
+    """A request without its receipt."""
+
+    until: float
+    receipt: str
+    """Where the receipt is to go."""
+    id: str | None
+    verb: str
+    """What may have been done, as in `it is not known whether it was stored`."""
+
+
+class Waiting:
+    """All of them, in the order in which they are acted on."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Unanswered] = {}
+        self._count = 0
+
+    def add(self, receipt: str, id_: str | None, verb: str, *, age: float, now: float) -> int:
+        """Note a request heard `age` seconds before `now`; returns its number."""
+        self._count += 1
+        until = now + max(PATIENCE - age, LEAST)
+        self._waiting[self._count] = Unanswered(until, receipt, id_, verb)
+        return self._count
+
+    def until(self, number: int) -> float:
+        """When a request is answered at the latest."""
+        return self._waiting[number].until
+
+    def settle(self, number: int) -> bool:
+        """Note that the result is known; tell whether nothing was answered yet."""
+        return self._waiting.pop(number, None) is not None
+
+    def late(self, now: float) -> Iterator[Unanswered]:
+        """Take out those whose time is over."""
+        while self._waiting:
+            number, first = next(iter(self._waiting.items()))
+            if first.until > now:
+                break
+            del self._waiting[number]
+            yield first

@@ -1,0 +1,141 @@
+"""A leader that cannot serve gives way to a replica that can; where none can, all tell so."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.acceptance.faults.conftest import Note
+from tests.acceptance.faults.test_daemons import start
+from tests.acceptance.test_metrics import get, serve
+from tests.support.daemon import Daemon
+from tests.support.gozoctl import Gozoctl
+from tests.support.load import Account, Requests
+from tests.support.patience import allow, until
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.proxy import Mode, Proxy
+from tests.support.rights import LOGIN, admin, grant, withdraw, withholding
+from tests.support.storage import call
+
+RATE = 50  # requests a second
+NO_ANSWER, FAILED = 5, 1
+REQUESTS = " requests"
+"""What the name of a daemon's connection for requests ends with."""
+
+
+async def test_a_leader_without_requests(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """Its connection for requests is refused, or silent: a standby has heard them, and acts."""
+
+    async def run(mode: Mode) -> Account:
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            leader = await daemons.serve(proxy.url)
+            standby = await daemons.serve(server)
+            async with Requests(sender, receiver, rate=RATE, ahead=0.5) as load:
+                for number in range(rounds):
+                    if number:
+                        # The one that came back leads again.
+                        leader, standby = await again(daemons, leader, standby)
+                    await load.delivered(50)
+                    marks = leader.mark(), standby.mark()
+                    proxy.be(mode, only=REQUESTS)
+                    given = await leader.event("daemon.gives_way", since=marks[0])
+                    assert "requests connection" in given.fields["reason"]
+                    await standby.event("daemon.leading", since=marks[1])
+                    mark = leader.mark()
+                    proxy.be(Mode.PASS)
+                    await leader.event("connection.made", since=mark)
+                    await load.delivered(200)
+                account = await load.finish()
+                assert not load.revived
+                return account
+
+    for account in await asyncio.gather(run(Mode.REFUSE), run(Mode.HOLD)):
+        note(account)
+
+
+async def again(daemons: Daemons, leader: Daemon, standby: Daemon) -> tuple[Daemon, Daemon]:
+    """Let the first replica lead again, and another one stand by."""
+    mark = leader.mark()
+    await standby.terminate()
+    await leader.event("daemon.leading", since=mark)
+    return leader, await daemons.serve(standby.arguments[2])
+
+
+async def test_subscriptions_that_a_reload_takes_away(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """Alone, a deaf daemon says so, and hears again once it may; with another, that one leads."""
+    server = servers.start(withholding("subscribe", "granted.gozo"))
+    client = await admin(clients, server)
+    arrivals = await client.arrivals()
+    daemon, port = await serve(daemons, server, *LOGIN)
+    ctl = Gozoctl(tmp_path, server.url)
+
+    withdraw(server, "gozo")
+    told = await daemon.event("daemon.not_serving")
+    assert "hear gozo:" in told.fields["reason"]
+    unready = await get(port, "/readyz")
+    assert (unready.status, "gozo" in unready.body) == (503, True)
+    deaf = ctl.run(*LOGIN, "status", "-o", "json")
+    assert (deaf.code, deaf.json["delivers"]) == (NO_ANSWER, False)
+    assert "hear gozo" in deaf.err
+    checked = daemons.start("check", "--address", server.url, "--user", "admin", "--password", "p")
+    assert await checked.wait() == FAILED
+    assert "does not serve: the server does not let it hear gozo" in checked.stdout
+
+    grant(server, "gozo")
+
+    async def is_ready() -> bool:
+        return (await get(port, "/readyz")).status == 200
+
+    await until(is_ready, "it hears again", allow(10))
+    await client.schedule("+0", reply=arrivals, payload=b"heard")
+    await arrivals.wait(1)
+    assert ctl.run(*LOGIN, "status").code == 0
+
+    # Another user's daemon hears, and was not asked to lead before it was needed.
+    standby = await daemons.serve(server, "--user", "admin", "--password", "p")
+    await client.schedule("+12", reply=arrivals, payload=b"in memory")
+    await client.schedule("+0", reply=arrivals, payload=b"taken")
+    await arrivals.wait(2)
+    withdraw(server, "gozo")
+    await until(lambda: bool(daemon.events("connection.denied", since=0)), "it is deaf")
+    for number in range(10):
+        await client.schedule("+0", reply=arrivals, payload=b"%d" % number)
+    await standby.event("daemon.leading")
+    await arrivals.wait(13, allow(20))
+    await client.confirm()
+    assert sorted(arrivals.payloads) == sorted(
+        [b"heard", b"in memory", b"taken", *(b"%d" % number for number in range(10))]
+    )
+
+
+async def test_a_sealed_bucket(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """A leader that cannot write the bucket is none that delivers, and none can instead."""
+    server = servers.start()
+    client = await clients.connect(server)
+    await (await daemons.serve(server)).terminate()
+    config = (await call(client, "STREAM.INFO.KV_gozo"))["config"]
+    await call(client, "STREAM.UPDATE.KV_gozo", config | {"sealed": True, "deny_delete": True})
+    daemon = daemons.start("serve", "--address", server.url, "--metrics", "127.0.0.1:0")
+    await daemon.event("lease.barrier_waits")
+    port = int((await daemon.event("metrics.ready")).fields["port"])
+    other = daemons.start("serve", "--address", server.url)
+    await other.ready()
+    ctl = Gozoctl(tmp_path, server.url)
+
+    async def is_told() -> bool:
+        return "sealed" in (await get(port, "/readyz")).body
+
+    await until(is_told, "it says why it is not ready")
+    assert (await get(port, "/readyz")).status == 503
+    status = ctl.run("status", "-o", "json")
+    assert (status.code, status.json["delivers"]) == (NO_ANSWER, False)
+    assert "sealed" in status.err
+    await until(lambda: bool(other.events("daemon.not_serving")), "the standby says so as well")
+    assert not daemon.events("lease.lost")
