@@ -230,6 +230,7 @@ class Daemon:
         if self._leading is not None:
             # Not to be ended with this: requests wait for it.
             await self._first(asyncio.create_task(_over(self._leading), name="waiting"))
+        await self._until(self._probe.tried)
         self._vitals.is_started = True
         log.info(
             "daemon.ready",

@@ -37,14 +37,17 @@ class Probe:
         self._headers = block(b"", NO_REVISION)
         self._writer = writer
         self._barrier = barrier
-        self.problem = ""
+        self.problem = "it has not been tried yet"
         """Why the bucket could not be written when that was last tried; empty: it could."""
+        self.tried = asyncio.Event()
+        """Set once it is known."""
 
     async def run(self) -> NoReturn:
         """Ask now and then; runs until it is cancelled."""
         while True:
-            await asyncio.sleep(SOON if self.problem else EVERY)
             self.problem = await self._ask()
+            self.tried.set()
+            await asyncio.sleep(SOON if self.problem else EVERY)
             if self._writer.is_silent and not self.problem:
                 # Else nobody would notice that the bucket takes writes again.
                 try:
