@@ -352,7 +352,7 @@ class Delivery:
         entry = message.entry
         assert entry is not None
         if item in self._under_way:
-            self._occurrences.take(item, message)
+            self._occurrences.take(item, message, now_us)
         if not is_left_out(entry, now_us):
             return False
         self._stats.missed += 1

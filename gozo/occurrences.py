@@ -41,7 +41,7 @@ class _Course:
 
     __slots__ = (
         *("changed", "entry", "key", "message", "out", "payload", "reason", "revision"),
-        *("waiting", "writing"),
+        *("sent_us", "waiting", "writing"),
     )
 
     def __init__(self, item: Item) -> None:
@@ -56,6 +56,8 @@ class _Course:
         """What the schedule is now; None: not read yet, or over."""
         self.reason = Reason.DELIVERED
         """What became of the last occurrence."""
+        self.sent_us = 0
+        """When it was last sent, or left out: what was overdue then is past."""
         self.payload = b""
         self.message: Outgoing | None = None
         """The message of that occurrence."""
@@ -140,10 +142,13 @@ class Occurrences:
             course.message = delivery(course.entry, course.payload)
         return course.message
 
-    def take(self, item: Item, message: Outgoing) -> None:
-        """Take in what is to be sent."""
+    def take(self, item: Item, message: Outgoing, now_us: int) -> None:
+        """Take in what is to be sent, or left out, at this moment."""
         course = self._course(item)
-        if course is not None and course.entry is None:
+        if course is None:
+            return
+        course.sent_us = now_us
+        if course.entry is None:
             course.entry, course.payload = message.entry, message.payload
 
     # What becomes of an occurrence
@@ -169,7 +174,7 @@ class Occurrences:
         course = self._course(item)
         if course is not None and course.entry is not None:
             course.reason = Reason.MISSED
-            self._move_on(course, onward(course.entry, wall_us(), sent=False))
+            self._move_on(course, onward(course.entry, course.sent_us, sent=False))
 
     def failed(self, item: Item, reason: str) -> Entry | None:
         """It was tried in vain: it is tried again, or given up on for the next one.
@@ -243,7 +248,7 @@ class Occurrences:
             course = self._course(items.popleft())
             if course is not None:
                 course.reason = Reason.DELIVERED
-                entry = course.entry and onward(course.entry, wall_us(), sent=True)
+                entry = course.entry and onward(course.entry, course.sent_us, sent=True)
                 self._move_on(course, entry)
 
     def _move_on(self, course: _Course, entry: Entry | None) -> None:

@@ -1,9 +1,9 @@
 """When a schedule is due next, and what becomes of an occurrence that is late. Pure.
 
 An occurrence is missed when it comes later than the grace allows. What then happens is the
-schedule's misfire policy: `once` sends the first that was missed, for all of them; `all` sends
-each, the latest `MOST_MISSED` of them; `skip` sends none. Whatever was sent or left out, what
-follows keeps to the times that the expression names.
+schedule's misfire policy: `once` sends the first that was missed, for all that are overdue at
+that moment; `all` sends each, the latest `MOST_MISSED` of them; `skip` sends none. Whatever was
+sent or left out, what follows keeps to the times that the expression names.
 
 Times are microseconds since the Unix epoch; callers pass the present one in.
 """
@@ -225,11 +225,13 @@ def _zone(terms: Terms | None) -> tzinfo:
 
 
 def _following(entry: Entry, now_us: int) -> int | None:
-    """The nominal time after the entry's own, with what was missed in between left out."""
+    """The nominal time after the entry's own, without what was missed in between."""
     terms = entry.terms
     assert terms is not None
     if terms.misfire is Misfire.ALL:
         return _latest(entry, now_us)
+    if terms.misfire is Misfire.ONCE:
+        return _first_ahead(entry, now_us)
     due_us = next(due_times(entry, entry.due_us), None)
     late_us = now_us - entry.due_us - jitter_us(entry, entry.due_us)
     grace = _grace(entry, terms, due_us)
@@ -243,6 +245,31 @@ def _following(entry: Entry, now_us: int) -> int | None:
         if not is_missed(entry._replace(due_us=due_us), now_us):
             break
     return due_us
+
+
+def _first_ahead(entry: Entry, now_us: int) -> int | None:
+    """The nominal time after the entry's own; where any was missed, the first not yet overdue."""
+    following_us = next(due_times(entry, entry.due_us), None)
+    if following_us is None or not _any_missed(entry, now_us):
+        return following_us
+    assert entry.terms is not None
+    after_us = max(entry.due_us, now_us - entry.terms.jitter_us)
+    for due_us in islice(due_times(entry, after_us), MOST_MISSED):
+        if due_us + jitter_us(entry, due_us) > now_us:
+            return due_us
+    return next(due_times(entry, max(after_us, now_us)), None)
+
+
+def _any_missed(entry: Entry, now_us: int) -> bool:
+    """Tell whether the occurrence was missed, or one after it that was delayed by less."""
+    if is_missed(entry, now_us):
+        return True
+    if entry.terms is None or not entry.terms.jitter_us:
+        return False
+    overdue = takewhile(lambda due_us: due_us < now_us, due_times(entry, entry.due_us))
+    return any(
+        is_missed(entry._replace(due_us=due_us), now_us) for due_us in islice(overdue, MOST_MISSED)
+    )
 
 
 def _latest(entry: Entry, now_us: int) -> int | None:

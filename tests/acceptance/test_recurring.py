@@ -180,7 +180,10 @@ async def test_replaced_and_rescheduled(client: Client, new_id: str) -> None:
 
 
 async def test_what_was_missed(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """While no daemon ran: `once` sends one for all, `all` each, `skip` none."""
+    """While no daemon ran: `once` sends one for all, `all` each, `skip` none.
+
+    Where one was missed, the one for all stands also for what is not later than the grace.
+    """
     server = servers.start()
     first = await daemons.serve(server)
     await first.ready()
@@ -201,6 +204,14 @@ async def test_what_was_missed(servers: Servers, daemons: Daemons, clients: Clie
             "Gozo-Until": f"{now + 4}",
         }
         await publish(f"$KV.gozo.{policy}", b"work", headers=headers)
+    partly = await client.arrivals()
+    headers = {
+        "Gozo-When": "@every 10s",
+        "Gozo-Subject": partly.subject,
+        "Gozo-Due": f"{now - 35}",
+        "Gozo-Until": f"{now + 4}",
+    }
+    await publish("$KV.gozo.partly", b"work", headers=headers)
     single = await client.arrivals()
     headers = {
         "Gozo-Subject": single.subject,
@@ -218,11 +229,12 @@ async def test_what_was_missed(servers: Servers, daemons: Daemons, clients: Clie
     await policies["all"].wait(5)
     await single.wait(1)
     reasons = {"once": "delivered", "skip": "missed", "strict": "missed", "patient": "delivered"}
-    for id_, reason in reasons.items():
+    for id_, reason in {**reasons, "partly": "delivered"}.items():
         await until_reason(client, id_, reason)
     await second.event("schedule.missed", id="strict")
     assert [round(due(one)) - now for one in policies["all"].all] == [-45, -35, -25, -15, -5]
     assert [round(due(one)) - now for one in policies["once"].all] == [-45]
+    assert [round(due(one)) - now for one in partly.all] == [-35]
     assert policies["skip"].all == []
     assert [one.headers["Gozo-Id"] for one in single.all] == ["patient"]
 

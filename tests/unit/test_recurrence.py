@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import pytest
@@ -54,7 +54,9 @@ def course(entry: Entry | None, now_us: int, step_us: int = 0) -> list[int]:
 def test_lifetime() -> None:
     """It begins at its start, ends with its end or its count, and keeps its phase in between."""
     assert schedule().due_us == NOW_US + 10 * SECOND
-    late = schedule(start_us=NOW_US + 25 * SECOND, until_us=NOW_US + 45 * SECOND)
+    late = schedule(
+        start_us=NOW_US + 25 * SECOND, until_us=NOW_US + 45 * SECOND, misfire=Misfire.ALL
+    )
     assert [(us - NOW_US) // SECOND for us in upcoming(late)] == [25, 35, 45]
     assert course(late, NOW_US + 45 * SECOND) == [25, 35, 45]
     begun = schedule(start_us=NOW_US - 3 * SECOND, count=2)
@@ -93,13 +95,13 @@ def test_count_and_last() -> None:
     [
         # Due at 10, 20, 30, ...; later than an interval is missed.
         ({}, 10, [10]),
-        ({}, 45, [10, 40]),
+        ({}, 45, [10]),
         ({"misfire": Misfire.ALL}, 45, [10, 20, 30, 40]),
         ({"misfire": Misfire.SKIP}, 45, [40]),
         ({"misfire": Misfire.SKIP, "grace_us": 4 * SECOND}, 45, []),
         ({"misfire": Misfire.SKIP, "grace_us": 0}, 40, [40]),
         ({"misfire": Misfire.SKIP, "grace_us": 20 * SECOND}, 45, [30, 40]),
-        ({"grace_us": 20 * SECOND}, 45, [10, 30, 40]),
+        ({"grace_us": 20 * SECOND}, 45, [10]),
         ({"grace_us": 3_600 * SECOND}, 45, [10, 20, 30, 40]),
         ({"count": 3, "misfire": Misfire.ALL}, 45, [10, 20, 30]),
         ({"until_us": NOW_US + 35 * SECOND}, 3_600, [10]),
@@ -111,7 +113,39 @@ def test_what_was_missed(terms: dict[str, Any], late: int, sent: list[int]) -> N
     assert course(schedule(**terms), NOW_US + late * SECOND) == sent
 
 
-@pytest.mark.parametrize(("misfire", "sent"), [(Misfire.ONCE, [1, 61]), (Misfire.SKIP, [61])])
+@given(
+    when=st.sampled_from(
+        ["@every 10s", "@every 37ms", "* * * * *", "0,1,30 * * * * *", "*/7 * * * *", "0 9 * * mon"]
+    ),
+    grace=st.none() | st.sampled_from([0, SECOND, 20 * SECOND, HOUR]),
+    jitter=st.sampled_from([0, 0, SECOND // 100, 5 * SECOND, 90 * SECOND]),
+    late_us=st.integers(0, 2 * SECOND) | st.integers(0, 200 * SECOND) | st.integers(0, 2 * HOUR),
+)
+def test_once_is_once(when: str, grace: int | None, jitter: int, late_us: int) -> None:
+    """Where anything that is overdue was missed, one message stands for all that is overdue.
+
+    Those within the grace are among them; what is delayed and still ahead is not. Where nothing
+    was missed, each is sent.
+    """
+    entry = schedule(when, grace_us=grace, jitter_us=jitter)
+    now_us = entry.wake_us + late_us
+    times = list(takewhile(lambda due_us: due_us <= now_us, upcoming(entry)))
+    delayed = {due_us: due_us + jitter_us(entry, due_us) for due_us in times}
+    overdue = [due_us for due_us in times if delayed[due_us] <= now_us]
+    graces = {due_us: grace_us(entry._replace(due_us=due_us)) for due_us in times[:1_000]}
+    missed = any(
+        now_us - delayed[due_us] > graces[due_us] for due_us in overdue if due_us in graces
+    )
+    following = onward(entry, now_us, sent=True)
+    assert following is not None
+    if missed:
+        ahead = [due_us for due_us in times if delayed[due_us] > now_us]
+        assert following.due_us == (ahead or [next(due_times(entry, now_us))])[0]
+    else:
+        assert following.due_us == next(due_times(entry, entry.due_us))
+
+
+@pytest.mark.parametrize(("misfire", "sent"), [(Misfire.ONCE, [1]), (Misfire.SKIP, [61])])
 def test_intervals_that_differ(misfire: Misfire, sent: list[int]) -> None:
     """Each occurrence is missed by its own interval: one second after :00, 29 after :01."""
     entry = schedule("0,1,30 * * * * *", misfire=misfire)
