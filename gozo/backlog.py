@@ -140,6 +140,11 @@ class Backlog:
         while self._queue:
             other.add(self.take())
 
+    def shift(self, by_us: int) -> None:
+        """Take it that all came later than noted: the clock was set meanwhile."""
+        for number, heard in self._queue.items():
+            self._queue[number] = heard._replace(received_us=heard.received_us + by_us)
+
     def clear(self) -> None:
         """Drop all."""
         self._queue.clear()

@@ -32,12 +32,10 @@ def steady() -> float:
     return time.clock_gettime(_BOOT)
 
 
-def offset_us() -> int:
-    """The wall clock less the steady one, in microseconds: it changes where the former is set."""
-    return wall_us() - int(steady() * 1_000_000)
-
-
 _BOOT: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+steady_ns = functools.partial(time.clock_gettime_ns, _BOOT)
+"""Nanoseconds on the same clock: the wall clock's distance from it changes where that is set."""
 
 
 class _Timespec(ctypes.Structure):

@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gozo import embedded, signals
-from gozo.clock import steady, wall_us
+from gozo.clock import steady
+from gozo.clock_watch import CURE, WARN_US, WRONG_US, ClockKeeper, ClockWatch
 from gozo.connection import SETTLED, Connection, missing_permission
 from gozo.delivery import Delivery
 from gozo.dialing import TurnedAwayError
@@ -29,9 +30,9 @@ from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
 from gozo.policy import Policy, too_small
 from gozo.quotas import Quotas
-from gozo.recurrence import not_before
+from gozo.recurrence import not_before, reckoned_anew
 from gozo.rivals import Rivals, tag_of
-from gozo.schedule import LONGEST_REASON, MICROSECONDS, Reason, State
+from gozo.schedule import LONGEST_REASON, MICROSECONDS, Entry, Reason, State
 from gozo.service import Service
 from gozo.serving import Course
 from gozo.settings import ServeSettings
@@ -63,9 +64,6 @@ REQUESTS = 50  # heard before others get their turn: fewer than are acted on mea
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
 DRAIN = 6.0  # seconds without progress after which a shutdown leaves things undone
 DRAIN_IN_SILENCE = 0.05  # seconds, where the bucket has not answered any write for long
-WARN_CLOCK_US = MICROSECONDS // 2
-WRONG_CLOCK_US = 2 * MICROSECONDS
-"""How far the clock may be from the server's for a replica to lead."""
 RETRY_WAIT = 0.25  # seconds
 YIELD = 1.0  # seconds in which a replica that leads again is told what others did meanwhile
 QUIET_US = MICROSECONDS
@@ -216,6 +214,7 @@ class Daemon:
         self._begin("writer", self._writer.sweep())
         self._begin("probe", self._probe.run())
         self._begin("follower", self._follower.run())
+        self._begin("clock", self._clock_keeper.run())
         self._begin("intake", self._intake.run())
         self._begin("payloads", self._prepare())
         self._begin("housekeeping", self._keep_house())
@@ -297,6 +296,8 @@ class Daemon:
     def _build(self, bucket: Bucket) -> None:
         settings, chosen = self._settings, self._settings.connection
         self._bucket = bucket
+        doubted = asyncio.Event()
+        self._clock = ClockWatch(doubted.set, self._on_clock_set)
         self._timetable = Timetable()
         self._mirror = Mirror(self._timetable, self._policy)
         self._mirror.max_payload = lambda: self._main.max_payload
@@ -307,7 +308,7 @@ class Daemon:
         self._payloads = Payloads(self._main, bucket, self._policy, self._mirror)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
         self._originals = Originals(bucket, self._mirror)
-        self._follower = Follower(self._main, bucket, self._mirror, settings.replicas)
+        self._follower = Follower(self._main, bucket, self._mirror, settings.replicas, self._clock)
         rivals = Rivals()
         self._lease = Lease(
             self._main,
@@ -329,10 +330,11 @@ class Daemon:
             self._volatile,
             self._payloads,
             self._ledger,
-            Occurrences(self._ledger, self._timetable, self._payloads),
+            Occurrences(self._ledger, self._timetable, self._payloads, self._clock),
             self._mirror,
             self.stats,
-            may_deliver=lambda: self._lease.is_valid,
+            self._clock,
+            may_deliver=lambda: self._lease.is_valid and not self._clock.in_doubt,
         )
         self._intake = Intake(
             self._requests,
@@ -347,6 +349,7 @@ class Daemon:
             self._volatile,
             self.stats,
             settings.max_backlog,
+            self._clock,
             on_volatile=self._delivery.wake_soon,
             may_act=lambda: self._lease.is_valid,
             on_too_large=self._doubt_limits,
@@ -354,6 +357,13 @@ class Daemon:
             lookout=self._lookout,
         )
         self._main.on_larger.append(self._mirror.reconsider)
+        self._clock_keeper = ClockKeeper(
+            self._clock,
+            doubted,
+            compare=self._follower.compare_clock,
+            leads=lambda: self._lease.role is Role.LEADER,
+            leave=self._leave_lead,
+        )
         self._payloads.on_gone = self._follower.doubt
         self._mirror.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
@@ -400,31 +410,38 @@ class Daemon:
 
     def _may_lead(self) -> bool:
         """Tell whether this replica could lead, and let it hear requests if so."""
-        if self._follower.clock_was_set:
+        clock_serves = self._clock.may_lead(held=self._lease.another_holds)
+        if self._clock.was_set:
             return False  # until it is compared, in a moment: requests are kept meanwhile
-        self._vitals.can_lead = can_lead = self._can_lead()
+        self._vitals.can_lead = can_lead = clock_serves and self._can_lead()
         if can_lead:
             self._intake.stand_by()
-        else:
+        elif not (self._clock.waits or self._is_yielding):
             self._intake.leave()
         return can_lead
 
     def _can_lead(self) -> bool:
-        if not self._is_clock_right():
-            return False
         if self._mirror.newer:
             log.repeated("error", "bucket.newer_format", entries=len(self._mirror.newer))
             return False
         return self._follower.loaded.is_set()
 
-    def _is_clock_right(self) -> bool:
-        """Tell whether a replica with this clock may become leader; complain about it."""
-        ahead = self._follower.clock_ahead_us
-        if abs(ahead) > WARN_CLOCK_US:
+    def _look_at_clock(self) -> None:
+        """Complain about a clock that differs from the server's."""
+        self._clock.now_us()
+        if self._clock.was_set:
+            return
+        ahead = self._clock.ahead_us
+        if abs(ahead) > WARN_US:
             log.repeated("warning", "clock.differs", ahead_s=ahead / MICROSECONDS)
-        if abs(ahead) > WRONG_CLOCK_US:
-            log.repeated("error", "clock.wrong", ahead_s=ahead / MICROSECONDS)
-        return abs(ahead) <= WRONG_CLOCK_US
+        if abs(ahead) > WRONG_US:
+            log.repeated("error", "clock.wrong", ahead_s=ahead / MICROSECONDS, cure=CURE)
+
+    def _on_clock_set(self, by_us: int) -> None:
+        """The clock that is gone by was set."""
+        log.info("clock.followed", by_s=by_us / MICROSECONDS)
+        self._intake.clock_set(by_us)
+        self._delivery.wake_soon()
 
     def _on_denied(self, kind: str, subject: str) -> None:
         """A right that gozo cannot do without ends the start; later it is only logged."""
@@ -470,7 +487,7 @@ class Daemon:
             await self._leave_out(self._settings.skip_due_before_us or 0)
         self._vitals.is_active = True
         # The first of them; the others need not be waited for.
-        self._payloads.prepare(self._timetable.approach(wall_us() + AHEAD_US, PREPARED))
+        self._payloads.prepare(self._timetable.approach(self._clock.now_us() + AHEAD_US, PREPARED))
         await self._intake.act()
         if self._ending:
             return
@@ -523,6 +540,7 @@ class Daemon:
 
     def _on_lost(self) -> None:
         """Another replica leads, or may: hand everything over."""
+        self._clock.lease_lost()
         self._vitals.is_active = False
         if self._leading is not None:
             self._leading.cancel()
@@ -534,6 +552,21 @@ class Daemon:
         if self._yielding is not None:
             self._yielding.cancel()
         self._yielding = asyncio.create_task(self._yield(), name="yielding")
+
+    async def _leave_lead(self, reason: str) -> None:
+        """Hand over what is in memory, and give the lease up, to whoever can lead."""
+        if self._ending:
+            return
+        await end(self._leading)
+        self._vitals.is_active = False
+        self._intake.keep()
+        self._progress_at = steady()
+        self._delivery.stop()
+        await self._patiently(lambda: int(not self._delivery.is_idle))
+        self._hand_over()
+        await self._patiently(lambda: self._ledger.outstanding)
+        await self._tell()
+        await self._lease.give_way(reason)
 
     async def _yield(self) -> None:
         """Store what this replica took on as the leader, and the next one has not."""
@@ -578,10 +611,10 @@ class Daemon:
         """Do what is to be done all the time; hand over what a standby still holds."""
         while True:
             await asyncio.sleep(LOOK)
+            self._look_at_clock()
             self._giving_way.look()
             if self._vitals.is_active:
                 self._mend()
-                self._is_clock_right()
                 if self._bystander is not None:
                     self._bystander.tell_earlier()
             if self._lease.is_valid and self._ledger.frontier is None:
@@ -597,7 +630,7 @@ class Daemon:
         """Look at the old garbage where nothing is to be done before that is over."""
         before, self._taken = self._taken, self.stats.accepted
         next_us = self._vitals.next_due_us
-        is_near = next_us is not None and next_us < wall_us() + QUIET_US
+        is_near = next_us is not None and next_us < self._clock.now_us() + QUIET_US
         leisure = self._taken == before and not self._ledger.outstanding and not is_near
         now = steady()
         if self._garbage.is_due(now, leisure=leisure):
@@ -614,10 +647,15 @@ class Daemon:
                 lags = False
             else:
                 if not lags:  # else what is put meanwhile would always be before it
-                    horizon_us = wall_us() + AHEAD_US
+                    horizon_us = self._clock.now_us() + AHEAD_US
                 self._payloads.prepare(self._timetable.approach(horizon_us, PREPARED))
                 lags = self._timetable.lags
             await asyncio.sleep(0 if lags else LOOK)
+
+    @property
+    def _is_yielding(self) -> bool:
+        """Whether this replica led, and has to hear what another one has of its requests."""
+        return self._yielding is not None and not self._yielding.done()
 
     @property
     def _has_yielded(self) -> bool:
@@ -626,10 +664,23 @@ class Daemon:
         return over and self._lease.role is Role.STANDBY
 
     def _mend(self) -> None:
-        """Store again, without its end, what the server would remove before it is due."""
+        """Store again, without its end, what the server would remove before it is due.
+
+        And reckon anew what a clock that ran ahead has moved too far on.
+        """
         while self._mirror.expiring and self._ledger.has_room:
             key, revision = self._mirror.expiring.popitem()
             self._ledger.rewrite(Item(0, revision, key))
+        while self._mirror.ahead and self._ledger.has_room and self._clock.is_right:
+            key = self._mirror.ahead.pop()
+            self._ledger.rewrite(Item(0, self._timetable.revision(key), key), self._reckon)
+
+    def _reckon(self, entry: Entry) -> Entry | None:
+        new = reckoned_anew(entry, self._clock.now_us())
+        if new is not None:
+            next_due = print_rfc3339(new.next_us or new.due_us)
+            log.limited("warning", "schedule.reckoned", id=entry.id, due=next_due)
+        return new
 
     # Watching, and ending
 

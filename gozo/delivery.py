@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 
-from gozo.clock import Alarm, steady, wall_us
+from gozo.clock import Alarm, steady
+from gozo.clock_watch import ClockWatch
 from gozo.confirmations import Confirmations
 from gozo.connection import Connection, not_published, publication
 from gozo.errors import DisconnectedError
@@ -67,6 +68,7 @@ class Delivery:
         occurrences: Occurrences,
         mirror: Mirror,
         stats: Stats,
+        clock: ClockWatch,
         may_deliver: Callable[[], bool],
     ) -> None:
         self._connection = connection
@@ -79,6 +81,7 @@ class Delivery:
         self._recurring = mirror.recurring
         self._confirming = mirror.confirming
         self._stats = stats
+        self._clock = clock
         self._may_deliver = may_deliver
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm(self.wake)
@@ -150,8 +153,11 @@ class Delivery:
         self.wake()
 
     def wake(self) -> None:
-        """Send what is due, and set the alarm for what comes next."""
-        now_us = wall_us()
+        """Send what is due, and set the alarm for what comes next.
+
+        By a clock that was set a moment ago nothing is sent: `may_deliver` is asked after the look.
+        """
+        now_us = self._clock.now_us()
         if not (self._enabled and self._may_deliver()) or self._is_waiting:
             self._settle_soon()
             self._alarm.set(None, now_us)
@@ -167,7 +173,7 @@ class Delivery:
             self.wake_soon()
             return
         self._settle_soon()
-        due_us, now_us = self.next_due(), wall_us()
+        due_us, now_us = self.next_due(), self._clock.now_us()
         if moved and due_us is not None:
             due_us = max(due_us, now_us + APART_US)
         if self._has_parked:  # their messages are being read
@@ -429,7 +435,7 @@ class Delivery:
         noted: list[Entry] = []
 
         def note(entry: Entry) -> Entry:
-            noted[:] = [after_failure(item.key, entry, reason)]
+            noted[:] = [after_failure(item.key, entry, reason, self._clock.now_us())]
             return noted[0]
 
         # Held by the ledger from here on, so a cancel that waited finds it not out for delivery.
@@ -448,10 +454,10 @@ class Delivery:
         entry = self._volatile.entry(item)
         if self._volatile.fail(item, reason):
             if entry is not None:
-                self.note_failure(retried(entry._replace(attempts=1), reason, wall_us()))
+                self.note_failure(retried(entry._replace(attempts=1), reason, self._clock.now_us()))
             return
         if entry is not None and (item.key, item.revision) not in self._attempts:
-            self.note_failure(retried(entry, reason, wall_us()))
+            self.note_failure(retried(entry, reason, self._clock.now_us()))
         self._set_apart(item, reason)
 
     def note_failure(self, entry: Entry) -> None:
@@ -542,7 +548,7 @@ class Delivery:
             wait_s=wait_us / MICROSECONDS,
             reason=reason,
         )
-        due_us = wall_us() + wait_us
+        due_us = self._clock.now_us() + wait_us
         if item in self._under_way:
             self._occurrences.give_back(item, due_us)
         else:

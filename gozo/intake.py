@@ -23,7 +23,8 @@ from typing import NoReturn
 from gozo.administration import Administration, refusal_of
 from gozo.admission import Admission
 from gozo.backlog import Act, Backlog, Heard, hear
-from gozo.clock import steady, wall_us
+from gozo.clock import steady
+from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection
 from gozo.entries import reserved_key
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
@@ -90,6 +91,7 @@ class Intake:
         volatile: Volatile,
         stats: Stats,
         max_backlog: int,
+        clock: ClockWatch,
         on_volatile: Callable[[], None],
         may_act: Callable[[], bool],
         on_too_large: Callable[[], None],
@@ -102,6 +104,7 @@ class Intake:
         self._volatile = volatile
         self._stats = stats
         self._max_backlog = max_backlog
+        self._clock = clock
         self._on_volatile = on_volatile
         self._may_act = may_act
         self._on_too_large = on_too_large
@@ -177,7 +180,7 @@ class Intake:
     def lead(self) -> None:
         """All that was heard is this replica's now; it waits until `act`."""
         self.stand_by()
-        self._admission.begin_term(self._counted_until_us, wall_us())
+        self._admission.begin_term(self._counted_until_us, self._clock.reading_us())
         self._backlog.move_to(self._memory)
         self._backlog, self._memory = self._memory, self._backlog
         self._mode = Mode.WAITING
@@ -205,10 +208,24 @@ class Intake:
         self._turn.clear()
         await self._turn.wait()
 
+    def keep(self) -> None:
+        """Act on no more requests, and keep what is heard: another replica is about to lead."""
+        if self._mode in (Mode.WAITING, Mode.ACTING):
+            self._mode = Mode.KEEPING
+            self._yielding = True
+            self._index()
+            self._progress.begin(steady())
+            self._counted_until_us = self._clock.reading_us()
+
+    def clock_set(self, by_us: int) -> None:
+        """What has been heard came as long ago as before: a delay counts from then."""
+        for backlog in (self._backlog, self._memory, self._left):
+            backlog.shift(by_us)
+
     def lose(self) -> None:
         """Another replica may lead, and has heard what was heard here."""
         if self._mode is Mode.ACTING:
-            self._counted_until_us = wall_us()
+            self._counted_until_us = self._clock.reading_us()
             self._backlog.move_to(self._left)
             self._yielding = True
         if self._mode is not Mode.DEAF:
@@ -272,7 +289,7 @@ class Intake:
         All without an id it mentions once they are delivered, however late that is.
         """
         if self._mode is Mode.KEEPING:
-            for heard in self._backlog.take_before(wall_us() - KEPT * MICROSECONDS):
+            for heard in self._backlog.take_before(self._clock.reading_us() - KEPT * MICROSECONDS):
                 if heard.act == self._take and not _ID.search(heard.headers or b""):
                     self._memory.add(heard)
             self._shrink()
@@ -289,10 +306,10 @@ class Intake:
 
     def _hear(self, subject: str, act: Act) -> Listener:
         """Let messages of a subject wait for `act`."""
-        name = subject.encode()
+        name, now_us = subject.encode(), self._clock.reading_us
 
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            heard = hear(act, wall_us(), name, reply, headers, payload)
+            heard = hear(act, now_us(), name, reply, headers, payload)
             if self._mode is _ACTING:
                 self._wait(heard)
                 self._work.set()
@@ -345,7 +362,7 @@ class Intake:
         if self._progress.missed(told) and self._mode is Mode.KEEPING:
             log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
             self._forget_all()
-        self._counted_until_us = wall_us()
+        self._counted_until_us = self._clock.reading_us()
         if told.kind == HANDLED:
             now = steady()
             for digest in self._progress.handled(told):

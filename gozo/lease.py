@@ -151,6 +151,11 @@ class Lease:
         heard = self._revision > 0 and steady() < self._seen_at + TAKEOVER
         return self.role is Role.STANDBY and (heard or not self._connection.connected)
 
+    @property
+    def another_holds(self) -> bool:
+        """Whether another replica held the lease when this one last looked."""
+        return self.role is Role.STANDBY and bool(self._seen)
+
     async def run(self) -> NoReturn:
         """Renew the lease, or wait for it; runs until it is cancelled."""
         while True:
@@ -205,7 +210,7 @@ class Lease:
                 log.warning("lease.not_released", reason=str(error))
 
     async def give_way(self, reason: str) -> None:
-        """Give the lease up to a replica that serves; this one stands by."""
+        """Give the lease up to whoever can lead; this one stands by."""
         async with self._writing:
             if self.role is not Role.LEADER:
                 return

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
-from gozo.clock import wall_us
+from gozo.clock_watch import ClockWatch
 from gozo.logs import get_logger
 from gozo.protocol import delivery
 from gozo.recurrence import onward, shortest_us
@@ -69,7 +69,10 @@ class _Course:
 class Occurrences:
     """The schedules under way."""
 
-    def __init__(self, ledger: Ledger, timetable: Timetable, payloads: Payloads) -> None:
+    def __init__(
+        self, ledger: Ledger, timetable: Timetable, payloads: Payloads, clock: ClockWatch
+    ) -> None:
+        self._clock = clock
         self._ledger = ledger
         self._timetable = timetable
         self._payloads = payloads
@@ -185,10 +188,11 @@ class Occurrences:
         course = self._course(item)
         if course is None or course.entry is None:
             return None
-        entry = after_failure(course.key, course.entry, reason)
+        now_us = self._clock.now_us()
+        entry = after_failure(course.key, course.entry, reason, now_us)
         if entry.state is State.FAILED:
             course.reason = Reason.FAILED
-            self._move_on(course, onward(entry, wall_us(), sent=True))
+            self._move_on(course, onward(entry, now_us, sent=True))
         else:
             self._move_on(course, entry)
         return entry
@@ -316,7 +320,7 @@ class Occurrences:
             return
         else:
             # What the timetable has is as it was, and may be taken up again.
-            self._timetable.give_back(Item(wall_us(), course.revision, course.key))
+            self._timetable.give_back(Item(self._clock.now_us(), course.revision, course.key))
             self._end(course)
             return
         if self._is_stale(course):
@@ -330,9 +334,9 @@ class Occurrences:
         self._ledger.vacate(course.key)
 
 
-def after_failure(key: str, entry: Entry, reason: str) -> Entry:
+def after_failure(key: str, entry: Entry, reason: str, now_us: int) -> Entry:
     """Return a schedule after an attempt in vain, and say so in the log."""
-    new = retried(entry, reason, wall_us())
+    new = retried(entry, reason, now_us)
     log.limited(
         "warning",
         "delivery.failed" if new.state is State.FAILED else "delivery.postponed",

@@ -21,7 +21,15 @@ from itertools import islice, takewhile
 from gozo import when as grammar
 from gozo.cron import Cron, read_zone
 from gozo.errors import Refusal, RequestError
-from gozo.schedule import MICROSECONDS, NEVER, Entry, Misfire, State, Terms
+from gozo.schedule import (
+    LONGEST_WAIT_US,
+    MICROSECONDS,
+    NEVER,
+    Entry,
+    Misfire,
+    State,
+    Terms,
+)
 
 MOST_MISSED = 1_000
 """Missed occurrences that are sent one by one."""
@@ -31,6 +39,9 @@ STEP_US = 60 * MICROSECONDS
 
 GRACE_US = 60 * MICROSECONDS
 """How late an occurrence may be by default, where its interval is not shorter."""
+
+AHEAD_US = 5 * MICROSECONDS
+"""How far ahead of another the clock of a leader never is, unless it is wrong."""
 
 expression = lru_cache(maxsize=4_096)(grammar.parse)
 """Reads an expression that is likely to come again, as that of a recurring schedule does."""
@@ -80,8 +91,13 @@ def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
     terms = entry.terms
     if terms is None or not terms.recurs:
         return None
+    reckoned_us = now_us if now_us > entry.due_us + AHEAD_US else 0
     if sent:
-        terms = replace(terms, occurred=terms.occurred + 1, last_us=entry.due_us)
+        terms = replace(
+            terms, occurred=terms.occurred + 1, last_us=entry.due_us, reckoned_us=reckoned_us
+        )
+    elif reckoned_us != terms.reckoned_us:
+        terms = replace(terms, reckoned_us=reckoned_us)
     if 0 < terms.count <= terms.occurred:
         return None
     due_us = _following(entry, now_us)
@@ -196,6 +212,8 @@ def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
         entry = entry._replace(next_us=0)
     else:
         entry = entry._replace(state=State.PENDING, tried=0, next_us=0, reason="")
+    if entry.terms is not None:
+        entry = entry._replace(terms=_as_of(entry.terms, now_us))
     when = grammar.parse(text)
     if not entry.recurs or not isinstance(when, grammar.Moment):
         return arranged(entry._replace(when=text), when, now_us)
@@ -218,6 +236,47 @@ def not_before(entry: Entry, moment_us: int) -> Entry:
     if due_us is None or entry.terms is None or due_us > entry.terms.until_us:
         raise RequestError(Refusal.INVALID_WHEN, "it has no occurrence after that")
     return due_at(entry, due_us)
+
+
+# What a clock that ran ahead leaves behind
+
+
+def ran_ahead(entry: Entry, now_us: int) -> bool:
+    """Tell whether an entry waits longer than it should, as a clock that ran ahead wrote it.
+
+    It shows in what was done later than now: an occurrence sent, or the next time reckoned. That
+    the next time is far off does not tell: somebody may have put it off.
+    """
+    if entry.state is State.RETRYING and entry.next_us > now_us + LONGEST_WAIT_US + AHEAD_US:
+        return True
+    terms = entry.terms
+    if terms is None or not terms.recurs:
+        return False
+    return max(terms.last_us, terms.reckoned_us) > now_us + AHEAD_US
+
+
+def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
+    """Return an entry that waits too long as it should be by a clock that is right; else None."""
+    if not ran_ahead(entry, now_us):
+        return None
+    if entry.state is State.RETRYING:
+        entry = entry._replace(next_us=min(entry.next_us, now_us))
+    terms = entry.terms
+    if terms is None or not terms.recurs:
+        return entry
+    after_us = now_us if terms.start_us is None else max(now_us, terms.start_us - 1)
+    due_us = next(due_times(entry, after_us), None)
+    entry = entry._replace(terms=_as_of(terms, now_us))
+    if due_us is None or due_us >= entry.due_us:
+        return entry
+    if entry.state is State.PAUSED:
+        return entry._replace(due_us=due_us)
+    return due_at(entry._replace(state=State.PENDING, tried=0, reason=""), due_us)
+
+
+def _as_of(terms: Terms, now_us: int) -> Terms:
+    """Return the terms without what they say of later than now."""
+    return replace(terms, last_us=min(terms.last_us, now_us), reckoned_us=0)
 
 
 def _zone(terms: Terms | None) -> tzinfo:

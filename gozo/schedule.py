@@ -67,6 +67,8 @@ class Terms:
     """How often it was sent."""
     last_us: int = 0
     """The nominal time of the last one that was sent; 0: there was none."""
+    reckoned_us: int = 0
+    """When the present due time was reckoned, where that was long after the one before; else 0."""
 
 
 class Entry(NamedTuple):

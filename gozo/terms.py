@@ -24,8 +24,10 @@ in four months."""
 _ZONE, _START, _UNTIL = b"gozo-time-zone", b"gozo-start", b"gozo-until"
 _COUNT, _JITTER = b"gozo-count", b"gozo-jitter"
 _MISFIRE, _GRACE = b"gozo-misfire", b"gozo-misfire-grace"
-_OCCURRED, _LAST = b"gozo-occurred", b"gozo-last"
-_NAMES = frozenset({_ZONE, _START, _UNTIL, _COUNT, _JITTER, _MISFIRE, _GRACE, _OCCURRED, _LAST})
+_OCCURRED, _LAST, _RECKONED = b"gozo-occurred", b"gozo-last", b"gozo-reckoned"
+_NAMES = frozenset(
+    {_ZONE, _START, _UNTIL, _COUNT, _JITTER, _MISFIRE, _GRACE, _OCCURRED, _LAST, _RECKONED}
+)
 _RECURRING = (_START, _UNTIL, _COUNT, _JITTER)
 _NUMBER = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 
@@ -80,6 +82,7 @@ def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: in
         grace_us=_span(said, _GRACE),
         occurred=occurred,
         last_us=_moment(said, _LAST, received_us) if _LAST in said else 0,
+        reckoned_us=_moment(said, _RECKONED, received_us) if _RECKONED in said else 0,
     )
 
 
@@ -110,11 +113,16 @@ def term_lines(terms: Terms) -> bytes:
         lines.append(f"Gozo-Misfire: {terms.misfire}")
     if terms.grace_us is not None:
         lines.append(f"Gozo-Misfire-Grace: {grammar.print_span(terms.grace_us)}")
-    if terms.occurred:
-        lines.append(f"Gozo-Occurred: {terms.occurred}")
-    if terms.last_us:
-        lines.append(f"Gozo-Last: {grammar.print_when(grammar.At(terms.last_us))}")
+    lines += _course_lines(terms)
     return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def _course_lines(terms: Terms) -> list[str]:
+    """Write what has become of a schedule so far."""
+    lines = [f"Gozo-Occurred: {terms.occurred}"] if terms.occurred else []
+    moments = (("Gozo-Last", terms.last_us), ("Gozo-Reckoned", terms.reckoned_us))
+    lines += [f"{name}: {grammar.print_when(grammar.At(us))}" for name, us in moments if us]
+    return lines
 
 
 def _read_misfire(said: Mapping[bytes, str], *, recurs: bool) -> Misfire:

@@ -336,7 +336,8 @@ def _pause(paused: bool | None, note: str) -> dict[str, Any]:  # None: not said
 
 def _table_of(terms: Terms | None) -> dict[str, Any]:
     """Return what a table says of terms, as the headers of an entry do."""
-    lines = b"" if terms is None else term_lines(replace(terms, occurred=0, last_us=0))
+    said = None if terms is None else replace(terms, occurred=0, last_us=0, reckoned_us=0)
+    lines = b"" if said is None else term_lines(said)
     found = {name[5:].decode(): value.decode() for name, value in fields(FIRST_LINE + lines)}
     return {key: int(value) if KEYS[key] is int else value for key, value in found.items()}
 

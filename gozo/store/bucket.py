@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gozo.clock import wall_us
+from gozo.clock import steady_ns, wall_us
 from gozo.errors import JetStreamError
 from gozo.jetstream import (
     NO_PEERS,
@@ -72,16 +72,21 @@ class Bucket:
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
         """
-        sent_us = wall_us()
+        sent_us = steady_ns() // 1_000
+        offset_before_us = wall_us() - sent_us
         info = await self.js.call(f"STREAM.INFO.{self.stream}")
-        now_us = wall_us()
+        now_us = steady_ns() // 1_000
         state = info["state"]
-        server_us = parse_time(info["ts"]) if "ts" in info else (sent_us + now_us) // 2
+        middle_us = (sent_us + now_us) // 2
+        offset_us = wall_us() - now_us
+        server_us = parse_time(info["ts"]) - middle_us if "ts" in info else offset_us
         return BucketState(
             created=info["created"],
             keys=int(state.get("num_subjects", 0)),
             last_sequence=int(state["last_seq"]),
-            clock_ahead_us=(sent_us + now_us) // 2 - server_us,
+            clock_ahead_us=offset_us - server_us,
+            server_us=server_us,
+            error_us=max(now_us - middle_us, abs(offset_us - offset_before_us)),
         )
 
 
@@ -95,6 +100,11 @@ class BucketState:
     last_sequence: int
     clock_ahead_us: int
     """How far this host's clock is ahead of the server's, in microseconds."""
+    server_us: int
+    """The server's clock less this host's steady one, in microseconds."""
+    error_us: int
+    """How much more or less that may be: half of what the answer took, or by how much this
+    host's clock was set meanwhile, as the server's may have been as well."""
 
 
 def stream_of(bucket: str) -> str:

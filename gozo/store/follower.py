@@ -15,7 +15,8 @@ import asyncio
 import time
 from typing import NoReturn
 
-from gozo.clock import offset_us, steady, wall_us
+from gozo.clock import steady
+from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection
 from gozo.errors import GozoError, JetStreamError, NotAllowedError
 from gozo.jetstream import STREAM_NOT_FOUND
@@ -29,7 +30,6 @@ COMPARE = 30.0  # seconds between comparisons with the server's count
 COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
 COMPARE_AGAIN = 0.02  # seconds between them
 DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
-STEP_US = MICROSECONDS // 2  # by which a clock is off that was set
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
@@ -42,12 +42,18 @@ class Follower:
     """Keeps a mirror the same as its bucket."""
 
     def __init__(
-        self, connection: Connection, bucket: Bucket, mirror: Mirror, replicas: int | None
+        self,
+        connection: Connection,
+        bucket: Bucket,
+        mirror: Mirror,
+        replicas: int | None,
+        clock: ClockWatch,
     ) -> None:
         self._connection = connection
         self._bucket = bucket
         self._mirror = mirror
         self._replicas = replicas
+        self._clock = clock
         self.loaded = asyncio.Event()
         """Set once everything was seen that the bucket held when the load began."""
         self.position = 0
@@ -56,8 +62,6 @@ class Follower:
         """How many messages of the bucket were still to come when it last heard of it."""
         self.turned_at = steady()
         """When it last looked after its consumer, on the steady clock."""
-        self.clock_ahead_us = 0
-        """How far this host's clock was ahead of the server's when last compared."""
         self._progress = asyncio.Event()
         self._broken = asyncio.Event()
         self._full = True
@@ -65,7 +69,6 @@ class Follower:
         self._loads_all = False
         """Whether that is being done."""
         self._created = ""
-        self._offset_us = offset_us()
         self._doubts = 0
         self._loads = 0
         self._buckets = 0
@@ -74,7 +77,7 @@ class Follower:
         """What was known when the load began, and has not come since."""
         self._end_of_load = 0
         self._consumer: Consumer | None = None
-        mirror.server_us = lambda: wall_us() - self.clock_ahead_us
+        mirror.server_us = clock.server_us
         connection.on_lost.append(self._on_lost)
 
     @property
@@ -85,9 +88,9 @@ class Follower:
         return heard and self.loaded.is_set() and not self._full
 
     @property
-    def clock_was_set(self) -> bool:
-        """Whether this host's clock was set since it was compared: it soon is again."""
-        return abs(offset_us() - self._offset_us) > STEP_US
+    def clock_ahead_us(self) -> int:
+        """How far this host's clock is ahead of the server's, as last compared."""
+        return self._clock.ahead_us
 
     async def run(self) -> NoReturn:
         """Follow; runs until it is cancelled.
@@ -120,7 +123,7 @@ class Follower:
                 except TimeoutError:
                     if self._consumer is None or self._consumer.is_silent:
                         self._break("silence")
-                    elif time.monotonic() > compare_at or self.clock_was_set:
+                    elif time.monotonic() > compare_at or self._clock.was_set:
                         await self._compare()
                         compare_at = time.monotonic() + (2.0 if self._doubts else COMPARE)
             self._stop_consumer()
@@ -196,7 +199,7 @@ class Follower:
     async def _start(self) -> None:
         """Make a consumer and ask for the first messages."""
         state = await self._bucket.state()
-        self._note_clock(state)
+        self._clock.compared(state.server_us, state.error_us)
         if self._created and self._is_another(state, self.position):
             log.warning("follower.another_bucket", created=state.created)
             self._mirror.clear()
@@ -278,7 +281,7 @@ class Follower:
         except GozoError as error:
             log.repeated("info", "follower.waiting", reason=str(error))
             return
-        self._note_clock(state)
+        self._clock.compared(state.server_us, state.error_us)
         if self._is_another(state, asked_at):
             self.reload(ANOTHER)
         elif state.last_sequence == self.position and not self._agrees(state):
@@ -289,8 +292,14 @@ class Follower:
         else:
             self._doubts = 0
 
-    def _note_clock(self, state: BucketState) -> None:
-        self.clock_ahead_us, self._offset_us = state.clock_ahead_us, offset_us()
+    async def compare_clock(self) -> None:
+        """Compare this host's clock with the server's now.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+        """
+        state = await self._bucket.state()
+        self._clock.compared(state.server_us, state.error_us)
 
     def _is_another(self, state: BucketState, asked_at: int) -> bool:
         """Tell whether a state, asked for at a position, is that of a bucket unlike ours."""

@@ -24,6 +24,7 @@ from gozo.errors import Refusal, RequestError
 from gozo.logs import get_logger
 from gozo.policy import Policy, check_size
 from gozo.protocol import escape_id, is_addressable
+from gozo.recurrence import ran_ahead
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker, Reason, State
 from gozo.timetable import Timetable
 
@@ -76,6 +77,8 @@ class Mirror:
         self.confirming: set[str] = set()
         """Keys of schedules whose messages a stream has to acknowledge."""
         self.paused: set[str] = set()
+        self.ahead: set[str] = set()
+        """Keys of schedules that wait too long, since a clock that ran ahead moved them on."""
         self.failed: set[str] = set()
         """Keys of schedules that were given up, and are kept."""
         self.on_entry: OnEntry | None = None
@@ -230,6 +233,8 @@ class Mirror:
         That is whether it recurs, is to be acknowledged, or at rest. None: nothing of this, or
         there is no schedule any more.
         """
+        if self.ahead:
+            self.ahead.discard(key)
         if self.invalid or self.paused or self.failed:
             self.invalid.pop(key, None)
             self.too_large.pop(key, None)
@@ -238,6 +243,8 @@ class Mirror:
             self.failed.discard(key)
         if entry is not None and entry.terms is not None and entry.terms.recurs:
             self.recurring.add(key)
+            if ran_ahead(entry, self.server_us()):
+                self.ahead.add(key)
         elif self.recurring:
             self.recurring.discard(key)
         if entry is not None and entry.confirm:
@@ -245,10 +252,15 @@ class Mirror:
         elif self.confirming:
             self.confirming.discard(key)
         if entry is not None and entry.state is not _PENDING:
-            if entry.state is State.PAUSED:
-                self.paused.add(key)
-            elif entry.state is State.FAILED:
-                self.failed.add(key)
+            self._note_state(key, entry)
+
+    def _note_state(self, key: str, entry: Entry) -> None:
+        if entry.state is State.PAUSED:
+            self.paused.add(key)
+        elif entry.state is State.FAILED:
+            self.failed.add(key)
+        elif ran_ahead(entry, self.server_us()):
+            self.ahead.add(key)
 
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""

@@ -17,7 +17,7 @@ from gozo.occurrences import Occurrences
 from gozo.stats import Stats
 from gozo.store.changes import Result
 from gozo.volatile import Volatile
-from tests.integration.test_store import Parts, entry, parts
+from tests.integration.test_store import Parts, entry, parts, some_clock
 from tests.support.patience import allow, until
 from tests.support.raw import RawClient
 from tests.support.server import NatsServer
@@ -25,15 +25,17 @@ from tests.support.server import NatsServer
 
 def deliver(one: Parts) -> Delivery:
     """Make what delivers from the bucket of these parts, and start it."""
+    clock = some_clock()
     made = Delivery(
         one.connection,
         one.timetable,
         Volatile(),
         one.payloads,
         one.ledger,
-        Occurrences(one.ledger, one.timetable, one.payloads),
+        Occurrences(one.ledger, one.timetable, one.payloads, clock),
         one.mirror,
         Stats(),
+        clock,
         may_deliver=lambda: True,
     )
     one.mirror.on_change = made.wake_soon

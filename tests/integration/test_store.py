@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gozo.clock import wall_us
+from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection, publication
 from gozo.entries import block
 from gozo.jetstream import JetStream, parse_time
@@ -79,6 +80,11 @@ class Parts:
         await until(lambda: sorted(self.timetable.keys()) == sorted(ids), f"{ids} are known")
 
 
+def some_clock() -> ClockWatch:
+    """Make a watch over a clock that nobody sets."""
+    return ClockWatch(lambda: None, lambda by_us: None)
+
+
 @asynccontextmanager
 async def parts(server: NatsServer) -> AsyncIterator[Parts]:
     """Connect and follow the bucket `gozo`."""
@@ -90,7 +96,7 @@ async def parts(server: NatsServer) -> AsyncIterator[Parts]:
     writer = Writer(connection, bucket)
     payloads = Payloads(connection, bucket, Policy("gozo"), mirror)
     ledger = Ledger(bucket, mirror, writer, payloads)
-    follower = Follower(connection, bucket, mirror, None)
+    follower = Follower(connection, bucket, mirror, None, some_clock())
     originals = Originals(bucket, mirror)
     work = (connection.keep(), writer.sweep(), follower.run(), originals.run())
     tasks = [asyncio.create_task(one) for one in work]

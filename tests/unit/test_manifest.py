@@ -44,6 +44,7 @@ def terms(draw: st.DrawFn, when: str) -> Terms | None:
         grace_us=draw(st.none() | st.integers(0, 10**9)),
         occurred=draw(st.integers(0, 9)),
         last_us=draw(st.integers(0, 2**50)),
+        reckoned_us=draw(st.integers(0, 2**50)),
     )
 
 

@@ -232,6 +232,7 @@ TERMS = st.builds(
     grace_us=st.none() | st.integers(0, 10**9),
     occurred=st.integers(0, 9_999),
     last_us=st.just(0) | TIMES,
+    reckoned_us=st.just(0) | TIMES,
 )
 
 

@@ -20,11 +20,13 @@ from gozo.recurrence import (
     jitter_us,
     onward,
     paused,
+    ran_ahead,
+    reckoned_anew,
     rescheduled,
     resumed,
     upcoming,
 )
-from gozo.schedule import NEVER, Entry, Misfire, State, Terms
+from gozo.schedule import NEVER, Entry, Misfire, State, Terms, retried
 from gozo.when import LAST_US
 
 SECOND = 1_000_000
@@ -253,3 +255,64 @@ def test_rescheduled() -> None:
     single = rescheduled(Entry("id", "to", "+5", NOW_US, NOW_US), "@hourly", NOW_US)
     assert single.recurs
     assert single.due_us == NOW_US + HOUR
+
+
+AHEAD = 3_600 * SECOND
+"""How far a leader's clock was ahead."""
+
+
+@given(
+    when=st.sampled_from(["@every 1s", "@every 10m", "* * * * * *", "*/7 * * * *", "0 9 * * mon"]),
+    misfire=st.sampled_from(Misfire),
+    jitter=st.sampled_from([0, 5 * SECOND]),
+    times=st.integers(1, 4),
+    start_us=st.none() | st.integers(NOW_US - HOUR, NOW_US + HOUR),
+)
+def test_a_clock_that_ran_ahead(
+    when: str, misfire: Misfire, jitter: int, times: int, start_us: int | None
+) -> None:
+    """Whatever it did, by the right clock the next time is again the first that is named."""
+    entry: Entry | None = schedule(when, misfire=misfire, jitter_us=jitter, start_us=start_us)
+    assert entry is not None
+    ahead_us = NOW_US + AHEAD
+    moved = entry
+    for _ in range(times):
+        if moved.wake_us > ahead_us:
+            break
+        following = onward(moved, ahead_us, sent=not is_left_out(moved, ahead_us))
+        assert following is not None
+        moved = following
+    fits = next(due_times(entry, max(NOW_US, (start_us or 0) - 1)))
+    new = reckoned_anew(moved, NOW_US)
+    if new is None:
+        assert moved.due_us <= fits + 2 * jitter or moved == entry
+        return
+    assert not ran_ahead(new, NOW_US)
+    assert new.due_us == min(fits, moved.due_us)
+    assert new.wake_us == new.due_us + jitter_us(new, new.due_us)
+    assert reckoned_anew(paused(moved), NOW_US) == paused(new)
+
+
+def test_what_was_put_off_stays_put_off() -> None:
+    """A next time that is far off does not tell that a clock ran ahead."""
+    entry = onward(schedule(), NOW_US + 10 * SECOND, sent=True)
+    assert entry is not None
+    far = rescheduled(entry, "+90000", NOW_US)
+    assert reckoned_anew(far, NOW_US) is None
+    ahead = onward(entry, NOW_US + AHEAD, sent=True)
+    assert ahead is not None
+    assert ran_ahead(ahead, NOW_US)
+    assert reckoned_anew(rescheduled(ahead, "+90000", NOW_US), NOW_US) is None
+    assert reckoned_anew(ahead, NOW_US + AHEAD) is None
+    assert reckoned_anew(schedule(start_us=NOW_US + AHEAD), NOW_US) is None
+
+
+def test_attempts_by_a_clock_that_ran_ahead() -> None:
+    """What is tried again waits a minute at most, also where it does not recur."""
+    single = Entry("id", "to", "+5", NOW_US, NOW_US)
+    failed = retried(single, "why", NOW_US)
+    assert reckoned_anew(failed, NOW_US) is None
+    late = retried(single, "why", NOW_US + AHEAD)
+    new = reckoned_anew(late, NOW_US)
+    assert new is not None
+    assert (new.next_us, new.state, new.tried) == (NOW_US, State.RETRYING, 1)
