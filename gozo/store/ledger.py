@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
-from gozo.clock import steady, wall_us
+from gozo.clock import steady
 from gozo.entries import (
     MARKER_SECONDS,
     EntryError,
@@ -612,7 +612,7 @@ class Ledger:
                 self._mirror.drop(key)
             if isinstance(change, Remove) and change.purged and self.frontier is None:
                 # Only a leader delivers and cancels, so it was purged from here.
-                until_us = wall_us() + MARKER_SECONDS * MICROSECONDS
+                until_us = self._mirror.server_us() + MARKER_SECONDS * MICROSECONDS
                 self._timetable.purge(key, change.expected, until_us, change.reason)
                 self._payloads.discard(key, change.expected)
         else:

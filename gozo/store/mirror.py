@@ -77,10 +77,10 @@ class Mirror:
         self.confirming: set[str] = set()
         """Keys of schedules whose messages a stream has to acknowledge."""
         self.paused: set[str] = set()
-        self.ahead: set[str] = set()
-        """Keys of schedules that wait too long, since a clock that ran ahead moved them on."""
         self.failed: set[str] = set()
         """Keys of schedules that were given up, and are kept."""
+        self.ahead: set[str] = set()
+        """Keys of schedules that wait too long, since a clock that ran ahead moved them on."""
         self.on_entry: OnEntry | None = None
         """Told of each readable entry, after the timetable."""
         self.observer: Observer | None = None

@@ -88,3 +88,17 @@ def test_every_part_of_a_request_tells_it_from_others() -> None:
     )
     digests = {hear(print, 0, *parts).digest for parts in each}
     assert len(digests) == len(each)
+
+
+def test_the_clock_was_set() -> None:
+    """All are as old as before, and in the same order; they can still be struck out."""
+    backlog = Backlog()
+    backlog.index(True)
+    for name in (1, 2, 3):
+        backlog.add(heard(name, received_us=name))
+    backlog.shift(-10)
+    assert backlog.strike(heard(2).digest)
+    assert [(int(one.reply), one.received_us) for one in (backlog.take(), backlog.take())] == [
+        (1, -9),
+        (3, -7),
+    ]
