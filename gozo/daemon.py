@@ -560,12 +560,7 @@ class Daemon:
         await end(self._leading)
         self._vitals.is_active = False
         self._intake.keep()
-        self._progress_at = steady()
-        self._delivery.stop()
-        await self._patiently(lambda: int(not self._delivery.is_idle))
-        self._hand_over()
-        await self._patiently(lambda: self._ledger.outstanding)
-        await self._tell()
+        await self._hand_over_lead()
         await self._lease.give_way(reason)
 
     async def _yield(self) -> None:

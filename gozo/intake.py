@@ -472,7 +472,7 @@ class Intake:
         """See that a request is answered in time; 0 where it asks for no receipt."""
         if request.receipt is None:
             return 0
-        age = (wall_us() - heard.received_us) / MICROSECONDS
+        age = (self._clock.reading_us() - heard.received_us) / MICROSECONDS
         return self._unanswered.add(request.receipt, request.id, verb, age=age, now=steady())
 
     def answer_late(self, *, all_: bool = False) -> None:

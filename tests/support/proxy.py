@@ -186,6 +186,10 @@ class Proxy:
                 self._sent(data)
             if self._bytes_per_second:
                 await asyncio.sleep(len(data) / self._bytes_per_second)
-            writer.write(data)
+            writer.write(data if from_client else self._answered(data))
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
+
+    def _answered(self, data: bytes) -> bytes:
+        """What is handed on of what the server sends: for a proxy that changes it."""
+        return data
