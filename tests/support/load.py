@@ -95,13 +95,17 @@ class Load:
         last = max((one.due for one in self.expected().values()), default=0.0)
 
         async def complete() -> bool:
-            if self._stream:
-                await self._read_stream()
+            await self.look()
             return time.time() > last and self._is_complete()
 
         with contextlib.suppress(AssertionError):  # what is missing, the account tells
             await until(complete, "all have arrived", allow(patience))
         return self.account()
+
+    async def look(self) -> None:
+        """Take in what the stream holds by now, where there is one."""
+        if self._stream:
+            await self._read_stream()
 
     def account(self) -> Account:
         """Add up what is known by now."""

@@ -70,6 +70,14 @@ class Requests(Load):
         """Return what is to arrive, and what may."""
         return self._sent
 
+    def _awaited(self) -> set[int]:
+        """Those that were certainly heard."""
+        return {number for number in self.due if not self.faults.is_deaf(self._sent[number].sent)}
+
+    def _is_complete(self) -> bool:
+        self.taken()
+        return self._arrived >= self._awaited()
+
     @property
     def _link(self) -> int:
         return self._sender.nats.stats["reconnects"]
@@ -132,7 +140,7 @@ class Identical(Requests):
         )
 
     def _is_complete(self) -> bool:
-        return len(self.taken()) >= len(self.due)
+        return len(self.taken()) >= len(self._awaited())
 
     async def _create(self, number: int, due: float) -> None:
         headers = self._headers | {"Gozo-When": f"+{self._ahead:g}"}
