@@ -22,9 +22,9 @@ So that nothing is lost that only memory had, a replica ends or dies only where 
 heard all requests for longer than any of them waits (its link whole, its process never ended), and
 not within 15 s of another such end. A replica that is stopped still counts as hearing.
 
-SIGINT or SIGTERM ends a run early, with its account. A finding is printed with its times and the faults near it; the exit code is 1 then, and the logs
-of daemons and servers are kept. `--only` chooses among the causes: SIGTERM, SIGKILL, SIGSTOP, link,
-reload, server, lease, guest, step-down.
+SIGINT or SIGTERM ends a run early, with its account. A finding is printed with its times and the
+faults near it; the exit code is 1 then, and the logs of daemons and servers are kept. `--only`
+chooses among the causes: SIGTERM, SIGKILL, SIGSTOP, link, reload, server, lease, guest, step-down.
 """
 
 from __future__ import annotations

@@ -189,6 +189,8 @@ class Proxy:
                 self._sent(data)
             if self._bytes_per_second:
                 await asyncio.sleep(len(data) / self._bytes_per_second)
+            if writer.is_closing():
+                raise ConnectionResetError
             writer.write(data)
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
