@@ -25,6 +25,7 @@ from tests.support.server import NatsServer
 SHORTEST, LONGEST = 0.5, 15.0  # seconds that a pause or a broken link lasts
 APART = 15.0  # seconds between two that lose what a replica has in memory
 WHOLE = 12.0  # seconds for which another must have heard all: longer than any request waits
+LEASE = 10.0  # seconds for which a leader that hears nothing may go on sending
 ELECTION = 5.0  # seconds in which a stream may have no leader
 SERVES = 30.0  # seconds after a fault in which a daemon must act on requests again
 ANSWER = 0.5  # seconds
@@ -193,7 +194,10 @@ class Causes:
         leads = replica.leads
         role = "leader" if leads else "standby"
         what = f"{name} of {replica.name}"
-        self._faults.note(f"{what}, {role}: {does}", repeats=leads)
+        fault = self._faults.note(f"{what}, {role}: {does}", repeats=leads)
+        if mode is Mode.DEAF:
+            # What it sends arrives, but nothing that it settles is known to it.
+            fault.end += min(seconds, LEASE)
         trouble = self._faults.note(f"{what}: requests may go unheard", repeats=False, deaf=leads)
         trouble.end = NEVER
         if mode is not Mode.PASS:

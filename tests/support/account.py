@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 
 BEFORE = 1.0  # seconds before a fault within which what was sent need not be settled yet
 AFTER = 1.0  # seconds for which the leader may go on sending before it notices the fault
@@ -38,10 +39,14 @@ class Fault:
 
 
 class Faults:
-    """The faults of a run, noted as they are caused."""
+    """The faults of a run, noted as they are caused.
 
-    def __init__(self) -> None:
+    What comes later than `latest` seconds after its time is found as well: no fault is as long.
+    """
+
+    def __init__(self, *, latest: float = inf) -> None:
         self.all: list[Fault] = []
+        self.latest = latest
 
     def note(self, what: str, *, repeats: bool = True, deaf: bool = False) -> Fault:
         """Note a fault that happens at this moment; move its `end` where it lasts."""
@@ -54,7 +59,7 @@ class Faults:
     def during(self, what: str) -> Iterator[Fault]:
         """Note a fault that lasts as long as the block."""
         fault = self.note(what)
-        fault.end = float("inf")
+        fault.end = inf
         try:
             yield fault
         finally:
@@ -170,6 +175,8 @@ def reckon(
         if one is not None:
             delivered += one.counts
             latest = max(latest, came[0] - one.at)
+            if came[0] - one.at > faults.latest:
+                findings.append(Finding("late", str(number), due, came))
             if early_ones := sum(at < due for at in came):
                 early += early_ones
                 findings.append(Finding("early", str(number), due, came))
@@ -206,10 +213,14 @@ def reckon_identical(
     waiting = deque(sorted(expected, key=lambda one: one.due))
     came = sorted(arrivals)
     extra = []
+    findings = []
     latest = 0.0
     for at in came:
         if waiting and waiting[0].due <= at:
-            latest = max(latest, at - waiting.popleft().at)
+            one = waiting.popleft()
+            latest = max(latest, at - one.at)
+            if at - one.at > faults.latest:
+                findings.append(Finding("late", f"one of {what}", one.due, (at,)))
         else:
             extra.append(at)
     counted = sum(one.counts for one in expected)
@@ -223,7 +234,6 @@ def reckon_identical(
         possible = sum(at >= fault.begin - BEFORE for at in extra)
         explained += min(max(near), possible)
     unexplained = max(0, len(extra) - explained)
-    findings = []
     if lost:
         findings.append(Finding("lost", f"{lost} of {what}", waiting[0].due))
     if unexplained:

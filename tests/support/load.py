@@ -71,6 +71,7 @@ class Load:
         self._attempts: set[asyncio.Task[None]] = set()
         self._making: asyncio.Task[None] | None = None
         self._listened = Arrivals(self._subject)
+        self._reading = asyncio.Lock()
         self._read = 0
         """The last message of the stream that was looked at."""
         self._taken: list[tuple[int, float]] = []
@@ -105,7 +106,8 @@ class Load:
     async def look(self) -> None:
         """Take in what the stream holds by now, where there is one."""
         if self._stream:
-            await self._read_stream()
+            async with self._reading:
+                await self._read_stream()
 
     def account(self) -> Account:
         """Add up what is known by now."""
