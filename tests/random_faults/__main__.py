@@ -118,9 +118,12 @@ async def run(options: argparse.Namespace) -> int:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await strike(causes, rng, options, stop)
         await causes.serves()
-        finished = await asyncio.gather(*(load.finish(LAST) for load in loads.values()))
-        accounts = dict(zip(loads, finished, strict=True))
+        await asyncio.gather(*(load.finish(LAST) for load in loads.values()))
+        await asyncio.sleep(AFTER)  # what comes twice may come late
         printing.cancel()
+        for load in loads.values():
+            await load.look()
+        accounts = {name: load.account() for name, load in loads.items()}
         replicas = [*residents, *guests]
         findings = causes.findings + [
             Finding("traceback", name, time.time()) for one in replicas for name in one.tracebacks

@@ -49,7 +49,7 @@ class Causes:
     ) -> None:
         self.findings: list[Finding] = []
         self.is_hopeless = False
-        """Whether nobody has acted on requests for long."""
+        """Whether the run is to end: nobody acts on requests, or a daemon does not start."""
         self._rng = rng
         self._faults = faults
         self._replicas = replicas
@@ -146,8 +146,9 @@ class Causes:
             await replica.start()
         except AssertionError as error:
             self._find("start", f"{replica.name}: {str(error).splitlines()[0]}")
-            raise
-        self._faults.note(f"{replica.name} is ready", repeats=False)
+            self.is_hopeless = True
+        else:
+            self._faults.note(f"{replica.name} is ready", repeats=False)
 
     async def _stop(self) -> bool:
         replica = self._pick(self._replicas)

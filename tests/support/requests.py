@@ -140,7 +140,7 @@ class Identical(Requests):
         )
 
     def _is_complete(self) -> bool:
-        return len(self.taken()) >= len(self._awaited())
+        return not self.account().lost
 
     async def _create(self, number: int, due: float) -> None:
         headers = self._headers | {"Gozo-When": f"+{self._ahead:g}"}
