@@ -196,7 +196,8 @@ async def report(faults: Faults, loads: Mapping[str, Load]) -> None:
     shown = 0
     while True:
         for fault in faults.all[shown:]:
-            print(f"{clock(fault.begin)} {fault.what}", flush=True)
+            if fault.what:
+                print(f"{clock(fault.begin)} {fault.what}", flush=True)
         shown = len(faults.all)
         for load in loads.values():
             await load.look()
@@ -217,7 +218,7 @@ def show(accounts: Mapping[str, Account], findings: Iterable[Finding], faults: l
         now_near = [
             fault
             for fault in faults
-            if finding.due - BEFORE < fault.begin < finding.due + AFTER and not fault.deaf
+            if finding.due - BEFORE < fault.begin < finding.due + AFTER and fault.what
         ]
         if now_near != near:
             near, shown = now_near, 0

@@ -19,7 +19,7 @@ from tests.support.account import Faults, Finding
 from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.patience import until
-from tests.support.proxy import Mode, Which, every, for_requests, main
+from tests.support.proxy import Mode
 from tests.support.server import NatsServer
 
 SHORTEST, LONGEST = 0.5, 15.0  # seconds that a pause or a broken link lasts
@@ -185,7 +185,8 @@ class Causes:
         replica = self._pick(self._replicas)
         if replica is None:
             return False
-        which: dict[str, Which] = {"link": every, "requests link": for_requests, "main link": main}
+        # What the name of the connection ends with.
+        which = {"link": "", "requests link": " requests", "main link": replica.name}
         name = self._rng.choice(["link", *which])
         mode = self._rng.choice([Mode.PASS, Mode.HOLD, Mode.HOLD, Mode.DEAF, Mode.SWALLOW])
         seconds = self._rng.uniform(SHORTEST, LONGEST)
@@ -199,7 +200,7 @@ class Causes:
         if mode is Mode.DEAF:
             # What it sends arrives, but nothing that it settles is known to it.
             fault.end += min(seconds, LEASE)
-        trouble = self._faults.note(f"{what}: requests may go unheard", repeats=False, deaf=leads)
+        trouble = self._faults.note("", repeats=False, deaf=leads)
         trouble.end = NEVER
         if mode is not Mode.PASS:
             for way in replica.ways:
@@ -243,7 +244,7 @@ class Causes:
             replica.whole_since = NEVER
         end, name = (server.kill, "SIGKILL") if killed else (server.stop, "SIGTERM")
         self._faults.note(f"{name} {server.name}, away for {seconds:.1f} s")
-        trouble = self._faults.note(f"{server.name} restarts", repeats=False, deaf=True)
+        trouble = self._faults.note("", repeats=False, deaf=True)
         trouble.end = NEVER
         await asyncio.to_thread(end)
         await asyncio.sleep(seconds)

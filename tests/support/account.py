@@ -23,6 +23,7 @@ class Fault:
     """One fault, and what it explains."""
 
     what: str
+    """Nothing where another one is what happened, and this is only how long it matters."""
     begin: float
     """Unix epoch, seconds, as all times here."""
     end: float

@@ -181,7 +181,7 @@ class Proxy:
                 name.read(data)
             while self._mode_for(name) in blocked:
                 await self._changed.wait()
-            if self._mode_for(name) is Mode.REFUSE:
+            if self._mode_for(name) is Mode.REFUSE or writer.is_closing():
                 raise ConnectionResetError
             if self._mode_for(name) is Mode.SWALLOW and from_client:
                 continue
@@ -189,8 +189,6 @@ class Proxy:
                 self._sent(data)
             if self._bytes_per_second:
                 await asyncio.sleep(len(data) / self._bytes_per_second)
-            if writer.is_closing():
-                raise ConnectionResetError
             writer.write(data)
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
