@@ -81,7 +81,7 @@ class Proxy:
         """
         self._mode, self._only = mode, only
         if mode is Mode.REFUSE:
-            self._end(name for name in self._links if name.text.endswith(only))
+            self._end(self._named(only))
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -98,9 +98,12 @@ class Proxy:
         wanted = self._begun + count
         await until(lambda: self._begun >= wanted, f"{count} more connections", allow(10))
 
-    def cut(self) -> None:
-        """End all connections with a reset; new ones are accepted."""
-        self._end(self._links)
+    def cut(self, only: str = "") -> None:
+        """End all connections, or `only` those, with a reset; new ones are accepted."""
+        self._end(self._named(only))
+
+    def _named(self, only: str) -> Iterable[Name]:
+        return (name for name in self._links if name.text.endswith(only))
 
     def _end(self, names: Iterable[Name]) -> None:
         for name in names:
@@ -178,7 +181,7 @@ class Proxy:
                 name.read(data)
             while self._mode_for(name) in blocked:
                 await self._changed.wait()
-            if self._mode_for(name) is Mode.REFUSE:
+            if self._mode_for(name) is Mode.REFUSE or writer.is_closing():
                 raise ConnectionResetError
             if self._mode_for(name) is Mode.SWALLOW and from_client:
                 continue

@@ -149,9 +149,13 @@ class NatsServer:
         self.stop()
         self.start()
 
-    def reload(self, config: str) -> None:
-        """Have the running server take another `config`; its log tells what it has reloaded."""
-        self.configure(config)
+    def reload(self, config: str | None = None) -> None:
+        """Have the running server read its configuration anew, or take another `config`.
+
+        Its log tells what it has reloaded.
+        """
+        if config is not None:
+            self.configure(config)
         self._running().send_signal(signal.SIGHUP)
 
     def configure(self, config: str) -> Path:

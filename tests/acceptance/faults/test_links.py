@@ -6,7 +6,8 @@ import asyncio
 
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import start
-from tests.support.load import Account, Load
+from tests.support.account import Account
+from tests.support.load import Load
 from tests.support.patience import allow
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
@@ -29,6 +30,7 @@ async def test_cut(
             for _ in range(CUTS * rounds):
                 await load.delivered(100)
                 mark = daemon.mark()
+                load.faults.note("cut")
                 proxy.cut()
                 await daemon.event("lease.renewed", since=mark)
             account = await load.finish()
@@ -46,9 +48,10 @@ async def test_cut_while_it_is_made(
             for _ in range(rounds):
                 await load.delivered(50)
                 proxy.end_within(MAKING)
-                proxy.cut()
-                await proxy.begins(SHORT)
-                proxy.end_within(None)
+                with load.faults.during("cut again and again"):
+                    proxy.cut()
+                    await proxy.begins(SHORT)
+                    proxy.end_within(None)
                 await load.delivered(50)
             account = await load.finish()
     note(account)
@@ -67,9 +70,11 @@ async def test_half_open(
                 for _ in range(rounds):
                     await load.delivered(50)
                     mark = daemon.mark()
+                    load.faults.note(mode.name)
                     proxy.be(mode)
                     lost = ("connection.lost", {"name": "one"}, mark, allow(40))
                     await asyncio.to_thread(daemon.find_event, *lost)
+                    load.faults.note("cut")
                     proxy.be(Mode.PASS)
                     proxy.cut()  # no network goes on with the middle of a stream
                     await load.delivered(50)
@@ -91,10 +96,11 @@ async def test_swallowed_and_dropped(
             for _ in range(rounds):
                 await load.delivered(50)
                 mark = daemon.mark()
-                proxy.be(Mode.SWALLOW)
-                await asyncio.sleep(SWALLOWED)  # the length of it is the fault
-                proxy.be(Mode.PASS)
-                proxy.cut()
+                with load.faults.during("swallowed"):
+                    proxy.be(Mode.SWALLOW)
+                    await asyncio.sleep(SWALLOWED)  # the length of it is the fault
+                    proxy.be(Mode.PASS)
+                    proxy.cut()
                 await daemon.event("lease.renewed", since=mark)
             account = await load.finish()
     note(account)

@@ -39,6 +39,7 @@ async def test_restart(
         for _ in range(rounds):
             await load.created(100)
             mark = daemon.mark()
+            load.faults.note(ending)
             WAYS[ending](server)
             await daemon.event("connection.lost", since=mark)
             server.start()
@@ -114,11 +115,12 @@ async def test_one_of_three(
             struck = server_of(cluster, serving[0])
             if whose == "stream":
                 struck = await cluster.led_elsewhere(sender, "KV_gozo", spared)
-            WAYS[ending](struck)
-            if ending == "SIGSTOP":
-                await asyncio.sleep(FREEZE)  # its length is the fault
-                struck.thaw()
-            await load.created(100)
+            with load.faults.during(ending):
+                WAYS[ending](struck)
+                if ending == "SIGSTOP":
+                    await asyncio.sleep(FREEZE)  # its length is the fault
+                    struck.thaw()
+                await load.created(100)
             if ending != "SIGSTOP":
                 struck.start()
         account = await load.finish(20)

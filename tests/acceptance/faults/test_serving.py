@@ -8,12 +8,13 @@ from pathlib import Path
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import start
 from tests.acceptance.test_metrics import get, serve
+from tests.support.account import Account
 from tests.support.daemon import Daemon
 from tests.support.gozoctl import Gozoctl
-from tests.support.load import Account, Requests
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
+from tests.support.requests import Requests
 from tests.support.rights import LOGIN, admin, grant, withdraw, withholding
 from tests.support.storage import call
 
@@ -40,6 +41,7 @@ async def test_a_leader_without_requests(
                         leader, standby = await again(daemons, leader, standby)
                     await load.delivered(50)
                     marks = leader.mark(), standby.mark()
+                    load.faults.note(mode.name)
                     proxy.be(mode, only=REQUESTS)
                     given = await leader.event("daemon.gives_way", since=marks[0])
                     assert "requests connection" in given.fields["reason"]
@@ -48,9 +50,7 @@ async def test_a_leader_without_requests(
                     proxy.be(Mode.PASS)
                     await leader.event("connection.made", since=mark)
                     await load.delivered(200)
-                account = await load.finish()
-                assert not load.revived
-                return account
+                return await load.finish()
 
     for account in await asyncio.gather(run(Mode.REFUSE), run(Mode.HOLD)):
         note(account)
