@@ -298,7 +298,7 @@ class Daemon:
         settings, chosen = self._settings, self._settings.connection
         self._bucket = bucket
         self._timetable = Timetable()
-        self._mirror = Mirror(self._timetable, self._policy)
+        self._mirror = Mirror(self._timetable, self._policy, max_message=bucket.max_message)
         self._mirror.max_payload = lambda: self._main.max_payload
         self._mirror.marker_ttl = bucket.marker_ttl
         self._writer = Writer(self._main, bucket)
