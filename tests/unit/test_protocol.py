@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from dataclasses import replace
 from itertools import permutations
@@ -285,6 +286,19 @@ def test_what_could_not_be_written_again() -> None:
         assert isinstance(entry, Entry)
         with contextlib.nullcontext() if good else pytest.raises(RequestError, match="65535"):
             check_room(entry, said, 1_000_000)
+
+
+@given(message=st.text(max_size=1_200), id_=st.none() | st.text(max_size=2_000))
+def test_a_refusal_that_is_shortened(message: str, id_: str | None) -> None:
+    """However it is encoded, it has no more bytes, and still says why."""
+    error = RequestError(Refusal.INVALID_WHEN, message)
+    told = protocol.refusal_receipt(id_, error)
+    short = protocol.shortened(told, 1_024)
+    assert len(json.dumps(short)) <= 1_024
+    assert (short["status"], short["error"]) == ("refused", "invalid_when")
+    assert short["id"] in (id_, None)
+    if id_ is None or len(id_) < 50:
+        assert short["id"] == id_
 
 
 @given(
