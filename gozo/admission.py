@@ -9,9 +9,11 @@ from gozo.clock import steady
 from gozo.entries import headers_size
 from gozo.policy import MOST_HEADERS, Policy, check_size
 from gozo.quotas import Quotas, Rate
+from gozo.recurrence import expression
 from gozo.schedule import MICROSECONDS, Entry, Request, ScheduleRequest
 from gozo.store.ledger import Ledger
 from gozo.volatile import Volatile
+from gozo.when import Every
 
 KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
 LONG_TIME = 256  # characters of an expression
@@ -104,6 +106,8 @@ class Admission:
         if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
             check_size(size, headers_size(entry), longest, largest)
         self._quotas.check_delay(entry.created_us, entry.due_us)
+        if entry.terms is not None and isinstance(every := expression(entry.when), Every):
+            self._quotas.check_interval(every.us)
         if self._counts and self._is_new(entry):
             kept = self._ledger.kept + len(self._volatile)
             self._quotas.check_pending(kept + self._more)

@@ -27,6 +27,7 @@ from gozo.logs import get_logger
 from gozo.lookout import Lookout, check_alone
 from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
+from gozo.pace import Pace
 from gozo.policy import Policy, too_small
 from gozo.quotas import Quotas
 from gozo.recurrence import not_before
@@ -333,6 +334,7 @@ class Daemon:
             self._mirror,
             self.stats,
             may_deliver=lambda: self._lease.is_valid,
+            pace=Pace(settings.max_deliver_rate),
         )
         self._intake = Intake(
             self._requests,
@@ -342,6 +344,7 @@ class Daemon:
                 settings.max_payload,
                 settings.max_delay_us,
                 settings.max_rate,
+                settings.min_interval_us,
             ),
             self._ledger,
             self._volatile,

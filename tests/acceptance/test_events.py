@@ -113,7 +113,7 @@ async def test_recurring(servers: Servers, daemons: Daemons, clients: Clients) -
     client = await clients.connect(server)
     delivered = await client.arrivals("gozo.event.delivered.tea")
     accepted = await client.arrivals("gozo.event.accepted.tea")
-    headers = {"Gozo-When": "@every 50ms", "Gozo-Id": "tea"}
+    headers = {"Gozo-When": "@every 100ms", "Gozo-Id": "tea"}
     await client.send(headers, reply="kitchen")
     await delivered.wait(3)
     async with await Schedules.connect(server.url) as schedules:
