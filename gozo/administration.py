@@ -264,7 +264,7 @@ def refusal_of(result: Result, words: str) -> RequestError | None:
         case Result.SUPERSEDED:
             return RequestError(
                 Refusal.SUPERSEDED,
-                "another request for this id was stored by another daemon meanwhile: "
+                "another change of this id was made while this one waited, and it is not stored: "
                 "send it again if it is still wanted",
             )
         case _:

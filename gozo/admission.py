@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gozo.clock import steady
-from gozo.entries import ENTRY_HEADERS
-from gozo.headers import pack
+from gozo.entries import headers_size
 from gozo.policy import MOST_HEADERS, Policy, check_size
 from gozo.quotas import Quotas, Rate
+from gozo.recurrence import expression
 from gozo.schedule import MICROSECONDS, Entry, Request, ScheduleRequest
 from gozo.store.ledger import Ledger
 from gozo.volatile import Volatile
+from gozo.when import Every
 
 KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
+LONG_TIME = 256  # characters of an expression
 
 
 @dataclass(slots=True)
@@ -99,15 +101,13 @@ class Admission:
             self._policy.check_target(entry.subject)
             self._good = entry.subject
         self._quotas.check_payload(size)
-        longest = self._max_payload()
-        if entry.headers or size + MOST_HEADERS > longest:
-            headers = ENTRY_HEADERS + len(entry.subject.encode()) + len(entry.when)
-            if entry.id is not None:
-                headers += len(entry.id.encode())
-            if entry.headers:
-                headers += len(pack(entry.headers))
-            check_size(size, headers, longest)
+        longest, largest = self._max_payload(), self._ledger.max_message
+        might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
+        if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
+            check_size(size, headers_size(entry), longest, largest)
         self._quotas.check_delay(entry.created_us, entry.due_us)
+        if entry.terms is not None and isinstance(every := expression(entry.when), Every):
+            self._quotas.check_interval(every.us)
         if self._counts and self._is_new(entry):
             kept = self._ledger.kept + len(self._volatile)
             self._quotas.check_pending(kept + self._more)

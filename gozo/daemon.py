@@ -28,6 +28,7 @@ from gozo.logs import get_logger
 from gozo.lookout import Lookout, check_alone
 from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
+from gozo.pace import Pace
 from gozo.policy import Policy, too_small
 from gozo.quotas import Quotas
 from gozo.recurrence import not_before, reckoned_anew
@@ -299,7 +300,7 @@ class Daemon:
         doubted = asyncio.Event()
         self._clock = ClockWatch(doubted.set, self._on_clock_set)
         self._timetable = Timetable()
-        self._mirror = Mirror(self._timetable, self._policy)
+        self._mirror = Mirror(self._timetable, self._policy, max_message=bucket.max_message)
         self._mirror.max_payload = lambda: self._main.max_payload
         self._mirror.marker_ttl = bucket.marker_ttl
         self._writer = Writer(self._main, bucket)
@@ -335,6 +336,7 @@ class Daemon:
             self.stats,
             self._clock,
             may_deliver=lambda: self._lease.is_valid and not self._clock.in_doubt,
+            pace=Pace(settings.max_deliver_rate),
         )
         self._intake = Intake(
             self._requests,
@@ -344,6 +346,7 @@ class Daemon:
                 settings.max_payload,
                 settings.max_delay_us,
                 settings.max_rate,
+                settings.min_interval_us,
             ),
             self._ledger,
             self._volatile,

@@ -24,6 +24,7 @@ from gozo.errors import DisconnectedError
 from gozo.events import Events
 from gozo.logs import get_logger
 from gozo.occurrences import PREFIX, Occurrences, after_failure
+from gozo.pace import Pace
 from gozo.recurrence import is_left_out
 from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
 from gozo.stats import Stats
@@ -70,6 +71,7 @@ class Delivery:
         stats: Stats,
         clock: ClockWatch,
         may_deliver: Callable[[], bool],
+        pace: Pace,
     ) -> None:
         self._connection = connection
         self._timetable = timetable
@@ -83,6 +85,9 @@ class Delivery:
         self._stats = stats
         self._clock = clock
         self._may_deliver = may_deliver
+        self._pace = pace
+        self._held_since: float | None = None
+        """Since when what is due waits because of that."""
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm(self.wake)
         self._enabled = False
@@ -162,6 +167,8 @@ class Delivery:
             self._settle_soon()
             self._alarm.set(None, now_us)
             return
+        if self._pace.most is not None and self._is_held_back(now_us):
+            return
         self._fill(now_us)
         moved = self._send(now_us)
         unparked = self._unpark(now_us)
@@ -180,6 +187,22 @@ class Delivery:
             patience_us = now_us + int(PATIENCE * MICROSECONDS)
             due_us = patience_us if due_us is None else min(due_us, patience_us)
         self._alarm.set(due_us, now_us)
+
+    def _is_held_back(self, now_us: int) -> bool:
+        """Tell whether nothing may be sent now, since so much was a moment ago."""
+        now = steady()
+        wait = self._pace.wait(now)
+        if not wait:
+            if self._held_since is not None:
+                self._stats.held_back += now - self._held_since
+                self._held_since = None
+            return False
+        if self._held_since is None and (self._queue or self._is_due(now_us)):
+            self._held_since = now
+            log.repeated("warning", "delivery.held_back", max_deliver_rate=self._pace.most)
+        self._settle_soon()
+        self._alarm.set(now_us + int(wait * MICROSECONDS), now_us)
+        return True
 
     @property
     def _is_waiting(self) -> bool:
@@ -207,6 +230,8 @@ class Delivery:
     def _fill(self, now_us: int) -> None:
         """Take from the timetables what is due, in order."""
         room = BATCH - len(self._queue)
+        if self._pace.most is not None:
+            room = min(room, self._pace.room(steady()) - len(self._queue))
         if room <= 0:
             return
         items = self._timetable.pop_due(now_us, room)
@@ -229,7 +254,8 @@ class Delivery:
         queue, sent = self._queue, self._sent
         messages = None if self.events is None else self._sent_messages
         moved = False
-        while queue and size < BATCH_BYTES:
+        most = BATCH * 4 if self._pace.most is None else self._pace.room(steady())
+        while queue and size < BATCH_BYTES and len(late) < most:
             item = queue[0]
             if not self._table(item).is_current(item):
                 queue.popleft()
@@ -295,6 +321,8 @@ class Delivery:
         False if nothing moved.
         """
         room = min(self._confirmations.room, UNPARK)
+        if self._pace.most is not None:
+            room = min(room, self._pace.room(steady()))
         if not self._parked or room <= 0:
             return False
         late: list[int] = []
@@ -337,6 +365,7 @@ class Delivery:
         if not late:
             return
         self._stalled = None
+        self._pace.sent(len(late))
         self._stats.latest_us = max(self._stats.latest_us, *late)
         self._stats.lateness.note(late, steady())
 

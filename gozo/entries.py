@@ -11,6 +11,7 @@ import msgpack
 from gozo import when
 from gozo.errors import RequestError
 from gozo.headers import FIRST_LINE, MESSAGE_ID, OWN, fields, pack, split, unpack
+from gozo.policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.protocol import (
     LONGEST_ID,
     RESERVED,
@@ -31,8 +32,9 @@ BARRIER_KEY = RESERVED + "barrier"
 APPLY_KEY = RESERVED + "apply"
 """Who applies a set of schedules just now; to those who follow the bucket, a delete marker."""
 
-ENTRY_HEADERS = 710
-"""Bytes that an entry's headers have besides what requests bring."""
+GROWTH = 1_152
+"""Bytes that gozo may add to an entry's headers later: what was sent last, why an attempt or a
+pause is, the revision that a write expects."""
 
 MARKER_SECONDS = 600
 """How long a delete marker stays, so that a late cancel learns what happened."""
@@ -119,6 +121,29 @@ def entry_headers(entry: Entry, token: bytes) -> bytes:
             reason,
         )
     return lines
+
+
+def headers_size(entry: Entry) -> int:
+    """Bytes that the entry's header block may come to have, whatever gozo notes in it."""
+    return len(entry_headers(entry, b"")) + GROWTH
+
+
+def check_room(
+    entry: Entry, headers: bytes | None, max_payload: int, max_message: int = UNLIMITED
+) -> None:
+    """Refuse what is stored, with these headers, and could not be kept up there.
+
+    What recurs, or counts its attempts, has to be rewritten, and a client's own headers may be
+    longer then: it would begin anew at each start. Anything else can be sent as it is.
+
+    Raises:
+        RequestError: `too_large`.
+    """
+    if entry.recurs or entry.attempts:
+        size = headers_size(entry)
+    else:
+        size = min(len(headers or b"") + GROWTH, LARGEST_BLOCK)
+    check_size(entry.size, size, max_payload, max_message)
 
 
 ORIGINAL = b"Gozo-Original: Yes\r\n"

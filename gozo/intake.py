@@ -31,12 +31,13 @@ from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.events import Events
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
-from gozo.policy import Policy
+from gozo.policy import UNLIMITED, Policy
 from gozo.protocol import (
     asks_receipt,
     cancel_receipt,
     parse_request,
     refusal_receipt,
+    shortened,
     stored_receipt,
     unknown_receipt,
 )
@@ -54,6 +55,10 @@ TURN = 0.001  # seconds for which requests are acted on before others get a turn
 KEPT = 15  # seconds for which a standby keeps a request with an id that nobody has handled
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
 PAUSE = 0.2  # seconds in which another leader tells what it has done by now
+
+MORE = 1_024
+"""Bytes by which a refusal may be larger than its request: a little one is not to make gozo send
+others much."""
 
 MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait to be sent, beyond which no refusal is told
 
@@ -330,7 +335,7 @@ class Intake:
         except RequestError as error:
             self._teller.handled(heard.digest)
             if heard.act == self._take:
-                self._refuse_unread(heard.headers, error, at_once=True)
+                self._refuse_unread(heard, error, at_once=True)
             else:
                 self._administration.refuse(heard, error, told=not self._is_flooded())
         else:
@@ -438,7 +443,7 @@ class Intake:
             self._admission.check(request)
         except RequestError as error:
             self._done(heard)
-            self._refuse_unread(heard.headers, error)
+            self._refuse_unread(heard, error)
             return
         if isinstance(request, CancelRequest):
             self._admission.cancelling(request.id)
@@ -504,28 +509,30 @@ class Intake:
         if request.receipt is None or not self._unanswered.settle(number):
             return
         if refusal is not None:
-            receipt = refusal_receipt(request.id, refusal)
-        elif isinstance(request, ScheduleRequest):
+            most = _wire_size(heard) + MORE
+            self._answer(request.receipt, refusal_receipt(request.id, refusal), most)
+            return
+        if isinstance(request, ScheduleRequest):
             receipt = stored_receipt(request.entry, replaced=result is Result.REPLACED)
         else:
             receipt = cancel_receipt(request.id, result)
         self._answer(request.receipt, receipt)
 
-    def _refuse_unread(
-        self, headers: bytes | None, error: RequestError, *, at_once: bool = False
-    ) -> None:
+    def _refuse_unread(self, heard: Heard, error: RequestError, *, at_once: bool = False) -> None:
         """Refuse a request that was not acted on; whoever asked for a receipt gets one.
 
         It waits for the receipts of earlier requests for the same id, but for one that is to be
         told `at_once`: nothing of a flood is kept.
         """
+        headers = heard.headers
         self._refused(None if self.events is None else asks_receipt(headers)[1], error)
         if headers is None or not _RECEIPT.search(headers) or self._is_flooded():
             return
         receipt, id_ = asks_receipt(headers)
         if receipt is None or not self._policy.may_receive(receipt):
             return
-        answer = partial(self._answer, receipt, refusal_receipt(id_, error))
+        most = _wire_size(heard) + MORE
+        answer = partial(self._answer, receipt, refusal_receipt(id_, error), most)
         if id_ is None or at_once:
             answer()
         else:
@@ -546,8 +553,12 @@ class Intake:
         if self.events is not None:
             self.events.refused(id_, error)
 
-    def _answer(self, subject: str, answer: dict[str, object]) -> None:
-        payload = json.dumps(self._lookout.signed(answer)).encode()
+    def _answer(self, subject: str, answer: dict[str, object], most: int = UNLIMITED) -> None:
+        """Publish an answer; a refusal of more bytes than `most` is shortened."""
+        answer = self._lookout.signed(answer)
+        payload = json.dumps(answer).encode()
+        if len(payload) > most:
+            payload = json.dumps(shortened(answer, most)).encode()
         if len(payload) > self._connection.max_payload:
             # The server would not refuse it but end the connection.
             log.limited("warning", "receipt.too_large", bytes=len(payload))
@@ -556,3 +567,8 @@ class Intake:
             self._connection.publish(subject, payload)
         except DisconnectedError as error:
             log.limited("info", "receipt.lost", reason=str(error))
+
+
+def _wire_size(heard: Heard) -> int:
+    """Bytes that somebody sent to be heard."""
+    return len(heard.headers or b"") + len(heard.payload) + len(heard.reply)

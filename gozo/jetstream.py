@@ -38,7 +38,8 @@ CONSUMER_EXISTS = 10148
 MESSAGE_NOT_FOUND = 10037
 NO_RESOURCES = frozenset({10023, 10028, 10047})
 NO_PEERS = frozenset({10005, 10074})
-NO_ROOM = NO_RESOURCES | {10002, 10077}
+STORE_FAILED = 10077
+NO_ROOM = NO_RESOURCES | {10002, STORE_FAILED}
 """A limit of the server, of the account or of the stream is reached, or the disk is full."""
 NOT_ENABLED = frozenset({10039, 10076})
 
@@ -46,6 +47,32 @@ NOT_NOW = frozenset({10008, 10009})
 """A cluster has no leader for JetStream, or is just getting another one."""
 
 CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
+
+FINAL = {
+    10054: "it is larger than the stream's max_msg_size",
+    10097: "its header block is larger than 64 KiB",
+    10165: "its time to live cannot be read",
+    10166: "it has a time to live, and the stream allows none",
+    10003: "the server calls it a bad request",
+    10060: "it expects another stream",
+    10070: "it expects another last message id",
+    10193: "it expects a revision of nothing",
+    10111: "it is to roll up others, and the stream allows that to none",
+}
+"""What a stream will never store, by the code with which it says so, and why.
+
+These are of the message (stream.go, jetstream_batching.go in nats-server). What is of the stream
+its administrator can change, and schedules wait for that: it is sealed (10109), offline (10118,
+10194), without a leader (10008, 10009), too busy (10163, 10167), or counts (10169, 10172). So
+does what this version does not know. Headers that gozo never sends are not here.
+"""
+
+_TOO_LARGE = "message too large"  # 32 MiB: how `STORE_FAILED` says it
+
+
+def is_final(code: int, words: str) -> bool:
+    """Tell whether a stream that refused a message would refuse it each time."""
+    return code in FINAL or (code == STORE_FAILED and _TOO_LARGE in words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,11 @@ class Metrics(Collector):
         yield _counter("deliveries", "Messages that the server has.", stats.delivered)
         yield _counter("deliveries_retried", "Attempts to deliver in vain.", stats.retried)
         yield _counter("deliveries_failed", "Messages given up.", stats.failed)
+        yield _counter(
+            "deliveries_held_back_seconds",
+            "Time for which due messages waited for --max-deliver-rate.",
+            stats.held_back,
+        )
         yield _counter("schedules_missed", "Schedules left out, being too late.", stats.missed)
 
     def _connections(self) -> Iterator[Metric]:

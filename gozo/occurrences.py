@@ -306,17 +306,20 @@ class Occurrences:
         course.writing, course.changed = True, False
 
         def on_result(result: Result, words: str) -> None:
-            self._on_written(course, result)
+            self._on_written(course, result, words)
 
-        self._ledger.advance(course.key, entry, course.payload, on_result)
+        self._ledger.advance(
+            course.key, entry, course.payload, on_result, lambda: course.out is None
+        )
 
-    def _on_written(self, course: _Course, result: Result) -> None:
+    def _on_written(self, course: _Course, result: Result, words: str) -> None:
         course.writing = False
         if result in (Result.STORED, Result.REPLACED):
             course.revision = self._ledger.version(course.key)
-        elif result is Result.REFUSED and not self._ledger.is_wanted(course.key):
-            # It goes on from memory; what follows may fit.
-            course.changed = True
+        elif result is Result.REFUSED:
+            # Sent on from memory, it would begin anew from what the bucket has at each start.
+            self._ledger.set_aside(course.key, words)
+            self._end(course)
             return
         else:
             # What the timetable has is as it was, and may be taken up again.

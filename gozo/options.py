@@ -124,6 +124,16 @@ def read_delay(text: str) -> int:
     return delay.us
 
 
+def read_interval(text: str) -> int:
+    """Read a length of time above 0; microseconds."""
+    from gozo import when  # noqa: PLC0415  # not needed for --help
+
+    with suppress(RequestError):
+        if us := when.parse_span(text.strip(), "the interval"):
+            return us
+    raise UnusableError("is no length of time above 0: give seconds, or one such as 100ms or 5m")
+
+
 def read_age(text: str) -> int:
     """Read a length of time of a second or more, such as `30d`; microseconds."""
     from gozo import when  # noqa: PLC0415  # not needed for --help
@@ -200,6 +210,11 @@ SERVE = (
            "How far ahead a request may be due, such as 90m or 30d", fills="max_delay_us"),
     Option("GOZO", "max-rate", "", values.read_rate, "NUMBER",
            "Requests a second; more are refused"),
+    Option("GOZO", "min-interval", "", read_interval, "DURATION",
+           "Shortest interval (@every) that a request may have", default="100ms",
+           fills="min_interval_us"),
+    Option("GOZO", "max-deliver-rate", "", values.read_rate, "NUMBER",
+           "Messages sent a second; what is over that is late"),
     Option("GOZO", "connect-timeout", "", values.read_seconds, "SECONDS",
            "How long to wait for a server at the start", default="3"),
     Option("GOZO", "skip-due-before", "", read_moment, "TIME",

@@ -22,11 +22,16 @@ ROOM = 4_096
 """Bytes of `max_payload` kept free, so that an entry's and a delivery's headers fit."""
 
 MOST_HEADERS = 8 * 1024
-"""Bytes that an entry's headers have at most, where none are passed on."""
+"""Bytes that an entry's headers have at most, where none are passed on and its time is short."""
 
 LEAST_MAX_PAYLOAD = MOST_HEADERS
 """Bytes that a server must take in one message. With less, a schedule that the protocol allows,
 with the longest id and subject, does not fit even without a payload."""
+
+LARGEST_BLOCK = 65_535
+"""Bytes that the header block of a message may have that JetStream is to store."""
+
+UNLIMITED = 1 << 62
 
 SHOWN = 80  # characters of a subject that an error's sentence repeats
 
@@ -135,8 +140,10 @@ def too_small(max_payload: int) -> str:
     )
 
 
-def check_size(payload: int, headers: int, max_payload: int) -> None:
-    """Refuse what would not fit into one message of the server, all sizes in bytes.
+def check_size(payload: int, headers: int, max_payload: int, max_message: int = UNLIMITED) -> None:
+    """Refuse what would not fit into one message of the bucket, all sizes in bytes.
+
+    `max_message` is what the bucket's stream takes, where that is less than the server does.
 
     Raises:
         RequestError: `too_large`.
@@ -154,6 +161,18 @@ def check_size(payload: int, headers: int, max_payload: int) -> None:
             Refusal.TOO_LARGE,
             f"payload and headers have {payload + headers} bytes; the most is {max_payload}: "
             "use a shorter id, subject or payload",
+        )
+    if headers > LARGEST_BLOCK:
+        raise RequestError(
+            Refusal.TOO_LARGE,
+            f"its headers may come to {headers} bytes in the bucket, with what gozo adds and "
+            f"three for each %; the most is {LARGEST_BLOCK}: send fewer or shorter headers",
+        )
+    if payload + headers > max_message:
+        raise RequestError(
+            Refusal.TOO_LARGE,
+            f"payload and headers may come to {payload + headers} bytes in the bucket; the most "
+            f"is {max_message}, its max_msg_size: use a shorter payload",
         )
 
 

@@ -35,6 +35,9 @@ MOST_IDS = 1_000
 ECHOED = 8 * LONGEST_ID
 """Bytes of an id that was refused which a receipt may still repeat."""
 
+LONGEST_MESSAGE = 1_000
+"""Characters of the sentence in a refusal, which may repeat what a client sent."""
+
 RESULT = 320
 """Bytes of one result of such a call, besides the id."""
 
@@ -321,7 +324,22 @@ def cancel_receipt(id_: str, status: str) -> dict[str, object]:
 
 def refusal_receipt(id_: str | None, error: RequestError) -> dict[str, object]:
     """Say why a request was refused."""
-    return {"status": "refused", "id": id_, "error": error.code.value, "message": str(error)}
+    message = str(error)[:LONGEST_MESSAGE]
+    return {"status": "refused", "id": id_, "error": error.code.value, "message": message}
+
+
+def shortened(refusal: dict[str, object], most: int) -> dict[str, object]:
+    """Return a refusal whose JSON has `most` bytes at most, which are not few.
+
+    Its message is cut, and an id that alone takes too much is left out.
+    """
+    message = str(refusal["message"])
+    if len(json.dumps(refusal | {"message": ""})) + RESULT > most:
+        refusal = refusal | {"id": None}
+    left = most - len(json.dumps(refusal | {"message": "..."}))
+    while message and len(json.dumps(message)) > left:
+        message = message[: len(message) // 2]
+    return refusal | {"message": f"{message}..."}
 
 
 def unknown_receipt(id_: str | None, verb: str) -> dict[str, object]:

@@ -20,6 +20,8 @@ class Quotas:
     """Microseconds from when a request is received until it is due, for the first time at least."""
     max_rate: float | None = None
     """Requests a second."""
+    min_interval_us: int = 0
+    """Microseconds between two occurrences, where a request gives an interval."""
 
     def check_payload(self, size: int) -> None:
         """Refuse a payload of more bytes than are allowed.
@@ -59,6 +61,20 @@ class Quotas:
                 f"it is due {(due_us - received_us) / MICROSECONDS:,.13g} s ahead; the most is "
                 f"{self.max_delay_us / MICROSECONDS:,.13g} s, the daemon's --max-delay: "
                 "give an earlier time",
+            )
+
+    def check_interval(self, us: int) -> None:
+        """Refuse an interval that is shorter than is allowed.
+
+        Raises:
+            RequestError: `too_often`.
+        """
+        if us < self.min_interval_us:
+            raise RequestError(
+                Refusal.TOO_OFTEN,
+                f"the interval is {us / MICROSECONDS:g} s; the least is "
+                f"{self.min_interval_us / MICROSECONDS:g} s, the daemon's --min-interval: give a "
+                "longer one; administrators may have shorter ones, see 'gozoctl apply'",
             )
 
 

@@ -133,6 +133,10 @@ class ServeSettings:
     """Microseconds ahead that a request may be due."""
     max_rate: float | None = None
     """Requests taken in a second."""
+    min_interval_us: int = 100_000
+    """Microseconds between two occurrences, where a request gives an interval."""
+    max_deliver_rate: float | None = None
+    """Messages sent in a second."""
     connect_timeout: float = 3.0
     """Seconds to wait for a server at the start."""
     skip_due_before_us: int | None = None

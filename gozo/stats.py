@@ -111,6 +111,8 @@ class Stats:
     """Attempts in vain, after which a message is sent again unless it is given up."""
     failed: int = 0
     """Messages given up: tried as often as was asked for, or not to be handed over."""
+    held_back: float = 0.0
+    """Seconds for which what was due waited for `--max-deliver-rate`."""
     missed: int = 0
     """Schedules that were left out because they were too late."""
     latest_us: int = 0

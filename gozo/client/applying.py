@@ -94,6 +94,8 @@ class Applying:
         """Do what is to be done; see `Client.apply`."""
         entries = {one.id: self.check(one) for one in wanted}
         bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
+        for one in wanted:
+            self._writes.check_size(bucket, entries[one.id], one.payload)
         async with self._alone(bucket, timeout) as mark:
             steps = await self._steps(wanted, prune)
             todo = [step for step in steps if step.applied.action not in ("leave", "past")]

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from gozo import when as grammar
 from gozo.client.nouns import Headers
-from gozo.entries import ENTRY_HEADERS
+from gozo.entries import headers_size
 from gozo.errors import Refusal, RequestError
-from gozo.headers import END, FIRST_LINE, pack, split
+from gozo.headers import END, FIRST_LINE, split
 from gozo.policy import Policy, check_size
 from gozo.protocol import MOST_ATTEMPTS, read_id
 from gozo.recurrence import arranged
@@ -71,10 +71,7 @@ def made(
         managed_by=managed_by,
         terms=terms,
     )
-    size = ENTRY_HEADERS + len(subject.encode()) + len(when) + len(pack(lines))
-    size += len(managed_by.encode())
-    size += len(id_.encode()) if id_ is not None else 0
-    check_size(len(payload), size, max_payload)
+    check_size(len(payload), headers_size(entry), max_payload)
     return entry
 
 

@@ -145,7 +145,8 @@ class Reader:
 
     def understand(self, raw: Raw, value: bytes | None = None) -> Schedule | Marker | None:
         """Read a message of the bucket; without its `value`, None means that it is needed."""
-        return schedule_or_marker(self._policy, *raw, value, wall_us())
+        most = self.connection.max_payload
+        return schedule_or_marker(self._policy, *raw, value, wall_us(), most)
 
     async def understand_fully(self, raw: Raw) -> Schedule | Marker | None:
         """Read a message of the bucket, and its value if need be; None if it is gone by now."""

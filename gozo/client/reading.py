@@ -11,6 +11,7 @@ from gozo.entries import (
     BARRIER_KEY,
     BareEntryError,
     EntryError,
+    check_room,
     parse_entry,
     parse_whole,
 )
@@ -41,6 +42,7 @@ def schedule_or_marker(
     headers: bytes | None,
     value: bytes | None,
     now_us: int,
+    max_payload: int,
 ) -> Schedule | Marker | None:
     """Read a message of the bucket; without its `value`, None means that it is needed."""
     try:
@@ -58,6 +60,8 @@ def schedule_or_marker(
     state, reason = str(entry.state), entry.reason
     try:
         policy.check_target(entry.subject)
+        if headers:  # those of the original gozo have none
+            check_room(entry, headers, max_payload)
     except RequestError as error:
         state, reason = "invalid", str(error)
     if state == State.PENDING and entry.wake_us < now_us - OVERDUE_US:

@@ -19,7 +19,7 @@ from gozo.client.nouns import Answer, Cancelled, Stored
 from gozo.client.reader import Found, Reader
 from gozo.client.reading import entry_of
 from gozo.clock import steady, wall_us
-from gozo.entries import block, entry_headers, marker_headers, reserved_key
+from gozo.entries import block, entry_headers, headers_size, marker_headers, reserved_key
 from gozo.errors import (
     DisconnectedError,
     ExistsError,
@@ -29,12 +29,12 @@ from gozo.errors import (
     RequestError,
     UnansweredError,
 )
-from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
+from gozo.jetstream import CONFLICTS, NO_ROOM, is_final, read_ack
+from gozo.policy import LARGEST_BLOCK, check_size
 from gozo.protocol import escape_id
 from gozo.recurrence import paused, rescheduled, resumed
 from gozo.schedule import Entry, Marker, Reason
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.writer import FOR_EVER
 
 AT_ONCE = 200  # schedules cancelled at the same time
 FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before another try
@@ -62,6 +62,7 @@ class Writes:
         except NoServerError:
             await self._reader.explain_silence()
             raise
+        self.check_size(bucket, entry, payload)
         if entry.id is None:
             await self._put(bucket, reserved_key(), entry, payload, 0, timeout)
             return Stored(None, moment(entry.due_us), replaced=False)
@@ -181,6 +182,15 @@ class Writes:
                 return new
         raise AssertionError  # what is tried in vain until the end raises
 
+    def check_size(self, bucket: Bucket, entry: Entry, payload: bytes) -> None:
+        """Refuse a schedule that the bucket would not take, now or with what gozo notes in it.
+
+        Raises:
+            RequestError: `too_large`.
+        """
+        most = self._reader.connection.max_payload
+        check_size(len(payload), headers_size(entry), most, bucket.max_message)
+
     async def put_for(
         self, bucket: Bucket, entry: Entry, payload: bytes, found: Found | None, timeout: float
     ) -> bool:
@@ -213,7 +223,7 @@ class Writes:
         lines = marker_headers(Reason.CANCELLED, ttl=bucket.marker_ttl)
         try:
             return bool(await self.write(bucket, found.key, block(lines, revision), b"", timeout))
-        except _NoRoomError:
+        except (_NoRoomError, _NeverError):
             await bucket.purge(found.key, revision)
             return await bucket.read(found.key) is None
 
@@ -237,6 +247,12 @@ class Writes:
                 f"{key!r} would have {len(headers) + len(payload)} bytes in the bucket; the most "
                 f"is {connection.max_payload}: use a shorter payload",
             )
+        if len(headers) > LARGEST_BLOCK:
+            raise RequestError(
+                Refusal.TOO_LARGE,
+                f"the headers of {key!r} would have {len(headers)} bytes in the bucket; the most "
+                f"is {LARGEST_BLOCK}: use fewer or shorter headers",
+            )
         try:
             reply = await connection.request(
                 bucket.entrance + key, payload, headers=headers, timeout=timeout
@@ -251,11 +267,17 @@ class Writes:
         said = f"the bucket refused it, nothing was stored: {words}"
         if code in NO_ROOM:
             raise _NoRoomError(Refusal.UNAVAILABLE, said)
-        raise RequestError(Refusal.TOO_LARGE if code in FOR_EVER else Refusal.UNAVAILABLE, said)
+        if is_final(code, words):
+            raise _NeverError(Refusal.TOO_LARGE, said)
+        raise RequestError(Refusal.UNAVAILABLE, said)
 
 
 class _NoRoomError(RequestError):
     """The storage is full."""
+
+
+class _NeverError(RequestError):
+    """The bucket will not take this, however often it is asked."""
 
 
 async def tries(timeout: float, what: str) -> AsyncIterator[float]:

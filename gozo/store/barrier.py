@@ -26,9 +26,9 @@ class Barrier:
         """Why it was not stored when that was last tried."""
 
     async def written(self) -> int:
-        """Write the mark and return its sequence; tried for as long as the server refuses it.
+        """Write the mark and return its sequence; tried for as long as the server cannot take it.
 
-        0 where there is no room for it, or the server is silent for `SILENT` seconds: with a
+        0 where there is no room for it, the stream will never take it, or the server is silent for `SILENT` seconds: with a
         disk that was full it answers reads, and no writes ever again. Only a load that begins
         now tells then what was done before.
         """
@@ -39,7 +39,7 @@ class Barrier:
                 return 0
             if sequence:
                 return sequence
-            if outcome is Outcome.NO_ROOM:
+            if outcome in (Outcome.NO_ROOM, Outcome.REFUSED):
                 return 0
             await asyncio.sleep(RETRY_WAIT)
 

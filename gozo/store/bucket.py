@@ -16,6 +16,7 @@ from gozo.jetstream import (
     parse_time,
 )
 from gozo.logs import get_logger
+from gozo.policy import UNLIMITED
 
 CLUSTER_REPLICAS = 3
 
@@ -32,6 +33,8 @@ class Bucket:
     """The server ends delete markers by itself (nats-server 2.11 and later)."""
     direct: bool
     """Messages can be read without asking the stream's leader (ADR-31)."""
+    max_message: int = UNLIMITED
+    """Bytes that a message may have, headers included, if the server takes as many."""
 
     @property
     def stream(self) -> str:
@@ -178,11 +181,13 @@ async def find_bucket(js: JetStream, name: str) -> Bucket | None:
 
 
 def _bucket(js: JetStream, name: str, config: dict[str, Any]) -> Bucket:
+    largest = int(config.get("max_msg_size", -1))
     return Bucket(
         js=js,
         name=name,
         marker_ttl=bool(config.get("allow_msg_ttl")),
         direct=bool(config.get("allow_direct")),
+        max_message=largest if largest > 0 else UNLIMITED,
     )
 
 

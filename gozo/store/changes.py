@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from typing import ClassVar
 
 from gozo.entries import ORIGINAL, entry_headers
 from gozo.protocol import escape_id
@@ -53,8 +54,8 @@ class Put:
     """Store an entry: a new one, or another version of the one that is there."""
 
     __slots__ = (
-        *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "payload"),
-        *("look", "replaces", "revision", "token"),
+        *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "parked"),
+        *("look", "may_yield", "payload", "replaces", "revision", "token", "unsure", "wait"),
     )
 
     def __init__(
@@ -70,6 +71,7 @@ class Put:
         revision: int = 0,
         deadline: float = NO_DEADLINE,
         holder: Occupied | None = None,
+        may_yield: Callable[[], bool] | None = None,
     ) -> None:
         self.key = key
         self.token = token
@@ -84,6 +86,14 @@ class Put:
         """Who occupies the key, and goes on doing so once this is done."""
         self.deadline = deadline
         """When to give up if the server refuses for now, on the steady clock."""
+        self.may_yield = may_yield
+        """Whether the occupant lets a cancel go before this; None: it is nobody's."""
+        self.wait = 0.0
+        """Seconds that it waited last for the bucket to take it; 0: it never did."""
+        self.parked = False
+        """Whether it waits now."""
+        self.unsure = False
+        """Whether it may be stored all the same."""
         self.replaces = False
         self.done = False
         self.lines = b""
@@ -103,7 +113,11 @@ class Put:
 class Remove:
     """Put a delete marker in an entry's place, or purge it where there is no room for one."""
 
-    __slots__ = ("done", "expected", "key", "on_result", "purged", "reason", "revision")
+    __slots__ = (
+        *("done", "expected", "key", "on_result", "parked", "purged", "reason", "revision"),
+        "wait",
+    )
+    deadline: ClassVar[float] = NO_DEADLINE
 
     def __init__(self, key: str, revision: int, reason: Reason, on_result: OnResult) -> None:
         self.key = key
@@ -115,6 +129,9 @@ class Remove:
         """The version that was to be removed by the last attempt; 0: there was none."""
         self.purged = False
         """Whether a purge was asked for."""
+        self.wait = 0.0
+        """As for `Put`."""
+        self.parked = False
         self.done = False
 
 
@@ -144,6 +161,21 @@ class Note:
 
 def nothing(result: Result, words: str) -> None:
     """Nobody waits for this result."""
+
+
+def gives_way(change: Change, later: Change) -> bool:
+    """Tell whether a change that waits for the bucket need not be made before a later one.
+
+    So it is with one that leaves nothing of it: a cancel, or another schedule in its place.
+    Of a schedule whose occurrences are under way, only a cancel forgets what was sent.
+    """
+    if not isinstance(change, Put) or not change.parked or change.unsure:
+        return False
+    if isinstance(later, Remove):
+        leaves_nothing = not later.revision
+        return leaves_nothing and (change.may_yield is None or change.may_yield())
+    is_whole = isinstance(later, Put) and later.alter is None and not later.revision
+    return is_whole and change.holder is None
 
 
 Write = Put | Remove

@@ -2,11 +2,12 @@
 
 A change waits until the one before it on the same key is settled, is written with the
 revision that the key has by then, and is tried again for as long as the bucket cannot be
-written. Where the expected revision proves wrong, the key is read again from the stream's
-leader; a token in each entry tells an earlier attempt of one's own from another's write.
+written, but gives way to a cancel, and to another schedule in its place. Where the expected
+revision proves wrong, the key is read again from the stream's leader; a token in each entry
+tells an earlier attempt of one's own from another's write.
 
-Where there is no room for a delete marker, the entry is purged instead, no further than its
-own revision.
+Where the stream takes no delete marker, the entry is purged instead, no further than its own
+revision.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -44,23 +45,23 @@ from gozo.store.changes import (
     Remove,
     Result,
     Write,
+    gives_way,
     nothing,
 )
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
+from gozo.store.waiting import FIRST_WAIT, LONGEST_WAIT, Waiting
 from gozo.store.writer import Outcome, Writer
 from gozo.timetable import Item
 
 WINDOW = 4_000  # writes in flight
 ROOM = 2 * WINDOW  # changes taken on before callers are asked to wait
 CONGESTED_WAIT = 0.01  # seconds
-FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds before what failed is tried again
 STUCK = 100_000  # changes that may wait for the bucket while others are still taken on
 SOON_US = 60 * MICROSECONDS
 """How long before it is fetched a message is kept that was stored just now: those that are due
 in an hour would leave no room for those that are due in a second."""
 READS = 20  # entries read at a time, to be changed; the server cuts links that lag by 64 MB
-PROBES = 1_000  # changes tried at a time while the bucket cannot be written
 PURGES = 100  # schedules that are purged at the same time
 
 log = get_logger("gozo.store")
@@ -98,16 +99,19 @@ class Ledger:
         self._active: dict[str, Change] = {}
         self._behind: dict[str, deque[Change]] = {}
         self._ready: deque[Change] = deque()
-        self._again: deque[Change] = deque()
+        self._waiting = Waiting()
+        self._delayed = 0
+        """Changes that wait, each by itself, for others to be done with its key."""
+        self._overtaken: dict[Change, Put] = {}
+        """By a change that is made first, the one that it leaves nothing of."""
         self.awaits_ack: Callable[[str, int], bool] = lambda key, revision: False
         """Whether a version of a key was sent, and a stream has still to acknowledge it."""
         self.withdraw: Callable[[str], None] = lambda key: None
         """Gives back what was taken for delivery, and was not sent yet."""
         self._count = 0
-        self._full = False
         self._purging = asyncio.Semaphore(PURGES)
-        self._wait = FIRST_WAIT
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._pumping = False
         self._progress = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -216,8 +220,19 @@ class Ledger:
         """Tell whether a change waits for a key that is occupied."""
         return key in self._behind
 
-    def advance(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
-        """Store what an occupied schedule has become; it stays occupied."""
+    def advance(
+        self,
+        key: str,
+        entry: Entry,
+        payload: bytes,
+        on_result: OnResult,
+        may_yield: Callable[[], bool],
+    ) -> None:
+        """Store what an occupied schedule has become; it stays occupied.
+
+        While the bucket does not take it, a cancel goes first if `may_yield` says so: the result
+        is `superseded`.
+        """
         holder = self._active[key]
         assert isinstance(holder, Occupied)
         self._count += 1
@@ -229,6 +244,7 @@ class Ledger:
             payload=payload,
             revision=holder.revision,
             holder=holder,
+            may_yield=may_yield,
         )
         self._ready.append(put)
         self._pump()
@@ -241,6 +257,10 @@ class Ledger:
         self._active[key] = remove = Remove(key, holder.revision, reason, nothing)
         self._ready.append(remove)
         self._pump()
+
+    def set_aside(self, key: str, words: str) -> None:
+        """Serve an occupied schedule no more: the bucket will never take what it has become."""
+        self._mirror.refused(key, self.version(key), words)
 
     def vacate(self, key: str) -> None:
         """End the occupation: others may go on."""
@@ -291,6 +311,11 @@ class Ledger:
         return self._key_of(id_) in self._timetable
 
     @property
+    def max_message(self) -> int:
+        """Bytes that the bucket takes of one schedule, where that is less than the server does."""
+        return self._bucket.max_message
+
+    @property
     def outstanding(self) -> int:
         """How many changes are not done."""
         return self._count
@@ -307,7 +332,7 @@ class Ledger:
     @property
     def has_room(self) -> bool:
         """Whether more changes should be submitted now."""
-        waiting = len(self._again)
+        waiting = len(self._waiting) + self._delayed
         return self._count - waiting < ROOM and waiting < STUCK
 
     async def progress(self) -> None:
@@ -323,6 +348,10 @@ class Ledger:
         if key in self._active:
             self._behind.setdefault(key, deque()).append(change)
             self.withdraw(key)
+            active = self._active.get(key)
+            if isinstance(active, Write) and active.wait and active is not change:
+                self._expire_in_time(change)
+                self._let_pass(active, (change,))
             return
         self._active[key] = change
         self._timetable.hold(key)
@@ -368,7 +397,7 @@ class Ledger:
             self._look_up(change)
         elif not change.revision and self._is_out(key):
             if self.awaits_ack(key, revision):
-                self._later(change)
+                self._in_a_moment(change)
             else:
                 self._finish(change, Result.ALREADY_DELIVERED)
         elif isinstance(change, Put):
@@ -399,7 +428,7 @@ class Ledger:
             if steady() > change.deadline:
                 self._finish(change, Result.UNAVAILABLE, str(error))
             else:
-                self._later(change)
+                self._later(change, str(error))
             return
         if change.done:
             return
@@ -439,7 +468,6 @@ class Ledger:
         if change.done:
             return
         if outcome is _STORED:
-            self._full = False
             if self._timetable.put(change.key, change.entry.wake_us, revision):
                 self._mirror.note_size(change.key, len(change.payload))
                 self._mirror.note(change.key, change.entry)
@@ -447,8 +475,9 @@ class Ledger:
         elif outcome is Outcome.UNKNOWN:
             # It may be stored by now: from here on only the key itself tells.
             change.deadline = NO_DEADLINE
+            change.unsure = True
             self._not_done(change, outcome, words)
-        elif outcome in _NOT_NOW and steady() + self._wait > change.deadline:
+        elif outcome in _NOT_NOW and steady() > change.deadline:
             self._finish(change, Result.UNAVAILABLE, words)
         else:
             self._not_done(change, outcome, words)
@@ -488,8 +517,9 @@ class Ledger:
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)
-        elif outcome is Outcome.NO_ROOM:
-            self._tell_full(change.key, words)
+        elif outcome in _NO_MARKER:
+            if outcome is Outcome.NO_ROOM:
+                log.repeated("error", "store.full", key=change.key, reason=words)
             self._background(self._purge(change), f"purge {change.key}")
         else:
             self._not_done(change, outcome, words)
@@ -502,13 +532,9 @@ class Ledger:
                 await self._bucket.purge(change.key, change.expected)
             except GozoError as error:
                 log.repeated("warning", "store.waiting", reason=str(error))
-                self._later(change)
+                self._later(change, str(error))
                 return
             await self._reconcile(change)
-
-    def _tell_full(self, key: str, words: str) -> None:
-        self._full = True
-        log.repeated("error", "store.full", key=key, reason=words)
 
     def _not_done(self, change: Write, outcome: Outcome, words: str) -> None:
         if outcome is Outcome.REFUSED:
@@ -517,19 +543,19 @@ class Ledger:
         elif outcome is Outcome.CONFLICT:
             self._look_up(change)
         elif outcome is Outcome.NO_ROOM:
-            self._tell_full(change.key, words)
-            self._later(change)
+            log.repeated("error", "store.full", key=change.key, reason=words)
+            self._later(change, words)
         else:
             log.repeated("warning", "store.waiting", key=change.key, reason=words)
-            self._later(change)
+            self._later(change, words)
 
     def _finish(self, change: Change, result: Result, words: str = "") -> None:
         change.done = True
         self._count -= not isinstance(change, Occupied)
-        if (self._again or self._wait > FIRST_WAIT) and result in _WRITTEN and not self._full:
-            self._wait = FIRST_WAIT
-            if self._again:
-                self._try_soon(0.0)
+        if self._waiting and result in _WRITTEN and isinstance(change, Write):
+            self._ready.extend(self._waiting.after_success(change, steady()))
+        if self._overtaken:
+            result = self._resolve_overtaken(change, result)
         key = change.key
         behind = self._behind.get(key)
         if isinstance(change, Put) and change.holder is not None:
@@ -565,26 +591,116 @@ class Ledger:
 
     # What goes wrong
 
-    def _later(self, change: Change) -> None:
-        self._again.append(change)
-        if self._timer is None:
-            self._try_soon(self._wait)
-            self._wait = min(2 * self._wait, LONGEST_WAIT)
+    def _later(self, change: Change, words: str = "there is no connection") -> None:
+        """Let a change wait until the bucket takes it, unless a later one makes it needless."""
+        assert isinstance(change, Write)
+        behind = tuple(self._behind.get(change.key, ()))
+        if not change.wait:
+            for other in behind:
+                self._expire_in_time(other)
+        self._waiting.add(change, words, steady())
+        self._set_timer()
+        self._let_pass(change, behind)
         # Others may be taken on meanwhile, a cancel that makes room among them.
         self._progress.set()
 
-    def _try_soon(self, wait: float) -> None:
+    def _set_timer(self) -> None:
+        at = self._waiting.next_at()
         if self._timer is not None:
+            if self._timer_at <= at:
+                return
             self._timer.cancel()
+            self._timer = None
+        if at == NO_DEADLINE:
+            return
+        self._timer_at = at
+        wait = max(0.0, at - steady())
         self._timer = asyncio.get_running_loop().call_later(wait, self._try_again)
 
     def _try_again(self) -> None:
         self._timer = None
-        for _ in range(min(PROBES, len(self._again))):
-            self._ready.append(self._again.popleft())
-        if self._again:
-            self._try_soon(self._wait)
+        now = steady()
+        for change, words in self._waiting.late(now):
+            self._finish(change, Result.UNAVAILABLE, words)
+        self._ready.extend(self._waiting.due(now))
+        self._set_timer()
         self._pump()
+
+    def _in_a_moment(self, change: Write) -> None:
+        """Try a change again that nothing but others' work with its key keeps from being made."""
+        change.wait = min(2 * change.wait, LONGEST_WAIT) or FIRST_WAIT
+        self._delayed += 1
+        asyncio.get_running_loop().call_later(change.wait, self._try_delayed, change)
+        self._progress.set()
+
+    def _try_delayed(self, change: Write) -> None:
+        self._delayed -= 1
+        self._ready.append(change)
+        self._pump()
+
+    # What goes before what waits
+
+    def _let_pass(self, change: Write, behind: Sequence[Change]) -> None:
+        """Make the first of those behind a waiting change at once that it gives way to."""
+        later = next((later for later in behind if gives_way(change, later)), None)
+        if later is None:
+            return
+        assert isinstance(change, Put)
+        change.parked = False
+        if change.holder is not None:
+            self._behind[change.key].remove(later)
+            self._behind[change.key].appendleft(later)
+            self._finish(change, Result.SUPERSEDED)  # and the occupant ends the occupation
+            return
+        self._take_from_behind(later)
+        earlier: Put | None = change
+        if change.deadline < NO_DEADLINE:  # it must be answered in time
+            earlier = self._overtaken.pop(change, None)
+            self._abandon(change, Result.SUPERSEDED)
+        if earlier is not None:
+            self._overtaken[later] = earlier
+        self._active[change.key] = later
+        self._ready.append(later)
+        self._pump()
+
+    def _resolve_overtaken(self, change: Change, result: Result) -> Result:
+        """End what a change went before, or let it go on where the change was not made.
+
+        Returns the result of the change: what is never stored now was cancelled.
+        """
+        earlier = self._overtaken.pop(change, None)
+        if earlier is None:
+            return result
+        if result in _NOT_MADE:
+            self._behind.setdefault(change.key, deque()).appendleft(earlier)
+            return result
+        while earlier is not None:
+            self._abandon(earlier, Result.SUPERSEDED)
+            earlier = self._overtaken.pop(earlier, None)
+        return Result.CANCELLED if isinstance(change, Remove) else result
+
+    def _expire_in_time(self, change: Change) -> None:
+        """Give a change up at its deadline, if it is still behind another one then."""
+        if isinstance(change, Put) and change.deadline < NO_DEADLINE:
+            wait = max(0.0, change.deadline - steady())
+            asyncio.get_running_loop().call_later(wait, self._expire, change)
+
+    def _expire(self, change: Put) -> None:
+        if change in self._behind.get(change.key, ()):
+            self._take_from_behind(change)
+            self._abandon(change, Result.UNAVAILABLE, "an earlier change waits for the bucket")
+
+    def _take_from_behind(self, change: Change) -> None:
+        behind = self._behind[change.key]
+        behind.remove(change)
+        if not behind:
+            del self._behind[change.key]
+
+    def _abandon(self, change: Put, result: Result, words: str = "") -> None:
+        """End a change that is not the one its key is at."""
+        change.done = True
+        self._count -= 1
+        change.on_result(result, words)
 
     def _look_up(self, change: Write) -> None:
         self._background(self._reconcile(change), f"reconcile {change.key}")
@@ -600,7 +716,7 @@ class Ledger:
             message = await self._bucket.read(change.key)
         except GozoError as error:
             log.repeated("warning", "store.waiting", reason=str(error))
-            self._later(change)
+            self._later(change, str(error))
             return
         self._learn(change, message)
 
@@ -627,7 +743,7 @@ class Ledger:
             self._finish(change, self._absent(change))
         elif self._timetable.revision(key) == before:
             # The same revision as the one that was refused: another write is in flight.
-            self._later(change)
+            self._in_a_moment(change)
         else:
             self._ready.append(change)
             self._pump()
@@ -648,6 +764,10 @@ class Ledger:
 
 
 _NOT_NOW = frozenset({Outcome.UNAVAILABLE, Outcome.NO_ROOM})
+_NO_MARKER = frozenset({Outcome.NO_ROOM, Outcome.REFUSED})
+_NOT_MADE = frozenset(
+    {Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.SUPERSEDED, Result.INVALID}
+)
 _WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
 
 

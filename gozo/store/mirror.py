@@ -13,20 +13,22 @@ from typing import Protocol
 from gozo.clock import wall_us
 from gozo.entries import (
     BARRIER_KEY,
+    GROWTH,
     MARKER_SECONDS,
     BareEntryError,
     EntryError,
+    check_room,
     glance,
     parse_entry,
     parse_original,
 )
 from gozo.errors import Refusal, RequestError
 from gozo.logs import get_logger
-from gozo.policy import Policy, check_size
+from gozo.policy import UNLIMITED, Policy, check_size
 from gozo.protocol import escape_id, is_addressable
 from gozo.recurrence import ran_ahead
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker, Reason, State
-from gozo.timetable import Timetable
+from gozo.timetable import Item, Timetable
 
 OnEntry = Callable[[str, int, bytes], None]
 """Takes the key, the revision and the token of an entry."""
@@ -45,8 +47,6 @@ class Observer(Protocol):
         """An entry cannot be served."""
 
 
-UNLIMITED = 1 << 62
-GROWTH = 1_024  # bytes by which what gozo notes may make an entry's headers grow
 LARGE = 16 * 1024  # bytes of payload from which a size is remembered
 _PENDING = State.PENDING  # at hand, for the most frequent question
 
@@ -56,7 +56,9 @@ log = get_logger("gozo.store")
 class Mirror:
     """Takes in messages of the bucket, readable or not."""
 
-    def __init__(self, timetable: Timetable, policy: Policy) -> None:
+    def __init__(
+        self, timetable: Timetable, policy: Policy, *, max_message: int = UNLIMITED
+    ) -> None:
         self.timetable = timetable
         self.invalid: dict[str, tuple[int, str]] = {}
         """Revision and reason of each entry that gozo cannot serve, by key."""
@@ -98,6 +100,7 @@ class Mirror:
         self.marker_ttl = True
         """Whether the server removes delete markers that have an end of their own."""
         self._policy = policy
+        self._max_message = max_message
         self._allowed = b""
         """The last subject that the policy allowed: most entries go where the one before goes."""
 
@@ -127,7 +130,7 @@ class Mirror:
             entry = parse_entry(key, headers, stored_us, size)
             if isinstance(entry, Entry):
                 self.check(entry)
-                check_size(entry.size, len(headers or b"") + GROWTH, self.max_payload())
+                check_room(entry, headers, self.max_payload(), self._max_message)
         except BareEntryError:
             self.bare[key] = (revision, stored_us)
             self.note(key, None)
@@ -169,7 +172,8 @@ class Mirror:
             if subject != self._allowed:
                 self._policy.check_target(subject.decode())
                 self._allowed = subject
-            check_size(size, len(headers or b"") + GROWTH, self.max_payload())
+            headers_size = len(headers or b"") + GROWTH
+            check_size(size, headers_size, self.max_payload(), self._max_message)
         except RequestError:
             return False
         self.note_size(key, size)
@@ -275,6 +279,14 @@ class Mirror:
         for key in (*self.timetable.keys(), *self.timetable.tombstones):
             self.drop(key)
         self.on_cleared()
+
+    def refused(self, key: str, revision: int, words: str) -> None:
+        """Serve no more what the bucket will not take as it would have to be written."""
+        error = RequestError(Refusal.TOO_LARGE, f"the bucket refuses what it has become: {words}")
+        item = Item(NEVER, revision, key)
+        self.timetable.take(item)
+        self.timetable.give_back(item)
+        self._set_aside(key, revision, error)
 
     def _set_aside(self, key: str, revision: int, error: EntryError | RequestError) -> None:
         if key == BARRIER_KEY:

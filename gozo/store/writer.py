@@ -14,8 +14,9 @@ from typing import NoReturn
 
 from gozo.connection import Connection, publication, status_of
 from gozo.entries import block
-from gozo.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, read_ack
+from gozo.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, is_final, read_ack
 from gozo.logs import get_logger
+from gozo.policy import LARGEST_BLOCK
 from gozo.store.bucket import Bucket
 
 ANSWER_TIME = 5.0  # seconds to wait for an answer
@@ -92,11 +93,15 @@ class Writer:
             DisconnectedError: there is no link; `on_done` will not be called.
         """
         headers = block(lines, expected)
-        size = len(headers) + len(payload)
-        if size > self._connection.max_payload:
+        size, most = len(headers) + len(payload), self._connection.max_payload
+        if size > most:
             # The server would not refuse it but end the connection.
             self._connection.doubt_limits()
-            words = f"{size} bytes are more than the server takes"
+            words = f"{size} bytes are more than the server's max_payload, {most}"
+            asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
+            return
+        if len(headers) > LARGEST_BLOCK:
+            words = f"{len(headers)} bytes of headers are more than the server's {LARGEST_BLOCK}"
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return
         self._count += 1
@@ -151,14 +156,10 @@ def _outcome(headers: bytes | None, answer: bytes) -> tuple[Outcome, int, str]:
         return Outcome.STORED, sequence, ""
     if code in CONFLICTS:
         return Outcome.CONFLICT, 0, words
-    if code in FOR_EVER:
+    if is_final(code, words):
         return Outcome.REFUSED, 0, words
     if code in NO_ROOM:
         return Outcome.NO_ROOM, 0, words
     if code or status_of(headers):
         return Outcome.UNAVAILABLE, 0, words
     return Outcome.UNKNOWN, 0, words
-
-
-FOR_EVER = frozenset({10054, 10166})
-"""Larger than the stream allows; a time to live where the stream allows none."""

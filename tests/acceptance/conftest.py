@@ -24,10 +24,16 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
+def options() -> tuple[str, ...]:
+    """Return the options of the module's daemon besides its address; a module may have its own."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def running(options: tuple[str, ...]) -> Iterator[Running]:
     """Run one daemon on one server for a whole module, as most users do."""
     with NatsServer() as server, Daemons() as daemons:
-        daemon = daemons.start("serve", "--address", server.url)
+        daemon = daemons.start("serve", "--address", server.url, *options)
         daemon.find_event("daemon.ready", {"role": "leader"}, since=0, timeout=allow(10))
         yield Running(server, daemon)
 

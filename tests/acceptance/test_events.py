@@ -113,7 +113,7 @@ async def test_recurring(servers: Servers, daemons: Daemons, clients: Clients) -
     client = await clients.connect(server)
     delivered = await client.arrivals("gozo.event.delivered.tea")
     accepted = await client.arrivals("gozo.event.accepted.tea")
-    headers = {"Gozo-When": "@every 50ms", "Gozo-Id": "tea"}
+    headers = {"Gozo-When": "@every 100ms", "Gozo-Id": "tea"}
     await client.send(headers, reply="kitchen")
     await delivered.wait(3)
     async with await Schedules.connect(server.url) as schedules:
@@ -278,7 +278,7 @@ async def test_not_handed_over(servers: Servers, daemons: Daemons, clients: Clie
     """What a daemon holds in memory at its end, and the bucket refuses, is told to be lost."""
     server = servers.start()
     client = await clients.connect(server)
-    made = {"name": "KV_gozo", "subjects": ["$KV.gozo.>"], "max_msg_size": 1_000}
+    made = {"name": "KV_gozo", "subjects": ["$KV.gozo.>"]}
     await call(client, "STREAM.CREATE.KV_gozo", made)
     events = await client.arrivals("gozo.event.>")
     daemon = await daemons.serve(server, "--replicas", "1", "--events")
@@ -286,6 +286,7 @@ async def test_not_handed_over(servers: Servers, daemons: Daemons, clients: Clie
     await client.schedule("+2000", reply="kitchen")
     wanted = (("leader", None), ("accepted", None), ("accepted", None))
     _, accepted, _ = await expect(events, *wanted)
+    await call(client, "STREAM.UPDATE.KV_gozo", made | {"max_msg_size": 1_000})
     assert await daemon.terminate() == 1
     *_, failed = await expect(events, *wanted, ("failed", None))
     assert (failed["subject"], failed["due"]) == ("kitchen", accepted["due"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -12,8 +15,10 @@ from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until
+from tests.support.places import write
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.raw import RawClient, header_block, request
+from tests.support.server import free_port
 
 FAR = "+9999"
 
@@ -137,6 +142,74 @@ async def test_payload_and_delay(servers: Servers, daemons: Daemons, clients: Cl
     assert await ask(client, "b", "@every 59m") == "stored"
     assert await ask(client, "c", "@every 61m") == "too_far_ahead"
     assert await refusals(client) == {"payload_too_large": 1, "too_far_ahead": 3}
+
+
+async def test_interval(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """A request may ask for an interval of 100ms or more, or as is set; an administrator for less.
+
+    So may whoever can write to the bucket.
+    """
+    server = servers.start()
+    daemon = await daemons.serve(server)
+    client = await clients.connect(server)
+    assert await ask(client, "a", "@every 99.9ms") == "too_often"
+    assert await ask(client, "b", "@every 100ms") == "stored"
+    assert await ask(client, "c", "* * * * * *") == "stored"
+    assert await refusals(client) == {"too_often": 1}
+    ctl = Gozoctl(tmp_path, server.url)
+    refused = ctl.run("create", "d", "to", "x", "--every", "10ms")
+    assert refused.code == 2
+    assert "--min-interval" in refused.err
+    ctl.ok("reschedule", "c", "--when", "@every 20ms")
+    schedules = ("applied", "written")
+    heard = {id_: await client.arrivals() for id_ in schedules}
+    (tmp_path / "set.toml").write_text(
+        f'[schedules.applied]\nsubject = "{heard["applied"].subject}"\nwhen = "@every 20ms"\n'
+    )
+    ctl.ok("apply", "set.toml")
+    write(server, "written", Gozo_When="@every 20ms", Gozo_Subject=heard["written"].subject)
+    for arrivals in heard.values():
+        await arrivals.wait(3)
+    assert await daemon.terminate() == 0
+
+    await daemons.serve(server, "--min-interval", "1h")
+    assert await ask(client, "a", "@every 59m") == "too_often"
+    assert await ask(client, "a", "@every 1h") == "stored"
+    await heard["written"].wait(len(heard["written"].all) + 3)
+
+
+async def test_deliver_rate(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """No more messages a second than are allowed, whatever they come from: late, in order, all."""
+    server = servers.start()
+    port = free_port()
+    options = ("--max-deliver-rate", "100", "--metrics", f"127.0.0.1:{port}")
+    daemon = await daemons.serve(server, *options)
+    client = await clients.connect(server)
+    arrivals = await client.arrivals()
+    began = time.time()
+    for number in range(150):
+        write_ids = {"id": f"n{number}"} if number % 2 else {}
+        await client.schedule(began + 1, reply=arrivals, payload=b"%d" % number, **write_ids)
+    await arrivals.wait(150)
+    assert sorted(map(int, arrivals.payloads)) == list(range(150))
+    stored = [int(payload) for payload in arrivals.payloads if int(payload) % 2]
+    assert stored == sorted(stored)
+    times = [arrival.at for arrival in arrivals.all]
+    assert times[0] >= began + 1
+    assert times[-1] - times[0] >= (150 - 10 - 1) / 100 - 0.05
+    await daemon.event("delivery.held_back", max_deliver_rate="100")
+    text = await asyncio.to_thread(page, port)
+    (held,) = re.findall(r"^gozo_deliveries_held_back_seconds_total (\S+)$", text, re.MULTILINE)
+    assert float(held) > 0.5
+    assert await daemon.terminate() == 0
+
+
+def page(port: int) -> str:
+    """Read the metrics."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=allow(5)) as answer:
+        return str(answer.read().decode())
 
 
 async def test_rate(servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path) -> None:

@@ -319,6 +319,21 @@ async def test_answers_too_large_for_a_message(running: Running, client: Client)
     assert running.daemon.events("connection.lost", since=since) == []
 
 
+@pytest.mark.parametrize("what", ["Gozo-When", "Gozo-Id", "Gozo-Del-Id", "Gozo-Misfire"])
+async def test_a_refusal_is_no_larger_than_its_request(client: Client, what: str) -> None:
+    """However it has to be encoded: a small request makes gozo send no large receipt."""
+    receipts = await client.arrivals()
+    for size in (1, 300, 2_000, 8_000, 30_000):
+        asked = {"Gozo-When": "+9", "Gozo-Receipt": receipts.subject, "Gozo-Misfire": "bad"}
+        asked |= {what: ("\x01" if what == "Gozo-Del-Id" else "\U0001f600") * size}
+        seen = len(receipts.all)
+        await client.send(asked, reply="to")
+        await receipts.wait(seen + 1)
+        most = sum(len(name) + len(value.encode()) + 4 for name, value in asked.items()) + 1_024
+        assert len(receipts.payloads[-1]) <= most
+        assert json.loads(receipts.payloads[-1])["status"] == "refused"
+
+
 @pytest.mark.parametrize("subject", ["gozo.admin.cancel", "gozo.admin.leader", "$SRV.PING.gozo"])
 async def test_answers_go_only_where_clients_may_listen(client: Client, subject: str) -> None:
     """A question cannot make gozo publish its answer with rights that the asker may lack."""

@@ -9,17 +9,26 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from tests.acceptance.conftest import Running
 from tests.support.client import Arrival, Arrivals, Client
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 
 ALL = {"Gozo-Misfire": "all"}
+OFTEN = ("--min-interval", "10ms")
 
 
 def due(arrival: Arrival) -> float:
     """Return the nominal time of a delivery."""
     return datetime.fromisoformat(arrival.headers["Gozo-Due"]).timestamp()
+
+
+@pytest.fixture(scope="module")
+def options() -> tuple[str, ...]:
+    """Let requests ask for the shortest intervals that there are."""
+    return OFTEN
 
 
 def numbers(arrivals: Arrivals) -> list[int]:
@@ -244,7 +253,7 @@ async def test_while_the_bucket_cannot_be_written(
 ) -> None:
     """What is delivered goes on from memory, and is written once that is possible again."""
     server = servers.start()
-    daemon = await daemons.serve(server)
+    daemon = await daemons.serve(server, *OFTEN)
     await daemon.ready()
     client = await clients.connect(server)
     arrivals = await client.arrivals()
@@ -272,7 +281,7 @@ async def test_a_cancel_waits_for_what_was_sent(
 ) -> None:
     """A cancel that cannot be written yet keeps the next occurrence from being sent as well."""
     server = servers.start()
-    daemon = await daemons.serve(server)
+    daemon = await daemons.serve(server, *OFTEN)
     await daemon.ready()
     client = await clients.connect(server)
     arrivals, others = await client.arrivals(), await client.arrivals()

@@ -136,8 +136,8 @@ async def test_rules_become_stricter(
     await client.nats.jetstream().add_stream(name="SECRET", subjects=["jobs.secret.stream"])
     secret = await client.arrivals("jobs.secret.>")
     for id_, headers in (
-        ("often", {"Gozo-When": "@every 50ms"}),
-        ("stream", {"Gozo-When": "@every 50ms", "Gozo-Confirm": "stream"}),
+        ("often", {"Gozo-When": "@every 100ms"}),
+        ("stream", {"Gozo-When": "@every 100ms", "Gozo-Confirm": "stream"}),
         (None, {"Gozo-When": "+9999"}),
     ):
         target = f"jobs.secret.{id_}"

@@ -14,6 +14,7 @@ from gozo.connection import Connection
 from gozo.delivery import Delivery
 from gozo.headers import fields
 from gozo.occurrences import Occurrences
+from gozo.pace import Pace
 from gozo.stats import Stats
 from gozo.store.changes import Result
 from gozo.volatile import Volatile
@@ -36,6 +37,7 @@ def deliver(one: Parts) -> Delivery:
         one.mirror,
         Stats(),
         clock,
+        pace=Pace(),
         may_deliver=lambda: True,
     )
     one.mirror.on_change = made.wake_soon

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
 from gozo.policy import (
+    LARGEST_BLOCK,
     LEAST_MAX_PAYLOAD,
     LONGEST_SUBJECT,
     ROOM,
@@ -150,3 +151,13 @@ def test_a_server_that_takes_too_little(max_payload: int) -> None:
     assert f"is {max_payload} bytes" in str(refused.value)
     assert too_small(LEAST_MAX_PAYLOAD) == ""
     check_size(0, LEAST_MAX_PAYLOAD, LEAST_MAX_PAYLOAD)
+
+
+@pytest.mark.parametrize(
+    ("payload", "headers", "most"), [(0, LARGEST_BLOCK, 1 << 20), (500, 500, 1_000)]
+)
+def test_sizes_of_what_is_stored(payload: int, headers: int, most: int) -> None:
+    """JetStream stores header blocks of 64 KiB, a bucket as much as it is set to."""
+    check_size(payload, headers, 1 << 20, most)
+    with pytest.raises(RequestError, match=f"{payload + headers + 1} bytes .* {min(most, 65535)}"):
+        check_size(payload, headers + 1, 1 << 20, most)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+from dataclasses import replace
 from itertools import permutations
 
 import msgpack
@@ -15,8 +17,10 @@ from gozo import entries, protocol
 from gozo.entries import (
     EntryError,
     block,
+    check_room,
     entry_headers,
     glance,
+    headers_size,
     marker_headers,
     parse_entry,
     parse_original,
@@ -34,6 +38,7 @@ from gozo.protocol import (
 )
 from gozo.recurrence import due_at, onward, paused
 from gozo.schedule import (
+    LONGEST_REASON,
     MICROSECONDS,
     NEVER,
     CancelRequest,
@@ -244,6 +249,57 @@ def test_recurring_entries_there_and_back(entry: Entry, terms: Terms, state: Sta
         entry = paused(entry)
     assert entry.id is not None
     assert parse_entry(escape_id(entry.id), block(entry_headers(entry, b"token")), 0) == entry
+
+
+@given(
+    entry=ENTRIES,
+    terms=TERMS,
+    id_=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    reason=st.text(st.sampled_from(["%", "\U0001f600", "a"])),
+    now_us=st.integers(0, LAST_US),
+)
+def test_the_size_of_an_entry_counts_all_that_is_noted_later(
+    entry: Entry, terms: Terms, id_: str, reason: str, now_us: int
+) -> None:
+    """Whatever becomes of a schedule, its headers have no more bytes than were counted at first."""
+    entry = entry._replace(
+        id=id_, when="0 2 * * *", terms=terms, confirm=True, attempts=999_999, extended=True
+    )
+    first = entry._replace(terms=replace(terms, occurred=0, last_us=0), due_us=0)
+    last = entry._replace(
+        terms=replace(terms, occurred=10**18 - 1, last_us=LAST_US), next_us=LAST_US
+    )
+    counted = headers_size(first)
+    for later in (
+        retried(last._replace(tried=10**9), reason * 200, now_us),
+        paused(last, "\U0001f600" * LONGEST_REASON),
+    ):
+        lines = entry_headers(later, b"0123456789-0123456789abcdef") + entries.ORIGINAL
+        assert len(block(lines, 10**18)) <= counted
+
+
+def test_what_could_not_be_written_again() -> None:
+    """Headers of a client's own are longer in an entry of gozo's: each % takes three bytes."""
+    raw = {"Gozo_Subject": "to", "X": "%" * 22_000}
+    for when, good in (("+60", True), ("@every 1s", False)):
+        said = headers(Gozo_When=when, **raw)
+        entry = parse_entry("a", said, NOW_US)
+        assert isinstance(entry, Entry)
+        with contextlib.nullcontext() if good else pytest.raises(RequestError, match="65535"):
+            check_room(entry, said, 1_000_000)
+
+
+@given(message=st.text(max_size=1_200), id_=st.none() | st.text(max_size=2_000))
+def test_a_refusal_that_is_shortened(message: str, id_: str | None) -> None:
+    """However it is encoded, it has no more bytes, and still says why."""
+    error = RequestError(Refusal.INVALID_WHEN, message)
+    told = protocol.refusal_receipt(id_, error)
+    short = protocol.shortened(told, 1_024)
+    assert len(json.dumps(short)) <= 1_024
+    assert (short["status"], short["error"]) == ("refused", "invalid_when")
+    assert short["id"] in (id_, None)
+    if id_ is None or len(id_) < 50:
+        assert short["id"] == id_
 
 
 @given(

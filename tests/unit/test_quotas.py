@@ -12,7 +12,12 @@ from gozo.errors import Refusal, RequestError
 from gozo.quotas import Quotas, Rate
 from gozo.schedule import MICROSECONDS
 
-QUOTAS = Quotas(max_pending=3, max_payload=100, max_delay_us=60 * MICROSECONDS)
+QUOTAS = Quotas(
+    max_pending=3,
+    max_payload=100,
+    max_delay_us=60 * MICROSECONDS,
+    min_interval_us=100_000,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,7 @@ QUOTAS = Quotas(max_pending=3, max_payload=100, max_delay_us=60 * MICROSECONDS)
     [
         (lambda quotas, more: quotas.check_pending(2 + more), Refusal.TOO_MANY_PENDING),
         (lambda quotas, more: quotas.check_payload(100 + more), Refusal.PAYLOAD_TOO_LARGE),
+        (lambda quotas, more: quotas.check_interval(max(100_000 - more, 1)), Refusal.TOO_OFTEN),
         (lambda quotas, more: quotas.check_delay(5, 60_000_005 + more), Refusal.TOO_FAR_AHEAD),
     ],
 )
