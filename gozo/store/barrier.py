@@ -28,9 +28,9 @@ class Barrier:
     async def written(self) -> int:
         """Write the mark and return its sequence; tried for as long as the server cannot take it.
 
-        0 where there is no room for it, the stream will never take it, or the server is silent for `SILENT` seconds: with a
-        disk that was full it answers reads, and no writes ever again. Only a load that begins
-        now tells then what was done before.
+        0 where there is no room for it, the stream will never take it, or the server is silent
+        for `SILENT` seconds: with a disk that was full it answers reads, and no writes ever
+        again. Only a load that begins now tells then what was done before.
         """
         while True:
             try:
