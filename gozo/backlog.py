@@ -5,13 +5,14 @@ handled. So whoever leads next finds here just what the one before it left undon
 
 Requests have no number that all replicas see, and NATS orders the messages of one connection
 only: what is handled is told by digest. Of requests that are the same byte for byte the
-earliest is struck out, since they are handled in order.
+earliest is struck out, since they are handled in order; unless the one that is meant was dropped
+here, as its position says.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -37,10 +38,13 @@ class Heard(NamedTuple):
     """What tells it from others, on every replica alike."""
     size: int
     """Bytes of memory that it takes, roughly."""
+    position: int
+    """Its number among all that were heard here."""
 
 
 def hear(
     act: Act,
+    position: int,
     received_us: int,
     subject: bytes,
     reply: bytes,
@@ -52,7 +56,7 @@ def hear(
     digest = _HASH.copy()
     digest.update(whole)
     size = len(payload) + (len(headers) if headers else 0) + OVERHEAD
-    heard = (act, received_us, reply, headers, payload, digest.digest(), size)
+    heard = (act, received_us, reply, headers, payload, digest.digest(), size, position)
     return _MAKE(Heard, heard)
 
 
@@ -67,6 +71,8 @@ class Backlog:
     def __init__(self) -> None:
         self.size = 0
         """Bytes of memory that the requests take, roughly."""
+        self.dropped = 0
+        """The greatest position of those that were dropped from here."""
         self._queue: OrderedDict[int, Heard] = OrderedDict()
         self._numbers: dict[bytes, list[int]] = {}
         """The places of each digest, in order; see `index`."""
@@ -85,6 +91,11 @@ class Backlog:
     def last(self) -> int:
         """The number of the last that was added; they are numbered in order."""
         return self._count
+
+    @property
+    def requests(self) -> Iterable[Heard]:
+        """All, in order."""
+        return self._queue.values()
 
     def add(self, heard: Heard) -> None:
         """Let a request wait behind the others."""
@@ -110,10 +121,10 @@ class Backlog:
             for number, heard in self._queue.items():
                 self._numbers.setdefault(heard.digest, []).append(number)
 
-    def strike(self, digest: bytes) -> bool:
-        """Take out the first with a digest; False if there is none."""
+    def strike(self, digest: bytes, position: int) -> bool:
+        """Take out the first with a digest; False if it is not here, by its position either."""
         numbers = self._numbers.get(digest)
-        if numbers is None:
+        if numbers is None or position <= self.dropped:
             return False
         number = numbers[0]
         self._forget(number, digest)
@@ -131,7 +142,7 @@ class Backlog:
         """Drop the first until the others take no more than `most` bytes; returns how many."""
         dropped = 0
         while self._queue and self.size > most:
-            self.take()
+            self.dropped = self.take().position
             dropped += 1
         return dropped
 

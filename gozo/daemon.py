@@ -66,7 +66,7 @@ AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
 DRAIN = 6.0  # seconds without progress after which a shutdown leaves things undone
 DRAIN_IN_SILENCE = 0.05  # seconds, where the bucket has not answered any write for long
 RETRY_WAIT = 0.25  # seconds
-YIELD = 1.0  # seconds in which a replica that leads again is told what others did meanwhile
+YIELD = 1.0  # seconds in which a replica that ends may find out what the next leader has
 QUIET_US = MICROSECONDS
 """Nothing may be due for so long where the old garbage is looked at."""
 
@@ -474,8 +474,7 @@ class Daemon:
     async def _lead(self) -> None:
         """Deliver and act on requests, once all is seen that earlier leaders did."""
         if self._yielding is not None:
-            # This replica led before: what another has done since must not be done again.
-            await _over(self._yielding, YIELD)
+            # This replica led before, and asks what the next leader has: that is this one again.
             await end(self._yielding)
         self._ledger.frontier = None
         while sequence := await self._barrier.written():
@@ -568,23 +567,26 @@ class Daemon:
 
     async def _yield(self) -> None:
         """Store what this replica took on as the leader, and the next one has not."""
-        await self._intake.hear_successor()
+        await self._intake.hear_successor(self._is_led)
         self._intake.act_on_left()
         self._hand_over()
         await self._intake.left_begun()
 
+    def _is_led(self) -> bool:
+        """Whether another replica leads, as far as is known just now."""
+        return self._main.connected and self._lease.another_leads
+
     def _hand_over(self) -> None:
         """Put schedules without an id into the bucket, for whoever leads next."""
-        requests = self._volatile.take_all()
+        requests = self._intake.lacking(self._volatile.take_all())
         if requests:
             log.info("daemon.handing_over", schedules=len(requests))
         for taken in requests:
-            if not self._intake.is_others(taken.digest):
-                done = partial(self._on_handed_over, taken)
-                self._ledger.put(taken.request, done, reserved_key())
+            done = partial(self._on_handed_over, taken)
+            self._ledger.put(taken.request, done, reserved_key())
 
     def _on_handed_over(self, taken: Taken, result: Result, words: str) -> None:
-        self._volatile.on_removed(taken.digest, taken.taking)
+        self._volatile.on_removed(taken.digest, taken.position)
         if result is Result.REFUSED:
             self._refused += 1
             entry, reason = taken.request.entry, words[:LONGEST_REASON]
@@ -760,9 +762,10 @@ class Daemon:
         log.info("daemon.stopping", unstored=self._intake.waiting, volatile=len(self._volatile))
         if self._yielding is not None:
             await _over(self._yielding, YIELD)
-        self._intake.stop_hearing()
+            await end(self._yielding)
+            self._intake.act_on_left()
         try:
-            await self._requests.echo()
+            await self._intake.stop_hearing()
         except GozoError as error:
             log.info("daemon.requests_lost", reason=str(error))
         await self._patiently(lambda: self._intake.waiting)

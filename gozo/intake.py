@@ -14,10 +14,10 @@ import contextlib
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
+from itertools import chain
 from typing import NoReturn
 
 from gozo.administration import Administration, refusal_of
@@ -27,10 +27,12 @@ from gozo.clock import steady
 from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection
 from gozo.entries import reserved_key
-from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
+from gozo.errors import DisconnectedError, Refusal, RequestError
 from gozo.events import Events
+from gozo.inheritance import Account, Inheritance, Inquiry
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
+from gozo.offsets import ENOUGH
 from gozo.policy import UNLIMITED, Policy
 from gozo.protocol import (
     asks_receipt,
@@ -47,14 +49,14 @@ from gozo.stats import Stats
 from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.ledger import Ledger
 from gozo.subscriptions import Listener
-from gozo.succession import HANDLED, Progress, Teller, read_told, term_of
+from gozo.succession import Handled, Progress, Teller
+from gozo.told import GREETING, Question, read_question, read_told, term_of
 from gozo.unanswered import Waiting
-from gozo.volatile import Volatile
+from gozo.volatile import Taken, Volatile
 
 TURN = 0.001  # seconds for which requests are acted on before others get a turn
 KEPT = 15  # seconds for which a standby keeps a request with an id that nobody has handled
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
-PAUSE = 0.2  # seconds in which another leader tells what it has done by now
 
 MORE = 1_024
 """Bytes by which a refusal may be larger than its request: a little one is not to make gozo send
@@ -148,11 +150,16 @@ class Intake:
         self._turn = asyncio.Event()
         self._details = log.enabled(logging.DEBUG)
         """Whether each request is worth a line of the log."""
-        self._progress = Progress()
-        self._others: Counter[bytes] = Counter()
-        """What another leader dealt with, while this replica took itself for it."""
+        self._count = 0
+        """How many messages were heard, on the request subject and those of the verbs."""
         self._told_subject = f"{policy.request_subject}.admin.told"
-        self._teller = Teller(lambda told: connection.publish(self._told_subject, told), tag)
+        tell = partial(connection.publish, self._told_subject)
+        self._teller = Teller(tell, lambda: self._count, tag)
+        self._progress = Progress()
+        self._inherited = Inheritance((), 0)
+        self._inquiry = Inquiry(tag, tell, self._progress, lambda: self._count)
+        self._successor: Account | None = None
+        """What the replica that leads now has; None where that is not known, or it is this one."""
         self.events: Events | None = None
         """Who is told of requests; None: nobody wants to know."""
         volatile.on_removed = self._teller.handled
@@ -166,7 +173,7 @@ class Intake:
         if self._mode is Mode.DEAF:
             self._mode = Mode.KEEPING
             self._index()
-            self._progress.begin(steady())
+            self._begin_hearing()
             subject = self._policy.request_subject
             verbs = self._administration.verbs
             self._listeners = [
@@ -174,10 +181,11 @@ class Intake:
                 *(self._hear(f"{subject}.admin.{verb}", verbs[verb]) for verb in verbs),
                 self._connection.listen(self._told_subject, self._on_told),
             ]
+            self._inquiry.greet()
 
     def leave(self) -> None:
-        """Keep none: this replica cannot lead."""
-        if self._mode is Mode.KEEPING:
+        """Keep none: this replica cannot lead. What the next leader has is still listened for."""
+        if self._mode is Mode.KEEPING and not self._yielding:
             self._mode = Mode.DEAF
             self._end_hearing()
             self._forget_all()
@@ -189,6 +197,10 @@ class Intake:
         self._backlog.move_to(self._memory)
         self._backlog, self._memory = self._memory, self._backlog
         self._mode = Mode.WAITING
+        self._strike(self._progress.settle())
+        self._successor = None
+        mine = (self._volatile.requests, self._left.requests, self._backlog.requests)
+        self._inherited = Inheritance(chain.from_iterable(mine), self._count)
         self._teller.begin_term()
 
     async def act(self) -> None:
@@ -199,9 +211,8 @@ class Intake:
         """
         self._mode = Mode.ACTING
         self._backlog.index(False)
-        self._others.clear()
         self._yielding = False
-        self._teller.hello()
+        self._teller.hello(echoes=ENOUGH)
         self._work.set()
         last = self._backlog.last
         with contextlib.suppress(TimeoutError):
@@ -219,7 +230,7 @@ class Intake:
             self._mode = Mode.KEEPING
             self._yielding = True
             self._index()
-            self._progress.begin(steady())
+            self._progress.keep_from(steady(), self._count)
             self._counted_until_us = self._clock.reading_us()
 
     def clock_set(self, by_us: int) -> None:
@@ -233,51 +244,65 @@ class Intake:
             self._counted_until_us = self._clock.reading_us()
             self._backlog.move_to(self._left)
             self._yielding = True
+            self._progress.keep_from(steady(), self._count)
         if self._mode is not Mode.DEAF:
             self._mode = Mode.KEEPING
             self._index()
-            self._progress.begin(steady())
+            self._successor = None
 
     def _index(self) -> None:
         self._backlog.index(True)
         self._memory.index(True)
 
-    async def hear_successor(self) -> None:
-        """Wait until what another leader has told is heard."""
-        while True:
-            try:
-                await self._connection.echo()
-            except GozoError:
-                await asyncio.sleep(PAUSE)
-            else:
-                await asyncio.sleep(PAUSE)
-                return
+    async def hear_successor(self, is_led: Callable[[], bool]) -> None:
+        """Wait until it is known what the next leader has of what this replica has.
+
+        `is_led` tells whether there is one.
+        """
+        if self._left or len(self._volatile):
+            account = await self._inquiry.find_out(lambda: self._teller.begun, is_led)
+            if self._mode is Mode.KEEPING:
+                self._successor = account
 
     def act_on_left(self) -> None:
-        """Act on what a term that is over left undone, and no other leader has."""
-        for _ in range(len(self._left)):
-            heard = self._left.take()
-            if not self.is_others(heard.digest):
+        """Act on what a term that is over left undone, and the next leader has not."""
+        if self._successor is not None:
+            left = [self._left.take() for _ in range(len(self._left))]
+            for heard in self._successor.lacking(left):
                 self._left.add(heard)
         self._yielding = False
         self._work.set()
+
+    def lacking(self, requests: list[Taken]) -> list[Taken]:
+        """Return what the next leader has not of what was in memory here."""
+        return requests if self._successor is None else self._successor.lacking(requests)
 
     async def left_begun(self) -> None:
         """Wait until all of that is begun."""
         while self._left:
             await self._next_turn()
 
-    def is_others(self, digest: bytes) -> bool:
-        """Tell, once, whether another leader has a request that this one had."""
-        if self._others[digest] > 0:
-            self._others[digest] -= 1
-            return True
-        return False
+    async def stop_hearing(self) -> None:
+        """Hear no more requests; those heard are still acted on, and none kept in memory.
 
-    def stop_hearing(self) -> None:
-        """Hear no more requests; those heard are still acted on, and none kept in memory."""
+        Raises:
+            GozoError: there is no connection, or it does not answer.
+        """
         self._ending = True
-        self._end_hearing(hear_out=True)
+        try:
+            if self._mode is Mode.ACTING:
+                await self._count_together()
+        finally:
+            self._teller.end_hearing()
+            self._end_hearing(hear_out=True)
+        await self._connection.echo()
+
+    async def _count_together(self) -> None:
+        """Let the standbys know for certain how far their counts differ from this one."""
+        for _ in range(ENOUGH):
+            self._teller.hello()
+            await self._connection.echo()
+        self._teller.hello()
 
     def _end_hearing(self, *, hear_out: bool = False) -> None:
         for listener in self._listeners:
@@ -293,14 +318,20 @@ class Intake:
 
         All without an id it mentions once they are delivered, however late that is.
         """
+        self._progress.turn(steady(), self._count)
+        if not (self._yielding or self._left or len(self._volatile)):
+            self._successor = None
         if self._mode is Mode.KEEPING:
             for heard in self._backlog.take_before(self._clock.reading_us() - KEPT * MICROSECONDS):
                 if heard.act == self._take and not _ID.search(heard.headers or b""):
                     self._memory.add(heard)
+                else:
+                    self._backlog.dropped = heard.position
             self._shrink()
 
     def _shrink(self) -> None:
         dropped = self._memory.shrink(self._max_backlog - self._backlog.size)
+        self._backlog.dropped = max(self._backlog.dropped, self._memory.dropped)
         dropped += self._backlog.shrink(self._max_backlog)
         if dropped:
             log.repeated("warning", "intake.not_kept", requests=dropped)
@@ -314,7 +345,8 @@ class Intake:
         name, now_us = subject.encode(), self._clock.reading_us
 
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            heard = hear(act, now_us(), name, reply, headers, payload)
+            self._count += 1
+            heard = hear(act, self._count, now_us(), name, reply, headers, payload)
             if self._mode is _ACTING:
                 self._wait(heard)
                 self._work.set()
@@ -333,7 +365,7 @@ class Intake:
         try:
             self._check_room(heard)
         except RequestError as error:
-            self._teller.handled(heard.digest)
+            self._teller.handled(heard.digest, heard.position)
             if heard.act == self._take:
                 self._refuse_unread(heard, error, at_once=True)
             else:
@@ -355,35 +387,59 @@ class Intake:
     def _on_told(self, _: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         """Another leader tells what it has dealt with."""
         if term_of(payload) == self._teller.term:
-            return  # its own words, of which there are as many as requests
+            self._teller.heard_back(payload)  # its own words
+            return
+        question = read_question(payload)
+        if question is not None:
+            if not self._lookout.is_foreign(question.leader):
+                self._on_question(question)
+            return
         told = read_told(payload)
         if told is None or self._lookout.is_foreign(told.term):
             return
-        if self._mode is Mode.ACTING or self._yielding:
-            self._others.update(told.digests)
+        missed = self._progress.hear(told, self._count)
+        self._inquiry.hear(told)
         if self._mode is Mode.ACTING:
             self._lookout.look_soon()
             return
-        if self._progress.missed(told) and self._mode is Mode.KEEPING:
+        if missed and self._mode is Mode.KEEPING:
             log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
             self._forget_all()
         self._counted_until_us = self._clock.reading_us()
-        if told.kind == HANDLED:
-            now = steady()
-            for digest in self._progress.handled(told):
-                if not (self._memory.strike(digest) or self._backlog.strike(digest)):
-                    self._progress.note_early(digest, now)
+        self._strike(self._progress.handled(told))
+
+    def _strike(self, handled: list[Handled]) -> None:
+        memory, backlog = self._memory, self._backlog
+        for one in handled:
+            if not (memory.strike(*one) or backlog.strike(*one)):
+                self._progress.note_early(one)
+
+    def _on_question(self, question: Question) -> None:
+        """A replica greets the leader, or one that led before asks what the leader had then."""
+        if self._mode not in (Mode.WAITING, Mode.ACTING) or self._ending:
+            return
+        if question.nonce == GREETING:
+            self._teller.hello(echoes=ENOUGH)
+        elif self._may_act():
+            self._inherited.tell(question, self._progress, self._teller)
 
     def _on_lost(self) -> None:
         """Without a connection, a standby does not hear what is handled meanwhile."""
         if self._mode is Mode.KEEPING:
             self._forget_all()
-            self._progress.begin(steady())
+        self._begin_hearing()
+
+    def _begin_hearing(self) -> None:
+        """Count requests from here on, of which some may have been missed."""
+        self._progress.begin(steady(), self._count)
+        self._teller.begin_hearing()
 
     def _on_connected(self) -> None:
         if self._mode is Mode.ACTING:
-            self._teller.hello()
+            self._teller.hello(echoes=ENOUGH)
             self._teller.flush()
+        elif self._mode is Mode.KEEPING:
+            self._inquiry.greet()
 
     # Acting
 
@@ -430,7 +486,7 @@ class Intake:
 
     def _done(self, heard: Heard) -> None:
         self._bytes -= heard.size
-        self._teller.handled(heard.digest)
+        self._teller.handled(heard.digest, heard.position)
 
     def _drop(self, heard: Heard) -> None:
         """Let go of what was begun and not done: another leader may have it."""
@@ -455,7 +511,8 @@ class Intake:
         elif self._mode is _ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
             self._stats.accepted += 1
-            self._volatile.add(request, heard.digest, self._teller.taken(heard.digest))
+            self._volatile.add(request, heard.digest, heard.position)
+            self._teller.heard()
             if self.events is not None:
                 self.events.accepted(request.entry, replaced=False)
             self._on_volatile()

@@ -1,17 +1,14 @@
 """What a leader tells the other replicas of the requests that it has dealt with.
 
-The replicas hear all requests. The leader publishes digests of those that it has handled
-(stored, cancelled, refused, delivered), many in one message, so that a standby keeps just
-what is left to do should it lead next. Requests without an id live in the leader's memory
-until they are delivered: it says at once that it has taken them, which tells a leader that
-lost its lease, and that heard them too, to leave them alone. What it takes it numbers, and
-tells the number again once it has delivered it: of what was taken before a standby heard, the
-standby has nothing, though it may have a later request that is the same byte for byte.
+The replicas hear all requests. The leader publishes digests and positions of those that it has
+handled (stored, cancelled, refused, delivered), many in one message, so that a standby keeps just
+what is left to do should it lead next. Requests without an id live in the leader's memory until
+they are delivered, and are handled then.
 
-Such a message is: `H` (handled) or `T` (taken), eight bytes that name this term of this
-leader, four for the leader and four for the term, eight bytes of a number that counts its
-messages from 1, and for each request its digest and eight bytes of the number under which it
-was taken, 0 where it was not.
+A request is known by a digest, and others may be the same byte for byte. Of what the leader heard
+before a standby did, the standby has nothing: its position says so, once the standby knows how
+far their counts differ. What comes before that waits. See `gozo.told` for how the messages look,
+and `gozo.offsets` for the counts.
 """
 
 from __future__ import annotations
@@ -19,110 +16,141 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from gozo.backlog import DIGEST
 from gozo.errors import DisconnectedError
+from gozo.offsets import Hearing
+from gozo.told import (
+    ACCOUNT,
+    ENTRY,
+    HANDLED,
+    LEADER,
+    TERM,
+    Answer,
+    Place,
+    Told,
+    number_of,
+    write_answer,
+    write_entry,
+    write_head,
+)
 
-SETTLED = 1.0  # seconds of hearing before which what is told may be of requests not heard
 EARLY = 2.0  # seconds for which at least it is remembered that a request was handled
 TERMS = 100  # remembered at a time
 GATHER = 0.02  # seconds that digests wait for others
 MOST = 4_000  # digests in one message
-HANDLED, TAKEN = b"H", b"T"
-
-_LEADER = 4  # bytes
-_NAME = 2 * _LEADER
-_NUMBER = 8  # bytes
-_NOT_TAKEN = bytes(_NUMBER)
-_HEAD = 1 + _NAME + _NUMBER
-_ENTRY = DIGEST + _NUMBER
+MOST_WAITING = 100_000  # of them that wait until positions are known
 
 
-class Told(NamedTuple):
-    """One message of a leader, read."""
+class Handled(NamedTuple):
+    """A request that a leader has handled, with this replica's own position of it."""
 
-    kind: bytes
-    term: bytes
-    number: int
-    digests: list[bytes]
-    takings: list[int]
-    """The number of each as one that was taken; 0 where it was not."""
-
-
-def read_told(payload: bytes) -> Told | None:
-    """Read a message of a leader; None if it is none."""
-    length = len(payload) - _HEAD
-    if length < 0 or length % _ENTRY or payload[:1] not in (HANDLED, TAKEN):
-        return None
-    places = range(_HEAD, len(payload), _ENTRY)
-    digests = [payload[place : place + DIGEST] for place in places]
-    takings = [int.from_bytes(payload[place + DIGEST : place + _ENTRY]) for place in places]
-    number = int.from_bytes(payload[1 + _NAME : _HEAD])
-    return Told(payload[:1], term_of(payload), number, digests, takings)
-
-
-def term_of(payload: bytes) -> bytes:
-    """The term in which a message was told, without reading the rest."""
-    return payload[1 : 1 + _NAME]
+    digest: bytes
+    position: int
 
 
 class Progress:
-    """How far leaders have come, as one that stands by hears it."""
+    """How far leaders have come, as this replica hears it."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
-        self._first_taken: dict[bytes, int] = {}
-        """The first number under which each leader was heard to take a request."""
+        self._leaders: dict[bytes, Hearing] = {}
+        self.kept_from = 0
+        """The own count from which on requests are kept here."""
+        self._waiting: dict[bytes, list[tuple[bytes, int]]] = {}
+        """What was handled, by leaders whose positions are not known yet."""
         self._early: Counter[bytes] = Counter()
         self._earlier: Counter[bytes] = Counter()
         self._turn_at = 0.0
-        self._heard_since = 0.0
+        self._turn_count = self._earlier_count = 0
 
-    def begin(self, now: float) -> None:
-        """Hear from `now` on, in seconds of a steady clock: what was told before is not known."""
+    def begin(self, now: float, count: int) -> None:
+        """Hear anew from `now` on, in seconds of a steady clock, and from an own count on.
+
+        What was told before is not known, nor what was missed.
+        """
         self._numbers.clear()
-        self._first_taken.clear()
-        self._heard_since = self._turn_at = now
+        self._leaders.clear()
+        self.keep_from(now, count)
+
+    def keep_from(self, now: float, count: int) -> None:
+        """Keep what is heard from an own count on: what came before it is not struck out here."""
+        self.kept_from = count
+        self._waiting.clear()
         self._early.clear()
         self._earlier.clear()
+        self._turn_at = now
+        self._turn_count = self._earlier_count = count
 
-    def missed(self, told: Told) -> bool:
-        """Take a message's number in; True if one before it was not heard."""
+    def hear(self, told: Told, count: int) -> bool:
+        """Take in a message that came at an own count; True if one before it was not heard."""
         last = self._numbers.get(told.term)
         is_first = not self._numbers
         if len(self._numbers) >= TERMS:
             self._numbers.clear()
         self._numbers[told.term] = told.number
-        missed = not is_first and told.number != (last or 0) + 1
-        if missed or len(self._first_taken) > TERMS:
-            self._first_taken.clear()
-        if told.kind == TAKEN and told.takings:
-            self._first_taken.setdefault(told.term[:_LEADER], told.takings[0])
-        return missed
+        if told.place is not None:
+            if len(self._leaders) >= TERMS and told.leader not in self._leaders:
+                self._leaders.clear()
+            self._leaders.setdefault(told.leader, Hearing()).note(told, told.place, count)
+        return not is_first and told.number != (last or 0) + 1
 
-    def handled(self, told: Told) -> list[bytes]:
-        """Return what was handled, without what was taken before this was heard."""
-        first = self._first_taken.get(told.term[:_LEADER])
+    def handled(self, told: Told) -> list[Handled]:
+        """Return what is known by now to be handled, of what was heard here.
+
+        What a message of an older version names has no position: it counts as heard for some
+        seconds, and so as not early.
+        """
+        if told.place is None:
+            return [Handled(digest, self._earlier_count) for digest in told.digests]
+        leader = told.leader
+        waiting = self._waiting.setdefault(leader, [])
+        waiting.extend(zip(told.digests, told.positions, strict=True))
+        if not self._leaders[leader].is_settled and len(waiting) < MOST_WAITING:
+            return []
+        del self._waiting[leader]
+        return self._place(leader, waiting)
+
+    def settle(self) -> list[Handled]:
+        """Return what still waits for positions to be known, as far as they are."""
+        waiting, self._waiting = self._waiting, {}
+        return [one for leader, some in waiting.items() for one in self._place(leader, some)]
+
+    def _place(self, leader: bytes, handled: Iterable[tuple[bytes, int]]) -> list[Handled]:
+        position = self.position
+        placed = ((digest, position(leader, theirs)) for digest, theirs in handled)
         return [
-            digest
-            for digest, taking in zip(told.digests, told.takings, strict=True)
-            if not taking or (first is not None and taking >= first)
+            Handled(digest, own)
+            for digest, own in placed
+            if own is not None and own > self.kept_from
         ]
 
-    def note_early(self, digest: bytes, now: float) -> None:
-        """Remember for some seconds that a request is handled that was not heard yet.
+    def position(self, leader: bytes, theirs: int) -> int | None:
+        """Return the own position of what has a position with a leader; None if unknown."""
+        hearing = self._leaders.get(leader)
+        return None if hearing is None else hearing.position(theirs)
 
-        In a cluster, what the leader tells may be quicker than the request. Of a request that
-        came before `begin` it would be wrong: a later one may be the same byte for byte.
-        """
-        if now < self._heard_since + SETTLED:
-            return
+    def is_settled(self, leader: bytes) -> bool:
+        """Tell whether the positions of a leader are known for certain."""
+        hearing = self._leaders.get(leader)
+        return hearing is not None and hearing.is_settled
+
+    def turn(self, now: float, count: int) -> None:
+        """Forget what was early some seconds ago; to be called several times a second."""
         if now > self._turn_at + EARLY:
             self._earlier, self._early = self._early, Counter()
+            self._earlier_count, self._turn_count = self._turn_count, count
             self._turn_at = now
-        self._early[digest] += 1
+
+    def note_early(self, handled: Handled) -> None:
+        """Remember for some seconds that a request is handled that was not heard yet.
+
+        In a cluster, what the leader tells may be quicker than the request. Not so of what was
+        heard some seconds ago, and dropped since: a later one may be the same byte for byte.
+        """
+        if handled.position > self._earlier_count:
+            self._early[handled.digest] += 1
 
     def is_early(self, digest: bytes) -> bool:
         """Tell, once, whether a request that is heard now is known to be handled."""
@@ -134,57 +162,101 @@ class Progress:
 
 
 class Teller:
-    """Tells what was dealt with, in order."""
+    """Tells what was dealt with, in order; `count` says how many requests were heard so far."""
 
-    def __init__(self, publish: Callable[[bytes], None], tag: bytes) -> None:
+    def __init__(
+        self, publish: Callable[[bytes], None], count: Callable[[], int], tag: bytes
+    ) -> None:
         """Tell by `publish`, as the leader whose id begins with `tag`."""
         self._leader = tag
         self._publish = publish
-        self._waiting: dict[bytes, list[bytes]] = {TAKEN: [], HANDLED: []}
-        self._takings = 0
-        self.begin_term()
+        self._count = count
+        self._waiting: list[bytes] = []
+        self.begun = 0
+        """The count when the present subscription began."""
+        self._hears = True
+        self._echoes = 0
+        """How often a message is sent as soon as another comes back."""
         self._timer: asyncio.TimerHandle | None = None
+        self.begin_term()
 
     def begin_term(self) -> None:
-        """Count anew: what was told before is known to no one who hears this."""
-        self.term = self._leader + secrets.token_bytes(_NAME - _LEADER)
+        """Count messages anew: no one who hears this knows what was told before."""
+        self.term = self._leader + secrets.token_bytes(TERM - LEADER)
         self._number = 0
+        self._echoed = self._echoed_count = 0
 
-    def handled(self, digest: bytes, taking: int = 0) -> None:
-        """Tell that nothing is left to do for a request, and under which number it was taken."""
-        self._note(HANDLED, digest, taking)
+    def begin_hearing(self) -> None:
+        """Hear requests from now on: some before may have been missed."""
+        self.begun = self._count()
+        self._echoed = self._echoed_count = 0
 
-    def taken(self, digest: bytes) -> int:
-        """Tell that a request is in this leader's memory; returns the number it has there."""
-        self._takings += 1
-        self._note(TAKEN, digest, self._takings)
-        return self._takings
+    def end_hearing(self) -> None:
+        """Hear no more requests: from now on the count says nothing to those who hear them."""
+        self._hears = False
 
-    def _note(self, kind: bytes, digest: bytes, taking: int) -> None:
-        self._waiting[kind].append(digest + (taking.to_bytes(_NUMBER) if taking else _NOT_TAKEN))
+    def handled(self, digest: bytes, position: int) -> None:
+        """Tell that nothing is left to do for a request."""
+        self._waiting.append(write_entry(digest, position))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+            self._schedule()
+
+    def heard(self) -> None:
+        """Tell that a request was taken into memory: how far the count is."""
+        if self._timer is None:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(GATHER, self._tell_count)
+
+    def heard_back(self, payload: bytes) -> None:
+        """Take note of an own message that has come back."""
+        if self._hears:
+            self._echoed, self._echoed_count = number_of(payload), self._count()
+            if self._echoes:
+                self._echoes -= 1
+                self.hello()
+
+    def _tell_count(self) -> None:
+        if not self._waiting:
+            self.hello()
+        self.flush()
 
     def flush(self) -> None:
         """Tell now what waits to be told; it goes on waiting where there is no connection."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for kind, entries in self._waiting.items():
-            while entries:
-                if not self._tell(kind, entries[:MOST]):
-                    return
-                del entries[:MOST]
+        while self._waiting:
+            if not self._tell(HANDLED, b"".join(self._waiting[:MOST])):
+                return
+            del self._waiting[:MOST]
 
-    def hello(self) -> None:
-        """Say the number that was reached, so that who missed a message knows."""
-        self._tell(HANDLED, [])
+    def hello(self, echoes: int = 0) -> None:
+        """Say the numbers that were reached, so that who missed a message knows.
 
-    def _tell(self, kind: bytes, entries: list[bytes]) -> bool:
+        And say them again as the message comes back, and as that one does, so often.
+        """
+        self._tell(HANDLED, b"")
+        self._echoes = max(self._echoes, echoes)
+
+    def answer(self, answer: Answer, entries: bytes, echoes: int) -> None:
+        """Answer a question, and say the count again as for `hello`."""
+        self.flush()
+        size = MOST * ENTRY
+        parts = [entries[place : place + size] for place in range(0, len(entries), size)] or [b""]
+        for left, part in zip(reversed(range(len(parts))), parts, strict=True):
+            self._tell(ACCOUNT, write_answer(answer._replace(left=left)) + part)
+        self._echoes = max(self._echoes, echoes)
+
+    def _tell(self, kind: bytes, rest: bytes) -> bool:
         number = self._number + 1
-        head = kind + self.term + number.to_bytes(_NUMBER)
+        place = Place(self.begun)
+        if self._hears:
+            place = Place(self.begun, self._count(), self._echoed, self._echoed_count)
+        head = write_head(kind, self.term, number, place)
         try:
-            self._publish(head + b"".join(entries))
+            self._publish(head + rest)
         except DisconnectedError:
             return False
         self._number = number

@@ -37,8 +37,8 @@ class Taken(NamedTuple):
 
     request: ScheduleRequest
     digest: bytes = b""
-    taking: int = 0
-    """The number under which it was taken."""
+    position: int = 0
+    """Its number among all that were heard here."""
     on_sent: OnSent | None = None
     """Who waits for it, where it was triggered; no other replica knows it then."""
 
@@ -48,17 +48,17 @@ class Volatile:
 
     def __init__(self) -> None:
         self.timetable = Timetable()
-        self.on_removed: Callable[[bytes, int], None] = lambda digest, taking: None
-        """Told the digest and the number of each that was delivered."""
+        self.on_removed: Callable[[bytes, int], None] = lambda digest, position: None
+        """Told the digest and the position of each that was delivered."""
         self._requests: dict[str, Taken] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._requests)
 
-    def add(self, request: ScheduleRequest, digest: bytes, taking: int) -> None:
+    def add(self, request: ScheduleRequest, digest: bytes, position: int) -> None:
         """Take a request on, with what other replicas know it by."""
-        self._add(Taken(request, digest, taking))
+        self._add(Taken(request, digest, position))
 
     def add_triggered(self, request: ScheduleRequest, on_sent: OnSent) -> None:
         """Take on what is sent at once: it is tried once, and not handed over."""
@@ -89,7 +89,7 @@ class Volatile:
         if removed.on_sent is not None:
             removed.on_sent(Sent.TRIGGERED, "")
         else:
-            self.on_removed(removed.digest, removed.taking)
+            self.on_removed(removed.digest, removed.position)
 
     def fail(self, item: Item, reason: str) -> bool:
         """Forget what was sent in vain; False if it is to be tried again."""
@@ -100,6 +100,11 @@ class Volatile:
         self.timetable.forget(item.key)
         taken.on_sent(Sent.FAILED, reason)
         return True
+
+    @property
+    def requests(self) -> list[Taken]:
+        """All but what was triggered, which other replicas do not know."""
+        return [taken for taken in self._requests.values() if taken.on_sent is None]
 
     def take_all(self) -> list[Taken]:
         """Take out all but those just being sent, soonest first: others look after them now.

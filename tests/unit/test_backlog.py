@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from gozo.backlog import OVERHEAD, Backlog, Heard, hear
 
 
-def heard(name: int, received_us: int = 0, payload: bytes = b"") -> Heard:
+def heard(name: int, received_us: int = 0, payload: bytes = b"", position: int = 1) -> Heard:
     """Make a request that its payload tells from others."""
-    return hear(lambda heard: None, received_us, b"gozo", b"%d" % name, None, payload)
+    return hear(lambda heard: None, position, received_us, b"gozo", b"%d" % name, None, payload)
 
 
 def names(backlog: Backlog) -> list[int]:
@@ -45,7 +45,7 @@ def test_it_is_a_list_from_which_the_first_that_is_alike_is_removed(
             case "take" if model:
                 assert int(backlog.take().reply) == model.pop(0)
             case "strike":
-                assert backlog.strike(heard(name).digest) == (name in model)
+                assert backlog.strike(heard(name).digest, 1) == (name in model)
                 if name in model:
                     model.remove(name)
             case "index":
@@ -64,6 +64,18 @@ def test_the_old_and_what_is_too_much_is_taken_from_the_front() -> None:
     assert [int(old.reply) for old in backlog.take_before(2)] == [0, 1]
     assert backlog.shrink(2 * (OVERHEAD + 1000)) == 2
     assert names(backlog) == [4, 5]
+
+
+def test_what_was_dropped_strikes_out_no_later_one() -> None:
+    """That may be the same byte for byte."""
+    backlog = Backlog()
+    backlog.index(True)
+    for position in (1, 2, 3):
+        backlog.add(heard(0, payload=b"x", position=position))
+    backlog.shrink(2 * (OVERHEAD + 1))
+    assert not backlog.strike(heard(0, payload=b"x").digest, 1)
+    assert backlog.strike(heard(0, payload=b"x").digest, 2)
+    assert len(backlog) == 1
 
 
 def test_all_can_be_moved_to_another() -> None:
@@ -86,7 +98,7 @@ def test_every_part_of_a_request_tells_it_from_others() -> None:
         (b"gozo", b"a", b"h", b"q"),
         (b"gozo", b"a", None, b"hp"),
     )
-    digests = {hear(print, 0, *parts).digest for parts in each}
+    digests = {hear(print, 1, 0, *parts).digest for parts in each}
     assert len(digests) == len(each)
 
 
@@ -97,7 +109,7 @@ def test_the_clock_was_set() -> None:
     for name in (1, 2, 3):
         backlog.add(heard(name, received_us=name))
     backlog.shift(-10)
-    assert backlog.strike(heard(2).digest)
+    assert backlog.strike(heard(2).digest, heard(2).position)
     assert [(int(one.reply), one.received_us) for one in (backlog.take(), backlog.take())] == [
         (1, -9),
         (3, -7),

@@ -48,7 +48,7 @@ def test_sent_or_failed() -> None:
     volatile = Volatile()
     removed: list[tuple[bytes, int]] = []
     told: list[tuple[Sent, str]] = []
-    volatile.on_removed = lambda digest, taking: removed.append((digest, taking))
+    volatile.on_removed = lambda digest, position: removed.append((digest, position))
     volatile.add(request(NOW_US), b"one", 7)
     for _ in range(2):
         volatile.add_triggered(

@@ -1,0 +1,226 @@
+"""What the next leader has of a leader's requests: asked after a change that was not orderly.
+
+A leader that loses the lease without having given it up has requests in memory that were not sent
+yet. The next leader has heard most of them as a standby; it must be handed the others, and only
+those. What it says of its own accord may come while the old leader is cut off. So the old one
+asks when it comes back, until it is answered: which requests had the leader when its term began?
+The leader remembers their digests and positions for the term. What came later both have heard, if
+the old leader heard it at all.
+
+What is found out is good for one change of lead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from gozo.clock import steady
+from gozo.errors import DisconnectedError
+from gozo.logs import get_logger
+from gozo.offsets import ENOUGH
+from gozo.succession import Progress, Teller
+from gozo.told import (
+    GREETING,
+    LEADER,
+    NONCE,
+    UNKNOWN,
+    Answer,
+    Question,
+    Told,
+    write_entry,
+    write_question,
+)
+
+AGAIN = 0.2  # seconds without an answer after which the question is repeated
+SETTLING = 1.0  # seconds to wait, once answered, until it is known how the counts differ
+LONGEST = 15.0  # seconds of asking a leader that does not answer: its version is older
+
+log = get_logger("gozo.intake")
+
+
+class Known(Protocol):
+    """A request, as other replicas know it."""
+
+    @property
+    def digest(self) -> bytes:
+        """What it is known by."""
+
+    @property
+    def position(self) -> int:
+        """Its number among all that were heard here."""
+
+
+Request = TypeVar("Request", bound=Known)
+
+
+class Inheritance:
+    """What a leader had when its term began; sixteen bytes for each request."""
+
+    def __init__(self, requests: Iterable[Known], led_at: int) -> None:
+        self._entries = b"".join(write_entry(one.digest, one.position) for one in requests)
+        self._led_at = led_at
+        """How many requests it had heard by then."""
+
+    def tell(self, question: Question, progress: Progress, teller: Teller) -> None:
+        """Answer a question."""
+        gap = progress.position(question.leader, question.begun)
+        answer = Answer(question.nonce, self._led_at, UNKNOWN if gap is None else gap, 0)
+        teller.answer(answer, self._entries, ENOUGH + 1)
+
+
+class Account:
+    """What the leader has of the requests that this replica had."""
+
+    def __init__(self, since: int, begun: int, until: int) -> None:
+        self._since = since
+        """The last position here before the leader's term: all after that is the leader's."""
+        self._begun = begun
+        """The last position here before the present subscription: of those before, only what the
+        leader had when its term began says whether it heard them."""
+        self._until = until
+        """The last position of what this replica had when it lost the lead."""
+        self._has = Counter[bytes]()
+        self._had = Counter[bytes]()
+        """The same, of what came before the present subscription."""
+
+    def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
+        """Take in what the leader had, with the position here if that is known.
+
+        `in_gap` where this replica heard no requests, unless the position says otherwise. What
+        it has heard since it lost the lead it keeps as a standby does.
+        """
+        if position is not None and position > self._begun:
+            self._has[digest] += position <= self._until
+        elif not in_gap:
+            self._had[digest] += 1
+
+    def lacking(self, requests: Sequence[Request]) -> list[Request]:
+        """Return those that the leader does not have, in their order; ask for each once only.
+
+        Of several that are the same byte for byte the leader has the latest: it may have begun
+        to hear after the others.
+        """
+        lacking = set[int]()
+        for request in sorted(requests, key=lambda request: request.position, reverse=True):
+            if request.position > max(self._since, self._begun):
+                continue
+            has = self._has if request.position > self._begun else self._had
+            if has[request.digest] > 0:
+                has[request.digest] -= 1
+            else:
+                lacking.add(request.position)
+        return [request for request in requests if request.position in lacking]
+
+
+class Inquiry:
+    """Finds out what the leader has of what this replica had when it led before."""
+
+    def __init__(
+        self,
+        name: bytes,
+        publish: Callable[[bytes], None],
+        progress: Progress,
+        count: Callable[[], int],
+    ) -> None:
+        self._publish = publish
+        self._progress = progress
+        self._count = count
+        self._name = name
+        """What leaders know this replica by."""
+        self._nonce = b""
+        self._term = b""
+        """Whose answer it is that comes."""
+        self._resumed_at = 0
+        """The count of that one when its present subscription began."""
+        self._answers: list[Answer] = []
+        """The parts of it that have come."""
+        self._heard_at = 0.0
+        self._news = asyncio.Event()
+
+    def greet(self) -> None:
+        """Ask the leader, if there is one, how far its count is."""
+        with suppress(DisconnectedError):
+            self._publish(write_question(Question(GREETING, self._name, 0)))
+
+    async def find_out(
+        self, begun: Callable[[], int], is_led: Callable[[], bool]
+    ) -> Account | None:
+        """Ask until the leader has answered; None once it is clear that it does not.
+
+        `begun` returns the count when the present subscription began; `is_led` tells whether
+        another replica leads.
+        """
+        silent_since = steady()
+        while True:
+            try:
+                if await self._ask(begun()):
+                    return self._account(begun())
+            except DisconnectedError:
+                silent_since = steady()
+                await asyncio.sleep(AGAIN)
+            if not is_led():
+                silent_since = steady()
+            elif steady() > silent_since + LONGEST:
+                log.warning("intake.unanswered", seconds=LONGEST)
+                return None
+
+    def _account(self, begun: int) -> Account:
+        leader, (_, led_at, gap, *_) = self._term[:LEADER], self._answers[0]
+        position = self._progress.position
+        since = position(leader, led_at)
+        if since is None or self._resumed_at > led_at:
+            # It has heard no request yet, or may have missed some since its term began.
+            since = self._count()
+        account = Account(since, begun, self._progress.kept_from)
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            for digest, theirs in zip(answer.digests, answer.positions, strict=True):
+                in_gap = UNKNOWN < gap < theirs
+                account.note(digest, position(leader, theirs), in_gap=in_gap)
+        log.info("intake.answered", requests=sum(len(one.digests) for one in answers))
+        return account
+
+    async def _ask(self, begun: int) -> bool:
+        """Ask once; True if all of the answer came.
+
+        Raises:
+            DisconnectedError: there is no connection.
+        """
+        self._answers.clear()
+        self._nonce = secrets.token_bytes(NONCE)
+        asked_at = self._heard_at = steady()
+        self._publish(write_question(Question(self._nonce, self._name, begun)))
+        while not self._answers or self._answers[-1].left:
+            if not await self._hear_more(self._heard_at + AGAIN):
+                return False
+        while not self._progress.is_settled(self._term[:LEADER]):
+            if not await self._hear_more(asked_at + SETTLING):
+                break
+        return True
+
+    async def _hear_more(self, until: float) -> bool:
+        self._news.clear()
+        try:
+            async with asyncio.timeout(max(0.0, until - steady())):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def hear(self, told: Told) -> None:
+        """Take in what a leader told: a part of the answer, or how far its count is."""
+        answer = told.answer
+        if answer is not None and answer.nonce == self._nonce:
+            if not self._answers:
+                self._term = told.term
+                self._resumed_at = told.place.begun if told.place else 0
+            elif told.term != self._term or answer.left != self._answers[-1].left - 1:
+                return
+            self._answers.append(answer)
+            self._heard_at = steady()
+        self._news.set()

@@ -1,0 +1,101 @@
+"""How far one replica's count of requests is ahead of another's. Pure.
+
+Both count what they hear of the same subjects, each from when it began. While both hear all, the
+difference is constant; where the same request stands in the two counts differs by it alone, but
+for requests of several clients that the servers handed to the two in different order.
+
+A leader's messages show it. The leader hears them itself: where it says what its count was when
+it heard its message 7, and a standby knows what its own count was when it heard the same, the
+difference is exact, however far either lags behind. Before there is such a sample, the count that
+the leader states as it sends a message gives an upper bound: the message comes behind all that
+the leader had counted.
+
+In a cluster a request may reach the leader later than the leader's message reaches a standby, so
+that samples are too high; on one server two clients' messages may cross, one in a thousand. So
+the estimate is a low one of the latest samples, not the mean, and not the least of all times.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from gozo.told import Place, Told
+
+SAMPLES = 16  # kept
+ENOUGH = 2  # samples before the estimate is trusted
+RECENT = 256  # messages of the other for whose echo one waits
+
+
+class Offset:
+    """What is to be added to another's positions, for one subscription of each."""
+
+    def __init__(self) -> None:
+        self.value: int | None = None
+        """None while nothing is known."""
+        self._samples: deque[int] = deque(maxlen=SAMPLES)
+        self._counts: dict[int, int] = {}
+        """The own count when the latest messages of a term came, by their numbers."""
+        self._term = b""
+        self._echoed = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it rests on enough samples."""
+        return len(self._samples) >= ENOUGH
+
+    def note(self, told: Told, place: Place, count: int) -> None:
+        """Take in a message that was heard when the own count was `count`."""
+        if told.term != self._term:
+            self._term = told.term
+            self._echoed = 0
+            self._counts.clear()
+        self._counts[told.number] = count
+        if len(self._counts) > RECENT:
+            del self._counts[next(iter(self._counts))]
+        own = self._counts.get(place.echoed)
+        if own is not None and place.echoed > self._echoed:
+            self._echoed = place.echoed
+            self._samples.append(own - place.echoed_count)
+            self.value = sorted(self._samples)[len(self._samples) // 4]
+        elif place.heard and not self._samples:
+            bound = count - place.heard
+            self.value = bound if self.value is None else min(self.value, bound)
+
+
+class Hearing:
+    """The offsets of one leader, for each of its subscriptions."""
+
+    MOST = 20  # subscriptions remembered
+
+    def __init__(self) -> None:
+        self._offsets: dict[int, Offset] = {}
+        """By the leader's count when it subscribed, in order."""
+        self._last: Offset | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the offset of the present one is to be trusted."""
+        return self._last is not None and self._last.is_settled
+
+    def note(self, told: Told, place: Place, count: int) -> None:
+        """Take in a message of this leader."""
+        if place.begun not in self._offsets:
+            if len(self._offsets) >= self.MOST:
+                del self._offsets[next(iter(self._offsets))]
+            self._offsets[place.begun] = Offset()
+        self._last = self._offsets[place.begun]
+        self._last.note(told, place, count)
+
+    def position(self, theirs: int) -> int | None:
+        """Return the own position of what has a position with the leader; None if unknown.
+
+        Of what the leader heard in a subscription that is not known, it is not lower than that:
+        what a leader misses makes later offsets greater.
+        """
+        found: Offset | None = None
+        for begun, offset in self._offsets.items():
+            if found is None or begun < theirs:
+                found = offset
+        if found is None or found.value is None:
+            return None
+        return theirs + found.value

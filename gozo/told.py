@@ -1,0 +1,180 @@
+"""The messages in which replicas tell each other about requests: how they look. Pure.
+
+Every replica numbers the requests and calls that it hears, one after the other, for as long as
+it runs; such a number is a *position*. Those of two replicas differ by a constant while both
+hear all (see `gozo.offsets`), so a position says which of several requests that are the same
+byte for byte is meant.
+
+A message of a leader begins with a byte for its kind, eight bytes that name this term of this
+leader (four for the leader, four for the term), and five numbers of eight bytes: one that counts
+the messages of the term from 1, and those of a `Place`. There follow
+
+- `h`, handled: for each request its digest and the leader's position of it;
+- `a`, account: the question that is answered, the leader's count when its term began, its
+  position of the gap that the question names, how many messages of this answer follow, and for
+  each request that it had when its term began, digest and position.
+
+A replica that led before asks for that: `?`, eight bytes at random, four that name the replica,
+and its count when its present subscription began. What others heard in the gap before that, it
+has not.
+
+Up to 0.1.0 `H` and `T` stood for handled and taken, without positions. `H` is still read, so that
+a standby follows an older leader as an older one would: by digests alone. An older standby reads
+none of the above. It keeps what it has heard, and repeats that if it leads; so replace standbys
+first. An older leader answers no question.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from gozo.backlog import DIGEST
+
+HANDLED, ACCOUNT = b"h", b"a"
+
+LEADER = 4  # bytes of a term's name that name the leader
+TERM = 2 * LEADER
+NONCE = 8  # bytes
+GREETING = bytes(NONCE)
+"""What a replica sends in place of that as it begins to hear, to learn how the counts differ."""
+UNKNOWN = -(2**63)
+"""A position of which nothing is known."""
+
+_ASKED = b"?"
+_OLD_HANDLED, _OLD_TAKEN = b"H", b"T"
+_NUMBER = 8
+_HEAD = struct.Struct(f">c{TERM}s5Q")
+_QUESTION = struct.Struct(f">c{NONCE}s{LEADER}sQ")
+_ANSWER = struct.Struct(f">{NONCE}sQqL")
+_OLD_HEAD = 1 + TERM + _NUMBER
+ENTRY = DIGEST + _NUMBER
+"""Bytes of what is said of one request."""
+
+
+class Place(NamedTuple):
+    """Where a leader's hearing had come to when it sent a message."""
+
+    begun: int = 0
+    """Its count when its present subscription began."""
+    heard: int = 0
+    """Its count when it sent the message; 0 where it does not say, since it hears no more."""
+    echoed: int = 0
+    """The last of its messages that it had heard itself; 0: none."""
+    echoed_count: int = 0
+    """Its count when it heard that."""
+
+
+class Told(NamedTuple):
+    """One message of a leader, read."""
+
+    term: bytes
+    number: int
+    place: Place | None = None
+    """None from an older version."""
+    digests: list[bytes] = []  # noqa: RUF012  # never changed
+    positions: list[int] = []  # noqa: RUF012
+    """The leader's position of each that was handled; empty from an older version."""
+    answer: Answer | None = None
+
+    @property
+    def leader(self) -> bytes:
+        """The name of the leader, in whatever term."""
+        return self.term[:LEADER]
+
+
+class Question(NamedTuple):
+    """What a replica asks that led before."""
+
+    nonce: bytes
+    leader: bytes
+    """Its name."""
+    begun: int
+    """Its count when its present subscription began."""
+
+
+class Answer(NamedTuple):
+    """A part of what a leader answers to a question."""
+
+    nonce: bytes
+    led_at: int
+    """The leader's count when its term began: what it heard since is its own."""
+    gap: int
+    """The leader's position of the last request that the other heard in earlier subscriptions."""
+    left: int
+    """How many parts follow."""
+    digests: list[bytes] = []  # noqa: RUF012  # never changed
+    """What the leader had when its term began."""
+    positions: list[int] = []  # noqa: RUF012
+    """The leader's position of each."""
+
+
+def write_head(kind: bytes, term: bytes, number: int, place: Place) -> bytes:
+    """Return how a message begins."""
+    return _HEAD.pack(kind, term, number, *place)
+
+
+def write_entry(digest: bytes, position: int) -> bytes:
+    """Return what tells of one request that was handled."""
+    return digest + position.to_bytes(_NUMBER)
+
+
+def write_question(question: Question) -> bytes:
+    """Return the message that asks it."""
+    return _QUESTION.pack(_ASKED, *question)
+
+
+def write_answer(answer: Answer) -> bytes:
+    """Return what follows the head of an answer, before the entries."""
+    return _ANSWER.pack(answer.nonce, answer.led_at, answer.gap, answer.left)
+
+
+def term_of(payload: bytes) -> bytes:
+    """The term in which a message was told, without reading the rest."""
+    return payload[1 : 1 + TERM]
+
+
+def number_of(payload: bytes) -> int:
+    """The number of a message in its term, without reading the rest."""
+    return int.from_bytes(payload[1 + TERM : _OLD_HEAD])
+
+
+def read_question(payload: bytes) -> Question | None:
+    """Read a question; None if it is not one."""
+    if payload[:1] != _ASKED or len(payload) != _QUESTION.size:
+        return None
+    return Question(*_QUESTION.unpack(payload)[1:])
+
+
+def read_told(payload: bytes) -> Told | None:
+    """Read a message of a leader; None if it is not one."""
+    kind = payload[:1]
+    if kind in (_OLD_HANDLED, _OLD_TAKEN):
+        return _read_old(kind, payload)
+    if kind not in (HANDLED, ACCOUNT) or len(payload) < _HEAD.size:
+        return None
+    _, term, number, *numbers = _HEAD.unpack_from(payload)
+    told = Told(term, number, Place(*numbers))
+    begin = _HEAD.size + _ANSWER.size * (kind == ACCOUNT)
+    if len(payload) < begin or (len(payload) - begin) % ENTRY:
+        return None
+    digests, positions = _read_entries(payload, begin)
+    if kind == HANDLED:
+        return told._replace(digests=digests, positions=positions)
+    nonce, led_at, gap, left = _ANSWER.unpack_from(payload, _HEAD.size)
+    return told._replace(answer=Answer(nonce, led_at, gap, left, digests, positions))
+
+
+def _read_entries(payload: bytes, begin: int) -> tuple[list[bytes], list[int]]:
+    places = range(begin, len(payload), ENTRY)
+    digests = [payload[place : place + DIGEST] for place in places]
+    positions = [int.from_bytes(payload[place + DIGEST : place + ENTRY]) for place in places]
+    return digests, positions
+
+
+def _read_old(kind: bytes, payload: bytes) -> Told | None:
+    length = len(payload) - _OLD_HEAD
+    if length < 0 or length % ENTRY:
+        return None
+    digests = _read_entries(payload, _OLD_HEAD)[0] if kind == _OLD_HANDLED else []
+    return Told(term_of(payload), number_of(payload), digests=digests)

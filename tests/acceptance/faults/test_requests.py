@@ -1,0 +1,244 @@
+"""Requests without an id when the lead changes: none is lost, and none comes twice.
+
+They live in the memory of replicas, which know them by a digest: those that are the same byte
+for byte are told apart by their order alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from tests.acceptance.faults.conftest import Note
+from tests.acceptance.faults.test_daemons import start
+from tests.support.account import Account
+from tests.support.client import Arrivals, Client
+from tests.support.daemon import Daemon
+from tests.support.patience import allow, until
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.proxy import Mode, Proxy
+from tests.support.requests import Requests
+
+JOINED = 1.0  # seconds for which a standby has heard requests when the leader ends
+RATES = (200, 1000)  # identical requests a second
+SOON = 2.5  # seconds until they are due
+LATER = 5  # seconds: another replica leads by then
+LATE = 16  # seconds: another replica leads by then though the leader is silent
+DELETED_RATE = 300  # requests a second while two lead, for half a second
+BATCH = 40  # requests
+
+
+class Same:
+    """Sends requests that are the same byte for byte, at a steady rate from `async with` on."""
+
+    def __init__(self, sender: Client, receiver: Client, rate: int, ahead: float) -> None:
+        self.sent = 0
+        self._sender = sender
+        self._receiver = receiver
+        self._rate = rate
+        self._ahead = ahead
+        self._arrivals = Arrivals("")
+        self._making: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._arrivals = await self._receiver.arrivals()
+        self._making = asyncio.create_task(self._make())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._making is not None
+        self._making.cancel()
+
+    async def _make(self) -> None:
+        began = time.monotonic()
+        while True:
+            await self._sender.schedule(f"+{self._ahead:g}", reply=self._arrivals, payload=b"same")
+            self.sent += 1
+            await asyncio.sleep(began + self.sent / self._rate - time.monotonic())
+
+    async def finish(self) -> Account:
+        """Send no more, wait until as many have arrived as were sent, and account."""
+        assert self._making is not None
+        self._making.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._making
+        await self._sender.confirm()
+        return await account(self._arrivals, Counter({b"same": self.sent}), self._ahead)
+
+
+async def account(arrivals: Arrivals, sent: Counter[bytes], ahead: float) -> Account:
+    """Wait until as many have arrived as were sent of each, and a moment longer, and account."""
+    last = time.time() + ahead
+
+    def complete() -> bool:
+        return time.time() > last and len(arrivals.all) >= sent.total()
+
+    with contextlib.suppress(AssertionError):  # what is missing, the account says
+        await until(complete, "all have arrived", ahead + allow(2))
+    await asyncio.sleep(0.5)  # in which what comes twice would come
+    arrived = Counter(arrivals.payloads)
+    twice = (arrived - sent).total()
+    return Account(
+        created=sent.total(),
+        delivered=(arrived & sent).total(),
+        lost=(sent - arrived).total(),
+        twice=twice,
+        unexplained=twice,  # nothing here is sent twice, whatever the fault
+        early=0,
+        latest=0.0,
+    )
+
+
+async def schedule(client: Client, arrivals: Arrivals, ahead: int) -> Counter[bytes]:
+    """Send requests, half of them the same byte for byte, and return their payloads."""
+    payloads = [b"same" if number % 2 else uuid.uuid4().bytes for number in range(BATCH)]
+    for payload in payloads:
+        await client.schedule(f"+{ahead}", reply=arrivals, payload=payload)
+    await client.confirm()
+    return Counter(payloads)
+
+
+async def test_a_standby_joins(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """It has heard some of a flow of identical requests: it begins with those and no others."""
+
+    async def run(rate: int) -> Account:
+        server, sender, receiver = await start(servers, clients)
+        leader = await daemons.serve(server)
+        async with Same(sender, receiver, rate, SOON) as flow:
+            await until(lambda: flow.sent > rate, "a second of the flow")
+            for _ in range(rounds):
+                standby = await daemons.serve(server)
+                await asyncio.sleep(JOINED)  # what it has heard by then is what matters
+                assert await leader.terminate() == 0
+                await standby.event("daemon.leading")
+                leader = standby
+            return await flow.finish()
+
+    for result in await asyncio.gather(*map(run, RATES)):
+        note(result)
+        assert result.twice == 0
+
+
+async def test_after_a_change(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """What another leader had in a change that is over leaves nothing out in the next one."""
+
+    async def blip() -> Account:
+        """The link is away, and what was pending has been sent when the next change comes."""
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            one = await daemons.serve(proxy.url)
+            other = await daemons.serve(server)
+            arrivals = await receiver.arrivals()
+            sent = await schedule(sender, arrivals, LATER)
+            proxy.be(Mode.HOLD)
+            proxy.cut()
+            await other.event("daemon.leading")
+            proxy.be(Mode.PASS)
+            proxy.cut()
+            await one.event("lease.lost")
+            await arrivals.wait(BATCH)
+            sent += await schedule(sender, arrivals, LATER)
+            assert await other.terminate() == 0
+            await until(lambda: len(one.events("daemon.leading")) == 2, "it leads again")
+            assert await one.terminate() == 0
+            await daemons.serve(server)
+            return await account(arrivals, sent, LATER)
+
+    async def deleted() -> Account:
+        """The lease is deleted by hand, and two lead for half a second."""
+        server, sender, receiver = await start(servers, clients)
+        one, other = [await daemons.serve(server) for _ in range(2)]
+        async with Requests(sender, receiver, rate=DELETED_RATE, ahead=SOON) as load:
+            await load.created(DELETED_RATE)
+            lease = await sender.nats.jetstream().key_value("gozo_lease")
+            with load.faults.during("two lead"):
+                await lease.delete("leader")
+                await other.event("daemon.leading")
+                await one.event("lease.lost")
+            await load.created(DELETED_RATE)
+            assert await other.terminate() == 0
+            await until(lambda: len(one.events("daemon.leading")) == 2, "it leads again")
+            await load.created(100)
+            last = await daemons.serve(server)
+            assert await one.terminate() == 0
+            await last.event("daemon.leading")
+            return await load.finish()
+
+    for _ in range(rounds):
+        # They wait most of the time, so they run side by side.
+        after_blip, after_two = await asyncio.gather(blip(), deleted())
+        note(after_two)
+        assert after_two.twice <= DELETED_RATE  # what fell due while both could deliver
+        note(after_blip)
+        assert after_blip.twice == 0
+
+
+def cut_off(_: Daemon, way: Proxy) -> None:
+    """Take both connections away."""
+    way.be(Mode.HOLD)
+    way.cut()
+
+
+def come_back(_: Daemon, way: Proxy) -> None:
+    """Let new connections through."""
+    way.be(Mode.PASS)
+    way.cut()
+
+
+WAYS: dict[str, tuple[Callable[[Daemon, Proxy], None], Callable[[Daemon, Proxy], None]]] = {
+    "link": (cut_off, come_back),
+    "main link": (
+        lambda _, way: way.be(Mode.HOLD, only="one"),
+        lambda _, way: way.be(Mode.PASS),
+    ),
+    "frozen": (
+        lambda daemon, _: daemon.send(signal.SIGSTOP),
+        lambda daemon, _: daemon.send(signal.SIGCONT),
+    ),
+}
+"""How a leader is away for so long that another one leads, and how it comes back."""
+
+
+async def test_away(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """A leader that comes back hands over what the next one has not heard, and nothing else."""
+
+    async def run(way: str) -> Account:
+        leave, come = WAYS[way]
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            one = await daemons.serve(proxy.url, "--name", "one")
+            arrivals = await receiver.arrivals()
+            sent = await schedule(sender, arrivals, LATE)
+            other = await daemons.serve(server)
+            sent += await schedule(sender, arrivals, LATE)
+            leave(one, proxy)
+            sent += await schedule(sender, arrivals, LATE)
+            await other.event("daemon.leading")
+            sent += await schedule(sender, arrivals, LATE)
+            come(one, proxy)
+            await one.event("lease.lost")
+            sent += await schedule(sender, arrivals, LATE)
+            return await account(arrivals, sent, LATE)
+
+    for _ in range(rounds):
+        for result in await asyncio.gather(*map(run, WAYS)):
+            note(result)
+            assert result.twice == 0

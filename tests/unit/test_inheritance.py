@@ -1,0 +1,64 @@
+"""What the next leader has of what was another's: counted, not only looked up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gozo.inheritance import Account
+
+
+class Held(NamedTuple):
+    """A request that the former leader has."""
+
+    digest: bytes
+    position: int
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"b"]), max_size=30),
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.integers(-5, 5),
+)
+def test_the_later_ones_are_left_to_the_leader(
+    digests: list[bytes], joined: int, led_at: int, offset: int
+) -> None:
+    """It heard all since it joined, and those before that are handed over, and no others."""
+    held = [Held(digest, number + 1) for number, digest in enumerate(digests)]
+    account = Account(led_at, 0, len(digests))
+    for request in held[joined:led_at]:
+        account.note(request.digest, request.position, in_gap=False)
+    lacking = account.lacking(held)
+    mine = held[:joined] if joined < led_at else [h for h in held if h.position <= led_at]
+    assert lacking == mine
+
+
+def test_of_an_earlier_subscription() -> None:
+    """What the leader heard while this replica heard nothing is no reason to leave one out."""
+    account = Account(since=0, begun=4, until=9)
+    account.note(b"a", None, in_gap=False)
+    for _ in range(3):
+        account.note(b"a", None, in_gap=True)
+    held = [Held(b"a", 1), Held(b"a", 2), Held(b"a", 5)]
+    assert account.lacking(held) == [Held(b"a", 1)]
+
+
+def test_each_subscription_counts_for_itself() -> None:
+    """The lead changed after the link had come back: both sides of the gap are held."""
+    account = Account(since=6, begun=4, until=9)
+    account.note(b"a", 6, in_gap=True)
+    account.note(b"a", -3, in_gap=False)
+    held = [Held(b"a", number) for number in (3, 4, 5, 6, 7)]
+    assert account.lacking(held) == [Held(b"a", 3), Held(b"a", 5)]
+
+
+def test_what_comes_after_the_change_counts_for_nothing() -> None:
+    """A leader that thaws hears it as a standby, and the next one had it when its term began."""
+    account = Account(since=9, begun=0, until=3)
+    for position in range(2, 10):
+        account.note(b"a", position, in_gap=False)
+    held = [Held(b"a", number) for number in (1, 2, 3)]
+    assert account.lacking(held) == [Held(b"a", 1)]
