@@ -184,8 +184,8 @@ class Intake:
             self._inquiry.greet()
 
     def leave(self) -> None:
-        """Keep none: this replica cannot lead. What the next leader has is still listened for."""
-        if self._mode is Mode.KEEPING and not self._yielding:
+        """Keep none: this replica cannot lead."""
+        if self._mode is Mode.KEEPING:
             self._mode = Mode.DEAF
             self._end_hearing()
             self._forget_all()
@@ -230,7 +230,9 @@ class Intake:
             self._mode = Mode.KEEPING
             self._yielding = True
             self._index()
-            self._progress.keep_from(steady(), self._count)
+            first = next(iter(self._backlog.requests), None)
+            kept_from = self._count if first is None else first.position - 1
+            self._progress.keep_from(steady(), kept_from)
             self._counted_until_us = self._clock.reading_us()
 
     def clock_set(self, by_us: int) -> None:
