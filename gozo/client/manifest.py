@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gozo import when as grammar
+from gozo.client.dotted import MOST_PARTS, line_of_long_key
 from gozo.client.making import microseconds, terms_of
 from gozo.client.nouns import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
@@ -117,6 +118,11 @@ def parse(
         SettingsError: something in it is wrong. Each mistake has a line, which names the file,
             the table and the key.
     """
+    if (line := line_of_long_key(text)) is not None:
+        raise SettingsError(
+            f"{name}: line {line}: a key has more than {MOST_PARTS} parts: an id with dots is "
+            f'quoted: [{SCHEDULES}."a.b"]'
+        )
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # of a number that is too long, and of brackets
