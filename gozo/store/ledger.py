@@ -348,8 +348,12 @@ class Ledger:
     # The way of a change
 
     def _submit(self, change: Change) -> None:
-        self._count += 1
         key = change.key
+        if self._mirror.protected and key in self._active and self._disturbs(change):
+            change.done = True
+            change.on_result(Result.PROTECTED, "")
+            return
+        self._count += 1
         if key in self._active:
             self._behind.setdefault(key, deque()).append(change)
             self.withdraw(key)
@@ -428,6 +432,14 @@ class Ledger:
         # What the original gozo kept under the id itself would be removed.
         id_ = change.entry.id if isinstance(change, Put) else None
         return id_ in odd_keys and id_ in protected
+
+    def _disturbs(self, change: Change) -> bool:
+        """Tell whether a change will be refused, and until then would only stop occurrences."""
+        active = self._active[change.key]
+        occupied = active.holder if isinstance(active, Put) else isinstance(active, Occupied)
+        if not occupied or change.key in self._behind or isinstance(change, WRITES_NOTHING):
+            return False
+        return self._barred(change) is Result.PROTECTED
 
     def _is_out(self, key: str) -> bool:
         """Tell whether a schedule is out for delivery, and it is too late to change it."""

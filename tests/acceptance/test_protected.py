@@ -14,6 +14,7 @@ from tests.acceptance.conftest import Running
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.storage import call
 
 MANY = 50
 
@@ -146,6 +147,27 @@ async def test_recurring_and_restarted(
     await arrivals.wait(len(arrivals.all) + 2)
     assert ctl.ok("inspect", "tick", "-o", "json").json["protected"] is True
     assert set(arrivals.payloads) == {b"x"}
+
+
+async def test_a_full_bucket(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """While what was sent cannot be noted, requests do not make it begin anew, nor stop it."""
+    server = servers.start()
+    daemon = await daemons.serve(server)
+    client, ctl = await clients.connect(server), Gozoctl(tmp_path, server.url)
+    arrivals = await client.arrivals()
+    ctl.ok("create", "tick", arrivals.subject, "x", "--every", "100ms", "--protect")
+    await arrivals.wait(2)
+    config = (await call(client, "STREAM.INFO.KV_gozo"))["config"]
+    await call(client, "STREAM.UPDATE.KV_gozo", config | {"max_bytes": 1})
+    await daemon.event("store.full")
+    for _ in range(3):
+        await attack(client, "tick")
+        await arrivals.wait(len(arrivals.all) + 3)
+    occurrences = [int(one.headers["Gozo-Occurrence"]) for one in arrivals.all]
+    assert occurrences == sorted(set(occurrences))
+    ctl.ok("cancel", "tick")
 
 
 def test_without_a_daemon(servers: Servers, tmp_path: Path) -> None:
