@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import Running
-from tests.support.client import Client
+from tests.acceptance.test_permissions import documented, login, violations
+from tests.support.client import Arrivals, Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.storage import call
@@ -168,6 +169,31 @@ async def test_a_full_bucket(
     occurrences = [int(one.headers["Gozo-Occurrence"]) for one in arrivals.all]
     assert occurrences == sorted(set(occurrences))
     ctl.ok("cancel", "tick")
+
+
+async def test_with_the_permissions_of_the_manual(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """A client that has exactly those can neither write to the bucket nor call a verb."""
+    server = servers.start(documented())
+    await daemons.serve(server, *login("daemon"))
+    client = await clients.connect(server, user="client", password="change_me")  # noqa: S106
+    ctl, administrator = Gozoctl(tmp_path, server.url), login("administrator")
+    ctl.ok("create", "tea", "jobs.tea", "x", "--in", "1h", "--protect", *administrator)
+    before = ctl.ok("inspect", "tea", "-o", "json", *administrator).json
+    receipts = Arrivals("jobs.receipts")
+    await client.nats.subscribe(receipts.subject, cb=receipts.take)
+    await client.nats.publish("$KV.gozo.tea", b"", headers={"KV-Operation": "DEL"})
+    await client.nats.publish("gozo.admin.cancel", b'{"ids": ["tea"]}', reply="jobs.receipts")
+    await client.cancel("tea")
+    asked = {"Gozo-Receipt": receipts.subject}
+    await client.send(asked | {"Gozo-Del-Id": "tea"})
+    await client.send(asked | {"Gozo-When": "+0", "Gozo-Id": "tea"}, reply="jobs.tea")
+    told = [json.loads(one.data).get("error") for one in await receipts.wait(2)]
+    assert told == ["protected"] * 2
+    assert ctl.ok("inspect", "tea", "-o", "json", *administrator).json == before
+    assert violations(server) == [("client", "$KV.gozo.tea"), ("client", "gozo.admin.cancel")]
+    ctl.ok("cancel", "tea", *administrator)
 
 
 def test_without_a_daemon(servers: Servers, tmp_path: Path) -> None:
