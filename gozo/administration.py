@@ -18,6 +18,7 @@ from gozo.protocol import (
     parse_ids,
     parse_note,
     parse_reschedule,
+    protected_error,
     refusal_receipt,
     stored_receipt,
     triggered,
@@ -250,6 +251,8 @@ def refusal_of(result: Result, words: str) -> RequestError | None:
                 "a newer version of gozo stored the schedule with this id, and this one leaves "
                 "it alone: use the newer version",
             )
+        case Result.PROTECTED:
+            return protected_error()
         case Result.INVALID:
             return RequestError(
                 Refusal.INVALID_REQUEST,

@@ -106,6 +106,8 @@ def entry_headers(entry: Entry, token: bytes) -> bytes:
         lines += b"Gozo-Extended: Yes\r\n"
     if entry.managed_by:
         lines += b"Gozo-Set: %b\r\n" % entry.managed_by.encode()
+    if entry.protected:
+        lines += b"Gozo-Protect: Yes\r\n"
     if entry.confirm:
         lines += b"Gozo-Confirm: stream\r\n"
         if entry.attempts:
@@ -144,6 +146,15 @@ def check_room(
     else:
         size = min(len(headers or b"") + GROWTH, LARGEST_BLOCK)
     check_size(entry.size, size, max_payload, max_message)
+
+
+PROTECT = b"gozo-protect"
+"""Whatever its value: what is misspelt must not be open to everybody."""
+
+
+def says_protected(headers: bytes | None) -> bool:
+    """Tell whether an entry is protected, even one that cannot be read otherwise."""
+    return any(name == PROTECT for name, _ in fields(headers))
 
 
 ORIGINAL = b"Gozo-Original: Yes\r\n"
@@ -269,6 +280,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         attempts=attempts,
         managed_by=given.get(b"gozo-set", b"").decode("utf-8", "replace"),
         expires=b"nats-ttl" in given,
+        protected=PROTECT in given,
     )
     if due is None or says_terms(given):
         entry = _with_terms(entry, given, stored_us)

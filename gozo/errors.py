@@ -62,6 +62,8 @@ class Refusal(StrEnum):
     """What is stored under the id was written by a later version, and is left alone."""
     SUPERSEDED = "superseded"
     """While the request waited, another one for the same id was stored."""
+    PROTECTED = "protected"
+    """Only administrators may change or cancel what is stored under the id."""
 
 
 class RequestError(GozoError):

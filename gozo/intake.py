@@ -507,7 +507,7 @@ class Intake:
             self._admission.cancelling(request.id)
             number = self._await_receipt(request, heard, "cancelled")
             done = partial(self._on_result, request, heard, request.id, number)
-            self._ledger.cancel(request.id, done)
+            self._ledger.cancel(request.id, done, by_request=True)
         elif request.id is not None:
             self._put(request, heard, request.id)
         elif self._mode is _ACTING and not (self._ending or request.entry.extended):

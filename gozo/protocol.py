@@ -142,6 +142,12 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
     when_text = given.get(b"gozo-when")
     cancelled = given.get(b"gozo-del-id")
     asked = given.get(b"gozo-receipt")
+    if b"gozo-protect" in given:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            "Gozo-Protect is not for requests: administrators protect a schedule with "
+            "gozoctl create --protect",
+        )
     receipt = None if asked is None else read_receipt(asked)
     if cancelled is not None:
         if when_text is not None:
@@ -320,6 +326,15 @@ def stored_receipt(entry: Entry, *, replaced: bool, status: str = "stored") -> d
 def cancel_receipt(id_: str, status: str) -> dict[str, object]:
     """Say what became of an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ..."""
     return {"status": status, "id": id_}
+
+
+def protected_error() -> RequestError:
+    """Make the error of whoever may not change a schedule."""
+    return RequestError(
+        Refusal.PROTECTED,
+        "the schedule with this id is protected: only administrators can replace it "
+        "(gozoctl create --protect) or cancel it (gozoctl cancel)",
+    )
 
 
 def refusal_receipt(id_: str | None, error: RequestError) -> dict[str, object]:

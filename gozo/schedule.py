@@ -109,6 +109,8 @@ class Entry(NamedTuple):
     """Whether the server would remove it by itself (`Nats-TTL`), due or not."""
     terms: Terms | None = None
     """None where there is nothing but one moment."""
+    protected: bool = False
+    """Whether requests can neither replace nor cancel it."""
 
     @property
     def wake_us(self) -> int:

@@ -123,6 +123,13 @@ def create(
     ] = False,
     confirm: Confirm = False,
     attempts: Attempts = 0,
+    protect: Annotated[
+        bool,
+        typer.Option(
+            "--protect",
+            help="Requests can neither replace nor cancel it; only administrators can.",
+        ),
+    ] = False,
     **given: Any,
 ) -> None:
     """Store a schedule, whether or not a daemon runs.
@@ -155,6 +162,7 @@ def create(
             replace=not no_replace,
             confirm=confirm,
             attempts=attempts,
+            protect=protect,
             **timing.arguments(),
         )
         print_stored(session, stored, timing.zone)

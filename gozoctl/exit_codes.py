@@ -18,6 +18,7 @@ INTERRUPTED = 130
 
 _OF_THE_MOMENT = {
     *(Refusal.BUSY, Refusal.UNAVAILABLE, Refusal.SUPERSEDED, Refusal.TOO_LARGE),
+    Refusal.PROTECTED,
     *(Refusal.PAYLOAD_TOO_LARGE, Refusal.TOO_MANY_PENDING, Refusal.TOO_MANY_REQUESTS),
 }
 """Refusals that are no matter of how the command was written."""

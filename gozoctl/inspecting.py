@@ -137,6 +137,8 @@ def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[st
     if schedule.confirm:
         tries = str(schedule.attempts) if schedule.attempts else "without end"
         said.append(("confirm", f"by a stream, tries: {tries}"))
+    if schedule.protected:
+        said.append(("protected", "yes"))
     if schedule.managed_by:
         said.append(("set", schedule.managed_by))
     if schedule.tried:

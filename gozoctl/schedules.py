@@ -89,6 +89,7 @@ def record(schedule: Schedule) -> dict[str, Any]:
         "headers": headers,
         "state": schedule.state,
         "revision": schedule.revision,
+        "protected": schedule.protected,
     }
     if schedule.terms is not None:
         said |= _terms(schedule, schedule.terms)

@@ -78,6 +78,7 @@ class Applying:
                 attempts=wanted.attempts,
                 terms=wanted.terms,
                 managed_by=wanted.managed_by,
+                protect=bool(wanted.protect),
             )
         entry = as_of(entry, wall_us())
         return paused(entry, read_note(wanted.note)) if wanted.paused else entry
@@ -149,6 +150,8 @@ class Applying:
             new = entry
             if found is not None and isinstance(found.what, Schedule):
                 new = _in_place(entry, wanted, found, now.keys)
+                if wanted.protect is None and found.what.protected:
+                    new = new._replace(protected=True)
             if await self._writes.put_for(bucket, new, wanted.payload, found, left):
                 return
 

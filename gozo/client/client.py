@@ -173,6 +173,7 @@ class Client:
         jitter: Span | None = None,
         misfire: str | None = None,
         misfire_grace: Span | None = None,
+        protect: bool = False,
         timeout: float = 5.0,
     ) -> Stored:
         """Have `payload` sent to `subject` when the time comes; returns once that is stored.
@@ -193,6 +194,9 @@ class Client:
         every other writer, and needs the right to write there. Only this method creates the
         bucket.
 
+        With `protect`, which is written to the bucket as well, requests on the request subject
+        can neither replace nor cancel it; the other methods can, and this one with `protect`.
+
         Raises:
             RequestError: it was refused; `code` (a `gozo.errors.Refusal`) says why.
             ExistsError: with `replace=False`, there is a schedule with this id.
@@ -208,8 +212,8 @@ class Client:
             misfire=misfire,
             misfire_grace=misfire_grace,
         )
-        entry = self._made(subject, payload, when, id, headers, confirm, attempts, terms)
-        if replace and await self._daemons.hear():
+        entry = self._made(subject, payload, when, id, headers, confirm, attempts, terms, protect)
+        if replace and not protect and await self._daemons.hear():
             stored = await self._daemons.send(entry, payload, terms, receipt=True, timeout=timeout)
             assert stored is not None
             return stored
@@ -349,6 +353,7 @@ class Client:
         confirm: bool,  # as it was given
         attempts: int,
         terms: Mapping[str, str],
+        protect: bool = False,
     ) -> Entry:
         when = expression(when)
         with self._connection.doubting_limits():
@@ -363,6 +368,7 @@ class Client:
                 confirm=confirm,
                 attempts=attempts,
                 terms=terms_of(terms, when, wall_us()),
+                protect=protect,
             )
 
     def check(self, wanted: Wanted) -> None:

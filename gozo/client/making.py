@@ -39,6 +39,7 @@ def made(
     attempts: int,
     terms: Terms | None = None,
     managed_by: str = "",
+    protect: bool = False,
 ) -> Entry:
     """Make an entry without times, once everything in it was found to be acceptable.
 
@@ -51,6 +52,10 @@ def made(
     check_recurs(terms, id_)
     if id_ is not None:
         _new_id(id_)
+    if protect and id_ is None:
+        raise RequestError(
+            Refusal.INVALID_REQUEST, "protect needs an id: nobody can change what has none"
+        )
     if attempts and not confirm:
         raise RequestError(Refusal.INVALID_REQUEST, "attempts goes with confirm only")
     if not 0 <= attempts <= MOST_ATTEMPTS:
@@ -70,6 +75,7 @@ def made(
         attempts=attempts,
         managed_by=managed_by,
         terms=terms,
+        protected=protect,
     )
     check_size(len(payload), headers_size(entry), max_payload)
     return entry

@@ -11,6 +11,7 @@
     attempts = 3
     paused = true                    # false resumes it; else it stays as it is
     note = "till Monday"
+    protect = true                   # false ends that; else it stays as it is
 
 A file is read only: what its owner wrote, comments too, stays as it is.
 """
@@ -26,6 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gozo import when as grammar
+from gozo.client.dotted import MOST_PARTS, line_of_long_key
 from gozo.client.making import microseconds, terms_of
 from gozo.client.nouns import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
@@ -46,6 +48,7 @@ KEYS: dict[str, type] = {
     "attempts": int,
     "paused": bool,
     "note": str,
+    "protect": bool,
     "time-zone": str,
     "start": str,
     "until": str,
@@ -115,6 +118,11 @@ def parse(
         SettingsError: something in it is wrong. Each mistake has a line, which names the file,
             the table and the key.
     """
+    if (line := line_of_long_key(text)) is not None:
+        raise SettingsError(
+            f"{name}: line {line}: a key has more than {MOST_PARTS} parts: an id with dots is "
+            f'quoted: [{SCHEDULES}."a.b"]'
+        )
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # of a number that is too long, and of brackets
@@ -198,6 +206,7 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         managed_by,
         table.get("paused"),
         _note(table),
+        table.get("protect"),
     )
 
 
@@ -271,7 +280,9 @@ def write(schedules: Iterable[Schedule]) -> str:
     sets = {schedule.managed_by for schedule in found}
     content: dict[str, Any] = {SET: sets.pop()} if len(sets) == 1 and sets != {""} else {}
     content[SCHEDULES] = {
-        str(one.id): _table(one, _when(one)) | _pause(is_paused(one) or None, one.reason)
+        str(one.id): _table(one, _when(one))
+        | _pause(is_paused(one) or None, one.reason)
+        | _protect(one.protected or None)
         for one in found
     }
     return _dumped(content)
@@ -294,10 +305,13 @@ def difference(
     before = after = None
     if new is not None:
         after = _table(new, new.when) | _pause(new.paused, new.note)
+        after |= _protect(new.protect)
     if old is not None:
         before = _table(old, new.when if new and _means(new.when, old) else _when(old))
         if is_paused(old) if new is None else new.paused is not None:
             before |= _pause(is_paused(old), old.reason)
+        if old.protected if new is None else new.protect is not None:
+            before |= _protect(old.protected)
     lines = difflib.unified_diff(_lines(id_, before), _lines(id_, after), *names, n=99, lineterm="")
     return list(lines)
 
@@ -332,6 +346,10 @@ def _pause(paused: bool | None, note: str) -> dict[str, Any]:  # None: not said
     if paused is None:
         return {}
     return {"paused": paused} | ({"note": note} if paused and note else {})
+
+
+def _protect(protected: bool | None) -> dict[str, Any]:  # None: not said
+    return {} if protected is None else {"protect": protected}
 
 
 def _table_of(terms: Terms | None) -> dict[str, Any]:
@@ -382,6 +400,8 @@ def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
         old = _pause(is_paused(schedule), schedule.reason)
         new = _pause(wanted.paused, wanted.note)
         differs |= {key: old.get(key) != new.get(key) for key in ("paused", "note")}
+    if wanted.protect is not None:
+        differs["protect"] = wanted.protect != schedule.protected
     old, new = _table_of(schedule.terms), _table_of(wanted.terms)
     differs |= {key: old.get(key) != new.get(key) for key in TERMS}
     return tuple(key for key, differ in differs.items() if differ)

@@ -56,6 +56,8 @@ class Schedule(NamedTuple):
     """How often it was tried in vain."""
     next: datetime | None = None
     """When it is tried again, where it is retried."""
+    protected: bool = False
+    """Whether requests can neither replace nor cancel it."""
 
     @property
     def recurs(self) -> bool:
@@ -120,6 +122,8 @@ class Wanted:
     """Whether it is kept and not delivered; None leaves that as it is."""
     note: str = ""
     """Why it is paused."""
+    protect: bool | None = None
+    """Whether requests can neither replace nor cancel it; None leaves that as it is."""
 
 
 Action = Literal["create", "change", "adopt", "leave", "past", "remove"]

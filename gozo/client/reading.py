@@ -9,6 +9,7 @@ from gozo.client.nouns import Schedule
 from gozo.entries import (
     APPLY_KEY,
     BARRIER_KEY,
+    PROTECT,
     BareEntryError,
     EntryError,
     check_room,
@@ -85,6 +86,7 @@ def schedule_or_marker(
         managed_by=entry.managed_by,
         tried=entry.tried,
         next=moment(entry.next_us) if state == State.RETRYING and entry.next_us else None,
+        protected=entry.protected,
     )
 
 
@@ -126,6 +128,7 @@ def _invalid(
         reason=reason,
         revision=revision,
         payload=value,
+        protected=PROTECT in given,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 from gozo import when as grammar
 from gozo.client.daemons import absent
 from gozo.client.making import as_of, moment
-from gozo.client.nouns import Answer, Cancelled, Stored
+from gozo.client.nouns import Answer, Cancelled, Schedule, Stored
 from gozo.client.reader import Found, Reader
 from gozo.client.reading import entry_of
 from gozo.clock import steady, wall_us
@@ -31,7 +31,7 @@ from gozo.errors import (
 )
 from gozo.jetstream import CONFLICTS, NO_ROOM, is_final, read_ack
 from gozo.policy import LARGEST_BLOCK, check_size
-from gozo.protocol import escape_id
+from gozo.protocol import escape_id, protected_error
 from gozo.recurrence import paused, rescheduled, resumed
 from gozo.schedule import Entry, Marker, Reason
 from gozo.store.bucket import Bucket, open_bucket
@@ -54,6 +54,7 @@ class Writes:
 
         Raises:
             ExistsError: there is one with this id, and it is not to be replaced.
+            RequestError: `protected`, since it would take the place of one that is.
             RequestError, UnansweredError: as for `Client.schedule`.
         """
         entry = as_of(entry, wall_us())
@@ -74,6 +75,9 @@ class Writes:
                 raise ExistsError(
                     f"there is a schedule {entry.id!r} already: cancel it, or replace it"
                 )
+            was = None if found is None else found.what
+            if isinstance(was, Schedule) and was.protected and not entry.protected:
+                raise protected_error()
             if await self.put_for(bucket, entry, payload, found, left):
                 break
         return Stored(entry.id, moment(entry.due_us), replaced=is_there)

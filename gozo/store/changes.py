@@ -33,6 +33,8 @@ class Result(StrEnum):
     """There is a schedule, and it stays as it is."""
     INVALID = "invalid"
     """What is there cannot be read, or may not be delivered; it can be replaced or removed."""
+    PROTECTED = "protected"
+    """A request does not change what administrators have protected."""
     UNAVAILABLE = "unavailable"
     """The server said that it cannot store anything now, and went on to say so."""
 
@@ -56,6 +58,7 @@ class Put:
     __slots__ = (
         *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "parked"),
         *("look", "may_yield", "payload", "replaces", "revision", "token", "unsure", "wait"),
+        "by_request",
     )
 
     def __init__(
@@ -72,6 +75,7 @@ class Put:
         deadline: float = NO_DEADLINE,
         holder: Occupied | None = None,
         may_yield: Callable[[], bool] | None = None,
+        by_request: bool = False,
     ) -> None:
         self.key = key
         self.token = token
@@ -94,6 +98,8 @@ class Put:
         """Whether it waits now."""
         self.unsure = False
         """Whether it may be stored all the same."""
+        self.by_request = by_request
+        """Whether a request wants it, and no administrator: what is protected stays then."""
         self.replaces = False
         self.done = False
         self.lines = b""
@@ -114,12 +120,20 @@ class Remove:
     """Put a delete marker in an entry's place, or purge it where there is no room for one."""
 
     __slots__ = (
-        *("done", "expected", "key", "on_result", "parked", "purged", "reason", "revision"),
-        "wait",
+        *("by_request", "done", "expected", "key", "on_result", "parked", "purged", "reason"),
+        *("revision", "wait"),
     )
     deadline: ClassVar[float] = NO_DEADLINE
 
-    def __init__(self, key: str, revision: int, reason: Reason, on_result: OnResult) -> None:
+    def __init__(
+        self,
+        key: str,
+        revision: int,
+        reason: Reason,
+        on_result: OnResult,
+        *,
+        by_request: bool = False,
+    ) -> None:
         self.key = key
         self.revision = revision
         """The version to remove; 0: whichever there is."""
@@ -132,6 +146,8 @@ class Remove:
         self.wait = 0.0
         """As for `Put`."""
         self.parked = False
+        self.by_request = by_request
+        """As for `Put`."""
         self.done = False
 
 

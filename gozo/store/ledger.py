@@ -148,6 +148,7 @@ class Ledger:
                 entry=entry,
                 payload=request.payload,
                 deadline=deadline,
+                by_request=True,
             )
         )
 
@@ -158,9 +159,13 @@ class Ledger:
         """
         self._submit(Put(self._key_of(id_), self._token(), on_result, alter=_leave, look=look))
 
-    def cancel(self, id_: str, on_result: OnResult) -> None:
-        """Remove whatever is stored under an id, unless it is out for delivery."""
-        self._submit(Remove(self._key_of(id_), 0, Reason.CANCELLED, on_result))
+    def cancel(self, id_: str, on_result: OnResult, *, by_request: bool = False) -> None:
+        """Remove whatever is stored under an id, unless it is out for delivery.
+
+        A request does not remove what is protected.
+        """
+        key = self._key_of(id_)
+        self._submit(Remove(key, 0, Reason.CANCELLED, on_result, by_request=by_request))
 
     def alter(self, id_: str, change: Alter, on_result: OnResult) -> None:
         """Store another version of what is stored under an id, unless it is out for delivery."""
@@ -287,7 +292,7 @@ class Ledger:
         if id_ in self._mirror.odd_keys:
             self._mirror.odd_keys.discard(id_)
             if id_ in self._timetable:
-                self._submit(Remove(id_, 0, Reason.CANCELLED, nothing))
+                self._submit(Remove(id_, 0, Reason.CANCELLED, nothing, by_request=True))
 
     def settle(
         self, item: Item, reason: Reason = Reason.DELIVERED, on_result: OnResult | None = None
@@ -343,8 +348,12 @@ class Ledger:
     # The way of a change
 
     def _submit(self, change: Change) -> None:
-        self._count += 1
         key = change.key
+        if self._mirror.protected and key in self._active and self._disturbs(change):
+            change.done = True
+            change.on_result(Result.PROTECTED, "")
+            return
+        self._count += 1
         if key in self._active:
             self._behind.setdefault(key, deque()).append(change)
             self.withdraw(key)
@@ -385,8 +394,8 @@ class Ledger:
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
-        elif key in self._mirror.newer:
-            self._finish(change, Result.NEWER_FORMAT)
+        elif (barred := self._barred(change)) is not None:
+            self._finish(change, barred)
         elif change.revision and change.revision != revision:
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, Put) and change.alter is None:
@@ -406,6 +415,31 @@ class Ledger:
             change.expected = revision
             lines = marker_headers(change.reason, ttl=self._bucket.marker_ttl)
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
+
+    def _barred(self, change: Write) -> Result | None:
+        """Return the result of a change that may not be made of what is there."""
+        if change.key in self._mirror.newer:
+            return Result.NEWER_FORMAT
+        if self._mirror.protected and change.by_request and self._is_protected(change):
+            return Result.PROTECTED
+        return None
+
+    def _is_protected(self, change: Write) -> bool:
+        """Tell whether a change is of what only administrators may change."""
+        protected, odd_keys = self._mirror.protected, self._mirror.odd_keys
+        if change.key in protected:
+            return True
+        # What the original gozo kept under the id itself would be removed.
+        id_ = change.entry.id if isinstance(change, Put) else None
+        return id_ in odd_keys and id_ in protected
+
+    def _disturbs(self, change: Change) -> bool:
+        """Tell whether a change will be refused, and until then would only stop occurrences."""
+        active = self._active[change.key]
+        occupied = active.holder if isinstance(active, Put) else isinstance(active, Occupied)
+        if not occupied or change.key in self._behind or isinstance(change, WRITES_NOTHING):
+            return False
+        return self._barred(change) is Result.PROTECTED
 
     def _is_out(self, key: str) -> bool:
         """Tell whether a schedule is out for delivery, and it is too late to change it."""
@@ -642,7 +676,7 @@ class Ledger:
 
     def _let_pass(self, change: Write, behind: Sequence[Change]) -> None:
         """Make the first of those behind a waiting change at once that it gives way to."""
-        later = next((later for later in behind if gives_way(change, later)), None)
+        later = next((later for later in behind if self._may_pass(change, later)), None)
         if later is None:
             return
         assert isinstance(change, Put)
@@ -662,6 +696,12 @@ class Ledger:
         self._active[change.key] = later
         self._ready.append(later)
         self._pump()
+
+    def _may_pass(self, change: Write, later: Change) -> bool:
+        """Tell whether a waiting change gives way to a later one, which is not refused itself."""
+        if not isinstance(later, Write) or not gives_way(change, later):
+            return False
+        return self._barred(later) is None
 
     def _resolve_overtaken(self, change: Change, result: Result) -> Result:
         """End what a change went before, or let it go on where the change was not made.
@@ -766,7 +806,10 @@ class Ledger:
 _NOT_NOW = frozenset({Outcome.UNAVAILABLE, Outcome.NO_ROOM})
 _NO_MARKER = frozenset({Outcome.NO_ROOM, Outcome.REFUSED})
 _NOT_MADE = frozenset(
-    {Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.SUPERSEDED, Result.INVALID}
+    {
+        *(Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.PROTECTED),
+        *(Result.SUPERSEDED, Result.INVALID),
+    }
 )
 _WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
 

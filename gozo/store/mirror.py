@@ -21,6 +21,7 @@ from gozo.entries import (
     glance,
     parse_entry,
     parse_original,
+    says_protected,
 )
 from gozo.errors import Refusal, RequestError
 from gozo.logs import get_logger
@@ -78,6 +79,8 @@ class Mirror:
         """Keys of schedules that recur."""
         self.confirming: set[str] = set()
         """Keys of schedules whose messages a stream has to acknowledge."""
+        self.protected: set[str] = set()
+        """Keys of what requests can neither replace nor cancel, readable or not."""
         self.paused: set[str] = set()
         self.failed: set[str] = set()
         """Keys of schedules that were given up, and are kept."""
@@ -137,7 +140,7 @@ class Mirror:
             self.timetable.put(key, NEVER, revision)
             return
         except (EntryError, RequestError) as error:
-            self._set_aside(key, revision, error)
+            self._set_aside(key, revision, error, headers)
             if isinstance(error, RequestError) and error.code is Refusal.TOO_LARGE:
                 self.too_large[key] = (revision, stored_us, headers, size)
             return
@@ -234,17 +237,18 @@ class Mirror:
     def note(self, key: str, entry: Entry | None) -> None:
         """Remember of the latest version of a key what has to be known before its message is read.
 
-        That is whether it recurs, is to be acknowledged, or at rest. None: nothing of this, or
-        there is no schedule any more.
+        That is whether it recurs, is to be acknowledged, protected, or at rest. None: nothing of
+        this, or there is no schedule any more.
         """
         if self.ahead:
             self.ahead.discard(key)
-        if self.invalid or self.paused or self.failed:
+        if self.invalid or self.paused or self.failed or self.protected:
             self.invalid.pop(key, None)
             self.too_large.pop(key, None)
             self.newer.discard(key)
             self.paused.discard(key)
             self.failed.discard(key)
+            self.protected.discard(key)
         if entry is not None and entry.terms is not None and entry.terms.recurs:
             self.recurring.add(key)
             if ran_ahead(entry, self.server_us()):
@@ -255,6 +259,8 @@ class Mirror:
             self.confirming.add(key)
         elif self.confirming:
             self.confirming.discard(key)
+        if entry is not None and entry.protected:
+            self.protected.add(key)
         if entry is not None and entry.state is not _PENDING:
             self._note_state(key, entry)
 
@@ -288,10 +294,20 @@ class Mirror:
         self.timetable.give_back(item)
         self._set_aside(key, revision, error)
 
-    def _set_aside(self, key: str, revision: int, error: EntryError | RequestError) -> None:
+    def _set_aside(
+        self,
+        key: str,
+        revision: int,
+        error: EntryError | RequestError,
+        headers: bytes | None = None,
+    ) -> None:
+        """Serve an entry no more; without `headers` it is the version that was known before."""
         if key == BARRIER_KEY:
             return
+        protected = key in self.protected if headers is None else says_protected(headers)
         self.note(key, None)
+        if protected:
+            self.protected.add(key)
         self.invalid[key] = (revision, str(error))
         if isinstance(error, EntryError) and error.newer:
             self.newer.add(key)

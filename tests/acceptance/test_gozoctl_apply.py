@@ -88,6 +88,15 @@ def test_a_file_without_an_end(command: str, ctl: Gozoctl) -> None:
     assert "has more than 64 MiB" in done.err
 
 
+@pytest.mark.parametrize("command", ["apply", "diff"])
+def test_a_key_of_very_many_parts(command: str, ctl: Gozoctl) -> None:
+    """40 KB of text do not take a gigabyte: with little memory it is exit 2, and said."""
+    (ctl.home / "long.toml").write_text(f"# Nothing.\na{'.a' * 20_000} = 1\n")
+    done = ctl.shell(f"ulimit -v 1000000; exec gozoctl {command} long.toml")
+    assert done.code == 2
+    assert "long.toml: line 2: a key has more than 16 parts" in done.err
+
+
 def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
     """In whichever file: each mistake with file, table and key, on a line; exit 2."""
     (ctl.home / "bad.toml").write_text(

@@ -12,7 +12,7 @@ from tests.support.processes import Daemons, Servers
 
 FIELDS = {
     *("id", "key", "subject", "when", "due", "due_epoch"),
-    *("created", "size", "headers", "state", "revision"),
+    *("created", "size", "headers", "state", "revision", "protected"),
 }
 
 HEAD = "ID\tDUE\tLEFT\tSUBJECT\tSIZE\tSTATE\tLAST\tWHEN\n"

@@ -76,6 +76,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
         managed_by=draw(st.sampled_from(["", "a", "b"])),
         state="paused" if pause is not None else "pending",
         reason=pause or "",
+        protected=draw(st.booleans()),
     )
 
 
@@ -113,6 +114,7 @@ def test_what_differs_is_named(one: Schedule, other: Schedule) -> None:
     assert ("payload" in keys) == (one.payload != other.payload)
     assert ("headers" in keys) == (one.headers != other.headers)
     assert ("attempts" in keys) == (one.attempts != other.attempts)
+    assert ("protect" in keys) == (other.protected and not one.protected)
     assert bool(difference(wanted.id, one, wanted, ("a", "b"))) == bool(keys)
 
 

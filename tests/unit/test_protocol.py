@@ -220,6 +220,7 @@ ENTRIES = st.builds(
     headers=st.sampled_from([b"", b"A: b\r\n", b"traceparent: 00-%0D%0A-1\r\nx: \xff%\r\n"]),
     extended=st.booleans(),
     managed_by=st.sampled_from(["", "crontab", "nächtlich"]),
+    protected=st.booleans(),
     **{name: st.just(value) for name, value in Entry._field_defaults.items() if name in STATE},
 )
 
