@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import time
+import uuid
 
 from tests.acceptance.faults.conftest import Note
 from tests.support.client import Client
@@ -89,7 +90,9 @@ async def refused(client: Client) -> None:
     """Send a request with a receipt, and wait until it is answered, in time."""
     receipts = await client.arrivals()
     began = time.time()
-    headers = {"Gozo-When": "+60", "Gozo-Id": "new", "Gozo-Receipt": receipts.subject}
+    # An id of its own: one that waits behind another, unanswered, was certainly not stored.
+    id_ = uuid.uuid4().hex
+    headers = {"Gozo-When": "+60", "Gozo-Id": id_, "Gozo-Receipt": receipts.subject}
     await client.send(headers, reply="to.nobody", payload=bytes(10_000))
     (receipt,) = await receipts.wait(1)
     said = json.loads(receipt.data)
