@@ -93,7 +93,7 @@ class Admission:
             RequestError: with the code and the sentence that the client is to be told.
         """
         if request.receipt is not None:
-            self._policy.check_target(request.receipt, "receipt subject")
+            self._policy.check_answer(request.receipt)
         if not isinstance(request, ScheduleRequest):
             return
         entry, size = request.entry, len(request.payload)

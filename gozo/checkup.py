@@ -13,23 +13,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from gozo.administration import VERBS
-from gozo.connection import Connection, missing_permission
+from gozo.connection import Connection
 from gozo.entries import block
-from gozo.errors import (
-    ForeignDaemonError,
-    NoServerError,
-    NotAllowedError,
-    UnsuitableServerError,
-)
+from gozo.errors import ForeignDaemonError, UnsuitableServerError
+from gozo.inboxes import SHARED
 from gozo.jetstream import JetStream
 from gozo.leaders import find_rivals
 from gozo.logs import rendered
 from gozo.lookout import check_alone
-from gozo.policy import Policy, too_small
+from gozo.policy import too_small
 from gozo.rivals import complaint
 from gozo.schedule import MICROSECONDS
 from gozo.service import SERVICE
 from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.settling import settle_inboxes
 from gozo.store.bucket import Bucket, deviations, find_bucket, own_settings, stream_of
 from gozo.store.history import check_room, find_history, history_of, how_long
 from gozo.store.probe import KEY, NO_REVISION
@@ -73,11 +70,12 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
     Raises:
         GozoError: what a daemon would end with at once, or daemons that get in each other's way.
     """
-    connection = Connection(settings.connection, "gozo check")
+    connection = Connection(settings.connection, "gozo check", private=True)
     denied: set[tuple[str, str]] = set()
     connection.on_denied.append(lambda kind, subject: denied.add((kind, subject)))
     await connection.open(settings.connect_timeout)
     try:
+        shared = await settle_inboxes(connection)
         say("server", _server(connection))
         if reason := too_small(connection.max_payload):
             raise UnsuitableServerError(reason)
@@ -88,13 +86,13 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
             await js.check_enabled(settings.connect_timeout)
             await _look(js, settings, say)
         not_serving = _name_daemons(daemons, settings, say)
+        if shared:
+            say("advice", shared)
         if not missing:
             await _look_for_rivals(connection, settings.connection)
     finally:
         await connection.close()
-    chosen = settings.connection
-    policy = Policy(chosen.request_subject, settings.allow, settings.deny, chosen.js_prefix)
-    if reason := policy.without_receipts(chosen.inbox_prefix):
+    if reason := settings.policy.without_receipts(settings.connection.inbox_prefix or SHARED):
         say("advice", reason)
     say(
         "note",
@@ -184,11 +182,7 @@ async def _try_rights(
     daemons: list[dict[str, Any]],
     say: Say,
 ) -> int:
-    """Try all, and return how many are missing; `daemons` is filled with those that there are.
-
-    Raises:
-        NotAllowedError: not even an answer can be heard.
-    """
+    """Try all, and return how many are missing; `daemons` is filled with those that there are."""
 
     def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         try:
@@ -196,7 +190,7 @@ async def _try_rights(
         except (ValueError, LookupError, TypeError):
             return  # an answer to something else
 
-    inbox = connection.new_inbox()
+    inbox = connection.new_inbox(peers=True)
     connection.listen(inbox, on_answer)
     needed = list(rights(js, settings))
     for right in needed:
@@ -204,14 +198,7 @@ async def _try_rights(
             connection.listen(right.subject, _ignore).stop()
         else:
             connection.publish(right.subject, right.payload, headers=right.headers, reply=inbox)
-    try:
-        await connection.echo()
-    except (NoServerError, NotAllowedError):
-        prefix = f"{settings.connection.inbox_prefix}."
-        for kind, subject in denied:
-            if subject.startswith(prefix):
-                raise missing_permission(kind, f"{prefix}>") from None
-        raise
+    await connection.echo()
     await asyncio.sleep(HEAR)
     kinds = {"publish": "publish", "subscribe": "subscription"}
     refused = [right for right in needed if (kinds[right.verb], right.subject) in denied]

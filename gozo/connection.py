@@ -40,6 +40,7 @@ from gozo.errors import (
     UnsuitableServerError,
 )
 from gozo.hardened import Handler, HardenedClient
+from gozo.inboxes import OWN, PEERS, prefix_for, tokens
 from gozo.logs import get_logger
 from gozo.settings import ConnectionSettings
 from gozo.subscriptions import Listener, Subscriptions
@@ -80,7 +81,15 @@ class Reply(NamedTuple):
 class Connection:
     """One link to NATS, renewed whenever it is lost."""
 
-    def __init__(self, settings: ConnectionSettings, name: str, portion: int = PORTION) -> None:
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        name: str,
+        portion: int = PORTION,
+        *,
+        private: bool = False,
+    ) -> None:
+        """`private`: answers come where daemons hear them; see `gozo.inboxes`."""
         self.name = name
         self._portion = portion
         self.epoch = 0
@@ -117,11 +126,9 @@ class Connection:
         """What the server refused, and was logged, since the link was made."""
         self._lost = asyncio.Event()
         self._waiting: dict[bytes, OnReply] = {}
-        inbox = f"{self.new_inbox()}."
-        self._inbox = inbox.encode()
-        self._skip = len(inbox)
-        self._next = 0
-        self._subscriptions.add(f"{inbox}*", self._answer)
+        self._tokens = tokens()
+        self._inboxes: list[Listener] = []
+        self.use_inboxes(prefix_for(settings.inbox_prefix, private=private))
 
     # The life of a link
 
@@ -399,9 +406,22 @@ class Connection:
         """What the subjects of the JetStream API begin with here."""
         return self._settings.js_prefix
 
-    def new_inbox(self) -> str:
-        """Make up a subject for answers that nobody else has."""
-        return f"{self._settings.inbox_prefix}.{secrets.token_hex(11)}"
+    def use_inboxes(self, prefix: str) -> None:
+        """Hear answers below a prefix from now on; no answer may be awaited."""
+        for listener in self._inboxes:
+            listener.stop()
+        self.inbox_prefix = prefix
+        inbox, peers = f"{self.new_inbox()}.", f"{self.new_inbox(peers=True)}."
+        self._inbox, self._peers = inbox.encode(), peers.encode()
+        self._skip = len(inbox)
+        self._inboxes = [self._subscriptions.add(f"{inbox}*", self._answer)]
+        if OWN in prefix:
+            self._inboxes.append(self._subscriptions.add(f"{peers}*", self._answer_of_peer))
+
+    def new_inbox(self, *, peers: bool = False) -> str:
+        """Make up a subject for answers that nobody else has; `peers`: for those of daemons."""
+        part = f".{PEERS}" if peers else ""
+        return f"{self.inbox_prefix}{part}.{secrets.token_hex(11)}"
 
     @property
     def info(self) -> dict[str, Any]:
@@ -494,8 +514,7 @@ class Connection:
             DisconnectedError: there is no link.
         """
         self._require()
-        self._next += 1
-        token = b"%x" % self._next
+        token = next(self._tokens)
         self._waiting[token] = on_reply
         return token, self._inbox + token
 
@@ -506,6 +525,18 @@ class Connection:
     def hang_up(self, token: bytes) -> None:
         """Stop waiting for the answer to a `call`."""
         self._waiting.pop(token, None)
+
+    async def ask_peers(self, subject: str, timeout: float) -> Reply:
+        """Send other daemons an empty message and wait for the first answer.
+
+        Raises:
+            NotAllowedError, NoServerError, DisconnectedError: as for `request`.
+        """
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        token, _ = self.expect(partial(self._resolve, answer))
+        self.write(publication(subject.encode(), b"", reply=self._peers + token))
+        with self.failing_if_denied(subject, answer):
+            return await self._within(timeout, token, answer, f"on {subject}")
 
     async def request(
         self, subject: str, payload: bytes = b"", *, headers: bytes = b"", timeout: float = 2.0
@@ -583,6 +614,13 @@ class Connection:
 
     def _answer(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         on_reply = self._waiting.pop(subject[self._skip :], None)
+        if on_reply is not None:
+            on_reply(headers, payload)
+
+    def _answer_of_peer(
+        self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+    ) -> None:
+        on_reply = self._waiting.pop(subject[len(self._peers) :], None)
         if on_reply is not None:
             on_reply(headers, payload)
 

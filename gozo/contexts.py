@@ -33,6 +33,7 @@ _OPTIONS = {
     "cert": "cert",
     "key": "key",
     "ca": "ca",
+    "inbox_prefix": "inbox-prefix",
 }
 """The option that each field of a file stands for."""
 
@@ -40,7 +41,6 @@ _PATHS = ("creds", "nkey", "cert", "key", "ca")
 _OTHERS = (
     "jetstream_domain",
     "jetstream_api_prefix",
-    "inbox_prefix",
     "user_jwt",
     "user_seed",
 )
@@ -61,7 +61,6 @@ class Context:
     fields: Mapping[str, str]
     """For each of those options, what the file calls it."""
     js_prefix: str = "$JS.API"
-    inbox_prefix: str = "_INBOX"
     user_jwt: str | None = field(default=None, repr=False)
     user_seed: str | None = field(default=None, repr=False)
     tls_first: bool = False
@@ -116,7 +115,6 @@ def load(name: str, environment: Mapping[str, str]) -> Context:
         options={option: texts[key] for key, option in _OPTIONS.items() if texts[key]},
         fields={option: f"{key} in {path}" for key, option in _OPTIONS.items()},
         js_prefix=_js_prefix(texts, path),
-        inbox_prefix=_subject(texts, "inbox_prefix", path) or "_INBOX",
         user_jwt=texts["user_jwt"] or None,
         user_seed=_seed(seed, path) if texts["user_jwt"] else None,
         tls_first=tls_first,

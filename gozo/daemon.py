@@ -21,6 +21,7 @@ from gozo.errors import GozoError, NoServerError, UnsuitableServerError
 from gozo.events import Bystander, Events, id_of
 from gozo.garbage import Garbage
 from gozo.giving_way import GivingWay
+from gozo.inboxes import SHARED
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role
@@ -29,7 +30,7 @@ from gozo.lookout import Lookout, check_alone
 from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
 from gozo.pace import Pace
-from gozo.policy import Policy, too_small
+from gozo.policy import too_small
 from gozo.quotas import Quotas
 from gozo.recurrence import not_before, reckoned_anew
 from gozo.rivals import Rivals, tag_of
@@ -37,6 +38,7 @@ from gozo.schedule import LONGEST_REASON, MICROSECONDS, Entry, Reason, State
 from gozo.service import Service
 from gozo.serving import Course
 from gozo.settings import ServeSettings
+from gozo.settling import settle_inboxes
 from gozo.stats import Stats
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket, open_bucket
@@ -122,8 +124,8 @@ class Daemon:
         self._server = server
         self._settings = settings
         self._began = steady()
-        self._main = Connection(chosen, settings.name)
-        self._requests = Connection(chosen, f"{settings.name} requests", REQUESTS)
+        self._main = Connection(chosen, settings.name, private=True)
+        self._requests = Connection(chosen, f"{settings.name} requests", REQUESTS, private=True)
         self._js = JetStream(self._main)
         self._events: Events | None = None
         self._bystander: Bystander | None = None
@@ -133,14 +135,11 @@ class Daemon:
             self._main,
             self._requests,
             request_subject=chosen.request_subject,
-            inbox_prefix=chosen.inbox_prefix,
         )
         self._course = Course()
         self._notifier = Notifier(os.environ)
         self._monitor: Monitor | None = None
-        self._policy = Policy(
-            chosen.request_subject, settings.allow, settings.deny, chosen.js_prefix
-        )
+        self._policy = settings.policy
         self._volatile = Volatile()
         self._tasks: list[asyncio.Task[Any]] = []
         self._leading: asyncio.Task[None] | None = None
@@ -185,8 +184,6 @@ class Daemon:
 
     async def _start(self) -> None:
         settings, chosen = self._settings, self._settings.connection
-        for connection in (self._main, self._requests):
-            connection.on_denied.append(self._on_denied)
         await self._connect()
         self._service = Service(
             self._main,
@@ -258,10 +255,19 @@ class Daemon:
         if reason := too_small(self._main.max_payload):
             raise UnsuitableServerError(reason)
         self._begin("connection", self._main.keep())
+        await self._settle_inboxes()
+        for connection in (self._main, self._requests):
+            connection.on_denied.append(self._on_denied)
         await self._persist(partial(self._js.check_enabled, timeout))
         self._check_rules()
         await self._requests.open(timeout)
         self._begin("requests connection", self._requests.keep())
+
+    async def _settle_inboxes(self) -> None:
+        reason = await self._persist(partial(settle_inboxes, self._main))
+        if reason:
+            log.warning("connection.shared_inbox", reason=reason)
+        self._requests.use_inboxes(self._main.inbox_prefix)
 
     async def _persist(self, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step of the start, again where the link was lost or the servers elect a leader."""
@@ -290,7 +296,7 @@ class Daemon:
 
     def _check_rules(self) -> None:
         """Say so if clients would ask for receipts in vain."""
-        reason = self._policy.without_receipts(self._settings.connection.inbox_prefix)
+        reason = self._policy.without_receipts(self._settings.connection.inbox_prefix or SHARED)
         if reason:
             log.warning("policy.no_receipts", reason=reason)
 
@@ -456,7 +462,7 @@ class Daemon:
         needed = subject == leader or subject.startswith((f"{chosen.js_prefix}.", stored))
         own = (asked, f"{asked}.admin.told")
         heard = kind == "subscription" and (
-            subject in own or subject.startswith(f"{chosen.inbox_prefix}.")
+            subject in own or subject.startswith(f"{self._main.inbox_prefix}.")
         )
         if subject == f"{chosen.js_prefix}.{NAMES}":
             needed = False  # what goes wrong is only said in fewer words without it

@@ -52,7 +52,7 @@ async def ask_leaders(
         if leader is not None:
             found[leader.id] = leader
 
-    inbox = connection.new_inbox()
+    inbox = connection.new_inbox(peers=True)
     listener = connection.listen(inbox, on_answer)
     try:
         connection.publish(f"{request_subject}.admin.leader", reply=inbox)

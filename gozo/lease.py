@@ -114,7 +114,8 @@ class Lease:
         self.id = secrets.token_hex(11)
         """Two replicas may have been given the same name: this tells them apart."""
         self._holder = {"name": name, "bucket": bucket, "id": self.id}
-        self._description = self._holder | {"allow": policy.allow, "deny": policy.deny}
+        rules = {"allow": policy.allow, "deny": policy.deny, "answers": policy.answers}
+        self._description = self._holder | rules
         self._listener: Listener | None = None
         self._valid_until = self._renewed_at = 0.0
         self.held_since = math.inf
@@ -241,7 +242,7 @@ class Lease:
             if not await self._is_ours():
                 self._lose("another replica took it")
                 return
-            if self._has_room or not self._can_answer:
+            if self._has_room:
                 raise
             log.repeated("warning", "lease.no_room", reason=str(error))
         else:
@@ -253,11 +254,6 @@ class Lease:
             if lapsed:
                 log.info("lease.renewed")
                 self.on_renewed()
-
-    @property
-    def _can_answer(self) -> bool:
-        """Whether a standby that asks is answered: else it would not know that it has to wait."""
-        return self._policy.may_answer(self._connection.new_inbox().encode())
 
     async def _is_ours(self) -> bool:
         """Look whether the lease is still ours, be it by a renewal whose answer was lost."""
@@ -402,9 +398,7 @@ class Lease:
         """Ask whether anybody holds the lease; not beyond the moment when it is free anyway."""
         left = max(0.02, self._seen_at + TAKEOVER - steady())
         try:
-            reply = await self._connection.request(
-                self._alive_subject, timeout=min(ANSWER_TIME, left)
-            )
+            reply = await self._connection.ask_peers(self._alive_subject, min(ANSWER_TIME, left))
         except DisconnectedError:
             raise
         except NoServerError:
@@ -463,7 +457,7 @@ class Lease:
     def _on_question(
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
-        if self.role is Role.LEADER and self._policy.may_answer(reply):
+        if self.role is Role.LEADER and self._policy.may_answer_daemon(reply):
             description = self._description | {
                 "room": self._has_room,
                 "renewed_s": steady() - self.written_at,

@@ -162,7 +162,7 @@ async def _hear_daemons(connection: Connection) -> list[dict[str, Any]]:
         else:
             log.debug("service.odd_answer")
 
-    inbox = connection.new_inbox()
+    inbox = connection.new_inbox(peers=True)
     listener = connection.listen(inbox, on_answer)
     try:
         connection.publish(SERVICE_INFO, reply=inbox)

@@ -179,6 +179,9 @@ CONNECTION = (
            "Subject on which requests are taken", default="gozo"),
     Option("GOZO", "bucket", "", values.read_bucket, "NAME",
            "Key/value bucket in which schedules are kept", default="gozo"),
+    Option("GOZO", "inbox-prefix", "", values.read_prefix, "SUBJECT",
+           "What the subjects of answers begin with",
+           default="_INBOX; of daemons _GOZO_INBOX"),
 )
 """Options of every command that connects."""
 
@@ -198,8 +201,11 @@ SERVE = (
     Option("GOZO", "max-backlog", "", values.read_size, "SIZE",
            "Memory for requests that wait to be stored; more are refused", default="512MiB"),
     Option("GOZO", "allow", "", values.read_patterns, "PATTERN",
-           "Subjects that schedules and receipts may be sent to, and no others; repeatable",
+           "Subjects that schedules may be sent to, and no others; repeatable",
            default="all but the server's and gozo's", repeats=True),
+    Option("GOZO", "allow-answers", "", values.read_patterns, "PATTERN",
+           "Subjects that receipts and answers may be sent to, besides those; repeatable",
+           default="_INBOX.> with --allow, else all", repeats=True),
     Option("GOZO", "deny", "", values.read_patterns, "PATTERN",
            "Subjects that nothing may be sent to, even if allowed; repeatable", repeats=True),
     Option("GOZO", "max-pending", "", values.read_most, "NUMBER",

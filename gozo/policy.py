@@ -1,4 +1,4 @@
-"""Which subjects a schedule may target, and how large it may be. Pure.
+"""Which subjects schedules and answers may go to, and how large a schedule may be. Pure.
 
 gozo publishes with its own rights on behalf of anyone who may send it a request, so what
 it publishes to is checked when a request is taken, when an entry is read from the bucket, and
@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from gozo.errors import Refusal, RequestError
+from gozo.inboxes import OWN, PEERS, SHARED
 
 LONGEST_SUBJECT = 3_500
 """Bytes: the server reads control lines of 4,096 bytes, and closes on longer ones."""
@@ -47,15 +48,77 @@ class Policy:
     """Patterns, with the wildcards of NATS; where there are any, a target matches one of them."""
     deny: tuple[str, ...] = ()
     """Patterns that no target matches, allowed or not."""
+    answers: tuple[str, ...] = ()
+    """Patterns; where there are any here or in `allow`, receipts and answers match one of them."""
     api_prefix: str = "$JS.API"
     """What the subjects of JetStream begin with, which need not be a `$`: nothing goes there."""
+    inboxes: tuple[str, ...] = (OWN, f"{SHARED}.{OWN}")
+    """What the inboxes of daemons are below."""
 
     def check_target(self, subject: str, what: str = "reply subject") -> None:
-        """Refuse a subject that no schedule or receipt may be sent to; `what` it is, in words.
+        """Refuse a subject that no schedule may be sent to; `what` it is, in words.
 
         Raises:
             RequestError: `no_reply_subject` where it is empty, else `forbidden_subject`.
         """
+        self._check(subject, what)
+        if self.allow and not _any_of(self.allow).match(subject):
+            raise _forbidden(subject, what, "matches no --allow of the daemon: give another")
+
+    def check_answer(self, subject: str, what: str = "receipt subject") -> None:
+        """Refuse a subject that no receipt, nor other answer, may be sent to.
+
+        What an answer says is gozo's, so it may go to inboxes where schedules may not.
+
+        Raises:
+            RequestError: as for `check_target`.
+        """
+        self._check(subject, what)
+        patterns = self.allow + self.answers
+        if patterns and not _any_of(patterns).match(subject):
+            raise _forbidden(
+                subject, what, "matches no --allow-answers of the daemon: give another"
+            )
+
+    def may_receive(self, receipt: str) -> bool:
+        """Tell whether a receipt or another answer may be published on a subject."""
+        try:
+            self.check_answer(receipt)
+        except RequestError:
+            return False
+        return True
+
+    def may_answer(self, reply: bytes) -> bool:
+        """Tell whether an answer may be published on the reply subject of whoever asked.
+
+        Who may ask gozo something must not make it publish where it publishes for nobody.
+        """
+        return self.may_receive(reply.decode("utf-8", "surrogateescape"))
+
+    def may_answer_daemon(self, reply: bytes) -> bool:
+        """Tell whether an answer to what daemons ask each other may be published.
+
+        Their inboxes for that are under no rule: who leads is found out through them.
+        """
+        subject = reply.decode("utf-8", "surrogateescape")
+        if not subject.startswith(tuple(f"{inbox}.{PEERS}." for inbox in self.inboxes)):
+            return self.may_answer(reply)
+        return _PLAIN.match(subject) is not None and len(subject) <= LONGEST_SUBJECT
+
+    def without_receipts(self, inbox_prefix: str) -> str:
+        """Say that clients ask for receipts on their inboxes in vain; empty where they do not."""
+        inbox, inboxes = f"{inbox_prefix}.receipt", f"{inbox_prefix}.>"
+        if self.may_receive(inbox):
+            return ""
+        denied = self._denied(inbox) if self.deny else ""
+        cure = f"leave --deny {denied} out" if denied else f"--allow-answers '{inboxes}' lets them"
+        return (
+            f"{inboxes} is not allowed: gozoctl, and others that ask for receipts there, are "
+            f"refused; {cure}"
+        )
+
+    def _check(self, subject: str, what: str) -> None:
+        """Refuse what nothing may be sent to."""
         if not subject:
             raise RequestError(
                 Refusal.NO_REPLY_SUBJECT,
@@ -69,39 +132,10 @@ class Policy:
             raise _forbidden(
                 subject, what, "is JetStream's, where the daemon is: give another subject"
             )
+        if OWN in subject:
+            raise _forbidden(subject, what, "is below a daemon's inboxes: give another subject")
         if self.deny and (denied := self._denied(subject)):
             raise _forbidden(subject, what, f"matches --deny {denied} of the daemon: give another")
-        if self.allow and not _any_of(self.allow).match(subject):
-            raise _forbidden(subject, what, "matches no --allow of the daemon: give another")
-
-    def may_receive(self, receipt: str) -> bool:
-        """Tell whether a receipt may be published on a subject."""
-        try:
-            self.check_target(receipt)
-        except RequestError:
-            return False
-        return True
-
-    def without_receipts(self, inbox_prefix: str) -> str:
-        """Say that clients ask for receipts on their inboxes in vain; empty where they do not."""
-        inbox, inboxes = f"{inbox_prefix}.receipt", f"{inbox_prefix}.>"
-        if self.may_receive(inbox):
-            return ""
-        denied = self._denied(inbox) if self.deny else ""
-        cure = f"leave --deny {denied} out" if denied else f"--allow '{inboxes}' lets them"
-        return (
-            f"{inboxes} is not allowed: gozoctl, and others that ask for receipts there, are "
-            f"refused; {cure}"
-        )
-
-    def may_answer(self, reply: bytes) -> bool:
-        """Tell whether an answer may be published on the reply subject of a question.
-
-        Who may ask gozo something must not make it publish where only gozo may. Inboxes of
-        those who administer it need not be allowed as targets.
-        """
-        asked = replace(self, allow=()) if self.allow else self
-        return asked.may_receive(reply.decode("utf-8", "surrogateescape"))
 
     def _denied(self, subject: str) -> str:
         if not _any_of(self.deny).match(subject):

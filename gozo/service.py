@@ -74,7 +74,7 @@ class Service:
             except (ValueError, KeyError, TypeError):
                 log.debug("service.odd_answer")
 
-        inbox = self._connection.new_inbox()
+        inbox = self._connection.new_inbox(peers=True)
         listener = self._connection.listen(inbox, on_answer)
         try:
             self._connection.publish(f"$SRV.INFO.{SERVICE}", reply=inbox)
@@ -100,7 +100,7 @@ class Service:
         def on_question(
             subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
         ) -> None:
-            if self._policy.may_answer(reply):
+            if self._policy.may_answer_daemon(reply):
                 self._connection.write(publication(reply, json.dumps(answer()).encode()))
 
         return on_question

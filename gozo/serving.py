@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gozo.inboxes import OWN
+
 LASTS = 3.0  # seconds without serving after which a leader gives the lease to one that does
 
 
@@ -106,7 +108,11 @@ class Course:
         return self.verdict.is_own and self.lasts(now)
 
 
-def needed(refused: Iterable[str], request_subject: str, inbox_prefix: str) -> tuple[str, ...]:
+def needed(refused: Iterable[str], request_subject: str) -> tuple[str, ...]:
     """Pick the subjects without which a replica does not hear requests, verbs and answers."""
-    own = (f"{request_subject}.admin.", f"{inbox_prefix}.")
-    return tuple(sorted(one for one in refused if one == request_subject or one.startswith(own)))
+    verbs = f"{request_subject}.admin."
+    return tuple(
+        sorted(
+            one for one in refused if one == request_subject or one.startswith(verbs) or OWN in one
+        )
+    )

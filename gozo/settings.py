@@ -14,8 +14,10 @@ from typing import Any
 from gozo import contexts, localstore, values
 from gozo.contexts import Context
 from gozo.errors import SettingsError
+from gozo.inboxes import OWN, SHARED
 from gozo.logs import DEFAULT_FORMAT, DEFAULT_LEVEL
 from gozo.options import CONNECTION, SERVE, Option
+from gozo.policy import Policy
 from gozo.sources import STEP, Found, Sources
 from gozo.values import redacted
 
@@ -65,8 +67,8 @@ class ConnectionSettings:
     bucket: str = "gozo"
     js_prefix: str = "$JS.API"
     """What the subjects of the JetStream API begin with: another where it is in a domain."""
-    inbox_prefix: str = "_INBOX"
-    """What the subjects of answers begin with."""
+    inbox_prefix: str | None = None
+    """What the subjects of answers begin with; None: see `gozo.inboxes`."""
     user_jwt: str | None = field(default=None, repr=False)
     """What a context may hold in the place of a credentials file, with the seed below."""
     user_seed: str | None = field(default=None, repr=False)
@@ -125,6 +127,8 @@ class ServeSettings:
     """Patterns of the subjects that may be targets; empty: all."""
     deny: tuple[str, ...] = ()
     """Patterns of subjects that may not be targets, allowed or not."""
+    allow_answers: tuple[str, ...] = ()
+    """Patterns of subjects that answers may go to besides `allow`; empty: see `policy`."""
     max_pending: int | None = None
     """Schedules that may wait, as far as requests can make it more."""
     max_payload: int | None = None
@@ -152,6 +156,26 @@ class ServeSettings:
     embedded: bool = False
     store: Path | None = None
     """Where the embedded server keeps its data; None: the user's data directory."""
+
+    @property
+    def policy(self) -> Policy:
+        """What schedules and answers may be sent to.
+
+        Where `allow` is all that limits them, answers go to inboxes as well.
+        """
+        chosen = self.connection
+        prefixes = (SHARED, *([chosen.inbox_prefix] if chosen.inbox_prefix else ()))
+        answers = self.allow_answers
+        if self.allow and not answers:
+            answers = tuple(f"{prefix}.>" for prefix in prefixes)
+        return Policy(
+            chosen.request_subject,
+            self.allow,
+            self.deny,
+            answers,
+            chosen.js_prefix,
+            inboxes=(OWN, *(f"{prefix}.{OWN}" for prefix in prefixes)),
+        )
 
 
 def resolve_connection(sources: Sources, *, finds_token: bool = True) -> ConnectionSettings:
@@ -187,7 +211,6 @@ def resolve_connection(sources: Sources, *, finds_token: bool = True) -> Connect
     if context is not None:
         settings |= {
             "js_prefix": context.js_prefix,
-            "inbox_prefix": context.inbox_prefix,
             "tls_first": context.tls_first,
         }
         if with_jwt:

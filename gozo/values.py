@@ -273,6 +273,11 @@ def read_subject(text: str) -> str:
     return _short_enough(text)
 
 
+def read_prefix(text: str) -> str:
+    """Read what subjects begin with, with the dot at its end or without."""
+    return read_subject(text.removesuffix("."))
+
+
 def read_patterns(text: str) -> tuple[str, ...]:
     """Read patterns of subjects, comma-separated; `*` and `>` are wildcards, as in NATS."""
     patterns = [part.strip() for part in text.split(",")]

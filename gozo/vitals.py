@@ -51,11 +51,9 @@ class Vitals:
         requests: Connection,
         *,
         request_subject: str,
-        inbox_prefix: str,
     ) -> None:
         self.name = name
         self._request_subject = request_subject
-        self._inbox_prefix = inbox_prefix
         self.stats = stats
         self.connections = {"main": main, "requests": requests}
         self.parts: Parts | None = None
@@ -142,7 +140,7 @@ class Vitals:
                 is_started=self.is_started,
                 waits=waits,
                 lost=tuple(lost),
-                unheard=needed(refused, self._request_subject, self._inbox_prefix),
+                unheard=needed(refused, self._request_subject),
                 unwritable=parts.probe.problem if parts else "",
                 silent=bool(parts and parts.writer.is_silent),
                 follows=bool(parts and parts.follower.is_following),

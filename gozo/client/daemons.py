@@ -39,6 +39,7 @@ STANDBY_PROBE = 0.25  # seconds
 
 RULES_PROBE = 0.5  # seconds to wait for the rules of a leader that may be frozen
 
+RULES = ("allow", "deny", "answers")
 PING, STATS = "$SRV.PING.gozo", "$SRV.STATS.gozo"
 
 
@@ -50,6 +51,8 @@ class Daemons:
     ) -> None:
         self._plain = self._policy = policy
         self._connection = connection
+        self._is_silent = False
+        """Whether the leader did not answer when it was last asked."""
         self._subject = settings.request_subject
         self._bucket = settings.bucket
 
@@ -71,14 +74,16 @@ class Daemons:
         except DisconnectedError:
             raise
         except NoServerError:
+            self._is_silent = True
             return True  # somebody listens, and does not answer
+        self._is_silent = False
         self._policy = self._plain
         if reply.status == NO_RESPONDERS:
             return False
         with suppress(ValueError, LookupError, TypeError):  # of an earlier version
             told = json.loads(reply.payload)
-            allow, deny = (tuple(map(str, told[name])) for name in ("allow", "deny"))
-            self._policy = replace(self._plain, allow=allow, deny=deny)
+            allow, deny, answers = (tuple(map(str, told[name])) for name in RULES)
+            self._policy = replace(self._plain, allow=allow, deny=deny, answers=answers)
         return True
 
     async def hear(self) -> bool:
@@ -135,7 +140,7 @@ class Daemons:
         answers = Answers(self._connection)
         answer, inbox = answers.first, answers.inbox
         if receipt:
-            self._policy.check_target(inbox.decode(), "subject of the receipt")
+            self._policy.check_answer(inbox.decode(), "subject of the receipt")
         with self._connection.failing_if_denied(self._subject, answer):
             self._connection.publish(
                 self._subject,
@@ -153,7 +158,9 @@ class Daemons:
                     reply = await answer
                 await answers.check(self._subject)
             except (TimeoutError, DisconnectedError) as error:
-                raise _unanswered(f"the request for {_shown(entry.id)}", timeout, error) from error
+                raise self._unanswered(
+                    f"the request for {_shown(entry.id)}", timeout, error
+                ) from error
             finally:
                 answers.close()
         with _readable():
@@ -257,13 +264,20 @@ class Daemons:
                     reply = await answers.first
             await answers.check(self._subject)
         except (TimeoutError, NoServerError) as error:
-            raise _unanswered(f"the {verb}", timeout, error) from error
+            raise self._unanswered(f"the {verb}", timeout, error) from error
         finally:
             answers.close()
         if reply.status == NO_RESPONDERS:
             return None
         with _readable():
             return cast("dict[str, Any]", json.loads(reply.payload))
+
+    def _unanswered(self, what: str, timeout: float, error: Exception) -> UnansweredError:
+        why = str(error) or f"no receipt within {timeout:g} s"
+        if self._is_silent:
+            prefix = self._connection.inbox_prefix
+            why += f"; does --allow-answers of the daemon match {prefix}.>, where answers come?"
+        return UnansweredError(f"{what} was sent, and it is unknown whether it was done ({why})")
 
     async def rivals(self, wait: float) -> list[Rival]:
         """Hear for `wait` seconds who leads; longer where there are several.
@@ -406,8 +420,3 @@ def _aware(text: str) -> datetime:
 
 def _shown(id_: str | None) -> str:
     return "a schedule without id" if id_ is None else repr(id_)
-
-
-def _unanswered(what: str, timeout: float, error: Exception) -> UnansweredError:
-    why = str(error) or f"no receipt within {timeout:g} s"
-    return UnansweredError(f"{what} was sent, and it is unknown whether it was done ({why})")

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from gozo.connection import Connection, publication, status_of
 from gozo.entries import block
+from gozo.inboxes import tokens
 from gozo.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, is_final, read_ack
 from gozo.logs import get_logger
 from gozo.policy import LARGEST_BLOCK
@@ -59,7 +60,7 @@ class Writer:
         inbox = f"{connection.new_inbox()}."
         self._inbox = inbox.encode()
         self._skip = len(inbox)
-        self._count = 0
+        self._tokens = tokens()
         self._pending: dict[bytes, tuple[float, OnDone]] = {}
         self._answered = False
         """Whether anything was answered since the last sweep."""
@@ -104,8 +105,7 @@ class Writer:
             words = f"{len(headers)} bytes of headers are more than the server's {LARGEST_BLOCK}"
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return
-        self._count += 1
-        token = b"%x" % self._count
+        token = next(self._tokens)
         subject = self._prefix + key.encode()
         self._connection.write(publication(subject, payload, headers, self._inbox + token))
         self._pending[token] = (time.monotonic(), on_done)
@@ -133,7 +133,7 @@ class Writer:
             await asyncio.sleep(SWEEP)
             self._note_silence()
             before = time.monotonic() - ANSWER_TIME
-            # Tokens are in the order of sending, so the first that is young ends the search.
+            # They are in the order of sending, so the first that is young ends the search.
             late = []
             for token, (sent, on_done) in self._pending.items():
                 if sent > before:

@@ -141,9 +141,9 @@ async def _state(clients: Clients, url: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rules", "cure"),
     [
-        (("--allow", "jobs.>"), "--allow '_INBOX.>' lets them"),
+        (("--allow-answers", "jobs.>"), "--allow-answers '_INBOX.>' lets them"),
         (("--deny", "_INBOX.>"), "leave --deny _INBOX.> out"),
-        (("--allow", "jobs.>,_INBOX.>"), None),
+        (("--allow", "jobs.>"), None),
     ],
 )
 async def test_rules_that_shut_receipts_out(
@@ -159,8 +159,8 @@ async def test_rules_that_shut_receipts_out(
 @pytest.mark.parametrize("missing", [name for name in MISSING if name not in NO_ANSWER])
 async def test_missing_right(servers: Servers, daemons: Daemons, missing: str) -> None:
     """Each is named with what it is for, and the exit code is the daemon's."""
-    kind, subject, shown = MISSING[missing]
-    server = servers.start(withholding(kind, subject))
+    kind, subjects, shown = MISSING[missing]
+    server = servers.start(withholding(kind, *subjects))
     code, done = await check(daemons, server.url, *LOGIN)
     assert code == 4
     assert any(
@@ -217,10 +217,10 @@ def _as_granted(right: Right) -> str:
 @pytest.mark.parametrize("missing", NO_ANSWER)
 async def test_no_answers(servers: Servers, daemons: Daemons, missing: str) -> None:
     """Where nothing can be heard, that is what is missing."""
-    kind, subject, _ = MISSING[missing]
-    code, done = await check(daemons, servers.start(withholding(kind, subject)).url, *LOGIN)
+    kind, subjects, _ = MISSING[missing]
+    code, done = await check(daemons, servers.start(withholding(kind, *subjects)).url, *LOGIN)
     assert code == 4
-    assert f"{kind} to _INBOX.>" in done.stderr
+    assert f"{kind} to _GOZO_INBOX.>" in done.stderr
 
 
 async def test_documented_permissions(servers: Servers, daemons: Daemons) -> None:
@@ -234,7 +234,7 @@ async def test_what_is_tried_is_what_is_needed(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
     """With the rights that are tried, and no others, a daemon does all that it does."""
-    granted = {"publish": ["kitchen", "_INBOX.>"], "subscribe": ["_INBOX.>"]}
+    granted = {"publish": ["kitchen", "_GOZO_INBOX.>"], "subscribe": ["_GOZO_INBOX.>"]}
     for right in rights(_nowhere(), _keeping_history()):
         granted[right.verb].append(_as_granted(right))
     permissions = {verb: {"allow": subjects} for verb, subjects in granted.items()}

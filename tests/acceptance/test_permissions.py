@@ -21,23 +21,27 @@ from tests.support.server import NatsServer
 NOT_ALLOWED = 4
 
 
-MISSING = {
-    "JetStream": ("publish", "$JS.API.>", "$JS.API."),
-    "reading the bucket": ("publish", "$JS.API.CONSUMER.>", "$JS.API.CONSUMER."),
-    "creating the bucket": ("publish", "$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.CREATE.KV_gozo"),
-    "writing to the bucket": ("publish", "$KV.gozo.>", "$KV.gozo."),
-    "the lease": ("publish", "$KV.gozo_lease.>", "$KV.gozo_lease."),
-    "requests": ("subscribe", "gozo", "gozo"),
-    "answers": ("subscribe", "_INBOX.>", "_INBOX."),
-    "echoes": ("publish", "_INBOX.>", "_INBOX."),
+MISSING: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "JetStream": ("publish", ("$JS.API.>",), "$JS.API."),
+    "reading the bucket": ("publish", ("$JS.API.CONSUMER.>",), "$JS.API.CONSUMER."),
+    "creating the bucket": (
+        "publish",
+        ("$JS.API.STREAM.CREATE.>",),
+        "$JS.API.STREAM.CREATE.KV_gozo",
+    ),
+    "writing to the bucket": ("publish", ("$KV.gozo.>",), "$KV.gozo."),
+    "the lease": ("publish", ("$KV.gozo_lease.>",), "$KV.gozo_lease."),
+    "requests": ("subscribe", ("gozo",), "gozo"),
+    "answers": ("subscribe", ("_GOZO_INBOX.>", "_INBOX.>"), "_GOZO_INBOX.>"),
+    "echoes": ("publish", ("_GOZO_INBOX.>", "_INBOX.>"), "_GOZO_INBOX.>"),
 }
 
 
 @pytest.mark.parametrize("missing", MISSING)
 async def test_missing_at_the_start(servers: Servers, daemons: Daemons, missing: str) -> None:
     """Without a right that it needs it does not start: 4, and a sentence with verb and subject."""
-    kind, subject, shown = MISSING[missing]
-    server = servers.start(withholding(kind, subject))
+    kind, subjects, shown = MISSING[missing]
+    server = servers.start(withholding(kind, *subjects))
     began = time.monotonic()
     daemon = daemons.start("serve", "--address", server.url, *LOGIN)
     assert await daemon.wait(allow(3)) == NOT_ALLOWED
@@ -118,7 +122,18 @@ def documented() -> str:
 
 def login(user: str) -> tuple[str, ...]:
     """Return the options to log in as a user of that configuration."""
-    return ("--user", user, "--password", "change_me")
+    prefix = () if user == "daemon" else ("--inbox-prefix", f"_INBOX.{user}")
+    return ("--user", user, "--password", "change_me", *prefix)
+
+
+def settings_of(server: NatsServer, user: str) -> ConnectionSettings:
+    """Return the same as settings."""
+    return ConnectionSettings(
+        (server.url,),
+        user=user,
+        password="change_me",  # noqa: S106
+        inbox_prefix=f"_INBOX.{user}",
+    )
 
 
 def violations(server: NatsServer) -> list[tuple[str, str]]:
@@ -183,7 +198,7 @@ async def test_documented_client(servers: Servers, daemons: Daemons, clients: Cl
     """
     server = servers.start(documented())
     daemon = await daemons.serve(server, *login("daemon"))
-    settings = ConnectionSettings((server.url,), user="client", password="change_me")  # noqa: S106
+    settings = settings_of(server, "client")
     listener = await clients.connect(server, user="client", password="change_me")  # noqa: S106
     messages = await listener.nats.subscribe("jobs.>")
     await listener.nats.flush()
@@ -198,7 +213,7 @@ async def test_documented_client(servers: Servers, daemons: Daemons, clients: Cl
             await client.bucket()
     denied = await daemon.event("connection.denied")
     assert (denied.fields["kind"], denied.fields["subject"]) == ("publish", "elsewhere")
-    reader = ConnectionSettings((server.url,), user="reader", password="change_me")  # noqa: S106
+    reader = settings_of(server, "reader")
     async with await GozoClient.connect(reader) as client:
 
         async def settled() -> bool:

@@ -94,6 +94,7 @@ class Client:
         password: str | None = None,
         seed: str | None = None,
         credentials: str | None = None,
+        inbox_prefix: str = "_INBOX",
     ) -> Client:
         """Connect; reconnects quickly and for ever when the server goes away."""
         nats = nats_client.Client()
@@ -108,6 +109,7 @@ class Client:
             password=password,
             nkeys_seed_str=seed,
             user_credentials=credentials,
+            inbox_prefix=inbox_prefix,
         )
         return cls(nats, request_subject=request_subject, bucket=bucket)
 

@@ -18,6 +18,7 @@ from gozo.policy import (
     check_size,
     too_small,
 )
+from gozo.settings import ConnectionSettings, ServeSettings
 
 POLICY = Policy("gozo")
 
@@ -112,12 +113,42 @@ def test_the_api_of_jetstream_is_not_lent_under_another_prefix() -> None:
     assert not policy.may_answer(b"acme.js.STREAM.DELETE.x")
 
 
-def test_answers_to_questions_need_not_be_allowed() -> None:
-    """Whoever may ask gozo something is answered on an inbox, unless that is denied."""
-    policy = Policy("gozo", allow=("jobs.>",), deny=("secret.>",))
-    assert policy.may_answer(b"_INBOX.a.b")
-    assert not policy.may_answer(b"secret.a")
-    assert not policy.may_answer(b"$JS.API.INFO")
+def test_answers_are_under_rules_of_their_own() -> None:
+    """They go where schedules may, and to more; what is denied is denied to both."""
+    limited = Policy("gozo", allow=("jobs.>",), deny=("*.secret",), answers=("_INBOX.>",))
+    for subject in ("_INBOX.a.b", "jobs.done"):
+        assert limited.may_answer(subject.encode())
+    for subject in ("", "orders", "jobs.secret", "_INBOX.secret", "$JS.API.INFO", "gozo"):
+        assert not limited.may_answer(subject.encode())
+    with pytest.raises(RequestError, match="no --allow of"):
+        limited.check_target("_INBOX.a.b")
+    with pytest.raises(RequestError, match="no --allow-answers"):
+        limited.check_answer("orders")
+    assert Policy("gozo").may_answer(b"orders")
+    only_answers = Policy("gozo", answers=("_INBOX.>",))
+    only_answers.check_target("orders")
+    assert not only_answers.may_answer(b"orders")
+
+
+def test_inboxes_of_daemons() -> None:
+    """Nothing goes there on behalf of others; daemons answer each other below one part of it."""
+    for prefix in ("_GOZO_INBOX", "_INBOX._GOZO_INBOX", "mine._GOZO_INBOX"):
+        subjects = (f"{prefix}.a.b", f"{prefix}.peers.a.b")
+        for policy in (POLICY, Policy("gozo", allow=(">",), answers=(">",))):
+            for subject in subjects:
+                with pytest.raises(RequestError, match="daemon's inboxes"):
+                    policy.check_target(subject)
+                assert not policy.may_answer(subject.encode())
+            assert not policy.may_answer_daemon(subjects[0].encode())
+    limited = Policy("gozo", allow=("jobs.>",), deny=(">",))
+    assert limited.may_answer_daemon(b"_GOZO_INBOX.peers.a.b")
+    for subject in ("_GOZO_INBOX.peers.a b", "$KV.gozo._GOZO_INBOX.peers.a", "x", "jobs.x"):
+        assert not limited.may_answer_daemon(subject.encode())
+    mine = ServeSettings(ConnectionSettings(inbox_prefix="mine"), allow=("jobs.>",)).policy
+    assert mine.may_answer_daemon(b"mine._GOZO_INBOX.peers.a.b")
+    assert mine.may_answer(b"mine.a")
+    assert mine.may_answer(b"_INBOX.a")
+    assert not POLICY.may_answer_daemon(b"mine._GOZO_INBOX.peers.a.b")
 
 
 @given(subject=st.text())

@@ -29,7 +29,7 @@ from tests.support.credentials import key_pair
 
 OPTIONS = CONNECTION + SERVE
 SECRETS = [option for option in OPTIONS if option.is_secret]
-ONLY_IN_CONTEXTS = ("js_prefix", "inbox_prefix", "user_jwt", "user_seed", "tls_first")
+ONLY_IN_CONTEXTS = ("js_prefix", "user_jwt", "user_seed", "tls_first")
 NAMES = [option.name for option in OPTIONS]
 SECRET = "hunter2-very-secret"  # noqa: S105  # stands for whatever must not be seen
 
@@ -81,10 +81,12 @@ def texts(tmp_path: Path) -> dict[str, list[str]]:
         "nkey": [key_pair().seed for _ in range(4)],
         "request-subject": ["s.0", "s.1", "s.2", "s.3"],
         "bucket": ["b0", "b1", "b2", "b3"],
+        "inbox-prefix": ["_INBOX.a", "b.", "c.d", "_INBOX"],
         "replicas": ["1", "2", "3", "5"],
         "name": ["n0", "n1", "n2", "n3"],
         "max-backlog": ["1KiB", "2kB", "3", "4MiB"],
         "allow": ["a.>,b", "a.*", "c", ">"],
+        "allow-answers": ["_INBOX.a.>", "*.b", "c, d", ">"],
         "deny": ["a.>", "*.b", "c, d", "e"],
         "max-pending": ["1", "20", "300", "100000"],
         "max-payload": ["1KiB", "2kB", "3", "4MiB"],
