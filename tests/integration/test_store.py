@@ -16,6 +16,7 @@ from gozo.clock import wall_us
 from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection, publication
 from gozo.entries import block
+from gozo.inboxes import LENGTH
 from gozo.jetstream import JetStream, parse_time
 from gozo.policy import Policy
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequest
@@ -106,6 +107,20 @@ async def parts(server: NatsServer) -> AsyncIterator[Parts]:
     finally:
         await end(*tasks)
         await connection.close()
+
+
+async def test_who_sees_writes_cannot_forge_their_acknowledgements() -> None:
+    """The reply subjects of two writes tell nothing about that of a third."""
+    with NatsServer() as server:
+        async with parts(server) as it:
+            replies: list[bytes] = []
+            it.connection.listen("$KV.gozo.>", lambda _, reply, __, ___: replies.append(reply))
+            for number in range(3):
+                await it.put(f"tea{number}")
+            await until(lambda: len(replies) >= 3, "all writes were seen")
+            tokens = [reply.rpartition(b".")[2] for reply in replies]
+            assert len(set(tokens)) == 3
+            assert {len(token) for token in tokens} == {LENGTH}
 
 
 def entry(key: str, **headers: str) -> bytes:
