@@ -40,7 +40,7 @@ from gozo.errors import (
     UnsuitableServerError,
 )
 from gozo.hardened import Handler, HardenedClient
-from gozo.inboxes import OWN, PEERS, prefix_for, tokens
+from gozo.inboxes import PEERS, prefix_for, tokens
 from gozo.logs import get_logger
 from gozo.settings import ConnectionSettings
 from gozo.subscriptions import Listener, Subscriptions
@@ -126,6 +126,7 @@ class Connection:
         """What the server refused, and was logged, since the link was made."""
         self._lost = asyncio.Event()
         self._waiting: dict[bytes, OnReply] = {}
+        self._private = private
         self._tokens = tokens()
         self._inboxes: list[Listener] = []
         self.use_inboxes(prefix_for(settings.inbox_prefix, private=private))
@@ -411,16 +412,18 @@ class Connection:
         for listener in self._inboxes:
             listener.stop()
         self.inbox_prefix = prefix
-        inbox, peers = f"{self.new_inbox()}.", f"{self.new_inbox(peers=True)}."
-        self._inbox, self._peers = inbox.encode(), peers.encode()
+        inbox = f"{self.new_inbox()}."
+        self._inbox = self._peers = inbox.encode()
         self._skip = len(inbox)
         self._inboxes = [self._subscriptions.add(f"{inbox}*", self._answer)]
-        if OWN in prefix:
+        if self._private:
+            peers = f"{self.new_inbox(peers=True)}."
+            self._peers = peers.encode()
             self._inboxes.append(self._subscriptions.add(f"{peers}*", self._answer_of_peer))
 
     def new_inbox(self, *, peers: bool = False) -> str:
         """Make up a subject for answers that nobody else has; `peers`: for those of daemons."""
-        part = f".{PEERS}" if peers else ""
+        part = f".{PEERS}" if peers and self._private else ""
         return f"{self.inbox_prefix}{part}.{secrets.token_hex(11)}"
 
     @property
