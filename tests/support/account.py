@@ -33,6 +33,9 @@ class Fault:
     are only settled later: a crash meanwhile repeats what was sent since it began."""
     deaf: bool = False
     """Whether requests may go unheard meanwhile, as where the leader's connection is broken."""
+    again: bool = False
+    """Whether it happens again and again from its beginning to its end: it explains any number of
+    repeats of one message, not a single one."""
 
     def covers(self, moment: float) -> bool:
         """Tell whether something sent at this moment may not have been settled."""
@@ -57,9 +60,10 @@ class Faults:
         return fault
 
     @contextmanager
-    def during(self, what: str) -> Iterator[Fault]:
-        """Note a fault that lasts as long as the block."""
+    def during(self, what: str, *, again: bool = False) -> Iterator[Fault]:
+        """Note a fault that lasts as long as the block, or happens again and again in it."""
         fault = self.note(what)
+        fault.again = again
         fault.end = inf
         try:
             yield fault
@@ -75,7 +79,7 @@ class Faults:
                     (other.begin for other in self.all if other.covers(fault.begin)),
                     default=fault.begin,
                 )
-                found.append(Fault(fault.what, begin, fault.end))
+                found.append(Fault(fault.what, begin, fault.end, again=fault.again))
         return found
 
     def is_deaf(self, moment: float) -> bool:
@@ -183,7 +187,11 @@ def reckon(
                 findings.append(Finding("early", str(number), due, came))
         twice += len(came) - 1
         moments = (*came[:-1], *(() if one is None else (one.due, one.at)))
-        explained = sum(any(map(fault.covers, moments)) for fault in repeating)
+        explained = sum(
+            len(came) if fault.again else 1
+            for fault in repeating
+            if any(map(fault.covers, moments))
+        )
         if (left := len(came) - 1 - explained) > 0:
             unexplained += left
             findings.append(Finding("twice", str(number), due, came))

@@ -77,6 +77,14 @@ def test_one_crash_repeats_once() -> None:
     assert one([0.1, 2.0, 5.0], crash(), crash(2.0)).unexplained == 0
 
 
+def test_again_and_again() -> None:
+    """What happens many times repeats a message as often, while it goes on."""
+    cut = Fault("cut", NOW, NOW + 3, again=True)
+    assert one([0.1, 1.0, 2.0, 3.0], cut).unexplained == 0
+    assert one([0.1, 1.0, 2.0, 3.0], Fault("cut", NOW, NOW + 3)).unexplained == 2
+    assert one([0.1, 1.0], Fault("cut", NOW - 9, NOW - 5, again=True)).unexplained == 1
+
+
 def test_unsettled_until_the_crash() -> None:
     """What was sent in an election is repeated by a crash in it, but not by the election."""
     election = Fault("step-down", NOW, NOW + 5, repeats=False)

@@ -48,7 +48,7 @@ async def test_cut_while_it_is_made(
             for _ in range(rounds):
                 await load.delivered(50)
                 proxy.end_within(MAKING)
-                with load.faults.during("cut again and again"):
+                with load.faults.during("cut", again=True):
                     proxy.cut()
                     await proxy.begins(SHORT)
                     proxy.end_within(None)
