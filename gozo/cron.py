@@ -124,27 +124,24 @@ def read_zone(name: str) -> tzinfo:
     Raises:
         RequestError: `invalid_when`, if there is none.
     """
-    zone = _zone(name)
-    if zone is None:
+    try:
+        return _zone(name)
+    except (OSError, ValueError, LookupError):
         raise RequestError(
             Refusal.INVALID_WHEN,
             f"Gozo-Time-Zone {name[:80]!r} is no time zone: give a name of the IANA database "
             "such as Europe/Malta, with its capitals, or UTC",
-        )
-    return zone
+        ) from None
 
 
-@lru_cache(maxsize=1_024)
-def _zone(name: str) -> tzinfo | None:
+@lru_cache(maxsize=1_024)  # of zones that there are: names that somebody made up push none out
+def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC  # many times as fast as the zone of that name
     # These are in some directories, and mean each machine's own, or count leap seconds.
     if name == "localtime" or name.startswith("right/"):
-        return None
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, LookupError):
-        return None
+        raise LookupError(name)
+    return ZoneInfo(name)
 
 
 @lru_cache(maxsize=4_096)

@@ -31,7 +31,7 @@ from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.events import Events
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
-from gozo.policy import UNLIMITED, Policy
+from gozo.policy import LARGEST_BLOCK, UNLIMITED, Policy
 from gozo.protocol import (
     asks_receipt,
     cancel_receipt,
@@ -295,7 +295,9 @@ class Intake:
         """
         if self._mode is Mode.KEEPING:
             for heard in self._backlog.take_before(self._clock.reading_us() - KEPT * MICROSECONDS):
-                if heard.act == self._take and not _ID.search(heard.headers or b""):
+                if heard.act == self._take and not _ID.search(
+                    heard.headers or b"", 0, LARGEST_BLOCK
+                ):
                     self._memory.add(heard)
             self._shrink()
 
@@ -440,7 +442,7 @@ class Intake:
         try:
             self._admission.check_kept(heard.received_us)
             request = parse_request(heard.reply, heard.headers, heard.payload, heard.received_us)
-            self._admission.check(request)
+            request = self._admission.admit(request)
         except RequestError as error:
             self._done(heard)
             self._refuse_unread(heard, error)
@@ -526,7 +528,7 @@ class Intake:
         """
         headers = heard.headers
         self._refused(None if self.events is None else asks_receipt(headers)[1], error)
-        if headers is None or not _RECEIPT.search(headers) or self._is_flooded():
+        if headers is None or not _RECEIPT.search(headers, 0, LARGEST_BLOCK) or self._is_flooded():
             return
         receipt, id_ = asks_receipt(headers)
         if receipt is None or not self._policy.may_receive(receipt):

@@ -32,8 +32,9 @@ APART = 15 * 3_600
 LOOKED_INTO = 45
 """Named days on which it is looked at how clocks are set, as what came last is counted."""
 
-QUARTER = 15 * MINUTE
-"""Clocks are set at a multiple of this, with few exceptions."""
+STEPS = (60 * MINUTE, 15 * MINUTE, 1)
+"""Seconds: clocks are set at a multiple of the first, but for few, and most of these at one of the
+second."""
 
 
 class _Setting(NamedTuple):
@@ -186,9 +187,9 @@ def _offset(at: int, zone: tzinfo) -> int:
 
 
 def _change(start: int, end: int, zone: tzinfo) -> int:
-    """The moment in (start, end], both at a quarter of an hour, at which clocks are set."""
+    """The moment in (start, end], both on the hour, at which clocks are set."""
     offset = _offset(start, zone)
-    for step in (QUARTER, 1):
+    for step in STEPS:
         low, high = start // step, end // step
         while high - low > 1:
             middle = (low + high) // 2
