@@ -42,6 +42,23 @@ def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def find(block: bytes, *names: bytes) -> dict[bytes, bytes]:
+    """Find fields by their names, in lower case, in a block that is too long to be split."""
+    found, lower = {}, block.lower()
+    for name in names:
+        start = lower.find(b"%b%b:" % (END, name))
+        if start >= 0:
+            start += len(END) + len(name) + 1
+            end = block.find(END, start)
+            found[name] = block[start : end if end >= 0 else None].strip(b" \t")
+    return found
+
+
+def is_long(block: bytes) -> bool:
+    """Tell whether a block takes too long to be split."""
+    return len(block) > LARGEST_BLOCK or block.count(END) > MOST_LINES
+
+
 def check_block(block: bytes) -> None:
     """Refuse a header block that takes long to read.
 

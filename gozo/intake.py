@@ -528,7 +528,10 @@ class Intake:
         """
         headers = heard.headers
         self._refused(None if self.events is None else asks_receipt(headers)[1], error)
-        if headers is None or not _RECEIPT.search(headers, 0, LARGEST_BLOCK) or self._is_flooded():
+        is_asked = headers is not None and (
+            len(headers) > LARGEST_BLOCK or _RECEIPT.search(headers)
+        )
+        if not is_asked or self._is_flooded():
             return
         receipt, id_ = asks_receipt(headers)
         if receipt is None or not self._policy.may_receive(receipt):

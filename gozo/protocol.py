@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gozo import when
 from gozo.errors import Refusal, RequestError
-from gozo.headers import END, FIRST_LINE, fields, split
+from gozo.headers import END, FIRST_LINE, fields, find, is_long, split
 from gozo.recurrence import arranged, expression
 from gozo.schedule import (
     LONGEST_REASON,
@@ -307,7 +307,10 @@ def _once(headers: bytes, due_us: int) -> bytes:
 
 def asks_receipt(headers: bytes | None) -> tuple[str | None, str | None]:
     """Find the receipt subject and the id in a request that was refused, where there are any."""
-    given = dict(fields(headers))
+    if headers is not None and is_long(headers):
+        given = find(headers, b"gozo-receipt", b"gozo-id", b"gozo-del-id")
+    else:
+        given = dict(fields(headers))
     receipt = given.get(b"gozo-receipt")
     id_ = given.get(b"gozo-id", given.get(b"gozo-del-id"))
     return (

@@ -192,6 +192,7 @@ BLOCKS = {
     "a long id": [b"Gozo-Id: " + b"a" * 64_000],
     "a long zone": [b"Gozo-Time-Zone: " + b"a/" * 32_000],
     "a megabyte": [b"a:b"] * 200_000,
+    "a megabyte of one": [b"a: " + b"b" * 1_000_000],
     "a megabyte of receipts": [b"gozo-receip:b"] * 66_000,
 }
 
