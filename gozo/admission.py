@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gozo.clock import steady
 from gozo.entries import headers_size
 from gozo.policy import MOST_HEADERS, Policy, check_size
+from gozo.protocol import dated
 from gozo.quotas import Quotas, Rate
 from gozo.recurrence import expression
 from gozo.schedule import MICROSECONDS, Entry, Request, ScheduleRequest
@@ -86,8 +87,10 @@ class Admission:
             self._uncounted_us = received_us  # so that time never runs back, as a clock may
             self._kept_rate.check(received_us / MICROSECONDS)
 
-    def check(self, request: Request) -> None:
-        """Refuse a request that cannot be taken.
+    def admit(self, request: Request) -> Request:
+        """Return a request with its first time, or refuse one that cannot be taken.
+
+        All that can be known before is looked at before that time is looked for.
 
         Raises:
             RequestError: with the code and the sentence that the client is to be told.
@@ -95,7 +98,7 @@ class Admission:
         if request.receipt is not None:
             self._policy.check_answer(request.receipt)
         if not isinstance(request, ScheduleRequest):
-            return
+            return request
         entry, size = request.entry, len(request.payload)
         if entry.subject != self._good:
             self._policy.check_target(entry.subject)
@@ -105,12 +108,15 @@ class Admission:
         might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
         if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
             check_size(size, headers_size(entry), longest, largest)
-        self._quotas.check_delay(entry.created_us, entry.due_us)
         if entry.terms is not None and isinstance(every := expression(entry.when), Every):
             self._quotas.check_interval(every.us)
         if self._counts and self._is_new(entry):
             kept = self._ledger.kept + len(self._volatile)
             self._quotas.check_pending(kept + self._more)
+        if entry.terms is not None:
+            request = dated(request)
+        self._quotas.check_delay(entry.created_us, request.entry.due_us)
+        return request
 
     def storing(self, name: str) -> None:
         """Count a schedule that is being stored under an id, or under a key of its own."""

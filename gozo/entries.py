@@ -10,7 +10,16 @@ import msgpack
 
 from gozo import when
 from gozo.errors import RequestError
-from gozo.headers import FIRST_LINE, MESSAGE_ID, OWN, fields, pack, split, unpack
+from gozo.headers import (
+    FIRST_LINE,
+    MESSAGE_ID,
+    OWN,
+    check_block,
+    fields,
+    pack,
+    split,
+    unpack,
+)
 from gozo.policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.protocol import (
     LONGEST_ID,
@@ -38,6 +47,9 @@ pause is, the revision that a write expects."""
 
 MARKER_SECONDS = 600
 """How long a delete marker stays, so that a late cancel learns what happened."""
+
+MOST_ORIGINAL = 16
+"""What an entry of the original gozo may say; it says three things."""
 
 _WHEN = rb"(?:Gozo-When: (\+?[0-9]{1,10}+(?:\.[0-9]{1,6}+)?)\r\n)?"
 _PLAIN = re.compile(
@@ -198,6 +210,7 @@ def parse_entry(
         error = EntryError if any(name.startswith(b"gozo-") for name in given) else BareEntryError
         raise error("it has no Gozo-Subject")
     try:
+        check_block(headers or b"")
         entry = _entry(key, given, headers or b"", stored_us)
     except (RequestError, ValueError) as error:
         raise EntryError(str(error)) from error
@@ -319,7 +332,7 @@ def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes
         EntryError: it is something else.
     """
     try:
-        found = msgpack.unpackb(value)
+        found = _flat_map(value)
         at, subject, payload = found["when"], found["subject"], found["payload"]
     except (ValueError, LookupError, TypeError, msgpack.UnpackException) as error:
         raise EntryError("it has no headers, and its value is no schedule either") from error
@@ -336,6 +349,19 @@ def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes
         id_, subject, str(at), max(at * MICROSECONDS, stored_us), stored_us, size=len(payload)
     )
     return entry, payload
+
+
+def _flat_map(value: bytes) -> dict[Any, Any]:
+    """Read a MessagePack map of a few values, none of which is a map or an array itself."""
+    unpacker = msgpack.Unpacker(max_array_len=0, max_map_len=0, max_buffer_size=len(value))
+    unpacker.feed(value)
+    size = unpacker.read_map_header()
+    if size > MOST_ORIGINAL:
+        raise ValueError(f"it is a map of {size}")
+    found = {unpacker.unpack(): unpacker.unpack() for _ in range(size)}
+    if unpacker.tell() != len(value):
+        raise ValueError("more follows it")
+    return found
 
 
 def parse_whole(

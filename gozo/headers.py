@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from gozo.errors import Refusal, RequestError
+from gozo.policy import LARGEST_BLOCK
 
 FIRST_LINE = b"NATS/1.0\r\n"
 END = b"\r\n"
@@ -18,21 +19,63 @@ OWN = (b"gozo-", b"nats-")
 MESSAGE_ID = b"nats-msg-id"
 """The exception: a stream drops duplicates by it."""
 
+MOST_LINES = 500
+"""Lines that a header block may have: more would keep a daemon busy for long."""
+
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _NAME = re.compile(rb"[!-9;-~]+\Z")
 _UNSAFE = re.compile(rb"[\r\n\0]")
 
 
 def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
-    """Split a header block into names, in lower case, and values."""
+    """Split a header block into names, in lower case, and values.
+
+    What makes it too long for `check_block` is left out.
+    """
     if not block:
         return []
     found = []
-    for line in block.split(END)[1:]:
+    for line in block[:LARGEST_BLOCK].split(END, MOST_LINES + 1)[1 : MOST_LINES + 1]:
         name, colon, value = line.partition(b":")
         if colon:
             found.append((name.strip(b" \t").lower(), value.strip(b" \t")))
     return found
+
+
+def find(block: bytes, *names: bytes) -> dict[bytes, bytes]:
+    """Find fields by their names, in lower case, in a block that is too long to be split."""
+    found, lower = {}, block.lower()
+    for name in names:
+        start = lower.find(b"%b%b:" % (END, name))
+        if start >= 0:
+            start += len(END) + len(name) + 1
+            end = block.find(END, start)
+            found[name] = block[start : end if end >= 0 else None].strip(b" \t")
+    return found
+
+
+def is_long(block: bytes) -> bool:
+    """Tell whether a block takes too long to be split."""
+    return len(block) > LARGEST_BLOCK or block.count(END) > MOST_LINES
+
+
+def check_block(block: bytes) -> None:
+    """Refuse a header block that takes long to read.
+
+    Raises:
+        RequestError: `too_large`.
+    """
+    if len(block) > LARGEST_BLOCK:
+        raise RequestError(
+            Refusal.TOO_LARGE,
+            f"the headers have {len(block)} bytes; the most is {LARGEST_BLOCK}: "
+            "send fewer or shorter ones",
+        )
+    if (lines := block.count(END)) > MOST_LINES:
+        raise RequestError(
+            Refusal.TOO_LARGE,
+            f"the headers have {lines} lines; the most is {MOST_LINES}: send fewer",
+        )
 
 
 def split(block: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
@@ -43,12 +86,13 @@ def split(block: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
 
     Raises:
         RequestError: `invalid_request` or `invalid_header`, for a block that nobody could
-            read or that would not arrive as it was given.
+            read or that would not arrive as it was given; `too_large`.
     """
     given: dict[bytes, bytes] = {}
     passed: list[bytes] = []
     if not block:
         return given, b""
+    check_block(block)
     if b"\r\n " in block or b"\r\n\t" in block:
         block = _FOLD.sub(b" ", block)
     for line in block.split(END)[1:]:

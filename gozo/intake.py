@@ -33,7 +33,7 @@ from gozo.inheritance import Account, Inheritance, Inquiry
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
 from gozo.offsets import ENOUGH
-from gozo.policy import UNLIMITED, Policy
+from gozo.policy import LARGEST_BLOCK, UNLIMITED, Policy
 from gozo.protocol import (
     asks_receipt,
     cancel_receipt,
@@ -325,7 +325,9 @@ class Intake:
             self._successor = None
         if self._mode is Mode.KEEPING:
             for heard in self._backlog.take_before(self._clock.reading_us() - KEPT * MICROSECONDS):
-                if heard.act == self._take and not _ID.search(heard.headers or b""):
+                if heard.act == self._take and not _ID.search(
+                    heard.headers or b"", 0, LARGEST_BLOCK
+                ):
                     self._memory.add(heard)
                 else:
                     self._backlog.dropped = heard.position
@@ -498,7 +500,7 @@ class Intake:
         try:
             self._admission.check_kept(heard.received_us)
             request = parse_request(heard.reply, heard.headers, heard.payload, heard.received_us)
-            self._admission.check(request)
+            request = self._admission.admit(request)
         except RequestError as error:
             self._done(heard)
             self._refuse_unread(heard, error)
@@ -585,7 +587,10 @@ class Intake:
         """
         headers = heard.headers
         self._refused(None if self.events is None else asks_receipt(headers)[1], error)
-        if headers is None or not _RECEIPT.search(headers) or self._is_flooded():
+        is_asked = headers is not None and (
+            len(headers) > LARGEST_BLOCK or _RECEIPT.search(headers)
+        )
+        if not is_asked or self._is_flooded():
             return
         receipt, id_ = asks_receipt(headers)
         if receipt is None or not self._policy.may_receive(receipt):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from gozo import when
 from gozo.errors import Refusal, RequestError
-from gozo.headers import END, FIRST_LINE, fields, split
-from gozo.recurrence import arranged
+from gozo.headers import END, FIRST_LINE, fields, find, is_long, split
+from gozo.recurrence import arranged, expression
 from gozo.schedule import (
     LONGEST_REASON,
     MICROSECONDS,
@@ -99,6 +99,9 @@ def is_addressable(key: str) -> bool:
 def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_us: int) -> Request:
     """Read a request as it came from the wire.
 
+    When it is due for the first time is still to be found where it recurs, which takes longer
+    than the rest: see `dated`.
+
     Raises:
         RequestError: with the code and the sentence that the client is to be told.
     """
@@ -162,19 +165,17 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
             "the request has neither Gozo-When nor Gozo-Del-Id: say when, or what to cancel",
         )
     text = when_text.decode("utf-8", "replace")
-    expression = when.parse(text)
+    due = when.parse(text)
     given_id = given.get(b"gozo-id")
     confirm, attempts = read_confirmation(given)
-    terms = read_terms(given, expression, received_us)
+    terms = read_terms(given, due, received_us)
     id_ = None if given_id is None else read_id(given_id, "Gozo-Id")
     check_recurs(terms, id_)
     entry = Entry(
         id=id_,
         subject=reply.decode("utf-8", "surrogateescape"),
         when=text,
-        due_us=when.first_due(expression, received_us)
-        if isinstance(expression, when.Moment)
-        else 0,
+        due_us=when.first_due(due, received_us) if isinstance(due, when.Moment) else 0,
         created_us=received_us,
         headers=passed,
         extended=receipt is not None or confirm or terms is not None,
@@ -182,9 +183,19 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
         attempts=attempts,
         terms=terms,
     )
-    if entry.recurs:
-        entry = arranged(entry, expression, received_us)
     return ScheduleRequest(entry, payload, receipt)
+
+
+def dated(request: ScheduleRequest) -> ScheduleRequest:
+    """Return a request with the first time at which it is due.
+
+    Raises:
+        RequestError: `invalid_when`, since it is never due.
+    """
+    entry = request.entry
+    if not entry.recurs:
+        return request
+    return request._replace(entry=arranged(entry, expression(entry.when), entry.created_us))
 
 
 def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
@@ -302,7 +313,10 @@ def _once(headers: bytes, due_us: int) -> bytes:
 
 def asks_receipt(headers: bytes | None) -> tuple[str | None, str | None]:
     """Find the receipt subject and the id in a request that was refused, where there are any."""
-    given = dict(fields(headers))
+    if headers is not None and is_long(headers):
+        given = find(headers, b"gozo-receipt", b"gozo-id", b"gozo-del-id")
+    else:
+        given = dict(fields(headers))
     receipt = given.get(b"gozo-receipt")
     id_ = given.get(b"gozo-id", given.get(b"gozo-del-id"))
     return (

@@ -10,7 +10,6 @@ Times are microseconds since the Unix epoch; callers pass the present one in.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, tzinfo
@@ -33,6 +32,10 @@ from gozo.schedule import (
 
 MOST_MISSED = 1_000
 """Missed occurrences that are sent one by one."""
+
+MOST_DELAYED = 64
+"""Occurrences that are looked at one by one since a long delay may keep each from being missed, or
+overdue: no sensible delay is as many intervals long."""
 
 STEP_US = 60 * MICROSECONDS
 """To the next of these the latest of the missed are counted."""
@@ -122,8 +125,13 @@ def is_left_out(entry: Entry, now_us: int) -> bool:
 
 def is_missed(entry: Entry, now_us: int) -> bool:
     """Tell whether the occurrence is later than the grace allows."""
-    late_us = now_us - entry.due_us - jitter_us(entry, entry.due_us)
+    late_us = _late_us(entry, entry.due_us, now_us)
     return late_us > 0 and late_us > grace_us(entry)
+
+
+def _late_us(entry: Entry, due_us: int, now_us: int) -> int:
+    """How late an occurrence is, after its delay."""
+    return now_us - due_us - jitter_us(entry, due_us)
 
 
 def grace_us(entry: Entry) -> int:
@@ -131,13 +139,14 @@ def grace_us(entry: Entry) -> int:
     terms = entry.terms
     if terms is None:
         return GRACE_US
-    return _grace(entry, terms, next(due_times(entry, entry.due_us), None))
+    return _grace(terms, entry.due_us, next(due_times(entry, entry.due_us), None))
 
 
-def _grace(entry: Entry, terms: Terms, next_us: int | None) -> int:
+def _grace(terms: Terms, due_us: int, next_us: int | None) -> int:
+    """How late the occurrence may be that is followed by one at `next_us`."""
     if terms.grace_us is not None:
         return terms.grace_us
-    return GRACE_US if next_us is None else min(GRACE_US, next_us - entry.due_us)
+    return GRACE_US if next_us is None else min(GRACE_US, next_us - due_us)
 
 
 def shortest_us(entry: Entry) -> int:
@@ -292,16 +301,15 @@ def _following(entry: Entry, now_us: int) -> int | None:
     if terms.misfire is Misfire.ONCE:
         return _first_ahead(entry, now_us)
     due_us = next(due_times(entry, entry.due_us), None)
-    late_us = now_us - entry.due_us - jitter_us(entry, entry.due_us)
-    grace = _grace(entry, terms, due_us)
-    if due_us is None or late_us <= grace:
+    grace = _grace(terms, entry.due_us, due_us)
+    if due_us is None or _late_us(entry, entry.due_us, now_us) <= grace:
         return due_us
     if terms.grace_us is None and isinstance(expression(entry.when), Cron):
         grace = GRACE_US  # the longest: the intervals of a cron expression differ
     after_us = max(entry.due_us, now_us - grace - terms.jitter_us - 1)
     # A long delay may keep an occurrence from being missed as well, so each is looked at.
-    for due_us in islice(due_times(entry, after_us), MOST_MISSED):
-        if not is_missed(entry._replace(due_us=due_us), now_us):
+    for due_us, next_us in islice(_with_next(due_times(entry, after_us)), MOST_DELAYED):
+        if _late_us(entry, due_us, now_us) <= _grace(terms, due_us, next_us):
             break
     return due_us
 
@@ -313,7 +321,7 @@ def _first_ahead(entry: Entry, now_us: int) -> int | None:
         return following_us
     assert entry.terms is not None
     after_us = max(entry.due_us, now_us - entry.terms.jitter_us)
-    for due_us in islice(due_times(entry, after_us), MOST_MISSED):
+    for due_us in islice(due_times(entry, after_us), MOST_DELAYED):
         if due_us + jitter_us(entry, due_us) > now_us:
             return due_us
     return next(due_times(entry, max(after_us, now_us)), None)
@@ -323,12 +331,23 @@ def _any_missed(entry: Entry, now_us: int) -> bool:
     """Tell whether the occurrence was missed, or one after it that was delayed by less."""
     if is_missed(entry, now_us):
         return True
-    if entry.terms is None or not entry.terms.jitter_us:
+    terms = entry.terms
+    if terms is None or not terms.jitter_us:
         return False
-    overdue = takewhile(lambda due_us: due_us < now_us, due_times(entry, entry.due_us))
+    overdue = takewhile(lambda pair: pair[0] < now_us, _with_next(due_times(entry, entry.due_us)))
     return any(
-        is_missed(entry._replace(due_us=due_us), now_us) for due_us in islice(overdue, MOST_MISSED)
+        _late_us(entry, due_us, now_us) > _grace(terms, due_us, next_us)
+        for due_us, next_us in islice(overdue, MOST_DELAYED)
     )
+
+
+def _with_next(times: Iterator[int]) -> Iterator[tuple[int, int | None]]:
+    """Each time, and the one after it."""
+    time_us = next(times, None)
+    while time_us is not None:
+        next_us = next(times, None)
+        yield time_us, next_us
+        time_us = next_us
 
 
 def _latest(entry: Entry, now_us: int) -> int | None:
@@ -346,16 +365,7 @@ def _latest(entry: Entry, now_us: int) -> int | None:
 def _thousandth(cron: Cron, zone: tzinfo, steps: int) -> int:
     """The earliest of the latest `MOST_MISSED` times of an expression; 0 where there are fewer.
 
-    They are looked for up to a number of steps after 1970, so that the many occurrences of one
+    They are counted up to a number of steps after 1970, so that the many occurrences of one
     outage share what is found.
     """
-    end_us = steps * STEP_US
-    window_us = MOST_MISSED * cron.shortest_us
-    while True:
-        times = grammar.due_times(cron, max(0, end_us - window_us), 0, zone)
-        latest = deque(takewhile(lambda time_us: time_us <= end_us, times), maxlen=MOST_MISSED)
-        if len(latest) == MOST_MISSED:
-            return latest[0]
-        if window_us > end_us:
-            return 0
-        window_us *= 4
+    return cron.latest_us(steps * STEP_US, MOST_MISSED, zone) or 0

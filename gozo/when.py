@@ -22,9 +22,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
-from gozo.cron import LAST, Cron, parse_cron
+from gozo.cron import Cron, parse_cron
 from gozo.errors import Refusal, RequestError
 from gozo.schedule import MICROSECONDS
+from gozo.times import LAST
 
 LAST_US = (LAST + 1) * MICROSECONDS - 1
 """The last microsecond of the year 9999."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from statistics import median
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -23,6 +26,8 @@ from tests.support.server import NatsServer
 
 CASES = int(os.environ.get("GOZO_TEST_CASES", "10000"))
 BATCH = 25  # cases that are sent at once
+MOST_EACH, MOST_AT_ONCE = 1.0, 250.0
+"""Good requests that cost as much CPU as a case on average, and as a whole batch, at most."""
 GOOD = b"good.requests"
 FATAL = 1
 """Bytes of a header block at which nats-server (2.15.1 at least) panics, for whoever reads it
@@ -42,9 +47,26 @@ SUBJECTS = [
     *(b"$JS.API.STREAM.DELETE.KV_gozo", b"$KV.gozo.a", b"$SRV.PING", b"fuzz.*", b"fuzz.>", b"."),
     *(b"fuzz..a", b"\xff", b"\x00", b"\x0b", b"\x1b[31m", "\u00e4\u2028".encode(), b"x" * 3600),
 ]
-VALUES = [
+TIMES = [
     *(b"+0", b"+0.1", b"+1h", b"+9999999999", b"1", b"9999999999", b"-1", b"NaN", b"1e9", b"+"),
     *(b"@every 1h", b"@every 0", b"@hourly", b"@at 2099-01-01T00:00:00Z", b"* * * * *"),
+]
+COSTLY = [
+    *(b"0 0 29 2 */7", b"* * 29 2 mon#5", b"* * * 1 1 *", b"*/5 2 * 3 sunL", b"0 0 */30 * mon#3"),
+    *(b"0-59 0-3 * * *", b"30 2 * * */7", b"0 0 1 1 *", b"*/5 1 */31 * */7", b"0 0 LW */1 sat"),
+    *(b"@every 10ms", b"@every 99999h", b",".join([b"*"] * 120) + b" * * * *"),
+]
+"""Expressions whose times, or those that were missed, are found by long searches."""
+
+COSTLY_TERMS = [
+    *(("Gozo-Time-Zone", b"Africa/Casablanca"), ("Gozo-Time-Zone", b"Antarctica/Troll")),
+    *(("Gozo-Time-Zone", b"Europe/Malta"), ("Gozo-Time-Zone", b"Australia/Lord_Howe")),
+    *(("Gozo-Misfire", b"skip"), ("Gozo-Misfire-Grace", b"0"), ("Gozo-Jitter", b"100000w")),
+    *(("Gozo-Jitter", b"1d"), ("Gozo-Start", b"250000000000"), ("Gozo-Start", b"0")),
+    *(("Gozo-Until", b"253402300799"), ("Gozo-Count", b"999999999")),
+]
+VALUES = [
+    *TIMES,
     *(b"0 0 31 2 *", b"61 * * * *", b"2026-02-30T00:00:00Z", b"99999-01-01T00:00:00Z"),
     *(b"a", b"b", b"a.b", b"=_x", b"=5F", b"*", b">", b"x" * 1100, b"\xff\xfe", b"", b" ", b"\t"),
     *(b"stream", b"0", b"3", b"999999999999", b"yes", b"paused", b"retrying", b"failed", b"skip"),
@@ -86,8 +108,23 @@ blocks = (
 )
 timely = st.builds(
     lambda when, rest: block_of([line_of("Gozo-When", when), *rest], b"\r\n"),
-    st.sampled_from(VALUES[:15]),
+    st.sampled_from(TIMES),
     st.lists(lines, max_size=4),
+)
+ids = st.integers(0, 40).map(lambda number: b"costly-%d" % number)
+terms = st.lists(
+    st.sampled_from(COSTLY_TERMS), max_size=4, unique_by=lambda name_and_value: name_and_value[0]
+).map(lambda some: [line_of(*one) for one in some])
+costly = st.builds(
+    lambda when, id_, rest: block_of(
+        [line_of("Gozo-When", when), line_of("Gozo-Id", id_), *rest], b"\r\n"
+    ),
+    st.sampled_from(COSTLY),
+    ids,
+    terms,
+)
+many_lines = st.sampled_from([b"a:b", b":", b"", b"gozo-a:", b"nats-msg-id:a"]).map(
+    lambda line: block_of([b"Gozo-When: +1\r\n", *[line + b"\r\n"] * 600], b"\r\n")
 )
 bodies = st.sampled_from(BODIES) | st.binary(max_size=40)
 targets = (
@@ -97,9 +134,31 @@ scheduled = st.builds(
     lambda when, target, rest: block_of(
         [line_of("Gozo-When", when), line_of("Gozo-Subject", target), *rest], b"\r\n"
     ),
-    st.sampled_from(VALUES[:15]),
+    st.sampled_from(TIMES),
     targets,
     st.lists(lines, max_size=3),
+)
+overdue = st.builds(
+    lambda when, due, misfire, rest: block_of(
+        [
+            line_of("Gozo-When", when),
+            line_of("Gozo-Subject", b"fuzz.a"),
+            line_of("Gozo-Due", due),
+            line_of("Gozo-Created", due),
+            line_of("Gozo-Misfire", misfire),
+            line_of("Gozo-Count", b"3"),  # a thousand that are sent cost what they cost
+            *rest,
+        ],
+        b"\r\n",
+    ),
+    st.sampled_from(COSTLY),
+    st.sampled_from([b"0.000000", b"1000000000.000000", b"1700000000.5"]),
+    st.sampled_from([b"all", b"skip", b"once"]),
+    terms.map(
+        lambda some: [
+            line for line in some if not line.startswith((b"Gozo-Misfire:", b"Gozo-Count"))
+        ]
+    ),
 )
 entrances = st.sampled_from([b"gozo"] * 8) | st.sampled_from(
     [
@@ -113,7 +172,7 @@ requests = st.builds(
     ),
     entrances,
     targets | st.just(b""),
-    timely | timely | timely | blocks | st.none(),
+    timely | timely | timely | costly | costly | many_lines | blocks | st.none(),
     bodies,
 )
 keys = st.sampled_from(
@@ -125,6 +184,9 @@ entries = st.builds(
     scheduled
     | scheduled
     | scheduled
+    | overdue
+    | overdue
+    | many_lines
     | blocks.filter(lambda block: len(block) != FATAL)
     | st.none(),
     bodies,
@@ -166,19 +228,37 @@ class Bystander:
             came |= {message.payload for message in self._raw.receive(allow(1))}
         assert came == wanted
 
+    def bear(self, batch: Iterable[bytes]) -> None:
+        """Send a batch, and hold that good requests are served nevertheless."""
+        self.attack(batch)
+        self.is_served()
+
     def close(self) -> None:
         """Close both connections."""
         self._raw.close()
         self.hostile.close()
 
 
+def cost_ms(pid: int, do: Callable[[], None]) -> float:
+    """Milliseconds of CPU that a process takes while something is done."""
+    clock = ~pid << 3 | 2  # that of another process, see clock_getcpuclockid(3)
+    before_ns = time.clock_gettime_ns(clock)
+    do()
+    return (time.clock_gettime_ns(clock) - before_ns) / 1e6
+
+
 @pytest.mark.timeout(120 + CASES // 100)
 def test_fuzz() -> None:
-    """The daemon stays up and connected, and serves good requests, all along and afterwards."""
+    """The daemon stays up and connected, and serves good requests, all along and afterwards.
+
+    And it takes no more CPU than these do, in which each batch has a bound: nothing blocks it.
+    """
     with NatsServer() as server, Daemons() as daemons:
         daemon = daemons.start("serve", "--address", server.url)
         daemon.find_event("daemon.ready", {"role": "leader"}, since=0, timeout=allow(10))
         with contextlib.closing(Bystander(server)) as bystander:
+            good_ms = median(cost_ms(daemon.pid, bystander.is_served) for _ in range(100)) / 2
+            spent_ms: list[float] = []
 
             @settings(
                 max_examples=CASES // BATCH,
@@ -189,11 +269,12 @@ def test_fuzz() -> None:
             )
             @given(batches)
             def attack(batch: list[bytes]) -> None:
-                bystander.attack(batch)
-                bystander.is_served()
+                spent_ms.append(cost_ms(daemon.pid, partial(bystander.bear, batch)))
                 assert daemon.alive
+                assert spent_ms[-1] < MOST_AT_ONCE * good_ms
 
             attack()
+        assert sum(spent_ms) < MOST_EACH * good_ms * BATCH * len(spent_ms)
         check(daemon)
 
 

@@ -61,11 +61,14 @@ async def test_pending(servers: Servers, daemons: Daemons, clients: Clients) -> 
     assert await ask(client, None) == "stored"
     await client.schedule(FAR, reply="to", payload=b"in memory")
     assert await ask(client, "b") == "too_many_pending"
+    never = "*/5 2 * 3 sunL"  # clocks leave that hour out, which only a search finds
+    assert await ask(client, "b", never, Gozo_Time_Zone="Europe/Malta") == "too_many_pending"
+    assert await ask(client, "a", never, Gozo_Time_Zone="Europe/Malta") == "invalid_when"
     assert await ask(client, "a") == "stored"
     await client.cancel("a")
     assert await ask(client, "b") == "stored"
     assert await ask(client, "a") == "too_many_pending"
-    assert await refusals(client) == {"too_many_pending": 2}
+    assert await refusals(client) == {"too_many_pending": 3, "invalid_when": 1}
 
 
 async def test_pending_all_at_once(servers: Servers, daemons: Daemons, clients: Clients) -> None:

@@ -315,6 +315,8 @@ async def test_answers_too_large_for_a_message(running: Running, client: Client)
     refused = await admin(client, "reschedule", {"id": ["x"] * 200_000, "when": "+1"})
     assert refused["error"] == "invalid_id"
     receipt = await ask(client, {"Gozo-When": "+1", "Gozo-Id": "ä" * 300_000}, reply="to")
+    assert (receipt["error"], receipt["id"]) == ("too_large", None)
+    receipt = await ask(client, {"Gozo-When": "+1", "Gozo-Id": "ä" * 30_000}, reply="to")
     assert (receipt["error"], receipt["id"]) == ("invalid_id", None)
     assert running.daemon.events("connection.lost", since=since) == []
 

@@ -39,6 +39,28 @@ async def test_many_at_once(running: Running, client: Client) -> None:
     assert running.daemon.events("store.waiting") == []
 
 
+async def test_many_headers(running: Running, client: Client, new_id: str) -> None:
+    """Five hundred lines are passed on; of more, and of more bytes, the sentence names the most."""
+    arrivals = await client.arrivals()
+
+    def asked(lines: int, value: str) -> dict[str, str]:
+        own = {"Gozo-When": "+0", "Gozo-Id": new_id}
+        return own | {f"X-{number}": value for number in range(lines)}
+
+    # A receipt is a line as well, and so are the first of the block and the one that ends it.
+    most = asked(500 - 5, "x")
+    assert (await ask(client, most, reply=arrivals.subject))["status"] == "stored"
+    (arrived,) = await arrivals.wait()
+    assert sum(name.startswith("X-") for name in arrived.headers or {}) == 495
+    for headers, sentence in (
+        (asked(501, "x"), "lines; the most is 500"),
+        (asked(200, "x" * 1_000), "bytes; the most is 65535"),
+    ):
+        receipt = await ask(client, headers, reply="to")
+        assert (receipt["error"], receipt["id"]) == ("too_large", new_id)
+        assert sentence in receipt["message"]
+
+
 async def test_the_largest_that_is_taken_is_kept_up(
     running: Running, client: Client, new_id: str, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ from gozo.errors import Refusal, RequestError
 from gozo.headers import FIRST_LINE, fields, pack, split, unpack
 from gozo.protocol import (
     RESERVED,
+    dated,
     delivery,
     escape_id,
     parse_note,
@@ -66,7 +67,8 @@ def headers(**given: str) -> bytes:
 
 def parse(block_: bytes | None, reply: bytes = b"to", payload: bytes = b"") -> object:
     """Parse a request that was received at `NOW_US`."""
-    return parse_request(reply, block_, payload, NOW_US)
+    request = parse_request(reply, block_, payload, NOW_US)
+    return dated(request) if isinstance(request, ScheduleRequest) else request
 
 
 @given(id_=IDS)
