@@ -71,8 +71,9 @@ class Backlog:
     def __init__(self) -> None:
         self.size = 0
         """Bytes of memory that the requests take, roughly."""
-        self.dropped = 0
-        """The greatest position of those that were dropped from here."""
+        self.dropped = -1
+        """The greatest position of those that were dropped from here; -1 before there is one, since
+        0 may be the position of what an older leader has handled."""
         self._queue: OrderedDict[int, Heard] = OrderedDict()
         self._numbers: dict[bytes, list[int]] = {}
         """The places of each digest, in order; see `index`."""

@@ -409,6 +409,8 @@ class Intake:
         if missed and self._mode is Mode.KEEPING:
             log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
             self._forget_all()
+            # What is handled of that must not strike out later ones that are the same.
+            self._progress.keep_from(steady(), self._count)
         self._counted_until_us = self._clock.reading_us()
         self._strike(self._progress.handled(told))
 

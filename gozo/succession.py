@@ -17,6 +17,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import NamedTuple
 
 from gozo.errors import DisconnectedError
@@ -60,6 +61,8 @@ class Progress:
         """The own count from which on requests are kept here."""
         self._waiting: dict[bytes, list[tuple[bytes, int]]] = {}
         """What was handled, by leaders whose positions are not known yet."""
+        self._first_taken: dict[bytes, int] = {}
+        """The first number under which each older leader took a request that was heard here."""
         self._early: Counter[bytes] = Counter()
         self._earlier: Counter[bytes] = Counter()
         self._turn_at = 0.0
@@ -72,6 +75,7 @@ class Progress:
         """
         self._numbers.clear()
         self._leaders.clear()
+        self._first_taken.clear()
         self.keep_from(now, count)
 
     def keep_from(self, now: float, count: int) -> None:
@@ -94,6 +98,11 @@ class Progress:
             if len(self._leaders) >= TERMS and told.leader not in self._leaders:
                 self._leaders.clear()
             self._leaders.setdefault(told.leader, Hearing()).note(told, told.place, count)
+        elif told.is_taken and told.positions and told.leader not in self._first_taken:
+            if len(self._first_taken) >= TERMS:
+                self._first_taken.clear()
+            before = len(told.positions) - (count - self.kept_from)  # of these, heard here by then
+            self._first_taken[told.leader] = told.positions[0] + max(0, before)
         return not is_first and told.number != (last or 0) + 1
 
     def handled(self, told: Told) -> list[Handled]:
@@ -103,7 +112,7 @@ class Progress:
         seconds, and so as not early.
         """
         if told.place is None:
-            return [Handled(digest, self._earlier_count) for digest in told.digests]
+            return self._handled_by_older(told)
         leader = told.leader
         waiting = self._waiting.setdefault(leader, [])
         waiting.extend(zip(told.digests, told.positions, strict=True))
@@ -111,6 +120,17 @@ class Progress:
             return []
         del self._waiting[leader]
         return self._place(leader, waiting)
+
+    def _handled_by_older(self, told: Told) -> list[Handled]:
+        """Return what was handled, without what was taken before this was heard."""
+        if told.is_taken:
+            return []
+        first = self._first_taken.get(told.leader, inf)
+        return [
+            Handled(digest, self._earlier_count)
+            for digest, taking in zip(told.digests, told.positions, strict=True)
+            if not taking or taking >= first
+        ]
 
     def settle(self) -> list[Handled]:
         """Return what still waits for positions to be known, as far as they are."""

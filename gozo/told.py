@@ -18,8 +18,10 @@ A replica that led before asks for that: `?`, eight bytes at random, four that n
 and its count when its present subscription began. What others heard in the gap before that, it
 has not.
 
-Up to 0.1.0 `H` and `T` stood for handled and taken, without positions. `H` is still read, so that
-a standby follows an older leader as an older one would: by digests alone. An older standby reads
+Up to 0.1.0 `H` and `T` stood for handled and taken, without positions: requests that the leader
+took into memory it numbered, and told the number again once they were handled, 0 of others. Both
+are still read, so that a standby follows an older leader as an older one would: by digests, and of
+what the leader had in memory before the standby heard, it has nothing. An older standby reads
 none of the above. It keeps what it has heard, and repeats that if it leads; so replace standbys
 first. An older leader answers no question.
 """
@@ -74,7 +76,10 @@ class Told(NamedTuple):
     """None from an older version."""
     digests: list[bytes] = []  # noqa: RUF012  # never changed
     positions: list[int] = []  # noqa: RUF012
-    """The leader's position of each that was handled; empty from an older version."""
+    """The leader's position of each; from an older version the number under which it was taken, 0
+    where it was not."""
+    is_taken: bool = False
+    """Whether an older version has taken these into its memory, rather than handled them."""
     answer: Answer | None = None
 
     @property
@@ -176,5 +181,6 @@ def _read_old(kind: bytes, payload: bytes) -> Told | None:
     length = len(payload) - _OLD_HEAD
     if length < 0 or length % ENTRY:
         return None
-    digests = _read_entries(payload, _OLD_HEAD)[0] if kind == _OLD_HANDLED else []
-    return Told(term_of(payload), number_of(payload), digests=digests)
+    digests, takings = _read_entries(payload, _OLD_HEAD)
+    taken = kind == _OLD_TAKEN
+    return Told(term_of(payload), number_of(payload), None, digests, takings, is_taken=taken)

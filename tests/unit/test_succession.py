@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gozo.backlog import Backlog, hear
 from gozo.errors import DisconnectedError
 from gozo.offsets import ENOUGH
 from gozo.succession import EARLY, MOST, Handled, Progress, Teller
@@ -231,19 +232,48 @@ async def test_what_is_handled_waits_until_positions_are_known() -> None:
     assert progress.handled(wire.all[-1]) == [Handled(ONE, 3)]
 
 
-def test_an_older_version_is_followed_by_digests_alone() -> None:
-    """As it would be by its like."""
-    entry = ONE + (1).to_bytes(8)
-    handled, taken = (read_told(kind + TERM + (1).to_bytes(8) + entry) for kind in (b"H", b"T"))
-    assert handled is not None
-    assert taken is not None
-    progress = Progress()
+def older(kind: bytes, number: int, *entries: tuple[bytes, int]) -> Told:
+    """Make a message of an older version, with the number under which each was taken."""
+    written = b"".join(digest + taking.to_bytes(8) for digest, taking in entries)
+    message = read_told(kind + TERM + number.to_bytes(8) + written)
+    assert message is not None
+    return message
+
+
+def test_an_older_version_is_followed_by_digests() -> None:
+    """As it would be by its like: what it handles is struck out, from the first request on."""
+    progress, backlog = Progress(), Backlog()
     progress.begin(0.0, 0)
-    progress.hear(handled, 4)
-    assert [one.digest for one in progress.handled(handled)] == [ONE]
-    assert progress.handled(taken) == []
-    progress.note_early(progress.handled(handled)[0])
+    backlog.index(True)
+    for position, number in enumerate((1, 2), start=1):
+        backlog.add(hear(lambda heard: None, position, 0, b"gozo", b"%d" % number, None, b""))
+    first, second = (heard.digest for heard in backlog.requests)
+    messages = [
+        older(b"T", 1, (first, 7)),
+        older(b"H", 2, (first, 7)),
+        older(b"H", 3, (second, 0), (ONE, 0)),
+    ]
+    for message in messages:
+        assert not progress.hear(message, 2)
+    handled = [one for message in messages for one in progress.handled(message)]
+    assert [backlog.strike(*one) for one in handled] == [True, True, False]
+    progress.note_early(handled[-1])
     assert not progress.is_early(ONE)
+
+
+@pytest.mark.parametrize(
+    ("heard", "first"), [(0, 9), (1, 8), (2, 7), (30, 7)], ids=["none", "one", "two", "all"]
+)
+def test_what_an_older_version_took_before_this_one_heard_strikes_out_nothing(
+    heard: int, first: int
+) -> None:
+    """Of those that it takes first, some may have come before: a later one may be the same."""
+    progress = Progress()
+    progress.begin(0.0, 10)
+    progress.hear(older(b"T", 5, (ONE, 7), (ONE, 8)), 10 + heard)
+    progress.hear(older(b"T", 6, (ONE, 9)), 50)
+    handled = progress.handled(older(b"H", 7, *((ONE, taking) for taking in range(1, 10))))
+    assert len(handled) == 10 - first
 
 
 def test_an_early_digest_strikes_one_request() -> None:

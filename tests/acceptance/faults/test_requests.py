@@ -31,6 +31,7 @@ LATER = 5  # seconds: another replica leads by then
 LATE = 16  # seconds: another replica leads by then though the leader is silent
 ALL = 1_000_000  # that are the same: more than are sent
 BATCH = 40  # requests
+SWALLOWED = 0.2  # seconds in which a leader tells what it has handled
 
 
 async def account(arrivals: Arrivals, sent: Counter[bytes], ahead: float) -> Account:
@@ -194,3 +195,30 @@ async def test_away(
     for _ in range(rounds):
         for result in await asyncio.gather(*map(run, WAYS)):
             note(result)
+
+
+async def test_the_leader_is_not_heard(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """A standby that missed what the leader told keeps what it hears from then on, all of it."""
+    for _ in range(rounds):
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            one = await daemons.serve(proxy.url, "--name", "one")
+            other = await daemons.serve(server)
+            arrivals, soon = [await receiver.arrivals() for _ in range(2)]
+            sent = await schedule(sender, arrivals, LATER)
+            proxy.be(Mode.SWALLOW, only="requests")
+            await sender.schedule("+0", reply=soon)
+            await soon.wait()
+            await asyncio.sleep(SWALLOWED)  # it has been told by then
+            proxy.be(Mode.PASS)
+            proxy.cut("requests")
+            await other.event("intake.missed")
+            sent += await schedule(sender, arrivals, LATER)
+            await arrivals.wait(BATCH)
+            await asyncio.sleep(SWALLOWED)  # so has that
+            await one.kill()
+            await other.event("daemon.leading")
+            result = await account(arrivals, sent, LATER)
+        note(result)
