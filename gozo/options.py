@@ -131,7 +131,7 @@ def read_interval(text: str) -> int:
     with suppress(RequestError):
         if us := when.parse_span(text.strip(), "the interval"):
             return us
-    raise UnusableError("is no length of time above 0: give seconds, or one such as 100ms or 5m")
+    raise UnusableError("is not a duration above 0: give seconds (10) or a duration (100ms)")
 
 
 def read_age(text: str) -> int:
@@ -158,7 +158,7 @@ CONNECTION = (
            "Context of the NATS command line to take address and login from",
            offers=contexts.names),
     Option("NATS", "secure", "s", values.read_flag, "",
-           "Demand TLS", default="yes with --ca, --cert or tls://, else no"),
+           "Require TLS", default="yes with --ca, --cert or tls://, else no"),
     Option("NATS", "token", "t", values.read_text, "TEXT",
            "Token to log in with", conceal=hidden),
     Option("NATS", "user", "u", values.read_text, "TEXT",
@@ -217,10 +217,10 @@ SERVE = (
     Option("GOZO", "max-rate", "", values.read_rate, "NUMBER",
            "Requests a second; more are refused"),
     Option("GOZO", "min-interval", "", read_interval, "DURATION",
-           "Shortest interval (@every) that a request may have", default="100ms",
+           "Shortest @every interval that a request may have", default="100ms",
            fills="min_interval_us"),
     Option("GOZO", "max-deliver-rate", "", values.read_rate, "NUMBER",
-           "Messages sent a second; what is over that is late"),
+           "Messages sent per second; those over the limit are sent late"),
     Option("GOZO", "connect-timeout", "", values.read_seconds, "SECONDS",
            "How long to wait for a server at the start", default="3"),
     Option("GOZO", "skip-due-before", "", read_moment, "TIME",
