@@ -298,7 +298,7 @@ def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: S
         if told.get("bucket") == chosen.bucket:
             say("daemon", f"{told.get('name')}: {told.get('role')}")
             if problem := told.get("problem"):
-                say("problem", f"the daemon {told.get('name')} does not serve: {problem}")
+                say("problem", f"the daemon {told.get('name')} is not serving: {problem}")
                 not_serving += 1
         else:
             say(

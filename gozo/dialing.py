@@ -107,8 +107,8 @@ def check_headers(address: str, info: Mapping[str, Any]) -> None:
     """
     if not info.get("headers"):
         raise UnsuitableServerError(
-            f"{redacted(address)} takes no messages with headers, which gozo cannot do without: "
-            "remove no_header_support from the server's configuration"
+            f"{redacted(address)} does not support headers, which gozo needs: remove "
+            "no_header_support from the server's configuration"
         )
 
 
@@ -124,17 +124,17 @@ def explain(
         return error
     shown = redacted(address)
     if info.get("tls_verify") and not settings.cert:
-        return NotAllowedError(f"{shown} wants a certificate of its clients: give --cert and --key")
+        return NotAllowedError(f"{shown} requires a client certificate: give --cert and --key")
     if info.get("tls_verify") and isinstance(error, ConnectionError):
         # With TLS 1.3 the client is through before the server has looked at its certificate,
         # and the alert may be lost with the connection.
         return PassingError(
-            f"{shown} closed the connection once it had the certificate: check --cert and --key"
+            f"{shown} closed the connection after it got the certificate: check --cert and --key"
         )
     if isinstance(error, nats_errors.SecureConnRequiredError):
         return NotAllowedError(
-            f"{shown} does not offer TLS, which tls://, --secure, --ca or --cert demands: turn it "
-            "on there, or give --no-secure and a nats:// address to go without"
+            f"{shown} does not offer TLS, which tls://, --secure, --ca or --cert requires: enable "
+            "it there, or give --no-secure and a nats:// address to connect without TLS"
         )
     if isinstance(error, ssl.SSLError):
         return NotAllowedError(

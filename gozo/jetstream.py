@@ -51,13 +51,13 @@ CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
 FINAL = {
     10054: "it is larger than the stream's max_msg_size",
     10097: "its header block is larger than 64 KiB",
-    10165: "its time to live cannot be read",
-    10166: "it has a time to live, and the stream allows none",
+    10165: "its time to live is invalid",
+    10166: "it has a time to live, which the stream does not allow",
     10003: "the server calls it a bad request",
     10060: "it expects another stream",
     10070: "it expects another last message id",
     10193: "it expects a revision of nothing",
-    10111: "it is to roll up others, and the stream allows that to none",
+    10111: "it asks for a rollup, which the stream does not allow",
 }
 """What a stream will never store, by the code with which it says so, and why.
 

@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         """Say it behind the name of a bucket."""
-        domain = f" of the domain {self.domain}" if self.domain else ""
+        domain = f" in the domain {self.domain}" if self.domain else ""
         return f"{domain} (server {self.server})"
 
 

@@ -92,16 +92,16 @@ def check(files: Files) -> None:
     ours = (os.geteuid(), ROOT)
     problem = ""
     if status.st_uid not in ours:
-        problem = "belongs to another user: make it yours with chown"
+        problem = "belongs to another user: change its owner with chown"
     elif status.st_mode & stat.S_IWOTH:
-        problem = "can be written by everybody: take that away with chmod o-w"
+        problem = "is world-writable: run chmod o-w on it"
     else:
         for path in sorted(files.store.iterdir()):
             status = path.lstat()
             if status.st_uid not in ours:
-                problem = f"holds {path.name!r} of another user: remove that"
+                problem = f"contains {path.name!r}, which belongs to another user: remove it"
             elif path in files.written and not stat.S_ISREG(status.st_mode):
-                problem = f"holds {path.name!r}, which is no ordinary file: remove that"
+                problem = f"contains {path.name!r}, which is not a regular file: remove it"
     if problem:
         raise EmbeddedServerError(
             f"the store {files.store} {problem}, or give another directory with --store"
@@ -121,8 +121,8 @@ def read_token(files: Files) -> str | None:
         return None
     if token and not _TOKEN.fullmatch(token):
         raise EmbeddedServerError(
-            f"{files.token} holds no token of at least 16 letters, digits, - and _: remove it, "
-            "and a new one is made"
+            f"{files.token} does not contain a token of at least 16 letters, digits, - and _: "
+            "remove it, and gozo generates a new one"
         )
     return token or None
 
@@ -189,7 +189,7 @@ def _open(path: Path) -> int:
     is_ours = status.st_uid in (os.geteuid(), ROOT) and not status.st_mode & OTHERS_WRITE
     if not is_ours or not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise PermissionError(errno.EPERM, f"{path.name} can be another user's")
+        raise PermissionError(errno.EPERM, f"another user owns or can write {path.name}")
     return descriptor
 
 

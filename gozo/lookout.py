@@ -125,9 +125,9 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
     for other in daemons:
         if other.get("request_subject") == subject and other.get("bucket") != bucket:
             raise ForeignDaemonError(
-                f"the daemon {other.get('name')} listens on {subject} already, "
-                f"and keeps the bucket {other.get('bucket')}, not {bucket}: give "
-                "another --request-subject, or the same --bucket"
+                f"the daemon {other.get('name')} already listens on {subject}, for the bucket "
+                f"{other.get('bucket')}, not {bucket}: give another --request-subject, or the "
+                "same --bucket"
             )
     if not leaders:
         return
@@ -141,7 +141,7 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
     if rival is not None:
         own = Place.of(connection)
         raise ForeignDaemonError(
-            f"the daemon {rival} leads on {subject} already, for another bucket than "
+            f"the daemon {rival} already leads on {subject}, for a bucket other than "
             f"{bucket}{own}: each request would be stored and delivered twice; give one of them "
             "another --request-subject, or run gozo in one place only (see Hub and leaf nodes in "
             "gozo(8))"

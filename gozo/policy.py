@@ -199,13 +199,13 @@ def check_size(payload: int, headers: int, max_payload: int, max_message: int = 
     if headers > LARGEST_BLOCK:
         raise RequestError(
             Refusal.TOO_LARGE,
-            f"its headers may come to {headers} bytes in the bucket, with what gozo adds and "
-            f"three for each %; the most is {LARGEST_BLOCK}: send fewer or shorter headers",
+            f"its headers may take {headers} bytes in the bucket, with those that gozo adds and "
+            f"three bytes for each %; the most is {LARGEST_BLOCK}: send fewer or shorter headers",
         )
     if payload + headers > max_message:
         raise RequestError(
             Refusal.TOO_LARGE,
-            f"payload and headers may come to {payload + headers} bytes in the bucket; the most "
+            f"payload and headers may take {payload + headers} bytes in the bucket; the most "
             f"is {max_message}, its max_msg_size: use a shorter payload",
         )
 

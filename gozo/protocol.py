@@ -361,7 +361,7 @@ def unknown_receipt(id_: str | None, verb: str) -> dict[str, object]:
     """Say of a request that it is not known whether it was done; `verb` is what may have been."""
     message = (
         f"the bucket did not answer in time: it is not known whether it was {verb}, "
-        "and it may be later: look before you send it again"
+        "and it may still be: check before you send it again"
     )
     error = RequestError(Refusal.UNAVAILABLE, message)
     return refusal_receipt(id_, error) | {"unknown": True}

@@ -79,7 +79,7 @@ def _described(said: Any) -> Leader:
 
 def words(name: str, bucket: str, domain: str, server: str) -> str:
     """Name a leader for people."""
-    domain = f" of the domain {domain}" if domain else ""
+    domain = f" in the domain {domain}" if domain else ""
     server = f", server {server}" if server else ""
     return f"{name} (bucket {bucket}{domain}{server})"
 
@@ -96,7 +96,7 @@ def complaint(leaders: Iterable[object], request_subject: str) -> str:
     """Say that several leaders, in words, take the same requests, and what to do."""
     return (
         f"{' and '.join(map(str, leaders))} lead on the request subject {request_subject}, each "
-        "with a bucket of its own, so each request is stored and delivered by each of them: give "
+        "with its own bucket, so each of them stores and delivers every request: give "
         "each its own --request-subject, or run gozo in one place only (see Hub and leaf nodes "
         "in gozo(8))"
     )

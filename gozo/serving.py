@@ -58,28 +58,27 @@ class Verdict:
 def judge(facts: Facts) -> Verdict:
     """Tell whether a replica serves, or the first reason why not."""
     if not facts.is_started and facts.waits:
-        return Verdict(f"it waits for a server: {facts.waits}", is_own=True)
+        return Verdict(f"it is waiting for a server: {facts.waits}", is_own=True)
     if facts.lost:
         return Verdict(f"the {facts.lost[0]} connection is lost", is_own=True)
     if facts.unheard:
         return Verdict(
-            f"the server does not let it hear {', '.join(facts.unheard)}: grant that permission",
+            f"it may not subscribe to {', '.join(facts.unheard)}: grant that permission",
             is_own=True,
         )
     if facts.unwritable:
         return Verdict(f"it cannot write the bucket: {facts.unwritable}", is_own=True)
     if facts.silent:
         return Verdict(
-            "the bucket answers and stores nothing, as after its disk was full: start its server "
-            "anew"
+            "the bucket answers reads but no writes, as after its disk was full: restart its server"
         )
     if not facts.is_started:
         return Verdict("it is starting")
     if not facts.follows:
-        return Verdict("it does not know the whole bucket at the moment", is_own=True)
+        return Verdict("it has not read the whole bucket", is_own=True)
     if facts.leads:
         # Nor would another be quicker, which has to do the same.
-        return Verdict() if facts.delivers else Verdict("it is taking the lead")
+        return Verdict() if facts.delivers else Verdict("it is taking over")
     return Verdict(facts.unfit, is_own=True) if facts.unfit else Verdict()
 
 

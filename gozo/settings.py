@@ -312,9 +312,9 @@ def _check_destination(
         if is_contexts:
             where = f"{where}, which {found[_CONTEXT].origin} names"
         raise SettingsError(
-            f"the login of {' and '.join(origins)} is not sent to the address of {where}, as a "
-            "file of the working directory must not choose who gets it: give the address on the "
-            "command line or in the environment, or the login in ./gozo.env as well"
+            f"the login from {' and '.join(origins)} is not sent to the address from {where}, "
+            "since a file in the working directory must not decide where it goes: give the "
+            "address on the command line or in the environment, or the login in ./gozo.env as well"
         )
 
 

@@ -167,7 +167,7 @@ def _owned(path: Path) -> bytes:
         OSError: it cannot be read.
     """
     ours = (os.geteuid(), ROOT)
-    not_ours = "it belongs to another user: remove it, or make it yours with chown"
+    not_ours = "it belongs to another user: remove it, or change its owner with chown"
     if path.lstat().st_uid not in ours:
         raise _NotOursError(not_ours)
     # Without waiting for a writer: it may be a FIFO. What was opened is what is looked at.
@@ -176,10 +176,10 @@ def _owned(path: Path) -> bytes:
         if status.st_uid not in ours:
             raise _NotOursError(not_ours)
         if status.st_mode & OTHERS_WRITE:
-            raise _NotOursError("others may write it: take that away with chmod go-w")
+            raise _NotOursError("others can write it: run chmod go-w on it")
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
-        raise _NotOursError(f"it has more than {LARGEST} bytes")
+        raise _NotOursError(f"it is larger than {LARGEST} bytes")
     return content
 
 

@@ -147,7 +147,7 @@ class Vitals:
                 delivers=bool(parts and self.is_active and parts.lease.is_valid),
                 unfit=""
                 if self.can_lead
-                else "its clock, or an entry of a newer format, keeps it from leading",
+                else "its clock, or an entry in a newer format, keeps it from leading",
             )
         )
 

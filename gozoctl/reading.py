@@ -42,5 +42,7 @@ def read_bytes(file: str, name: str = "") -> bytes:
     except ValueError as error:
         raise SettingsError(f"{name!r} cannot be read ({error}): give another") from error
     if len(raw) > MOST:
-        raise SettingsError(f"{name} has more than 64 MiB, and gozoctl reads no more: give less")
+        raise SettingsError(
+            f"{name} is larger than 64 MiB, the most that gozoctl reads: give a smaller one"
+        )
     return raw

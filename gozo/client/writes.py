@@ -254,7 +254,7 @@ class Writes:
         if len(headers) > LARGEST_BLOCK:
             raise RequestError(
                 Refusal.TOO_LARGE,
-                f"the headers of {key!r} would have {len(headers)} bytes in the bucket; the most "
+                f"the headers of {key!r} would take {len(headers)} bytes in the bucket; the most "
                 f"is {LARGEST_BLOCK}: use fewer or shorter headers",
             )
         try:

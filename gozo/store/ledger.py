@@ -728,7 +728,7 @@ class Ledger:
     def _expire(self, change: Put) -> None:
         if change in self._behind.get(change.key, ()):
             self._take_from_behind(change)
-            self._abandon(change, Result.UNAVAILABLE, "an earlier change waits for the bucket")
+            self._abandon(change, Result.UNAVAILABLE, "an earlier change is waiting for the bucket")
 
     def _take_from_behind(self, change: Change) -> None:
         behind = self._behind[change.key]

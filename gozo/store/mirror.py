@@ -288,7 +288,9 @@ class Mirror:
 
     def refused(self, key: str, revision: int, words: str) -> None:
         """Serve no more what the bucket will not take as it would have to be written."""
-        error = RequestError(Refusal.TOO_LARGE, f"the bucket refuses what it has become: {words}")
+        error = RequestError(
+            Refusal.TOO_LARGE, f"the bucket refuses to store its new state: {words}"
+        )
         item = Item(NEVER, revision, key)
         self.timetable.take(item)
         self.timetable.give_back(item)

@@ -37,7 +37,7 @@ class Probe:
         self._headers = block(b"", NO_REVISION)
         self._writer = writer
         self._barrier = barrier
-        self.problem = "it has not been tried yet"
+        self.problem = "not tried yet"
         """Why the bucket could not be written when that was last tried; empty: it could."""
         self.tried = asyncio.Event()
         """Set once it is known."""

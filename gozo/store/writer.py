@@ -98,11 +98,11 @@ class Writer:
         if size > most:
             # The server would not refuse it but end the connection.
             self._connection.doubt_limits()
-            words = f"{size} bytes are more than the server's max_payload, {most}"
+            words = f"{size} bytes exceed the server's max_payload, {most}"
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return
         if len(headers) > LARGEST_BLOCK:
-            words = f"{len(headers)} bytes of headers are more than the server's {LARGEST_BLOCK}"
+            words = f"{len(headers)} bytes of headers exceed the server's limit, {LARGEST_BLOCK}"
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return
         token = next(self._tokens)

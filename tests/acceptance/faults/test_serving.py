@@ -84,7 +84,7 @@ async def test_subscriptions_that_a_reload_takes_away(
     assert "hear gozo" in deaf.err
     checked = daemons.start("check", "--address", server.url, "--user", "admin", "--password", "p")
     assert await checked.wait() == FAILED
-    assert "does not serve: the server does not let it hear gozo" in checked.stdout
+    assert "is not serving: it may not subscribe to gozo" in checked.stdout
 
     grant(server, "gozo")
 
