@@ -165,7 +165,7 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def too_small(max_payload: int) -> str:
-    """Say that a server takes too little in one message for gozo to work; empty: it does not."""
+    """Say that a server's max_payload is too small for gozo to work; empty if it is not."""
     if max_payload >= LEAST_MAX_PAYLOAD:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""What a command reads from a file, or from standard input: never more than can be meant."""
+"""What a command reads from a file or from standard input, up to a limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gozo.errors import SettingsError
 
 STDIN = "-"
 MOST = 64 * 1024 * 1024
-"""Bytes: nats-server lets no message be larger, and no file of schedules comes near it."""
+"""Bytes: no message can be larger, and no file of schedules comes near it."""
 
 
 def read_text(file: str) -> str:

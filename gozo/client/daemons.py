@@ -280,7 +280,7 @@ class Daemons:
         return UnansweredError(f"{what} was sent, and it is unknown whether it was done ({why})")
 
     async def rivals(self, wait: float) -> list[Rival]:
-        """Hear for `wait` seconds who leads; longer where there are several.
+        """Listen for `wait` seconds for leaders; longer if there are several.
 
         Raises:
             NoServerError, NotAllowedError: as for `Connection.request`.

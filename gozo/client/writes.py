@@ -187,7 +187,7 @@ class Writes:
         raise AssertionError  # what is tried in vain until the end raises
 
     def check_size(self, bucket: Bucket, entry: Entry, payload: bytes) -> None:
-        """Refuse a schedule that the bucket would not take, now or with what gozo notes in it.
+        """Refuse a schedule that is too large for the bucket, now or with what gozo adds to it.
 
         Raises:
             RequestError: `too_large`.
@@ -281,7 +281,7 @@ class _NoRoomError(RequestError):
 
 
 class _NeverError(RequestError):
-    """The bucket will not take this, however often it is asked."""
+    """The bucket will never accept this."""
 
 
 async def tries(timeout: float, what: str) -> AsyncIterator[float]:

@@ -264,7 +264,7 @@ class Ledger:
         self._pump()
 
     def set_aside(self, key: str, words: str) -> None:
-        """Serve an occupied schedule no more: the bucket will never take what it has become."""
+        """Stop serving an occupied schedule: the bucket will never store its new state."""
         self._mirror.refused(key, self.version(key), words)
 
     def vacate(self, key: str) -> None:

@@ -287,7 +287,7 @@ class Mirror:
         self.on_cleared()
 
     def refused(self, key: str, revision: int, words: str) -> None:
-        """Serve no more what the bucket will not take as it would have to be written."""
+        """Stop serving a schedule whose new state the bucket will never store."""
         error = RequestError(
             Refusal.TOO_LARGE, f"the bucket refuses to store its new state: {words}"
         )

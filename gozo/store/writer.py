@@ -81,7 +81,7 @@ class Writer:
 
     @property
     def is_silent(self) -> bool:
-        """Whether writes are sent and none is answered, though the link is there."""
+        """Whether writes are sent and none is answered, although the link is up."""
         since = None if self._answered else self._silent_since
         return since is not None and time.monotonic() > since + SILENT
 

@@ -299,7 +299,7 @@ class TestStore:
         for content in (None, "precious"):
             if content is not None:
                 target.write_text(content)
-            with pytest.raises(EmbeddedServerError, match=f"holds '{name}', which is no ordinary"):
+            with pytest.raises(EmbeddedServerError, match=f"'{name}', which is not a regular file"):
                 await start(settings)
             assert (target.read_text() if target.exists() else None) == content
 

@@ -76,12 +76,12 @@ async def test_subscriptions_that_a_reload_takes_away(
 
     withdraw(server, "gozo")
     told = await daemon.event("daemon.not_serving")
-    assert "hear gozo:" in told.fields["reason"]
+    assert "subscribe to gozo:" in told.fields["reason"]
     unready = await get(port, "/readyz")
     assert (unready.status, "gozo" in unready.body) == (503, True)
     deaf = ctl.run(*LOGIN, "status", "-o", "json")
     assert (deaf.code, deaf.json["delivers"]) == (NO_ANSWER, False)
-    assert "hear gozo" in deaf.err
+    assert "subscribe to gozo" in deaf.err
     checked = daemons.start("check", "--address", server.url, "--user", "admin", "--password", "p")
     assert await checked.wait() == FAILED
     assert "is not serving: it may not subscribe to gozo" in checked.stdout
