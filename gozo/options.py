@@ -180,8 +180,8 @@ CONNECTION = (
     Option("GOZO", "bucket", "", values.read_bucket, "NAME",
            "Key/value bucket in which schedules are kept", default="gozo"),
     Option("GOZO", "inbox-prefix", "", values.read_prefix, "SUBJECT",
-           "What the subjects of answers begin with",
-           default="_INBOX; of daemons _GOZO_INBOX"),
+           "Prefix of the subjects on which to receive answers",
+           default="_INBOX, for daemons _GOZO_INBOX"),
 )
 """Options of every command that connects."""
 
@@ -204,7 +204,7 @@ SERVE = (
            "Subjects that schedules may be sent to, and no others; repeatable",
            default="all but the server's and gozo's", repeats=True),
     Option("GOZO", "allow-answers", "", values.read_patterns, "PATTERN",
-           "Subjects that receipts and answers may be sent to, besides those; repeatable",
+           "Further subjects that receipts and other answers may be sent to; repeatable",
            default="_INBOX.> with --allow, else all", repeats=True),
     Option("GOZO", "deny", "", values.read_patterns, "PATTERN",
            "Subjects that nothing may be sent to, even if allowed; repeatable", repeats=True),

@@ -111,7 +111,7 @@ class Policy:
         if self.may_receive(inbox):
             return ""
         denied = self._denied(inbox) if self.deny else ""
-        cure = f"leave --deny {denied} out" if denied else f"--allow-answers '{inboxes}' lets them"
+        cure = f"omit --deny {denied}" if denied else f"give --allow-answers '{inboxes}' as well"
         return (
             f"{inboxes} is not allowed: gozoctl, and others that ask for receipts there, are "
             f"refused; {cure}"
@@ -130,10 +130,10 @@ class Policy:
             raise _forbidden(subject, what, "is gozo's own: give another subject")
         if subject.startswith(f"{self.api_prefix}."):
             raise _forbidden(
-                subject, what, "is JetStream's, where the daemon is: give another subject"
+                subject, what, "belongs to the daemon's JetStream API: give another subject"
             )
         if OWN in subject:
-            raise _forbidden(subject, what, "is below a daemon's inboxes: give another subject")
+            raise _forbidden(subject, what, "is an inbox of daemons: give another subject")
         if self.deny and (denied := self._denied(subject)):
             raise _forbidden(subject, what, f"matches --deny {denied} of the daemon: give another")
 
@@ -170,7 +170,7 @@ def too_small(max_payload: int) -> str:
         return ""
     return (
         f"the server's max_payload is {max_payload} bytes, too little for schedules with their "
-        f"headers: raise it to {LEAST_MAX_PAYLOAD} at least"
+        f"headers: raise it to at least {LEAST_MAX_PAYLOAD}"
     )
 
 

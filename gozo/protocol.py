@@ -145,7 +145,7 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
     if b"gozo-protect" in given:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            "Gozo-Protect is not for requests: administrators protect a schedule with "
+            "requests cannot have Gozo-Protect: administrators protect a schedule with "
             "gozoctl create --protect",
         )
     receipt = None if asked is None else read_receipt(asked)
