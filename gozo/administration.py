@@ -267,8 +267,8 @@ def refusal_of(result: Result, words: str) -> RequestError | None:
         case Result.SUPERSEDED:
             return RequestError(
                 Refusal.SUPERSEDED,
-                "another change of this id was made while this one waited, and it is not stored: "
-                "send it again if it is still wanted",
+                "another change to this id was made while this one waited, so this one was not "
+                "stored: send it again if it is still wanted",
             )
         case _:
             return None

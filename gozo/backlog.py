@@ -1,12 +1,12 @@
 """Requests that were heard and not acted on yet, in the order in which they came. Pure.
 
-A standby keeps them as the leader does, and strikes out those that the leader says it has
-handled. So whoever leads next finds here just what the one before it left undone.
+A standby keeps them as the leader does, and strikes out those that the leader reports as handled.
+So the next leader finds here exactly what the one before it left undone.
 
-Requests have no number that all replicas see, and NATS orders the messages of one connection
-only: what is handled is told by digest. Of requests that are the same byte for byte the
-earliest is struck out, since they are handled in order; unless the one that is meant was dropped
-here, as its position says.
+Requests have no number that all replicas see, and NATS only orders the messages of one
+connection, so handled requests are reported by digest. Of several identical requests the earliest
+is struck out, since they are handled in order, unless the position shows that the reported one
+was dropped here.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Backlog:
         self.size = 0
         """Bytes of memory that the requests take, roughly."""
         self.dropped = -1
-        """The greatest position of those that were dropped from here; -1 before there is one, since
+        """The highest position of those that were dropped from here; -1 before there is one, since
         0 may be the position of what an older leader has handled."""
         self._queue: OrderedDict[int, Heard] = OrderedDict()
         self._numbers: dict[bytes, list[int]] = {}
@@ -123,7 +123,7 @@ class Backlog:
                 self._numbers.setdefault(heard.digest, []).append(number)
 
     def strike(self, digest: bytes, position: int) -> bool:
-        """Take out the first with a digest; False if it is not here, by its position either."""
+        """Take out the first with a digest; False if it is not here, or was dropped already."""
         numbers = self._numbers.get(digest)
         if numbers is None or position <= self.dropped:
             return False
@@ -153,7 +153,7 @@ class Backlog:
             other.add(self.take())
 
     def shift(self, by_us: int) -> None:
-        """Take it that all came later than noted: the clock was set meanwhile."""
+        """Move the times at which all came: the clock was set meanwhile."""
         for number, heard in self._queue.items():
             self._queue[number] = heard._replace(received_us=heard.received_us + by_us)
 

@@ -56,19 +56,19 @@ Say = Callable[[str, str], None]
 
 
 class Found(NamedTuple):
-    """What is not as it should be."""
+    """What the checkup found to be wrong."""
 
     missing: int
-    """Rights that a daemon needs and has not."""
+    """Permissions that a daemon needs and does not have."""
     not_serving: int
-    """Running daemons that do not serve, by their own judgement."""
+    """Running daemons that report that they are not serving."""
 
 
 async def examine(settings: ServeSettings, say: Say) -> Found:
     """Look at the server, the rights, the bucket and the daemons; return what is wrong.
 
     Raises:
-        GozoError: what a daemon would end with at once, or daemons that get in each other's way.
+        GozoError: a daemon would exit with it at once, or daemons interfere with each other.
     """
     connection = Connection(settings.connection, "gozo check", private=True)
     denied: set[tuple[str, str]] = set()
@@ -290,7 +290,7 @@ async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, 
 
 
 def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> int:
-    """Name the daemons, and return how many of ours do not serve."""
+    """Name the daemons, and return how many of ours are not serving."""
     chosen, not_serving = settings.connection, 0
     for told in daemons:
         if told.get("request_subject") != chosen.request_subject:
@@ -298,7 +298,7 @@ def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: S
         if told.get("bucket") == chosen.bucket:
             say("daemon", f"{told.get('name')}: {told.get('role')}")
             if problem := told.get("problem"):
-                say("problem", f"the daemon {told.get('name')} does not serve: {problem}")
+                say("problem", f"the daemon {told.get('name')} is not serving: {problem}")
                 not_serving += 1
         else:
             say(
@@ -310,10 +310,10 @@ def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: S
 
 
 async def _look_for_rivals(connection: Connection, chosen: ConnectionSettings) -> None:
-    """Make sure that one bucket only has the request subject.
+    """Make sure that only one bucket uses the request subject.
 
     Raises:
-        ForeignDaemonError: that is not so.
+        ForeignDaemonError: another one uses it too.
     """
     rivals = await find_rivals(connection, chosen.request_subject)
     if rivals:

@@ -82,13 +82,12 @@ def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
 @app.command()
 @takes((*CONNECTION, *SERVE))
 def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
-    """Try whether `gozo serve` would work with the same options, and change nothing.
+    """Check whether `gozo serve` would work with the same options, without changing anything.
 
-    Connects, tries each right that the daemon needs, and prints what the server, the bucket and
-    the running daemons are like, what is missing, and what could be better. Exits 0 if nothing
-    is missing, else as the daemon would: 1 where a daemon with another bucket has the request
-    subject, 4 without a right, 5 without a server. Exits 1 if a running daemon says that it does
-    not serve.
+    Connects, tests each permission that the daemon needs, and describes the server, the bucket
+    and the running daemons, what is missing, and what could be better. Exits 4 if a permission is
+    missing, 5 if no server answers, 1 if the server is unsuitable, a daemon with another bucket
+    uses the request subject, or a running daemon is not serving; else 0.
     """
     raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
 

@@ -1,13 +1,13 @@
-"""Whether this host's wall clock may be gone by, and what time it is while it may not.
+"""Whether this host's wall clock can be trusted, and what time it is while it cannot.
 
-A clock that is set shows at once in how far it is from the steady one, before anything is done
-by it. If that leaves it more than `WRONG_US` away from where the server's clock was found, the
-clock is in doubt: what time it is goes on from before, and nothing is delivered. The comparison
-with the server that follows ends the doubt, since the server's clock was set as well, or it
-makes sure that this one is wrong. Then another replica leads, whose clock is right; where none
-takes the lease for `ALONE` seconds, this one goes by its clock after all.
+When the clock is set, its distance from the monotonic clock changes; that is noticed before
+anything is done by the new time. If the clock is then more than `WRONG_US` off the server's as last
+compared, it is in doubt: time continues from the old setting, and nothing is delivered. The next
+comparison with the server resolves the doubt, because the server's clock was set as well, or it
+confirms that this clock is wrong. Then a replica whose clock is right takes over; if none takes the
+lease within `ALONE_US`, this one follows its own clock after all.
 
-A server whose clock is set, while this host's runs on, is no reason to doubt the latter.
+If the server's clock is set and this host's is not, this host's is not in doubt.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from gozo.schedule import MICROSECONDS
 WARN_US = MICROSECONDS // 2
 WRONG_US = 2 * MICROSECONDS
 """How far the clock may be from the server's for a replica to lead."""
-STEP_US = MICROSECONDS // 2  # by which a clock is off that was set
+STEP_US = MICROSECONDS // 2  # a larger change of the clock counts as one that was set
 ALONE_US = 10 * MICROSECONDS
-"""How long a leader that gave way for its clock waits for another to lead."""
+"""How long a leader that gave way because of its clock waits for another to lead."""
 RETRY_WAIT = 0.25  # seconds
 CURE = "set the clock of this host, or that of the server"
 
@@ -45,28 +45,28 @@ class ClockWatch:
         wall_ns: Callable[[], int] = time.time_ns,
         steady_ns: Callable[[], int] = steady_ns,
     ) -> None:
-        """`on_doubt` is called for each comparison that is wanted at once.
+        """`on_doubt` is called when a comparison is wanted at once.
 
-        `on_set` takes by how much the clock was set that is gone by from now on. The clocks give
-        nanoseconds, since functions of C's are quicker: one is called for each request.
+        `on_set` takes the step of the clock when the new setting is followed. The clocks return
+        nanoseconds, since built-in functions are quicker: one is called for each request.
         """
         self._on_doubt = on_doubt
         self._on_set = on_set
         self._wall_ns = wall_ns
         self._steady_ns = steady_ns
         self._offset_us = self._compared_us = self._server_us = self._measure_us()
-        """What three clocks show, less the steady one: the clock that is gone by, this host's
-        when it was last compared, and the server's."""
+        """Three clocks, relative to the steady one: the clock that is followed, this host's when
+        it was last compared, and the server's."""
         self._is_compared = False
         self._own_us: int | None = None
-        """The offset of a clock that is gone by, right or wrong; None: only if it is right."""
+        """The offset of a clock that is followed, right or wrong; None: only if it is right."""
         self._gave_way_us: int | None = None
-        """Since when this replica, which led, leaves the lease to others, on the steady clock."""
+        """Since when this former leader leaves the lease to others, on the steady clock."""
         self.in_doubt = False
-        """Whether the clock was set, and is not gone by; as of the last look."""
+        """Whether the clock was set and is not followed; as of the last look."""
 
     def now_us(self) -> int:
-        """Look at the clock, and return what time it is: before, there was no doubt of it."""
+        """Look at the clock, and return the time: if the clock is in doubt, as it was before."""
         # The steady one first: what lies between makes a request seem later, and not early.
         steady_us, wall_us = self._steady_ns() // 1_000, self._wall_ns() // 1_000
         offset_us = wall_us - steady_us
@@ -82,11 +82,11 @@ class ClockWatch:
         return wall_us
 
     def reading_us(self) -> int:
-        """What time it is by the clock as it was when it was last looked at: for each request."""
+        """The time by the clock as of the last look: cheap enough for each request."""
         return self._steady_ns() // 1_000 + self._offset_us
 
     def server_us(self) -> int:
-        """What time it is by the server's clock."""
+        """The time by the server's clock."""
         return self._steady_ns() // 1_000 + self._server_us
 
     @property
@@ -101,13 +101,13 @@ class ClockWatch:
 
     @property
     def was_set(self) -> bool:
-        """Whether the clock was set since it was compared: it soon is again."""
+        """Whether the clock was set since the last comparison; the next one follows soon."""
         return abs(self._measure_us() - self._compared_us) > STEP_US
 
     def compared(self, server_us: int, error_us: int) -> None:
-        """Take in the server's clock less the steady one, and how wrong that may be."""
+        """Take the server's clock relative to the steady one, and the possible error of that."""
         if error_us > STEP_US and self._is_compared:
-            return  # the answer was too slow to tell, or is from before the clock was set
+            return  # the answer was too slow, or is from before the clock was set
         self.now_us()
         self._is_compared = True
         self._server_us = server_us
@@ -127,7 +127,7 @@ class ClockWatch:
         return self.in_doubt and not self.was_set
 
     def lease_lost(self) -> None:
-        """Leave the lease to a replica with a right clock from now on, for a while."""
+        """Leave the lease to a replica whose clock is right, for a while."""
         if not self.is_right:
             self._gave_way_us = self._steady_ns() // 1_000
 
@@ -170,7 +170,7 @@ class ClockWatch:
 
 
 class ClockKeeper:
-    """Sees to it that a doubt ends."""
+    """Resolves doubts about the clock."""
 
     def __init__(
         self,

@@ -294,8 +294,7 @@ class Daemon:
                     seen_at[connection] = steady()
                 elif steady() > seen_at[connection] + timeout + SETTLED:
                     raise NoServerError(
-                        f"the connection to NATS was lost while the daemon started, and does not "
-                        f"last: {why}"
+                        f"the connection to NATS keeps dropping while the daemon starts: {why}"
                     )
 
     def _check_rules(self) -> None:
@@ -492,7 +491,7 @@ class Daemon:
                 await self._follower.agreed()
                 break
         else:
-            await self._follower.reloaded(f"no barrier can be written: {self._barrier.problem}")
+            await self._follower.reloaded(f"cannot write the barrier: {self._barrier.problem}")
         if self._lease.role is not Role.LEADER:
             return
         if self._skips:

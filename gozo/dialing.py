@@ -1,4 +1,4 @@
-"""Which servers to try for a connection and with what, and why one of them did not serve."""
+"""Which servers to try for a connection and with what, and why one of them failed."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from gozo.errors import (
 from gozo.settings import ConnectionSettings, redacted
 
 _FINAL = ("authorization", "authentication", "revoked", "expired")
-"""Words of the server (the `sendErr` calls of its client.go, accounts.go and server.go) that say
-no to a login. `Authentication Timeout` is not among them: there the server, or what it asks, was
+"""Words with which the server refuses a login (`sendErr` in its client.go, accounts.go and
+server.go). `Authentication Timeout` is not among them: there the server, or its auth callout, was
 slow. Other words are about a limit, such as `maximum account active connections exceeded`,
 `maximum connections exceeded`, `Failed Account Registration` or `Connection throttling is
-active`: what they complain of may pass."""
+active`: that may pass."""
 
 
 class TurnedAwayError(NoServerError):
-    """A server answered, and does not take the connection for now."""
+    """A server answered, and does not accept the connection for now."""
 
 
 class PassingError(NotAllowedError):
-    """A refusal that may pass: another server may serve, or a link ended that was not refused."""
+    """A refusal that may pass: another server may accept, or the link just ended."""
 
 
 def lasts(failure: GozoError) -> bool:
-    """Whether to try again cannot help."""
+    """Whether trying again cannot help."""
     final = isinstance(failure, (NotAllowedError, UnsuitableServerError))
     return final and not isinstance(failure, PassingError)
 
@@ -45,13 +45,13 @@ def lasts(failure: GozoError) -> bool:
 def targets(
     settings: ConnectionSettings, served: str, info: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
-    """The addresses given, then those that the cluster told of, each with a name for TLS.
+    """The given addresses, then those that the cluster announced, each with a name for TLS.
 
-    The name is empty where it is the address's own. What a cluster tells of belongs to the
-    address that it was reached by: its login is the same, and nobody else's. Servers are
-    told of by number, and a certificate may be for the name alone.
+    The name is empty if it is the address's own. Announced servers belong to the address that
+    announced them: they get its login, and no other. They are announced by IP address, and a
+    certificate may be valid for the name alone.
 
-    `served` is the address that last served, of those given, whose server said `info` of itself.
+    `served` is the given address that was last connected to, and `info` its server's INFO.
     """
     found = [(address, "") for address in settings.addresses]
     hosts = {_bare(address) for address, _ in found}
@@ -100,41 +100,41 @@ def options(settings: ConnectionSettings, name: str, address: str, tls_name: str
 
 
 def check_headers(address: str, info: Mapping[str, Any]) -> None:
-    """Make sure that a server can carry what gozo sends.
+    """Make sure that a server supports headers.
 
     Raises:
-        UnsuitableServerError: it takes no headers, by what it says of itself.
+        UnsuitableServerError: it does not, by its own INFO.
     """
     if not info.get("headers"):
         raise UnsuitableServerError(
-            f"{redacted(address)} takes no messages with headers, which gozo cannot do without: "
-            "remove no_header_support from the server's configuration"
+            f"{redacted(address)} does not support headers, which gozo needs: remove "
+            "no_header_support from the server's configuration"
         )
 
 
 def explain(
     address: str, error: Exception, info: dict[str, Any], settings: ConnectionSettings
 ) -> GozoError:
-    """Say why an address did not serve, whose server said `info` of itself, if it got so far.
+    """Say why connecting to an address failed; `info` is what its server sent, if it did.
 
-    It is a NotAllowedError where the server would refuse again, and a TurnedAwayError where
-    it takes no connection for now.
+    It is a NotAllowedError if the server would refuse again, and a TurnedAwayError if it does
+    not accept the connection for now.
     """
     if isinstance(error, UnsuitableServerError):
         return error
     shown = redacted(address)
     if info.get("tls_verify") and not settings.cert:
-        return NotAllowedError(f"{shown} wants a certificate of its clients: give --cert and --key")
+        return NotAllowedError(f"{shown} requires a client certificate: give --cert and --key")
     if info.get("tls_verify") and isinstance(error, ConnectionError):
         # With TLS 1.3 the client is through before the server has looked at its certificate,
         # and the alert may be lost with the connection.
         return PassingError(
-            f"{shown} closed the connection once it had the certificate: check --cert and --key"
+            f"{shown} closed the connection after it got the certificate: check --cert and --key"
         )
     if isinstance(error, nats_errors.SecureConnRequiredError):
         return NotAllowedError(
-            f"{shown} does not offer TLS, which tls://, --secure, --ca or --cert demands: turn it "
-            "on there, or give --no-secure and a nats:// address to go without"
+            f"{shown} does not offer TLS, which tls://, --secure, --ca or --cert requires: enable "
+            "it there, or give --no-secure and a nats:// address to connect without TLS"
         )
     if isinstance(error, ssl.SSLError):
         return NotAllowedError(

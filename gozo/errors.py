@@ -11,7 +11,7 @@
     │   └── UnansweredError     5   sent, and no answer: it may or may not have been done
     ├── UnsuitableServerError   1   a server is set up so that gozo cannot work with it
     ├── JetStreamError          1   JetStream is missing, or refused what gozo asked of it
-    ├── ForeignDaemonError      1   another bucket's daemon has our request subject
+    ├── ForeignDaemonError      1   another bucket's daemon uses our request subject
     ├── ContradictionError      1   daemons of different buckets answered differently
     └── EmbeddedServerError     1   the embedded nats-server cannot start, or has ended
 
@@ -125,7 +125,7 @@ class JetStreamError(GozoError):
 
 
 class ForeignDaemonError(GozoError):
-    """A daemon that keeps another bucket already has the request subject."""
+    """A daemon with another bucket already uses the request subject."""
 
 
 class ContradictionError(GozoError):

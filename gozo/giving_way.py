@@ -1,4 +1,4 @@
-"""A leader that cannot serve gives the lease to a replica that can, if there is one."""
+"""A leader that cannot serve hands the lease to a replica that can, if there is one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gozo.serving import Course
 from gozo.tasks import end
 from gozo.vitals import Vitals
 
-PAUSE = 30.0  # seconds between two times: what ails may ail the other as well, unknown to it
+PAUSE = 30.0  # seconds between two times: the other replica may fail for the same reason
 
 log = get_logger("gozo.daemon")
 
 
 class GivingWay:
-    """Looks after one replica."""
+    """Watches one replica."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class GivingWay:
         self._is_closed = False
 
     def look(self) -> None:
-        """Look whether this replica serves; to be called again and again."""
+        """Check whether this replica is serving; to be called periodically."""
         now = steady()
         self._course.note(self._vitals.judge(), now)
         if self._course.lasts(now) and self._vitals.is_started:
@@ -66,6 +66,6 @@ class GivingWay:
         await self._lease.give_way(problem)
 
     async def close(self) -> None:
-        """Give way no more: the daemon ends, and does so by itself."""
+        """Stop giving way: the daemon is shutting down and hands over by itself."""
         self._is_closed = True
         await end(self._task)

@@ -1,8 +1,8 @@
-"""Where answers to gozo come: subjects that clients cannot have it publish to. Pure.
+"""The subjects on which gozo receives answers; it publishes there for no client. Pure.
 
-A daemon's inboxes are below `_GOZO_INBOX`, apart from those of clients, so that a server's
-permissions can tell them apart. Whatever they are below, a token of theirs is `_GOZO_INBOX`, and
-no schedule, receipt or answer goes there.
+A daemon's inboxes are below `_GOZO_INBOX`, so that a server's permissions can distinguish them
+from those of clients. Whatever their prefix, one of their tokens is `_GOZO_INBOX`, and no
+schedule, receipt or answer is sent there.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from collections.abc import Iterator
 OWN = "_GOZO_INBOX"
 """A token of each subject on which a daemon hears answers."""
 SHARED = "_INBOX"
-"""What the inboxes of clients are below."""
+"""The prefix of the inboxes of clients."""
 PEERS = "peers"
-"""The token behind `OWN` where daemons hear what others answer: not acknowledgements."""
+"""The token after `OWN` where daemons receive answers of others: not acknowledgements."""
 
 PORTION = 512  # tokens made at a time
 SIZE, LENGTH = 9, 12  # bytes of a token, and its characters in base64
 
 
 def prefix_for(chosen: str | None, *, private: bool) -> str:
-    """Return what inboxes are below; `private` are those of daemons."""
+    """Return the prefix of inboxes; `private` ones are those of daemons."""
     if not private:
         return chosen or SHARED
     return f"{chosen}.{OWN}" if chosen else OWN
 
 
 def tokens() -> Iterator[bytes]:
-    """Make up tokens for answers, for ever.
+    """Generate tokens for inboxes, without end.
 
-    Who sees one cannot guess the next: 72 random bits each, of which many are made at once.
+    Seeing one does not help to guess the next: each has 72 random bits. Many are made at once.
     """
     while True:
         some = base64.urlsafe_b64encode(secrets.token_bytes(SIZE * PORTION))

@@ -1,13 +1,13 @@
-"""What the next leader has of a leader's requests: asked after a change that was not orderly.
+"""Which of a former leader's requests the new leader has: asked after an unplanned change of lead.
 
-A leader that loses the lease without having given it up has requests in memory that were not sent
-yet. The next leader has heard most of them as a standby; it must be handed the others, and only
-those. What it says of its own accord may come while the old leader is cut off. So the old one
-asks when it comes back, until it is answered: which requests had the leader when its term began?
-The leader remembers their digests and positions for the term. What came later both have heard, if
-the old leader heard it at all.
+A leader that loses the lease without giving it up has requests in memory that are not sent yet.
+The new leader has received most of them as a standby; it must be handed the others, and only
+those. What it reports unasked may be lost while the old leader is cut off. So when the old leader
+comes back it asks, until it is answered, which requests the new one had when its term began. The
+new leader remembers their digests and positions for its term. Later requests were received by
+both, if the old leader received them at all.
 
-What is found out is good for one change of lead.
+The answer is valid for one change of lead.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Known(Protocol):
 
     @property
     def digest(self) -> bytes:
-        """What it is known by."""
+        """Its digest."""
 
     @property
     def position(self) -> int:
@@ -64,7 +64,7 @@ class Inheritance:
     def __init__(self, requests: Iterable[Known], led_at: int) -> None:
         self._entries = b"".join(write_entry(one.digest, one.position) for one in requests)
         self._led_at = led_at
-        """How many requests it had heard by then."""
+        """How many requests the leader had heard by then."""
 
     def tell(self, question: Question, progress: Progress, teller: Teller) -> None:
         """Answer a question."""
@@ -80,8 +80,8 @@ class Account:
         self._since = since
         """The last position here before the leader's term: all after that is the leader's."""
         self._begun = begun
-        """The last position here before the present subscription: of those before, only what the
-        leader had when its term began says whether it heard them."""
+        """The last position here before the present subscription: whether the leader heard earlier
+        ones is only known from what it had when its term began."""
         self._until = until
         """The last position of what this replica had when it lost the lead."""
         self._has = Counter[bytes]()
@@ -100,10 +100,10 @@ class Account:
             self._had[digest] += 1
 
     def lacking(self, requests: Sequence[Request]) -> list[Request]:
-        """Return those that the leader does not have, in their order; ask for each once only.
+        """Return those that the leader does not have, in their order; pass each once only.
 
-        Of several that are the same byte for byte the leader has the latest: it may have begun
-        to hear after the others.
+        Of several identical requests the leader has the latest: it may have subscribed after
+        the others came.
         """
         lacking = set[int]()
         for request in sorted(requests, key=lambda request: request.position, reverse=True):
@@ -118,7 +118,7 @@ class Account:
 
 
 class Inquiry:
-    """Finds out what the leader has of what this replica had when it led before."""
+    """Finds out which requests of this former leader the present leader has."""
 
     def __init__(
         self,
@@ -143,14 +143,14 @@ class Inquiry:
         self._news = asyncio.Event()
 
     def greet(self) -> None:
-        """Ask the leader, if there is one, how far its count is."""
+        """Ask the leader, if there is one, for its count."""
         with suppress(DisconnectedError):
             self._publish(write_question(Question(GREETING, self._name, 0)))
 
     async def find_out(
         self, begun: Callable[[], int], is_led: Callable[[], bool]
     ) -> Account | None:
-        """Ask until the leader has answered; None once it is clear that it does not.
+        """Ask until the leader has answered; None if it does not answer.
 
         `begun` returns the count when the present subscription began; `is_led` tells whether
         another replica leads.
@@ -213,7 +213,7 @@ class Inquiry:
         return True
 
     def hear(self, told: Told) -> None:
-        """Take in what a leader told: a part of the answer, or how far its count is."""
+        """Handle a message of a leader: a part of the answer, or its count."""
         answer = told.answer
         if answer is not None and answer.nonce == self._nonce:
             if not self._answers:

@@ -59,8 +59,7 @@ KEPT = 15  # seconds for which a standby keeps a request with an id that nobody 
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
 
 MORE = 1_024
-"""Bytes by which a refusal may be larger than its request: a little one is not to make gozo send
-others much."""
+"""Bytes by which a refusal may exceed its request, so that gozo does not amplify traffic."""
 
 MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait to be sent, beyond which no refusal is told
 
@@ -225,7 +224,7 @@ class Intake:
         await self._turn.wait()
 
     def keep(self) -> None:
-        """Act on no more requests, and keep what is heard: another replica is about to lead."""
+        """Stop acting on requests, but keep what is heard: another replica is about to lead."""
         if self._mode in (Mode.WAITING, Mode.ACTING):
             self._mode = Mode.KEEPING
             self._yielding = True
@@ -236,7 +235,7 @@ class Intake:
             self._counted_until_us = self._clock.reading_us()
 
     def clock_set(self, by_us: int) -> None:
-        """What has been heard came as long ago as before: a delay counts from then."""
+        """Adjust for a clock that was set: delays still count from when requests were heard."""
         for backlog in (self._backlog, self._memory, self._left):
             backlog.shift(by_us)
 
@@ -267,7 +266,7 @@ class Intake:
                 self._successor = account
 
     def act_on_left(self) -> None:
-        """Act on what a term that is over left undone, and the next leader has not."""
+        """Act on what the past term left undone and the next leader does not have."""
         if self._successor is not None:
             left = [self._left.take() for _ in range(len(self._left))]
             for heard in self._successor.lacking(left):
@@ -276,7 +275,7 @@ class Intake:
         self._work.set()
 
     def lacking(self, requests: list[Taken]) -> list[Taken]:
-        """Return what the next leader has not of what was in memory here."""
+        """Return the requests in memory here that the next leader does not have."""
         return requests if self._successor is None else self._successor.lacking(requests)
 
     async def left_begun(self) -> None:
@@ -285,7 +284,7 @@ class Intake:
             await self._next_turn()
 
     async def stop_hearing(self) -> None:
-        """Hear no more requests; those heard are still acted on, and none kept in memory.
+        """Stop hearing requests; those heard are still acted on, and none kept in memory.
 
         Raises:
             GozoError: there is no connection, or it does not answer.
@@ -537,14 +536,14 @@ class Intake:
         self._ledger.put(request, done, key, deadline=deadline)
 
     def _await_receipt(self, request: Request, heard: Heard, verb: str) -> int:
-        """See that a request is answered in time; 0 where it asks for no receipt."""
+        """Make sure that a request is answered in time; 0 if it asks for no receipt."""
         if request.receipt is None:
             return 0
         age = (self._clock.reading_us() - heard.received_us) / MICROSECONDS
         return self._unanswered.add(request.receipt, request.id, verb, age=age, now=steady())
 
     def answer_late(self, *, all_: bool = False) -> None:
-        """Answer requests of which it is not known in time what became of them; or all such."""
+        """Answer requests whose result is not known in time, or all that are unanswered."""
         for one in self._unanswered.late(NO_DEADLINE if all_ else steady()):
             log.limited("warning", "receipt.unknown", id=one.id)
             self._answer(one.receipt, unknown_receipt(one.id, one.verb))

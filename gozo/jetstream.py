@@ -44,27 +44,27 @@ NO_ROOM = NO_RESOURCES | {10002, STORE_FAILED}
 NOT_ENABLED = frozenset({10039, 10076})
 
 NOT_NOW = frozenset({10008, 10009})
-"""A cluster has no leader for JetStream, or is just getting another one."""
+"""A cluster has no JetStream leader, or is electing one."""
 
 CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
 
 FINAL = {
     10054: "it is larger than the stream's max_msg_size",
     10097: "its header block is larger than 64 KiB",
-    10165: "its time to live cannot be read",
-    10166: "it has a time to live, and the stream allows none",
+    10165: "its time to live is invalid",
+    10166: "it has a time to live, which the stream does not allow",
     10003: "the server calls it a bad request",
     10060: "it expects another stream",
     10070: "it expects another last message id",
     10193: "it expects a revision of nothing",
-    10111: "it is to roll up others, and the stream allows that to none",
+    10111: "it asks for a rollup, which the stream does not allow",
 }
-"""What a stream will never store, by the code with which it says so, and why.
+"""Why a stream will never store a message, by error code.
 
-These are of the message (stream.go, jetstream_batching.go in nats-server). What is of the stream
-its administrator can change, and schedules wait for that: it is sealed (10109), offline (10118,
-10194), without a leader (10008, 10009), too busy (10163, 10167), or counts (10169, 10172). So
-does what this version does not know. Headers that gozo never sends are not here.
+These reasons are in the message (stream.go, jetstream_batching.go in nats-server). For reasons in
+the stream, which an administrator can change, schedules wait: it is sealed (10109), offline
+(10118, 10194), without a leader (10008, 10009), too busy (10163, 10167), or a counter (10169,
+10172). They also wait for unknown codes. Codes for headers that gozo never sends are not here.
 """
 
 _TOO_LARGE = "message too large"  # 32 MiB: how `STORE_FAILED` says it

@@ -1,4 +1,4 @@
-"""Asks who leads on a request subject: all that answer, not only the first."""
+"""Asks for the leaders on a request subject: all that answer, not only the first."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Place(NamedTuple):
     """Where a bucket is, and where its daemon is connected."""
 
     domain: str
-    """The JetStream domain, or else the prefix that was given; empty where there is neither."""
+    """The JetStream domain, or else the given API prefix; empty if there is neither."""
     server: str
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
-        """Where it is that a connection leads to."""
+        """The place that a connection leads to."""
         prefix, info = connection.js_prefix, connection.info
         named = prefix.removeprefix("$JS.").removesuffix(".API")
         domain = str(info.get("domain") or "") if prefix == OWN_PREFIX else named
         return cls(domain, str(info.get("server_name") or ""))
 
     def __str__(self) -> str:
-        """Say it behind the name of a bucket."""
-        domain = f" of the domain {self.domain}" if self.domain else ""
+        """Return it as text that follows the name of a bucket."""
+        domain = f" in the domain {self.domain}" if self.domain else ""
         return f"{domain} (server {self.server})"
 
 
@@ -66,7 +66,7 @@ async def ask_leaders(
 async def find_rivals(
     connection: Connection, request_subject: str, listen: float = LISTEN_TIME
 ) -> Sequence[Leader]:
-    """Return the leaders that have buckets of their own, where there are several.
+    """Return the leaders that have different buckets, if there are several.
 
     Takes longer than `listen` seconds only where more than one leads and none says of another
     that it is a rival.

@@ -90,7 +90,7 @@ class Lease:
         rivals: Rivals,
         defers: Callable[[], bool],
     ) -> None:
-        """`may_lead`: whether this replica could lead; `defers`: whether others serve better."""
+        """`may_lead`: whether this replica could lead; `defers`: whether others should go first."""
         self.role = Role.STANDBY
         self.on_gained: Callable[[], None] = lambda: None
         """Told when this replica becomes the leader."""
@@ -341,7 +341,7 @@ class Lease:
                 await self._take(revision)
 
     def _leaves_it(self) -> bool:
-        """Tell whether the lease, which is free, is left for a while to a replica that serves."""
+        """Tell whether the free lease is left, for a while, to a replica that is serving."""
         if not self._defers():
             return False
         if self._free_since is None:

@@ -1,8 +1,8 @@
-"""The store of an embedded server: its files, and the login that its user's programs find there.
+"""The store of an embedded server: its files, and the login that programs of its user find there.
 
-A server that was given no login has a token, made at its first start and kept in the store. While
-it runs, its address is there as well, and the store is locked. Only then do programs of this user
-send the token to that address: at any other time another user of the host may listen there.
+A server without a given login has a token, generated at its first start and kept in the store.
+While it runs, its address is there as well, and the store is locked. Only then do programs of this
+user send the token to that address: at other times another user of the host may listen there.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")  # nothing that an address would have
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What lies in the store."""
+    """The files in the store."""
 
     store: Path
     """The absolute path of the directory."""
 
     @property
     def configuration(self) -> Path:
-        """What the server is told; holds the token or the password."""
+        """The server's configuration; contains the token or the password."""
         return self.store / "nats-server.conf"
 
     @property
     def log(self) -> Path:
-        """What the server says."""
+        """The server's log."""
         return self.store / "nats-server.log"
 
     @property
@@ -51,7 +51,7 @@ class Files:
 
     @property
     def token(self) -> Path:
-        """What clients log in with, where nothing else was given."""
+        """What clients log in with, if no other login was given."""
         return self.store / "token"
 
     @property
@@ -61,7 +61,7 @@ class Files:
 
     @property
     def written(self) -> tuple[Path, ...]:
-        """All that gozo itself, or the server for it, opens to write."""
+        """All files that gozo or its server opens for writing."""
         return (self.configuration, self.log, self.lock, self.token, self.address)
 
 
@@ -81,27 +81,27 @@ def default_folder(environment: Mapping[str, str]) -> Path | None:
 
 
 def check(files: Files) -> None:
-    """Hold that nobody else can choose where in the store is written to.
+    """Make sure that no other user chose where gozo writes in the store.
 
     Raises:
-        EmbeddedServerError: another user owns it, or something in it, or may write it; or a file
-            of gozo's is a link.
+        EmbeddedServerError: another user owns it or something in it, everybody can write it, or
+            a file of gozo's is not a regular file.
         OSError: it cannot be looked at.
     """
     status = files.store.stat()
     ours = (os.geteuid(), ROOT)
     problem = ""
     if status.st_uid not in ours:
-        problem = "belongs to another user: make it yours with chown"
+        problem = "belongs to another user: change its owner with chown"
     elif status.st_mode & stat.S_IWOTH:
-        problem = "can be written by everybody: take that away with chmod o-w"
+        problem = "is world-writable: run chmod o-w on it"
     else:
         for path in sorted(files.store.iterdir()):
             status = path.lstat()
             if status.st_uid not in ours:
-                problem = f"holds {path.name!r} of another user: remove that"
+                problem = f"contains {path.name!r}, which belongs to another user: remove it"
             elif path in files.written and not stat.S_ISREG(status.st_mode):
-                problem = f"holds {path.name!r}, which is no ordinary file: remove that"
+                problem = f"contains {path.name!r}, which is not a regular file: remove it"
     if problem:
         raise EmbeddedServerError(
             f"the store {files.store} {problem}, or give another directory with --store"
@@ -112,7 +112,7 @@ def read_token(files: Files) -> str | None:
     """Return the token in a store; None where there is none yet.
 
     Raises:
-        EmbeddedServerError: what is there is none.
+        EmbeddedServerError: the file does not contain a token.
         OSError: it cannot be read, or others may write it.
     """
     try:
@@ -121,8 +121,8 @@ def read_token(files: Files) -> str | None:
         return None
     if token and not _TOKEN.fullmatch(token):
         raise EmbeddedServerError(
-            f"{files.token} holds no token of at least 16 letters, digits, - and _: remove it, "
-            "and a new one is made"
+            f"{files.token} does not contain a token of at least 16 letters, digits, - and _: "
+            "remove it, and gozo generates a new one"
         )
     return token or None
 
@@ -139,7 +139,7 @@ def make_token(files: Files) -> str:
 
 
 def announce(files: Files, address: str) -> None:
-    """Say that a server answers at an address which takes the token in the store.
+    """Record the address of a server that takes the token in the store.
 
     Raises:
         OSError: it cannot be written.
@@ -148,7 +148,7 @@ def announce(files: Files, address: str) -> None:
 
 
 def withdraw(files: Files) -> None:
-    """Say no more that a server answers.
+    """Remove the recorded address.
 
     Raises:
         OSError: it cannot be removed.
@@ -159,7 +159,7 @@ def withdraw(files: Files) -> None:
 def find(store: Path, address: str) -> tuple[str, str] | None:
     """Return the address to use and the token, if this store's server answers at an address.
 
-    `localhost` is written as the server's own number: another may listen on another one of it.
+    `localhost` becomes 127.0.0.1: another server may listen on another address of that name.
     """
     files = Files(store)
     number = address.replace("//localhost:", "//127.0.0.1:")
@@ -167,7 +167,7 @@ def find(store: Path, address: str) -> tuple[str, str] | None:
         if _read(files.address) == number and _is_locked(files) and (token := read_token(files)):
             return number, token
     except (OSError, ValueError, EmbeddedServerError):
-        pass  # it is not for this user
+        pass  # the store is not for this user
     return None
 
 
@@ -183,13 +183,13 @@ def _is_locked(files: Files) -> bool:
 
 
 def _open(path: Path) -> int:
-    """Open a file to read that only this user, or root, can have written."""
+    """Open a file for reading that only this user or root can have written."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     is_ours = status.st_uid in (os.geteuid(), ROOT) and not status.st_mode & OTHERS_WRITE
     if not is_ours or not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise PermissionError(errno.EPERM, f"{path.name} can be another user's")
+        raise PermissionError(errno.EPERM, f"another user owns or can write {path.name}")
     return descriptor
 
 

@@ -1,10 +1,9 @@
-"""Looks out for leaders of other buckets on one's own request subject: see `gozo.rivals`.
+"""Watches for leaders of other buckets on the same request subject: see `gozo.rivals`.
 
-A hub and a leaf node, with a JetStream domain each and a gozo each, are how two come to be: all
-requests reach both. A daemon that finds a leader there when it starts does not start. Where the
-connection between them comes later, both say what is wrong and are not ready, and both go on:
-what a client was promised is kept, and a request that is taken twice is better than one that is
-lost.
+This happens if a hub and a leaf node have a JetStream domain and a gozo each: all requests reach
+both. A daemon that finds such a leader when it starts exits. If the connection between them comes
+up later, both report it and are not ready, but both go on: promises to clients are kept, and a
+request that is taken twice is better than one that is lost.
 """
 
 from __future__ import annotations
@@ -53,25 +52,25 @@ class Lookout:
 
     @property
     def rivals(self) -> list[Leader]:
-        """The leaders of other buckets, where this replica leads as well."""
+        """The leaders of other buckets, if this replica leads as well."""
         return self._rivals.all if self._lease.role is Role.LEADER else []
 
     @property
     def trouble(self) -> str:
-        """What is wrong, and what to do; empty: nothing."""
+        """What is wrong, and what to do; empty if nothing is."""
         rivals = self.rivals
         return complaint((self._lease.own_words, *rivals), self._subject) if rivals else ""
 
     def look_soon(self) -> None:
-        """Ask now who else leads: there is a sign of somebody."""
+        """Ask for other leaders soon: there is a sign of one."""
         self._soon.set()
 
     def is_foreign(self, term: bytes) -> bool:
-        """Tell whether what is told to standbys in this term is for those of a rival."""
+        """Tell whether messages of this term are for the standbys of a rival."""
         return self._rivals.is_foreign(term)
 
     def signed(self, answer: dict[str, object]) -> dict[str, object]:
-        """Say in an answer whose it is, where its receiver may get one of a rival as well."""
+        """Name the leaders in an answer, if its receiver may get one from a rival as well."""
         rivals = self.rivals
         if not rivals:
             return answer
@@ -79,7 +78,7 @@ class Lookout:
         return answer | {"leader": self._lease.own_words[:LONGEST], "rivals": named}
 
     async def run(self) -> NoReturn:
-        """Ask again and again while this replica leads; runs until it is cancelled."""
+        """Ask periodically while this replica leads; runs until it is cancelled."""
         while True:
             try:
                 if self._lease.role is Role.LEADER:
@@ -111,9 +110,9 @@ class Lookout:
 
 
 async def check_alone(connection: Connection, bucket: str, subject: str) -> None:
-    """Make sure that no daemon of another bucket has the request subject.
+    """Make sure that no daemon of another bucket uses the request subject.
 
-    Where one leads and so does one of our own bucket, that one has seen to it.
+    If one leads and so does one of our own bucket, the latter already reports it.
 
     Raises:
         ForeignDaemonError: there is one.
@@ -125,9 +124,9 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
     for other in daemons:
         if other.get("request_subject") == subject and other.get("bucket") != bucket:
             raise ForeignDaemonError(
-                f"the daemon {other.get('name')} listens on {subject} already, "
-                f"and keeps the bucket {other.get('bucket')}, not {bucket}: give "
-                "another --request-subject, or the same --bucket"
+                f"the daemon {other.get('name')} already listens on {subject}, for the bucket "
+                f"{other.get('bucket')}, not {bucket}: give another --request-subject, or the "
+                "same --bucket"
             )
     if not leaders:
         return
@@ -141,7 +140,7 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
     if rival is not None:
         own = Place.of(connection)
         raise ForeignDaemonError(
-            f"the daemon {rival} leads on {subject} already, for another bucket than "
+            f"the daemon {rival} already leads on {subject}, for a bucket other than "
             f"{bucket}{own}: each request would be stored and delivered twice; give one of them "
             "another --request-subject, or run gozo in one place only (see Hub and leaf nodes in "
             "gozo(8))"
@@ -149,7 +148,7 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
 
 
 async def _hear_daemons(connection: Connection) -> list[dict[str, Any]]:
-    """Return what daemons say of themselves as a service."""
+    """Return the service metadata of the daemons."""
     found: list[dict[str, Any]] = []
 
     def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
@@ -176,12 +175,12 @@ async def _hear_daemons(connection: Connection) -> list[dict[str, Any]]:
 async def _find_foreign(
     connection: Connection, bucket: str, subject: str, leaders: list[Leader]
 ) -> Leader | None:
-    """Return a leader that renews another lease than ours, if ours is nobody's at the moment.
+    """Return a leader that renews a lease other than ours, if nobody holds ours.
 
-    It is one if it renews a lease while ours stays as it is.
+    A leader does so if it renews a lease while ours does not change.
 
     Raises:
-        JetStreamError, NoServerError, NotAllowedError: it cannot be told.
+        JetStreamError, NoServerError, NotAllowedError: this cannot be found out.
     """
     js = JetStream(connection)
     head = await _read_holder(js, bucket)
@@ -210,10 +209,10 @@ async def _find_foreign(
 
 
 class Holder(NamedTuple):
-    """Whom a lease names, and the revision that does."""
+    """The holder that a lease names, and its revision."""
 
     id: str
-    """Empty where it names nobody."""
+    """Empty if it names nobody."""
     revision: int
 
 

@@ -65,7 +65,7 @@ class Metrics(Collector):
         yield _gauge(
             "leader", "1 where this daemon leads, 0 where not.", vitals.role is Role.LEADER
         )
-        yield _gauge("ready", "1 where it can deliver, or take over.", not vitals.problem())
+        yield _gauge("ready", "1 if it delivers or is ready to take over.", not vitals.problem())
         yield _gauge(
             "rivals",
             "Daemons that lead on the same request subject with another bucket.",
@@ -116,7 +116,7 @@ class Metrics(Collector):
         yield _counter("deliveries_failed", "Messages given up.", stats.failed)
         yield _counter(
             "deliveries_held_back_seconds",
-            "Time for which due messages waited for --max-deliver-rate.",
+            "Time for which --max-deliver-rate held back due messages.",
             stats.held_back,
         )
         yield _counter("schedules_missed", "Schedules left out, being too late.", stats.missed)

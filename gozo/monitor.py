@@ -1,8 +1,8 @@
-"""Answers HTTP on `--metrics`: figures for Prometheus, and whether the daemon is alive and ready.
+"""Answers HTTP on `--metrics`: metrics for Prometheus, and whether the daemon is alive and ready.
 
-    /metrics    the figures: see `gozo.metrics`
+    /metrics    the metrics: see `gozo.metrics`
     /healthz    200 while no part hangs, else 503
-    /readyz     200 while the daemon serves (see `gozo.serving`), else 503 and the reason
+    /readyz     200 while the daemon is serving (see `gozo.serving`), else 503 and the reason
 
 It is served by the event loop itself, so that an answer shows that the loop turns. Only as much
 of HTTP/1.1 (RFC 9112) as a scraper speaks: one request a connection, GET and HEAD.

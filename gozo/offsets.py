@@ -1,18 +1,18 @@
 """How far one replica's count of requests is ahead of another's. Pure.
 
-Both count what they hear of the same subjects, each from when it began. While both hear all, the
-difference is constant; where the same request stands in the two counts differs by it alone, but
-for requests of several clients that the servers handed to the two in different order.
+Both count what they hear on the same subjects, each from its own start. While both hear
+everything, the difference is constant, and so is the difference between the positions of a
+request, except where servers deliver requests of several clients to the two in different order.
 
-A leader's messages show it. The leader hears them itself: where it says what its count was when
-it heard its message 7, and a standby knows what its own count was when it heard the same, the
-difference is exact, however far either lags behind. Before there is such a sample, the count that
-the leader states as it sends a message gives an upper bound: the message comes behind all that
+The leader's messages show the difference. The leader hears them itself: if it states its count
+when it heard its message 7, and a standby knows its own count when it heard the same message, the
+difference is exact, however far either lags. Until there is such a sample, the count that the
+leader states when it sends a message is an upper bound: the message comes after everything that
 the leader had counted.
 
-In a cluster a request may reach the leader later than the leader's message reaches a standby, so
-that samples are too high; on one server two clients' messages may cross, one in a thousand. So
-the estimate is a low one of the latest samples, not the mean, and not the least of all times.
+In a cluster a request may reach the leader after the leader's message reaches a standby, which
+makes samples too high; on one server, messages of two clients may cross, about one in a thousand.
+So the estimate is a low one of the latest samples, neither the mean nor the minimum of all.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Hearing:
     def position(self, theirs: int) -> int | None:
         """Return the own position of what has a position with the leader; None if unknown.
 
-        Of what the leader heard in a subscription that is not known, it is not lower than that:
+        If the leader heard it in a subscription that is not known, the result is an upper bound:
         what a leader misses makes later offsets greater.
         """
         found: Offset | None = None

@@ -131,7 +131,7 @@ def read_interval(text: str) -> int:
     with suppress(RequestError):
         if us := when.parse_span(text.strip(), "the interval"):
             return us
-    raise UnusableError("is no length of time above 0: give seconds, or one such as 100ms or 5m")
+    raise UnusableError("is not a duration above 0: give seconds (10) or a duration (100ms)")
 
 
 def read_age(text: str) -> int:
@@ -158,7 +158,7 @@ CONNECTION = (
            "Context of the NATS command line to take address and login from",
            offers=contexts.names),
     Option("NATS", "secure", "s", values.read_flag, "",
-           "Demand TLS", default="yes with --ca, --cert or tls://, else no"),
+           "Require TLS", default="yes with --ca, --cert or tls://, else no"),
     Option("NATS", "token", "t", values.read_text, "TEXT",
            "Token to log in with", conceal=hidden),
     Option("NATS", "user", "u", values.read_text, "TEXT",
@@ -180,8 +180,8 @@ CONNECTION = (
     Option("GOZO", "bucket", "", values.read_bucket, "NAME",
            "Key/value bucket in which schedules are kept", default="gozo"),
     Option("GOZO", "inbox-prefix", "", values.read_prefix, "SUBJECT",
-           "What the subjects of answers begin with",
-           default="_INBOX; of daemons _GOZO_INBOX"),
+           "Prefix of the subjects on which to receive answers",
+           default="_INBOX, for daemons _GOZO_INBOX"),
 )
 """Options of every command that connects."""
 
@@ -204,7 +204,7 @@ SERVE = (
            "Subjects that schedules may be sent to, and no others; repeatable",
            default="all but the server's and gozo's", repeats=True),
     Option("GOZO", "allow-answers", "", values.read_patterns, "PATTERN",
-           "Subjects that receipts and answers may be sent to, besides those; repeatable",
+           "Further subjects that receipts and other answers may be sent to; repeatable",
            default="_INBOX.> with --allow, else all", repeats=True),
     Option("GOZO", "deny", "", values.read_patterns, "PATTERN",
            "Subjects that nothing may be sent to, even if allowed; repeatable", repeats=True),
@@ -217,10 +217,10 @@ SERVE = (
     Option("GOZO", "max-rate", "", values.read_rate, "NUMBER",
            "Requests a second; more are refused"),
     Option("GOZO", "min-interval", "", read_interval, "DURATION",
-           "Shortest interval (@every) that a request may have", default="100ms",
+           "Shortest @every interval that a request may have", default="100ms",
            fills="min_interval_us"),
     Option("GOZO", "max-deliver-rate", "", values.read_rate, "NUMBER",
-           "Messages sent a second; what is over that is late"),
+           "Messages sent per second; those over the limit are sent late"),
     Option("GOZO", "connect-timeout", "", values.read_seconds, "SECONDS",
            "How long to wait for a server at the start", default="3"),
     Option("GOZO", "skip-due-before", "", read_moment, "TIME",

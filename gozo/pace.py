@@ -1,6 +1,6 @@
-"""How many messages a second are sent at most. Pure: callers pass the time in.
+"""Limits the messages sent per second. Pure: callers pass the time in.
 
-What is over the bound waits: nothing is lost, and the order stays.
+Messages over the limit wait: none is lost, and their order is kept.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ GATHER = 0.01  # seconds for which at least is waited, so that thousands go out 
 
 
 class Pace:
-    """So many messages in a second, or any number."""
+    """A rate of messages, or no limit."""
 
     def __init__(self, most: float | None = None) -> None:
         self.most = most
-        """Messages in a second; None: any number."""
+        """Messages per second; None: no limit."""
         self._burst = max((most or 0.0) * BURST, 1.0)
         self._room = self._burst
         self._seen = 0.0
 
     def room(self, at: float) -> int:
-        """How many may be sent now; not for any number."""
+        """How many may be sent now; only with a limit."""
         self._refill(at)
         return int(self._room)
 
@@ -29,7 +29,7 @@ class Pace:
         self._room -= number
 
     def wait(self, at: float) -> float:
-        """How many seconds nothing is to be sent; 0: something may be now."""
+        """Seconds until something may be sent; 0: now."""
         if self.most is None:
             return 0.0
         self._refill(at)

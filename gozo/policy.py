@@ -111,7 +111,7 @@ class Policy:
         if self.may_receive(inbox):
             return ""
         denied = self._denied(inbox) if self.deny else ""
-        cure = f"leave --deny {denied} out" if denied else f"--allow-answers '{inboxes}' lets them"
+        cure = f"omit --deny {denied}" if denied else f"give --allow-answers '{inboxes}' as well"
         return (
             f"{inboxes} is not allowed: gozoctl, and others that ask for receipts there, are "
             f"refused; {cure}"
@@ -130,10 +130,10 @@ class Policy:
             raise _forbidden(subject, what, "is gozo's own: give another subject")
         if subject.startswith(f"{self.api_prefix}."):
             raise _forbidden(
-                subject, what, "is JetStream's, where the daemon is: give another subject"
+                subject, what, "belongs to the daemon's JetStream API: give another subject"
             )
         if OWN in subject:
-            raise _forbidden(subject, what, "is below a daemon's inboxes: give another subject")
+            raise _forbidden(subject, what, "is an inbox of daemons: give another subject")
         if self.deny and (denied := self._denied(subject)):
             raise _forbidden(subject, what, f"matches --deny {denied} of the daemon: give another")
 
@@ -165,12 +165,12 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def too_small(max_payload: int) -> str:
-    """Say that a server takes too little in one message for gozo to work; empty: it does not."""
+    """Say that a server's max_payload is too small for gozo to work; empty if it is not."""
     if max_payload >= LEAST_MAX_PAYLOAD:
         return ""
     return (
         f"the server's max_payload is {max_payload} bytes, too little for schedules with their "
-        f"headers: raise it to {LEAST_MAX_PAYLOAD} at least"
+        f"headers: raise it to at least {LEAST_MAX_PAYLOAD}"
     )
 
 
@@ -199,13 +199,13 @@ def check_size(payload: int, headers: int, max_payload: int, max_message: int = 
     if headers > LARGEST_BLOCK:
         raise RequestError(
             Refusal.TOO_LARGE,
-            f"its headers may come to {headers} bytes in the bucket, with what gozo adds and "
-            f"three for each %; the most is {LARGEST_BLOCK}: send fewer or shorter headers",
+            f"its headers may take {headers} bytes in the bucket, with those that gozo adds and "
+            f"three bytes for each %; the most is {LARGEST_BLOCK}: send fewer or shorter headers",
         )
     if payload + headers > max_message:
         raise RequestError(
             Refusal.TOO_LARGE,
-            f"payload and headers may come to {payload + headers} bytes in the bucket; the most "
+            f"payload and headers may take {payload + headers} bytes in the bucket; the most "
             f"is {max_message}, its max_msg_size: use a shorter payload",
         )
 

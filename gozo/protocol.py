@@ -148,7 +148,7 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
     if b"gozo-protect" in given:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            "Gozo-Protect is not for requests: administrators protect a schedule with "
+            "requests cannot have Gozo-Protect: administrators protect a schedule with "
             "gozoctl create --protect",
         )
     receipt = None if asked is None else read_receipt(asked)
@@ -358,9 +358,9 @@ def refusal_receipt(id_: str | None, error: RequestError) -> dict[str, object]:
 
 
 def shortened(refusal: dict[str, object], most: int) -> dict[str, object]:
-    """Return a refusal whose JSON has `most` bytes at most, which are not few.
+    """Return a refusal whose JSON has at most `most` bytes, which must be a few hundred.
 
-    Its message is cut, and an id that alone takes too much is left out.
+    Its message is truncated, and an id that alone takes too much becomes None.
     """
     message = str(refusal["message"])
     if len(json.dumps(refusal | {"message": ""})) + RESULT > most:
@@ -372,10 +372,10 @@ def shortened(refusal: dict[str, object], most: int) -> dict[str, object]:
 
 
 def unknown_receipt(id_: str | None, verb: str) -> dict[str, object]:
-    """Say of a request that it is not known whether it was done; `verb` is what may have been."""
+    """Say that it is not known whether a request was carried out; `verb` is such as `stored`."""
     message = (
         f"the bucket did not answer in time: it is not known whether it was {verb}, "
-        "and it may be later: look before you send it again"
+        "and it may still be: check before you send it again"
     )
     error = RequestError(Refusal.UNAVAILABLE, message)
     return refusal_receipt(id_, error) | {"unknown": True}

@@ -74,7 +74,7 @@ class Quotas:
                 Refusal.TOO_OFTEN,
                 f"the interval is {us / MICROSECONDS:g} s; the least is "
                 f"{self.min_interval_us / MICROSECONDS:g} s, the daemon's --min-interval: give a "
-                "longer one; administrators may have shorter ones, see 'gozoctl apply'",
+                "longer one, or have an administrator store it with 'gozoctl apply'",
             )
 
 

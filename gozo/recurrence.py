@@ -3,7 +3,7 @@
 An occurrence is missed when it comes later than the grace allows. What then happens is the
 schedule's misfire policy: `once` sends the first that was missed, for all that are overdue at
 that moment; `all` sends each, the latest `MOST_MISSED` of them; `skip` sends none. Whatever was
-sent or left out, what follows keeps to the times that the expression names.
+sent or skipped, later occurrences keep to the times that the expression names.
 
 Times are microseconds since the Unix epoch; callers pass the present one in.
 """
@@ -44,7 +44,7 @@ GRACE_US = 60 * MICROSECONDS
 """How late an occurrence may be by default, where its interval is not shorter."""
 
 AHEAD_US = 5 * MICROSECONDS
-"""How far ahead of another the clock of a leader never is, unless it is wrong."""
+"""No leader's clock is further ahead of another's than this, unless it is wrong."""
 
 expression = lru_cache(maxsize=4_096)(grammar.parse)
 """Reads an expression that is likely to come again, as that of a recurring schedule does."""
@@ -251,10 +251,10 @@ def not_before(entry: Entry, moment_us: int) -> Entry:
 
 
 def ran_ahead(entry: Entry, now_us: int) -> bool:
-    """Tell whether an entry waits longer than it should, as a clock that ran ahead wrote it.
+    """Tell whether an entry waits too long because a leader whose clock ran ahead wrote it.
 
-    It shows in what was done later than now: an occurrence sent, or the next time reckoned. That
-    the next time is far off does not tell: somebody may have put it off.
+    Then an occurrence was sent, or the next time computed, later than now. A next time that is
+    far off proves nothing: somebody may have rescheduled it.
     """
     if entry.state is State.RETRYING and entry.next_us > now_us + LONGEST_WAIT_US + AHEAD_US:
         return True
@@ -265,7 +265,7 @@ def ran_ahead(entry: Entry, now_us: int) -> bool:
 
 
 def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
-    """Return an entry that waits too long as it should be by a clock that is right; else None."""
+    """Return an entry that waits too long, corrected by a clock that is right; else None."""
     if not ran_ahead(entry, now_us):
         return None
     if entry.state is State.RETRYING:
@@ -284,7 +284,7 @@ def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
 
 
 def _as_of(terms: Terms, now_us: int) -> Terms:
-    """Return the terms without what they say of later than now."""
+    """Return the terms without what lies later than now."""
     return replace(terms, last_us=min(terms.last_us, now_us), reckoned_us=0)
 
 

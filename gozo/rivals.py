@@ -1,15 +1,15 @@
-"""Which other leaders there are on a request subject, and which have a bucket of their own. Pure.
+"""Which other leaders there are on a request subject, and which have a different bucket. Pure.
 
-Two leaders at a time are no fault by themselves: one whose lease is over may not know it yet.
-Names prove nothing, since buckets of two JetStream domains may have the same one; nor does the
-time at which a stream was created, since a bucket can be made anew. The lease proves it: it is
-written by compare-and-swap, so while one leader has renewed it without a break, no other can
-have. A leader that renewed a lease in that time renewed another one: it is a rival.
+Two leaders at a time are not a fault in themselves: one whose lease has expired may not know yet.
+Names prove nothing, since buckets in two JetStream domains may have the same name; nor does the
+creation time of a stream, since a bucket can be recreated. The lease is the proof: it is written
+by compare-and-swap, so while one leader renews it without a break, no other can. Another leader
+that renewed a lease in that time renewed a different one: it is a rival.
 
-A leader of an earlier version does not say when it renewed its lease. It is taken for a rival
-once it has led for longer than a leader can fail to notice that it lost the lease.
+A leader of an earlier version does not say when it renewed its lease. It counts as a rival once it
+has led for longer than a leader can fail to notice that it lost the lease.
 
-Times are seconds of a steady clock, those of others as they are at the earliest.
+Times are seconds of a steady clock; those of others are lower bounds.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ LONGEST = 80  # characters of each thing that a leader says of itself
 
 
 class Leader(NamedTuple):
-    """What a leader answered when it was asked whether there is one."""
+    """The answer of a leader on `gozo.admin.leader`."""
 
     id: str
     name: str
     bucket: str
     domain: str
-    """The JetStream domain that the bucket is in; empty where there is none."""
+    """The JetStream domain of the bucket; empty if it has none."""
     server: str
     """The server that it is connected to; empty where it does not say."""
     heard_at: float = 0.0
     renewed_at: float | None = None
     """When it last renewed its lease, at the earliest; None where it does not say."""
     rivals: tuple[Leader, ...] = ()
-    """Those that it knows."""
+    """The rivals that it knows."""
 
     def __str__(self) -> str:
         """Name it for people."""
@@ -50,7 +50,7 @@ class Leader(NamedTuple):
 
     @property
     def record(self) -> dict[str, str]:
-        """What others are told of it."""
+        """What is published about it."""
         told = (self.id, self.name, self.bucket, self.domain, self.server)
         return dict(zip(("id", "name", "bucket", "domain", "server"), told, strict=True))
 
@@ -79,13 +79,13 @@ def _described(said: Any) -> Leader:
 
 def words(name: str, bucket: str, domain: str, server: str) -> str:
     """Name a leader for people."""
-    domain = f" of the domain {domain}" if domain else ""
+    domain = f" in the domain {domain}" if domain else ""
     server = f", server {server}" if server else ""
     return f"{name} (bucket {bucket}{domain}{server})"
 
 
 def tag_of(id_: str) -> bytes:
-    """Return what the messages to standbys of the leader with this id begin with."""
+    """Return the bytes with which the messages of this leader to its standbys begin."""
     try:
         return bytes.fromhex(id_)[:TAG]
     except ValueError:  # of an earlier version, or of a stranger
@@ -93,20 +93,20 @@ def tag_of(id_: str) -> bytes:
 
 
 def complaint(leaders: Iterable[object], request_subject: str) -> str:
-    """Say that several leaders, in words, take the same requests, and what to do."""
+    """Say that several leaders take the same requests, and what to do."""
     return (
         f"{' and '.join(map(str, leaders))} lead on the request subject {request_subject}, each "
-        "with a bucket of its own, so each request is stored and delivered by each of them: give "
+        "with its own bucket, so each of them stores and delivers every request: give "
         "each its own --request-subject, or run gozo in one place only (see Hub and leaf nodes "
         "in gozo(8))"
     )
 
 
 def proven(first: Iterable[Leader], later: Iterable[Leader], *, patient: bool) -> list[Leader]:
-    """Of leaders heard twice by somebody who is none, return those with buckets of their own.
+    """Return those of some leaders, heard twice by a non-leader, that have different buckets.
 
-    Of one bucket, at most one of them could renew the lease after they were first heard. With
-    `patient`, those count as well that do not say when they did.
+    With one bucket, at most one of them could renew the lease after they were first heard. With
+    `patient`, those that do not say when they did count as well.
     """
     heard = {one.id: one.heard_at for one in first}
     found = [
@@ -155,7 +155,7 @@ class Rivals:
         return not self._known
 
     def heard(self, leaders: Iterable[Leader], asked_at: float) -> list[Leader]:
-        """Take in all the answers to a question; returns the rivals that are gone."""
+        """Note all the answers to one question; return the rivals that are gone."""
         answered = {one.id: one for one in leaders}
         gone = []
         for id_, known in list(self._known.items()):
@@ -195,7 +195,7 @@ class Rivals:
         return found
 
     def told(self, ids: object) -> bool:
-        """Take in which rivals the lease of one's own bucket names; True if some are new."""
+        """Note the rivals that the lease of the own bucket names; True if some are new."""
         named = [str(id_) for id_ in ids] if isinstance(ids, list) else []
         new = any(tag_of(id_) and not self.is_foreign(tag_of(id_)) for id_ in named)
         for id_ in named:
@@ -203,11 +203,11 @@ class Rivals:
         return new
 
     def forget(self) -> None:
-        """Forget who leads: this replica does not, and has no proofs."""
+        """Forget all leaders: this replica does not lead, and has no proofs."""
         self._known.clear()
 
     def is_foreign(self, term: bytes) -> bool:
-        """Tell whether what begins so was told by a rival, for standbys of its own."""
+        """Tell whether a message that begins like this is a rival's, for its own standbys."""
         return bool(self._tags) and term[:TAG] in self._tags
 
     def _remember(self, id_: str) -> None:

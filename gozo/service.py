@@ -1,7 +1,7 @@
-"""Makes a replica known to anyone who asks for NATS services (ADR-32).
+"""Answers discovery requests for NATS services (ADR-32).
 
-It answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, as the service `gozo`. Its metadata tell
-which bucket it keeps, and of rivals.
+It answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, as the service `gozo`. Its metadata
+name the bucket that it keeps, and rivals.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Service:
         self._started = datetime.now(UTC)
 
     async def find_serving(self) -> str:
-        """Return the name of a standby that says it would serve as leader; empty: there is none.
+        """Return the name of a standby that is serving; empty if there is none.
 
         Raises:
             NoServerError: the connection was lost meanwhile.
@@ -60,7 +60,7 @@ class Service:
         return ""
 
     async def _others(self) -> list[dict[str, Any]]:
-        """Ask what other daemons say of themselves, whatever they serve.
+        """Ask other daemons, of any bucket, about themselves.
 
         Raises:
             NoServerError: the connection was lost meanwhile.

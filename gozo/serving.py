@@ -1,8 +1,8 @@
-"""Whether a replica serves: the one judgement that all share who tell of it or act on it. Pure.
+"""Whether a replica is serving: one judgement for everything that reports or acts on it. Pure.
 
-A leader serves when it hears requests and verbs, reads and can write the bucket, and delivers;
-a standby, when it hears, reads, and could write. The lease, `/readyz`, systemd's status, the
-metrics, the answers to `$SRV`, `gozoctl status` and `gozo check` all go by this.
+A leader is serving if it hears requests and verbs, reads and can write the bucket, and delivers;
+a standby, if it hears, reads, and could write. The lease, `/readyz`, systemd's status, the
+metrics, the answers to `$SRV`, `gozoctl status` and `gozo check` all use this.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LASTS = 3.0  # seconds without serving after which a leader gives the lease to o
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a replica knows of itself at one moment; each sentence is empty where all is well."""
+    """What a replica knows of itself at one moment; a text is empty if all is well."""
 
     leads: bool
     """Whether it holds the lease."""
@@ -27,13 +27,13 @@ class Facts:
     lost: tuple[str, ...] = ()
     """The names of the connections that are lost."""
     unheard: tuple[str, ...] = ()
-    """The subjects on which the server lets it hear nothing."""
+    """The subjects to which the server does not let it subscribe."""
     follows: bool = True
     """Whether it knows the whole bucket."""
     unwritable: str = ""
     """Why this replica cannot write the bucket."""
     silent: bool = False
-    """Whether the bucket answers questions of this replica, and stores nothing."""
+    """Whether the bucket answers reads of this replica, but no writes."""
     delivers: bool = True
     """Of a leader: whether its lease is valid, and it knows what earlier leaders did."""
     unfit: str = ""
@@ -42,12 +42,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What comes of the facts."""
+    """The judgement on some facts."""
 
     problem: str = ""
-    """Why it does not serve, as a sentence without its end; empty: it serves."""
+    """Why it is not serving, as a clause; empty if it is."""
     is_own: bool = False
-    """Whether another replica may do better: what the bucket does to all is nobody's own."""
+    """Whether another replica may do better: a fault of the bucket affects all of them."""
 
     @property
     def serves(self) -> bool:
@@ -56,35 +56,34 @@ class Verdict:
 
 
 def judge(facts: Facts) -> Verdict:
-    """Tell whether a replica serves, or the first reason why not."""
+    """Judge whether a replica is serving; else give the first reason why not."""
     if not facts.is_started and facts.waits:
-        return Verdict(f"it waits for a server: {facts.waits}", is_own=True)
+        return Verdict(f"it is waiting for a server: {facts.waits}", is_own=True)
     if facts.lost:
         return Verdict(f"the {facts.lost[0]} connection is lost", is_own=True)
     if facts.unheard:
         return Verdict(
-            f"the server does not let it hear {', '.join(facts.unheard)}: grant that permission",
+            f"it may not subscribe to {', '.join(facts.unheard)}: grant that permission",
             is_own=True,
         )
     if facts.unwritable:
         return Verdict(f"it cannot write the bucket: {facts.unwritable}", is_own=True)
     if facts.silent:
         return Verdict(
-            "the bucket answers and stores nothing, as after its disk was full: start its server "
-            "anew"
+            "the bucket answers reads but no writes, as after its disk was full: restart its server"
         )
     if not facts.is_started:
         return Verdict("it is starting")
     if not facts.follows:
-        return Verdict("it does not know the whole bucket at the moment", is_own=True)
+        return Verdict("it has not read the whole bucket", is_own=True)
     if facts.leads:
         # Nor would another be quicker, which has to do the same.
-        return Verdict() if facts.delivers else Verdict("it is taking the lead")
+        return Verdict() if facts.delivers else Verdict("it is taking over")
     return Verdict(facts.unfit, is_own=True) if facts.unfit else Verdict()
 
 
 class Course:
-    """What a replica's verdicts were, as time went on."""
+    """The verdicts on a replica over time."""
 
     def __init__(self) -> None:
         self.verdict = Verdict()
@@ -92,18 +91,18 @@ class Course:
         self._since = 0.0
 
     def note(self, verdict: Verdict, now: float) -> None:
-        """Take in a verdict, at `now` on a steady clock."""
+        """Note a verdict, at `now` on a steady clock."""
         if verdict != self.verdict:
             self.verdict, self._since = verdict, now
 
     def lasts(self, now: float) -> bool:
-        """Tell whether it has not served for `LASTS` seconds, for one reason."""
+        """Tell whether it has not been serving for `LASTS` seconds, for one reason."""
         return not self.verdict.serves and now >= self._since + LASTS
 
     def is_ailing(self, now: float) -> bool:
-        """Tell whether that is for a reason of its own, which another replica need not have.
+        """Tell whether it has not been for a reason of its own, which others need not share.
 
-        Another reason begins anew: once a connection is back, the bucket is read again.
+        A new reason restarts the count: once a connection is back, the bucket is read again.
         """
         return self.verdict.is_own and self.lasts(now)
 

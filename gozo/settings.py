@@ -40,7 +40,7 @@ _SECURE, _CA = _option("secure"), _option("ca")
 _CERT, _KEY = _option("cert"), _option("key")
 _STORE = next(option for option in SERVE if option.name == "store")
 _CREDENTIALS = (*_LOGINS, _PASSWORD, _CERT, _KEY)
-"""What shows a server who one is."""
+"""What authenticates a client to a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ConnectionSettings:
     context: str | None = None
     """The context of the NATS command line that some of the rest was taken from."""
     secure: bool | None = None
-    """Whether TLS is demanded; None: where certificates are given, see `demands_tls`."""
+    """Whether TLS is required; None: if certificates are given, see `demands_tls`."""
     token: str | None = field(default=None, repr=False)
     user: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -77,9 +77,9 @@ class ConnectionSettings:
 
     @property
     def demands_tls(self) -> bool:
-        """Whether a server that offers no TLS is sent nothing.
+        """Whether nothing is sent to a server that does not offer TLS.
 
-        Certificates that are given demand it; `tls://` in an address does for that one besides.
+        Given certificates require it; `tls://` in an address does so for that address.
         """
         if self.secure is not None:
             return self.secure
@@ -182,9 +182,8 @@ def resolve_connection(sources: Sources, *, finds_token: bool = True) -> Connect
     """Resolve the options that every command that connects has.
 
     A context ranks with the source that names it, below the options of that same source. Of
-    the ways to log in, the one of the first source replaces all others. Where there is none, and
-    an embedded server of this user answers at the address, its token is taken; not without
-    `finds_token`.
+    the ways to log in, the one of the first source replaces all others. If there is none, and an
+    embedded server of this user answers at the address, its token is used, given `finds_token`.
 
     Raises:
         SettingsError: a value cannot be used.
@@ -286,14 +285,14 @@ def _keep_one_login(found: dict[Option, Found], context: Context | None) -> bool
 def _check_destination(
     found: Mapping[Option, Found], inside: Mapping[Option, Found], with_jwt: Context | None
 ) -> None:
-    """Hold that no login goes where `./gozo.env` says that does not stand there as well.
+    """Make sure that no login from another source is sent to an address from `./gozo.env`.
 
-    That file is of the directory that one happens to be in. A context's login is for its own
-    address, so it goes there also where `./gozo.env` names the context; `inside` is what is of
-    the context, and `with_jwt` is it where its JWT is the login.
+    That file belongs to whatever directory is current. A context's login is for its own address,
+    so it is sent there even if `./gozo.env` names the context; `inside` is what came from the
+    context, and `with_jwt` is the context if its JWT is the login.
 
     Raises:
-        SettingsError: one would; it names both sources.
+        SettingsError: it would be; the message names both sources.
     """
     address = found.get(_ADDRESS)
     if address is None or not address.is_local:
@@ -312,14 +311,14 @@ def _check_destination(
         if is_contexts:
             where = f"{where}, which {found[_CONTEXT].origin} names"
         raise SettingsError(
-            f"the login of {' and '.join(origins)} is not sent to the address of {where}, as a "
-            "file of the working directory must not choose who gets it: give the address on the "
-            "command line or in the environment, or the login in ./gozo.env as well"
+            f"the login from {' and '.join(origins)} is not sent to the address from {where}, "
+            "since a file in the working directory must not decide where it goes: give the "
+            "address on the command line or in the environment, or the login in ./gozo.env as well"
         )
 
 
 def _keep_tls(found: dict[Option, Found], context: Context | None) -> None:
-    """Remove a `no` for TLS that a source says after the one whose certificates demand it."""
+    """Drop `--no-secure` from a source that ranks below the one whose certificates require TLS."""
     secure = found.get(_SECURE)
     if secure is None or _SECURE.parse(secure.text, secure.origin):
         return

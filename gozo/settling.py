@@ -1,4 +1,4 @@
-"""Finds inboxes that a daemon may use, before anything else is asked of the server."""
+"""Finds inboxes that a daemon may use, before anything else is requested from the server."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ANSWER_TIME = 2.0  # seconds
 
 
 async def settle_inboxes(connection: Connection) -> str:
-    """See that a connection hears answers; return a warning where clients may hear them too.
+    """Make sure that a connection receives answers; return a warning if clients may too.
 
-    They come below `_INBOX` where no prefix was chosen and the user has no right to
-    `_GOZO_INBOX`, as those that were made before gozo had inboxes of its own.
+    They arrive below `_INBOX` if no prefix was chosen and the user has no permission for
+    `_GOZO_INBOX`, like users set up before gozo had its own inboxes.
 
     Raises:
         NotAllowedError: neither is permitted.
@@ -30,11 +30,11 @@ async def settle_inboxes(connection: Connection) -> str:
     connection.use_inboxes(f"{SHARED}.{OWN}")
     if await _lacking(connection) is not None:
         raise lacking
-    return f"{lacking}; until then answers come below {SHARED}, where clients may hear them"
+    return f"{lacking}; until then answers arrive below {SHARED}, where clients may receive them"
 
 
 async def _lacking(connection: Connection) -> NotAllowedError | None:
-    """Try to hear an echo; returns which permission that lacks, None if it was heard."""
+    """Try to receive an echo; return the missing permission, None if it arrived."""
     heard: asyncio.Future[NotAllowedError | None] = asyncio.get_running_loop().create_future()
     prefix = f"{connection.inbox_prefix}."
     before = connection.takes_denied

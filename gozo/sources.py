@@ -4,9 +4,9 @@ The first source with a value wins: the command line, the process's environment,
 the user's `config.toml`, `/etc/gozo.env`. An empty value counts as not set, wherever it stands,
 but for an option that repeats, on the command line: there it is a mistake.
 
-`./gozo.env` depends on where a program happens to be started. So it counts only if nobody else
-can have written it, and what is found in it is marked: `gozo.settings` sends no login of another
-source to an address that it chose.
+`./gozo.env` depends on the directory in which a program is started. So it is read only if nobody
+else can have written it, and its values are marked: `gozo.settings` sends no login from another
+source to an address from it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOCAL = Path("gozo.env")
 SYSTEM = Path("/etc/gozo.env")
 """Files of variables; the user's `config.toml` goes between them."""
 
-LARGEST = 1024 * 1024  # bytes of a file of variables: a larger one is none
+LARGEST = 1024 * 1024  # bytes: a larger file is not one of variables
 OTHERS_WRITE = 0o022  # permission bits: group and others may write
 ROOT = 0  # whose files every user trusts
 
@@ -46,7 +46,7 @@ class Found:
     rank: int
     """The lower one wins: 0 for the command line, then `STEP` more for each source."""
     is_local: bool = False
-    """Whether it stands in `./gozo.env`, or in what that file names."""
+    """Whether it is from `./gozo.env`, or from what that file names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Sources:
     environment: Mapping[str, str] = field(repr=False)
     files: tuple[File, ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
-    """Files that are there and do not count, each with the reason."""
+    """Files that exist and are ignored, each with the reason."""
 
     @classmethod
     def load(
@@ -147,27 +147,27 @@ class Sources:
             yield file.look(option)
 
     def warn(self, log: EventLogger) -> None:
-        """Log which files are there and do not count."""
+        """Log the files that are ignored."""
         for name, reason in self.ignored:
             log.warning("settings.ignored", file=name, reason=reason)
 
 
 class _NotOursError(Exception):
-    """A file that somebody else can have written; the message says why, and the cure."""
+    """A file that somebody else can have written; the message says why, and what to do."""
 
 
 def _owned(path: Path) -> bytes:
     """Return the content of a file that only its user, or root, can have written.
 
-    The directory is not looked at: who may write there can move files, and put no others than
-    their own in the place of ours.
+    The directory is not checked: users that can write there can move files, but only put files
+    of their own in the place of ours.
 
     Raises:
         _NotOursError: somebody else owns or may write it, or owns the link that leads to it.
         OSError: it cannot be read.
     """
     ours = (os.geteuid(), ROOT)
-    not_ours = "it belongs to another user: remove it, or make it yours with chown"
+    not_ours = "it belongs to another user: remove it, or change its owner with chown"
     if path.lstat().st_uid not in ours:
         raise _NotOursError(not_ours)
     # Without waiting for a writer: it may be a FIFO. What was opened is what is looked at.
@@ -176,10 +176,10 @@ def _owned(path: Path) -> bytes:
         if status.st_uid not in ours:
             raise _NotOursError(not_ours)
         if status.st_mode & OTHERS_WRITE:
-            raise _NotOursError("others may write it: take that away with chmod go-w")
+            raise _NotOursError("others can write it: run chmod go-w on it")
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
-        raise _NotOursError(f"it has more than {LARGEST} bytes")
+        raise _NotOursError(f"it is larger than {LARGEST} bytes")
     return content
 
 

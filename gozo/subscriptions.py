@@ -1,9 +1,9 @@
 """The subscriptions of a connection, which outlive the links that carry them.
 
-A server can refuse a subscription: at once, or later, when its configuration is reloaded and
-no longer permits it. It gives no sign when it would permit it again, so a refused subscription
-is made again and again, with back-off. The server answers only a refusal. So one counts as
-refused until an echo that was sent behind it comes back, and no refusal came before that.
+A server can refuse a subscription: at once, or later, when a reload of its configuration revokes
+the permission. It does not announce when it would permit it again, so a refused subscription is
+retried with back-off. The server only answers if it refuses. So a subscription counts as refused
+until an echo that was sent after it comes back without a refusal before it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gozo.logs import get_logger
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 60.0  # seconds before a refused subscription is made again
 GROWTH = 1.5
-"""Each wait is so many times the one before it: a permission that is back is used before it has
-been back for half the time that it was away."""
+"""Each wait is this many times the one before it, so a permission is used again after at most half
+the time for which it was missing."""
 
 OnEcho = Callable[[bytes | None, bytes | None], None]
 """Takes an answer's header block and payload; the payload is None if the link was lost."""
@@ -40,7 +40,7 @@ class Listener:
         self.handler = handler
         self.queue = queue
         self.most = most
-        """How many messages a later link may still bring; 0: without end."""
+        """How many more messages a later link may bring; 0: no limit."""
         self._owner = owner
         self.sid = 0
 
@@ -79,7 +79,7 @@ class Subscriptions:
 
     @property
     def refused(self) -> frozenset[str]:
-        """The subjects on which nothing is heard at the moment, since the server refused it."""
+        """The subjects on which nothing is received, since the server refused the subscription."""
         return frozenset(listener.subject for listener in self._refused)
 
     def carry(self, client: HardenedClient) -> None:

@@ -1,14 +1,14 @@
-"""What a leader tells the other replicas of the requests that it has dealt with.
+"""What a leader reports to the other replicas about the requests that it has handled.
 
-The replicas hear all requests. The leader publishes digests and positions of those that it has
-handled (stored, cancelled, refused, delivered), many in one message, so that a standby keeps just
-what is left to do should it lead next. Requests without an id live in the leader's memory until
-they are delivered, and are handled then.
+All replicas hear all requests. The leader publishes digests and positions of those that it has
+handled (stored, cancelled, refused, delivered), many in one message, so that a standby keeps
+exactly what is left to do in case it leads next. Requests without an id stay in the leader's memory
+until they are delivered; only then are they handled.
 
-A request is known by a digest, and others may be the same byte for byte. Of what the leader heard
-before a standby did, the standby has nothing: its position says so, once the standby knows how
-far their counts differ. What comes before that waits. See `gozo.told` for how the messages look,
-and `gozo.offsets` for the counts.
+A request is identified by a digest, which identical requests share. A standby does not have
+requests that the leader heard before the standby subscribed: their positions show that, once the
+standby knows how far their counts differ. Reports that come earlier wait. See `gozo.told` for the
+format of the messages, and `gozo.offsets` for the counts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Handled(NamedTuple):
 
 
 class Progress:
-    """How far leaders have come, as this replica hears it."""
+    """What leaders have handled, as this replica hears it."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
@@ -108,8 +108,8 @@ class Progress:
     def handled(self, told: Told) -> list[Handled]:
         """Return what is known by now to be handled, of what was heard here.
 
-        What a message of an older version names has no position: it counts as heard for some
-        seconds, and so as not early.
+        Requests named by an older version have no position: they count as heard for some seconds,
+        and so as not early.
         """
         if told.place is None:
             return self._handled_by_older(told)
@@ -164,10 +164,10 @@ class Progress:
             self._turn_at = now
 
     def note_early(self, handled: Handled) -> None:
-        """Remember for some seconds that a request is handled that was not heard yet.
+        """Remember for some seconds that a request that was not heard yet is handled.
 
-        In a cluster, what the leader tells may be quicker than the request. Not so of what was
-        heard some seconds ago, and dropped since: a later one may be the same byte for byte.
+        In a cluster, the leader's report may arrive before the request. Not so for a request
+        that was heard some seconds ago and dropped since: a later one may be identical.
         """
         if handled.position > self._earlier_count:
             self._early[handled.digest] += 1
@@ -187,7 +187,7 @@ class Teller:
     def __init__(
         self, publish: Callable[[bytes], None], count: Callable[[], int], tag: bytes
     ) -> None:
-        """Tell by `publish`, as the leader whose id begins with `tag`."""
+        """Report with `publish`, as the leader whose id begins with `tag`."""
         self._leader = tag
         self._publish = publish
         self._count = count
@@ -201,7 +201,7 @@ class Teller:
         self.begin_term()
 
     def begin_term(self) -> None:
-        """Count messages anew: no one who hears this knows what was told before."""
+        """Restart the count of messages: no listener knows what was reported before."""
         self.term = self._leader + secrets.token_bytes(TERM - LEADER)
         self._number = 0
         self._echoed = self._echoed_count = 0
@@ -212,17 +212,17 @@ class Teller:
         self._echoed = self._echoed_count = 0
 
     def end_hearing(self) -> None:
-        """Hear no more requests: from now on the count says nothing to those who hear them."""
+        """Stop hearing requests: from now on the count means nothing to those that hear them."""
         self._hears = False
 
     def handled(self, digest: bytes, position: int) -> None:
-        """Tell that nothing is left to do for a request."""
+        """Report that nothing is left to do for a request."""
         self._waiting.append(write_entry(digest, position))
         if self._timer is None:
             self._schedule()
 
     def heard(self) -> None:
-        """Tell that a request was taken into memory: how far the count is."""
+        """Report the count after a request was taken into memory."""
         if self._timer is None:
             self._schedule()
 
@@ -253,9 +253,9 @@ class Teller:
             del self._waiting[:MOST]
 
     def hello(self, echoes: int = 0) -> None:
-        """Say the numbers that were reached, so that who missed a message knows.
+        """Report the numbers reached, so that a replica that missed a message notices.
 
-        And say them again as the message comes back, and as that one does, so often.
+        Repeat that as soon as the message comes back, a few times.
         """
         self._tell(HANDLED, b"")
         self._echoes = max(self._echoes, echoes)

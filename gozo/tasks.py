@@ -1,4 +1,4 @@
-"""Ends tasks for certain, and tries anew what needs servers that do not answer just now.
+"""Ends tasks reliably, and retries steps that need servers that do not answer at the moment.
 
 To cancel a task once is not enough: up to Python 3.11, `asyncio.wait_for`, which nats-py
 connects with, swallows a cancellation that comes in the turn in which the attempt fails.
@@ -23,7 +23,7 @@ log = get_logger("gozo.tasks")
 
 
 async def persist(step: Callable[[], Awaitable[T]], timeout: float) -> T:
-    """Do something that can be done again, until a server has answered.
+    """Do something that is safe to repeat, until a server has answered.
 
     Raises:
         NoServerError: none has for `timeout` seconds, or the connection was lost once more.

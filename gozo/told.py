@@ -1,9 +1,9 @@
-"""The messages in which replicas tell each other about requests: how they look. Pure.
+"""The format of the messages in which replicas tell each other about requests. Pure.
 
 Every replica numbers the requests and calls that it hears, one after the other, for as long as
 it runs; such a number is a *position*. Those of two replicas differ by a constant while both
-hear all (see `gozo.offsets`), so a position says which of several requests that are the same
-byte for byte is meant.
+hear everything (see `gozo.offsets`), so a position says which of several identical requests is
+meant.
 
 A message of a leader begins with a byte for its kind, eight bytes that name this term of this
 leader (four for the leader, four for the term), and five numbers of eight bytes: one that counts
@@ -14,16 +14,16 @@ the messages of the term from 1, and those of a `Place`. There follow
   position of the gap that the question names, how many messages of this answer follow, and for
   each request that it had when its term began, digest and position.
 
-A replica that led before asks for that: `?`, eight bytes at random, four that name the replica,
-and its count when its present subscription began. What others heard in the gap before that, it
-has not.
+A former leader asks for an account: `?`, eight random bytes, four that name the replica, and its
+count when its present subscription began. It does not have what others heard in the gap before
+that.
 
-Up to 0.1.0 `H` and `T` stood for handled and taken, without positions: requests that the leader
-took into memory it numbered, and told the number again once they were handled, 0 of others. Both
-are still read, so that a standby follows an older leader as an older one would: by digests, and of
-what the leader had in memory before the standby heard, it has nothing. An older standby reads
-none of the above. It keeps what it has heard, and repeats that if it leads; so replace standbys
-first. An older leader answers no question.
+Up to 0.1.0 `H` and `T` stood for handled and taken, without positions: a leader numbered the
+requests that it took into memory, and repeated the number once they were handled, 0 for others. Both
+are still read, so that a standby follows an older leader as an older one would: by digests, and
+without what the leader had in memory before the standby heard it. An older standby understands none
+of the above: it keeps what it has heard, and repeats that if it leads. So upgrade standbys first. An
+older leader does not answer questions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEADER = 4  # bytes of a term's name that name the leader
 TERM = 2 * LEADER
 NONCE = 8  # bytes
 GREETING = bytes(NONCE)
-"""What a replica sends in place of that as it begins to hear, to learn how the counts differ."""
+"""What a replica sends instead when it subscribes, to learn how the counts differ."""
 UNKNOWN = -(2**63)
 """A position of which nothing is known."""
 
@@ -51,16 +51,16 @@ _QUESTION = struct.Struct(f">c{NONCE}s{LEADER}sQ")
 _ANSWER = struct.Struct(f">{NONCE}sQqL")
 _OLD_HEAD = 1 + TERM + _NUMBER
 ENTRY = DIGEST + _NUMBER
-"""Bytes of what is said of one request."""
+"""Bytes for one request."""
 
 
 class Place(NamedTuple):
-    """Where a leader's hearing had come to when it sent a message."""
+    """How much a leader had heard when it sent a message."""
 
     begun: int = 0
     """Its count when its present subscription began."""
     heard: int = 0
-    """Its count when it sent the message; 0 where it does not say, since it hears no more."""
+    """Its count when it sent the message; 0 if it has stopped hearing."""
     echoed: int = 0
     """The last of its messages that it had heard itself; 0: none."""
     echoed_count: int = 0
@@ -89,7 +89,7 @@ class Told(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What a replica asks that led before."""
+    """The question of a former leader."""
 
     nonce: bytes
     leader: bytes

@@ -1,7 +1,7 @@
 """Requests that asked for a receipt and have none yet: each is answered in time. Pure.
 
-A write that got no answer may have been applied, or may be later: it is tried until the key
-itself tells. Whoever waits for the receipt is told before that what can be said for sure.
+A write that got no answer may have been applied, or may still be: it is retried until the key
+itself shows which. Until then, the receipt can only say that the result is not known.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 PATIENCE = 4.5
 """Seconds after which a request with a receipt is answered, whatever is known: five are promised,
-and it is only looked now and then."""
+and this is only checked periodically."""
 LEAST = 1.0  # of them, that are left to one that was heard long before it could be acted on
 
 

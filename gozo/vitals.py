@@ -119,16 +119,16 @@ class Vitals:
         return self.parts.lookout.rivals if self.parts else []
 
     def problem(self) -> str:
-        """Say why it does not serve, or what is wrong with where it serves; empty: nothing.
+        """Say why it is not serving, or that it has rivals; empty if all is well.
 
-        A rival is no reason to let a standby lead, which would have the same one; so it is no
-        part of the judgement.
+        A standby would have the same rivals, so they are no reason to hand over, and no part of
+        the judgement.
         """
         trouble = self.parts.lookout.trouble if self.parts else ""
         return self.judge().problem or trouble
 
     def judge(self) -> Verdict:
-        """Tell whether it serves: leads and delivers, or would take over."""
+        """Judge whether it is serving: leads and delivers, or would take over."""
         connections = self.connections.values()
         refused = [subject for connection in connections for subject in connection.refused]
         parts = self.parts
@@ -147,7 +147,7 @@ class Vitals:
                 delivers=bool(parts and self.is_active and parts.lease.is_valid),
                 unfit=""
                 if self.can_lead
-                else "its clock, or an entry of a newer format, keeps it from leading",
+                else "its clock, or an entry in a newer format, keeps it from leading",
             )
         )
 

@@ -1,4 +1,4 @@
-"""What a command reads from a file, or from standard input: never more than can be meant."""
+"""What a command reads from a file or from standard input, up to a limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gozo.errors import SettingsError
 
 STDIN = "-"
 MOST = 64 * 1024 * 1024
-"""Bytes: nats-server lets no message be larger, and no file of schedules comes near it."""
+"""Bytes: no message can be larger, and no file of schedules comes near it."""
 
 
 def read_text(file: str) -> str:
@@ -42,5 +42,7 @@ def read_bytes(file: str, name: str = "") -> bytes:
     except ValueError as error:
         raise SettingsError(f"{name!r} cannot be read ({error}): give another") from error
     if len(raw) > MOST:
-        raise SettingsError(f"{name} has more than 64 MiB, and gozoctl reads no more: give less")
+        raise SettingsError(
+            f"{name} is larger than 64 MiB, the most that gozoctl reads: give a smaller one"
+        )
     return raw

@@ -20,7 +20,7 @@ PREFIX = b"GOZO_MESSAGE_"
 LONGEST_STRING = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes, execve(2): MAX_ARG_STRLEN
 ALL_STRINGS = 6 * 1024 * 1024  # bytes: Linux takes no more, whatever the stack's limit
 POINTER = 8  # bytes
-SPARE = 64 * 1024  # bytes left for what the command itself adds for those that it starts
+SPARE = 64 * 1024  # bytes left for what the command adds to the environment of its children
 TIMED_OUT = 124  # the exit code of timeout(1)
 NO_SIGNAL = 0  # which only asks whether there is somebody to send one to: kill(2)
 SIGNALLED = 128  # to which shells add the number of the signal
@@ -70,10 +70,10 @@ def environment(message: Message, inherited: Mapping[bytes, bytes]) -> dict[byte
 def fitting(
     variables: Mapping[bytes, bytes], command: Sequence[str]
 ) -> tuple[dict[bytes, bytes], list[str]]:
-    """Return variables without those of a message with which no command could be started.
+    """Return the variables that fit into the environment of a command, and the omitted names.
 
-    A system bounds each, and all of them with the command (execve(2), E2BIG). The longest go
-    first; their names are returned as well.
+    The system limits each, and all of them together with the command (execve(2), E2BIG). Of a
+    message's variables, the longest are omitted first.
     """
     room = min(os.sysconf("SC_ARG_MAX"), ALL_STRINGS) - SPARE
     room -= sum(_taken(os.fsencode(word)) for word in command)
@@ -91,7 +91,7 @@ def fitting(
 
 
 def _taken(text: bytes) -> int:
-    """Return the bytes that a string takes: with a zero byte at its end, and a pointer to it."""
+    """Return the bytes that a string takes, with a final zero byte and a pointer to it."""
     return len(text) + 1 + POINTER
 
 

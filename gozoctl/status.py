@@ -95,8 +95,8 @@ def status(
 ) -> None:
     """Show the server, the bucket, what is due next, and the daemons.
 
-    Exits 0 only if a daemon delivers: leads, hears requests, and can read and write the bucket;
-    5 if none does, 1 if daemons with different buckets take the same requests.
+    Exits 0 only if a daemon delivers: it leads, receives requests, and can read and write the
+    bucket. Exits 5 if none does, 1 if daemons with different buckets take the same requests.
     """
 
     async def work(session: Session) -> int:

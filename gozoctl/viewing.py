@@ -41,13 +41,13 @@ class Look:
 
     @property
     def leader(self) -> Replica | None:
-        """Who leads; where more than one does, one that serves."""
+        """The leader; if there are several, one that is serving."""
         leaders = [one for one in self.replicas if one.role == "leader"]
         return min(leaders, key=lambda one: not one.delivers, default=None)
 
     @property
     def delivers(self) -> bool:
-        """Whether a daemon leads, and serves."""
+        """Whether a daemon leads and is serving."""
         return self.leader is not None and self.leader.delivers
 
 
@@ -99,12 +99,12 @@ def _cells(pace: Pace) -> tuple[Cell, ...]:
 
 
 def role_cell(one: Replica) -> Cell:
-    """Show what a daemon is, and by its colour whether it serves."""
+    """Show the role of a daemon, coloured by whether it is serving."""
     return (one.role, "red" if one.problem else "green" if one.role == "leader" else "")
 
 
 def problems(replicas: Iterable[Replica]) -> Iterator[str]:
-    """Say of each daemon that does not serve why."""
+    """Return for each daemon that is not serving its name and the reason."""
     return (f"{one.name}: {one.problem}" for one in replicas if one.problem)
 
 

@@ -1,6 +1,6 @@
-"""Takes the answers to one question: the first, and those of other leaders where there are any.
+"""Receives the answers to one request: the first, and those of other leaders if there are any.
 
-A leader that knows of a rival says so in each answer. Only then is another answer waited for.
+A leader that knows of a rival names it in each answer. Only then are more answers awaited.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ SHOWN = 3  # ids with which a sentence shows what was answered
 
 
 class Answers:
-    """The answers to what is sent with the reply subject `inbox`."""
+    """The answers to a request that is sent with the reply subject `inbox`."""
 
     def __init__(self, connection: Connection) -> None:
-        """Begin to listen.
+        """Start listening.
 
         Raises:
             DisconnectedError: there is no link.
@@ -32,7 +32,7 @@ class Answers:
         self.first: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._connection = connection
         self._signed: list[dict[str, Any]] = []
-        """The answers of leaders that know of rivals, and of the rivals."""
+        """The answers of leaders that know of rivals, and of those rivals."""
         self._complete = asyncio.Event()
         self._token, self.inbox = connection.expect(self._on_answer)
 
@@ -56,7 +56,7 @@ class Answers:
             self._connection.expect_more(self._token, self._on_answer)
 
     async def check(self, request_subject: str) -> None:
-        """Make sure that rivals, where there are any, answer alike; not before the first has.
+        """Make sure that rivals, if there are any, answer alike; call it after the first answer.
 
         Raises:
             ContradictionError: they do not.
@@ -83,20 +83,20 @@ class Answers:
         )
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._connection.hang_up(self._token)
         if not self.first.cancel() and not self.first.cancelled():
             self.first.exception()  # asked for, so that asyncio does not complain
 
 
 def _rivals(answers: Sequence[dict[str, Any]]) -> list[object]:
-    """Return the rivals that one of some answers names, of the one that names most."""
+    """Return the rivals named in the answer that names the most."""
     named = [one.get("rivals") for one in answers]
     return max((one for one in named if isinstance(one, list)), key=len, default=[])
 
 
 def _statuses(answer: dict[str, Any]) -> dict[str, str]:
-    """Return what an answer says of each id; of all that was asked, where it has none."""
+    """Return the status of each id in an answer; of the whole request if it names no ids."""
     results = answer.get("results")
     found = {}
     for one in results if isinstance(results, list) else [answer]:

@@ -104,13 +104,13 @@ class Client:
         """Connect, within `timeout` seconds; `name` is what the server's own tools show.
 
         A text is an address, or several with commas between them. None means what `gozo serve`
-        would take that is given no options: the environment, gozo.env, the user's config.toml,
+        without options would use: the environment, gozo.env, the user's config.toml,
         and the token of this user's embedded server.
 
         Raises:
             NoServerError: no server answered.
-            NotAllowedError: it refused the credentials, or offers no TLS where that is demanded.
-            UnsuitableServerError: it takes no messages with headers.
+            NotAllowedError: it refused the credentials, or does not offer TLS that is required.
+            UnsuitableServerError: it does not support headers.
             SettingsError: an address, a file of settings or one of certificates cannot be used.
         """
         if settings is None:
@@ -505,9 +505,9 @@ class Client:
         return await self._daemons.replicas(wait)
 
     async def rivals(self, *, wait: float = 0.3) -> builtins.list[Rival]:
-        """Return the leaders on the request subject where there are several, with buckets apart.
+        """Return the leaders on the request subject if there are several, with different buckets.
 
-        Each of them stores and delivers every request. Normally there are none.
+        Each of them stores and delivers every request. Normally the list is empty.
         """
         return await self._daemons.rivals(wait)
 

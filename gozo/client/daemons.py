@@ -276,11 +276,11 @@ class Daemons:
         why = str(error) or f"no receipt within {timeout:g} s"
         if self._is_silent:
             prefix = self._connection.inbox_prefix
-            why += f"; does --allow-answers of the daemon match {prefix}.>, where answers come?"
+            why += f"; does --allow-answers of the daemon match {prefix}.>?"
         return UnansweredError(f"{what} was sent, and it is unknown whether it was done ({why})")
 
     async def rivals(self, wait: float) -> list[Rival]:
-        """Hear for `wait` seconds who leads; longer where there are several.
+        """Listen for `wait` seconds for leaders; longer if there are several.
 
         Raises:
             NoServerError, NotAllowedError: as for `Connection.request`.

@@ -54,7 +54,8 @@ def made(
         _new_id(id_)
     if protect and id_ is None:
         raise RequestError(
-            Refusal.INVALID_REQUEST, "protect needs an id: nobody can change what has none"
+            Refusal.INVALID_REQUEST,
+            "protect needs an id: a schedule without one cannot be changed anyway",
         )
     if attempts and not confirm:
         raise RequestError(Refusal.INVALID_REQUEST, "attempts goes with confirm only")

@@ -239,11 +239,11 @@ class Replica:
     next_due: datetime | None = None
     """When the next schedule is due that it knows of."""
     problem: str = ""
-    """Why it does not serve: deliver, or take over; empty where it does, or is older."""
+    """Why it is not serving; empty if it is, or if its version does not say."""
 
     @property
     def delivers(self) -> bool:
-        """Whether it leads, and serves as the leader."""
+        """Whether it leads and is serving."""
         return self.role == "leader" and not self.problem
 
 
@@ -254,9 +254,9 @@ class Rival:
     name: str
     bucket: str
     domain: str
-    """The JetStream domain that the bucket is in; empty where there is none."""
+    """The JetStream domain of the bucket; empty if it has none."""
     server: str
-    """The server that it is connected to; empty where an older version does not say."""
+    """The server that it is connected to; empty if its version does not say."""
 
     def __str__(self) -> str:
         """Name it for people."""

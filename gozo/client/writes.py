@@ -187,7 +187,7 @@ class Writes:
         raise AssertionError  # what is tried in vain until the end raises
 
     def check_size(self, bucket: Bucket, entry: Entry, payload: bytes) -> None:
-        """Refuse a schedule that the bucket would not take, now or with what gozo notes in it.
+        """Refuse a schedule that is too large for the bucket, now or with what gozo adds to it.
 
         Raises:
             RequestError: `too_large`.
@@ -254,7 +254,7 @@ class Writes:
         if len(headers) > LARGEST_BLOCK:
             raise RequestError(
                 Refusal.TOO_LARGE,
-                f"the headers of {key!r} would have {len(headers)} bytes in the bucket; the most "
+                f"the headers of {key!r} would take {len(headers)} bytes in the bucket; the most "
                 f"is {LARGEST_BLOCK}: use fewer or shorter headers",
             )
         try:
@@ -281,7 +281,7 @@ class _NoRoomError(RequestError):
 
 
 class _NeverError(RequestError):
-    """The bucket will not take this, however often it is asked."""
+    """The bucket will never accept this."""
 
 
 async def tries(timeout: float, what: str) -> AsyncIterator[float]:

@@ -1,4 +1,4 @@
-"""The mark that a new leader writes: once it has seen it, it has seen all that came before."""
+"""The mark that a new leader writes: after reading it back, it has read everything before it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Barrier:
         """Why it was not stored when that was last tried."""
 
     async def written(self) -> int:
-        """Write the mark and return its sequence; tried for as long as the server cannot take it.
+        """Write the mark and return its sequence; retried for as long as the server cannot take it.
 
-        0 where there is no room for it, the stream will never take it, or the server is silent
-        for `SILENT` seconds: with a disk that was full it answers reads, and no writes ever
-        again. Only a load that begins now tells then what was done before.
+        0 if there is no room for it, the stream will never take it, or the server does not answer
+        for `SILENT` seconds: after its disk was full it answers reads, but no writes until it is
+        restarted. Then only reading the bucket from now on shows what was done before.
         """
         while True:
             try:

@@ -180,10 +180,10 @@ def nothing(result: Result, words: str) -> None:
 
 
 def gives_way(change: Change, later: Change) -> bool:
-    """Tell whether a change that waits for the bucket need not be made before a later one.
+    """Tell whether a change that waits for the bucket can be dropped in favour of a later one.
 
-    So it is with one that leaves nothing of it: a cancel, or another schedule in its place.
-    Of a schedule whose occurrences are under way, only a cancel forgets what was sent.
+    It can if nothing would be left of it: after a cancel, or another schedule in its place. If
+    occurrences are under way, only after a cancel, which forgets what was sent.
     """
     if not isinstance(change, Put) or not change.parked or change.unsure:
         return False

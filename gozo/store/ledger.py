@@ -264,7 +264,7 @@ class Ledger:
         self._pump()
 
     def set_aside(self, key: str, words: str) -> None:
-        """Serve an occupied schedule no more: the bucket will never take what it has become."""
+        """Stop serving an occupied schedule: the bucket will never store its new state."""
         self._mirror.refused(key, self.version(key), words)
 
     def vacate(self, key: str) -> None:
@@ -728,7 +728,7 @@ class Ledger:
     def _expire(self, change: Put) -> None:
         if change in self._behind.get(change.key, ()):
             self._take_from_behind(change)
-            self._abandon(change, Result.UNAVAILABLE, "an earlier change waits for the bucket")
+            self._abandon(change, Result.UNAVAILABLE, "an earlier change is waiting for the bucket")
 
     def _take_from_behind(self, change: Change) -> None:
         behind = self._behind[change.key]

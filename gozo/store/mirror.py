@@ -287,8 +287,10 @@ class Mirror:
         self.on_cleared()
 
     def refused(self, key: str, revision: int, words: str) -> None:
-        """Serve no more what the bucket will not take as it would have to be written."""
-        error = RequestError(Refusal.TOO_LARGE, f"the bucket refuses what it has become: {words}")
+        """Stop serving a schedule whose new state the bucket will never store."""
+        error = RequestError(
+            Refusal.TOO_LARGE, f"the bucket refuses to store its new state: {words}"
+        )
         item = Item(NEVER, revision, key)
         self.timetable.take(item)
         self.timetable.give_back(item)

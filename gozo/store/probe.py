@@ -1,8 +1,8 @@
 """Whether this replica could write the bucket, found out without writing anything.
 
-It asks for a write under a key that no id can produce, which expects a revision that no key has:
-the server refuses it, having looked at the permissions, the stream, and the way there. A disk
-that was full does not show so: see `Writer.is_silent`.
+It requests a write to a key that no id can produce, expecting a revision that no key has. The
+server refuses it, but only after checking the permissions and the stream. A disk that was full is
+not detected this way: see `Writer.is_silent`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ANSWER_TIME = 2.0  # seconds
 
 
 class Probe:
-    """Asks all the time."""
+    """Probes the bucket periodically."""
 
     def __init__(
         self, connection: Connection, bucket: Bucket, writer: Writer, barrier: Barrier
@@ -37,13 +37,13 @@ class Probe:
         self._headers = block(b"", NO_REVISION)
         self._writer = writer
         self._barrier = barrier
-        self.problem = "it has not been tried yet"
-        """Why the bucket could not be written when that was last tried; empty: it could."""
+        self.problem = "not tried yet"
+        """Why the bucket could not be written when last tried; empty if it could."""
         self.tried = asyncio.Event()
         """Set once it is known."""
 
     async def run(self) -> NoReturn:
-        """Ask now and then; runs until it is cancelled."""
+        """Probe periodically; runs until it is cancelled."""
         while True:
             self.problem = await self._ask()
             self.tried.set()
@@ -63,7 +63,7 @@ class Probe:
         except NotAllowedError as error:
             return str(error)
         except DisconnectedError:
-            return ""  # which the connection tells itself
+            return ""  # reported by the connection itself
         except NoServerError:
             return "no answer"
         ack = read_ack(reply.headers, reply.payload)

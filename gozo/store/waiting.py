@@ -1,8 +1,8 @@
-"""Changes that the bucket did not take yet: which of them are tried again, and when. Pure.
+"""Changes that the bucket has not taken yet: which of them are retried, and when. Pure.
 
-Each waits by itself, longer after each attempt. All together are tried so seldom that thousands
-of them cost others nothing that can be measured. Once one of them is taken, two more are tried
-for it, so that all of them are through in a moment when the bucket takes anything again.
+Each has its own back-off. Attempts are so rare overall that thousands of waiting changes do not
+measurably slow down others. Each that succeeds triggers two more attempts, so that all of them are
+done in a moment once the bucket takes changes again.
 
 Callers pass the time in: seconds of the steady clock.
 """
@@ -73,8 +73,8 @@ class Waiting:
     def after_success(self, change: Write, now: float) -> list[Write]:
         """Take out what is to be tried because the bucket took a change.
 
-        One that never waited says little about the others: for all of these together, one other
-        is tried in a round.
+        A change that never waited proves little for the others: for all of these together, one
+        other is tried in a round.
         """
         if change.wait:
             return self._take(2, NO_DEADLINE)

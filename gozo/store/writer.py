@@ -81,7 +81,7 @@ class Writer:
 
     @property
     def is_silent(self) -> bool:
-        """Whether writes are sent and none is answered, though the link is there."""
+        """Whether writes are sent and none is answered, although the link is up."""
         since = None if self._answered else self._silent_since
         return since is not None and time.monotonic() > since + SILENT
 
@@ -98,11 +98,11 @@ class Writer:
         if size > most:
             # The server would not refuse it but end the connection.
             self._connection.doubt_limits()
-            words = f"{size} bytes are more than the server's max_payload, {most}"
+            words = f"{size} bytes exceed the server's max_payload, {most}"
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return
         if len(headers) > LARGEST_BLOCK:
-            words = f"{len(headers)} bytes of headers are more than the server's {LARGEST_BLOCK}"
+            words = f"{len(headers)} bytes of headers exceed the server's limit, {LARGEST_BLOCK}"
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return
         token = next(self._tokens)

@@ -141,8 +141,8 @@ async def _state(clients: Clients, url: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rules", "cure"),
     [
-        (("--allow-answers", "jobs.>"), "--allow-answers '_INBOX.>' lets them"),
-        (("--deny", "_INBOX.>"), "leave --deny _INBOX.> out"),
+        (("--allow-answers", "jobs.>"), "give --allow-answers '_INBOX.>' as well"),
+        (("--deny", "_INBOX.>"), "omit --deny _INBOX.>"),
         (("--allow", "jobs.>"), None),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_file_without_an_end(command: str, ctl: Gozoctl) -> None:
     """No more than 64 MiB of it are read, and that is said: with little memory it is exit 2."""
     done = ctl.shell(f"ulimit -v 1500000; exec gozoctl {command}")
     assert done.code == 2
-    assert "has more than 64 MiB" in done.err
+    assert "is larger than 64 MiB" in done.err
 
 
 @pytest.mark.parametrize("command", ["apply", "diff"])

@@ -233,7 +233,7 @@ WRONG_CERTIFICATES = {
     "other authority": "its certificate is not accepted (",
     "no authority": "its certificate is not accepted (",
     "server expired": "its certificate is not accepted (certificate has expired)",
-    "no client certificate": "wants a certificate of its clients: give --cert",
+    "no client certificate": "requires a client certificate: give --cert",
     "client of another authority": "check --ca, --cert and --key|check --cert and --key",
     "client expired": "check --ca, --cert and --key|check --cert and --key",
 }

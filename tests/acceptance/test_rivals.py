@@ -71,8 +71,8 @@ async def ctl(home: Path, server: NatsServer, *arguments: str) -> tuple[int, str
 
 def names_both(text: str) -> None:
     """Make sure that a text says that there are two, and what to do."""
-    assert "hub (bucket gozo of the domain hub" in text
-    assert "leaf (bucket gozo of the domain leaf" in text
+    assert "hub (bucket gozo in the domain hub" in text
+    assert "leaf (bucket gozo in the domain leaf" in text
     assert "--request-subject" in text
 
 
@@ -97,11 +97,11 @@ async def test_the_second_does_not_start(pair: Pair, daemons: Daemons, clients: 
         check = daemons.start("check", "--address", pair.server(second).url)
         assert await refused.wait() == 1
         said = refused.stderr.splitlines()[-1]
-        assert f"{first} (bucket gozo of the domain {first}" in said
+        assert f"{first} (bucket gozo in the domain {first}" in said
         assert f"the domain {second}" in said
         assert "--request-subject" in said
         assert await check.wait() == 1
-        assert f"{first} (bucket gozo of the domain {first}" in check.stderr
+        assert f"{first} (bucket gozo in the domain {first}" in check.stderr
         apart = await daemons.serve(
             pair.server(second), "--name", second, "--request-subject", f"gozo.{second}"
         )

@@ -105,7 +105,7 @@ async def test_server_away_at_the_start(daemons: Daemons, tmp_path: Path) -> Non
         daemon = daemons.start("serve", "--address", server.url, variables=variables)
         assert (await daemon.event("connection.failed")).fields["wait_s"] == "60"
         await manager.hears(lambda word: word.startswith("EXTEND_TIMEOUT_USEC="))
-        waits = f"STATUS=it waits for a server: {server.url} does not answer"
+        waits = f"STATUS=it is waiting for a server: {server.url} does not answer"
         await until(lambda: manager.look()[-1].startswith(waits), "what it waits for is told last")
         server.start()
         await manager.hears("READY=1")

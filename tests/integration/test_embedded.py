@@ -245,7 +245,9 @@ class TestLogin:
         store_of(settings).mkdir(parents=True)
         file = store_of(settings) / "token"
         file.write_text(content)
-        with pytest.raises(EmbeddedServerError, match=f"{file} holds no token of at least 16"):
+        with pytest.raises(
+            EmbeddedServerError, match=f"{file} does not contain a token of at least 16"
+        ):
             await start(settings)
         assert file.read_text() == content
 
@@ -297,7 +299,7 @@ class TestStore:
         for content in (None, "precious"):
             if content is not None:
                 target.write_text(content)
-            with pytest.raises(EmbeddedServerError, match=f"holds '{name}', which is no ordinary"):
+            with pytest.raises(EmbeddedServerError, match=f"'{name}', which is not a regular file"):
                 await start(settings)
             assert (target.read_text() if target.exists() else None) == content
 
@@ -305,7 +307,7 @@ class TestStore:
         """Then everybody may put links there, later as well."""
         store_of(settings).mkdir(parents=True)
         store_of(settings).chmod(0o777)
-        with pytest.raises(EmbeddedServerError, match="by everybody: take that away with chmod"):
+        with pytest.raises(EmbeddedServerError, match="is world-writable: run chmod o-w"):
             await start(settings)
         assert list(store_of(settings).iterdir()) == []
         store_of(settings).chmod(0o775)  # as an orchestrator makes it for a group of its own

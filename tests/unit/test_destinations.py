@@ -55,8 +55,8 @@ class Places:
         with pytest.raises(SettingsError) as caught:
             self.resolve()
         said = str(caught.value)
-        assert f"the login of {login}" in said
-        assert f"the address of {address}" in said
+        assert f"the login from {login}" in said
+        assert f"the address from {address}" in said
         assert "./gozo.env as well" in said
         assert SECRET not in said
 
@@ -189,7 +189,7 @@ def test_the_login_of_a_context_is_for_its_address(
         assert places.resolve().addresses == ("nats://a.example:4222",)
     else:
         what = "user in" if login == "user" else "user_jwt in"
-        with pytest.raises(SettingsError, match=rf"the login of {what}.*NATS_ADDRESS in"):
+        with pytest.raises(SettingsError, match=rf"the login from {what}.*NATS_ADDRESS in"):
             places.resolve()
     # Given by the user for this once, an address does.
     places.environment["NATS_ADDRESS"] = "nats://b.example"
@@ -262,7 +262,7 @@ class TestOwner:
     def test_one_without_an_end(self, places: Places) -> None:
         """It is not read into memory; a device is everybody's anyway."""
         places.local.write_text("#" * 2_000_000)
-        assert "more than" in places.load().ignored[0][1]
+        assert "larger than" in places.load().ignored[0][1]
         places.local.unlink()
         places.local.symlink_to("/dev/zero")
         assert "chmod go-w" in places.load().ignored[0][1]

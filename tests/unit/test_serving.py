@@ -14,10 +14,14 @@ STANDBY = replace(LEADER, leads=False)
 
 PROBLEMS: dict[str, tuple[dict[str, Any], str, bool]] = {
     "lost": ({"lost": ("requests",)}, "the requests connection is lost", True),
-    "unheard": ({"unheard": ("gozo", "gozo.admin.told")}, "hear gozo, gozo.admin.told", True),
-    "follows": ({"follows": False}, "does not know the whole bucket", True),
+    "unheard": (
+        {"unheard": ("gozo", "gozo.admin.told")},
+        "subscribe to gozo, gozo.admin.told",
+        True,
+    ),
+    "follows": ({"follows": False}, "has not read the whole bucket", True),
     "unwritable": ({"unwritable": "it is sealed"}, "cannot write the bucket: it is sealed", True),
-    "silent": ({"silent": True}, "stores nothing", False),
+    "silent": ({"silent": True}, "answers reads but no writes", False),
 }
 """Facts of either role, what is said of them, and whether another replica may do better."""
 

@@ -76,15 +76,15 @@ async def test_subscriptions_that_a_reload_takes_away(
 
     withdraw(server, "gozo")
     told = await daemon.event("daemon.not_serving")
-    assert "hear gozo:" in told.fields["reason"]
+    assert "subscribe to gozo:" in told.fields["reason"]
     unready = await get(port, "/readyz")
     assert (unready.status, "gozo" in unready.body) == (503, True)
     deaf = ctl.run(*LOGIN, "status", "-o", "json")
     assert (deaf.code, deaf.json["delivers"]) == (NO_ANSWER, False)
-    assert "hear gozo" in deaf.err
+    assert "subscribe to gozo" in deaf.err
     checked = daemons.start("check", "--address", server.url, "--user", "admin", "--password", "p")
     assert await checked.wait() == FAILED
-    assert "does not serve: the server does not let it hear gozo" in checked.stdout
+    assert "is not serving: it may not subscribe to gozo" in checked.stdout
 
     grant(server, "gozo")
 
