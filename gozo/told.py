@@ -19,11 +19,11 @@ count when its present subscription began. It does not have what others heard in
 that.
 
 Up to 0.1.0 `H` and `T` stood for handled and taken, without positions: a leader numbered the
-requests that it took into memory, and repeated the number once they were handled, 0 for others. Both
-are still read, so that a standby follows an older leader as an older one would: by digests, and
-without what the leader had in memory before the standby heard it. An older standby understands none
-of the above: it keeps what it has heard, and repeats that if it leads. So upgrade standbys first. An
-older leader does not answer questions.
+requests that it took into memory, and repeated the number once they were handled, 0 for others.
+Both are still read, so that a standby follows an older leader as an older one would: by digests,
+and without what the leader had in memory before the standby heard it. An older standby understands
+none of the above: it keeps what it has heard, and repeats that if it leads. So upgrade standbys
+first. An older leader does not answer questions.
 """
 
 from __future__ import annotations
