@@ -603,7 +603,7 @@ class Daemon:
 
     async def _hand_over_lead(self) -> None:
         """Leave nothing to do behind that another leader could not know of."""
-        if self._requests.connected and not self._probe.problem:
+        if self._main.connected and not self._probe.problem:
             await self._finish_delivering()
             self._hand_over()
             await self._patiently(lambda: self._ledger.outstanding)
@@ -777,6 +777,7 @@ class Daemon:
             await self._intake.stop_hearing()
         except GozoError as error:
             log.info("daemon.requests_lost", reason=str(error))
+            self._requests.drop("it does not answer")  # the standbys are told by the other one
         await self._patiently(lambda: self._intake.waiting)
         await self._finish_delivering()
         self._hand_over()
@@ -793,9 +794,10 @@ class Daemon:
 
     async def _tell(self) -> None:
         """Let the standbys know what was handled before one of them leads."""
-        self._intake.tell()
+        connection = self._requests if self._requests.connected else self._main
+        self._intake.tell(connection)
         try:
-            await self._requests.echo()
+            await connection.echo()
         except GozoError as error:
             log.info("daemon.not_told", reason=str(error))
 

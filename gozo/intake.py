@@ -310,9 +310,12 @@ class Intake:
             listener.stop(hear_out=hear_out)
         self._listeners = []
 
-    def tell(self) -> None:
-        """Tell the standbys at once what was handled."""
-        self._teller.flush()
+    def tell(self, by: Connection) -> None:
+        """Tell the standbys at once what was handled, by one's own connection or another."""
+        if by is self._connection:
+            self._teller.flush()
+        else:
+            self._teller.flush_by(partial(by.publish, self._told_subject))
 
     def forget_old(self) -> None:
         """Let what a standby keeps not grow: what the leader does not mention, it has not got.

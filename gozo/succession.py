@@ -252,6 +252,18 @@ class Teller:
                 return
             del self._waiting[:MOST]
 
+    def flush_by(self, publish: Callable[[bytes], None]) -> None:
+        """Tell by another connection what waits, since the usual one is lost.
+
+        As a new term: what the usual one had not sent is no gap. It says no count, since requests
+        are not heard by that connection.
+        """
+        self.begin_term()
+        usual, hears = self._publish, self._hears
+        self._publish, self._hears = publish, False
+        self.flush()
+        self._publish, self._hears = usual, hears
+
     def hello(self, echoes: int = 0) -> None:
         """Report the numbers reached, so that a replica that missed a message notices.
 

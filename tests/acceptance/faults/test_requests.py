@@ -222,3 +222,31 @@ async def test_the_leader_is_not_heard(
             await other.event("daemon.leading")
             result = await account(arrivals, sent, LATER)
         note(result)
+
+
+async def test_the_requests_link_is_away(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """A leader that gives way for that, or ends meanwhile, tells by its other link what it did."""
+
+    async def run(mode: Mode, ends: bool) -> Account:
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            one = await daemons.serve(proxy.url, "--name", "one")
+            other = await daemons.serve(server)
+            arrivals = await receiver.arrivals()
+            sent = await schedule(sender, arrivals, LATER)
+            proxy.be(mode, only="requests")
+            if mode is Mode.REFUSE:
+                await one.event("connection.lost")
+                sent += await schedule(sender, arrivals, 0)  # the other one has heard these
+            if ends:
+                assert await one.terminate() == 0
+            await other.event("daemon.leading")
+            sent += await schedule(sender, arrivals, LATER)
+            return await account(arrivals, sent, LATER)
+
+    cases = ((Mode.REFUSE, True), (Mode.REFUSE, False), (Mode.HOLD, True))
+    for _ in range(rounds):
+        for result in await asyncio.gather(*(run(*case) for case in cases)):
+            note(result)
