@@ -185,10 +185,10 @@ def _any_day(text: str) -> bool:
 
 def _read(text: str, field: _Field) -> set[int]:
     """Read a field: a list, in which the server lets terms be empty."""
-    terms = {term for term in text.split(",") if term}
+    terms = dict.fromkeys(term for term in text.split(",") if term)
     if not terms:
         raise _refusal(f"{field.name} {text!r} is empty", f"give {field.span}, or *")
-    return {value for term in sorted(terms) for value in _term(term, field)}
+    return {value for term in terms for value in _term(term, field)}
 
 
 def _term(text: str, field: _Field) -> Iterable[int]:
