@@ -322,7 +322,7 @@ async def test_credentials_are_changed(
     login = operator()
     server = servers.start(login.config)
     path = tmp_path / "user.creds"
-    path.write_text(login.credentials_until(int(time.time()) + 3))
+    path.write_text(login.credentials_until(int(time.time()) + 5))
     daemon = await daemons.serve(server, "--jwt", str(path))
     path.write_text("half written")
     other = tmp_path / "other.creds"
