@@ -379,10 +379,13 @@ class Connection:
             self._subscriptions.deny(subject)
         if self.takes_denied(kind, subject):
             return
-        if (kind, subject) not in self._denied:
+        inbox = self._inbox.decode()
+        to_inbox = kind == "publish" and subject.startswith(inbox)  # each answer has its own
+        known = (kind, inbox if to_inbox else subject)
+        if known not in self._denied:
             if len(self._denied) >= MOST_DENIED:
                 self._denied.clear()
-            self._denied.add((kind, subject))
+            self._denied.add(known)
             log.limited("error", "connection.denied", kind=kind, subject=subject)
         for tell in self.on_denied:
             _call(tell, kind, subject)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -40,6 +41,7 @@ BATCH_BYTES = 1024 * 1024
 BUFFER = 4 * 1024 * 1024  # bytes written and not sent, beyond which more would only wait there
 PATIENCE = 0.25  # seconds that others wait for a message while none comes from the bucket
 LONGEST_STALL = 2.0  # seconds that others wait for one message, whatever comes
+ECHO_AGAIN = 1.0  # seconds after which an echo is asked for again
 ECHO_TIME = 0.25  # seconds after which an echo is late, and nothing more is sent until it is back
 FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
 LONGEST_UNREAD_US = MICROSECONDS
@@ -97,7 +99,9 @@ class Delivery:
         self._unanswered: set[tuple[str, int]] = set()
         """Sent again at once, because no stream had acknowledged them."""
         self._echoing: list[Item] | None = None
-        self._echo_sent = 0.0
+        self._echo_sent = self._echo_asked = 0.0
+        self._echo_number = 0
+        """Of the batch whose echo is awaited."""
         self._sent: list[Item] = []
         self._echoing_messages: list[Outgoing] = []
         self._sent_messages: list[Outgoing] = []
@@ -590,9 +594,26 @@ class Delivery:
         if self._sent_messages:
             self._echoing_messages, self._sent_messages = self._sent_messages, []
         self._echo_sent = steady()
-        self._connection.call_echo(self._on_echo)
+        self._ask_echo()
 
-    def _on_echo(self, headers: bytes | None, payload: bytes | None) -> None:
+    def _ask_echo(self) -> None:
+        self._echo_asked = steady()
+        self._connection.call_echo(partial(self._on_echo, self._echo_number))
+
+    def look(self) -> None:
+        """Ask again for an echo that does not come; to be called several times a second.
+
+        It is gone for good where the server let nobody publish or hear it just then. A later one
+        is as good: the server has read the batch before it.
+        """
+        if self._echoing is not None and steady() > self._echo_asked + ECHO_AGAIN:
+            with suppress(DisconnectedError):
+                self._ask_echo()
+
+    def _on_echo(self, number: int, headers: bytes | None, payload: bytes | None) -> None:
+        if number != self._echo_number:
+            return  # an earlier batch has its echo already
+        self._echo_number += 1
         batch, self._echoing = self._echoing or [], None
         was_late = steady() - self._echo_sent > ECHO_TIME
         if payload is None:

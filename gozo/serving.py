@@ -32,6 +32,8 @@ class Facts:
     """Whether it knows the whole bucket."""
     unwritable: str = ""
     """Why this replica cannot write the bucket."""
+    mute: str = ""
+    """Why it cannot confirm what it delivers."""
     silent: bool = False
     """Whether the bucket answers reads of this replica, but no writes."""
     delivers: bool = True
@@ -68,6 +70,8 @@ def judge(facts: Facts) -> Verdict:
         )
     if facts.unwritable:
         return Verdict(f"it cannot write the bucket: {facts.unwritable}", is_own=True)
+    if facts.mute:
+        return Verdict(f"it cannot confirm what it delivers: {facts.mute}", is_own=True)
     if facts.silent:
         return Verdict(
             "the bucket answers reads but no writes, as after its disk was full: restart its server"

@@ -142,6 +142,7 @@ class Vitals:
                 lost=tuple(lost),
                 unheard=needed(refused, self._request_subject),
                 unwritable=parts.probe.problem if parts else "",
+                mute=parts.probe.mute if parts else "",
                 silent=bool(parts and parts.writer.is_silent),
                 follows=bool(parts and parts.follower.is_following),
                 delivers=bool(parts and self.is_active and parts.lease.is_valid),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import NoReturn
 
-from gozo.connection import Connection
+from gozo.connection import Connection, missing_permission
 from gozo.entries import block
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
 from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
@@ -30,15 +30,24 @@ class Probe:
     """Probes the bucket periodically."""
 
     def __init__(
-        self, connection: Connection, bucket: Bucket, writer: Writer, barrier: Barrier
+        self,
+        connection: Connection,
+        bucket: Bucket,
+        writer: Writer,
+        barrier: Barrier,
+        inbox_prefix: str,
     ) -> None:
         self._connection = connection
+        self._inbox_prefix = inbox_prefix
         self._subject = f"{bucket.entrance}{KEY}"
         self._headers = block(b"", NO_REVISION)
         self._writer = writer
         self._barrier = barrier
         self.problem = "not tried yet"
         """Why the bucket could not be written when last tried; empty if it could."""
+        self.mute = ""
+        """Why it could not publish to its own inbox, which is how it confirms deliveries; empty if
+        it could, or if the connection does not answer at all."""
         self.tried = asyncio.Event()
         """Set once it is known."""
 
@@ -46,6 +55,7 @@ class Probe:
         """Probe periodically; runs until it is cancelled."""
         while True:
             self.problem = await self._ask()
+            self.mute = await self._listen()
             self.tried.set()
             await asyncio.sleep(SOON if self.problem else EVERY)
             if self._writer.is_silent and not self.problem:
@@ -54,6 +64,16 @@ class Probe:
                     await self._barrier.attempt()
                 except TimeoutError:
                     continue
+
+    async def _listen(self) -> str:
+        try:
+            await self._connection.echo(ANSWER_TIME)
+        except NotAllowedError:
+            # The subject of each echo differs, and this is one reason for as long as it lasts.
+            return str(missing_permission("publish", f"{self._inbox_prefix}.>"))
+        except NoServerError:  # which others tell
+            return ""
+        return ""
 
     async def _ask(self) -> str:
         try:

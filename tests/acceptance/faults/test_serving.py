@@ -113,6 +113,37 @@ async def test_subscriptions_that_a_reload_takes_away(
     )
 
 
+async def test_an_inbox_that_a_reload_takes_away(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """What was sent then is confirmed once it is given back, and all goes on."""
+
+    async def run(kind: str) -> None:
+        server = servers.start(withholding(kind, "granted._INBOX.>"))
+        client = await admin(clients, server)
+        arrivals = await client.arrivals()
+        daemon, port = await serve(daemons, server, *LOGIN)
+        withdraw(server, "_INBOX.>")
+        await until(lambda: "Reloaded: authorization users" in server.log, "it is reloaded")
+        await client.schedule("+0", reply=arrivals, payload=b"meanwhile")
+        await daemon.event("daemon.not_serving")
+        unready = await get(port, "/readyz")
+        assert (unready.status, "_INBOX" in unready.body) == (503, True)
+        grant(server, "_INBOX.>")
+        for payload in (b"1", b"2"):
+            await client.schedule("+0", reply=arrivals, payload=payload, id=payload.decode())
+
+        async def is_ready() -> bool:
+            return (await get(port, "/readyz")).status == 200
+
+        await until(is_ready, "it serves again", allow(10))
+        await arrivals.wait(3, allow(10))
+        assert await daemon.terminate() == 0
+        assert sorted(arrivals.payloads) == [b"1", b"2", b"meanwhile"]
+
+    await asyncio.gather(run("subscribe"), run("publish"))
+
+
 async def test_a_sealed_bucket(
     servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
 ) -> None:
