@@ -314,7 +314,7 @@ class Daemon:
         self._mirror.marker_ttl = bucket.marker_ttl
         self._writer = Writer(self._main, bucket)
         self._barrier = Barrier(self._writer, bucket)
-        self._probe = Probe(self._main, bucket, self._writer, self._barrier, chosen.inbox_prefix)
+        self._probe = Probe(self._main, bucket, self._writer, self._barrier)
         self._payloads = Payloads(self._main, bucket, self._policy, self._mirror)
         self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
         self._originals = Originals(bucket, self._mirror)

@@ -30,15 +30,9 @@ class Probe:
     """Probes the bucket periodically."""
 
     def __init__(
-        self,
-        connection: Connection,
-        bucket: Bucket,
-        writer: Writer,
-        barrier: Barrier,
-        inbox_prefix: str,
+        self, connection: Connection, bucket: Bucket, writer: Writer, barrier: Barrier
     ) -> None:
         self._connection = connection
-        self._inbox_prefix = inbox_prefix
         self._subject = f"{bucket.entrance}{KEY}"
         self._headers = block(b"", NO_REVISION)
         self._writer = writer
@@ -70,7 +64,7 @@ class Probe:
             await self._connection.echo(ANSWER_TIME)
         except NotAllowedError:
             # The subject of each echo differs, and this is one reason for as long as it lasts.
-            return str(missing_permission("publish", f"{self._inbox_prefix}.>"))
+            return str(missing_permission("publish", f"{self._connection.inbox_prefix}.>"))
         except NoServerError:  # which others tell
             return ""
         return ""
