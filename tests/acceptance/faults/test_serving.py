@@ -119,17 +119,17 @@ async def test_an_inbox_that_a_reload_takes_away(
     """What was sent then is confirmed once it is given back, and all goes on."""
 
     async def run(kind: str) -> None:
-        server = servers.start(withholding(kind, "granted._INBOX.>"))
+        server = servers.start(withholding(kind, "granted._GOZO_INBOX.>"))
         client = await admin(clients, server)
         arrivals = await client.arrivals()
         daemon, port = await serve(daemons, server, *LOGIN)
-        withdraw(server, "_INBOX.>")
+        withdraw(server, "_GOZO_INBOX.>")
         await until(lambda: "Reloaded: authorization users" in server.log, "it is reloaded")
         await client.schedule("+0", reply=arrivals, payload=b"meanwhile")
         await daemon.event("daemon.not_serving")
         unready = await get(port, "/readyz")
-        assert (unready.status, "_INBOX" in unready.body) == (503, True)
-        grant(server, "_INBOX.>")
+        assert (unready.status, "_GOZO_INBOX" in unready.body) == (503, True)
+        grant(server, "_GOZO_INBOX.>")
         for payload in (b"1", b"2"):
             await client.schedule("+0", reply=arrivals, payload=payload, id=payload.decode())
 
