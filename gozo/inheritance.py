@@ -76,9 +76,11 @@ class Inheritance:
 class Account:
     """What the leader has of the requests that this replica had."""
 
-    def __init__(self, since: int, begun: int, until: int) -> None:
+    def __init__(self, since: int, begun: int, until: int, since_before: int | None = None) -> None:
         self._since = since
         """The last position here before the leader's term: all after that is the leader's."""
+        self._since_before = begun if since_before is None else since_before
+        """The same by the count of an earlier subscription, for what came in that one."""
         self._begun = begun
         """The last position here before the present subscription: whether the leader heard earlier
         ones is only known from what it had when its term began."""
@@ -109,6 +111,8 @@ class Account:
         for request in sorted(requests, key=lambda request: request.position, reverse=True):
             if request.position > max(self._since, self._begun):
                 continue
+            if self._since_before < request.position <= self._begun:
+                continue
             has = self._has if request.position > self._begun else self._had
             if has[request.digest] > 0:
                 has[request.digest] -= 1
@@ -133,6 +137,8 @@ class Inquiry:
         self._name = name
         """What leaders know this replica by."""
         self._nonce = b""
+        self._begun = 0
+        """The count when the present subscription began, as the question says."""
         self._term = b""
         """Whose answer it is that comes."""
         self._resumed_at = 0
@@ -173,10 +179,15 @@ class Inquiry:
         leader, (_, led_at, gap, *_) = self._term[:LEADER], self._answers[0]
         position = self._progress.position
         since = position(leader, led_at)
-        if since is None or self._resumed_at > led_at:
-            # It has heard no request yet, or may have missed some since its term began.
-            since = self._count()
-        account = Account(since, begun, self._progress.kept_from)
+        since_before = None
+        if self._resumed_at > led_at:
+            since = None  # it may have missed some since its term began
+        elif gap > UNKNOWN:
+            # It knew by how much the counts differed while this replica led.
+            since_before = led_at - (gap - self._begun)
+        if since is None:
+            since = self._count()  # it has heard no request yet, or that
+        account = Account(since, begun, self._progress.kept_from, since_before)
         answers, self._answers = self._answers, []
         for answer in answers:
             for digest, theirs in zip(answer.digests, answer.positions, strict=True):
@@ -192,6 +203,7 @@ class Inquiry:
             DisconnectedError: there is no connection.
         """
         self._answers.clear()
+        self._begun = begun
         self._nonce = secrets.token_bytes(NONCE)
         asked_at = self._heard_at = steady()
         self._publish(write_question(Question(self._nonce, self._name, begun)))

@@ -46,6 +46,15 @@ def test_of_an_earlier_subscription() -> None:
     assert account.lacking(held) == [Held(b"a", 1)]
 
 
+def test_heard_by_both_before_the_subscription_was_made_anew() -> None:
+    """What came after the leader's term began is the leader's, before the gap as well."""
+    held = [Held(b"%d" % number, number) for number in (3, 4, 5)]
+    unknown = Account(since=6, begun=5, until=5)
+    assert unknown.lacking(held) == held
+    known = Account(since=6, begun=5, until=5, since_before=3)
+    assert known.lacking(held) == held[:1]
+
+
 def test_each_subscription_counts_for_itself() -> None:
     """The lead changed after the link had come back: both sides of the gap are held."""
     account = Account(since=6, begun=4, until=9)

@@ -161,6 +161,7 @@ WAYS: dict[str, tuple[Callable[[Daemon, Proxy], None], Callable[[Daemon, Proxy],
         lambda _, way: way.be(Mode.HOLD, only="one"),
         lambda _, way: way.be(Mode.PASS),
     ),
+    "swallowed": (lambda _, way: way.be(Mode.SWALLOW), come_back),  # it hears on, unheard
     "frozen": (
         lambda daemon, _: daemon.send(signal.SIGSTOP),
         lambda daemon, _: daemon.send(signal.SIGCONT),
