@@ -101,6 +101,8 @@ class Connection:
         """Why the link was lost, or no server reached when that was last tried; else empty."""
         self.on_lost: list[Callable[[], None]] = []
         self.on_connected: list[Callable[[], None]] = []
+        self.on_granted: list[Callable[[str], None]] = []
+        """Called with the subject of a subscription that was refused and is permitted again."""
         self.on_closed: list[Callable[[], None]] = []
         self.on_larger: list[Callable[[], None]] = []
         """Told that the server takes larger messages than it did."""
@@ -392,6 +394,8 @@ class Connection:
 
     def _on_granted(self, subject: str) -> None:
         self._denied.discard(("subscription", subject))
+        for tell in self.on_granted:
+            _call(tell, subject)
 
     @property
     def is_settled(self) -> bool:

@@ -331,7 +331,7 @@ class Daemon:
             defers=lambda: self._course.is_ailing(steady()),
         )
         self._giving_way = GivingWay(
-            self._vitals, self._course, self._service, self._lease, self._hand_over_lead
+            self._vitals, self._course, self._service, self._lease, self._stop_leading
         )
         self._lookout = Lookout(self._main, self._lease, rivals, chosen.request_subject)
         self._delivery = Delivery(
@@ -568,11 +568,15 @@ class Daemon:
         """Hand over what is in memory, and give the lease up, to whoever can lead."""
         if self._ending:
             return
+        await self._stop_leading()
+        await self._lease.give_way(reason)
+
+    async def _stop_leading(self) -> None:
+        """Act on nothing more, and hand over what is in memory: the lease is about to be left."""
         await end(self._leading)
         self._vitals.is_active = False
         self._intake.keep()
         await self._hand_over_lead()
-        await self._lease.give_way(reason)
 
     async def _yield(self) -> None:
         """Store what this replica took on as the leader, and the next one has not."""

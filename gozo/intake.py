@@ -164,6 +164,7 @@ class Intake:
         volatile.on_removed = self._teller.handled
         connection.on_lost.append(self._on_lost)
         connection.on_connected.append(self._on_connected)
+        connection.on_granted.append(self._on_granted)
 
     # Hearing
 
@@ -448,6 +449,12 @@ class Intake:
             self._teller.flush()
         elif self._mode is Mode.KEEPING:
             self._inquiry.greet()
+
+    def _on_granted(self, subject: str) -> None:
+        """Hear anew after a time in which the server kept something from this replica."""
+        if any(listener.subject == subject for listener in self._listeners):
+            self._on_lost()
+            self._on_connected()
 
     # Acting
 

@@ -113,6 +113,43 @@ async def test_subscriptions_that_a_reload_takes_away(
     )
 
 
+async def test_a_leader_that_may_not_hear_others(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """It gives way, while requests come, and repeats nothing when it leads again."""
+    server = servers.start(withholding("subscribe", "granted.gozo.admin.told"))
+    client = await admin(clients, server)
+    arrivals, receipts = [await client.arrivals() for _ in range(2)]
+    one = await daemons.serve(server, *LOGIN)
+    other = await daemons.serve(server, "--user", "admin", "--password", "p")
+    headers = {"Gozo-When": "+0", "Gozo-Receipt": receipts.subject}
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        while True:
+            for _ in range(2):
+                await client.send(headers, reply=arrivals.subject, payload=b"%d" % sent)
+                sent += 1
+            await asyncio.sleep(0.002)
+
+    withdraw(server, "gozo.admin.told")
+    await one.event("daemon.not_serving")
+    sending = asyncio.create_task(send())
+    await other.event("daemon.leading")
+    sending.cancel()
+    await until(lambda: len(arrivals.all) >= sent, "all have arrived", allow(10))
+
+    grant(server, "gozo.admin.told")
+    await one.event("connection.granted", subject="gozo.admin.told")
+    mark = one.mark()
+    assert await other.terminate() == 0
+    await one.event("daemon.leading", since=mark)
+    await client.schedule("+0.5", reply=arrivals, payload=b"last")
+    await until(lambda: b"last" in arrivals.payloads, "it delivers", allow(10))
+    assert sorted(arrivals.payloads) == sorted([b"last", *(b"%d" % one for one in range(sent))])
+
+
 async def test_an_inbox_that_a_reload_takes_away(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
