@@ -539,8 +539,10 @@ class Intake:
         self, request: ScheduleRequest, heard: Heard, name: str, key: str | None = None
     ) -> None:
         """Store a request under its id, which is its `name`, or else under a key of its own."""
-        number = self._await_receipt(request, heard, "stored")
-        deadline = self._unanswered.until(number) if number else NO_DEADLINE
+        number, deadline = 0, NO_DEADLINE
+        if request.receipt is not None:
+            number = self._await_receipt(request, heard, "stored")
+            deadline = self._unanswered.until(number)
         self._admission.storing(name)
         done = partial(self._on_result, request, heard, name, number)
         self._ledger.put(request, done, key, deadline=deadline)

@@ -394,7 +394,10 @@ class Ledger:
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
-        elif (barred := self._barred(change)) is not None:
+        elif (  # the first two spare nearly every request a call
+            (self._mirror.newer or self._mirror.protected)
+            and (barred := self._barred(change)) is not None
+        ):
             self._finish(change, barred)
         elif change.revision and change.revision != revision:
             self._finish(change, Result.SUPERSEDED)
