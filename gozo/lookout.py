@@ -119,7 +119,7 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
         NoServerError: the connection was lost meanwhile.
     """
     daemons, leaders = await asyncio.gather(
-        _hear_daemons(connection), ask_leaders(connection, subject)
+        hear_daemons(connection), ask_leaders(connection, subject)
     )
     for other in daemons:
         if other.get("request_subject") == subject and other.get("bucket") != bucket:
@@ -147,8 +147,12 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
         )
 
 
-async def _hear_daemons(connection: Connection) -> list[dict[str, Any]]:
-    """Return the service metadata of the daemons."""
+async def hear_daemons(connection: Connection) -> list[dict[str, Any]]:
+    """Return the service metadata of the daemons, of whatever bucket.
+
+    Raises:
+        NoServerError: the connection was lost meanwhile.
+    """
     found: list[dict[str, Any]] = []
 
     def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:

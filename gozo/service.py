@@ -6,7 +6,6 @@ name the bucket that it keeps, and rivals.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import Callable
@@ -18,18 +17,15 @@ from gozo.administration import VERBS
 from gozo.clock import steady
 from gozo.connection import Connection, publication
 from gozo.lease import Role
-from gozo.logs import get_logger
+from gozo.lookout import hear_daemons
 from gozo.policy import Policy
 from gozo.vitals import Vitals
 from gozo.when import print_rfc3339
 
 SERVICE = "gozo"
 YES = "yes"
-LISTEN_TIME = 0.3  # seconds to wait for the answers of other daemons
 
 _KIND = "io.nats.micro.v1."
-
-log = get_logger("gozo.service")
 
 
 class Service:
@@ -53,36 +49,11 @@ class Service:
             NoServerError: the connection was lost meanwhile.
         """
         place = (self._request_subject, self._bucket)
-        for other in await self._others():
+        for other in await hear_daemons(self._connection):
             ours = (other.get("request_subject"), other.get("bucket")) == place
             if ours and other.get("role") == Role.STANDBY and other.get("serves") == YES:
                 return str(other.get("name"))
         return ""
-
-    async def _others(self) -> list[dict[str, Any]]:
-        """Ask other daemons, of any bucket, about themselves.
-
-        Raises:
-            NoServerError: the connection was lost meanwhile.
-        """
-        found: list[dict[str, Any]] = []
-
-        def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            try:
-                answer = json.loads(payload)
-                found.append(answer["metadata"] | {"id": answer["id"]})
-            except (ValueError, KeyError, TypeError):
-                log.debug("service.odd_answer")
-
-        inbox = self._connection.new_inbox(peers=True)
-        listener = self._connection.listen(inbox, on_answer)
-        try:
-            self._connection.publish(f"$SRV.INFO.{SERVICE}", reply=inbox)
-            await self._connection.echo()
-            await asyncio.sleep(LISTEN_TIME)
-        finally:
-            listener.stop()
-        return [one for one in found if one["id"] != self._id]
 
     def listen(self) -> None:
         """Answer from now on."""
