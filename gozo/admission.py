@@ -103,7 +103,8 @@ class Admission:
         if entry.subject != self._good:
             self._policy.check_target(entry.subject)
             self._good = entry.subject
-        self._quotas.check_payload(size)
+        if self.limits_unread:
+            self._quotas.check_payload(size)
         longest, largest = self._max_payload(), self._ledger.max_message
         might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
         if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
@@ -115,16 +116,19 @@ class Admission:
             self._quotas.check_pending(kept + self._more)
         if entry.terms is not None:
             request = dated(request)
-        self._quotas.check_delay(entry.created_us, request.entry.due_us)
+        if self._quotas.max_delay_us is not None:
+            self._quotas.check_delay(entry.created_us, request.entry.due_us)
         return request
 
     def storing(self, name: str) -> None:
         """Count a schedule that is being stored under an id, or under a key of its own."""
-        self._expect(name, stays=True)
+        if self._counts:
+            self._expect(name, stays=True)
 
     def cancelling(self, id_: str) -> None:
         """Leave a schedule out of the count that is being cancelled."""
-        self._expect(id_, stays=False)
+        if self._counts:
+            self._expect(id_, stays=False)
 
     def done(self, name: str) -> None:
         """Count what was stored or cancelled as the bucket has it now."""
@@ -139,11 +143,10 @@ class Admission:
             del self._expected[name]
 
     def _expect(self, name: str, *, stays: bool) -> None:
-        if self._counts:
-            expected = self._expected.setdefault(name, _Expected())
-            expected.changes += 1
-            expected.stays = stays
-            self._count(name, expected)
+        expected = self._expected.setdefault(name, _Expected())
+        expected.changes += 1
+        expected.stays = stays
+        self._count(name, expected)
 
     def _count(self, name: str, expected: _Expected) -> None:
         more = expected.stays - self._ledger.keeps(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Iterator
+from itertools import chain
 
 OWN = "_GOZO_INBOX"
 """A token of each subject on which a daemon hears answers."""
@@ -32,9 +33,12 @@ def prefix_for(chosen: str | None, *, private: bool) -> str:
 def tokens() -> Iterator[bytes]:
     """Generate tokens for inboxes, without end.
 
-    Seeing one does not help to guess the next: each has 72 random bits. Many are made at once.
+    Seeing one does not help to guess the next: each has 72 random bits. Many are made at once,
+    since every write takes one.
     """
-    while True:
-        some = base64.urlsafe_b64encode(secrets.token_bytes(SIZE * PORTION))
-        for at in range(0, len(some), LENGTH):
-            yield some[at : at + LENGTH]
+    return chain.from_iterable(iter(_portion, []))
+
+
+def _portion() -> list[bytes]:
+    some = base64.urlsafe_b64encode(secrets.token_bytes(SIZE * PORTION))
+    return [some[at : at + LENGTH] for at in range(0, len(some), LENGTH)]

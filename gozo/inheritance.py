@@ -32,7 +32,7 @@ from gozo.told import (
     Answer,
     Question,
     Told,
-    write_entry,
+    write_entries,
     write_question,
 )
 
@@ -62,7 +62,7 @@ class Inheritance:
     """What a leader had when its term began; sixteen bytes for each request."""
 
     def __init__(self, requests: Iterable[Known], led_at: int) -> None:
-        self._entries = b"".join(write_entry(one.digest, one.position) for one in requests)
+        self._entries = write_entries((one.digest, one.position) for one in requests)
         self._led_at = led_at
         """How many requests the leader had heard by then."""
 

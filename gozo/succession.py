@@ -33,7 +33,7 @@ from gozo.told import (
     Told,
     number_of,
     write_answer,
-    write_entry,
+    write_entries,
     write_head,
 )
 
@@ -191,7 +191,7 @@ class Teller:
         self._leader = tag
         self._publish = publish
         self._count = count
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[bytes, int]] = []
         self.begun = 0
         """The count when the present subscription began."""
         self._hears = True
@@ -217,7 +217,7 @@ class Teller:
 
     def handled(self, digest: bytes, position: int) -> None:
         """Report that nothing is left to do for a request."""
-        self._waiting.append(write_entry(digest, position))
+        self._waiting.append((digest, position))
         if self._timer is None:
             self._schedule()
 
@@ -248,7 +248,7 @@ class Teller:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            if not self._tell(HANDLED, b"".join(self._waiting[:MOST])):
+            if not self._tell(HANDLED, write_entries(self._waiting[:MOST])):
                 return
             del self._waiting[:MOST]
 

@@ -29,6 +29,7 @@ first. An older leader does not answer questions.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from gozo.backlog import DIGEST
@@ -119,9 +120,9 @@ def write_head(kind: bytes, term: bytes, number: int, place: Place) -> bytes:
     return _HEAD.pack(kind, term, number, *place)
 
 
-def write_entry(digest: bytes, position: int) -> bytes:
-    """Return what tells of one request that was handled."""
-    return digest + position.to_bytes(_NUMBER)
+def write_entries(requests: Iterable[tuple[bytes, int]]) -> bytes:
+    """Return what names requests, each by its digest and its position."""
+    return b"".join(digest + position.to_bytes(_NUMBER) for digest, position in requests)
 
 
 def write_question(question: Question) -> bytes:

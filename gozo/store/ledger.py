@@ -90,6 +90,8 @@ class Ledger:
         """Set on a replica that lost the lease: a key that has a later revision, not written
         here, is left alone, since the new leader's requests are newer than those still waiting."""
         self._bucket = bucket
+        self.max_message = bucket.max_message
+        """Bytes that the bucket takes of one schedule, where that is less than the server does."""
         self._mirror = mirror
         self._timetable = mirror.timetable
         self._writer = writer
@@ -316,11 +318,6 @@ class Ledger:
         return self._key_of(id_) in self._timetable
 
     @property
-    def max_message(self) -> int:
-        """Bytes that the bucket takes of one schedule, where that is less than the server does."""
-        return self._bucket.max_message
-
-    @property
     def outstanding(self) -> int:
         """How many changes are not done."""
         return self._count
@@ -337,7 +334,7 @@ class Ledger:
     @property
     def has_room(self) -> bool:
         """Whether more changes should be submitted now."""
-        waiting = len(self._waiting) + self._delayed
+        waiting = len(self._waiting.queue) + self._delayed
         return self._count - waiting < ROOM and waiting < STUCK
 
     async def progress(self) -> None:
@@ -589,7 +586,7 @@ class Ledger:
     def _finish(self, change: Change, result: Result, words: str = "") -> None:
         change.done = True
         self._count -= not isinstance(change, Occupied)
-        if self._waiting and result in _WRITTEN and isinstance(change, Write):
+        if self._waiting.queue and result in _WRITTEN and isinstance(change, Write):
             self._ready.extend(self._waiting.after_success(change, steady()))
         if self._overtaken:
             result = self._resolve_overtaken(change, result)

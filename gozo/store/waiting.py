@@ -24,33 +24,31 @@ class Waiting:
     """A queue of changes by the time of their next attempt."""
 
     def __init__(self) -> None:
-        self._queue: list[tuple[float, int, Write]] = []
+        self.queue: list[tuple[float, int, Write]] = []
+        """The changes, in no order but that the next is the first."""
         self._deadlines: list[tuple[float, int, Write, str]] = []
         self._numbers = count()
         self._round_at = 0.0
         """When the next round may begin."""
 
-    def __len__(self) -> int:
-        return len(self._queue)
-
     @property
     def tries(self) -> int:
         """How many are tried in a round."""
-        return min(max(len(self._queue) // ROUNDS, LEAST_TRIES), MOST_TRIES)
+        return min(max(len(self.queue) // ROUNDS, LEAST_TRIES), MOST_TRIES)
 
     def add(self, change: Write, words: str, now: float) -> None:
         """Let a change wait, at most until its deadline; `words` say why."""
         # Half as often as rounds would let them, so that one that is new gets its turn soon.
-        longest = max(LONGEST_WAIT, 2 * ROUND * len(self._queue) / self.tries)
+        longest = max(LONGEST_WAIT, 2 * ROUND * len(self.queue) / self.tries)
         change.wait = min(2 * change.wait, longest) or FIRST_WAIT
         change.parked = True
-        heappush(self._queue, (now + change.wait, next(self._numbers), change))
+        heappush(self.queue, (now + change.wait, next(self._numbers), change))
         if change.deadline < NO_DEADLINE:
             heappush(self._deadlines, (change.deadline, next(self._numbers), change, words))
 
     def next_at(self) -> float:
         """When to look again; `NO_DEADLINE` where nothing waits."""
-        at = max(self._queue[0][0], self._round_at) if self._queue else NO_DEADLINE
+        at = max(self.queue[0][0], self._round_at) if self.queue else NO_DEADLINE
         return min(at, self._deadlines[0][0]) if self._deadlines else at
 
     def late(self, now: float) -> list[tuple[Write, str]]:
@@ -85,8 +83,8 @@ class Waiting:
 
     def _take(self, most: int, until: float) -> list[Write]:
         taken: list[Write] = []
-        while self._queue and self._queue[0][0] <= until and len(taken) < most:
-            change = heappop(self._queue)[2]
+        while self.queue and self.queue[0][0] <= until and len(taken) < most:
+            change = heappop(self.queue)[2]
             if change.parked:  # else it is done, or another took its place
                 change.parked = False
                 taken.append(change)

@@ -17,11 +17,12 @@ from gozo.entries import block
 from gozo.inboxes import tokens
 from gozo.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, is_final, read_ack
 from gozo.logs import get_logger
-from gozo.policy import LARGEST_BLOCK
+from gozo.policy import LARGEST_BLOCK, MOST_HEADERS
 from gozo.store.bucket import Bucket
 
 ANSWER_TIME = 5.0  # seconds to wait for an answer
 BUFFER = 2 * 1024 * 1024  # bytes
+LOOK = 64 * 1024  # bytes written between two looks at how much waits to be sent
 SWEEP = 0.5  # seconds between looks for answers that are late
 SILENT = 3.0  # seconds without any answer after which the bucket counts as one without writes
 
@@ -62,6 +63,8 @@ class Writer:
         self._skip = len(inbox)
         self._tokens = tokens()
         self._pending: dict[bytes, tuple[float, OnDone]] = {}
+        self._unlooked = 0
+        """Bytes written since it was last seen how much waits to be sent."""
         self._answered = False
         """Whether anything was answered since the last sweep."""
         self._silent_since: float | None = None
@@ -77,7 +80,12 @@ class Writer:
     @property
     def is_congested(self) -> bool:
         """Whether much is written already that the operating system has not taken."""
-        return self._connection.backlog > BUFFER
+        if self._unlooked < LOOK:
+            return False
+        is_much = self._connection.backlog > BUFFER
+        if not is_much:
+            self._unlooked = 0
+        return is_much
 
     @property
     def is_silent(self) -> bool:
@@ -94,21 +102,26 @@ class Writer:
             DisconnectedError: there is no link; `on_done` will not be called.
         """
         headers = block(lines, expected)
-        size, most = len(headers) + len(payload), self._connection.max_payload
-        if size > most:
-            # The server would not refuse it but end the connection.
-            self._connection.doubt_limits()
-            words = f"{size} bytes exceed the server's max_payload, {most}"
-            asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
-            return
-        if len(headers) > LARGEST_BLOCK:
-            words = f"{len(headers)} bytes of headers exceed the server's limit, {LARGEST_BLOCK}"
+        size = len(headers) + len(payload)
+        # What every server takes is not looked at any further.
+        if size > MOST_HEADERS and (words := self._too_large(size, len(headers))):
             asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
             return
         token = next(self._tokens)
         subject = self._prefix + key.encode()
         self._connection.write(publication(subject, payload, headers, self._inbox + token))
         self._pending[token] = (time.monotonic(), on_done)
+        self._unlooked += size
+
+    def _too_large(self, size: int, headers: int) -> str:
+        """Say why the server would not take a message; it might end the connection instead."""
+        most = self._connection.max_payload
+        if size > most:
+            self._connection.doubt_limits()
+            return f"{size} bytes exceed the server's max_payload, {most}"
+        if headers > LARGEST_BLOCK:
+            return f"{headers} bytes of headers exceed the server's limit, {LARGEST_BLOCK}"
+        return ""
 
     def _hear(self, subject: bytes, _: bytes, headers: bytes | None, payload: bytes) -> None:
         pending = self._pending.pop(subject[self._skip :], None)

@@ -51,9 +51,9 @@ def begin(
 
 async def stuck(one: Parts, id_: str, **more: float) -> asyncio.Future[Result]:
     """Begin to store what there is no room for, and wait until that is known."""
-    before = len(one.ledger._waiting)
+    before = len(one.ledger._waiting.queue)
     done = begin(one, id_, LARGE, **more)
-    await until(lambda: len(one.ledger._waiting) > before, "it waits")
+    await until(lambda: len(one.ledger._waiting.queue) > before, "it waits")
     return done
 
 
@@ -160,7 +160,7 @@ async def test_who_waits_behind_another_is_answered_in_time(
             await until(lambda: is_stopped(server.pid), "the server stands still")
             first = begin(one, "a", b"")
             before = begin(one, "a", b"", deadline=steady() + 1)
-            await until(lambda: len(one.ledger._waiting) == 1, "the first waits")
+            await until(lambda: len(one.ledger._waiting.queue) == 1, "the first waits")
             after = begin(one, "a", b"", deadline=steady() + 0.5)
             async with asyncio.timeout(allow(10)):
                 assert [await before, await after] == [Result.UNAVAILABLE] * 2
@@ -198,7 +198,7 @@ async def test_a_lost_link_and_what_waited(lead: int) -> None:
             server.stop()
             await until(lambda: not one.connection.connected, "the link is lost")
             waiting = [begin(one, f"n{number}", b"") for number in range(200 * lead)]
-            await until(lambda: len(one.ledger._waiting) == 200 * lead, "all wait")
+            await until(lambda: len(one.ledger._waiting.queue) == 200 * lead, "all wait")
             server.start()
             async with asyncio.timeout(allow(20)):
                 await asyncio.gather(*waiting)
