@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from gozo.clock import steady
 from gozo.entries import headers_size
-from gozo.policy import MOST_HEADERS, Policy, check_size
+from gozo.errors import RequestError
+from gozo.policy import IMPORT_LASTS, IMPORTED, MOST_HEADERS, Policy, check_size, not_imported
 from gozo.protocol import dated
 from gozo.quotas import Quotas, Rate
 from gozo.recurrence import expression
@@ -17,6 +18,7 @@ from gozo.volatile import Volatile
 from gozo.when import Every
 
 KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
+_IMPORTED = IMPORTED.encode()
 LONG_TIME = 256  # characters of an expression
 
 
@@ -87,22 +89,28 @@ class Admission:
             self._uncounted_us = received_us  # so that time never runs back, as a clock may
             self._kept_rate.check(received_us / MICROSECONDS)
 
-    def admit(self, request: Request) -> Request:
+    def admit(self, request: Request, reply: bytes) -> Request:
         """Return a request with its first time, or refuse one that cannot be taken.
 
-        All that can be known before is looked at before that time is looked for.
+        `reply` is its reply subject. All that can be known before that time is looked for is
+        looked at first.
 
         Raises:
             RequestError: with the code and the sentence that the client is to be told.
         """
         if request.receipt is not None:
             self._policy.check_answer(request.receipt)
+            if reply.startswith(_IMPORTED):
+                raise self._not_imported("a receipt does not arrive")
         if not isinstance(request, ScheduleRequest):
             return request
         entry, size = request.entry, len(request.payload)
         if entry.subject != self._good:
             self._policy.check_target(entry.subject)
-            self._good = entry.subject
+            if entry.subject.startswith(IMPORTED):
+                self._check_imported(entry)
+            else:
+                self._good = entry.subject
         if self.limits_unread:
             self._quotas.check_payload(size)
         longest, largest = self._max_payload(), self._ledger.max_message
@@ -119,6 +127,20 @@ class Admission:
         if self._quotas.max_delay_us is not None:
             self._quotas.check_delay(entry.created_us, request.entry.due_us)
         return request
+
+    def _check_imported(self, entry: Entry) -> None:
+        """Refuse what would not arrive at a reply subject that does not last."""
+        if entry.recurs:
+            raise self._not_imported("of a recurring schedule only the first message arrives")
+        if entry.id is not None:
+            raise self._not_imported("a schedule with an id would outlive it")
+        if entry.confirm:
+            raise self._not_imported("no stream confirms what is sent there")
+        if entry.due_us - entry.created_us > IMPORT_LASTS * MICROSECONDS:
+            raise self._not_imported(f"it must be due within {IMPORT_LASTS} s")
+
+    def _not_imported(self, what: str) -> RequestError:
+        return not_imported(self._policy.request_subject, what)
 
     def storing(self, name: str) -> None:
         """Count a schedule that is being stored under an id, or under a key of its own."""

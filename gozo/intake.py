@@ -511,7 +511,7 @@ class Intake:
         try:
             self._admission.check_kept(heard.received_us)
             request = parse_request(heard.reply, heard.headers, heard.payload, heard.received_us)
-            request = self._admission.admit(request)
+            request = self._admission.admit(request, heard.reply)
         except RequestError as error:
             self._done(heard)
             self._refuse_unread(heard, error)

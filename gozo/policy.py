@@ -34,6 +34,14 @@ LARGEST_BLOCK = 65_535
 
 UNLIMITED = 1 << 62
 
+IMPORTED = "_R_."
+"""What the server puts before the reply subject of a request that came through the service import
+of another account. One message gets through there, and only while the client stays connected and
+the server runs."""
+
+IMPORT_LASTS = 60
+"""Seconds ahead that a message for such a reply subject may be due."""
+
 SHOWN = 80  # characters of a subject that an error's sentence repeats
 
 _PLAIN = re.compile(r"[A-Za-z0-9_\-/:=+,@#]+(?:\.[A-Za-z0-9_\-/:=+,@#]+)*\Z")
@@ -162,6 +170,16 @@ def expression(patterns: Iterable[str]) -> re.Pattern[str]:
 @lru_cache
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return expression(patterns)
+
+
+def not_imported(request_subject: str, what: str) -> RequestError:
+    """Make the error for what cannot be sent to a reply subject that begins with `IMPORTED`."""
+    return RequestError(
+        Refusal.FORBIDDEN_SUBJECT,
+        f"the request came through a service import of another account, whose reply subject takes "
+        f"one message and does not last: {what}; import {request_subject} as a stream instead (see "
+        "Several accounts in gozo(8))",
+    )
 
 
 def too_small(max_payload: int) -> str:
