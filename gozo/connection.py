@@ -528,6 +528,18 @@ class Connection:
         self._waiting[token] = on_reply
         return token, self._inbox + token
 
+    def _expect_answer(self, on_reply: OnReply) -> bytes:
+        """Expect the answer of a daemon: that a stream keeps the question is none."""
+
+        def on_answer(headers: bytes | None, payload: bytes | None) -> None:
+            if keeper_of(payload):
+                self._waiting[token] = on_answer
+            else:
+                on_reply(headers, payload)
+
+        token, _ = self.expect(on_answer)
+        return token
+
     def expect_more(self, token: bytes, on_reply: OnReply) -> None:
         """Wait for another answer to a `call`."""
         self._waiting[token] = on_reply
@@ -543,7 +555,7 @@ class Connection:
             NotAllowedError, NoServerError, DisconnectedError: as for `request`.
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        token, _ = self.expect(partial(self._resolve, answer))
+        token = self._expect_answer(partial(self._resolve, answer))
         self.write(publication(subject.encode(), b"", reply=self._peers + token))
         with self.failing_if_denied(subject, answer):
             return await self._within(timeout, token, answer, f"on {subject}")
@@ -682,6 +694,22 @@ def status_of(headers: bytes | None) -> int:
         return 0
     digits = headers[9:12]
     return int(digits) if digits.isdigit() else 0
+
+
+def keeper_of(payload: bytes | None) -> str:
+    """Return the stream that says that it keeps a message (PubAck, ADR-1); "" for anything else.
+
+    A stream that captures a subject says so on the reply subject of each message there, mostly
+    before anybody else can answer.
+    """
+    if payload is None or b'"stream"' not in payload or b'"seq"' not in payload:
+        return ""
+    try:
+        ack = json.loads(payload)
+        stream, sequence = ack["stream"], ack["seq"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return stream if isinstance(stream, str) and isinstance(sequence, int) else ""
 
 
 def _unquote(quoted: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from gozo.connection import Connection, Reply
+from gozo.connection import Connection, Reply, keeper_of
 from gozo.errors import ContradictionError, DisconnectedError
 from gozo.rivals import complaint
 
@@ -34,6 +34,8 @@ class Answers:
         self._signed: list[dict[str, Any]] = []
         """The answers of leaders that know of rivals, and of those rivals."""
         self._complete = asyncio.Event()
+        self.keeper = ""
+        """The stream that keeps the request, as it says; that is no answer."""
         self._token, self.inbox = connection.expect(self._on_answer)
 
     def _on_answer(self, headers: bytes | None, payload: bytes | None) -> None:
@@ -41,6 +43,10 @@ class Answers:
             self._complete.set()
             if not self.first.done():
                 self.first.set_exception(DisconnectedError("the connection to NATS was lost"))
+            return
+        if keeper := keeper_of(payload):
+            self.keeper = keeper
+            self._connection.expect_more(self._token, self._on_answer)
             return
         if not self.first.done():
             self.first.set_result(Reply(headers, payload))

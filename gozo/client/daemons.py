@@ -68,14 +68,22 @@ class Daemons:
         Raises:
             NoServerError, NotAllowedError: it cannot be told.
         """
+        subject = f"{self._subject}.admin.leader"
+        answers = Answers(self._connection)
         try:
-            subject = f"{self._subject}.admin.leader"
-            reply = await self._connection.request(subject, timeout=timeout)
-        except DisconnectedError:
-            raise
-        except NoServerError:
+            with self._connection.failing_if_denied(subject, answers.first):
+                self._connection.publish(subject, reply=answers.inbox.decode())
+                async with asyncio.timeout(timeout):
+                    reply = await answers.first
+        except TimeoutError:
+            if answers.keeper:
+                # With a stream there, the server never says that nobody listens.
+                found = await self.replicas(STANDBY_PROBE)
+                return any(replica.role == "leader" for replica in found)
             self._is_silent = True
             return True  # somebody listens, and does not answer
+        finally:
+            answers.close()
         self._is_silent = False
         self._policy = self._plain
         if reply.status == NO_RESPONDERS:
@@ -264,7 +272,7 @@ class Daemons:
                     reply = await answers.first
             await answers.check(self._subject)
         except (TimeoutError, NoServerError) as error:
-            raise self._unanswered(f"the {verb}", timeout, error) from error
+            raise self._unanswered(f"the {verb}", timeout, error, answers.keeper) from error
         finally:
             answers.close()
         if reply.status == NO_RESPONDERS:
@@ -272,8 +280,12 @@ class Daemons:
         with _readable():
             return cast("dict[str, Any]", json.loads(reply.payload))
 
-    def _unanswered(self, what: str, timeout: float, error: Exception) -> UnansweredError:
+    def _unanswered(
+        self, what: str, timeout: float, error: Exception, keeper: str = ""
+    ) -> UnansweredError:
         why = str(error) or f"no receipt within {timeout:g} s"
+        if keeper:
+            why += f"; no daemon answered, only the stream {keeper}, which keeps gozo's subjects"
         if self._is_silent:
             prefix = self._connection.inbox_prefix
             why += f"; does --allow-answers of the daemon match {prefix}.>?"

@@ -1,0 +1,68 @@
+"""A stream that keeps what is sent to gozo answers first; nobody takes that for gozo's answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from gozo.client import Client as Schedules
+from gozo.connection import keeper_of
+from gozo.errors import NoServerError, UnansweredError
+from tests.support.places import LATER
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.storage import call
+
+
+async def test_each_verb(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """Each verb has the daemon's answer, with a stream over its subjects."""
+    server = servers.start()
+    await daemons.serve(server)
+    client = await clients.connect(server)
+    keeper = {"name": "ALL", "subjects": ["gozo", "gozo.>"]}
+    await call(client, "STREAM.CREATE.ALL", keeper)
+    async with await Schedules.connect(server.url) as gozo:
+        stored = await gozo.request("to", b"x", when=LATER, id="a", receipt=True)
+        assert stored is not None
+        assert stored.id == "a"
+        assert [one.status for one in await gozo.pause("a")] == ["paused"]
+        assert [one.status for one in await gozo.resume("a")] == ["resumed"]
+        await gozo.reschedule("a", "+1000")
+        assert [one.status for one in await gozo.trigger("a")] == ["triggered"]
+        await gozo.schedule("to", b"x", when=LATER, id="b")
+        assert [one.status for one in await gozo.cancel("b", "c")] == ["cancelled", "not_found"]
+        assert [one.role for one in await gozo.replicas()] == ["leader"]
+        assert (await gozo.rivals()) == []
+    kept = (await call(client, "STREAM.INFO.ALL"))["state"]["messages"]
+    assert kept >= 6  # so it has answered all of them
+
+
+async def test_without_a_daemon(servers: Servers, clients: Clients) -> None:
+    """With no daemon, the stream's answer does not stand for one."""
+    client = await clients.connect(servers.start())
+    await call(client, "STREAM.CREATE.ALL", {"name": "ALL", "subjects": ["gozo", "gozo.>"]})
+    async with await Schedules.connect(client.nats.connected_url.geturl()) as gozo:
+        assert not await gozo.has_leader()
+        await gozo.schedule("to", b"x", when=LATER, id="a")  # into the bucket
+        assert await gozo.get("a") is not None
+        with pytest.raises(NoServerError, match="no daemon listens on gozo"):
+            await gozo.request("to", b"x", when=LATER, id="b")
+        with pytest.raises(UnansweredError, match="no daemon answered, only the stream ALL"):
+            await gozo.cancel("a", timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("payload", "stream"),
+    [
+        (b'{"stream":"ALL", "seq":7}', "ALL"),
+        (b'{"stream":"ALL","domain":"hub","seq":7,"duplicate":true}', "ALL"),
+        (b'{"error":{"code":503,"err_code":10077,"description":"full"},"stream":"A","seq":0}', "A"),
+        (b'{"status":"stored","id":""stream" "seq"","due_epoch":1}', ""),
+        (b'{"results":[{"id":"stream"},{"id":"seq"}]}', ""),
+        (b'["stream", "seq"]', ""),
+        (b'"stream" "seq"', ""),
+        (b"", ""),
+        (None, ""),
+    ],
+)
+def test_what_a_stream_answers(payload: bytes | None, stream: str) -> None:
+    """Its acknowledgement is known for what it is, and no answer of gozo's is taken for one."""
+    assert keeper_of(payload) == stream
