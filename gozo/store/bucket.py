@@ -182,10 +182,12 @@ async def find_bucket(js: JetStream, name: str) -> Bucket | None:
 
 def _bucket(js: JetStream, name: str, config: dict[str, Any]) -> Bucket:
     largest = int(config.get("max_msg_size", -1))
+    # Where earlier versions of a key are kept, a schedule would come back after its marker.
+    keeps_one = config.get("max_msgs_per_subject") == 1
     return Bucket(
         js=js,
         name=name,
-        marker_ttl=bool(config.get("allow_msg_ttl")),
+        marker_ttl=bool(config.get("allow_msg_ttl")) and keeps_one,
         direct=bool(config.get("allow_direct")),
         max_message=largest if largest > 0 else UNLIMITED,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -60,3 +61,23 @@ async def test_own_bucket(servers: Servers, daemons: Daemons) -> None:
     daemon = await daemons.serve(server)
     assert daemon.events("bucket.other_setting") == []
     assert await daemon.terminate() == 0
+
+
+async def test_earlier_versions(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """Where a bucket keeps earlier versions of a key, a schedule does not come back to life.
+
+    A delete marker that the server removes would leave the entry before it as the latest one.
+    """
+    server = servers.start()
+    client = await clients.connect(server)
+    made = {"name": "KV_gozo", "subjects": ["$KV.gozo.>"], "allow_msg_ttl": True}
+    await call(client, "STREAM.CREATE.KV_gozo", made | {"max_msgs_per_subject": 5})
+    daemon = await daemons.serve(server, "--replicas", "1")
+    arrivals = await client.arrivals()
+    await client.schedule("+0.1", reply=arrivals, id="a", payload=b"x")
+    await arrivals.wait()
+    assert await daemon.terminate() == 0
+    latest = await call(client, "STREAM.MSG.GET.KV_gozo", {"last_by_subj": "$KV.gozo.a"})
+    headers = base64.b64decode(latest["message"]["hdrs"])
+    assert b"KV-Operation: DEL" in headers
+    assert b"Nats-TTL" not in headers
