@@ -69,21 +69,21 @@ class Daemons:
             NoServerError, NotAllowedError: it cannot be told.
         """
         subject = f"{self._subject}.admin.leader"
-        answers = Answers(self._connection)
+        asked = Answers(self._connection)
         try:
-            with self._connection.failing_if_denied(subject, answers.first):
-                self._connection.publish(subject, reply=answers.inbox.decode())
+            with self._connection.failing_if_denied(subject, asked.first):
+                self._connection.publish(subject, reply=asked.inbox.decode())
                 async with asyncio.timeout(timeout):
-                    reply = await answers.first
+                    reply = await asked.first
         except TimeoutError:
-            if answers.keeper:
+            if asked.keeper:
                 # With a stream there, the server never says that nobody listens.
                 found = await self.replicas(STANDBY_PROBE)
                 return any(replica.role == "leader" for replica in found)
             self._is_silent = True
             return True  # somebody listens, and does not answer
         finally:
-            answers.close()
+            asked.close()
         self._is_silent = False
         self._policy = self._plain
         if reply.status == NO_RESPONDERS:
