@@ -2,42 +2,39 @@
 
 Each right is tried by what needs it, worded so that it has no effect: a write that expects a
 revision which no key has, a stream to be made under a name that is none. The server tells of a
-missing right before it answers an echo that was sent later.
+missing right before it answers an echo that was sent later. Whether the bucket works is tried in
+a temporary one, which is removed afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from gozo.administration import VERBS
-from gozo.connection import Connection
+from gozo.capacity import find_limits, trace
+from gozo.connection import Connection, keeper_of
 from gozo.entries import block
 from gozo.errors import ForeignDaemonError, UnsuitableServerError
 from gozo.inboxes import SHARED
-from gozo.jetstream import JetStream
+from gozo.inspection import PROBLEM, Say, look, size
+from gozo.jetstream import JetStream, read_ack
 from gozo.leaders import find_rivals
-from gozo.logs import rendered
 from gozo.lookout import check_alone
 from gozo.policy import too_small
 from gozo.rivals import complaint
-from gozo.schedule import MICROSECONDS
 from gozo.service import SERVICE
 from gozo.settings import ConnectionSettings, ServeSettings
 from gozo.settling import settle_inboxes
-from gozo.store.bucket import Bucket, deviations, find_bucket, own_settings, stream_of
-from gozo.store.history import check_room, find_history, history_of, how_long
+from gozo.store.bucket import stream_of
+from gozo.store.history import history_of
 from gozo.store.probe import KEY, NO_REVISION
-from gozo.when import print_duration
 
 HEAR = 0.3  # seconds to wait for the answers of daemons
-FAR_US = MICROSECONDS // 2  # by which a clock is worth a word
-FULL = 0.8  # share of a limit from which it is worth a word
 TOKEN = "gozo-check"  # noqa: S105  # stands for names that a daemon makes up
 NOT_A_NAME = b'{"name": "=", "stream_name": "="}'
-_KIB = 1024
 
 
 class Right(NamedTuple):
@@ -51,10 +48,6 @@ class Right(NamedTuple):
     headers: bytes = b""
 
 
-Say = Callable[[str, str], None]
-"""Takes a topic, and words about it."""
-
-
 class Found(NamedTuple):
     """What the checkup found to be wrong."""
 
@@ -62,6 +55,8 @@ class Found(NamedTuple):
     """Permissions that a daemon needs and does not have."""
     not_serving: int
     """Running daemons that report that they are not serving."""
+    problems: int
+    """Other things with which gozo cannot work, or not safely."""
 
 
 async def examine(settings: ServeSettings, say: Say) -> Found:
@@ -70,6 +65,13 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
     Raises:
         GozoError: a daemon would exit with it at once, or daemons interfere with each other.
     """
+    problems = 0
+
+    def tell(topic: str, words: str) -> None:
+        nonlocal problems
+        problems += topic == PROBLEM
+        say(topic, words)
+
     connection = Connection(settings.connection, "gozo check", private=True)
     denied: set[tuple[str, str]] = set()
     connection.on_denied.append(lambda kind, subject: denied.add((kind, subject)))
@@ -81,10 +83,22 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
             raise UnsuitableServerError(reason)
         js = JetStream(connection)
         daemons: list[dict[str, Any]] = []
-        missing = await _try_rights(connection, js, settings, denied, daemons, say)
+        keepers: set[str] = set()
+        missing = await _try_rights(connection, js, settings, denied, daemons, keepers, say)
         if not missing:
             await js.check_enabled(settings.connect_timeout)
-            await _look(js, settings, say)
+            is_alone = not any(_is_ours(told, settings) for told in daemons)
+            for problem in await find_limits(connection, settings.connection, alone=is_alone):
+                tell(PROBLEM, problem)
+            asked = settings.connection.request_subject
+            route = await trace(connection, asked)
+            if route.mapped not in ("", asked):
+                tell(
+                    PROBLEM,
+                    f"the account maps {asked} to {route.mapped}, so no daemon hears requests: "
+                    "remove that mapping, or give another --request-subject",
+                )
+            await look(js, settings, keepers | route.streams, tell)
         not_serving = _name_daemons(daemons, settings, say)
         if shared:
             say("advice", shared)
@@ -99,7 +113,7 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
         "gozo must be allowed to publish to its clients' reply subjects as well, which cannot be "
         "tried",
     )
-    return Found(missing, not_serving)
+    return Found(missing, not_serving, problems)
 
 
 def _server(connection: Connection) -> str:
@@ -107,7 +121,7 @@ def _server(connection: Connection) -> str:
     words = [
         f"{info.get('server_name', '')} {info.get('version', '')}",
         connection.address,
-        f"max_payload {_size(connection.max_payload)}",
+        f"max_payload {size(connection.max_payload)}",
     ]
     if info.get("tls_required"):
         words.append("TLS")
@@ -180,16 +194,24 @@ async def _try_rights(
     settings: ServeSettings,
     denied: set[tuple[str, str]],
     daemons: list[dict[str, Any]],
+    keepers: set[str],
     say: Say,
 ) -> int:
-    """Try all, and return how many are missing; `daemons` is filled with those that there are."""
+    """Try all, and return how many are missing.
+
+    `daemons` is filled with those that there are, `keepers` with streams that keep what is asked.
+    """
 
     def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        keeper = keeper_of(payload)
+        if keeper and not read_ack(headers, payload).code and keeper != history:
+            keepers.add(keeper)
         try:
             daemons.append(json.loads(payload)["metadata"])
         except (ValueError, LookupError, TypeError):
             return  # an answer to something else
 
+    history = history_of(settings.connection.bucket)
     inbox = connection.new_inbox(peers=True)
     connection.listen(inbox, on_answer)
     needed = list(rights(js, settings))
@@ -212,81 +234,13 @@ def _ignore(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes)
     """What comes is for the daemons."""
 
 
-# What there is
+# The daemons that there are
 
 
-async def _look(js: JetStream, settings: ServeSettings, say: Say) -> None:
-    account = await js.call("INFO")
-    limits = account.get("limits", {})
-    for kind in ("memory", "storage"):
-        used, most = int(account.get(kind, 0)), int(limits.get(f"max_{kind}", -1))
-        say(
-            "JetStream",
-            f"{kind}: {_size(used)} of {'no limit of the account' if most < 0 else _size(most)}",
-        )
-        if most > 0 and used > FULL * most:
-            say("advice", f"JetStream's {kind} is nearly full: raise the limit of the account")
-    name = settings.connection.bucket
-    wanted = own_settings(js, name, replicas=settings.replicas)
-    bucket = await find_bucket(js, name)
-    if bucket is None:
-        say("bucket", f"{name}: does not exist yet, gozo serve makes it")
-        copies = int(wanted["num_replicas"])
-    else:
-        copies = await _describe(bucket, wanted, say)
-    if settings.history_us is not None:
-        await _look_at_history(js, settings, settings.history_us, say)
-    if copies == 1:
-        say(
-            "advice",
-            "with one copy, schedules are as safe as one server's disk: set sync_interval: always "
-            "in its jetstream block, unless it is the embedded one, or run a cluster of three",
-        )
-
-
-async def _describe(bucket: Bucket, wanted: dict[str, Any], say: Say) -> int:
-    """Tell what a bucket is like, and return how many copies there are."""
-    stream = await bucket.js.call(f"STREAM.INFO.{bucket.stream}")
-    config, state = stream["config"], stream["state"]
-    copies = int(config.get("num_replicas", 1))
-    say(
-        "bucket",
-        f"{bucket.name}: {state.get('num_subjects', 0)} keys, {_size(int(state['bytes']))}, "
-        f"{copies} cop{'y' if copies == 1 else 'ies'}, {config.get('storage')}",
-    )
-    for other in deviations(bucket.name, config, wanted, bucket.js.connection.info):
-        say(
-            "advice",
-            f"the bucket has {other.setting} {rendered(other.value)}, gozo's own is "
-            f"{rendered(other.own)}: {other.effect}",
-        )
-    ahead_us = (await bucket.state()).clock_ahead_us
-    side = "ahead of" if ahead_us >= 0 else "behind"
-    say("clock", f"{abs(ahead_us) / 1000:.1f} ms {side} the server's")
-    if abs(ahead_us) > FAR_US:
-        say("advice", "set the clock of this host, or the server's: 2 s apart, gozo does not lead")
-    return copies
-
-
-async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, say: Say) -> None:
+def _is_ours(told: dict[str, Any], settings: ServeSettings) -> bool:
     chosen = settings.connection
-    place = (js, chosen.bucket, chosen.request_subject)
-    config = await find_history(*place, age_us=age_us)
-    if config is None:
-        await check_room(*place)
-        say("history", f"{history_of(chosen.bucket)}: does not exist yet, gozo serve makes it")
-        return
-    name, kept, given = history_of(chosen.bucket), how_long(config), print_duration(age_us)
-    say("history", f"{name}: keeps {', '.join(config['subjects'])} {kept}")
-    age = config.get("max_age")  # nanoseconds; 0 is for ever
-    if not age or age > age_us * 1000:
-        say(
-            "advice",
-            f"the stream {name} keeps events {kept}: gozo serve --history {given} shortens that, "
-            "and what is older is removed; give a longer one to keep it",
-        )
-    elif age < age_us * 1000:
-        say("note", f"gozo serve --history {given} lets the stream {name} keep events for longer")
+    ours = (chosen.request_subject, chosen.bucket)
+    return (told.get("request_subject"), told.get("bucket")) == ours
 
 
 def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> int:
@@ -319,12 +273,3 @@ async def _look_for_rivals(connection: Connection, chosen: ConnectionSettings) -
     if rivals:
         raise ForeignDaemonError(complaint(rivals, chosen.request_subject))
     await check_alone(connection, chosen.bucket, chosen.request_subject)
-
-
-def _size(count: int) -> str:
-    """Write a number of bytes for people."""
-    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= _KIB and len(units) > 1:
-        size /= _KIB
-        del units[0]
-    return f"{size:.1f} {units[0]}" if units[0] != "B" else f"{count} B"

@@ -110,7 +110,7 @@ def _check(given: Given) -> int:
     found = asyncio.run(checkup.examine(settings, say))
     if found.missing:
         return NotAllowedError.exit_code
-    return FAILED if found.not_serving else 0
+    return FAILED if found.not_serving or found.problems else 0
 
 
 def _serve(given: Given) -> int:

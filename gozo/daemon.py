@@ -26,7 +26,7 @@ from gozo.giving_way import GivingWay
 from gozo.inboxes import SHARED
 from gozo.intake import Intake
 from gozo.jetstream import JetStream
-from gozo.lease import Lease, Role
+from gozo.lease import Lease, Role, lease_of
 from gozo.logs import get_logger
 from gozo.lookout import Lookout, check_alone
 from gozo.notify import Notifier
@@ -43,7 +43,7 @@ from gozo.settings import ServeSettings
 from gozo.settling import settle_inboxes
 from gozo.stats import Stats
 from gozo.store.barrier import Barrier
-from gozo.store.bucket import Bucket, open_bucket
+from gozo.store.bucket import Bucket, check_bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
@@ -200,6 +200,7 @@ class Daemon:
         bucket = await self._persist(
             partial(open_bucket, self._js, chosen.bucket, replicas=settings.replicas)
         )
+        await self._persist(partial(check_bucket, self._js, lease_of(chosen.bucket)))
         if settings.history_us is not None:
             await self._persist(
                 partial(

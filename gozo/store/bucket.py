@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gozo.clock import steady_ns, wall_us
-from gozo.errors import JetStreamError
+from gozo.errors import JetStreamError, UnsuitableServerError
 from gozo.jetstream import (
     NO_PEERS,
     STREAM_NAME_IN_USE,
@@ -17,6 +17,7 @@ from gozo.jetstream import (
 )
 from gozo.logs import get_logger
 from gozo.policy import UNLIMITED
+from gozo.store.suitability import faults
 
 CLUSTER_REPLICAS = 3
 
@@ -124,7 +125,8 @@ async def open_bucket(
     A bucket that exists is left as it is; what differs from gozo's own settings is logged.
 
     Raises:
-        JetStreamError: the server refused to create it, or it cannot serve.
+        JetStreamError: the server refused to create it, or it is no bucket.
+        UnsuitableServerError: gozo can never work with it.
         NoServerError, NotAllowedError: as for `JetStream.call`.
     """
     wanted = own_settings(js, name, replicas=replicas, memory=memory, history=history)
@@ -135,7 +137,7 @@ async def open_bucket(
         if error.code != STREAM_NOT_FOUND:
             raise
         config = await _create(js, wanted, fall_back=replicas is None)
-    return _bucket(js, name, config)
+    return bucket_of(js, name, config)
 
 
 def own_settings(
@@ -173,14 +175,29 @@ async def find_bucket(js: JetStream, name: str) -> Bucket | None:
         JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
     """
     try:
-        return _bucket(js, name, (await js.call(f"STREAM.INFO.{stream_of(name)}"))["config"])
+        return bucket_of(js, name, (await js.call(f"STREAM.INFO.{stream_of(name)}"))["config"])
     except JetStreamError as error:
         if error.code == STREAM_NOT_FOUND:
             return None
         raise
 
 
-def _bucket(js: JetStream, name: str, config: dict[str, Any]) -> Bucket:
+async def check_bucket(js: JetStream, name: str) -> None:
+    """Make sure that gozo can work with a bucket, if it exists.
+
+    Raises:
+        UnsuitableServerError: it never can.
+        JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+    """
+    try:
+        _refuse(name, (await js.call(f"STREAM.INFO.{stream_of(name)}"))["config"])
+    except JetStreamError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+
+
+def bucket_of(js: JetStream, name: str, config: dict[str, Any]) -> Bucket:
+    """Make a bucket of the configuration of its stream."""
     largest = int(config.get("max_msg_size", -1))
     # Where earlier versions of a key are kept, a schedule would come back after its marker.
     keeps_one = config.get("max_msgs_per_subject") == 1
@@ -235,10 +252,24 @@ def _report(
     """Name what differs from gozo's own settings, and refuse what cannot work.
 
     Raises:
-        JetStreamError: the stream of that name cannot hold schedules.
+        JetStreamError: the stream of that name is no such bucket.
+        UnsuitableServerError: gozo can never work with it.
     """
-    for other in deviations(name, config, wanted, server):
+    others = deviations(name, config, wanted, server)
+    _refuse(name, config)
+    for other in others:
         log.warning("bucket.other_setting", bucket=name, **other._asdict())
+
+
+def _refuse(name: str, config: dict[str, Any]) -> None:
+    """Make sure that gozo can work with a bucket that exists.
+
+    Raises:
+        UnsuitableServerError: it never can.
+    """
+    for fault in faults(f"the bucket {name}", config):
+        if fault.is_final:
+            raise UnsuitableServerError(fault.sentence)
 
 
 class Deviation(NamedTuple):

@@ -67,7 +67,8 @@ async def find_history(
     """Return the configuration of the stream, which gozo can change as it needs; None: no such.
 
     Raises:
-        JetStreamError: the stream of that name is somebody else's, and keeps something else.
+        JetStreamError: the stream of that name is somebody else's, and keeps something else, or
+            it is sealed.
         NoServerError, NotAllowedError: as for `JetStream.call`.
     """
     name, subject = history_of(bucket), _events_of(request_subject)
@@ -78,6 +79,11 @@ async def find_history(
         if error.code == STREAM_NOT_FOUND:
             return None
         raise
+    if config.get("sealed"):
+        raise JetStreamError(
+            f"the stream {name} is sealed, so it takes no more events: remove it, or give --events "
+            "in place of --history"
+        )
     if config.get("description") != DESCRIPTION and _changes(config, subject, age):
         kept = ", ".join(config.get("subjects") or ["no subject of its own"])
         raise JetStreamError(

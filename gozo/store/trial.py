@@ -1,0 +1,244 @@
+"""Whether a bucket with some settings works, found out in a temporary one with the same settings.
+
+It writes, reads, follows, replaces, settles and removes an entry there, as a daemon would, and
+removes the bucket again. What only the name, or a limit on size, would change is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
+
+from gozo.clock import steady, wall_us
+from gozo.connection import missing_permission
+from gozo.entries import block, entry_headers, marker_headers
+from gozo.errors import DisconnectedError, GozoError, JetStreamError, NotAllowedError
+from gozo.jetstream import STREAM_NAME_IN_USE, JetStream, parse_time, read_ack
+from gozo.schedule import MICROSECONDS, Entry, Reason
+from gozo.store.bucket import Bucket, bucket_of, stream_of
+from gozo.store.consumer import Consumer
+
+DESCRIPTION = "temporary, of gozo check"
+"""What the description of a temporary bucket begins with; a random word follows."""
+
+ABANDONED = 60.0  # seconds after which a temporary bucket is no other check's any more
+ANSWER_TIME = 2.0  # seconds
+LOOK = 0.01  # seconds between looks whether something has come
+ROOM = 1024 * 1024  # bytes that the temporary bucket may take; a limit that is less stays
+READERS = 2  # at a time: a daemon and one command of gozoctl
+KEY, PAYLOAD = "trial", b"x"
+
+_NOT_TAKEN_OVER = frozenset({"mirror", "sources", "republish", "subject_transform", "sealed"})
+"""Settings that reach beyond the bucket, or that no new stream can have."""
+
+
+T = TypeVar("T")
+
+
+class Tried(NamedTuple):
+    """How it went."""
+
+    problem: str = ""
+    """What does not work; empty if all does."""
+    untried: str = ""
+    """Why nothing was tried; empty if it was."""
+    code: int = 0
+    """The server's error code with which it refused to make the temporary bucket, if it did."""
+
+
+class _FailedError(Exception):
+    """Something does not work."""
+
+
+def temporary_of(name: str) -> str:
+    """The temporary bucket's name."""
+    return f"{name}_check"
+
+
+async def attempt(js: JetStream, name: str, config: Mapping[str, Any]) -> Tried:
+    """Try the settings of a bucket.
+
+    Raises:
+        DisconnectedError: the link was lost.
+    """
+    try:
+        async with _temporary(js, temporary_of(name), config) as bucket:
+            await _use(bucket)
+    except _FailedError as failed:
+        return Tried(problem=str(failed))
+    except JetStreamError as error:
+        return Tried(untried=str(error), code=error.code)
+    except NotAllowedError as error:
+        return Tried(untried=str(error))
+    return Tried()
+
+
+@asynccontextmanager
+async def _temporary(js: JetStream, name: str, config: Mapping[str, Any]) -> AsyncIterator[Bucket]:
+    """Make the temporary bucket, and remove it in the end.
+
+    Raises:
+        JetStreamError, NotAllowedError: it cannot be made.
+    """
+    stream = stream_of(name)
+    await _check_removable(js, stream)
+    wanted = {key: value for key, value in config.items() if key not in _NOT_TAKEN_OVER}
+    wanted |= {
+        "name": stream,
+        "subjects": [f"$KV.{name}.>"],
+        "description": f"{DESCRIPTION} {secrets.token_hex(6)}",
+    }
+    if wanted.get("max_bytes", -1) > ROOM:
+        wanted["max_bytes"] = ROOM
+    try:
+        made = await _made(js, stream, wanted)
+        yield bucket_of(js, name, made)
+    finally:
+        # Also where the answer to its creation was lost; never another's.
+        with suppress(GozoError):
+            found = (await js.call(f"STREAM.INFO.{stream}"))["config"]
+            if found.get("description") == wanted["description"]:
+                await js.call(f"STREAM.DELETE.{stream}")
+
+
+async def _check_removable(js: JetStream, stream: str) -> None:
+    """Make sure that what is made can be removed, before it is made.
+
+    Raises:
+        NotAllowedError: it could not.
+    """
+    with suppress(JetStreamError):  # there is nothing to be said with a request to delete
+        await js.call(f"STREAM.DELETE.{stream}", {"name": "="})
+
+
+async def _made(js: JetStream, stream: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    verb = f"STREAM.CREATE.{stream}"
+    try:
+        made: dict[str, Any] = await js.call(verb, wanted, timeout=5.0)
+    except JetStreamError as error:
+        if error.code != STREAM_NAME_IN_USE:
+            raise
+        info = await js.call(f"STREAM.INFO.{stream}")
+        age = (wall_us() - parse_time(info["created"])) / MICROSECONDS
+        if not str(info["config"].get("description")).startswith(DESCRIPTION) or age < ABANDONED:
+            raise JetStreamError(
+                f"the stream {stream} is there, of another gozo check or of somebody else"
+            ) from error
+        with suppress(JetStreamError):
+            await js.call(f"STREAM.DELETE.{stream}")
+        made = await js.call(verb, wanted, timeout=5.0)
+    config: dict[str, Any] = made["config"]
+    return config
+
+
+async def _use(bucket: Bucket) -> None:
+    """Do what a daemon does.
+
+    Raises:
+        NotAllowedError: a permission is missing.
+        _FailedError: something does not work.
+    """
+    now_us = wall_us()
+    entry = Entry(KEY, "gozo.check", "+3600", now_us + 3600 * MICROSECONDS, now_us)
+    lines = entry_headers(entry, b"0" * 16)
+    first = await _write(bucket, "write", lines, PAYLOAD, 0)
+    await _read(bucket, first)
+    seen: dict[int, set[int]] = {}
+    broken: list[str] = []
+    readers = []
+    denied: list[str] = []
+
+    def on_denied(kind: str, subject: str) -> None:
+        denied.append(subject)
+
+    bucket.js.connection.on_denied.append(on_denied)
+    try:
+        for number in range(READERS):
+            seen[number] = set()
+            reader = _reader(bucket, seen[number], broken)
+            readers.append(reader)
+            await _step("follow", reader.start(None))
+        await _followed(seen, first, broken)
+        await _read(bucket, first, "what was read is not there any more")
+        second = await _write(bucket, "replace", lines, PAYLOAD, first)
+        await _followed(seen, second, broken)
+        marker = marker_headers(Reason.DELIVERED, ttl=bucket.marker_ttl)
+        third = await _write(bucket, "settle", marker, b"", second)
+        await _followed(seen, third, broken)
+    except _FailedError:
+        if denied:
+            raise missing_permission("publish", denied[0]) from None
+        raise
+    finally:
+        bucket.js.connection.on_denied.remove(on_denied)
+        for reader in readers:
+            reader.stop()
+    await _step("remove", bucket.purge(KEY, third))
+    if await _step("remove", bucket.read(KEY)) is not None:
+        raise _FailedError("cannot remove an entry: it is still there")
+
+
+async def _step(verb: str, doing: Awaitable[T]) -> T:
+    """Await something; say which step failed.
+
+    Raises:
+        NotAllowedError, DisconnectedError: nothing can be tried.
+        _FailedError: it does not work.
+    """
+    try:
+        return await doing
+    except (NotAllowedError, DisconnectedError):
+        raise
+    except GozoError as error:
+        raise _FailedError(f"cannot {verb} an entry: {error}") from error
+
+
+async def _write(bucket: Bucket, verb: str, lines: bytes, payload: bytes, expected: int) -> int:
+    request = bucket.js.connection.request(
+        bucket.entrance + KEY, payload, headers=block(lines, expected), timeout=ANSWER_TIME
+    )
+    try:
+        reply = await _step(verb, request)
+    except _FailedError as failed:
+        raise _FailedError(f"cannot {verb} an entry: no acknowledgement") from failed
+    ack = read_ack(reply.headers, reply.payload)
+    if not ack.sequence:
+        raise _FailedError(f"cannot {verb} an entry: {ack.words}")
+    return ack.sequence
+
+
+async def _read(bucket: Bucket, revision: int, otherwise: str = "it is not there") -> None:
+    """Read the entry, from the stream's leader and directly."""
+    js = bucket.js
+    found = await _step("read", bucket.read(KEY))
+    if found is None or (found.sequence, found.payload) != (revision, PAYLOAD):
+        raise _FailedError(f"cannot keep an entry: {otherwise}")
+    if bucket.direct:
+        asked = json.dumps({"seq": revision}).encode()
+        request = js.connection.request(f"{js.prefix}.DIRECT.GET.{bucket.stream}", asked)
+        if (await _step("read", request)).payload != PAYLOAD:
+            raise _FailedError("cannot read an entry directly")
+
+
+def _reader(bucket: Bucket, seen: set[int], broken: list[str]) -> Consumer:
+    def on_message(
+        key: str, revision: int, stored_us: int, headers: bytes | None, pending: int
+    ) -> None:
+        seen.add(revision)
+
+    return Consumer(bucket.js.connection, bucket, on_message, broken.append)
+
+
+async def _followed(seen: dict[int, set[int]], revision: int, broken: list[str]) -> None:
+    """Wait until each reader has seen a revision."""
+    deadline = steady() + ANSWER_TIME
+    while not all(revision in revisions for revisions in seen.values()):
+        if broken:
+            raise _FailedError(f"cannot follow entries: {broken[0]}")
+        if steady() > deadline:
+            raise _FailedError(f"cannot follow entries: nothing came within {ANSWER_TIME:g} s")
+        await asyncio.sleep(LOOK)
