@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tests.acceptance.test_metrics import scrape, serve
 from tests.support.client import Client
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.readme import ROOT
 from tests.support.server import NatsServer
 
-CONFIG = """
-accounts {
-    GOZO {
-        jetstream: enabled
-        users: [ { user: gozo, password: p } ]
-        imports: [ { stream: { account: APP, subject: "gozo" } } ]
-        exports: [ { stream: "app.>", accounts: [APP] }, { service: "gozo", accounts: [OTHER] } ]
-    }
-    APP {
-        users: [ { user: app, password: p } ]
-        exports: [ { stream: "gozo", accounts: [GOZO] } ]
-        imports: [ { stream: { account: GOZO, subject: "app.>" } } ]
-    }
-    OTHER {
-        users: [ { user: other, password: p } ]
-        imports: [ { service: { account: GOZO, subject: "gozo" } } ]
-    }
+PASSWORD = "change_me"  # noqa: S105
+
+IMPORTS_A_SERVICE = """
+  OTHER {
+    users: [ { user: other, password: change_me } ]
+    imports: [ { service: { account: GOZO, subject: "gozo" } } ]
+  }
 }
 """
 
-PASSWORD = "p"  # noqa: S105
+
+def documented() -> str:
+    """Return the accounts that gozo(8) shows."""
+    page = (ROOT / "man" / "source" / "gozo.8").read_text("utf-8")
+    part = page.partition(".SS Several accounts\n")[2]
+    found = re.search(r"^\.EX\n(.*?)^\.EE", part, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def with_a_service() -> str:
+    """Return these and one more, which imports requests as a service."""
+    exported = 'accounts: [ APP ] }, { service: "gozo", accounts: [ OTHER ] } ]'
+    text = documented().replace("accounts: [ APP ] } ]", exported)
+    assert exported in text
+    return text.rstrip().removesuffix("}") + IMPORTS_A_SERVICE
+
 
 CANNOT_WORK = {
     "id": {"Gozo-When": "+1", "Gozo-Id": "a"},
@@ -52,7 +60,7 @@ async def test_stream_import(servers: Servers, daemons: Daemons, clients: Client
 
     With an id, recurring, with a receipt, and over a restart of the server.
     """
-    server = servers.start(CONFIG)
+    server = servers.start(documented())
     await daemons.serve(server, "--user", "gozo", "--password", PASSWORD)
     app = await connected(clients, server, "app")
     jobs, receipts = await app.arrivals("app.jobs"), await app.arrivals("app.receipts")
@@ -80,7 +88,7 @@ async def test_stream_import(servers: Servers, daemons: Daemons, clients: Client
 
 async def test_service_import(servers: Servers, daemons: Daemons, clients: Clients) -> None:
     """Through a service import comes what can arrive; all else is refused, and not counted."""
-    server = servers.start(CONFIG)
+    server = servers.start(with_a_service())
     login = ("--user", "gozo", "--password", PASSWORD)
     daemon, port = await serve(daemons, server, *login, "--events")
     own, other = [await connected(clients, server, user) for user in ("gozo", "other")]

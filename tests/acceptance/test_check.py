@@ -1,9 +1,10 @@
-"""`gozo check`: what a daemon needs, tried without effect."""
+"""`gozo check`: what a daemon needs, tried without lasting effect."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -224,10 +225,20 @@ async def test_no_answers(servers: Servers, daemons: Daemons, missing: str) -> N
 
 
 async def test_documented_permissions(servers: Servers, daemons: Daemons) -> None:
-    """Those in the manual are enough."""
+    """Those in the manual are enough; with those for the temporary bucket, it is tried."""
     server = servers.start(documented())
     code, done = await check(daemons, server.url, *login("daemon"))
     assert code == 0, done.stdout
+    assert any("not tried in a temporary bucket" in words for words in topics(done)["note"])
+    daemon, rest = documented().split("reader =", 1)
+    bucket = re.findall(r'"(\$KV\.gozo\.>|\$JS\.[^"]*\.KV_gozo(?:\.>)?)"', daemon)
+    more = [one.replace("V.gozo", "V.gozo_check").replace("_gozo", "_gozo_check") for one in bucket]
+    more.append("$JS.API.STREAM.DELETE.KV_gozo_check")
+    granted = daemon.replace("publish = [", f"publish = [ {json.dumps(more)[1:-1]}, ")
+    server = servers.start(f"{granted}reader ={rest}")
+    code, done = await check(daemons, server.url, *login("daemon"))
+    assert code == 0, done.stdout
+    assert "trial" in topics(done), done.stdout
 
 
 async def test_what_is_tried_is_what_is_needed(
