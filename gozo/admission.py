@@ -99,18 +99,12 @@ class Admission:
             RequestError: with the code and the sentence that the client is to be told.
         """
         if request.receipt is not None:
-            self._policy.check_answer(request.receipt)
-            if reply.startswith(_IMPORTED):
-                raise self._not_imported("a receipt does not arrive")
+            self._check_receipt(request.receipt, reply)
         if not isinstance(request, ScheduleRequest):
             return request
         entry, size = request.entry, len(request.payload)
         if entry.subject != self._good:
-            self._policy.check_target(entry.subject)
-            if entry.subject.startswith(IMPORTED):
-                self._check_imported(entry)
-            else:
-                self._good = entry.subject
+            self._check_target(entry)
         if self.limits_unread:
             self._quotas.check_payload(size)
         longest, largest = self._max_payload(), self._ledger.max_message
@@ -128,8 +122,17 @@ class Admission:
             self._quotas.check_delay(entry.created_us, request.entry.due_us)
         return request
 
-    def _check_imported(self, entry: Entry) -> None:
-        """Refuse what would not arrive at a reply subject that does not last."""
+    def _check_receipt(self, receipt: str, reply: bytes) -> None:
+        self._policy.check_answer(receipt)
+        if reply.startswith(_IMPORTED):
+            raise self._not_imported("a receipt does not arrive")
+
+    def _check_target(self, entry: Entry) -> None:
+        """Refuse a subject that is not allowed, or that will be gone when it is due."""
+        self._policy.check_target(entry.subject)
+        if not entry.subject.startswith(IMPORTED):
+            self._good = entry.subject
+            return
         if entry.recurs:
             raise self._not_imported("of a recurring schedule only the first message arrives")
         if entry.id is not None:

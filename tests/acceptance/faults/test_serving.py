@@ -184,17 +184,17 @@ async def test_an_inbox_that_a_reload_takes_away(
 async def test_a_sealed_bucket(
     servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
 ) -> None:
-    """A leader that cannot write the bucket is none that delivers, and none can instead."""
+    """A leader that cannot write the bucket is none that delivers, and none can instead.
+
+    One that starts refuses to.
+    """
     server = servers.start()
     client = await clients.connect(server)
-    await (await daemons.serve(server)).terminate()
+    daemon = await daemons.serve(server, "--metrics", "127.0.0.1:0")
+    port = int((await daemon.event("metrics.ready")).fields["port"])
+    other = await daemons.serve(server)
     config = (await call(client, "STREAM.INFO.KV_gozo"))["config"]
     await call(client, "STREAM.UPDATE.KV_gozo", config | {"sealed": True, "deny_delete": True})
-    daemon = daemons.start("serve", "--address", server.url, "--metrics", "127.0.0.1:0")
-    await daemon.event("lease.barrier_waits")
-    port = int((await daemon.event("metrics.ready")).fields["port"])
-    other = daemons.start("serve", "--address", server.url)
-    await other.ready()
     ctl = Gozoctl(tmp_path, server.url)
 
     async def is_told() -> bool:
@@ -207,3 +207,6 @@ async def test_a_sealed_bucket(
     assert "sealed" in status.err
     await until(lambda: bool(other.events("daemon.not_serving")), "the standby says so as well")
     assert not daemon.events("lease.lost")
+    third = daemons.start("serve", "--address", server.url)
+    assert await third.wait() == 1
+    assert "the bucket gozo has sealed true" in third.stderr
