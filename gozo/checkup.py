@@ -19,7 +19,7 @@ from gozo.connection import Connection, keeper_of
 from gozo.entries import block
 from gozo.errors import ForeignDaemonError, UnsuitableServerError
 from gozo.inboxes import SHARED
-from gozo.inspection import PROBLEM, Say, look, size
+from gozo.inspection import PROBLEM, Say, look, print_size
 from gozo.jetstream import JetStream, read_ack
 from gozo.leaders import find_rivals
 from gozo.lookout import check_alone
@@ -121,7 +121,7 @@ def _server(connection: Connection) -> str:
     words = [
         f"{info.get('server_name', '')} {info.get('version', '')}",
         connection.address,
-        f"max_payload {size(connection.max_payload)}",
+        f"max_payload {print_size(connection.max_payload)}",
     ]
     if info.get("tls_required"):
         words.append("TLS")

@@ -53,7 +53,7 @@ async def look(js: JetStream, settings: ServeSettings, keepers: Iterable[str], s
     else:
         await _describe(js, name, main, wanted, say)
     if held is not None:
-        await _judge(js, lease, held, "leader", say)
+        await _judge(js, lease, held, say, is_lease=True)
     await _try(js, settings, main["config"] if main else None, wanted, say)
     if settings.history_us is not None:
         await _look_at_history(js, settings, settings.history_us, say)
@@ -81,14 +81,12 @@ async def _look_at_account(js: JetStream, missing: list[str], copies: int, say: 
     used = account if tier is None else tier
     limits = used.get("limits", {})
     for kind in ("memory", "storage"):
-        used_, most = int(used.get(kind, 0)), int(limits.get(f"max_{kind}", -1))
-        say(
-            "JetStream",
-            f"{kind}: {size(used_)} of {'no limit of the account' if most < 0 else size(most)}",
-        )
-        if 0 < most <= used_ and kind == "storage":
+        used_bytes, most = int(used.get(kind, 0)), int(limits.get(f"max_{kind}", -1))
+        limit = "no limit of the account" if most < 0 else print_size(most)
+        say("JetStream", f"{kind}: {print_size(used_bytes)} of {limit}")
+        if 0 < most <= used_bytes and kind == "storage":
             say(PROBLEM, "JetStream's storage is full, so requests are refused: raise the limit")
-        elif most > 0 and used_ > FULL * most:
+        elif most > 0 and used_bytes > FULL * most:
             say("advice", f"JetStream's {kind} is nearly full: raise the limit of the account")
     if missing and limits.get("max_bytes_required"):
         say(
@@ -113,11 +111,11 @@ async def _describe(
     copies = int(config.get("num_replicas", 1))
     say(
         "bucket",
-        f"{name}: {state.get('num_subjects', 0)} keys, {size(int(state['bytes']))}, "
+        f"{name}: {state.get('num_subjects', 0)} keys, {print_size(int(state['bytes']))}, "
         f"{copies} cop{'y' if copies == 1 else 'ies'}, {config.get('storage')}",
     )
     others = deviations(name, config, wanted, js.connection.info)
-    told = await _judge(js, name, stream, KEY, say)
+    told = await _judge(js, name, stream, say)
     for other in others:
         if other.setting not in told:
             say(
@@ -137,16 +135,20 @@ async def _describe(
         say("advice", "set the clock of this host, or the server's: 2 s apart, gozo does not lead")
 
 
-async def _judge(js: JetStream, name: str, stream: Stream, key: str, say: Say) -> set[str]:
+async def _judge(
+    js: JetStream, name: str, stream: Stream, say: Say, *, is_lease: bool = False
+) -> set[str]:
     """Say what is wrong with a bucket; return the settings that were named."""
     config, state = stream["config"], stream["state"]
     found = faults(f"the bucket {name}", config)
-    if name.endswith("_lease") and key != KEY:
+    if is_lease:  # what it holds is written again twice a second
         found = [fault for fault in found if fault.is_final]
     for fault in found:
         say(PROBLEM, fault.sentence)
-    if not any(fault.is_final for fault in found) and (why := await _why_unwritable(js, name, key)):
-        say(PROBLEM, f"the bucket {name} cannot be written: {why}")
+    if not any(fault.is_final for fault in found):
+        why = await _why_unwritable(js, name, "leader" if is_lease else KEY)
+        if why:
+            say(PROBLEM, f"the bucket {name} cannot be written: {why}")
     told = {fault.setting for fault in found}
     for used, limit in (("messages", "max_msgs"), ("consumer_count", "max_consumers")):
         most = config.get(limit, -1)
@@ -184,7 +186,10 @@ async def _try(
     if tried.problem:
         say(PROBLEM, f"in a temporary bucket with the settings of {name}, gozo {tried.problem}")
     elif not tried.untried:
-        say("trial", "an entry was written, read, replaced, settled and removed, elsewhere")
+        say(
+            "trial",
+            "in a temporary bucket an entry was written, read, replaced, settled and removed",
+        )
     elif config is None and tried.code:
         say(PROBLEM, f"gozo serve cannot make the bucket {name}: {tried.untried}")
     else:
@@ -208,9 +213,10 @@ async def _look_for_keepers(
     for name in sorted(found):
         say(
             "advice",
-            f"the stream {name} keeps what is sent to gozo, and so answers each request on its "
-            "reply subject before anything is due, and a daemon that starts or takes over waits "
-            f"ten seconds: take {request_subject} and {request_subject}.admin.> out of it",
+            f"the stream {name} keeps what is sent to gozo, and acknowledges each message on its "
+            "reply subject: clients must not take that for a delivery, and a daemon that starts or "
+            f"takes over may wait ten seconds; take {request_subject} and "
+            f"{request_subject}.admin.> out of it",
         )
 
 
@@ -235,7 +241,7 @@ async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, 
         say("note", f"gozo serve --history {given} lets the stream {name} keep events for longer")
 
 
-def size(count: int) -> str:
+def print_size(count: int) -> str:
     """Write a number of bytes for people."""
     size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
     while size >= _KIB and len(units) > 1:

@@ -94,15 +94,20 @@ async def _temporary(js: JetStream, name: str, config: Mapping[str, Any]) -> Asy
     }
     if wanted.get("max_bytes", -1) > ROOM:
         wanted["max_bytes"] = ROOM
+    made = None
     try:
         made = await _made(js, stream, wanted)
         yield bucket_of(js, name, made)
     finally:
-        # Also where the answer to its creation was lost; never another's.
         with suppress(GozoError):
-            found = (await js.call(f"STREAM.INFO.{stream}"))["config"]
-            if found.get("description") == wanted["description"]:
+            # Also where the answer to its creation was lost; never another's.
+            if made is not None or await _is_there(js, stream, wanted["description"]):
                 await js.call(f"STREAM.DELETE.{stream}")
+
+
+async def _is_there(js: JetStream, stream: str, description: str) -> bool:
+    config = (await js.call(f"STREAM.INFO.{stream}"))["config"]
+    return bool(config.get("description") == description)
 
 
 async def _check_removable(js: JetStream, stream: str) -> None:

@@ -323,6 +323,14 @@ async def test_no_right_to_a_trial(servers: Servers, clients: Clients, withheld:
     assert await streams(await admin(clients, server)) == set()
 
 
+async def test_removed_unseen(servers: Servers, clients: Clients) -> None:
+    """What was made is removed, also by who may not look at it."""
+    server = servers.start(withholding("publish", "$JS.API.STREAM.INFO.KV_gozo_check"))
+    found, said = await look(server, "gozo", "gozo")
+    assert (found, len(said.of("trial"))) == (Found(0, 0, 0), 1)
+    assert await streams(await admin(clients, server)) == set()
+
+
 SERVERS = {
     "mapped requests": ('mappings: {"ask-gozo": "other"}', "", "maps ask-gozo to other, so no"),
     "short subjects": ("max_control_line: 1024", "", "raise its max_control_line"),
