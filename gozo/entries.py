@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -62,6 +63,12 @@ _PLAIN = re.compile(
     rb"Gozo-Request: ([0-9a-f-]++)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9}+)\r\n)?\r\n\Z"
 )
 """An entry without anything special, as gozo writes it, or a client that knows the bucket."""
+_PLAIN_MARKER = re.compile(
+    rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]++\r\n)?"
+    rb"KV-Operation: DEL\r\nGozo-Reason: ([a-z]++)\r\n(?:Nats-TTL: ([0-9]{1,9}+)s\r\n)?"
+    rb"(?:Nats-Msg-Size: 0\r\n)?\r\n\Z"
+)
+"""A delete marker as gozo writes it, see `marker_headers`."""
 _PLAIN_KEY = re.compile(rf"(?:[A-Za-z0-9_\-/]++(?:\.[A-Za-z0-9_\-/]++)*|{RESERVED}[0-9a-f]++)\Z")
 """A key that is its own id, or one from `reserved_key`."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
@@ -215,6 +222,22 @@ def parse_entry(
     except (RequestError, ValueError) as error:
         raise EntryError(str(error)) from error
     return entry if size is None else entry._replace(size=size)
+
+
+def plain_marker(headers: bytes | None) -> Marker | None:
+    """Read a delete marker as gozo writes it; None if it is anything else.
+
+    After many deliveries most of a bucket are such: each is read so in a fraction of the time
+    that `parse_entry` takes.
+    """
+    match = _PLAIN_MARKER.match(headers or b"")
+    return None if match is None else _marker_of(*match.groups())
+
+
+@lru_cache(maxsize=256)
+def _marker_of(reason: bytes, seconds: bytes | None) -> Marker:
+    given = {b"gozo-reason": reason}
+    return _marker(given if seconds is None else given | {b"nats-ttl": seconds})
 
 
 def glance(key: str, headers: bytes | None, stored_us: int) -> tuple[int, bytes, bytes, int] | None:

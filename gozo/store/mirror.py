@@ -21,6 +21,7 @@ from gozo.entries import (
     glance,
     parse_entry,
     parse_original,
+    plain_marker,
     says_protected,
 )
 from gozo.errors import Refusal, RequestError
@@ -84,6 +85,8 @@ class Mirror:
         self.paused: set[str] = set()
         self.failed: set[str] = set()
         """Keys of schedules that were given up, and are kept."""
+        self.retrying: set[str] = set()
+        """Keys of schedules whose last attempt failed, and that are tried again."""
         self.ahead: set[str] = set()
         """Keys of schedules that wait too long, since a clock that ran ahead moved them on."""
         self.on_entry: OnEntry | None = None
@@ -164,10 +167,13 @@ class Mirror:
         self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
 
     def _take_plain(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> bool:
-        """Take in what most entries are, in the shortest way; False if it is anything else."""
+        """Take in what most messages are, in the shortest way; False if it is anything else."""
         glanced = glance(key, headers, stored_us)
         if glanced is None:
-            return False
+            marker = plain_marker(headers)
+            if marker is not None:
+                self._removed(key, revision, stored_us, marker)
+            return marker is not None
         due_us, subject, token, size = glanced
         if self.observer and not token:
             return False  # it is told of what others write, and wants to know more of it
@@ -240,8 +246,9 @@ class Mirror:
         That is whether it recurs, is to be acknowledged, protected, or at rest. None: nothing of
         this, or there is no schedule any more.
         """
-        if self.ahead:
+        if self.ahead or self.retrying:
             self.ahead.discard(key)
+            self.retrying.discard(key)
         if self.invalid or self.paused or self.failed or self.protected:
             self.invalid.pop(key, None)
             self.too_large.pop(key, None)
@@ -269,8 +276,10 @@ class Mirror:
             self.paused.add(key)
         elif entry.state is State.FAILED:
             self.failed.add(key)
-        elif ran_ahead(entry, self.server_us()):
-            self.ahead.add(key)
+        else:
+            self.retrying.add(key)
+            if ran_ahead(entry, self.server_us()):
+                self.ahead.add(key)
 
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""

@@ -1,0 +1,84 @@
+"""Delete markers as gozo writes them are read in one step, and as `parse_entry` reads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from gozo.entries import block, entry_headers, marker_headers, parse_entry, plain_marker
+from gozo.policy import Policy
+from gozo.schedule import Entry, Marker, Reason
+from gozo.store.mirror import Mirror
+from gozo.timetable import Timetable
+
+SIZE = b"Nats-Msg-Size: 0\r\n\r\n"
+"""What the server adds for those who read headers only."""
+
+CALLS = 45
+"""Of functions, built-in ones included, for a marker that is loaded: 67 where each is read as any
+entry is, 27 where it is not."""
+
+
+@pytest.mark.parametrize("ttl", [True, False])
+@pytest.mark.parametrize("expected", [None, 0, 123_456])
+@pytest.mark.parametrize("reason", list(Reason))
+def test_what_gozo_writes(reason: Reason, expected: int | None, ttl: bool) -> None:
+    """Each reason, with and without an end and a revision; one without a reason is not gozo's."""
+    written = block(marker_headers(reason, ttl=ttl), expected)
+    for headers in (written, written[:-2] + SIZE):
+        found = parse_entry("a", headers, 1)
+        assert isinstance(found, Marker)
+        assert plain_marker(headers) == (None if reason is Reason.UNKNOWN else found)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        None,
+        b"",
+        b"NATS/1.0\r\n\r\n",
+        block(entry_headers(Entry("a", "to", "+1", 1, 1), b"f"), 0),
+        b"NATS/1.0\r\nKV-Operation: DEL\r\n\r\n",
+        b"NATS/1.0\r\nKV-Operation: PURGE\r\nGozo-Reason: delivered\r\n\r\n",
+        b"NATS/1.0\r\nKV-Operation: DEL\r\nGozo-Reason: delivered\r\nNats-TTL: 1h\r\n\r\n",
+        b"NATS/1.0\r\nKV-Operation: DEL\r\nGozo-Reason: delivered\r\nGozo-Id: a\r\n\r\n",
+        b"NATS/1.0\r\nKV-Operation: DEL\r\nGozo-Reason: delivered\r\nNats-Msg-Size: 9\r\n\r\n",
+        b"NATS/1.0\r\nKV-Operation: DEL\r\nGozo-Reason: delivered\r\n\r\nx",
+    ],
+)
+def test_others(headers: bytes | None) -> None:
+    """Whatever gozo does not write is read with care."""
+    assert plain_marker(headers) is None
+
+
+def test_a_load_does_not_parse_markers() -> None:
+    """A marker costs a load few calls of functions: an hour's deliveries are hundred thousands."""
+    mirror = Mirror(Timetable(), Policy("gozo"))
+    headers = block(marker_headers(Reason.DELIVERED, ttl=True), 17)[:-2] + SIZE
+    mirror.take("first", 1, 1_000, headers)
+
+    def load() -> None:
+        for revision in range(2, 102):
+            mirror.take(f"key-{revision}", revision, 1_000, headers)
+
+    assert calls(load) / 100 < CALLS
+    assert len(mirror.timetable.tombstones) == 101
+
+
+def calls(work: Callable[[], None]) -> int:
+    """Count the calls of functions that some work takes."""
+    count = 0
+
+    def note(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
