@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from gozo import inventory
 from gozo.administration import VERBS
 from gozo.capacity import find_limits, trace
 from gozo.connection import Connection, keeper_of
@@ -141,6 +142,7 @@ def rights(js: JetStream, settings: ServeSettings) -> Iterator[Right]:
     yield Right("subscribe", asked, "to take requests")
     yield Right("subscribe", f"{admin}.leader", "to be known as the leader")
     yield Right("subscribe", f"{admin}.told", "to stand by")
+    yield Right("subscribe", f"{admin}.{inventory.VERB}", "to say what there is")
     for verb in VERBS:
         yield Right("subscribe", f"{admin}.{verb}", "to be told by administrators")
     for verb in ("PING", "INFO", "STATS"):

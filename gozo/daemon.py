@@ -25,6 +25,7 @@ from gozo.garbage import Garbage
 from gozo.giving_way import GivingWay
 from gozo.inboxes import SHARED
 from gozo.intake import Intake
+from gozo.inventory import Inventory
 from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role, lease_of
 from gozo.logs import get_logger
@@ -219,6 +220,7 @@ class Daemon:
         self._begin("follower", self._follower.run())
         self._begin("clock", self._clock_keeper.run())
         self._begin("intake", self._intake.run())
+        self._begin("inventory", self._inventory.run())
         self._begin("payloads", self._prepare())
         self._begin("housekeeping", self._keep_house())
         self._begin("originals", self._originals.run())
@@ -369,6 +371,9 @@ class Daemon:
             tag=tag_of(self._lease.id),
             lookout=self._lookout,
         )
+        self._inventory = Inventory(
+            self._requests, self._policy, chosen.bucket, self._mirror, self._follower
+        )
         self._main.on_larger.append(self._mirror.reconsider)
         self._clock_keeper = ClockKeeper(
             self._clock,
@@ -498,6 +503,7 @@ class Daemon:
         if self._skips:
             await self._leave_out(self._settings.skip_due_before_us or 0)
         self._vitals.is_active = True
+        self._inventory.open()
         # The first of them; the others need not be waited for.
         self._payloads.prepare(self._timetable.approach(self._clock.now_us() + AHEAD_US, PREPARED))
         await self._intake.act()
@@ -554,6 +560,7 @@ class Daemon:
         """Another replica leads, or may: hand everything over."""
         self._clock.lease_lost()
         self._vitals.is_active = False
+        self._inventory.close()
         if self._leading is not None:
             self._leading.cancel()
         self._delivery.stop()
@@ -576,6 +583,7 @@ class Daemon:
         """Act on nothing more, and hand over what is in memory: the lease is about to be left."""
         await end(self._leading)
         self._vitals.is_active = False
+        self._inventory.close()
         self._intake.keep()
         await self._hand_over_lead()
 
@@ -755,6 +763,7 @@ class Daemon:
 
     async def _retire(self) -> None:
         self._lease.retire()
+        self._inventory.close()
         await self._giving_way.close()
         try:
             if self._has_duties:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from gozo import when
 from gozo.errors import Refusal, RequestError
@@ -31,6 +32,9 @@ RESERVED = "=_"
 
 MOST_IDS = 1_000
 """Ids that one call of a verb for many takes, such as `admin.cancel`."""
+
+MOST_KEYS = 5_000
+"""Keys that one answer of `admin.keys` has at most."""
 
 ECHOED = 8 * LONGEST_ID
 """Bytes of an id that was refused which a receipt may still repeat."""
@@ -448,6 +452,40 @@ def parse_reschedule(payload: bytes) -> tuple[str, str]:
     if not isinstance(text, str):
         raise RequestError(Refusal.INVALID_WHEN, "give when, an expression as in Gozo-When")
     return _text_id(asked.get("id")), text
+
+
+class KeysAsked(NamedTuple):
+    """What `admin.keys` is asked."""
+
+    prefix: str
+    """How the keys begin."""
+    after: str
+    """The last key of the page before; empty for the first page."""
+    limit: int
+    """How many keys are answered at most; 0: none."""
+    counts: bool
+    """Whether schedules are counted by state besides."""
+
+
+def parse_keys(payload: bytes) -> KeysAsked:
+    """Read what `admin.keys` is asked: `{"prefix": "a", "after": "ab", "limit": 100}`.
+
+    All of it may be omitted.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    asked = _object(payload) if payload else {}
+    prefix, after = asked.get("prefix", ""), asked.get("after", "")
+    limit, counts = asked.get("limit", MOST_KEYS), asked.get("counts", False)
+    if not isinstance(prefix, str) or not isinstance(after, str):
+        raise RequestError(Refusal.INVALID_REQUEST, "give prefix and after as texts, or omit them")
+    if not isinstance(limit, int) or not isinstance(counts, bool) or limit < 0:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            "give limit as a whole number from 0, and counts as true or false, or omit them",
+        )
+    return KeysAsked(prefix, after, min(limit, MOST_KEYS), counts)
 
 
 def _object(payload: bytes) -> dict[str, object]:

@@ -71,6 +71,10 @@ class Terms:
     """When the present due time was reckoned, where that was long after the one before; else 0."""
 
 
+OVERDUE_US = MICROSECONDS
+"""How late a schedule is still called pending."""
+
+
 class Entry(NamedTuple):
     """A schedule as the bucket's headers tell it; the payload stays where it is.
 

@@ -112,10 +112,17 @@ class Course:
 
 
 def needed(refused: Iterable[str], request_subject: str) -> tuple[str, ...]:
-    """Pick the subjects without which a replica does not hear requests, verbs and answers."""
+    """Pick the subjects without which a replica does not hear requests, verbs and answers.
+
+    Not the one on which the leader says what there is: without it, readers read the bucket.
+    """
     verbs = f"{request_subject}.admin."
     return tuple(
         sorted(
-            one for one in refused if one == request_subject or one.startswith(verbs) or OWN in one
+            one
+            for one in refused
+            if one == request_subject
+            or (one.startswith(verbs) and one != f"{verbs}keys")
+            or OWN in one
         )
     )

@@ -88,6 +88,10 @@ class Timetable:
         """All live keys."""
         return list(self._live)
 
+    def rows(self) -> list[tuple[int, int, str]]:
+        """All live items, as plain tuples: due time, revision, key."""
+        return list(self._live.values())
+
     def revision(self, key: str) -> int:
         """The latest revision known of a key, removed or not; 0 if there is none."""
         live = self._live.get(key)

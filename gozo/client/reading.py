@@ -20,12 +20,10 @@ from gozo.errors import Refusal, RequestError
 from gozo.headers import fields
 from gozo.policy import Policy, expression
 from gozo.protocol import RESERVED, escape_id, unescape_key
-from gozo.schedule import MICROSECONDS, Entry, Marker, State
-
-OVERDUE_US = MICROSECONDS
-"""How late a schedule is still called pending."""
+from gozo.schedule import OVERDUE_US, Entry, Marker, State
 
 _RAW_KEY = re.compile(r"[A-Za-z0-9_=/-]+(?:\.[A-Za-z0-9_=/-]+)*\Z")
+_PLAIN_START = re.compile(r"[A-Za-z0-9_/-]*(?:\.[A-Za-z0-9_/-]+)*")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
 
 
@@ -33,6 +31,11 @@ def keys_of(id_: str) -> list[str]:
     """Return the key of an id, and, where that differs, the one that the original gozo used."""
     key = escape_id(id_)
     return [key, id_] if id_ != key and _RAW_KEY.match(id_) else [key]
+
+
+def key_prefix(id_prefix: str) -> str:
+    """Return how the keys begin of all ids that begin so, be they gozo's or the original's."""
+    return _PLAIN_START.match(id_prefix)[0]  # type: ignore[index]  # it matches any text
 
 
 def schedule_or_marker(

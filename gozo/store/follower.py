@@ -88,6 +88,11 @@ class Follower:
         return heard and self.loaded.is_set() and not self._full
 
     @property
+    def created(self) -> str:
+        """When the server says that the bucket was created: no other bucket says the same."""
+        return self._created
+
+    @property
     def clock_ahead_us(self) -> int:
         """How far this host's clock is ahead of the server's, as last compared."""
         return self._clock.ahead_us
