@@ -11,11 +11,13 @@ import base64
 import json
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
-from gozo.connection import Connection, status_of
+from gozo.connection import Connection, Reply, status_of
 from gozo.errors import DisconnectedError, JetStreamError, NoServerError
 from gozo.schedule import MICROSECONDS
 
@@ -155,16 +157,7 @@ class JetStream:
         except NoServerError as silence:
             words = f"JetStream does not answer {shown} within {timeout:g} s"
             raise NoServerError(words) from silence
-        if reply.status == NO_RESPONDERS:
-            raise NoServerError(f"JetStream does not answer {shown} at the moment")
-        answer: dict[str, Any] = json.loads(reply.payload)
-        error = answer.get("error")
-        if error:
-            code, words = int(error.get("err_code", 0)), error.get("description", error)
-            if code in NOT_NOW:
-                raise NoServerError(f"JetStream does not answer {shown} at the moment: {words}")
-            raise JetStreamError(f"JetStream refused {shown}: {words}", code)
-        return answer
+        return _checked(reply, shown)
 
     async def check_enabled(self, timeout: float) -> None:
         """Make sure that JetStream is there.
@@ -216,6 +209,46 @@ class JetStream:
         """
         return await self._message(stream, {"seq": sequence})
 
+    async def messages(
+        self, stream: str, sequences: Sequence[int], *, timeout: float = ANSWER_TIME
+    ) -> list[StoredMessage | None]:
+        """Read messages from the stream's leader, all at once; None for those that are gone.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `call`.
+        """
+        shown = f"STREAM.MSG.GET.{stream}"
+        subject = f"{self.prefix}.{shown}"
+        answers: dict[int, Reply] = {}
+        complete: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def on_reply(sequence: int, headers: bytes | None, payload: bytes | None) -> None:
+            if complete.done():
+                return
+            if payload is None:
+                complete.set_exception(DisconnectedError("the connection to NATS was lost"))
+                return
+            answers[sequence] = answer = Reply(headers, payload)
+            if len(answers) == len(sequences):
+                complete.set_result(answer)
+
+        tokens: list[bytes] = []
+        try:
+            with self.connection.failing_if_denied(subject, complete):
+                for sequence in sequences:
+                    body = b'{"seq":%d}' % sequence
+                    call = partial(on_reply, sequence)
+                    tokens.append(self.connection.call(subject.encode(), body, call))
+                async with asyncio.timeout(timeout):
+                    await complete
+        except TimeoutError as error:
+            words = f"JetStream does not answer {shown} within {timeout:g} s"
+            raise NoServerError(words) from error
+        finally:
+            for token in tokens:
+                self.connection.hang_up(token)
+        return [_stored(answers[sequence], shown) for sequence in sequences]
+
     async def next_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
         """Read the first message of a subject, or of a pattern, from a sequence on.
 
@@ -226,20 +259,51 @@ class JetStream:
 
     async def _message(self, stream: str, query: dict[str, Any]) -> StoredMessage | None:
         try:
-            answer = await self.call(f"STREAM.MSG.GET.{stream}", query)
+            return _read(await self.call(f"STREAM.MSG.GET.{stream}", query))
         except JetStreamError as error:
             if error.code == MESSAGE_NOT_FOUND:
                 return None
             raise
-        message = answer["message"]
-        headers = message.get("hdrs")
-        return StoredMessage(
-            subject=message["subject"],
-            sequence=int(message["seq"]),
-            stored_us=parse_time(message["time"]),
-            headers=base64.b64decode(headers) if headers else None,
-            payload=base64.b64decode(message.get("data") or ""),
-        )
+
+
+def _checked(reply: Reply, shown: str) -> dict[str, Any]:
+    """Read an answer to `shown`.
+
+    Raises:
+        JetStreamError, NoServerError: it says that there is none.
+    """
+    if reply.status == NO_RESPONDERS:
+        raise NoServerError(f"JetStream does not answer {shown} at the moment")
+    answer: dict[str, Any] = json.loads(reply.payload)
+    error = answer.get("error")
+    if error:
+        code, words = int(error.get("err_code", 0)), error.get("description", error)
+        if code in NOT_NOW:
+            raise NoServerError(f"JetStream does not answer {shown} at the moment: {words}")
+        raise JetStreamError(f"JetStream refused {shown}: {words}", code)
+    return answer
+
+
+def _stored(reply: Reply, shown: str) -> StoredMessage | None:
+    try:
+        return _read(_checked(reply, shown))
+    except JetStreamError as error:
+        if error.code == MESSAGE_NOT_FOUND:
+            return None
+        raise
+
+
+def _read(answer: dict[str, Any]) -> StoredMessage:
+    """Read an answer that has a message."""
+    message = answer["message"]
+    headers = message.get("hdrs")
+    return StoredMessage(
+        subject=message["subject"],
+        sequence=int(message["seq"]),
+        stored_us=parse_time(message["time"]),
+        headers=base64.b64decode(headers) if headers else None,
+        payload=base64.b64decode(message.get("data") or ""),
+    )
 
 
 def parse_time(text: str) -> int:

@@ -54,7 +54,7 @@ async def _search(
     settings = resolve_connection(Sources.load(_given(ctx), local=None))
     async with asyncio.timeout(LONGEST):
         async with await Client.connect(settings, timeout=LONGEST, name="gozoctl") as client:
-            async for schedule in client.list():
+            async for schedule in client.list(prefix=begun if by_id else ""):
                 name = schedule.id if by_id else schedule.subject
                 if schedule.id is not None and name is not None and name.startswith(begun):
                     found.append((schedule.id, schedule.subject, schedule.due))

@@ -106,22 +106,15 @@ def status(
         client = session.client
         server, bucket = client.server, await client.bucket()
         replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
-        schedules, overdue, failed, invalid, next_due = 0, 0, 0, 0, None
-        if bucket is not None:
-            async for one in client.list():
-                schedules += 1
-                overdue += one.state == "overdue"
-                failed += one.state == "failed"
-                invalid += one.state == "invalid"
-                if one.state == "pending" and (next_due is None or one.due < next_due):
-                    next_due = one.due
+        counts = await client.count()
+        next_due = counts.next_due
         said = {
             "server": f"{server.name} {server.version}, {server.address}",
             "bucket": bucket_words(client.settings.bucket, bucket),
-            "schedules": str(schedules),
-            "overdue": str(overdue),
-            "failed": str(failed),
-            "invalid": str(invalid),
+            "schedules": str(counts.schedules),
+            "overdue": str(counts.overdue),
+            "failed": str(counts.failed),
+            "invalid": str(counts.invalid),
         }
         if session.out.is_json:
             session.out.json(
@@ -132,10 +125,10 @@ def status(
                         "address": server.address,
                     },
                     "bucket": _bucket_record(bucket),
-                    "schedules": schedules,
-                    "overdue": overdue,
-                    "failed": failed,
-                    "invalid": invalid,
+                    "schedules": counts.schedules,
+                    "overdue": counts.overdue,
+                    "failed": counts.failed,
+                    "invalid": counts.invalid,
                     "next_due": times.utc(next_due) if next_due is not None else None,
                     "daemons": [_record(one) for one in replicas],
                     "delivers": any(one.delivers for one in replicas),

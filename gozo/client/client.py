@@ -16,6 +16,7 @@ from typing import NoReturn, Self
 from gozo.client.applying import Applying
 from gozo.client.chronicle import Chronicle, Following
 from gozo.client.daemons import Daemons
+from gozo.client.keys import Keys
 from gozo.client.listening import Listening
 from gozo.client.making import (
     Span,
@@ -32,6 +33,7 @@ from gozo.client.nouns import (
     BucketInfo,
     Cancelled,
     Change,
+    Counts,
     Event,
     Outcome,
     Replica,
@@ -86,7 +88,8 @@ class Client:
         self._connection = connection
         self._policy = policy
         self._daemons = Daemons(connection, settings, policy)
-        self._reader = Reader(connection, settings.bucket, policy, self._daemons.rules)
+        keys = Keys(connection, settings.request_subject, settings.bucket)
+        self._reader = Reader(connection, settings.bucket, policy, self._daemons.rules, keys)
         self._writes = Writes(self._reader)
         self._chronicle = Chronicle(connection, settings)
         self._applying = Applying(self._reader, self._writes, policy)
@@ -425,14 +428,22 @@ class Client:
         """
         return await self._reader.last_outcome(canonical_id(id))
 
-    def list(self, *, subject: str | None = None) -> AsyncIterator[Schedule]:
+    def list(self, *, subject: str | None = None, prefix: str = "") -> AsyncIterator[Schedule]:
         """Iterate over all schedules, in no order, without payloads.
 
-        `subject` keeps those that are sent to it; `*` and `>` are wildcards, as in NATS. Never
-        creates the bucket: where there is none, there are no schedules. Schedules that come or
-        go meanwhile may be in it or not.
+        `subject` keeps those that are sent to it; `*` and `>` are wildcards, as in NATS. `prefix`
+        keeps those whose id begins so. Never creates the bucket: where there is none, there are no
+        schedules. Schedules that come or go meanwhile may be in it or not.
         """
-        return self._reader.list(subject)
+        return self._reader.list(subject, prefix)
+
+    async def count(self) -> Counts:
+        """Count the schedules in the bucket; 0 where there is no bucket.
+
+        The leader is asked, which knows that without reading anything; where there is none, all
+        of them are read.
+        """
+        return await self._reader.count()
 
     def watch(self) -> AsyncIterator[Change]:
         """Iterate over all schedules, then over each change, for ever.

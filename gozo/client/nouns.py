@@ -248,6 +248,19 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """How many schedules there are, those that cannot be delivered included."""
+
+    schedules: int
+    overdue: int
+    """Due for more than a second and still there."""
+    failed: int
+    invalid: int
+    next_due: datetime | None
+    """When the next one is due that is neither overdue nor tried again; None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rival:
     """One of several daemons that lead on one request subject, each with a bucket of its own."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
+from gozo.client.keys import Keys
+from gozo.client.loading import Load, Named, Raw
 from gozo.client.making import moment
-from gozo.client.nouns import BucketInfo, Outcome, Schedule
-from gozo.client.reading import is_hidden, keys_of, matcher, schedule_or_marker
+from gozo.client.nouns import BucketInfo, Counts, Outcome, Schedule
+from gozo.client.reading import key_prefix, keys_of, matcher, schedule_or_marker
 from gozo.clock import wall_us
 from gozo.connection import Connection
 from gozo.errors import JetStreamError, NoServerError
@@ -17,10 +19,9 @@ from gozo.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_tim
 from gozo.policy import Policy
 from gozo.schedule import Marker
 from gozo.store.bucket import Bucket, find_bucket, stream_of
-from gozo.store.consumer import BATCH, HEARTBEAT, Consumer
 
-CHASE = 100_000  # messages that are read beyond those that there were, and as many as keys
-GRACE = 0.1  # seconds in which a message comes that was stored before
+LOOKS = 5  # times that the leader is asked again which has not seen all that there was
+LOOK_AGAIN = 0.02  # seconds between them
 VALUES = 100  # values read at the same time
 
 
@@ -32,15 +33,6 @@ class Found(NamedTuple):
     what: Schedule | Marker
 
 
-class Raw(NamedTuple):
-    """A message of the bucket as it came, without its value."""
-
-    key: str
-    revision: int
-    stored_us: int
-    headers: bytes | None
-
-
 class Reader:
     """Reads one bucket; never creates it."""
 
@@ -50,12 +42,14 @@ class Reader:
         name: str,
         policy: Policy,
         rules: Callable[[], Awaitable[Policy]],
+        keys: Keys,
     ) -> None:
         self.connection = connection
         self.js = JetStream(connection)
         self.name = name
         self._policy = policy
         self._rules = rules
+        self._keys = keys
 
     async def bucket(self) -> Bucket | None:
         """Find the bucket; None where there is none.
@@ -121,8 +115,8 @@ class Reader:
             raise
         if message is None:
             return None
-        raw = Raw(key, message.sequence, message.stored_us, message.headers)
-        what = self.understand(raw, message.payload)
+        raw = Raw(key, message.sequence, message.stored_us, message.headers, message.payload)
+        what = self.understand(raw)
         assert what is not None
         return Found(key, message, what)
 
@@ -143,10 +137,10 @@ class Reader:
             return None
         return Outcome(found.what.reason.value, moment(found.message.stored_us))
 
-    def understand(self, raw: Raw, value: bytes | None = None) -> Schedule | Marker | None:
-        """Read a message of the bucket; without its `value`, None means that it is needed."""
+    def understand(self, raw: Raw) -> Schedule | Marker | None:
+        """Read a message of the bucket; without its value, None means that it is needed."""
         most = self.connection.max_payload
-        return schedule_or_marker(self._policy, *raw, value, wall_us(), most)
+        return schedule_or_marker(self._policy, *raw, wall_us(), most)
 
     async def understand_fully(self, raw: Raw) -> Schedule | Marker | None:
         """Read a message of the bucket, and its value if need be; None if it is gone by now."""
@@ -154,34 +148,75 @@ class Reader:
         if what is None:
             message = await self.js.message(stream_of(self.name), raw.revision)
             if message is not None:
-                what = self.understand(raw, message.payload)
+                what = self.understand(raw._replace(value=message.payload))
         if isinstance(what, Schedule) and what.payload is not None:
             return what._replace(payload=None)
         return what
 
-    async def list(self, subject: str | None) -> AsyncIterator[Schedule]:
-        """Iterate over all schedules whose subject matches; without payloads, in no order."""
+    async def list(self, subject: str | None, prefix: str = "") -> AsyncIterator[Schedule]:
+        """Iterate over the schedules whose subject matches, and whose id begins with `prefix`.
+
+        Without payloads, in no order.
+        """
         wanted = None if subject is None else matcher(subject)
         await self.learn_rules()
         bare: list[Raw] = []
-        async for raw in self._messages():
+
+        def is_wanted(what: Schedule) -> bool:
+            if prefix and not (what.id or "").startswith(prefix):
+                return False
+            return wanted is None or wanted.match(what.subject) is not None
+
+        async for raw in self._messages(key_prefix(prefix)):
             what = self.understand(raw)
             if what is None:
                 bare.append(raw)
-            elif isinstance(what, Schedule) and (wanted is None or wanted.match(what.subject)):
-                yield what
+            elif isinstance(what, Schedule) and is_wanted(what):
+                yield what if raw.value is None else what._replace(payload=None)
         for start in range(0, len(bare), VALUES):
             some = bare[start : start + VALUES]
             for what in await asyncio.gather(*(self.understand_fully(raw) for raw in some)):
-                if isinstance(what, Schedule) and (wanted is None or wanted.match(what.subject)):
+                if isinstance(what, Schedule) and is_wanted(what):
                     yield what
 
-    async def _messages(self) -> AsyncIterator[Raw]:
-        """Iterate over the latest message of each key, once, as of now."""
+    async def count(self) -> Counts:
+        """Count the schedules, by what the leader knows, or else by reading all of them."""
+        bucket = await self.bucket()
+        if bucket is None:
+            return Counts(0, 0, 0, 0, None)
+        state = await bucket.state()
+        for _ in range(LOOKS):
+            told = await self._keys.counts()
+            if told is None or told[0] != state.created:
+                break
+            if told[1] >= state.last_sequence:
+                return told[2]
+            await asyncio.sleep(LOOK_AGAIN)  # the follower is a moment behind
+        states: Counter[str] = Counter()
+        next_due = None
+        async for one in self.list(None):
+            states[one.state] += 1
+            if one.state == "pending" and (next_due is None or one.due < next_due):
+                next_due = one.due
+        return Counts(
+            states.total(), states["overdue"], states["failed"], states["invalid"], next_due
+        )
+
+    async def _messages(self, prefix: str) -> AsyncIterator[Raw]:
+        """Iterate over the latest message of each key, once, as of now.
+
+        Others than those of keys that begin with `prefix` need not be among them.
+        """
         bucket = await self.bucket()
         if bucket is None:
             return
-        load = _Load(self.connection, bucket)
+        state = await bucket.state()
+        seen: set[str] = set()
+        named = Named(self.js, bucket, self._keys, state)
+        async for raw in named.messages(prefix):
+            seen.add(raw.key)
+            yield raw
+        load = Load(self.connection, bucket, state, seen=seen, after=named.after)
         try:
             await load.start()
             async for raw in load.messages():
@@ -197,93 +232,3 @@ class Reader:
         """
         if self.connection.connected and not self.connection.info.get("jetstream"):
             await self.js.check_enabled(1.0)
-
-
-class _Load:
-    """Reads the latest of each key, each key once.
-
-    A schedule that is replaced meanwhile moves to the end of the stream. So it is read until
-    nothing is to come, that is until whoever writes was caught up with. The server's word for
-    that can be early: it counts a message that was replaced as gone before it counts the one
-    in its place. So the stream is asked whether there are later ones. Where somebody writes
-    faster than can be read, there is an end to that as well.
-    """
-
-    def __init__(self, connection: Connection, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self._queue: deque[Raw] = deque()
-        self._news = asyncio.Event()
-        self._consumer = Consumer(
-            connection, bucket, self._on_message, self._on_broken, self._wants_more
-        )
-        self._keys: set[str] = set()
-        self._end = self._position = self._beyond = 0
-        self._nothing_to_come = self._done = False
-        self._problem = ""
-
-    async def start(self) -> None:
-        self._end = (await self._bucket.state()).last_sequence
-        self._nothing_to_come = await self._consumer.start(None) == 0
-
-    def stop(self) -> None:
-        self._consumer.stop()
-
-    async def messages(self) -> AsyncIterator[Raw]:
-        while True:
-            while self._queue:
-                yield self._queue.popleft()
-            if self._nothing_to_come and not self._done:
-                await self._check()
-            elif self._done:
-                return
-            elif self._problem:
-                raise NoServerError(
-                    f"the schedules could not be read to the end ({self._problem}): try again"
-                )
-            else:
-                await self._wait(HEARTBEAT)
-                if self._consumer.is_silent:
-                    self._problem = "the server fell silent"
-
-    async def _check(self) -> None:
-        """Find out whether there is really nothing to come."""
-        last = (await self._bucket.state()).last_sequence
-        if last in (self._end, self._position):
-            self._done = True
-        elif last > self._position:
-            # It is on its way, unless it has been removed.
-            self._nothing_to_come = False
-            came = bool(self._queue) or await self._wait(GRACE)
-            self._done = not came
-
-    async def _wait(self, timeout: float) -> bool:
-        """Wait for a message; False where none came in time."""
-        self._consumer.refill()
-        self._news.clear()
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._news.wait()
-        except TimeoutError:
-            return False
-
-    def _wants_more(self) -> bool:
-        return not self._done and len(self._queue) < BATCH
-
-    def _on_broken(self, reason: str) -> None:
-        self._problem = reason
-        self._news.set()
-
-    def _on_message(
-        self, key: str, revision: int, stored_us: int, headers: bytes | None, pending: int
-    ) -> None:
-        if self._done:
-            return
-        self._position = revision
-        if key not in self._keys and not is_hidden(key):
-            self._keys.add(key)
-            self._queue.append(Raw(key, revision, stored_us, headers))
-        if revision > self._end:
-            self._beyond += 1
-        self._nothing_to_come = not pending
-        self._done = self._beyond > len(self._keys) + CHASE
-        self._news.set()

@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
+from gozo.client.loading import Raw
 from gozo.client.making import moment
 from gozo.client.nouns import Change
-from gozo.client.reader import Raw, Reader
+from gozo.client.reader import Reader
 from gozo.client.reading import id_of, is_hidden
 from gozo.connection import Connection
 from gozo.errors import DisconnectedError, JetStreamError, NoServerError

@@ -1,0 +1,223 @@
+"""Loads the latest message of each key of the bucket: all of them, or those that the leader names.
+
+Where most of the bucket are delete markers, what the leader names is read one by one, each at its
+revision, and then whatever was stored behind the leader's position. So nothing is missed that is
+there all the while: either it has not been changed since the leader named it, or it was stored
+later than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from gozo.client.keys import Keys
+from gozo.client.reading import is_hidden
+from gozo.connection import Connection
+from gozo.entries import plain_marker
+from gozo.errors import JetStreamError, NoServerError, NotAllowedError
+from gozo.jetstream import JetStream
+from gozo.store.bucket import Bucket, BucketState
+from gozo.store.consumer import BATCH, HEARTBEAT, Consumer
+
+CHASE = 100_000  # messages that are read beyond those that there were, and as many as keys
+GRACE = 0.1  # seconds in which a message comes that was stored before
+
+FEW = 2_000  # messages that are read in less time than a leader takes to answer, which may be none
+WORTH = 8  # messages of a full load that take as long as one read at its revision
+PAGE = 2_000  # keys asked of the leader at a time
+AT_ONCE = 250  # messages asked for at a time
+MOST_BYTES = 16 * 1024 * 1024  # of large payloads in a page: they come along with what is read so
+ANSWER_TIME = 5.0  # seconds
+
+
+class Raw(NamedTuple):
+    """A message of the bucket as it came."""
+
+    key: str
+    revision: int
+    stored_us: int
+    headers: bytes | None
+    value: bytes | None = None
+    """None: it was not read."""
+
+
+class Named:
+    """Reads what the leader names, if that is worth it."""
+
+    def __init__(self, js: JetStream, bucket: Bucket, keys: Keys, state: BucketState) -> None:
+        self.after: int | None = None
+        """What is stored up to this sequence, and was not changed since, was read; None: not all of
+        it was, so everything has to be read."""
+        self._js = js
+        self._bucket = bucket
+        self._keys = keys
+        self._state = state
+
+    async def messages(self, prefix: str) -> AsyncIterator[Raw]:
+        """Iterate over the messages of keys that begin with `prefix`; then look at `after`."""
+        if self._state.keys <= FEW:
+            return
+        page = await self._keys.page(prefix, "", 0)
+        if page is None or not (prefix or page.schedules * WORTH <= self._state.keys):
+            return
+        after, last = page.position, ""
+        while True:
+            page = await self._keys.page(prefix, last, PAGE)
+            if page is None or page.created != self._state.created or page.large > MOST_BYTES:
+                return
+            after = min(after, page.position)  # another leader may be behind the one before
+            for start in range(0, len(page.keys), AT_ONCE):
+                found = await self._read(page.keys[start : start + AT_ONCE])
+                if found is None:
+                    return
+                for raw in found:
+                    yield raw
+            if not page.more:
+                self.after = after
+                return
+            last = page.keys[-1][0]
+
+    async def _read(self, keys: list[tuple[str, int]]) -> list[Raw] | None:
+        """Read keys at their revisions; those that were changed since are omitted.
+
+        None: it could not be done, or something else is there than the leader says.
+        """
+        revisions = [revision for _, revision in keys]
+        try:
+            found = await self._js.messages(self._bucket.stream, revisions, timeout=ANSWER_TIME)
+        except (JetStreamError, NoServerError, NotAllowedError):
+            return None
+        raws: list[Raw] = []
+        for (key, revision), message in zip(keys, found, strict=True):
+            if message is None:
+                continue
+            if message.subject != self._bucket.prefix + key:
+                return None
+            if not is_hidden(key):
+                raws.append(Raw(key, revision, message.stored_us, message.headers, message.payload))
+        return raws
+
+
+class Load:
+    """Reads the latest of each key, each key once.
+
+    A schedule that is replaced meanwhile moves to the end of the stream. So it is read until
+    nothing is to come, that is until whoever writes was caught up with. The server's word for
+    that can be early: it counts a message that was replaced as gone before it counts the one
+    in its place. So the stream is asked whether there are later ones. Where somebody writes
+    faster than can be read, there is an end to that as well.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        bucket: Bucket,
+        state: BucketState,
+        *,
+        seen: set[str],
+        after: int | None,
+    ) -> None:
+        """`seen` are the keys that are known already; `after` is as for `Named`."""
+        self._bucket = bucket
+        self._queue: deque[Raw] = deque()
+        self._news = asyncio.Event()
+        self._consumer = Consumer(
+            connection, bucket, self._on_message, self._on_broken, self._wants_more
+        )
+        self._keys = seen
+        self._after = after
+        self._end = state.last_sequence
+        self._position = self._beyond = 0
+        self._within = len(seen)
+        self._nothing_to_come = self._done = False
+        self._problem = ""
+
+    async def start(self) -> None:
+        """Begin.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+        """
+        if self._after is not None:
+            last = (await self._bucket.state()).last_sequence
+            if last < self._after:
+                self._after = None  # it was restored from an older copy
+            else:
+                self._end, self._done = self._after, last == self._after
+        if not self._done:
+            self._nothing_to_come = await self._consumer.start(self._after) == 0
+
+    def stop(self) -> None:
+        """End it."""
+        self._consumer.stop()
+
+    async def messages(self) -> AsyncIterator[Raw]:
+        """Iterate over all that comes, without delete markers, as gozo writes them.
+
+        Raises:
+            NoServerError: it could not be read to the end.
+        """
+        while True:
+            while self._queue:
+                yield self._queue.popleft()
+            if self._nothing_to_come and not self._done:
+                await self._check()
+            elif self._done:
+                return
+            elif self._problem:
+                raise NoServerError(
+                    f"the schedules could not be read to the end ({self._problem}): try again"
+                )
+            else:
+                await self._wait(HEARTBEAT)
+                if self._consumer.is_silent:
+                    self._problem = "the server fell silent"
+
+    async def _check(self) -> None:
+        """Find out whether there is really nothing to come."""
+        last = (await self._bucket.state()).last_sequence
+        if last in (self._end, self._position):
+            self._done = True
+        elif last > self._position:
+            # It is on its way, unless it has been removed.
+            self._nothing_to_come = False
+            came = bool(self._queue) or await self._wait(GRACE)
+            self._done = not came
+
+    async def _wait(self, timeout: float) -> bool:
+        """Wait for a message; False where none came in time."""
+        self._consumer.refill()
+        self._news.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._news.wait()
+        except TimeoutError:
+            return False
+
+    def _wants_more(self) -> bool:
+        return not self._done and len(self._queue) < BATCH
+
+    def _on_broken(self, reason: str) -> None:
+        self._problem = reason
+        self._news.set()
+
+    def _on_message(
+        self, key: str, revision: int, stored_us: int, headers: bytes | None, pending: int
+    ) -> None:
+        if self._done:
+            return
+        self._position = revision
+        if revision > self._end:
+            self._beyond += 1
+        else:
+            self._within += 1
+        is_marker = plain_marker(headers) is not None
+        if not is_marker and key not in self._keys and not is_hidden(key):
+            self._keys.add(key)
+            self._queue.append(Raw(key, revision, stored_us, headers))
+        self._nothing_to_come = not pending
+        self._done = self._beyond > self._within + CHASE
+        self._news.set()
