@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from gozo.connection import Connection, Reply, status_of
@@ -313,5 +313,10 @@ def parse_time(text: str) -> int:
         return int(datetime.fromisoformat(text).timestamp()) * MICROSECONDS
     digits = len(rest) - len(rest.lstrip("0123456789"))
     fraction, zone = rest[:digits], rest[digits:]
-    seconds = int(datetime.fromisoformat(whole + zone).timestamp())
-    return seconds * MICROSECONDS + int(fraction[:6].ljust(6, "0"))
+    return _seconds(whole + zone) * MICROSECONDS + int(fraction[:6].ljust(6, "0"))
+
+
+@lru_cache(maxsize=1_024)
+def _seconds(text: str) -> int:
+    """Read a time of whole seconds: many messages are stored in the same one."""
+    return int(datetime.fromisoformat(text).timestamp())

@@ -115,8 +115,8 @@ class Reader:
             raise
         if message is None:
             return None
-        raw = Raw(key, message.sequence, message.stored_us, message.headers, message.payload)
-        what = self.understand(raw)
+        raw = Raw(key, message.sequence, message.stored_us, message.headers)
+        what = self.understand(raw, message.payload)
         assert what is not None
         return Found(key, message, what)
 
@@ -137,10 +137,10 @@ class Reader:
             return None
         return Outcome(found.what.reason.value, moment(found.message.stored_us))
 
-    def understand(self, raw: Raw) -> Schedule | Marker | None:
-        """Read a message of the bucket; without its value, None means that it is needed."""
+    def understand(self, raw: Raw, value: bytes | None = None) -> Schedule | Marker | None:
+        """Read a message of the bucket; without its `value`, None means that it is needed."""
         most = self.connection.max_payload
-        return schedule_or_marker(self._policy, *raw, wall_us(), most)
+        return schedule_or_marker(self._policy, *raw, value, wall_us(), most)
 
     async def understand_fully(self, raw: Raw) -> Schedule | Marker | None:
         """Read a message of the bucket, and its value if need be; None if it is gone by now."""
@@ -148,7 +148,7 @@ class Reader:
         if what is None:
             message = await self.js.message(stream_of(self.name), raw.revision)
             if message is not None:
-                what = self.understand(raw._replace(value=message.payload))
+                what = self.understand(raw, message.payload)
         if isinstance(what, Schedule) and what.payload is not None:
             return what._replace(payload=None)
         return what
@@ -172,7 +172,7 @@ class Reader:
             if what is None:
                 bare.append(raw)
             elif isinstance(what, Schedule) and is_wanted(what):
-                yield what if raw.value is None else what._replace(payload=None)
+                yield what
         for start in range(0, len(bare), VALUES):
             some = bare[start : start + VALUES]
             for what in await asyncio.gather(*(self.understand_fully(raw) for raw in some)):
