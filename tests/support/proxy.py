@@ -192,13 +192,18 @@ class Proxy:
                 continue
             if from_client:
                 self._sent(data)
-            if self._delay:
-                await asyncio.sleep(self._delay)
-            if self._bytes_per_second:
-                await asyncio.sleep(len(data) / self._bytes_per_second)
+            await self._pause(len(data))
             writer.write(data if from_client else self._answered(data))
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
+
+    async def _pause(self, size: int) -> None:
+        """Wait before a piece of so many bytes is handed on."""
+        seconds = self._delay
+        if self._bytes_per_second:
+            seconds += size / self._bytes_per_second
+        if seconds:
+            await asyncio.sleep(seconds)
 
     def _answered(self, data: bytes) -> bytes:
         """What is handed on of what the server sends: for a proxy that changes it."""
