@@ -122,6 +122,25 @@ PLAIN_ACK = re.compile(rb'\{"stream":"[^"]*", ?"seq":([0-9]+)\}\Z')
 """What nearly every answer is; reading it so saves a third of the cost of a write."""
 
 
+def read_answer(shown: str, reply: Reply) -> dict[str, Any]:
+    """Read the answer to a call, `shown` in errors as it is given.
+
+    Raises:
+        JetStreamError: the server refused; `code` says why.
+        NoServerError: nobody answers just now.
+    """
+    if reply.status == NO_RESPONDERS:
+        raise NoServerError(f"JetStream does not answer {shown} at the moment")
+    answer: dict[str, Any] = json.loads(reply.payload)
+    error = answer.get("error")
+    if error:
+        code, words = int(error.get("err_code", 0)), error.get("description", error)
+        if code in NOT_NOW:
+            raise NoServerError(f"JetStream does not answer {shown} at the moment: {words}")
+        raise JetStreamError(f"JetStream refused {shown}: {words}", code)
+    return answer
+
+
 class JetStream:
     """The API under the prefix of a connection."""
 
@@ -157,7 +176,7 @@ class JetStream:
         except NoServerError as silence:
             words = f"JetStream does not answer {shown} within {timeout:g} s"
             raise NoServerError(words) from silence
-        return _checked(reply, shown)
+        return read_answer(shown, reply)
 
     async def check_enabled(self, timeout: float) -> None:
         """Make sure that JetStream is there.
@@ -266,27 +285,9 @@ class JetStream:
             raise
 
 
-def _checked(reply: Reply, shown: str) -> dict[str, Any]:
-    """Read an answer to `shown`.
-
-    Raises:
-        JetStreamError, NoServerError: it says that there is none.
-    """
-    if reply.status == NO_RESPONDERS:
-        raise NoServerError(f"JetStream does not answer {shown} at the moment")
-    answer: dict[str, Any] = json.loads(reply.payload)
-    error = answer.get("error")
-    if error:
-        code, words = int(error.get("err_code", 0)), error.get("description", error)
-        if code in NOT_NOW:
-            raise NoServerError(f"JetStream does not answer {shown} at the moment: {words}")
-        raise JetStreamError(f"JetStream refused {shown}: {words}", code)
-    return answer
-
-
 def _stored(reply: Reply, shown: str) -> StoredMessage | None:
     try:
-        return _read(_checked(reply, shown))
+        return _read(read_answer(shown, reply))
     except JetStreamError as error:
         if error.code == MESSAGE_NOT_FOUND:
             return None

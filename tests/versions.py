@@ -32,6 +32,7 @@ ELSEWHERE = [
 SHORT = [
     "tests/integration/test_hardened.py",
     "tests/integration/test_store.py",
+    "tests/integration/test_cleaner.py",
     "tests/integration/test_client.py",
     "tests/acceptance/test_protocol.py",
     "tests/acceptance/test_replicas.py::test_orderly_handover",

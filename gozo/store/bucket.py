@@ -66,9 +66,11 @@ class Bucket:
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
         """
-        await self.js.call(
-            f"STREAM.PURGE.{self.stream}", {"filter": self.prefix + key, "seq": revision + 1}
-        )
+        await self.js.call(f"STREAM.PURGE.{self.stream}", self.purge_body(key, revision))
+
+    def purge_body(self, key: str, revision: int) -> dict[str, Any]:
+        """Make what a call of STREAM.PURGE needs for `purge`."""
+        return {"filter": self.prefix + key, "seq": revision + 1}
 
     async def state(self) -> BucketState:
         """Ask how the bucket is doing.

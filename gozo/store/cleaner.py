@@ -3,11 +3,15 @@
 Servers before 2.11, buckets that gozo did not create, and other tools leave markers without a
 time to live. Once their time is over, the leader purges them, each no further than its own
 revision: a purge without that bound can remove a schedule that was stored a moment ago.
+
+Purges are sent hundreds at a time: one after the other they do not keep up with what a busy
+daemon delivers, and the bucket would grow for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -16,10 +20,11 @@ from gozo.logs import get_logger
 from gozo.schedule import MICROSECONDS
 from gozo.store.bucket import Bucket
 from gozo.store.mirror import Mirror
+from gozo.store.purging import Purging
 
-INTERVAL = 10.0  # seconds between looks
+INTERVAL = 1.0  # seconds between looks
 LEADERS_TIME_US = 120 * MICROSECONDS  # after which a standby takes a marker for purged
-SLICE = 500  # markers purged before others get a turn
+WINDOW = 500  # purges in flight; the server has a limit, of 10,000, for all that it is asked
 
 log = get_logger("gozo.store")
 
@@ -37,8 +42,11 @@ class Cleaner:
         while True:
             await asyncio.sleep(INTERVAL)
             try:
+                began = time.monotonic()
                 while leads() and await self.purge(self._mirror.server_us()):
-                    pass
+                    # The server has deliveries and requests to see to as well.
+                    await asyncio.sleep(time.monotonic() - began)
+                    began = time.monotonic()
             except GozoError as error:
                 log.repeated("info", "cleaner.waiting", reason=str(error))
             if not leads():
@@ -48,24 +56,27 @@ class Cleaner:
         """Purge some markers whose time ended before `before_us`; returns how many.
 
         Raises:
-            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`. The others
+                may be purged all the same.
         """
-        ended = self._timetable.pop_lasting(before_us, SLICE)
-        purged = 0
+        ended = self._timetable.pop_lasting(before_us, WINDOW)
+        if not ended:
+            return 0
+        purging = Purging(self._bucket, dict(ended), self._on_purged)
         try:
-            for key, revision in ended:
-                await self._bucket.purge(key, revision)
-                purged += 1
-                if self._timetable.revision(key) == revision:
-                    self._timetable.forget(key)
+            await purging.run()
         finally:
-            self._timetable.put_back_lasting(ended[purged:])
-        if ended:
-            log.debug("cleaner.purged", markers=len(ended))
+            left = list(purging.left.items())
+            self._timetable.put_back_lasting(left)
+            log.debug("cleaner.purged", markers=len(ended) - len(left))
         return len(ended)
+
+    def _on_purged(self, key: str, revision: int) -> None:
+        if self._timetable.revision(key) == revision:
+            self._timetable.forget(key)
 
     def forget(self, before_us: int) -> None:
         """Forget markers that the leader has purged by now: a purge leaves no other trace."""
-        while ended := self._timetable.pop_lasting(before_us, SLICE):
+        while ended := self._timetable.pop_lasting(before_us, WINDOW):
             for key, _ in ended:
                 self._timetable.forget(key)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.aged import compared
 from tests.benchmarks.contenders import has_schedules
 from tests.benchmarks.report import Comparison, as_text
 from tests.benchmarks.result import Outcome, evaluate, merge
@@ -45,7 +46,7 @@ async def benchmark(*options: str) -> Any:
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=allow(20),
+        timeout=allow(40),
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return json.loads(result.stdout)
@@ -76,6 +77,20 @@ async def test_small_scale(tmp_path: Path) -> None:
     if compared:
         drawn = ET.parse(picture).getroot()  # noqa: S314 - our own picture
         assert len(drawn.findall("{http://www.w3.org/2000/svg}path")) == 2
+
+
+async def test_aged() -> None:
+    """What is looked at before the deliveries is looked at again after them."""
+    options = ["--alone", "--scale", "0.001", "--only", "aged"]
+    figures = (await benchmark(*options))["scenarios"]["aged"]["gozo"]
+    assert (figures["lost"], figures["twice"], figures["early"]) == (0, 0, 0)
+    for key in ("list_s", "status_s", "client_s", "completion_s", "restart_s", "load_s"):
+        assert min(figures[key], figures[f"{key}_before"]) > 0, key
+    for key in ("takeover_s", "memory_mb", "standby_mb", "stored_mb"):
+        assert min(figures[key], figures[f"{key}_before"]) > 0, key
+    assert figures["offered_before"] == 1_000
+    assert figures["messages_before"] >= 1_000
+    assert figures["delivered_before"] == 0
 
 
 @pytest.mark.parametrize(
@@ -140,12 +155,24 @@ def test_table() -> None:
 def test_growth() -> None:
     """What grows with the number of pending is shown as a factor, and judged."""
     comparisons = [
-        Comparison(scenario, Outcome({"p99_ms": p99, "cpu_us": 100.0}), None)
+        Comparison(
+            scenario, Outcome({"p99_ms": p99, "cpu_us": 100.0, "delivered_before": 60_000}), None
+        )
         for scenario, p99 in zip(GROWTH, (1.0, 0.5, 1.0, 2.0), strict=True)
     ]
     rows = [" ".join(line.split()) for line in as_text(CONDITIONS, comparisons).splitlines()]
     assert "lateness p99 <= 2 4.00 not reached" in rows
     assert "CPU per delivery <= 2 1.00" in rows
+    assert rows.count("delivered before 60,000 -") == len(GROWTH)
+
+
+def test_comparison_of_before_and_after() -> None:
+    """How many times as much, and how much more; what cannot be told stays open."""
+    before = {"list_s": 0.5, "memory_mb": 40.0, "restart_s": None}
+    figures = compared(before, {"list_s": 1.0, "memory_mb": 60.0, "restart_s": 1.0})
+    assert (figures["list_s_before"], figures["list_s"]) == (0.5, 1.0)
+    assert (figures["list_times"], figures["memory_more"]) == (2.0, 20.0)
+    assert (figures["restart_times"], figures["restart_more"]) == (None, None)
 
 
 def test_scenarios_have_names_of_their_own() -> None:

@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.benchmarks.measuring import measure
 from tests.benchmarks.picture import can_draw, draw
 from tests.benchmarks.report import Comparison, as_json, as_text
 from tests.benchmarks.result import Outcome, merge
-from tests.benchmarks.scenarios import SCENARIOS, Scenario, custom
+from tests.benchmarks.scenarios import DELIVERED, SCENARIOS, Scenario, custom
 from tests.support.server import NatsServer
 
 CUSTOM = ("count", "rate", "size", "lead")
@@ -128,14 +129,16 @@ def run(
         contender.start()
         tell(f"{contender.name}: {group[0].pending:,} pending are stored")
         contender.fill(group[0].pending, group[0].size)
+        delivered = 0
         for scenario in group:
             tell(f"{contender.name}: {scenario.name}, {scenario.heading}")
-            outcomes[scenario.name] = merge(
-                [
-                    measure(scenario, contender, server.url, f"{scenario.name}-{number}")
-                    for number in range(rounds)
-                ]
-            )
+            measured = []
+            for number in range(rounds):
+                one = measure(scenario, contender, server.url, f"{scenario.name}-{number}")
+                figures = one.figures | {DELIVERED.key: delivered}
+                measured.append(replace(one, figures=figures))
+                delivered += scenario.count
+            outcomes[scenario.name] = merge(measured)
     finally:
         contender.stop()
     contender.clear()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any, Protocol
 
 from tests.benchmarks.load import Plan, fill
+from tests.benchmarks.probes import first_delivery, look
+from tests.benchmarks.processes import memory_mb
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.ways import Entry, Request, ServerSchedule, Way
 from tests.support.daemon import Daemon
@@ -61,6 +64,12 @@ class Contender(Protocol):
     def taken(self, scenario: Scenario) -> int:
         """Return how many requests of a scenario's kind it has ever taken, and its own writes."""
 
+    def size(self) -> dict[str, float | None]:
+        """Return how much memory it has, and how much is in the server's store."""
+
+    def examine(self) -> dict[str, float | None]:
+        """Return how long it takes to look at it, to start it anew and to replace it."""
+
 
 class _OnServer:
     """What both need of the server: questions and answers."""
@@ -89,7 +98,16 @@ class _OnServer:
 
     def last_sequence(self, stream: str) -> int:
         """Return how many messages were ever written to a stream."""
-        return int(self.ask(f"$JS.API.STREAM.INFO.{stream}")["state"]["last_seq"])
+        return int(self._state(stream)["last_seq"])
+
+    def stored(self, stream: str) -> dict[str, float | None]:
+        """Return what a stream holds."""
+        state = self._state(stream)
+        return {"messages": int(state["messages"]), "stored_mb": int(state["bytes"]) / 1e6}
+
+    def _state(self, stream: str) -> dict[str, Any]:
+        state: dict[str, Any] = self.ask(f"$JS.API.STREAM.INFO.{stream}")["state"]
+        return state
 
 
 class Gozo(_OnServer):
@@ -101,6 +119,7 @@ class Gozo(_OnServer):
     def __init__(self, server: NatsServer) -> None:
         super().__init__(server)
         self._daemon: Daemon | None = None
+        self._standby: Daemon | None = None
 
     @property
     def pid(self) -> int:
@@ -110,20 +129,15 @@ class Gozo(_OnServer):
 
     def start(self) -> None:
         """Start a daemon, and wait until it delivers."""
-        self._daemon = Daemon("serve", "--address", self.server.url).start()
-        self._daemon.find_event("daemon.ready", {"role": "leader"}, since=0, timeout=allow(20))
+        self._daemon = self._serve("leader")
 
     def stop(self) -> None:
-        """End the daemon; what it said must not tell of an error that nobody foresaw."""
-        daemon, self._daemon = self._daemon, None
-        if daemon is None:
-            return
-        try:
-            code = asyncio.run(daemon.terminate())
-            if code or "Traceback" in daemon.stderr:
-                raise RuntimeError(f"gozo ended with {code}:\n{daemon.stderr}")
-        finally:
-            daemon.close()
+        """End the daemons; what they said must not tell of an error that nobody foresaw."""
+        daemons = (self._standby, self._daemon)
+        self._daemon = self._standby = None
+        for daemon in daemons:
+            if daemon is not None:
+                _end(daemon)
 
     def clear(self) -> None:
         """Remove gozo's buckets."""
@@ -159,9 +173,59 @@ class Gozo(_OnServer):
             return self.last_sequence("KV_gozo")
         return int(self._statistics()["num_requests"])
 
+    def size(self) -> dict[str, float | None]:
+        """Return the memory of leader and standby, and what the bucket holds."""
+        memory: dict[str, float | None] = {"memory_mb": memory_mb(self.pid), "standby_mb": None}
+        if self._standby is not None:
+            memory["standby_mb"] = memory_mb(self._standby.pid)
+        return memory | self.stored("KV_gozo")
+
+    def examine(self) -> dict[str, float | None]:
+        """Look at it, start a standby, kill the leader, and start all anew.
+
+        Leaves a leader and a standby that know nothing but what is stored.
+        """
+        figures = look(self.server.url)
+        if self._standby is not None:
+            _end(self._standby)
+        figures["load_s"] = self._stand_by()
+        assert self._daemon is not None
+        began = time.monotonic()
+        asyncio.run(self._daemon.kill())
+        figures["takeover_s"] = first_delivery(self.server.url, began)
+        self._daemon.close()
+        self._daemon, self._standby = self._standby, None
+        self.stop()
+        began = time.monotonic()
+        self.start()
+        figures["restart_s"] = time.monotonic() - began
+        self._stand_by()
+        return figures
+
+    def _stand_by(self) -> float:
+        """Start a standby; returns how long it took to know everything."""
+        began = time.monotonic()
+        self._standby = self._serve("standby")
+        return time.monotonic() - began
+
+    def _serve(self, role: str) -> Daemon:
+        """Start a daemon, and wait until it leads, or could."""
+        daemon = Daemon("serve", "--address", self.server.url).start()
+        daemon.find_event("daemon.ready", {"role": role}, since=0, timeout=allow(20))
+        return daemon
+
     def _statistics(self) -> dict[str, Any]:
         endpoint: dict[str, Any] = self.ask("$SRV.STATS.gozo")["endpoints"][0]
         return endpoint
+
+
+def _end(daemon: Daemon) -> None:
+    try:
+        code = asyncio.run(daemon.terminate())
+        if code or "Traceback" in daemon.stderr:
+            raise RuntimeError(f"gozo ended with {code}:\n{daemon.stderr}")
+    finally:
+        daemon.close()
 
 
 class Server(_OnServer):
@@ -229,6 +293,16 @@ class Server(_OnServer):
     def taken(self, scenario: Scenario) -> int:
         """Count in the stream."""
         return self.last_sequence(STREAM)
+
+    def size(self) -> dict[str, float | None]:
+        """Return the server's memory, and what the stream holds, with what it delivered."""
+        return {"memory_mb": memory_mb(self.pid)} | self.stored(STREAM)
+
+    def examine(self) -> dict[str, float | None]:
+        """Start it anew: nobody can look at its schedules, and nobody stands by."""
+        began = time.monotonic()
+        self.start()
+        return {"restart_s": time.monotonic() - began}
 
     def _target(self, run: str) -> str:
         return f"{STREAM}.due.{run}"

@@ -114,6 +114,26 @@ def trickle(plan: Plan, report: Connection) -> None:
     report.send(True)
 
 
+def stream(plan: Plan, report: Connection) -> None:
+    """Send each request `lead` seconds before it is due; report the first due time (ns)."""
+    step = NANOSECONDS / plan.rate
+    first = time.time_ns() + round((plan.lead + 1) * NANOSECONDS)
+    ahead = round(plan.lead * NANOSECONDS)
+    report.send(first)
+    with RawClient(plan.url) as client:
+        sent = 0
+        while sent < plan.count:
+            wanted = min(plan.count, int((time.time_ns() + ahead - first) / step) + 1)
+            if wanted > sent:
+                numbers = range(sent, wanted)
+                dues = ((n, (first + round(n * step)) // 1000) for n in numbers)
+                client.send(b"".join(_publication(plan, n, due_us) for n, due_us in dues))
+                sent = wanted
+            time.sleep(BEAT)
+        client.confirm()
+    report.send(True)
+
+
 def receive(plan: Plan, report: Connection) -> None:
     """Take what arrives until all has come and then nothing more; report it in three arrays."""
     numbers, dues, arrivals = array("q"), array("q"), array("q")

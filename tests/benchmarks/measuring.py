@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from tests.benchmarks.aged import measure_aged
 from tests.benchmarks.contenders import Contender
 from tests.benchmarks.load import NANOSECONDS, Plan, payload_of, process, receive, send, trickle
 from tests.benchmarks.processes import cpu_seconds, memory_mb, peak_memory_mb
@@ -42,6 +43,8 @@ def measure(scenario: Scenario, contender: Contender, url: str, run: str) -> Out
             return _single(plan)
         case Kind.RESTART:
             return _restart(contender, plan)
+        case Kind.AGED:
+            return measure_aged(contender, plan)
 
 
 # Sent ahead, due later

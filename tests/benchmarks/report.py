@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.result import Outcome
-from tests.benchmarks.scenarios import FLATNESS, GROWTH, Figure, Scenario
+from tests.benchmarks.scenarios import COUNT, FLATNESS, GROWING, GROWTH, Figure, Scenario
 
-INCOMPARABLE = ("MB", "%", "us")
+INCOMPARABLE = ("MB", "%", "us", "x", COUNT)
 """Units of what is the daemon's on one side, and the whole server's on the other."""
 
 LABEL = 30  # columns that a figure's label has
@@ -49,7 +49,7 @@ def as_json(conditions: dict[str, Any], comparisons: Sequence[Comparison]) -> di
         }
     growth = {
         figure.key: factor
-        for figure in GROWTH[0].figures
+        for figure in GROWING
         if (factor := _factor(comparisons, figure.key)) is not None
     }
     return {"conditions": conditions, "scenarios": scenarios, "growth": growth}
@@ -113,7 +113,7 @@ def _rows(one: Comparison) -> Iterator[tuple[str, ...]]:
 
 
 def _growth(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
-    found = [(figure, _factor(comparisons, figure.key)) for figure in GROWTH[0].figures]
+    found = [(figure, _factor(comparisons, figure.key)) for figure in GROWING]
     if any(factor is not None for _, factor in found):
         yield ("growth: the most of these against the least", "", "", "", "", "")
     for figure, factor in found:
@@ -147,8 +147,8 @@ def _asked(figure: Figure, rival: float | None) -> str:
 def _number(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:,.{digits}f}{'' if unit == '/s' else ' '}{unit}"
+    digits = 0 if value >= 100 or unit == COUNT else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}{unit if unit in ('/s', COUNT) else f' {unit}'}"
 
 
 def _ratio(value: float | None, rival: float | None, unit: str) -> str:

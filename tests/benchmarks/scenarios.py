@@ -17,6 +17,12 @@ class Kind(Enum):
     """Due while the scheduler does not run; counted from its start on."""
     IDLE = auto()
     """Nothing due."""
+    AGED = auto()
+    """Due at a steady rate, each asked for shortly before, with a look before and after."""
+
+
+COUNT = ""
+"""The unit of what is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,7 @@ class Figure:
     key: str
     label: str
     unit: str
-    """"/s", of which more is better, or one of which less is."""
+    """"/s", of which more is better, or one of which less is; `COUNT` for what has none."""
     at_most: float | None = None
     at_least: float | None = None
     share: float | None = None
@@ -69,6 +75,8 @@ class Scenario:
     """How long an idle scheduler is watched."""
     rivalled: bool = True
     """Whether the server's own schedules can do the same."""
+    shortened: bool = False
+    """Whether a scale leaves as it is what is pending besides."""
 
     @property
     def heading(self) -> str:
@@ -86,7 +94,7 @@ class Scenario:
         return replace(
             self,
             count=max(1, round(self.count * scale)),
-            pending=round(self.pending * scale),
+            pending=self.pending if self.shortened else round(self.pending * scale),
             duration=self.duration * scale,
         )
 
@@ -102,13 +110,18 @@ def lateness(p50: float | None = None, p99: float | None = None) -> tuple[Figure
 
 def growth(label: str, pending: int) -> Scenario:
     """Return the scenario of `GROWTH` with so many pending."""
-    figures = (
-        Figure("p99_ms", "lateness p99", "ms"),
-        Figure("cpu_us", "CPU per delivery", "us"),
-    )
     title = "{rate} due per second while {pending} others are pending"
-    return Scenario(f"growth-{label}", title, figures, pending=pending)
+    return Scenario(f"growth-{label}", title, (*GROWING, DELIVERED), pending=pending)
 
+
+GROWING = (
+    Figure("p99_ms", "lateness p99", "ms"),
+    Figure("cpu_us", "CPU per delivery", "us"),
+)
+"""What is compared over all of `GROWTH`."""
+
+DELIVERED = Figure("delivered_before", "delivered before", COUNT)
+"""How much the scheduler had delivered on this storage when it was measured."""
 
 GROWTH = (
     growth("1k", 1_000),
@@ -122,6 +135,43 @@ FLATNESS = 2.0
 """How much larger a figure of `GROWTH` may be at its most than at its least."""
 
 MILLION = 1_000_000
+
+
+def compared(key: str, label: str, times: float) -> tuple[Figure, ...]:
+    """Return the figures of something that takes seconds, before a long run and after it."""
+    return (
+        Figure(f"{key}_s_before", f"{label} before", "s"),
+        Figure(f"{key}_s", f"{label} after", "s"),
+        Figure(f"{key}_times", "  times as long", "x", at_most=times),
+    )
+
+
+def started(key: str, label: str) -> tuple[Figure, ...]:
+    """Return the figures of a start, before a long run and after it."""
+    before, after, _ = compared(key, label, 0)
+    return (before, after, Figure(f"{key}_more", "  longer by", "s", at_most=0.5))
+
+
+def kept(key: str, unit: str, label: str, *, at_most: float | None = None) -> tuple[Figure, ...]:
+    """Return the figures of what may not grow over a long run: before, half-way, at its end."""
+    figures = (
+        Figure(f"{key}_before", f"{label} before", unit),
+        Figure(f"{key}_half", "  half-way", unit),
+        Figure(key, "  at the end", unit),
+    )
+    if at_most is None:
+        return figures
+    return (*figures, Figure(key.replace("_mb", "_more"), "  more", unit, at_most=at_most))
+
+
+def steady(key: str, unit: str, label: str) -> tuple[Figure, ...]:
+    """Return the figures of what a delivery costs at the beginning and the end of a long run."""
+    return (
+        Figure(f"{key}_{unit}_first", f"{label} at the beginning", unit),
+        Figure(f"{key}_{unit}", "  at the end", unit),
+        Figure(f"{key}_times", "  times as much", "x", at_most=1.1),
+    )
+
 
 SCENARIOS = (
     Scenario("steady", "{count} with ids, {rate} due per second", lateness(0.2, 1.0)),
@@ -219,6 +269,33 @@ SCENARIOS = (
         requests=5_000,
     ),
     GROWTH[3],
+    Scenario(
+        "aged",
+        "{count} with ids, {rate} due per second, while {pending} others are pending; "
+        "what it leaves behind",
+        (
+            *compared("list", "gozoctl list", 1.5),
+            *compared("status", "gozoctl status", 1.5),
+            *compared("client", "Client.list", 1.5),
+            *compared("completion", "completion of an id", 1.5),
+            Figure("offered", "  ids offered after", COUNT, at_least=1_000),
+            *started("restart", "restart"),
+            *started("load", "start of a standby"),
+            Figure("takeover_s_before", "takeover after a crash, before", "s", at_most=2),
+            Figure("takeover_s", "takeover after a crash, after", "s", at_most=2),
+            *kept("memory_mb", "MB", "memory", at_most=40),
+            *kept("standby_mb", "MB", "memory of the standby", at_most=40),
+            *steady("p99", "ms", "lateness p99"),
+            *steady("cpu", "us", "CPU per delivery"),
+            *kept("messages", COUNT, "messages in the store"),
+            *kept("stored_mb", "MB", "bytes in the store"),
+        ),
+        kind=Kind.AGED,
+        count=1_800_000,
+        pending=1_000,
+        lead=1,
+        shortened=True,
+    ),
 )
 """In the order in which they run. Those with the same pending share a server, so the start
 comes before what leaves delete markers behind."""

@@ -34,6 +34,7 @@ from gozo.tasks import end
 from gozo.timetable import Item, Timetable
 from tests.support.client import Client
 from tests.support.patience import allow, until
+from tests.support.proxy import Proxy
 from tests.support.raw import RawClient, request
 from tests.support.server import NatsServer
 from tests.support.storage import BYTES, Limit
@@ -87,8 +88,8 @@ def some_clock() -> ClockWatch:
 
 
 @asynccontextmanager
-async def parts(server: NatsServer) -> AsyncIterator[Parts]:
-    """Connect and follow the bucket `gozo`."""
+async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
+    """Connect, directly or through a proxy, and follow the bucket `gozo`."""
     connection = Connection(ConnectionSettings(addresses=(server.url,)), "test")
     await connection.open(5)
     bucket = await open_bucket(JetStream(connection), "gozo", replicas=None)

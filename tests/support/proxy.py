@@ -57,6 +57,7 @@ class Proxy:
         self._only = ""
         self._changed = asyncio.Event()
         self._bytes_per_second = 0.0
+        self._delay = 0.0
         self._longest: float | None = None
         self._begun = 0
         self._server: asyncio.Server | None = None
@@ -88,6 +89,10 @@ class Proxy:
     def slow(self, bytes_per_second: float) -> None:
         """Hand on so many bytes a second on each connection and way; 0: as many as come."""
         self._bytes_per_second = bytes_per_second
+
+    def delay(self, seconds: float) -> None:
+        """Hand on each piece so much later, on each way; a piece is what came at once."""
+        self._delay = seconds
 
     def end_within(self, seconds: float | None) -> None:
         """End each new connection at some moment of its first `seconds`; None: let it live."""
@@ -187,11 +192,18 @@ class Proxy:
                 continue
             if from_client:
                 self._sent(data)
-            if self._bytes_per_second:
-                await asyncio.sleep(len(data) / self._bytes_per_second)
+            await self._pause(len(data))
             writer.write(data if from_client else self._answered(data))
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
+
+    async def _pause(self, size: int) -> None:
+        """Wait before a piece of so many bytes is handed on."""
+        seconds = self._delay
+        if self._bytes_per_second:
+            seconds += size / self._bytes_per_second
+        if seconds:
+            await asyncio.sleep(seconds)
 
     def _answered(self, data: bytes) -> bytes:
         """What is handed on of what the server sends: for a proxy that changes it."""

@@ -1,0 +1,88 @@
+"""Purges many versions of keys at the same time, each no further than its own revision."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from functools import partial
+
+from gozo.connection import Reply
+from gozo.errors import DisconnectedError, GozoError, NoServerError
+from gozo.jetstream import ANSWER_TIME, read_answer
+from gozo.store.bucket import Bucket
+
+READ_EACH = 50  # purges; see `Purging._read`
+
+
+class Purging:
+    """Purges that are sent together, and what came of them."""
+
+    def __init__(
+        self, bucket: Bucket, versions: dict[str, int], on_purged: Callable[[str, int], None]
+    ) -> None:
+        """`versions`: revisions by key, at least one; `on_purged` takes each that is gone."""
+        self.left = dict(versions)
+        """What was not purged, as far as is known."""
+        self._bucket = bucket
+        self._connection = bucket.js.connection
+        self._on_purged = on_purged
+        self._unanswered = len(versions)
+        self._failure: GozoError | None = None
+        self._tokens: list[bytes] = []
+        self._over: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Send them, and wait until each is answered.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`, of one purge.
+        """
+        subject = f"{self._bucket.js.prefix}.STREAM.PURGE.{self._bucket.stream}"
+        try:
+            with self._connection.failing_if_denied(subject, self._over):
+                for number, (key, revision) in enumerate(list(self.left.items())):
+                    if number % READ_EACH == 0:
+                        self._read(revision)
+                    on_reply = partial(self._on_reply, key, revision)
+                    body = json.dumps(self._bucket.purge_body(key, revision)).encode()
+                    self._tokens.append(self._connection.call(subject.encode(), body, on_reply))
+                async with asyncio.timeout(ANSWER_TIME):
+                    await self._over
+        except TimeoutError as error:
+            raise NoServerError(f"no answer on {subject} within {ANSWER_TIME:g} s") from error
+        finally:
+            for token in self._tokens:
+                self._connection.hang_up(token)
+        if self._failure is not None:
+            raise self._failure
+
+    def _read(self, revision: int) -> None:
+        """Read a version first, for what that does to the server.
+
+        A stream lies in blocks of some megabytes. For a purge in one that is not in memory,
+        nats-server 2.10 reads it from disk, which takes a millisecond, and drops it again; one
+        that was read for somebody else stays for a while. Each replica has blocks of its own,
+        and any of them answers: so this is done often.
+        """
+        js, stream = self._bucket.js, self._bucket.stream
+        verb = "DIRECT.GET" if self._bucket.direct else "STREAM.MSG.GET"
+        subject = f"{js.prefix}.{verb}.{stream}".encode()
+        body = b'{"seq":%d}' % revision
+        self._tokens.append(self._connection.call(subject, body, lambda *_: None))
+
+    def _on_reply(
+        self, key: str, revision: int, headers: bytes | None, payload: bytes | None
+    ) -> None:
+        try:
+            if payload is None:
+                raise DisconnectedError("the connection to NATS was lost")
+            read_answer("STREAM.PURGE", Reply(headers, payload))
+        except GozoError as error:
+            self._failure = self._failure or error
+        else:
+            del self.left[key]
+            self._on_purged(key, revision)
+        self._unanswered -= 1
+        if not self._unanswered and not self._over.done():
+            self._over.set_result(Reply(headers, payload or b""))
