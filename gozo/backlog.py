@@ -132,6 +132,22 @@ class Backlog:
         self.size -= self._queue.pop(number).size
         return True
 
+    def between(self, after: int, last: int) -> list[Heard]:
+        """Return those with a position after one, up to another."""
+        return [heard for heard in self._queue.values() if after < heard.position <= last]
+
+    def copies(self, digest: bytes) -> int:
+        """Count those with a digest; only where they are indexed."""
+        return len(self._numbers.get(digest, ()))
+
+    def forget(self, last: int) -> None:
+        """Drop those with a position up to one."""
+        for number in [n for n, heard in self._queue.items() if heard.position <= last]:
+            heard = self._queue.pop(number)
+            self.size -= heard.size
+            if self._indexed:
+                self._forget(number, heard.digest)
+
     def take_before(self, time_us: int) -> list[Heard]:
         """Take out those that came before a time."""
         taken: list[Heard] = []

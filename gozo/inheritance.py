@@ -68,7 +68,7 @@ class Inheritance:
 
     def tell(self, question: Question, progress: Progress, teller: Teller) -> None:
         """Answer a question."""
-        gap = progress.position(question.leader, question.begun)
+        gap = progress.heard_until(question.leader, question.begun)
         answer = Answer(question.nonce, self._led_at, UNKNOWN if gap is None else gap, 0)
         teller.answer(answer, self._entries, ENOUGH + 1)
 
@@ -89,6 +89,8 @@ class Account:
         self._has = Counter[bytes]()
         self._had = Counter[bytes]()
         """The same, of what came before the present subscription."""
+        self._handed = Counter[bytes]()
+        """The same, of what this replica did not hear; some may have been handed over to it."""
 
     def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
         """Take in what the leader had, with the position here if that is known.
@@ -98,7 +100,9 @@ class Account:
         """
         if position is not None and position > self._begun:
             self._has[digest] += position <= self._until
-        elif not in_gap:
+        elif in_gap:
+            self._handed[digest] += 1
+        else:
             self._had[digest] += 1
 
     def lacking(self, requests: Sequence[Request]) -> list[Request]:
@@ -111,9 +115,11 @@ class Account:
         for request in sorted(requests, key=lambda request: request.position, reverse=True):
             if request.position > max(self._since, self._begun):
                 continue
-            if self._since_before < request.position <= self._begun:
+            if self._since_before < request.position < self._begun:
                 continue
             has = self._has if request.position > self._begun else self._had
+            if request.position == self._begun:
+                has = self._handed
             if has[request.digest] > 0:
                 has[request.digest] -= 1
             else:
@@ -184,7 +190,7 @@ class Inquiry:
             since = None  # it may have missed some since its term began
         elif gap > UNKNOWN:
             # It knew by how much the counts differed while this replica led.
-            since_before = led_at - (gap - self._begun)
+            since_before = led_at - gap + self._begun - 1
         if since is None:
             since = self._count()  # it has heard no request yet, or that
         account = Account(since, begun, self._progress.kept_from, since_before)

@@ -32,6 +32,7 @@ from gozo.events import Events
 from gozo.inheritance import Account, Inheritance, Inquiry
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
+from gozo.missed import Claims, Offers
 from gozo.offsets import ENOUGH
 from gozo.policy import LARGEST_BLOCK, UNLIMITED, Policy
 from gozo.protocol import (
@@ -50,7 +51,7 @@ from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.ledger import Ledger
 from gozo.subscriptions import Listener
 from gozo.succession import Handled, Progress, Teller
-from gozo.told import GREETING, Question, read_question, read_told, term_of
+from gozo.told import GREETING, Offer, Question, read_offer, read_question, read_told, term_of
 from gozo.unanswered import Waiting
 from gozo.volatile import Taken, Volatile
 
@@ -155,6 +156,10 @@ class Intake:
         tell = partial(connection.publish, self._told_subject)
         self._teller = Teller(tell, lambda: self._count, tag)
         self._progress = Progress()
+        self._offers = Offers(
+            tag, tell, self._progress, (self._memory, self._backlog), self._has_no_id
+        )
+        self._claims = Claims()
         self._inherited = Inheritance((), 0)
         self._inquiry = Inquiry(tag, tell, self._progress, lambda: self._count)
         self._successor: Account | None = None
@@ -197,6 +202,8 @@ class Intake:
         self._backlog.move_to(self._memory)
         self._backlog, self._memory = self._memory, self._backlog
         self._mode = Mode.WAITING
+        self._offers.forget()
+        self._claims.begin_term()
         self._strike(self._progress.settle())
         self._successor = None
         mine = (self._volatile.requests, self._left.requests, self._backlog.requests)
@@ -328,13 +335,16 @@ class Intake:
             self._successor = None
         if self._mode is Mode.KEEPING:
             for heard in self._backlog.take_before(self._clock.reading_us() - KEPT * MICROSECONDS):
-                if heard.act == self._take and not _ID.search(
-                    heard.headers or b"", 0, LARGEST_BLOCK
-                ):
+                if self._has_no_id(heard):
                     self._memory.add(heard)
                 else:
                     self._backlog.dropped = heard.position
             self._shrink()
+            self._offers.make(steady(), self._clock.reading_us())
+
+    def _has_no_id(self, heard: Heard) -> bool:
+        """Tell whether this is a request for a schedule without an id."""
+        return heard.act == self._take and not _ID.search(heard.headers or b"", 0, LARGEST_BLOCK)
 
     def _shrink(self) -> None:
         dropped = self._memory.shrink(self._max_backlog - self._backlog.size)
@@ -347,14 +357,30 @@ class Intake:
         self._backlog.clear()
         self._memory.clear()
 
+    def _forget_until(self, position: int | None) -> None:
+        """Forget what the leader may have told as handled, which this standby did not hear."""
+        log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
+        if position is None:
+            self._forget_all()
+            position = self._count
+        else:
+            self._backlog.forget(position)
+            self._memory.forget(position)
+        # What is handled of that must not strike out later ones that are the same.
+        self._progress.keep_from(steady(), position)
+
     def _hear(self, subject: str, act: Act) -> Listener:
         """Let messages of a subject wait for `act`."""
         name, now_us = subject.encode(), self._clock.reading_us
+        claims = self._claims
 
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
             self._count += 1
             heard = hear(act, self._count, now_us(), name, reply, headers, payload)
             if self._mode is _ACTING:
+                claims.hear(heard.digest)
+                if self._count <= claims.noting_until:
+                    claims.hear_first(heard.digest)
                 self._wait(heard)
                 self._work.set()
             elif self._progress.is_early(heard.digest):
@@ -401,6 +427,10 @@ class Intake:
             if not self._lookout.is_foreign(question.leader):
                 self._on_question(question)
             return
+        offer = read_offer(payload)
+        if offer is not None:
+            self._on_offer(offer)
+            return
         told = read_told(payload)
         if told is None or self._lookout.is_foreign(told.term):
             return
@@ -409,11 +439,13 @@ class Intake:
         if self._mode is Mode.ACTING:
             self._lookout.look_soon()
             return
-        if missed and self._mode is Mode.KEEPING:
-            log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
-            self._forget_all()
-            # What is handled of that must not strike out later ones that are the same.
-            self._progress.keep_from(steady(), self._count)
+        if self._mode is Mode.KEEPING:
+            heard_until = None
+            if self._offers.note(told, steady()) and told.place is not None:
+                # What the leader told may have been lost with its link, and before it.
+                heard_until = self._progress.heard_until(told.leader, told.place.begun)
+            if missed:
+                self._forget_until(heard_until)
         self._counted_until_us = self._clock.reading_us()
         self._strike(self._progress.handled(told))
 
@@ -432,6 +464,19 @@ class Intake:
         elif self._may_act():
             self._inherited.tell(question, self._progress, self._teller)
 
+    def _on_offer(self, offer: Offer) -> None:
+        """A standby hands over what this leader did not hear; it acts on that now."""
+        leads = self._mode in (Mode.WAITING, Mode.ACTING) and not self._ending
+        if not leads or offer.term != self._teller.term:
+            return
+        came_us = self._clock.reading_us() - offer.age_us
+        subject = self._policy.request_subject.encode()
+        message = (offer.reply, offer.headers, offer.payload)
+        heard = hear(self._take, offer.begun, came_us, subject, *message)
+        if self._has_no_id(heard) and self._claims.claims(offer, heard.digest):
+            self._wait(heard)
+            self._work.set()
+
     def _on_lost(self) -> None:
         """Without a connection, a standby does not hear what is handled meanwhile."""
         if self._mode is Mode.KEEPING:
@@ -439,7 +484,14 @@ class Intake:
         self._begin_hearing()
 
     def _begin_hearing(self) -> None:
-        """Count requests from here on, of which some may have been missed."""
+        """Count requests from here on, of which some may have been missed.
+
+        The count goes on by one, so that each subscription begins at another. No request has
+        this position; those that a standby has handed over count as if they had.
+        """
+        self._count += 1
+        self._offers.forget()
+        self._claims.begin_hearing(self._count)
         self._progress.begin(steady(), self._count)
         self._teller.begin_hearing()
 

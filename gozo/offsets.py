@@ -18,6 +18,7 @@ So the estimate is a low one of the latest samples, neither the mean nor the min
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from gozo.told import Place, Told
 
@@ -43,6 +44,11 @@ class Offset:
         """Whether it rests on enough samples."""
         return len(self._samples) >= ENOUGH
 
+    @property
+    def spread(self) -> int:
+        """How far its samples differ: 0 while all come in the same order to both."""
+        return max(self._samples) - min(self._samples) if self._samples else 0
+
     def note(self, told: Told, place: Place, count: int) -> None:
         """Take in a message that was heard when the own count was `count`."""
         if told.term != self._term:
@@ -60,6 +66,16 @@ class Offset:
         elif place.heard and not self._samples:
             bound = count - place.heard
             self.value = bound if self.value is None else min(self.value, bound)
+
+
+class Gap(NamedTuple):
+    """The own positions of what a leader missed before one of its subscriptions began."""
+
+    after: int
+    """The last position before it."""
+    last: int
+    spread: int
+    """By how much either end may be wrong."""
 
 
 class Hearing:
@@ -85,6 +101,26 @@ class Hearing:
             self._offsets[place.begun] = Offset()
         self._last = self._offsets[place.begun]
         self._last.note(told, place, count)
+
+    def heard_until(self, begun: int) -> int | None:
+        """Return the own position of the last that it heard before one of its subscriptions."""
+        old = self._before(begun)
+        if old is None or old.value is None:
+            return self.position(begun)
+        return begun - 1 + old.value  # the count when a subscription begins is nobody's position
+
+    def gap(self, begun: int) -> Gap | None:
+        """Return what it missed before one of its subscriptions; None while that is not certain."""
+        old, new = self._before(begun), self._offsets.get(begun)
+        if old is None or new is None or not (old.is_settled and new.is_settled):
+            return None
+        assert old.value is not None
+        assert new.value is not None
+        return Gap(begun - 1 + old.value, begun + new.value, max(old.spread, new.spread))
+
+    def _before(self, begun: int) -> Offset | None:
+        earlier = [one for one in self._offsets if one < begun]
+        return self._offsets[earlier[-1]] if earlier else None
 
     def position(self, theirs: int) -> int | None:
         """Return the own position of what has a position with the leader; None if unknown.

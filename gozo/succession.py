@@ -21,7 +21,7 @@ from math import inf
 from typing import NamedTuple
 
 from gozo.errors import DisconnectedError
-from gozo.offsets import Hearing
+from gozo.offsets import Gap, Hearing
 from gozo.told import (
     ACCOUNT,
     ENTRY,
@@ -150,6 +150,16 @@ class Progress:
         """Return the own position of what has a position with a leader; None if unknown."""
         hearing = self._leaders.get(leader)
         return None if hearing is None else hearing.position(theirs)
+
+    def heard_until(self, leader: bytes, begun: int) -> int | None:
+        """Return the own position of the last that a leader heard before a subscription of its."""
+        hearing = self._leaders.get(leader)
+        return None if hearing is None else hearing.heard_until(begun)
+
+    def gap(self, leader: bytes, begun: int) -> Gap | None:
+        """Return what a leader missed before one of its subscriptions; None if not certain."""
+        hearing = self._leaders.get(leader)
+        return None if hearing is None else hearing.gap(begun)
 
     def is_settled(self, leader: bytes) -> bool:
         """Tell whether the positions of a leader are known for certain."""

@@ -18,12 +18,18 @@ A former leader asks for an account: `?`, eight random bytes, four that name the
 count when its present subscription began. It does not have what others heard in the gap before
 that.
 
-Up to 0.1.0 `H` and `T` stood for handled and taken, without positions: a leader numbered the
-requests that it took into memory, and repeated the number once they were handled, 0 for others.
-Both are still read, so that a standby follows an older leader as an older one would: by digests,
-and without what the leader had in memory before the standby heard it. An older standby understands
+A standby offers the leader what only the standby heard while the leader's link was lost: `o`,
+four bytes that name the standby, the leader's term, the leader's count when its present
+subscription began, the standby's position of the request, how many microseconds ago it came,
+whether the leader may have heard it all the same, how long reply subject and headers are, and then
+these and the payload.
+
+Development versions before the positions sent `H` and `T`, for handled and taken, without them: a
+leader numbered the requests that it took into memory, and repeated the number once they were
+handled, 0 for others. Both are still read, so that a standby follows such a leader by digests,
+and without what the leader had in memory before the standby heard it. Such a standby understands
 none of the above: it keeps what it has heard, and repeats that if it leads. So upgrade standbys
-first. An older leader does not answer questions.
+first. Such a leader does not answer questions.
 """
 
 from __future__ import annotations
@@ -44,12 +50,13 @@ GREETING = bytes(NONCE)
 UNKNOWN = -(2**63)
 """A position of which nothing is known."""
 
-_ASKED = b"?"
+_ASKED, _OFFERED = b"?", b"o"
 _OLD_HANDLED, _OLD_TAKEN = b"H", b"T"
 _NUMBER = 8
 _HEAD = struct.Struct(f">c{TERM}s5Q")
 _QUESTION = struct.Struct(f">c{NONCE}s{LEADER}sQ")
 _ANSWER = struct.Struct(f">{NONCE}sQqL")
+_OFFER = struct.Struct(f">c{LEADER}s{TERM}sQQQ?HL")
 _OLD_HEAD = 1 + TERM + _NUMBER
 ENTRY = DIGEST + _NUMBER
 """Bytes for one request."""
@@ -115,6 +122,26 @@ class Answer(NamedTuple):
     """The leader's position of each."""
 
 
+class Offer(NamedTuple):
+    """A request that a leader did not hear, as a standby hands it over."""
+
+    standby: bytes
+    """The name of the standby."""
+    term: bytes
+    """The leader's."""
+    begun: int
+    """The leader's count when its present subscription began."""
+    position: int
+    """The standby's position of it."""
+    age_us: int
+    """How long ago it came."""
+    is_doubtful: bool
+    """Whether the leader may have heard it: it came when the leader's link was lost or made."""
+    reply: bytes
+    headers: bytes | None
+    payload: bytes
+
+
 def write_head(kind: bytes, term: bytes, number: int, place: Place) -> bytes:
     """Return how a message begins."""
     return _HEAD.pack(kind, term, number, *place)
@@ -133,6 +160,28 @@ def write_question(question: Question) -> bytes:
 def write_answer(answer: Answer) -> bytes:
     """Return what follows the head of an answer, before the entries."""
     return _ANSWER.pack(answer.nonce, answer.led_at, answer.gap, answer.left)
+
+
+def write_offer(offer: Offer) -> bytes:
+    """Return the message that hands a request over."""
+    *numbers, reply, headers, payload = offer
+    headers = headers or b""
+    return b"".join(
+        (_OFFER.pack(_OFFERED, *numbers, len(reply), len(headers)), reply, headers, payload)
+    )
+
+
+def read_offer(payload: bytes) -> Offer | None:
+    """Read a request that is handed over; None if it is not one."""
+    if payload[:1] != _OFFERED or len(payload) < _OFFER.size:
+        return None
+    _, *numbers, reply, headers = _OFFER.unpack_from(payload)
+    begin = _OFFER.size + reply
+    end = begin + headers
+    if len(payload) < end:
+        return None
+    texts = payload[_OFFER.size : begin], payload[begin:end] or None, payload[end:]
+    return Offer._make((*numbers, *texts))
 
 
 def term_of(payload: bytes) -> bytes:

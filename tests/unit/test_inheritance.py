@@ -49,9 +49,9 @@ def test_of_an_earlier_subscription() -> None:
 def test_heard_by_both_before_the_subscription_was_made_anew() -> None:
     """What came after the leader's term began is the leader's, before the gap as well."""
     held = [Held(b"%d" % number, number) for number in (3, 4, 5)]
-    unknown = Account(since=6, begun=5, until=5)
+    unknown = Account(since=7, begun=6, until=6)
     assert unknown.lacking(held) == held
-    known = Account(since=6, begun=5, until=5, since_before=3)
+    known = Account(since=7, begun=6, until=6, since_before=3)
     assert known.lacking(held) == held[:1]
 
 
@@ -60,7 +60,15 @@ def test_each_subscription_counts_for_itself() -> None:
     account = Account(since=6, begun=4, until=9)
     account.note(b"a", 6, in_gap=True)
     account.note(b"a", -3, in_gap=False)
-    held = [Held(b"a", number) for number in (3, 4, 5, 6, 7)]
+    held = [Held(b"a", number) for number in (2, 3, 5, 6, 7)]
+    assert account.lacking(held) == [Held(b"a", 2), Held(b"a", 5)]
+
+
+def test_what_was_handed_over_is_the_other_ones_as_well() -> None:
+    """It came while this replica heard nothing, and the one that had heard it leads now."""
+    account = Account(since=6, begun=4, until=9)
+    account.note(b"a", None, in_gap=True)
+    held = [Held(b"a", number) for number in (3, 4, 5)]
     assert account.lacking(held) == [Held(b"a", 3), Held(b"a", 5)]
 
 
