@@ -85,7 +85,7 @@ class Administration:
         """Cancel ids."""
 
         def cancel(id_: str, verdict: Verdict) -> None:
-            self._ledger.cancel(id_, partial(_pass_on, id_, verdict))
+            self._ledger.cancel(id_, partial(_pass_on, id_, verdict), origin=heard)
 
         self._for_each(heard, cancel)
 
@@ -114,7 +114,7 @@ class Administration:
                 else:
                     _pass_on(id_, verdict, result, words)
 
-            self._ledger.alter(id_, alter, on_result)
+            self._ledger.alter(id_, alter, on_result, origin=heard)
 
         self._for_each(heard, alter_one)
 
@@ -140,7 +140,7 @@ class Administration:
                 if result is not Result.UNCHANGED:
                     _pass_on(id_, verdict, result, words)
 
-            self._ledger.look(id_, send, on_result)
+            self._ledger.look(id_, send, on_result, origin=heard)
 
         self._for_each(heard, trigger)
 
@@ -193,6 +193,9 @@ class Administration:
             return altered[0]
 
         def on_result(result: Result, words: str) -> None:
+            if result is Result.DROPPED:
+                self._on_dropped(heard)
+                return
             refusal = refused[0] if refused else refusal_of(result, words)
             if refusal is not None:
                 self._answer(heard, self._told(id_, refusal))
@@ -202,7 +205,7 @@ class Administration:
             else:
                 self._answer(heard, cancel_receipt(id_, result))
 
-        self._ledger.alter(id_, alter, on_result)
+        self._ledger.alter(id_, alter, on_result, origin=heard)
 
     def _told(self, id_: str | None, answer: Answer | RequestError) -> Answer:
         """Return what is answered for an id; a refusal is made known besides."""
@@ -235,7 +238,10 @@ def _is_refusal(answer: Answer) -> bool:
 
 
 def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
-    """Answer for an id what the ledger says."""
+    """Answer for an id what the ledger says; nothing where another leader does it."""
+    if result is Result.DROPPED:
+        verdict(None)
+        return
     refusal = refusal_of(result, words)
     verdict(cancel_receipt(id_, result) if refusal is None else refusal)
 

@@ -219,6 +219,7 @@ class Intake:
         self._mode = Mode.ACTING
         self._backlog.index(False)
         self._yielding = False
+        self._ledger.go_on()
         self._teller.hello(echoes=ENOUGH)
         self._work.set()
         last = self._backlog.last
@@ -254,6 +255,7 @@ class Intake:
             self._backlog.move_to(self._left)
             self._yielding = True
             self._progress.keep_from(steady(), self._count)
+        self._ledger.hold()
         if self._mode is not Mode.DEAF:
             self._mode = Mode.KEEPING
             self._index()
@@ -268,7 +270,7 @@ class Intake:
 
         `is_led` tells whether there is one.
         """
-        if self._left or len(self._volatile):
+        if self._left or len(self._volatile) or self._ledger.origins:
             account = await self._inquiry.find_out(lambda: self._teller.begun, is_led)
             if self._mode is Mode.KEEPING:
                 self._successor = account
@@ -279,7 +281,14 @@ class Intake:
             left = [self._left.take() for _ in range(len(self._left))]
             for heard in self._successor.lacking(left):
                 self._left.add(heard)
+            begun = self._ledger.origins
+            lacking = {origin.position for origin in self._successor.lacking(begun)}
+            has = {origin.position for origin in begun} - lacking
+            if has:
+                log.info("intake.dropped", requests=len(has))
+                self._ledger.drop(has)
         self._yielding = False
+        self._ledger.go_on()
         self._work.set()
 
     def lacking(self, requests: list[Taken]) -> list[Taken]:
@@ -572,7 +581,7 @@ class Intake:
             self._admission.cancelling(request.id)
             number = self._await_receipt(request, heard, "cancelled")
             done = partial(self._on_result, request, heard, request.id, number)
-            self._ledger.cancel(request.id, done, by_request=True)
+            self._ledger.cancel(request.id, done, by_request=True, origin=heard)
         elif request.id is not None:
             self._put(request, heard, request.id)
         elif self._mode is _ACTING and not (self._ending or request.entry.extended):
@@ -597,7 +606,7 @@ class Intake:
             deadline = self._unanswered.until(number)
         self._admission.storing(name)
         done = partial(self._on_result, request, heard, name, number)
-        self._ledger.put(request, done, key, deadline=deadline)
+        self._ledger.put(request, done, key, deadline=deadline, origin=heard)
 
     def _await_receipt(self, request: Request, heard: Heard, verb: str) -> int:
         """Make sure that a request is answered in time; 0 if it asks for no receipt."""
@@ -616,6 +625,10 @@ class Intake:
         self, request: Request, heard: Heard, name: str, number: int, result: Result, words: str
     ) -> None:
         self._admission.done(name)
+        if result is Result.DROPPED:
+            self._drop(heard)
+            self._unanswered.settle(number)  # the other leader answers
+            return
         self._done(heard)
         refusal = None
         if result is not _NEW and result is not _REPLACED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from gozo.entries import ORIGINAL, entry_headers
 from gozo.protocol import escape_id
@@ -37,6 +37,8 @@ class Result(StrEnum):
     """A request does not change what administrators have protected."""
     UNAVAILABLE = "unavailable"
     """The server said that it cannot store anything now, and went on to say so."""
+    DROPPED = "dropped"
+    """Another leader has the request, and sees to it."""
 
 
 Alter = Callable[[Entry], Entry | None]
@@ -52,13 +54,25 @@ OnResult = Callable[[Result, str], None]
 """Takes the result, and the server's words where it refused."""
 
 
+class Origin(Protocol):
+    """A request, as other replicas know it."""
+
+    @property
+    def digest(self) -> bytes:
+        """Its digest."""
+
+    @property
+    def position(self) -> int:
+        """Its number among all that were heard here."""
+
+
 class Put:
     """Store an entry: a new one, or another version of the one that is there."""
 
     __slots__ = (
         *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "parked"),
         *("look", "may_yield", "payload", "replaces", "revision", "token", "unsure", "wait"),
-        "by_request",
+        *("by_request", "dropped", "origin"),
     )
 
     def __init__(
@@ -76,6 +90,7 @@ class Put:
         holder: Occupied | None = None,
         may_yield: Callable[[], bool] | None = None,
         by_request: bool = False,
+        origin: Origin | None = None,
     ) -> None:
         self.key = key
         self.token = token
@@ -100,6 +115,10 @@ class Put:
         """Whether it may be stored all the same."""
         self.by_request = by_request
         """Whether a request wants it, and no administrator: what is protected stays then."""
+        self.origin = origin
+        """The request or call that asked for it, which standbys have heard as well."""
+        self.dropped = False
+        """Whether another leader sees to that now."""
         self.replaces = False
         self.done = False
         self.lines = b""
@@ -121,7 +140,7 @@ class Remove:
 
     __slots__ = (
         *("by_request", "done", "expected", "key", "on_result", "parked", "purged", "reason"),
-        *("revision", "wait"),
+        *("origin", "revision", "wait"),
     )
     deadline: ClassVar[float] = NO_DEADLINE
 
@@ -133,6 +152,7 @@ class Remove:
         on_result: OnResult,
         *,
         by_request: bool = False,
+        origin: Origin | None = None,
     ) -> None:
         self.key = key
         self.revision = revision
@@ -147,6 +167,8 @@ class Remove:
         """As for `Put`."""
         self.parked = False
         self.by_request = by_request
+        """As for `Put`."""
+        self.origin = origin
         """As for `Put`."""
         self.done = False
 

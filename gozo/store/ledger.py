@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 from gozo.clock import steady
@@ -29,7 +30,7 @@ from gozo.entries import (
 from gozo.errors import DisconnectedError, GozoError, RequestError
 from gozo.jetstream import StoredMessage
 from gozo.logs import get_logger
-from gozo.protocol import delivery, escape_id
+from gozo.protocol import RESERVED, delivery, escape_id
 from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
 from gozo.store.bucket import Bucket
 from gozo.store.changes import (
@@ -41,6 +42,7 @@ from gozo.store.changes import (
     Note,
     Occupied,
     OnResult,
+    Origin,
     Put,
     Remove,
     Result,
@@ -104,6 +106,12 @@ class Ledger:
         self._waiting = Waiting()
         self._delayed = 0
         """Changes that wait, each by itself, for others to be done with its key."""
+        self._holds = False
+        """Whether what requests asked for waits: it is not known what another leader has of it."""
+        self._found: list[tuple[Put, Origin]] = []
+        """What was found to be stored meanwhile, under keys that only this replica knows."""
+        self._retracted: set[str] = set()
+        """Keys that only this replica knows, under which nothing may stay."""
         self._overtaken: dict[Change, Put] = {}
         """By a change that is made first, the one that it leaves nothing of."""
         self.awaits_ack: Callable[[str, int], bool] = lambda key, revision: False
@@ -133,6 +141,7 @@ class Ledger:
         key: str | None = None,
         *,
         deadline: float = NO_DEADLINE,
+        origin: Origin | None = None,
     ) -> None:
         """Store a request under its id, or under a key given instead.
 
@@ -151,27 +160,41 @@ class Ledger:
                 payload=request.payload,
                 deadline=deadline,
                 by_request=True,
+                origin=origin,
             )
         )
 
-    def look(self, id_: str, look: Look, on_result: OnResult) -> None:
+    def look(
+        self, id_: str, look: Look, on_result: OnResult, *, origin: Origin | None = None
+    ) -> None:
         """Read what is stored under an id, once all changes of it before are done.
 
         The result is `unchanged`; or it is out for delivery, or not there.
         """
-        self._submit(Put(self._key_of(id_), self._token(), on_result, alter=_leave, look=look))
+        key, token = self._key_of(id_), self._token()
+        self._submit(Put(key, token, on_result, alter=_leave, look=look, origin=origin))
 
-    def cancel(self, id_: str, on_result: OnResult, *, by_request: bool = False) -> None:
+    def cancel(
+        self,
+        id_: str,
+        on_result: OnResult,
+        *,
+        by_request: bool = False,
+        origin: Origin | None = None,
+    ) -> None:
         """Remove whatever is stored under an id, unless it is out for delivery.
 
         A request does not remove what is protected.
         """
-        key = self._key_of(id_)
-        self._submit(Remove(key, 0, Reason.CANCELLED, on_result, by_request=by_request))
+        key, reason = self._key_of(id_), Reason.CANCELLED
+        self._submit(Remove(key, 0, reason, on_result, by_request=by_request, origin=origin))
 
-    def alter(self, id_: str, change: Alter, on_result: OnResult) -> None:
+    def alter(
+        self, id_: str, change: Alter, on_result: OnResult, *, origin: Origin | None = None
+    ) -> None:
         """Store another version of what is stored under an id, unless it is out for delivery."""
-        self._submit(Put(self._key_of(id_), self._token(), on_result, alter=change))
+        key, token = self._key_of(id_), self._token()
+        self._submit(Put(key, token, on_result, alter=change, origin=origin))
 
     def rewrite(
         self, item: Item, change: Alter | None = None, on_result: OnResult | None = None
@@ -323,6 +346,72 @@ class Ledger:
         return self._count
 
     @property
+    def origins(self) -> list[Origin]:
+        """The requests of which something is not done, in the order in which they came."""
+        asked_for = (*self._asked_for(), *self._found)
+        found = {origin.position: origin for _, origin in asked_for}
+        return [found[position] for position in sorted(found)]
+
+    def _asked_for(self) -> list[tuple[Write, Origin]]:
+        """Return the changes that requests asked for."""
+        behind = chain.from_iterable(self._behind.values())
+        changes = chain(self._active.values(), behind, self._overtaken.values())
+        writes = (change for change in changes if isinstance(change, Write))
+        return [(change, change.origin) for change in writes if change.origin is not None]
+
+    def hold(self) -> None:
+        """Begin nothing that requests asked for: another replica may lead, and see to it."""
+        self._holds = True
+
+    def go_on(self) -> None:
+        """Begin it again."""
+        self._holds = False
+        self._found.clear()
+
+    def drop(self, positions: Collection[int]) -> None:
+        """Do no more for some requests: another leader has them, and sees to them.
+
+        What may have been stored under a key that only this replica knows is removed: it would
+        be delivered besides what the other one stores.
+        """
+        self._pumping, pumping = True, self._pumping
+        try:
+            for change, origin in self._asked_for():
+                if origin.position in positions and not change.done:
+                    self._drop(change)
+            for put, origin in self._found:
+                if origin.position in positions:
+                    self._retract(put)
+        finally:
+            self._pumping = pumping
+        self._pump()
+
+    def _drop(self, change: Write) -> None:
+        change.parked = False
+        if self._active.get(change.key) is change:
+            self._finish(change, Result.DROPPED)
+        elif change in self._behind.get(change.key, ()):
+            self._take_from_behind(change)
+            self._abandon(change, Result.DROPPED)
+        else:
+            later = next(later for later, earlier in self._overtaken.items() if earlier is change)
+            del self._overtaken[later]
+            self._abandon(change, Result.DROPPED)
+        if isinstance(change, Put):
+            change.dropped = True
+            if change.unsure:
+                self._retract(change)
+
+    def _retract(self, change: Put) -> None:
+        """Remove what a change that was dropped may have stored, where no other replica would."""
+        if change.key.startswith(RESERVED):
+            self._retracted.add(change.key)
+            self._submit(Remove(change.key, 0, Reason.CANCELLED, self._on_retracted(change.key)))
+
+    def _on_retracted(self, key: str) -> OnResult:
+        return lambda result, words: self._retracted.discard(key)
+
+    @property
     def unstored(self) -> int:
         """How many schedules are not stored yet; reads all changes."""
         behind = (change for changes in self._behind.values() for change in changes)
@@ -376,13 +465,21 @@ class Ledger:
                     asyncio.get_running_loop().call_later(CONGESTED_WAIT, self._pump)
                     break
                 change = ready.popleft()
-                if not change.done:
-                    try:
-                        self._start(change)
-                    except DisconnectedError:
-                        self._later(change)
+                if change.done or (self._holds and self._holds_back(change)):
+                    continue
+                try:
+                    self._start(change)
+                except DisconnectedError:
+                    self._later(change)
         finally:
             self._pumping = False
+
+    def _holds_back(self, change: Change) -> bool:
+        """Let a change wait that a request asked for; False for others."""
+        if not isinstance(change, Write) or change.origin is None:
+            return False
+        self._in_a_moment(change)
+        return True
 
     def _start(self, change: Change) -> None:
         key = change.key
@@ -450,6 +547,8 @@ class Ledger:
     def _is_others(self, key: str, revision: int) -> bool:
         """Tell whether another leader may have written this revision."""
         assert self.frontier is not None
+        if key in self._retracted:
+            return False
         return revision > self.frontier and self._own.get(key) != revision
 
     async def _alter(self, change: Put, revision: int) -> None:
@@ -500,6 +599,8 @@ class Ledger:
 
     def _on_put(self, change: Put, outcome: Outcome, revision: int, words: str) -> None:
         if change.done:
+            if change.dropped and outcome in (_STORED, Outcome.UNKNOWN):
+                self._retract(change)
             return
         if outcome is _STORED:
             if self._timetable.put(change.key, change.entry.wake_us, revision):
@@ -520,6 +621,8 @@ class Ledger:
         self._own[change.key] = revision
         if change.holder is not None:
             change.holder.revision = revision
+        if self._holds and change.origin is not None:
+            self._found.append((change, change.origin))
         is_soon = change.entry.wake_us < self._timetable.horizon_us + SOON_US
         if is_soon and self._payloads.takes_more:
             self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
@@ -736,7 +839,7 @@ class Ledger:
         if not behind:
             del self._behind[change.key]
 
-    def _abandon(self, change: Put, result: Result, words: str = "") -> None:
+    def _abandon(self, change: Write, result: Result, words: str = "") -> None:
         """End a change that is not the one its key is at."""
         change.done = True
         self._count -= 1
@@ -808,7 +911,7 @@ _NO_MARKER = frozenset({Outcome.NO_ROOM, Outcome.REFUSED})
 _NOT_MADE = frozenset(
     {
         *(Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.PROTECTED),
-        *(Result.SUPERSEDED, Result.INVALID),
+        *(Result.SUPERSEDED, Result.INVALID, Result.DROPPED),
     }
 )
 _WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})

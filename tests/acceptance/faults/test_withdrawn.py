@@ -1,0 +1,85 @@
+"""A leader loses the lead before it knows what is stored: another one does what it had begun."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from tests.acceptance.faults.conftest import Note
+from tests.acceptance.faults.test_daemons import start
+from tests.acceptance.faults.test_requests import BATCH, account
+from tests.support.account import Account
+from tests.support.patience import until
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.proxy import Mode, Proxy
+from tests.support.requests import Kind, Requests
+from tests.support.rights import LOGIN, admin, grant, withdraw, withholding
+
+ENTRIES = "$KV.gozo.>"
+AHEAD = 10.0  # seconds: all is due after another replica has taken over
+RATE = 300  # requests a second
+REST = 2.0  # seconds after which the former leader has tried everything again
+KINDS = (Kind.WITH_ID, Kind.WITHOUT_ID, Kind.CANCELLED)
+
+
+async def test_the_bucket_is_withheld(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """What it has not stored the next leader stores; it does not either, when it may again."""
+    for _ in range(rounds):
+        server = servers.start(withholding("publish", f"granted.{ENTRIES}"))
+        sender, receiver = await admin(clients, server), await admin(clients, server)
+        receipts = await receiver.arrivals()
+        one = await daemons.serve(server, *LOGIN)
+        other = await daemons.serve(server, "--user", "admin", "--password", "p")
+        headers = {"Gozo-Receipt": receipts.subject}
+        load = Requests(sender, receiver, kinds=KINDS, rate=RATE, ahead=AHEAD, headers=headers)
+        async with load:
+            await load.created(RATE)
+            withdraw(server, ENTRIES)
+            await one.event("daemon.gives_way")
+            await other.event("daemon.leading")
+            await load.created(RATE)
+            mark = one.mark()
+            grant(server, ENTRIES)
+            await asyncio.sleep(REST)
+            assert await other.terminate() == 0
+            await one.event("daemon.leading", since=mark)
+            await load.created(RATE)
+            result = await load.finish(AHEAD)
+        note(result)
+
+
+async def test_the_answers_do_not_come(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """What it has stored without knowing it goes, since the next leader stores it as well."""
+
+    async def run() -> Account:
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            arrivals, receipts = [await receiver.arrivals() for _ in range(2)]
+            one = await daemons.serve(proxy.url, "--name", "one")
+            other = await daemons.serve(server)
+            proxy.be(Mode.DEAF, only="one")
+            headers = {"Gozo-When": f"+{AHEAD:g}", "Gozo-Receipt": receipts.subject}
+            sent = Counter(b"%d" % number for number in range(BATCH))
+            for payload in sent:
+                await sender.send(headers, reply=arrivals.subject, payload=payload)
+            js = sender.nats.jetstream()
+
+            async def all_stored() -> bool:
+                return (await js.stream_info("KV_gozo")).state.messages >= BATCH
+
+            await until(all_stored, "they are stored")
+            proxy.be(Mode.HOLD)
+            proxy.cut()
+            await other.event("daemon.leading")
+            await receipts.wait(BATCH)
+            proxy.be(Mode.PASS)
+            proxy.cut()
+            await one.event("intake.dropped")
+            return await account(arrivals, sent, AHEAD)
+
+    for _ in range(rounds):
+        note(await run())
