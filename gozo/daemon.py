@@ -498,6 +498,7 @@ class Daemon:
                 break
         else:
             await self._follower.reloaded(f"cannot write the barrier: {self._barrier.problem}")
+        await self._intake.catch_up()
         if self._lease.role is not Role.LEADER:
             return
         if self._skips:

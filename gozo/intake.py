@@ -27,7 +27,7 @@ from gozo.clock import steady
 from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection
 from gozo.entries import reserved_key
-from gozo.errors import DisconnectedError, Refusal, RequestError
+from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.events import Events
 from gozo.inheritance import Account, Inheritance, Inquiry
 from gozo.logs import get_logger
@@ -58,6 +58,8 @@ from gozo.volatile import Taken, Volatile
 TURN = 0.001  # seconds for which requests are acted on before others get a turn
 KEPT = 15  # seconds for which a standby keeps a request with an id that nobody has handled
 HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
+
+CATCHING_UP = 1.0  # seconds for which a new leader waits for what its link still has for it
 
 MORE = 1_024
 """Bytes by which a refusal may exceed its request, so that gozo does not amplify traffic."""
@@ -209,6 +211,13 @@ class Intake:
         mine = (self._volatile.requests, self._left.requests, self._backlog.requests)
         self._inherited = Inheritance(chain.from_iterable(mine), self._count)
         self._teller.begin_term()
+
+    async def catch_up(self) -> None:
+        """Hear all that the server has for this replica, what the last leader told among it."""
+        try:
+            await self._connection.echo(CATCHING_UP)
+        except GozoError as error:
+            log.info("intake.behind", reason=str(error))
 
     async def act(self) -> None:
         """Begin to act on requests: all keys of the bucket are known by now.

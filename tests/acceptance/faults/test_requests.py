@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 
+from gozo.intake import CATCHING_UP
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import start
 from tests.support.account import Account
@@ -251,3 +252,26 @@ async def test_the_requests_link_is_away(
     for _ in range(rounds):
         for result in await asyncio.gather(*(run(*case) for case in cases)):
             note(result)
+
+
+async def test_the_standby_lags(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """It has not read yet what a leader told that dies, and reads that before it acts."""
+    for _ in range(rounds):
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            one = await daemons.serve(server)
+            other = await daemons.serve(proxy.url)
+            arrivals = await receiver.arrivals()
+            proxy.be(Mode.HOLD, only="requests")
+            sent = await schedule(sender, arrivals, 0)
+            await arrivals.wait(BATCH)
+            await asyncio.sleep(SWALLOWED)  # it has told that by then
+            await one.kill()
+            await other.event("lease.acquired")
+            await asyncio.sleep(CATCHING_UP / 3)  # it would act before that
+            proxy.be(Mode.PASS)
+            await other.event("daemon.leading")
+            result = await account(arrivals, sent, 0)
+        note(result)
