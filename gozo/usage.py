@@ -97,8 +97,10 @@ class Group(TyperGroup):
 
     def _names_something(self, ctx: Any, args: list[str]) -> bool:
         """Tell whether something on the line is neither an option nor the value of one."""
-        line = self.commands[LIST].make_context(LIST, list(args), parent=ctx, resilient_parsing=True)
-        return bool(line.args)
+        line = list(args)
+        return bool(
+            self.commands[LIST].make_context(LIST, line, parent=ctx, resilient_parsing=True).args
+        )
 
 
 def _check_secure(ctx: Any, args: list[str]) -> None:

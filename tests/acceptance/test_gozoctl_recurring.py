@@ -206,7 +206,7 @@ async def test_trigger(
     server = servers.start()
     ctl = Gozoctl(tmp_path, server.url)
     arrivals = await (await clients.connect(server)).arrivals("jobs.a")
-    ctl.ok("create", "a", "jobs.a", "full", "--at", "2099-12-24 18:00")
+    ctl.ok("create", "a", "jobs.a", "full", "--at", "2099-12-24 18:00", "-y")
     nobody = ctl.run("trigger", "a")
     assert (nobody.code, nobody.out) == (5, "")
     assert "gozo serve" in nobody.err
