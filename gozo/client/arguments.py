@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from gozo.client.nouns import Schedule, Wanted
 from gozo.schedule import Terms
-from gozo.settings import ConnectionSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,8 +90,10 @@ _KINDS = {
     ),
     "Schedule": _kind(Schedule, "a gozo.client.Schedule"),
     "Terms": _kind(Terms, "a gozo.schedule.Terms"),
-    "ConnectionSettings | str": _kind(
-        (ConnectionSettings, str), "an address such as 'nats://localhost:4222', or settings"
+    # By what they have: their module reads files, and this one is pure.
+    "ConnectionSettings | str": _Kind(
+        lambda value: isinstance(value, str) or hasattr(value, "addresses"),
+        "an address such as 'nats://localhost:4222', or settings",
     ),
 }
 """By annotation."""
