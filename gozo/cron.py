@@ -35,6 +35,7 @@ from gozo.times import LAST, Times
 _BLANKS = re.compile(r"[ \t]+")
 _ZONED = re.compile(r"[ \t]*(?:CRON_)?TZ=", re.IGNORECASE)
 _RANDOM = re.compile(r".*~|h(?![a-z])")
+"""Begins what is another value for each job: `15~45` of cronie and OpenBSD, `H` of Jenkins."""
 _DIGITS = re.compile(r"\+?[0-9]+\Z", re.ASCII)
 _STARS = ("*", "?")
 _LAST_DAY, _LAST_WORKING = 32, 33
@@ -200,7 +201,7 @@ def _read(text: str, field: _Field) -> set[int]:
 def _term(text: str, field: _Field) -> Iterable[int]:
     if field.name == "day of month" and text in ("l", "lw"):
         return {_LAST_DAY if text == "l" else _LAST_WORKING}
-    if _RANDOM.match(text):  # of cronie and OpenBSD, and of Jenkins
+    if _RANDOM.match(text):
         raise _refusal(
             f"{field.name} {text!r} is a random value, and gozo has none",
             "give a fixed one, and Gozo-Jitter for a random delay",
