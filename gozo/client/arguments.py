@@ -166,8 +166,8 @@ class _Signature:
         if parameter is None:
             return
         parameter.check(self._where, value)
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, Wanted):
+        if parameter.name == "wanted":
+            for one in (value,) if isinstance(value, Wanted) else value:
                 for field in _WANTED:
                     field.check(f"{self._where}, Wanted", getattr(one, field.name))
 
