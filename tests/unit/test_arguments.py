@@ -20,7 +20,7 @@ from tests.support.readme import ROOT
 
 NOBODY: Any = object.__new__(Client)  # arguments are checked before anything else is done
 NEVER = object()
-UNCHECKED = {"close", "server", "has_leader", "bucket", "watch"}
+UNCHECKED = {"close", "server", "has_leader", "bucket", "watch", "count"}
 """Methods that take nothing."""
 
 
