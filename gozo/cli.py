@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gozo import __version__, completion, logs
+from gozo import __version__, completion, logs, usage
 from gozo.commandline import Given, merged, takes, tell
 from gozo.errors import GozoError, NotAllowedError
 from gozo.options import CONNECTION, SERVE
@@ -29,6 +29,7 @@ log = logs.get_logger("gozo.cli")
 
 app = typer.Typer(
     name="gozo",
+    cls=usage.Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -69,7 +70,7 @@ def root(
         raise typer.Exit(_serve(given))
 
 
-@app.command()
+@app.command(cls=usage.Command)
 @takes((*CONNECTION, *SERVE))
 def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Take requests, keep schedules, deliver messages when they are due.
@@ -79,7 +80,7 @@ def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     raise typer.Exit(_serve(merged(ctx.obj, given)))
 
 
-@app.command()
+@app.command(cls=usage.Command)
 @takes((*CONNECTION, *SERVE))
 def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Check whether `gozo serve` would work with the same options, without starting it.
@@ -93,6 +94,9 @@ def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     else 0.
     """
     raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
+
+
+app.command("help", hidden=True, cls=usage.Command)(usage.help_)
 
 
 def _check(given: Given) -> int:

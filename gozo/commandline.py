@@ -42,6 +42,7 @@ def takes(options: Iterable[Option]) -> Callable[[Command], Command]:
 
 def _parameter(option: Option) -> inspect.Parameter:
     names = [f"--{option.name}/--no-{option.name}" if option.is_flag else f"--{option.name}"]
+    names += [f"--{alias}" for alias in option.aliases]
     if option.letter:
         names.append(f"-{option.letter}")
     known = " or ".join(option.variables)

@@ -33,6 +33,9 @@ from gozo.schedule import MICROSECONDS
 from gozo.times import LAST, Times
 
 _BLANKS = re.compile(r"[ \t]+")
+_ZONED = re.compile(r"[ \t]*(?:CRON_)?TZ=", re.IGNORECASE)
+_RANDOM = re.compile(r".*~|h(?![a-z])")
+"""Begins what is another value for each job: `15~45` of cronie and OpenBSD, `H` of Jenkins."""
 _DIGITS = re.compile(r"\+?[0-9]+\Z", re.ASCII)
 _STARS = ("*", "?")
 _LAST_DAY, _LAST_WORKING = 32, 33
@@ -107,6 +110,10 @@ def parse_cron(text: str) -> Cron:
     Raises:
         RequestError: `invalid_when`, naming the field and what is wrong with its value.
     """
+    if _ZONED.match(text):  # robfig's form, of Kubernetes and others
+        raise _refusal(
+            f"{text[:80]!r} begins with a time zone", "give that in Gozo-Time-Zone, without TZ="
+        )
     cron = Cron(tuple(_BLANKS.split(text.strip(" \t").lower())))
     if len(cron.fields) not in (5, 6):
         raise _refusal(
@@ -194,6 +201,11 @@ def _read(text: str, field: _Field) -> set[int]:
 def _term(text: str, field: _Field) -> Iterable[int]:
     if field.name == "day of month" and text in ("l", "lw"):
         return {_LAST_DAY if text == "l" else _LAST_WORKING}
+    if _RANDOM.match(text):
+        raise _refusal(
+            f"{field.name} {text!r} is a random value, and gozo has none",
+            "give a fixed one, and Gozo-Jitter for a random delay",
+        )
     if field.names is _WEEKDAYS and (numbered := _numbered_weekday(text, field)):
         return {numbered}
     head, slash, step = text.partition("/")

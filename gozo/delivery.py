@@ -22,7 +22,7 @@ from gozo.clock_watch import ClockWatch
 from gozo.confirmations import Confirmations
 from gozo.connection import Connection, not_published, publication
 from gozo.errors import DisconnectedError
-from gozo.events import Events
+from gozo.events import Events, shown_key
 from gozo.logs import get_logger
 from gozo.occurrences import PREFIX, Occurrences, after_failure
 from gozo.pace import Pace
@@ -576,7 +576,7 @@ class Delivery:
         log.limited(
             "warning",
             "delivery.postponed",
-            key=item.key,
+            key=shown_key(item.key),
             attempts=attempts + 1,
             wait_s=wait_us / MICROSECONDS,
             reason=reason,

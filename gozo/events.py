@@ -18,6 +18,7 @@ from gozo.connection import Connection, missing_permission, publication
 from gozo.errors import DisconnectedError, RequestError
 from gozo.headers import fields
 from gozo.logs import get_logger
+from gozo.occurrences import PREFIX as OCCURRENCE
 from gozo.protocol import LONGEST_ID, RESERVED, escape_id, unescape_key
 from gozo.recurrence import jitter_us
 from gozo.schedule import Entry, Outgoing, State
@@ -208,6 +209,13 @@ def id_of(key: str) -> str | None:
         return unescape_key(key)
     except ValueError:
         return key  # the original gozo used ids as they are
+
+
+def shown_key(key: str) -> str:
+    """What logs call a key: those of the memory begin with a character that does not print."""
+    if key.startswith(PREFIX):
+        return f"memory:{key.removeprefix(PREFIX)}"
+    return key.removeprefix(OCCURRENCE)
 
 
 def _key(id_: str) -> str:

@@ -50,6 +50,9 @@ NOT_NOW = frozenset({10008, 10009})
 
 CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
 
+CHANGED = "somebody else has changed it meanwhile"
+"""What a conflict means; the server says `wrong last sequence: 428`."""
+
 FINAL = {
     10054: "it is larger than the stream's max_msg_size",
     10097: "its header block is larger than 64 KiB",
@@ -113,7 +116,8 @@ def read_ack(headers: bytes | None, payload: bytes) -> Ack:
         error = answer.get("error")
         if error is None:
             return Ack(int(answer["seq"]))
-        return Ack(0, int(error.get("err_code", 0)), str(error.get("description", error)))
+        code, words = int(error.get("err_code", 0)), str(error.get("description", error))
+        return Ack(0, code, CHANGED if code in CONFLICTS else words)
     except (ValueError, KeyError, TypeError, AttributeError):
         return Ack(0, 0, f"an answer that is no acknowledgement: {payload[:80]!r}")
 

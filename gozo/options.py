@@ -45,6 +45,8 @@ class Option:
     """A variable of the NATS command line, read after the option's own of the same source."""
     offers: Callable[[], Iterable[str]] | None = None
     """Returns the values that completion offers, where they can be listed."""
+    aliases: tuple[str, ...] = ()
+    """Other long names, without dashes: those of the NATS command line."""
     repeats: bool = False
     """Whether it may be given more than once: its values are then separated by commas."""
 
@@ -153,7 +155,7 @@ CONNECTION = (
     Option("NATS", "address", "a", values.read_addresses, "LIST",
            "Addresses of the servers, comma-separated",
            default="nats://localhost:4222", conceal=redacted, fills="addresses",
-           also="NATS_URL"),
+           also="NATS_URL", aliases=("server",)),
     Option("GOZO", "context", "", contexts.read_name, "NAME",
            "Context of the NATS command line to take address and login from",
            offers=contexts.names),
@@ -174,7 +176,7 @@ CONNECTION = (
     Option("NATS", "nkey", "n", values.read_nkey, "SEED|FILE",
            "NKey to log in with: a seed, or a file that holds one", conceal=hidden),
     Option("NATS", "jwt", "j", values.read_file, "FILE",
-           "Credentials file to log in with", also="NATS_CREDS"),
+           "Credentials file to log in with", also="NATS_CREDS", aliases=("creds",)),
     Option("GOZO", "request-subject", "", values.read_subject, "SUBJECT",
            "Subject on which requests are taken", default="gozo"),
     Option("GOZO", "bucket", "", values.read_bucket, "NAME",

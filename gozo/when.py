@@ -50,6 +50,9 @@ UNITS = {
 }
 """The units of durations, in nanoseconds: those of Go's `time.ParseDuration`, days and weeks."""
 
+RECENT_US = 10_000_000
+"""What has passed by no more than this counts as now: a program may have asked the clock first."""
+
 _PRINTED = ("d", "h", "m", "s", "ms", "us")
 """The units that are printed; weeks are read, and nobody counts in them."""
 
@@ -68,6 +71,8 @@ _NUMBER = re.compile(r"(\+?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 _PART = re.compile(
     r"(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(ns|us|\u00b5s|\u03bcs|ms|[wdhms])", re.ASCII
 )
+_MILLISECONDS = re.compile(r"1[0-9]{12}", re.ASCII)
+"""What an epoch time looks like in those, from 2001 to 2033."""
 _BLANK = re.compile(r"[ \t]")
 _DATE = re.compile(r"[0-9]{4}-", re.ASCII)
 _RFC3339 = re.compile(
@@ -178,6 +183,12 @@ def first_due(when: Moment, received_us: int) -> int:
             if due_us > LAST_US:
                 raise _refusal(f"Gozo-When: {us / MICROSECONDS:g} s from now is after 9999")
             return due_us
+
+
+def passed_us(when: When, now_us: int) -> int:
+    """How long ago a moment was, in microseconds; 0 for what is to come or is recent."""
+    since = now_us - when.us if isinstance(when, At) else 0
+    return since if since > RECENT_US else 0
 
 
 def next_due(when: Recurring, after_us: int, phase_us: int, zone: tzinfo = UTC) -> int | None:
@@ -329,6 +340,12 @@ def _unreadable(text: str, at: int | re.Match[str]) -> RequestError:
 
 
 def _beyond(text: str) -> RequestError:
+    if _MILLISECONDS.fullmatch(text):
+        return RequestError(
+            Refusal.INVALID_WHEN,
+            f"Gozo-When {text!r} lies beyond the year 9999, and may be milliseconds: "
+            f"give seconds, {text[:-3]}.{text[-3:]}",
+        )
     return _refusal(f"Gozo-When {text!r} lies beyond the year 9999")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gozo import __version__, completion
+from gozo import __version__, completion, usage
 from gozo.commandline import takes
 from gozoctl import (
     applying,
@@ -29,6 +29,7 @@ from gozoctl.session import OPTIONS
 
 app = typer.Typer(
     name="gozoctl",
+    cls=usage.Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -89,14 +90,23 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status.status,
     "completion": configuring.complete,
 }
-ALIASES = {"ls": "list", "info": "inspect", "add": "create", "rm": "cancel"}
-"""For hands that are used to the NATS command line."""
+ALIASES = {
+    "ls": "list",
+    "info": "inspect",
+    "show": "inspect",
+    "describe": "inspect",
+    "add": "create",
+    "rm": "cancel",
+    "delete": "cancel",
+}
+"""For hands that are used to other command lines; `get` is one of `usage.Group`."""
 
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=usage.Command)(_command)
 app.add_typer(configuring.config, name="config")
 for _alias, _name in ALIASES.items():
-    app.command(_alias, hidden=True)(COMMANDS[_name])
+    app.command(_alias, hidden=True, cls=usage.Command)(COMMANDS[_name])
+app.command("help", hidden=True, cls=usage.Command)(usage.help_)
 
 
 def _open_streams() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,8 +10,10 @@ import typer
 from gozo.commandline import takes
 from gozo.errors import SettingsError
 from gozoctl import completing, many, times
+from gozoctl.agreeing import FarOk, PastOk, agree
 from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.many import Meant
+from gozoctl.output import Output
 from gozoctl.reading import STDIN, read_bytes
 from gozoctl.session import OPTIONS, NoHeader, Session, connected
 from gozoctl.timing import (
@@ -27,6 +30,7 @@ from gozoctl.timing import (
     Timing,
     Until,
     When,
+    naming,
 )
 
 if TYPE_CHECKING:
@@ -130,6 +134,8 @@ def create(
             help="Requests can neither replace nor cancel it; only administrators can.",
         ),
     ] = False,
+    past_ok: PastOk = False,
+    yes: FarOk = False,
     **given: Any,
 ) -> None:
     """Store a schedule, whether or not a daemon runs.
@@ -137,37 +143,31 @@ def create(
     Prints the id once it is stored: it will be delivered, then or as soon as a daemon runs.
     With --cron, --every, or such an expression in --when, it is delivered again and again.
     """
+    now = datetime.now(UTC)
+    timing = Timing(
+        *(now, in_, at, when, cron, every, time_zone),
+        *(start, until, count, jitter, misfire, misfire_grace),
+    )
+
+    def before(out: Output) -> bool:
+        return agree(out, timing, past_ok=past_ok, yes=yes, word=text)
 
     async def work(session: Session) -> None:
-        timing = Timing(
-            session.now,
-            in_,
-            at,
-            when,
-            cron,
-            every,
-            time_zone,
-            start,
-            until,
-            count,
-            jitter,
-            misfire,
-            misfire_grace,
-        )
-        stored = await session.client.schedule(
-            subject,
-            read_payload(text, payload, file),
-            id=id_,
-            headers=read_headers(header),
-            replace=not no_replace,
-            confirm=confirm,
-            attempts=attempts,
-            protect=protect,
-            **timing.arguments(),
-        )
+        with naming(timing.given[0]):
+            stored = await session.client.schedule(
+                subject,
+                read_payload(text, payload, file),
+                id=id_,
+                headers=read_headers(header),
+                replace=not no_replace,
+                confirm=confirm,
+                attempts=attempts,
+                protect=protect,
+                **timing.arguments(),
+            )
         print_stored(session, stored, timing.zone)
 
-    connected(ctx, given, work)
+    connected(ctx, given, work, before=before)
 
 
 @takes(OPTIONS)
@@ -180,15 +180,19 @@ def reschedule(
     in_: In = None,
     at: At = None,
     when: When = None,
+    past_ok: PastOk = False,
+    yes: FarOk = False,
     **given: Any,
 ) -> None:
     """Give a schedule another due time, and keep the rest."""
+    timing = Timing(datetime.now(UTC), in_, at, when, ways=times.WAYS[:3])
 
     async def work(session: Session) -> None:
-        expression = times.expression(in_=in_, at=at, when=when, now=session.now)
-        print_stored(session, await session.client.reschedule(id_, expression))
+        with naming(timing.given[0]):
+            stored = await session.client.reschedule(id_, timing.expression)
+        print_stored(session, stored)
 
-    connected(ctx, given, work)
+    connected(ctx, given, work, before=lambda out: agree(out, timing, past_ok=past_ok, yes=yes))
 
 
 def print_stored(session: Session, stored: Stored, zone: str | None = None) -> None:

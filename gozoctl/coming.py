@@ -16,7 +16,7 @@ from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.output import Output, Sheet
 from gozoctl.session import OPTIONS, NoHeader, Session, connected, finish, output_of
-from gozoctl.timing import TimeZone, default_zone, zone_of
+from gozoctl.timing import ZoneOfExpression, default_zone, naming, zone_of
 
 
 class Occurrence(NamedTuple):
@@ -53,7 +53,7 @@ def next_(
         str | None,
         typer.Argument(
             metavar="EXPR",
-            help="An expression of --when or --cron, such as '0 2 * * mon-fri' or '@every 90s'.",
+            help="An expression, such as '0 2 * * mon-fri' or '@every 90s': see gozo-protocol(7).",
             show_default=False,
         ),
     ] = None,
@@ -65,7 +65,7 @@ def next_(
         ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 5,
-    time_zone: TimeZone = None,
+    time_zone: ZoneOfExpression = None,
     no_header: NoHeader = False,
     **given: Any,
 ) -> None:
@@ -88,10 +88,11 @@ def next_(
 
         assert expression is not None
         out = output_of(Sources.load(merged(ctx.obj, given)), header=not no_header)
-        zone = time_zone or default_zone(expression)
-        shown = None if zone is None else zone_of(zone)
-        now = datetime.now(UTC)
-        _print(out, islice(times_of(expression, now, zone or ""), count), shown)
+        with naming("EXPR"):
+            zone = time_zone or default_zone(expression)
+            shown = None if zone is None else zone_of(zone)
+            now = datetime.now(UTC)
+            _print(out, islice(times_of(expression, now, zone or ""), count), shown)
         return DONE
 
     finish(do)

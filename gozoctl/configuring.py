@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gozo import completion, userconfig
+from gozo import completion, usage, userconfig
 from gozo.errors import SettingsError
 from gozo.logs import visible
 from gozo.values import redacted
@@ -18,6 +18,7 @@ from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.session import finish
 
 config = typer.Typer(
+    cls=usage.Group,
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,7 +59,7 @@ def show(ctx: typer.Context) -> None:
         finish(do)
 
 
-@config.command("set")
+@config.command("set", cls=usage.Command)
 def set_(
     key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="The default.")]
 ) -> None:
@@ -66,7 +67,7 @@ def set_(
     _finish(lambda: userconfig.change(_path(), key, value))
 
 
-@config.command()
+@config.command(cls=usage.Command)
 def get(key: Key) -> None:
     """Print a default; exits 1 where there is none."""
 
@@ -81,13 +82,13 @@ def get(key: Key) -> None:
     finish(do)
 
 
-@config.command()
+@config.command(cls=usage.Command)
 def unset(key: Key) -> None:
     """Remove a default."""
     _finish(lambda: userconfig.change(_path(), key, None))
 
 
-@config.command()
+@config.command(cls=usage.Command)
 def path() -> None:
     """Print where the defaults are kept."""
     _finish(lambda: _write(str(_path())))

@@ -140,8 +140,8 @@ def events(
 ) -> None:
     """Print what happens to schedules, as it happens.
 
-    Daemons tell it where they run with --events: what was accepted, delivered, tried again, given
-    up, missed, refused, cancelled or found invalid, and which of them leads.
+    Daemons tell it that run as `gozo serve --events`: what was accepted, delivered, tried again,
+    given up, missed, refused, cancelled or found invalid, and which of them leads.
     """
 
     async def work(session: Session) -> int:
@@ -173,7 +173,7 @@ def history(
 ) -> None:
     """Print what happened to a schedule, the oldest first.
 
-    As far as daemons have kept it that run with --history. Exits 3 if nothing is known of it.
+    As far as `gozo serve --history` has kept it. Exits 3 if nothing is known of it.
     """
 
     async def work(session: Session) -> int:

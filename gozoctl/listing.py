@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -50,24 +50,26 @@ def list_(
     The table has the last two where some of what it lists recurs; where a terminal is too narrow
     for it, columns stand below each other.
     """
+    now = datetime.now(UTC)
+
+    def kept() -> Filter:
+        before, after = (
+            _moment(due_before, now, "--due-before"),
+            _moment(due_after, now, "--due-after"),
+        )
+        return Filter(id_, before, after, state)
 
     async def work(session: Session) -> None:
-        kept = Filter(
-            id_,
-            _moment(due_before, session, "--due-before"),
-            _moment(due_after, session, "--due-after"),
-            state,
-        )
         if watch:
-            await follow(session, subject, kept, sort, reverse=reverse, limit=limit)
+            await follow(session, subject, kept(), sort, reverse=reverse, limit=limit)
             return
-        found = await select(session.client, subject, kept, sort, reverse=reverse, limit=limit)
+        found = await select(session.client, subject, kept(), sort, reverse=reverse, limit=limit)
         session.out.all(sheet_for(found), found)
         if not found:
             await explain_nothing(session)
 
-    connected(ctx, given, work, header=not no_header)
+    connected(ctx, given, work, header=not no_header, before=lambda out: bool(kept()))
 
 
-def _moment(text: str | None, session: Session, option: str) -> datetime | None:
-    return None if text is None else times.moment(text, session.now, option)
+def _moment(text: str | None, now: datetime, option: str) -> datetime | None:
+    return None if text is None else times.moment(text, now, option)

@@ -68,7 +68,18 @@ Work = Callable[[Session], Awaitable[int | None]]
 """A command's part that needs a connection; returns the exit code, None for 0."""
 
 
-def connected(ctx: typer.Context, given: Given, work: Work, *, header: bool = True) -> NoReturn:
+Before = Callable[[Output], bool]
+"""What is looked at, or asked, before anything connects; False ends the command."""
+
+
+def connected(
+    ctx: typer.Context,
+    given: Given,
+    work: Work,
+    *,
+    header: bool = True,
+    before: Before = lambda out: True,
+) -> NoReturn:
     """Connect, do the work, and end with its exit code."""
 
     def do() -> int | None:
@@ -77,6 +88,8 @@ def connected(ctx: typer.Context, given: Given, work: Work, *, header: bool = Tr
         for name, reason in sources.ignored:
             out.say(f"gozoctl: ignoring {name}: {reason}")
         settings = resolve_connection(sources)
+        if not before(out):
+            return FAILED
         return asyncio.run(_work(settings, out, work))
 
     finish(do)

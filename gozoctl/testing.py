@@ -12,6 +12,7 @@ import typer
 
 from gozo.commandline import takes
 from gozoctl import completing, times
+from gozoctl.agreeing import FarOk, PastOk, agree
 from gozoctl.changing import (
     Attempts,
     Confirm,
@@ -23,7 +24,7 @@ from gozoctl.changing import (
 )
 from gozoctl.exit_codes import DONE, NO_ANSWER
 from gozoctl.inspecting import payload_record, preview
-from gozoctl.output import Lines, Sheet
+from gozoctl.output import Lines, Output, Sheet
 from gozoctl.session import OPTIONS, NoHeader, Session, connected, while_read
 from gozoctl.timing import (
     At,
@@ -39,6 +40,7 @@ from gozoctl.timing import (
     Timing,
     Until,
     When,
+    naming,
 )
 
 if TYPE_CHECKING:
@@ -141,6 +143,8 @@ def send(
     header: HeaderLines = None,
     confirm: Confirm = False,
     attempts: Attempts = 0,
+    past_ok: PastOk = False,
+    yes: FarOk = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the delivery, and print how late it was.")
     ] = False,
@@ -154,38 +158,32 @@ def send(
 
     Asks for a receipt, and prints it: the id, and when it is due. What recurs needs --id.
     """
+    now = datetime.now(UTC)
+    timing = Timing(
+        *(now, in_, at, when, cron, every, time_zone),
+        *(start, until, count, jitter, misfire, misfire_grace),
+    )
+
+    def before(out: Output) -> bool:
+        return agree(out, timing, past_ok=past_ok, yes=yes, word=text)
 
     async def work(session: Session) -> int:
         mark = secrets.token_hex(8)
         headers = read_headers(header) + ([(MARK, mark)] if wait else [])
-        timing = Timing(
-            session.now,
-            in_,
-            at,
-            when,
-            cron,
-            every,
-            time_zone,
-            start,
-            until,
-            count,
-            jitter,
-            misfire,
-            misfire_grace,
-        )
         payload = read_payload(text, None, None)
 
         async def request() -> Stored:
-            stored = await session.client.request(
-                subject,
-                payload,
-                id=id_,
-                headers=headers,
-                confirm=confirm,
-                attempts=attempts,
-                receipt=True,
-                **timing.arguments(),
-            )
+            with naming(timing.given[0]):
+                stored = await session.client.request(
+                    subject,
+                    payload,
+                    id=id_,
+                    headers=headers,
+                    confirm=confirm,
+                    attempts=attempts,
+                    receipt=True,
+                    **timing.arguments(),
+                )
             assert stored is not None
             return stored
 
@@ -196,7 +194,7 @@ def send(
             stored = await request()
             return await _await_delivery(session, messages, mark, stored, timeout)
 
-    connected(ctx, given, work)
+    connected(ctx, given, work, before=before)
 
 
 async def _await_delivery(

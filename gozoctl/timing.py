@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Annotated, Any
@@ -18,16 +20,14 @@ from gozoctl.zones import local_zone, offered
 
 In = Annotated[
     str | None,
-    typer.Option(
-        "--in", metavar="DELAY", help="Due so much later: seconds, or a duration such as 1h30m."
-    ),
+    typer.Option("--in", metavar="DELAY", help="Due so much later: seconds, 1h30m, or '2 hours'."),
 ]
 At = Annotated[
     str | None,
     typer.Option(
         "--at",
         metavar="TIME",
-        help="Due then: 17:30, '2026-12-24 18:00' (local time), or RFC 3339.",
+        help="Due then: 17:30, 'tomorrow 9am', '2026-12-24 18:00' (local time), or RFC 3339.",
     ),
 ]
 When = Annotated[
@@ -55,6 +55,17 @@ TimeZone = Annotated[
         "--tz",
         metavar="ZONE",
         help="Whose clocks --cron and --at mean, such as Europe/Malta; default: this machine's.",
+        autocompletion=offered,
+        show_default=False,
+    ),
+]
+ZoneOfExpression = Annotated[
+    str | None,
+    typer.Option(
+        "--time-zone",
+        "--tz",
+        metavar="ZONE",
+        help="Whose clocks a cron expression means, such as Europe/Malta; default: this machine's.",
         autocompletion=offered,
         show_default=False,
     ),
@@ -92,6 +103,19 @@ MisfireGrace = Annotated[
 ]
 
 
+@contextmanager
+def naming(when: str) -> Iterator[None]:
+    """Have refusals name options, where they would name headers; `when` is that of the time.
+
+    Raises:
+        RequestError: the same, in other words.
+    """
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(error.code, times.in_options(str(error), when)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """What was given of these options."""
@@ -100,15 +124,32 @@ class Timing:
     in_: str | None
     at: str | None
     when: str | None
-    cron: str | None
-    every: str | None
-    time_zone: str | None
-    start: str | None
-    until: str | None
-    count: int | None
-    jitter: str | None
-    misfire: Misfire | None
-    misfire_grace: str | None
+    cron: str | None = None
+    every: str | None = None
+    time_zone: str | None = None
+    start: str | None = None
+    until: str | None = None
+    count: int | None = None
+    jitter: str | None = None
+    misfire: Misfire | None = None
+    misfire_grace: str | None = None
+    ways: tuple[str, ...] = times.WAYS
+    """The options of the command that say when."""
+
+    @property
+    def given(self) -> tuple[str, str]:
+        """The option that says when, and its text; to be asked once `expression` was.
+
+        A time is given exactly once.
+        """
+        options = {
+            "--in": self.in_,
+            "--at": self.at,
+            "--when": self.when,
+            "--cron": self.cron,
+            "--every": self.every,
+        }
+        return next((name, text) for name, text in options.items() if text is not None)
 
     @property
     def expression(self) -> str:
@@ -125,6 +166,7 @@ class Timing:
             every=self.every,
             now=self.now,
             zone=self._zone,
+            ways=self.ways,
         )
 
     @property
@@ -147,13 +189,23 @@ class Timing:
         return {
             "when": self.expression,
             "time_zone": self.zone,
-            "start": self._moment(self.start, "--start"),
+            "start": self.first,
             "until": self._moment(self.until, "--until"),
             "count": self.count or 0,
             "jitter": _span(self.jitter, "--jitter"),
             "misfire": self.misfire,
             "misfire_grace": _span(self.misfire_grace, "--misfire-grace"),
         }
+
+    @property
+    def first(self) -> datetime | None:
+        """What --start says."""
+        return self._moment(self.start, "--start")
+
+    @property
+    def clocks(self) -> tzinfo:
+        """Whose clocks a cron expression means."""
+        return zone_of(self.zone or self.time_zone or "UTC")
 
     @property
     def _zone(self) -> tzinfo | None:
@@ -183,7 +235,7 @@ def zone_of(name: str) -> tzinfo:
         return read_zone(name)
     except RequestError as error:
         raise SettingsError(
-            f"--time-zone {name!r} is none: give a name of the IANA database, such as "
+            f"--time-zone {name!r} is not a time zone: give a name of the IANA database, such as "
             "Europe/Malta, with its capitals, or UTC"
         ) from error
 

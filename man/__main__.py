@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from gozo import __version__, cli
+from gozo import __version__, cli, usage
 from gozoctl.app import app as gozoctl_app
 
 FOLDER = Path(__file__).parent
@@ -142,9 +142,8 @@ def _synopsis(context: Any) -> str:
     words = [f"\\fB{_literal(context.command_path)}\\fR", "[\\fIoption\\fR]..."]
     for parameter in context.command.params:
         if parameter.param_type_name == "argument":
-            word = f"\\fI{_literal(parameter.make_metavar(context).strip('[].'))}\\fR"
-            word = word if parameter.required else f"[{word}]"
-            words.append(word + "..." * (parameter.nargs == -1))
+            word = _literal(usage.argument_word(parameter, context))
+            words.append(re.sub(r"[A-Z]+", r"\\fI\g<0>\\fR", word))
     if context.parent is None and not getattr(context.command, "invoke_without_command", True):
         words.append("\\fIcommand\\fR ...")
     return " ".join(words) + "\n"

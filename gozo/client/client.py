@@ -14,14 +14,18 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from gozo.client.applying import Applying
+from gozo.client.arguments import typed
 from gozo.client.chronicle import Chronicle, Following
 from gozo.client.daemons import Daemons
 from gozo.client.keys import Keys
 from gozo.client.listening import Listening
 from gozo.client.making import (
+    Misfire,
+    Past,
     Span,
     When,
     canonical_id,
+    check_past,
     expression,
     made,
     term_headers,
@@ -72,7 +76,8 @@ class Client:
             await client.schedule("reminders", b"tea is ready", when=timedelta(minutes=3))
 
     A moment is an aware datetime, a delay a timedelta, counted from when the request is taken;
-    a text is an expression of `Gozo-When`, such as `+1h30m`. Each `timeout` is in seconds.
+    a text is an expression of `Gozo-When`, such as `+1h30m`. Each `timeout` is in seconds. An
+    argument of the wrong type is a `TypeError` that names it.
 
     A lost connection is made again for as long as the client is open. What every call may
     raise: `NoServerError` where nobody answers in time, `DisconnectedError` where there is no
@@ -97,6 +102,7 @@ class Client:
         self._keeper.add_done_callback(_on_end)
 
     @classmethod
+    @typed
     async def connect(
         cls,
         settings: ConnectionSettings | str | None = None,
@@ -158,6 +164,7 @@ class Client:
 
     # Change
 
+    @typed
     async def schedule(
         self,
         subject: str,
@@ -174,9 +181,10 @@ class Client:
         until: When | None = None,
         count: int = 0,
         jitter: Span | None = None,
-        misfire: str | None = None,
+        misfire: Misfire | None = None,
         misfire_grace: Span | None = None,
         protect: bool = False,
+        past: Past = "send",
         timeout: float = 5.0,
     ) -> Stored:
         """Have `payload` sent to `subject` when the time comes; returns once that is stored.
@@ -197,6 +205,9 @@ class Client:
         every other writer, and needs the right to write there. Only this method creates the
         bucket.
 
+        A moment that has passed is sent at once, as the protocol has it; with `past="refuse"`
+        one that passed more than ten seconds ago is refused (`invalid_when`).
+
         With `protect`, which is written to the bucket as well, requests on the request subject
         can neither replace nor cancel it; the other methods can, and this one with `protect`.
 
@@ -215,6 +226,7 @@ class Client:
             misfire=misfire,
             misfire_grace=misfire_grace,
         )
+        check_past(when, past, wall_us())
         entry = self._made(subject, payload, when, id, headers, confirm, attempts, terms, protect)
         if replace and not protect and await self._daemons.hear():
             stored = await self._daemons.send(entry, payload, terms, receipt=True, timeout=timeout)
@@ -222,6 +234,7 @@ class Client:
             return stored
         return await self._writes.store(entry, payload, replace=replace, timeout=timeout)
 
+    @typed
     async def cancel(self, *ids: str, timeout: float = 5.0) -> builtins.list[Cancelled]:
         """Cancel schedules; returns what became of each, in the order given.
 
@@ -237,14 +250,18 @@ class Client:
             answers = await self._writes.cancel(checked, timeout=timeout)
         return answers
 
+    @typed
     async def reschedule(
         self,
         id: str,  # noqa: A002  # the protocol's word
         when: When,
         *,
+        past: Past = "send",
         timeout: float = 5.0,
     ) -> Stored:
         """Give a schedule another due time, and keep the rest; `replaced` is always true.
+
+        `past` is as for `schedule`.
 
         Raises:
             NotFoundError: there is none; `status` is `not_found` or `already_delivered`.
@@ -252,11 +269,13 @@ class Client:
             UnansweredError: it is unknown whether it was done; a moment is safe to ask again.
         """
         id_, text = canonical_id(id), expression(when)
+        check_past(when, past, wall_us())
         stored = await self._daemons.reschedule(id_, text, timeout=timeout)
         if stored is None:
             stored = await self._writes.reschedule(id_, text, timeout=timeout)
         return stored
 
+    @typed
     async def pause(self, *ids: str, note: str = "", timeout: float = 5.0) -> builtins.list[Answer]:
         """Keep schedules and do not deliver them, until they are resumed; answers in order.
 
@@ -273,6 +292,7 @@ class Client:
             answers = await self._writes.pause(checked, note, timeout=timeout)
         return answers
 
+    @typed
     async def resume(self, *ids: str, timeout: float = 5.0) -> builtins.list[Answer]:
         """Let paused schedules be delivered again; answers in order.
 
@@ -288,6 +308,7 @@ class Client:
             answers = await self._writes.resume(checked, timeout=timeout)
         return answers
 
+    @typed
     async def trigger(self, *ids: str, timeout: float = 5.0) -> builtins.list[Answer]:
         """Have schedules delivered now, once, paused ones too, and leave them as they are.
 
@@ -304,6 +325,7 @@ class Client:
             raise self._daemons.missing()
         return answers
 
+    @typed
     async def request(
         self,
         subject: str,
@@ -319,15 +341,17 @@ class Client:
         until: When | None = None,
         count: int = 0,
         jitter: Span | None = None,
-        misfire: str | None = None,
+        misfire: Misfire | None = None,
         misfire_grace: Span | None = None,
         receipt: bool = False,
+        past: Past = "send",
         timeout: float = 5.0,
     ) -> Stored | None:
         """Send a request to the daemon as any client would, and never touch the bucket.
 
         Without `receipt` it returns None once the server has the request, and the delivery
         has the headers of the basic protocol; what the daemon refuses then, only its log tells.
+        `past` is as for `schedule`.
 
         Raises:
             NoServerError: no daemon listens.
@@ -342,6 +366,7 @@ class Client:
             misfire=misfire,
             misfire_grace=misfire_grace,
         )
+        check_past(when, past, wall_us())
         entry = self._made(subject, payload, when, id, headers, confirm, attempts, terms)
         await self._daemons.require()
         return await self._daemons.send(entry, payload, terms, receipt=receipt, timeout=timeout)
@@ -374,6 +399,7 @@ class Client:
                 protect=protect,
             )
 
+    @typed
     def check(self, wanted: Wanted) -> None:
         """Make sure that gozo would take a schedule.
 
@@ -382,6 +408,7 @@ class Client:
         """
         self._applying.check(wanted)
 
+    @typed
     async def apply(
         self,
         wanted: Sequence[Wanted],
@@ -410,6 +437,7 @@ class Client:
 
     # Look
 
+    @typed
     async def get(self, id: str) -> Schedule | None:  # noqa: A002  # the protocol's word
         """Read one schedule, with its payload; None where there is none.
 
@@ -418,6 +446,7 @@ class Client:
         """
         return await self._reader.get(canonical_id(id))
 
+    @typed
     async def last_outcome(self, id: str) -> Outcome | None:  # noqa: A002  # the protocol's word
         """Tell how the schedule with this id left the bucket, where that is still known.
 
@@ -428,6 +457,7 @@ class Client:
         """
         return await self._reader.last_outcome(canonical_id(id))
 
+    @typed
     def list(self, *, subject: str | None = None, prefix: str = "") -> AsyncIterator[Schedule]:
         """Iterate over all schedules, in no order, without payloads.
 
@@ -454,6 +484,7 @@ class Client:
         """
         return Watcher(self._connection, self._reader).changes()
 
+    @typed
     def listen(
         self,
         subject: str,
@@ -479,6 +510,7 @@ class Client:
             self._connection, subject, queue=queue, count=count, max_backlog=max_backlog
         )
 
+    @typed
     def pull(self, stream: str, consumer: str, subject: str) -> Pulling:
         """Take messages on a subject from a durable pull consumer of JetStream, one by one.
 
@@ -491,6 +523,7 @@ class Client:
         """
         return Pulling(JetStream(self._connection), stream, consumer, subject)
 
+    @typed
     def events(self, id: str | None = None) -> Following:  # noqa: A002  # the protocol's word
         """Iterate over what daemons with `--events` tell from now on, for ever.
 
@@ -502,6 +535,7 @@ class Client:
         """
         return self._chronicle.follow(None if id is None else canonical_id(id))
 
+    @typed
     def history(self, id: str) -> AsyncIterator[Event]:  # noqa: A002  # the protocol's word
         """Iterate over what is still known of a schedule, the oldest first.
 
@@ -511,10 +545,12 @@ class Client:
         """
         return self._chronicle.past(canonical_id(id))
 
+    @typed
     async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:
         """Ask all daemons of this bucket and request subject; hears answers for `wait` seconds."""
         return await self._daemons.replicas(wait)
 
+    @typed
     async def rivals(self, *, wait: float = 0.3) -> builtins.list[Rival]:
         """Return the leaders on the request subject if there are several, with different buckets.
 

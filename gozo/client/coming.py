@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from gozo.client.arguments import typed
 from gozo.client.making import microseconds, moment, terms_of
 from gozo.client.nouns import Schedule
 from gozo.recurrence import arranged, due_times, expression, upcoming
 from gozo.schedule import Entry
 
 
+@typed
 def next_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
     """Iterate over the nominal times of a schedule from now on, the next one first.
 
@@ -33,6 +35,7 @@ def next_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
     yield from map(moment, upcoming(entry))
 
 
+@typed
 def times_of(when: str, now: datetime, time_zone: str = "") -> Iterator[datetime]:
     """Iterate over the nominal times of an expression that is asked for now.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from gozo import when as grammar
 from gozo.client.nouns import Headers
@@ -14,6 +15,7 @@ from gozo.policy import Policy, check_size
 from gozo.protocol import MOST_ATTEMPTS, read_id
 from gozo.recurrence import arranged
 from gozo.schedule import MICROSECONDS, Entry, Terms
+from gozo.schedule import Misfire as MisfirePolicy
 from gozo.terms import check_recurs, read_terms
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,6 +23,12 @@ MICROSECOND = timedelta(microseconds=1)
 
 When = str | datetime | timedelta
 """A moment, a delay, or an expression of `Gozo-When`."""
+
+Past = Literal["send", "refuse"]
+"""What becomes of a moment that has passed."""
+
+Misfire = Literal["once", "all", "skip"] | MisfirePolicy
+"""What becomes of occurrences that were missed."""
 
 Span = str | timedelta
 """A length of time; a text is seconds, or a duration such as `1h30m`."""
@@ -99,7 +107,7 @@ def term_headers(
     until: When | None,
     count: int,
     jitter: Span | None,
-    misfire: str | None,
+    misfire: Misfire | None,
     misfire_grace: Span | None,
 ) -> dict[str, str]:
     """Write what is given of a schedule's terms as the headers of a request.
@@ -165,6 +173,28 @@ def expression(when: When) -> str:
             )
         return _seconds(when - EPOCH)
     return when
+
+
+def check_past(when: When, past: Past, now_us: int) -> None:
+    """Make sure that a moment has not passed, where that is asked for.
+
+    Raises:
+        RequestError: `invalid_when`, or `invalid_request` for another `past`.
+    """
+    if past == "send":
+        return
+    if past != "refuse":
+        raise RequestError(Refusal.INVALID_REQUEST, f"past is {past!r}: give 'send' or 'refuse'")
+    if isinstance(when, timedelta):
+        passed_us = max(-(when // MICROSECOND) - grammar.RECENT_US, 0)
+    else:
+        passed_us = grammar.passed_us(grammar.parse(expression(when)), now_us)
+    if passed_us:
+        raise RequestError(
+            Refusal.INVALID_WHEN,
+            f"when is {when!r}, which has passed: give a later time, or past='send' to have it "
+            "sent at once",
+        )
 
 
 def _span(span: Span) -> str:

@@ -130,7 +130,7 @@ def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
     """What is exported differs in nothing, and is the same in an empty bucket."""
     ctl.ok("apply", "jobs/nightly.toml")
     ctl.ok("create", "evil\x1b[2J \u202e 'ü' \"=", "jobs.x", "\x9b1m", "--in", "1h", "-H", "A: b")
-    ctl.ok("create", "later", "other", "--at", "2099-01-01T00:00:00Z", "--confirm")
+    ctl.ok("create", "later", "other", "--at", "2099-01-01T00:00:00Z", "-y", "--confirm")
     ctl.ok("create", "often", "other", "--cron", "0 2 * * 1-5", "--tz", "Asia/Tokyo")
     ctl.ok("pause", "often", "--note", "till it is mended")
     text = ctl.ok("export").out

@@ -39,7 +39,7 @@ async def test_send_and_wait(servers: Servers, daemons: Daemons, tmp_path: Path)
     assert head == ["TIME", "LATE_MS", "SUBJECT", "PAYLOAD"]
     assert float(row[1]) >= 0
     assert row[2:] == ["kitchen", "x"]
-    late = ctl.run("send", "kitchen", "--at", "2099-01-01T00:00:00Z", "--timeout", "0")
+    late = ctl.run("send", "kitchen", "--at", "2099-01-01T00:00:00Z", "-y", "--timeout", "0")
     assert late.code == 0
 
 
@@ -71,7 +71,7 @@ async def test_status(servers: Servers, daemons: Daemons, tmp_path: Path) -> Non
     assert nobody.json["bucket"] is None
     assert nobody.json["delivers"] is False
     await daemons.serve(server, "--name", "first")
-    ctl.ok("create", "tea", "kitchen", "--at", "2099-01-01T00:00:00Z")
+    ctl.ok("create", "tea", "kitchen", "--at", "2099-01-01T00:00:00Z", "-y")
     said = ctl.ok("status", "-o", "json").json
     assert said["delivers"] is True
     assert [one["name"] for one in said["daemons"]] == ["first"]

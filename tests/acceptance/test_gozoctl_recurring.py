@@ -33,7 +33,10 @@ def test_a_cron_expression(ctl: Gozoctl) -> None:
     """What is said of it is stored and shown, the next times by the clocks of its zone."""
     terms = ("--count", "10", "--jitter", "30s", "--misfire", "all", "--misfire-grace", "1h")
     life = ("--start", "2099-03-27 12:00", "--until", "2099-12-24T18:00:00Z")
-    ctl.ok("create", "a", "jobs.a", "--cron", WEEKDAYS, "--tz", "Europe/Malta", *life, *terms)
+    ctl.ok(
+        *("create", "a", "jobs.a", "--cron", WEEKDAYS, "--tz", "Europe/Malta"),
+        *(*life, *terms, "--yes"),
+    )
     found = ctl.ok("inspect", "a", "-o", "json").json
     assert found["when"] == WEEKDAYS
     assert (found["time_zone"], found["count"], found["remaining"]) == ("Europe/Malta", 10, 10)
@@ -135,14 +138,14 @@ def test_ids_in_a_narrow_terminal(ctl: Gozoctl, *, recurs: bool) -> None:
         (("--cron", "61 * * * *"), "minute '61' is not within 0-59"),
         (("--cron", "@every 3s"), "no cron expression"),
         (("--cron", "@daily", "--tz", "Europe/Valletta"), "--time-zone 'Europe/Valletta'"),
-        (("--every", "3 s"), "--every '3 s' is no interval"),
+        (("--every", "3 x"), "--every '3 x' is no interval"),
         (("--every", "3s", "--tz", "UTC"), "cron expression only"),
         (("--every", "3s", "--in", "3"), "one of --in"),
         (("--every", "3s", "--jitter", "long"), "--jitter 'long'"),
         (("--every", "3s", "--misfire-grace", "-1"), "--misfire-grace '-1'"),
         (("--every", "3s", "--misfire", "never"), "'never' is not one of"),
         (("--every", "3s", "--until", "soon"), "soon"),
-        (("--every", "3s", "--start", "+2d", "--until", "+1d"), "Gozo-Until is before"),
+        (("--every", "3s", "--start", "+2d", "--until", "+1d"), "--until is before"),
         (("--every", "3s", "--count", "0"), "--count"),
         (("--in", "3", "--count", "3"), "recurring schedule only"),
     ],
@@ -206,7 +209,7 @@ async def test_trigger(
     server = servers.start()
     ctl = Gozoctl(tmp_path, server.url)
     arrivals = await (await clients.connect(server)).arrivals("jobs.a")
-    ctl.ok("create", "a", "jobs.a", "full", "--at", "2099-12-24 18:00")
+    ctl.ok("create", "a", "jobs.a", "full", "--at", "2099-12-24 18:00", "-y")
     nobody = ctl.run("trigger", "a")
     assert (nobody.code, nobody.out) == (5, "")
     assert "gozo serve" in nobody.err

@@ -45,7 +45,7 @@ def test_what_is_created_is_listed(ctl: Gozoctl) -> None:
 def test_lines_for_scripts_and_order(ctl: Gozoctl) -> None:
     """Piped, a list is tab-separated, whole, in UTC, the soonest first, with a header line."""
     long = "id-" + "x" * 150
-    ctl.ok("create", long, "jobs.b", "--at", "2099-12-24 18:00")
+    ctl.ok("create", long, "jobs.b", "--at", "2099-12-24 18:00", "-y")
     ctl.ok("create", "soon", "jobs.a", "--in", "60")
     head, soon, late = ctl.ok("list").rows
     assert head == ["ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN"]
@@ -145,7 +145,7 @@ def test_cancel_asks_in_a_terminal(ctl: Gozoctl) -> None:
 def test_reschedule_keeps_the_rest(ctl: Gozoctl) -> None:
     """Another due time, the same subject, payload and headers; nothing there is exit 3."""
     ctl.ok("create", "tea", "kitchen", "ready", "--in", "1h", "-H", "Kind: green")
-    ctl.ok("reschedule", "tea", "--at", "2099-01-01T00:00:00Z")
+    ctl.ok("reschedule", "tea", "--at", "2099-01-01T00:00:00Z", "-y")
     found = ctl.ok("inspect", "tea", "-o", "json").json
     assert found["due"] == "2099-01-01T00:00:00.000Z"
     assert (found["subject"], found["payload"]) == ("kitchen", "ready")
@@ -203,7 +203,7 @@ def test_usage(ctl: Gozoctl, arguments: tuple[str, ...]) -> None:
 
 def test_in_a_terminal(ctl: Gozoctl) -> None:
     """A table in local time, and how far away it is; the due time in words after `create`."""
-    with ctl.terminal("create", "tea", "kitchen", "--at", "2099-12-24 18:00") as terminal:
+    with ctl.terminal("create", "tea", "kitchen", "--at", "2099-12-24 18:00", "-y") as terminal:
         terminal.shows("due Thu 2099-12-24 18:00:00 CET, in ")
     with ctl.terminal("list") as terminal:
         screen = terminal.shows("pending")

@@ -21,6 +21,7 @@ def clashes(app: typer.Typer) -> list[str]:
     meanings = {f"--{option.name}": option.identifier for option in CONNECTION}
     meanings |= {f"--no-{option.name}": option.identifier for option in CONNECTION}
     meanings |= {f"-{option.letter}": option.identifier for option in CONNECTION if option.letter}
+    meanings |= {f"--{alias}": one.identifier for one in CONNECTION for alias in one.aliases}
     return [
         f"{name}: {spelling} is {meanings[spelling]}, not {parameter.name}"
         for name, command in commands(app)

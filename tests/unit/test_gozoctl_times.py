@@ -47,7 +47,7 @@ def test_at(text: str, now: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "24:00", "17:60", "17", "1763871234", "+10", "2026-02-30 10:00", "tomorrow"]
+    "text", ["", "24:00", "17:60", "17", "1763871234", "+10", "2026-02-30 10:00", "25:00"]
 )
 def test_at_refused(text: str) -> None:
     """What is no time is refused, with the value and the cure."""
@@ -80,7 +80,7 @@ def test_in(text: str) -> None:
     assert isinstance(grammar.parse(times.delay(text)), grammar.After)
 
 
-@pytest.mark.parametrize("text", ["", "-5m", "+10", "soon", "17:30", "1h-"])
+@pytest.mark.parametrize("text", ["", "-5m", "soon", "17:30", "1h-"])
 def test_in_refused(text: str) -> None:
     """What is no delay is refused, with the value."""
     with pytest.raises(SettingsError, match=r"--in .* is no delay"):

@@ -1,0 +1,135 @@
+"""How the programs explain themselves: usage lines, summaries of commands, and usage errors.
+
+What Typer writes is not what other manuals do: it puts what is required in braces, cuts
+summaries off in mid-sentence, and does not say that an argument repeats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+LIST, SHOW = "list", "inspect"
+
+_ADDRESS = re.compile(r"[a-z]+://\S+", re.IGNORECASE)
+_SENTENCE = re.compile(r".*?\.(?=\s|\Z)", re.DOTALL)
+_NO_VALUE = (
+    "-s is --secure here, and takes no value: give the address with -a, --address or --server"
+)
+
+
+def argument_word(parameter: Any, context: Any) -> str:
+    """Write an argument for a usage line: `ID`, `[PAYLOAD]`, `ID...`, `[ID]...`.
+
+    What is another program's command line stands after `--`.
+    """
+    word = str(parameter.make_metavar(context)).strip("[]{}<>.")
+    word = word if parameter.required else f"[{word}]"
+    word += "..." * (parameter.nargs == -1)
+    return f"-- {word}" if takes_command([parameter]) else word
+
+
+def takes_command(parameters: Iterable[Any]) -> bool:
+    """Tell whether the end of the line is another program's command line."""
+    return any(one.param_type_name == "argument" and one.name == "command" for one in parameters)
+
+
+def summary(help_: str | None) -> str:
+    """Return the first sentence of a help text, whole."""
+    paragraph = " ".join((help_ or "").partition("\n\n")[0].split())
+    found = _SENTENCE.match(paragraph)
+    return found[0] if found else paragraph
+
+
+class Command(TyperCommand):
+    """A command."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line after the command's name."""
+        arguments = [one for one in self.params if one.param_type_name == "argument"]
+        return ["[OPTIONS]", *(argument_word(one, ctx) for one in arguments)]
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the summary; it is never cut off."""
+        return summary(self.help)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the line; what Typer says of a mistake is completed with the cure."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        has_mark = "--" in args
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter:
+            raise
+        except Exception as error:
+            if hasattr(error, "message") and takes_command(self.params) and not has_mark:
+                error.message = f"{str(error.message).rstrip('.')}: put -- before the command"
+            raise
+
+
+class Group(TyperGroup):
+    """A program, or a command with commands below it."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the summary; it is never cut off."""
+        return summary(self.help)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the line up to the command's name."""
+        if not ctx.resilient_parsing:
+            _check_secure(ctx, list(args))
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Find the command; `get` is one that lists, or shows what is named after it."""
+        name, *rest = args
+        if name == "get" and name not in self.commands and {LIST, SHOW} <= self.commands.keys():
+            shows = ctx.resilient_parsing or self._names_something(ctx, rest)
+            args = [SHOW if shows else LIST, *rest]
+        elif not ctx.resilient_parsing and name not in self.commands and ctx.params.get("secure"):
+            ctx.fail(f"No such command {name!r}. If it is an address: {_NO_VALUE}.")
+        return super().resolve_command(ctx, args)
+
+    def _names_something(self, ctx: Any, args: list[str]) -> bool:
+        """Tell whether something on the line is neither an option nor the value of one."""
+        line = list(args)
+        return bool(
+            self.commands[LIST].make_context(LIST, line, parent=ctx, resilient_parsing=True).args
+        )
+
+
+def _check_secure(ctx: Any, args: list[str]) -> None:
+    """Refuse `-s nats://...`, which means the address in other programs.
+
+    The address is not repeated: it may have a password in it.
+    """
+    before = ""
+    for one in args:
+        if one == "--":
+            return
+        if before == "-s" and _ADDRESS.match(one):
+            ctx.fail(f"{_NO_VALUE}.")
+        before = one
+
+
+def help_(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="COMMAND", help="Whose help to print.", show_default=False),
+    ] = None,
+) -> None:
+    """Print the help of a command, as --help after its name does."""
+    assert ctx.parent is not None
+    context: Any = ctx.parent
+    for name in names or ():
+        if not hasattr(context.command, "resolve_command"):
+            context.fail(f"The command {context.command.name!r} has no commands below it.")
+        found, command, _ = context.command.resolve_command(context, [name])
+        context = command.make_context(found, [], parent=context, resilient_parsing=True)
+    typer.echo(context.get_help())
