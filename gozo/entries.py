@@ -47,7 +47,7 @@ GROWTH = 1_152
 pause is, the revision that a write expects."""
 
 MARKER_SECONDS = 600
-"""How long a delete marker stays, so that a late cancel learns what happened."""
+"""How long a delete marker stays where it is not known how much the bucket holds."""
 
 MOST_ORIGINAL = 16
 """What an entry of the original gozo may say; it says three things."""
@@ -180,10 +180,10 @@ ORIGINAL = b"Gozo-Original: Yes\r\n"
 """Says that the key is the id as it stands: the original gozo kept the schedule there."""
 
 
-def marker_headers(reason: Reason, *, ttl: bool) -> bytes:
-    """Make the header lines of a delete marker, with an end of its own if the bucket has that."""
+def marker_headers(reason: Reason, seconds: int) -> bytes:
+    """Make the header lines of a delete marker that lives for so many seconds; 0: for ever."""
     lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
-    return lines + b"Nats-TTL: %ds\r\n" % MARKER_SECONDS if ttl else lines
+    return lines + b"Nats-TTL: %ds\r\n" % seconds if seconds else lines
 
 
 def block(lines: bytes, expected: int | None = None) -> bytes:

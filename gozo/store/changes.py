@@ -139,8 +139,8 @@ class Remove:
     """Put a delete marker in an entry's place, or purge it where there is no room for one."""
 
     __slots__ = (
-        *("by_request", "done", "expected", "key", "on_result", "parked", "purged", "reason"),
-        *("origin", "revision", "wait"),
+        *("by_request", "done", "expected", "key", "life", "on_result", "origin", "parked"),
+        *("purged", "reason", "revision", "wait"),
     )
     deadline: ClassVar[float] = NO_DEADLINE
 
@@ -161,6 +161,8 @@ class Remove:
         self.on_result = on_result
         self.expected = 0
         """The version that was to be removed by the last attempt; 0: there was none."""
+        self.life = 0
+        """Seconds that the marker of the last attempt lives."""
         self.purged = False
         """Whether a purge was asked for."""
         self.wait = 0.0

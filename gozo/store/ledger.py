@@ -510,7 +510,8 @@ class Ledger:
             self._background(self._alter(change, revision), f"alter {key}")
         else:
             change.expected = revision
-            lines = marker_headers(change.reason, ttl=self._bucket.marker_ttl)
+            change.life = self._mirror.marker_seconds
+            lines = marker_headers(change.reason, change.life * self._bucket.marker_ttl)
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
 
     def _barred(self, change: Write) -> Result | None:
@@ -643,7 +644,7 @@ class Ledger:
         if change.done:
             return
         if outcome is _STORED:
-            until_us = self._mirror.server_us() + MARKER_SECONDS * MICROSECONDS
+            until_us = self._mirror.server_us() + change.life * MICROSECONDS
             lasting = not self._bucket.marker_ttl
             if self._timetable.remove(
                 change.key, revision, until_us, change.reason, lasting=lasting

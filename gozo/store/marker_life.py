@@ -43,3 +43,7 @@ class MarkerLife:
     def shortest_in_use(self, entries: int, markers: int) -> int:
         """Return the fewest seconds that markers live, while the bucket holds so much."""
         return self.chosen(entries, markers)
+
+
+USUAL_LIFE = MarkerLife()
+"""The rule that all replicas follow."""

@@ -14,7 +14,6 @@ from gozo.clock import wall_us
 from gozo.entries import (
     BARRIER_KEY,
     GROWTH,
-    MARKER_SECONDS,
     BareEntryError,
     EntryError,
     check_room,
@@ -30,6 +29,7 @@ from gozo.policy import UNLIMITED, Policy, check_size
 from gozo.protocol import escape_id, is_addressable
 from gozo.recurrence import ran_ahead
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker, Reason, State
+from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.timetable import Item, Timetable
 
 OnEntry = Callable[[str, int, bytes], None]
@@ -59,9 +59,18 @@ class Mirror:
     """Takes in messages of the bucket, readable or not."""
 
     def __init__(
-        self, timetable: Timetable, policy: Policy, *, max_message: int = UNLIMITED
+        self,
+        timetable: Timetable,
+        policy: Policy,
+        *,
+        max_message: int = UNLIMITED,
+        life: MarkerLife = USUAL_LIFE,
     ) -> None:
         self.timetable = timetable
+        self.life = life
+        """The rule by which delete markers live."""
+        self.marker_seconds = life.shortest
+        """How long one is to live that is written now."""
         self.invalid: dict[str, tuple[int, str]] = {}
         """Revision and reason of each entry that gozo cannot serve, by key."""
         self.too_large: dict[str, tuple[int, int, bytes | None, int | None]] = {}
@@ -156,7 +165,7 @@ class Mirror:
 
     def _removed(self, key: str, revision: int, stored_us: int, marker: Marker) -> None:
         ttl_us = marker.ttl_us if self.marker_ttl else 0
-        until_us = stored_us + (ttl_us or MARKER_SECONDS * MICROSECONDS)
+        until_us = stored_us + (ttl_us or self.marker_seconds * MICROSECONDS)
         lasting = not ttl_us
         if lasting and not is_addressable(key):
             until_us = NEVER  # purged, it would take other keys with it, or stay
