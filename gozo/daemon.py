@@ -55,7 +55,7 @@ from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
 from gozo.store.probe import Probe
-from gozo.store.writer import Writer
+from gozo.store.writer import ANSWER_TIME, Writer
 from gozo.tasks import end, persist
 from gozo.timetable import Item, Timetable
 from gozo.vitals import Parts, Vitals
@@ -324,7 +324,8 @@ class Daemon:
         )
         self._mirror.max_payload = lambda: self._main.max_payload
         self._mirror.marker_ttl = bucket.marker_ttl
-        self._writer = Writer(self._main, bucket)
+        answer_time = min(ANSWER_TIME, self._mirror.lateness.in_time)
+        self._writer = Writer(self._main, bucket, answer_time)
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
         self._payloads = Payloads(self._main, bucket, self._policy, self._mirror)

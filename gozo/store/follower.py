@@ -23,7 +23,7 @@ from gozo.connection import Connection
 from gozo.errors import GozoError, JetStreamError, NotAllowedError
 from gozo.jetstream import STREAM_NOT_FOUND
 from gozo.logs import get_logger
-from gozo.schedule import MICROSECONDS
+from gozo.schedule import MICROSECONDS, NEVER
 from gozo.store.bucket import Bucket, BucketState, open_bucket
 from gozo.store.consumer import HEARTBEAT, Consumer
 from gozo.store.mirror import Mirror
@@ -35,6 +35,7 @@ COMPARE_AGAIN = 0.02  # seconds between them
 DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 MANY = 10_000  # keys from which it counts how long a load of them took
+AHEAD_US = MICROSECONDS  # by which the server's clock may differ from what is known of it
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
 DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
@@ -70,6 +71,8 @@ class Follower:
         """What was stored by then it has seen, or never will, on the steady clock."""
         self._missed_markers = ""
         """Why markers may be gone that it has not seen."""
+        self._ahead_us = NEVER
+        """What was stored later than this, the server's clock cannot show yet as it is known."""
         self._stored_us = 0
         """When the last message seen was stored, by the server's clock."""
         self._load_began_at = self.turned_at
@@ -157,6 +160,7 @@ class Follower:
         # While everything is loaded, what is read was stored long ago.
         away = now - (self.turned_at if self._loads_all else self._current_at)
         self.turned_at = now
+        self._date()
         entries, markers = len(self._mirror.timetable), len(self._mirror.timetable.tombstones)
         self._mirror.marker_seconds = life.chosen(entries, markers, self._key_us)
         if away > life.shortest_in_use(entries, markers) / 2:
@@ -168,6 +172,22 @@ class Follower:
             lag_us = self._mirror.server_us() - self._stored_us if self.behind else 0
             seen_at = now - self._consumer.silence - max(lag_us, 0) / MICROSECONDS
             self._current_at = max(self._current_at, seen_at)
+
+    def _date(self) -> None:
+        """Have creates dated by the server's clock as it is known now."""
+        server_us = self._mirror.server_us()
+        self._mirror.lateness.server_ahead = server_us / MICROSECONDS - steady()
+        self._ahead_us = server_us + AHEAD_US
+
+    def _check_date(self, key: str, sequence: int, stored_us: int, headers: bytes | None) -> None:
+        """Look at an entry that was stored later than can be, by the server's clock as known."""
+        if stored_us > self._mirror.server_us() + AHEAD_US:
+            # It was set, or another server leads the stream: creates are dated by it at once.
+            lateness = self._mirror.lateness
+            ahead = stored_us / MICROSECONDS - steady()
+            lateness.server_ahead = max(lateness.server_ahead, ahead)
+            self._compare_at = 0.0
+            lateness.check(key, sequence, stored_us, headers)
 
     def _load_for_markers(self) -> None:
         reason, self._missed_markers = self._missed_markers, ""
@@ -245,6 +265,7 @@ class Follower:
         """Make a consumer and ask for the first messages."""
         state = await self._bucket.state()
         self._clock.compared(state.server_us, state.error_us)
+        self._date()
         if self._created and self._is_another(state, self.position):
             log.warning("follower.another_bucket", created=state.created)
             self._mirror.clear()
@@ -298,6 +319,8 @@ class Follower:
                 # The bucket was restored from an older copy: what was known is gone.
                 self._mirror.drop(key)
         self._mirror.take(key, sequence, stored_us, headers)
+        if stored_us > self._ahead_us:
+            self._check_date(key, sequence, stored_us, headers)
         self.position = max(self.position, sequence)
         self.behind = pending
         self._stored_us = stored_us

@@ -29,6 +29,7 @@ from gozo.policy import UNLIMITED, Policy, check_size
 from gozo.protocol import escape_id, is_addressable
 from gozo.recurrence import ran_ahead
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker, Reason, State
+from gozo.store.lateness import Lateness
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.timetable import Item, Timetable
 
@@ -67,10 +68,9 @@ class Mirror:
         life: MarkerLife = USUAL_LIFE,
     ) -> None:
         self.timetable = timetable
-        self.life = life
-        """The rule by which delete markers live."""
-        self.marker_seconds = life.shortest
-        """How long one is to live that is written now."""
+        self.life, self.marker_seconds = life, life.shortest
+        """The rule by which delete markers live, and how long one is to live written now."""
+        self.lateness = Lateness(life.shortest)
         self.invalid: dict[str, tuple[int, str]] = {}
         """Revision and reason of each entry that gozo cannot serve, by key."""
         self.too_large: dict[str, tuple[int, int, bytes | None, int | None]] = {}
@@ -114,8 +114,7 @@ class Mirror:
         """The server's clock, as far as it is known: markers end by it."""
         self.marker_ttl = True
         """Whether the server removes delete markers that have an end of their own."""
-        self._policy = policy
-        self._max_message = max_message
+        self._policy, self._max_message = policy, max_message
         self._allowed = b""
         """The last subject that the policy allowed: most entries go where the one before goes."""
 
@@ -159,8 +158,9 @@ class Mirror:
         if isinstance(entry, Marker):
             self._removed(key, revision, stored_us, entry)
             return
-        if entry.expires:
-            self.expiring[key] = revision
+        if self.lateness.is_late(key, stored_us, headers, entry.token):
+            self._take_late(key, revision, stored_us)
+            return
         self._known(key, revision, entry)
 
     def _removed(self, key: str, revision: int, stored_us: int, marker: Marker) -> None:
@@ -186,6 +186,9 @@ class Mirror:
         due_us, subject, token, size = glanced
         if self.observer and not token:
             return False  # it is told of what others write, and wants to know more of it
+        if self.lateness.is_late(key, stored_us, headers, token):
+            self._take_late(key, revision, stored_us)
+            return True
         try:
             if subject != self._allowed:
                 self._policy.check_target(subject.decode())
@@ -198,6 +201,13 @@ class Mirror:
         self.note(key, None)
         self._take_in(key, revision, due_us, token)
         return True
+
+    def _take_late(self, key: str, revision: int, stored_us: int) -> None:
+        """Take an entry that came too late for a marker whose time is over: it is purged."""
+        log.limited("warning", "entry.late", key=key, revision=revision)
+        self.note_size(key, 0)
+        self.note(key, None)
+        self.timetable.remove(key, revision, stored_us, lasting=True)
 
     def reconsider(self) -> None:
         """Look again at entries that were too large: the server takes larger messages now."""
@@ -228,6 +238,8 @@ class Mirror:
         self._policy.check_target(entry.subject)
 
     def _known(self, key: str, revision: int, entry: Entry) -> None:
+        if entry.expires:
+            self.expiring[key] = revision
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
         if self.observer and not entry.token:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import uvloop
+
 from gozo import logs
 from gozo.daemon import serve
 from gozo.settings import ConnectionSettings, ServeSettings
@@ -21,7 +23,8 @@ def main() -> None:
     """Run the daemon."""
     logs.configure(logs.DEFAULT_LEVEL, form=logs.DEFAULT_FORMAT)
     settings = ServeSettings(ConnectionSettings(addresses=(sys.argv[1],)))
-    asyncio.run(serve(settings, MarkerLife(shortest=SHORTEST)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, MarkerLife(shortest=SHORTEST)))
 
 
 if __name__ == "__main__":
