@@ -27,12 +27,10 @@ def wall_us() -> int:
     return time.time_ns() // 1000
 
 
-def steady() -> float:
-    """Seconds on a clock that only goes forward, and counts time spent suspended."""
-    return time.clock_gettime(_BOOT)
-
-
 _BOOT: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+steady = functools.partial(time.clock_gettime, _BOOT)
+"""Seconds on a clock that only goes forward, and counts time spent suspended."""
 
 steady_ns = functools.partial(time.clock_gettime_ns, _BOOT)
 """Nanoseconds on the same clock: the wall clock's distance from it changes where that is set."""

@@ -50,11 +50,12 @@ from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
 from gozo.store.history import NAMES, open_history
 from gozo.store.ledger import Ledger
+from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
 from gozo.store.probe import Probe
-from gozo.store.writer import Writer
+from gozo.store.writer import ANSWER_TIME, Writer
 from gozo.tasks import end, persist
 from gozo.timetable import Item, Timetable
 from gozo.vitals import Parts, Vitals
@@ -80,8 +81,10 @@ T = TypeVar("T")
 log = get_logger("gozo.daemon")
 
 
-async def serve(settings: ServeSettings) -> None:
+async def serve(settings: ServeSettings, life: MarkerLife = USUAL_LIFE) -> None:
     """Run a daemon until a signal asks it to end, and shut it down in order.
+
+    `life` is the rule by which its delete markers live.
 
     Raises:
         GozoError: it could not start, could not go on, or left something undone.
@@ -101,7 +104,7 @@ async def serve(settings: ServeSettings) -> None:
             if server is not None:
                 reachable = server.reached_with(settings.connection)
                 settings = replace(settings, connection=reachable)
-            daemon = Daemon(settings, server)
+            daemon = Daemon(settings, server, life)
             try:
                 await daemon.start(stop)
                 await daemon.watch(stop)
@@ -120,9 +123,13 @@ class Daemon:
     """One replica."""
 
     def __init__(
-        self, settings: ServeSettings, server: embedded.EmbeddedServer | None = None
+        self,
+        settings: ServeSettings,
+        server: embedded.EmbeddedServer | None = None,
+        life: MarkerLife = USUAL_LIFE,
     ) -> None:
         chosen = settings.connection
+        self._life = life
         self.stats = Stats()
         self._server = server
         self._settings = settings
@@ -312,10 +319,13 @@ class Daemon:
         doubted = asyncio.Event()
         self._clock = ClockWatch(doubted.set, self._on_clock_set)
         self._timetable = Timetable()
-        self._mirror = Mirror(self._timetable, self._policy, max_message=bucket.max_message)
+        self._mirror = Mirror(
+            self._timetable, self._policy, max_message=bucket.max_message, life=self._life
+        )
         self._mirror.max_payload = lambda: self._main.max_payload
         self._mirror.marker_ttl = bucket.marker_ttl
-        self._writer = Writer(self._main, bucket)
+        answer_time = min(ANSWER_TIME, self._mirror.lateness.in_time)
+        self._writer = Writer(self._main, bucket, answer_time)
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
         self._payloads = Payloads(self._main, bucket, self._policy, self._mirror)

@@ -47,7 +47,7 @@ GROWTH = 1_152
 pause is, the revision that a write expects."""
 
 MARKER_SECONDS = 600
-"""How long a delete marker stays, so that a late cancel learns what happened."""
+"""How long a delete marker stays where it is not known how much the bucket holds."""
 
 MOST_ORIGINAL = 16
 """What an entry of the original gozo may say; it says three things."""
@@ -71,6 +71,10 @@ _PLAIN_MARKER = re.compile(
 """A delete marker as gozo writes it, see `marker_headers`."""
 _PLAIN_KEY = re.compile(rf"(?:[A-Za-z0-9_\-/]++(?:\.[A-Za-z0-9_\-/]++)*|{RESERVED}[0-9a-f]++)\Z")
 """A key that is its own id, or one from `reserved_key`."""
+_CREATE = FIRST_LINE + b"Nats-Expected-Last-Subject-Sequence: 0\r\n"
+"""What the headers of an entry begin with that was written where nothing was."""
+_DATED = re.compile(rb"[0-9a-f]++-[0-9a-f]++-([0-9a-f]{9,11}+)\Z")
+"""A token that says when a create was written."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
 _TTL = re.compile(rb"([0-9]{1,9})s?\Z")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
@@ -180,10 +184,32 @@ ORIGINAL = b"Gozo-Original: Yes\r\n"
 """Says that the key is the id as it stands: the original gozo kept the schedule there."""
 
 
-def marker_headers(reason: Reason, *, ttl: bool) -> bytes:
-    """Make the header lines of a delete marker, with an end of its own if the bucket has that."""
+def marker_headers(reason: Reason, seconds: int) -> bytes:
+    """Make the header lines of a delete marker that lives for so many seconds; 0: for ever."""
     lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
-    return lines + b"Nats-TTL: %ds\r\n" % MARKER_SECONDS if ttl else lines
+    return lines + b"Nats-TTL: %ds\r\n" % seconds if seconds else lines
+
+
+def dated(token: bytes, written: float) -> bytes:
+    """Make a token that says when a create was written, in epoch seconds of the server's clock."""
+    return b"%b-%x" % (token, int(written * 1_000))
+
+
+def token_of(headers: bytes | None) -> bytes:
+    """Return the token of an entry, readable or not; empty where it has none."""
+    return dict(fields(headers)).get(b"gozo-request", b"")
+
+
+def written_us(headers: bytes | None, token: bytes) -> int:
+    """Return when an entry was written as a new one, by the server's clock; 0: it does not say.
+
+    What was written over something else needs no time: it cannot be stored any more once that is
+    gone.
+    """
+    if headers is None or not headers.startswith(_CREATE):
+        return 0
+    match = _DATED.match(token)
+    return 0 if match is None else int(match[1], 16) * 1_000
 
 
 def block(lines: bytes, expected: int | None = None) -> bytes:

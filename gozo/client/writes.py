@@ -19,7 +19,14 @@ from gozo.client.nouns import Answer, Cancelled, Schedule, Stored
 from gozo.client.reader import Found, Reader
 from gozo.client.reading import entry_of
 from gozo.clock import steady, wall_us
-from gozo.entries import block, entry_headers, headers_size, marker_headers, reserved_key
+from gozo.entries import (
+    MARKER_SECONDS,
+    block,
+    entry_headers,
+    headers_size,
+    marker_headers,
+    reserved_key,
+)
 from gozo.errors import (
     DisconnectedError,
     ExistsError,
@@ -224,7 +231,7 @@ class Writes:
         False on a conflict.
         """
         revision = found.message.sequence
-        lines = marker_headers(Reason.CANCELLED, ttl=bucket.marker_ttl)
+        lines = marker_headers(Reason.CANCELLED, MARKER_SECONDS * bucket.marker_ttl)
         try:
             return bool(await self.write(bucket, found.key, block(lines, revision), b"", timeout))
         except (_NoRoomError, _NeverError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gozo.entries import BARRIER_KEY, marker_headers
+from gozo.entries import BARRIER_KEY, MARKER_SECONDS, marker_headers
 from gozo.errors import DisconnectedError
 from gozo.logs import get_logger
 from gozo.schedule import Reason
@@ -21,7 +21,7 @@ class Barrier:
 
     def __init__(self, writer: Writer, bucket: Bucket) -> None:
         self._writer = writer
-        self._lines = marker_headers(Reason.BARRIER, ttl=bucket.marker_ttl)
+        self._lines = marker_headers(Reason.BARRIER, MARKER_SECONDS * bucket.marker_ttl)
         self.problem = ""
         """Why it was not stored when that was last tried."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
-from gozo.entries import ORIGINAL, entry_headers
+from gozo.entries import ORIGINAL, dated, entry_headers
 from gozo.protocol import escape_id
 from gozo.schedule import Entry, Reason
 
@@ -70,8 +70,8 @@ class Put:
     """Store an entry: a new one, or another version of the one that is there."""
 
     __slots__ = (
-        *("alter", "deadline", "done", "entry", "holder", "key", "lines", "on_result", "parked"),
-        *("look", "may_yield", "payload", "replaces", "revision", "token", "unsure", "wait"),
+        *("alter", "deadline", "done", "entry", "holder", "key", "look", "on_result", "parked"),
+        *("may_yield", "payload", "replaces", "revision", "sent", "token", "unsure", "wait"),
         *("by_request", "dropped", "origin"),
     )
 
@@ -121,7 +121,8 @@ class Put:
         """Whether another leader sees to that now."""
         self.replaces = False
         self.done = False
-        self.lines = b""
+        self.sent = 0.0
+        """When the last attempt to create it was made, on the steady clock; 0: there was none."""
         if entry is not None:
             self.become(entry, payload)
 
@@ -129,18 +130,26 @@ class Put:
         """Take on what is to be stored."""
         self.entry = entry
         self.payload = payload
-        self.lines = entry_headers(entry, self.token)
-        key = self.key
+
+    def lines(self, written: float = 0.0) -> bytes:
+        """Make its header lines; `written` dates a create, see `entries.dated`."""
+        key, entry, token = self.key, self.entry, self.token
+        lines = entry_headers(entry, dated(token, written) if written else token)
         if "=" in key and entry.id == key and escape_id(key) != key:
-            self.lines += ORIGINAL
+            lines += ORIGINAL
+        return lines
+
+    def owns(self, token: bytes) -> bool:
+        """Tell whether an attempt to store this has left an entry with such a token."""
+        return token.startswith(self.token) and token[len(self.token) :][:1] in b"-"
 
 
 class Remove:
     """Put a delete marker in an entry's place, or purge it where there is no room for one."""
 
     __slots__ = (
-        *("by_request", "done", "expected", "key", "on_result", "parked", "purged", "reason"),
-        *("origin", "revision", "wait"),
+        *("by_request", "done", "expected", "key", "life", "on_result", "origin", "parked"),
+        *("purged", "reason", "revision", "wait"),
     )
     deadline: ClassVar[float] = NO_DEADLINE
 
@@ -161,6 +170,8 @@ class Remove:
         self.on_result = on_result
         self.expected = 0
         """The version that was to be removed by the last attempt; 0: there was none."""
+        self.life = 0
+        """Seconds that the marker of the last attempt lives."""
         self.purged = False
         """Whether a purge was asked for."""
         self.wait = 0.0

@@ -116,9 +116,14 @@ class Consumer:
             self._listener = None
 
     @property
+    def silence(self) -> float:
+        """Seconds since something was heard."""
+        return time.monotonic() - self._heard
+
+    @property
     def is_silent(self) -> bool:
         """Whether nothing was heard for longer than a living consumer is silent."""
-        return time.monotonic() - self._heard > SILENCE
+        return self.silence > SILENCE
 
     def refill(self) -> None:
         """Ask for more, if there is little to come and more is wanted."""

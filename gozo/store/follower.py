@@ -4,7 +4,9 @@ The follower reads through a consumer, and makes a new one whenever something is
 should be: silence, an unexpected status, a gap in the sequence, a lost connection. After a
 lost connection it loads everything anew and drops what is no longer there, since a purge and a
 restored backup leave no other trace; for the same reason it now and then compares the number
-of messages with the server's.
+of messages with the server's. Delete markers live for a limited time, so it loads everything anew
+as well where half of that has passed since it was up to date: because the process stood still, or
+nothing came, or more than it could read.
 
 Payloads are not fetched here (`headers_only`).
 """
@@ -21,16 +23,19 @@ from gozo.connection import Connection
 from gozo.errors import GozoError, JetStreamError, NotAllowedError
 from gozo.jetstream import STREAM_NOT_FOUND
 from gozo.logs import get_logger
-from gozo.schedule import MICROSECONDS
+from gozo.schedule import MICROSECONDS, NEVER
 from gozo.store.bucket import Bucket, BucketState, open_bucket
 from gozo.store.consumer import HEARTBEAT, Consumer
 from gozo.store.mirror import Mirror
 
 COMPARE = 30.0  # seconds between comparisons with the server's count
+SOON = 2.0  # seconds until the next one where there is doubt
 COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
 COMPARE_AGAIN = 0.02  # seconds between them
 DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
 MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
+MANY = 10_000  # keys from which it counts how long a load of them took
+AHEAD_US = MICROSECONDS  # by which the server's clock may differ from what is known of it
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
 DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
@@ -62,6 +67,18 @@ class Follower:
         """How many messages of the bucket were still to come when it last heard of it."""
         self.turned_at = steady()
         """When it last looked after its consumer, on the steady clock."""
+        self._current_at = self.turned_at
+        """What was stored by then it has seen, or never will, on the steady clock."""
+        self._missed_markers = ""
+        """Why markers may be gone that it has not seen."""
+        self._ahead_us = NEVER
+        """What was stored later than this, the server's clock cannot show yet as it is known."""
+        self._stored_us = 0
+        """When the last message seen was stored, by the server's clock."""
+        self._load_began_at = self.turned_at
+        self._key_us = 0.0
+        """Microseconds that each key took when everything was last loaded, where it was much."""
+        self._compare_at = self.turned_at + COMPARE
         self._progress = asyncio.Event()
         self._broken = asyncio.Event()
         self._full = True
@@ -103,10 +120,9 @@ class Follower:
         Raises:
             NotAllowedError: before anything was loaded, a permission was found missing.
         """
-        compare_at = time.monotonic() + COMPARE
         while True:
             self._broken.clear()
-            self.turned_at = steady()
+            self._turn()
             try:
                 await self._start()
             except NotAllowedError as error:
@@ -120,18 +136,62 @@ class Follower:
                 await self._make_again(error)
                 await asyncio.sleep(RETRY_WAIT)
                 continue
+            self.turned_at = steady()
             while not self._broken.is_set():
-                self.turned_at = steady()
+                self._turn()
+                if self._missed_markers and (self._loads_all or not self.behind):
+                    self._load_for_markers()
+                    break
                 try:
                     async with asyncio.timeout(HEARTBEAT):
                         await self._broken.wait()
                 except TimeoutError:
                     if self._consumer is None or self._consumer.is_silent:
                         self._break("silence")
-                    elif time.monotonic() > compare_at or self._clock.was_set:
+                    elif steady() > self._compare_at or self._clock.was_set:
                         await self._compare()
-                        compare_at = time.monotonic() + (2.0 if self._doubts else COMPARE)
+                        self.turned_at = steady()
+                        self._compare_at = self.turned_at + (SOON if self._doubts else COMPARE)
             self._stop_consumer()
+
+    def _turn(self) -> None:
+        """Note how up to date it is, and whether markers may be gone that it has not seen."""
+        now, life = steady(), self._mirror.life
+        # While everything is loaded, what is read was stored long ago.
+        away = now - (self.turned_at if self._loads_all else self._current_at)
+        self.turned_at = now
+        self._date()
+        entries, markers = len(self._mirror.timetable), len(self._mirror.timetable.tombstones)
+        self._mirror.marker_seconds = life.chosen(entries, markers, self._key_us)
+        if away > life.shortest_in_use(entries, markers) / 2:
+            self._missed_markers = f"it was not up to date for {away:.1f} s"
+        elif away > life.shortest / 2:
+            # Where most keys were purged meanwhile, markers live shorter than is known here.
+            self._compare_at = min(self._compare_at, now + SOON)
+        if self._consumer is not None and not self._consumer.is_silent and not self._full:
+            lag_us = self._mirror.server_us() - self._stored_us if self.behind else 0
+            seen_at = now - self._consumer.silence - max(lag_us, 0) / MICROSECONDS
+            self._current_at = max(self._current_at, seen_at)
+
+    def _date(self) -> None:
+        """Have creates dated by the server's clock as it is known now."""
+        server_us = self._mirror.server_us()
+        self._mirror.lateness.server_ahead = server_us / MICROSECONDS - steady()
+        self._ahead_us = server_us + AHEAD_US
+
+    def _check_date(self, key: str, sequence: int, stored_us: int, headers: bytes | None) -> None:
+        """Look at an entry that was stored later than can be, by the server's clock as known."""
+        if stored_us > self._mirror.server_us() + AHEAD_US:
+            # It was set, or another server leads the stream: creates are dated by it at once.
+            lateness = self._mirror.lateness
+            ahead = stored_us / MICROSECONDS - steady()
+            lateness.server_ahead = max(lateness.server_ahead, ahead)
+            self._compare_at = 0.0
+            lateness.check(key, sequence, stored_us, headers)
+
+    def _load_for_markers(self) -> None:
+        reason, self._missed_markers = self._missed_markers, ""
+        self.reload(reason)
 
     async def reached(self, sequence: int) -> bool:
         """Wait until everything up to a sequence was seen, by a complete load if need be.
@@ -205,6 +265,7 @@ class Follower:
         """Make a consumer and ask for the first messages."""
         state = await self._bucket.state()
         self._clock.compared(state.server_us, state.error_us)
+        self._date()
         if self._created and self._is_another(state, self.position):
             log.warning("follower.another_bucket", created=state.created)
             self._mirror.clear()
@@ -212,6 +273,9 @@ class Follower:
             self.position = 0
             self._buckets += 1
         self._created = state.created
+        if self._missed_markers and not self._full:
+            log.info("follower.reset", reason=self._missed_markers, position=self.position)
+            self._full = True
         consumer = Consumer(self._connection, self._bucket, self._on_message, self._break)
         self._consumer = consumer
         self._doubts = 0
@@ -219,6 +283,8 @@ class Follower:
         self._loads_all = self._full
         self._unseen.clear()
         if self._full:
+            self._missed_markers = ""
+            self._load_began_at = steady()
             timetable.forget_purged()
             self._unseen.update(timetable.keys(), timetable.tombstones)
         self._end_of_load = state.last_sequence
@@ -253,8 +319,11 @@ class Follower:
                 # The bucket was restored from an older copy: what was known is gone.
                 self._mirror.drop(key)
         self._mirror.take(key, sequence, stored_us, headers)
+        if stored_us > self._ahead_us:
+            self._check_date(key, sequence, stored_us, headers)
         self.position = max(self.position, sequence)
         self.behind = pending
+        self._stored_us = stored_us
         if not pending:
             self._caught_up()
 
@@ -271,7 +340,23 @@ class Follower:
                 log.info("follower.dropped", keys=len(gone))
             self._loads += 1
             self.loaded.set()
+            self._end_load()
+        elif self._missed_markers:
+            self._load_for_markers()
+            return  # what waits for this position waits for the load
         self._progress.set()
+
+    def _end_load(self) -> None:
+        """See that markers written during the load cannot have gone before it came to them."""
+        self._current_at = now = steady()
+        took, life = now - self._load_began_at, self._mirror.life
+        entries, markers = len(self._mirror.timetable), len(self._mirror.timetable.tombstones)
+        self._key_us = took / (entries + markers) * 1e6 if entries + markers > MANY else 0.0
+        self._mirror.marker_seconds = life.chosen(entries, markers, self._key_us)
+        if took > life.shortest_in_use(entries, markers) / 2:
+            # Another load would take as long: only if the counts differ.
+            log.warning("follower.slow_load", seconds=took, keys=entries + markers)
+            self._compare_at = now
 
     # Comparison with the server
 

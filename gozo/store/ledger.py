@@ -96,6 +96,7 @@ class Ledger:
         """Bytes that the bucket takes of one schedule, where that is less than the server does."""
         self._mirror = mirror
         self._timetable = mirror.timetable
+        self._lateness = mirror.lateness
         self._writer = writer
         self._payloads = payloads
         self._own: dict[str, int] = {}
@@ -129,6 +130,8 @@ class Ledger:
         self._run = secrets.token_hex(5).encode()
         self._tokens = 0
         mirror.on_entry = self._on_entry
+        self._lateness.is_awaited = self._is_awaited
+        self._lateness.on_misdated = self._redate
         self.events: Teller | None = None
         """Who is told what became of schedules with an id; None: nobody wants to know."""
 
@@ -497,8 +500,7 @@ class Ledger:
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, Put) and change.alter is None:
             change.replaces = key in self._timetable
-            done = partial(self._on_put, change)
-            self._writer.write(key, change.lines, change.payload, revision, done)
+            self._write(change, revision)
         elif key not in self._timetable:
             self._look_up(change)
         elif not change.revision and self._is_out(key):
@@ -510,8 +512,20 @@ class Ledger:
             self._background(self._alter(change, revision), f"alter {key}")
         else:
             change.expected = revision
-            lines = marker_headers(change.reason, ttl=self._bucket.marker_ttl)
+            change.life = self._mirror.marker_seconds
+            lines = marker_headers(change.reason, change.life * self._bucket.marker_ttl)
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
+
+    def _write(self, change: Put, revision: int) -> None:
+        """Write an entry where this revision is; 0: as a new one, with the time of that."""
+        sent: float | None = None
+        if revision:
+            lines = change.lines()
+        else:
+            change.sent = sent = steady()
+            lines = change.lines(sent + self._lateness.server_ahead)
+        done = partial(self._on_put, change)
+        self._writer.write(change.key, lines, change.payload, revision, done, sent)
 
     def _barred(self, change: Write) -> Result | None:
         """Return the result of a change that may not be made of what is there."""
@@ -573,8 +587,7 @@ class Ledger:
             self._finish(change, result, words)
             return
         try:
-            done = partial(self._on_put, change)
-            self._writer.write(change.key, change.lines, change.payload, revision, done)
+            self._write(change, revision)
         except DisconnectedError:
             self._later(change)
 
@@ -636,14 +649,26 @@ class Ledger:
     def _on_entry(self, key: str, revision: int, token: bytes) -> None:
         """An entry was seen; if it is ours, its acknowledgement is late or lost."""
         change = self._active.get(key)
-        if isinstance(change, Put) and change.token == token:
+        if isinstance(change, Put) and change.owns(token):
             self._stored(change, revision)
+
+    def _is_awaited(self, key: str, token: bytes) -> bool:
+        """Tell whether an entry is what was written a moment ago, whatever the server's clock."""
+        change = self._active.get(key)
+        if not isinstance(change, Put) or not change.owns(token):
+            return False
+        return steady() - change.sent <= self._lateness.in_time
+
+    def _redate(self, key: str, revision: int) -> None:
+        """Store an entry once more that says a wrong time: others would take it for late."""
+        if self._own.get(key) == revision:
+            self.rewrite(Item(0, revision, key))
 
     def _on_remove(self, change: Remove, outcome: Outcome, revision: int, words: str) -> None:
         if change.done:
             return
         if outcome is _STORED:
-            until_us = self._mirror.server_us() + MARKER_SECONDS * MICROSECONDS
+            until_us = self._mirror.server_us() + change.life * MICROSECONDS
             lasting = not self._bucket.marker_ttl
             if self._timetable.remove(
                 change.key, revision, until_us, change.reason, lasting=lasting

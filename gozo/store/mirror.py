@@ -14,7 +14,6 @@ from gozo.clock import wall_us
 from gozo.entries import (
     BARRIER_KEY,
     GROWTH,
-    MARKER_SECONDS,
     BareEntryError,
     EntryError,
     check_room,
@@ -30,6 +29,8 @@ from gozo.policy import UNLIMITED, Policy, check_size
 from gozo.protocol import escape_id, is_addressable
 from gozo.recurrence import ran_ahead
 from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker, Reason, State
+from gozo.store.lateness import Lateness
+from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.timetable import Item, Timetable
 
 OnEntry = Callable[[str, int, bytes], None]
@@ -59,9 +60,17 @@ class Mirror:
     """Takes in messages of the bucket, readable or not."""
 
     def __init__(
-        self, timetable: Timetable, policy: Policy, *, max_message: int = UNLIMITED
+        self,
+        timetable: Timetable,
+        policy: Policy,
+        *,
+        max_message: int = UNLIMITED,
+        life: MarkerLife = USUAL_LIFE,
     ) -> None:
         self.timetable = timetable
+        self.life, self.marker_seconds = life, life.shortest
+        """The rule by which delete markers live, and how long one is to live written now."""
+        self.lateness = Lateness(life.shortest)
         self.invalid: dict[str, tuple[int, str]] = {}
         """Revision and reason of each entry that gozo cannot serve, by key."""
         self.too_large: dict[str, tuple[int, int, bytes | None, int | None]] = {}
@@ -105,8 +114,7 @@ class Mirror:
         """The server's clock, as far as it is known: markers end by it."""
         self.marker_ttl = True
         """Whether the server removes delete markers that have an end of their own."""
-        self._policy = policy
-        self._max_message = max_message
+        self._policy, self._max_message = policy, max_message
         self._allowed = b""
         """The last subject that the policy allowed: most entries go where the one before goes."""
 
@@ -150,13 +158,14 @@ class Mirror:
         if isinstance(entry, Marker):
             self._removed(key, revision, stored_us, entry)
             return
-        if entry.expires:
-            self.expiring[key] = revision
+        if self.lateness.is_late(key, stored_us, headers, entry.token):
+            self._take_late(key, revision, stored_us)
+            return
         self._known(key, revision, entry)
 
     def _removed(self, key: str, revision: int, stored_us: int, marker: Marker) -> None:
         ttl_us = marker.ttl_us if self.marker_ttl else 0
-        until_us = stored_us + (ttl_us or MARKER_SECONDS * MICROSECONDS)
+        until_us = stored_us + (ttl_us or self.marker_seconds * MICROSECONDS)
         lasting = not ttl_us
         if lasting and not is_addressable(key):
             until_us = NEVER  # purged, it would take other keys with it, or stay
@@ -177,6 +186,9 @@ class Mirror:
         due_us, subject, token, size = glanced
         if self.observer and not token:
             return False  # it is told of what others write, and wants to know more of it
+        if self.lateness.is_late(key, stored_us, headers, token):
+            self._take_late(key, revision, stored_us)
+            return True
         try:
             if subject != self._allowed:
                 self._policy.check_target(subject.decode())
@@ -189,6 +201,13 @@ class Mirror:
         self.note(key, None)
         self._take_in(key, revision, due_us, token)
         return True
+
+    def _take_late(self, key: str, revision: int, stored_us: int) -> None:
+        """Take an entry that came too late for a marker whose time is over: it is purged."""
+        log.limited("warning", "entry.late", key=key, revision=revision)
+        self.note_size(key, 0)
+        self.note(key, None)
+        self.timetable.remove(key, revision, stored_us, lasting=True)
 
     def reconsider(self) -> None:
         """Look again at entries that were too large: the server takes larger messages now."""
@@ -219,6 +238,8 @@ class Mirror:
         self._policy.check_target(entry.subject)
 
     def _known(self, key: str, revision: int, entry: Entry) -> None:
+        if entry.expires:
+            self.expiring[key] = revision
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
         if self.observer and not entry.token:

@@ -21,6 +21,7 @@ from gozo.jetstream import STREAM_NAME_IN_USE, JetStream, parse_time, read_ack
 from gozo.schedule import MICROSECONDS, Entry, Reason
 from gozo.store.bucket import Bucket, bucket_of, stream_of
 from gozo.store.consumer import Consumer
+from gozo.store.marker_life import SHORTEST
 
 DESCRIPTION = "temporary, of gozo check"
 """What the description of a temporary bucket begins with; a random word follows."""
@@ -171,7 +172,7 @@ async def _use(bucket: Bucket) -> None:
         await _read(bucket, first, "what was read is not there any more")
         second = await _write(bucket, "replace", lines, PAYLOAD, first)
         await _followed(seen, second, broken)
-        marker = marker_headers(Reason.DELIVERED, ttl=bucket.marker_ttl)
+        marker = marker_headers(Reason.DELIVERED, SHORTEST * bucket.marker_ttl)
         third = await _write(bucket, "settle", marker, b"", second)
         await _followed(seen, third, broken)
     except _FailedError:

@@ -7,11 +7,11 @@ particular a write without an answer may have been applied: only the key itself 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NoReturn
 
+from gozo.clock import steady
 from gozo.connection import Connection, publication, status_of
 from gozo.entries import block
 from gozo.inboxes import tokens
@@ -54,8 +54,13 @@ OnDone = Callable[[Outcome, int, str], None]
 class Writer:
     """Sends writes and matches their answers."""
 
-    def __init__(self, connection: Connection, bucket: Bucket) -> None:
+    def __init__(
+        self, connection: Connection, bucket: Bucket, answer_time: float = ANSWER_TIME
+    ) -> None:
         self._connection = connection
+        self._answer_time = answer_time
+        """An answer that comes later counts no more: a create may have been stored so late that
+        others do not take it for valid."""
         self._prefix = bucket.entrance.encode()
         # An inbox of its own rather than `Connection.call`: nothing is gone through as often.
         inbox = f"{connection.new_inbox()}."
@@ -91,12 +96,20 @@ class Writer:
     def is_silent(self) -> bool:
         """Whether writes are sent and none is answered, although the link is up."""
         since = None if self._answered else self._silent_since
-        return since is not None and time.monotonic() > since + SILENT
+        return since is not None and steady() > since + SILENT
 
     def write(
-        self, key: str, lines: bytes, payload: bytes, expected: int | None, on_done: OnDone
+        self,
+        key: str,
+        lines: bytes,
+        payload: bytes,
+        expected: int | None,
+        on_done: OnDone,
+        sent: float | None = None,
     ) -> None:
         """Write header lines and payload under a key; `on_done` is called exactly once, later.
+
+        `sent` is from when on the answer is awaited, on the steady clock; None: from now.
 
         Raises:
             DisconnectedError: there is no link; `on_done` will not be called.
@@ -110,7 +123,7 @@ class Writer:
         token = next(self._tokens)
         subject = self._prefix + key.encode()
         self._connection.write(publication(subject, payload, headers, self._inbox + token))
-        self._pending[token] = (time.monotonic(), on_done)
+        self._pending[token] = (steady() if sent is None else sent, on_done)
         self._unlooked += size
 
     def _too_large(self, size: int, headers: int) -> str:
@@ -129,10 +142,17 @@ class Writer:
             return
         self._answered = True
         plain = PLAIN_ACK.match(payload)
-        if plain is not None:
-            pending[1](_STORED, int(plain[1]), "")
+        sent, on_done = pending
+        if steady() - sent > self._answer_time:  # this process stood still, or it would be swept
+            on_done(Outcome.UNKNOWN, 0, self._too_late)
+        elif plain is not None:
+            on_done(_STORED, int(plain[1]), "")
         else:
-            pending[1](*_outcome(headers, payload))
+            on_done(*_outcome(headers, payload))
+
+    @property
+    def _too_late(self) -> str:
+        return f"no answer within {self._answer_time:g} s"
 
     def _on_lost(self) -> None:
         pending, self._pending = self._pending, {}
@@ -145,7 +165,7 @@ class Writer:
         while True:
             await asyncio.sleep(SWEEP)
             self._note_silence()
-            before = time.monotonic() - ANSWER_TIME
+            before = steady() - self._answer_time
             # They are in the order of sending, so the first that is young ends the search.
             late = []
             for token, (sent, on_done) in self._pending.items():
@@ -154,7 +174,7 @@ class Writer:
                 late.append((token, on_done))
             for token, on_done in late:
                 if self._pending.pop(token, None) is not None:
-                    on_done(Outcome.UNKNOWN, 0, f"no answer within {ANSWER_TIME:g} s")
+                    on_done(Outcome.UNKNOWN, 0, self._too_late)
 
     def _note_silence(self) -> None:
         if self._answered:

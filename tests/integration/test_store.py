@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,7 +31,7 @@ from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
 from gozo.store.originals import Originals
 from gozo.store.payloads import Payloads
-from gozo.store.writer import Writer
+from gozo.store.writer import Outcome, Writer
 from gozo.tasks import end
 from gozo.timetable import Item, Timetable
 from tests.support.client import Client
@@ -132,6 +134,46 @@ def entry(key: str, **headers: str) -> bytes:
         headers=f"NATS/1.0\r\n{lines}\r\n".encode(),
         payload=b"p",
     )
+
+
+async def test_a_late_answer_tells_nothing() -> None:
+    """What is answered once others may take the entry for late may or may not be stored."""
+    with NatsServer() as server:
+        async with parts(server) as it:
+            writer = Writer(it.connection, it.bucket, answer_time=0.2)
+            answered: asyncio.Queue[Outcome] = asyncio.Queue()
+            writer.write("early", b"", b"", 0, lambda outcome, *_: answered.put_nowait(outcome))
+            assert await answered.get() is Outcome.STORED
+            writer.write("late", b"", b"", 0, lambda outcome, *_: answered.put_nowait(outcome))
+            time.sleep(0.3)  # noqa: ASYNC251  # as a process that stands still
+            assert await answered.get() is Outcome.UNKNOWN
+
+
+class WrongClock(Proxy):
+    """A way to a server that says what its clock showed before it was set a minute forward."""
+
+    def _answered(self, data: bytes) -> bytes:
+        return re.sub(rb'(?<="ts":")[0-9T:-]{19}', self._shift, data)
+
+    def _shift(self, shown: re.Match[bytes]) -> bytes:
+        before = datetime.fromisoformat(shown[0].decode()) - timedelta(minutes=1)
+        return before.isoformat().encode()
+
+
+async def test_the_servers_clock_is_set_forward() -> None:
+    """A create is dated by the clock as it was, and stored by the one that is: it was in time.
+
+    It is written once more, so that others do not take it for late; what follows is dated right.
+    """
+    with NatsServer() as server:
+        async with WrongClock(server.port) as way, parts(way) as it:
+            assert await it.put("a") is Result.STORED
+            await until(lambda: it.timetable.revision("a") > 1, "it was written once more")
+            assert await it.put("b") is Result.STORED
+            async with parts(server) as other:
+                await other.knows("a", "b")
+            await it.follower.agreed()
+            assert it.timetable.revision("b") == 3
 
 
 async def test_another_follower_sees_what_is_written() -> None:

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from gozo.entries import block, entry_headers, marker_headers
+from gozo.entries import MARKER_SECONDS, block, entry_headers, marker_headers
 from gozo.schedule import MICROSECONDS, Entry, Reason
 from tests.support.client import Client
 from tests.support.patience import allow, until
@@ -14,7 +14,7 @@ from tests.support.raw import RawClient, request
 from tests.support.server import NatsServer
 
 AT_ONCE = 1_000  # messages between two looks whether the server keeps up
-END = block(marker_headers(Reason.DELIVERED, ttl=True), 0)
+END = block(marker_headers(Reason.DELIVERED, MARKER_SECONDS), 0)
 LATER_US = 9_000 * MICROSECONDS
 
 
@@ -30,7 +30,7 @@ def age(server: NatsServer, markers: int, waiting: int, *, name: str = "wait") -
     left = iter(ids)
     for number in range(max(markers, waiting)):
         if number < markers:
-            lines = marker_headers(Reason.DELIVERED, ttl=True)
+            lines = marker_headers(Reason.DELIVERED, MARKER_SECONDS)
             messages.append(_write(f"{name}-over-{number}", block(lines, 0)))
         if number % every == 0 and (id_ := next(left, None)) is not None:
             entry = Entry(id_, f"to.{id_}", "+9000", now_us + LATER_US, now_us)

@@ -193,7 +193,7 @@ class Proxy:
             if from_client:
                 self._sent(data)
             await self._pause(len(data))
-            writer.write(data if from_client else self._answered(data))
+            writer.write(self._asked(data) if from_client else self._answered(data))
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
 
@@ -204,6 +204,10 @@ class Proxy:
             seconds += size / self._bytes_per_second
         if seconds:
             await asyncio.sleep(seconds)
+
+    def _asked(self, data: bytes) -> bytes:
+        """What is handed on of what a client sends: for a proxy that changes it."""
+        return data
 
     def _answered(self, data: bytes) -> bytes:
         """What is handed on of what the server sends: for a proxy that changes it."""

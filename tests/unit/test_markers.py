@@ -21,12 +21,12 @@ CALLS = 45
 entry is, 27 where it is not."""
 
 
-@pytest.mark.parametrize("ttl", [True, False])
+@pytest.mark.parametrize("seconds", [10, 0])
 @pytest.mark.parametrize("expected", [None, 0, 123_456])
 @pytest.mark.parametrize("reason", list(Reason))
-def test_what_gozo_writes(reason: Reason, expected: int | None, ttl: bool) -> None:
+def test_what_gozo_writes(reason: Reason, expected: int | None, seconds: int) -> None:
     """Each reason, with and without an end and a revision; one without a reason is not gozo's."""
-    written = block(marker_headers(reason, ttl=ttl), expected)
+    written = block(marker_headers(reason, seconds), expected)
     for headers in (written, written[:-2] + SIZE):
         found = parse_entry("a", headers, 1)
         assert isinstance(found, Marker)
@@ -56,7 +56,7 @@ def test_others(headers: bytes | None) -> None:
 def test_a_load_does_not_parse_markers() -> None:
     """A marker costs a load few calls of functions: an hour's deliveries are hundred thousands."""
     mirror = Mirror(Timetable(), Policy("gozo"))
-    headers = block(marker_headers(Reason.DELIVERED, ttl=True), 17)[:-2] + SIZE
+    headers = block(marker_headers(Reason.DELIVERED, 10), 17)[:-2] + SIZE
     mirror.take("first", 1, 1_000, headers)
 
     def load() -> None:

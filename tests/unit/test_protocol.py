@@ -453,11 +453,11 @@ def test_relative_times_count_from_storing() -> None:
     assert entry.due_us == NOW_US + 2_000_000
 
 
-@pytest.mark.parametrize("ttl", [True, False])
-def test_markers_say_why(*, ttl: bool) -> None:
+@pytest.mark.parametrize("seconds", [10, 0])
+def test_markers_say_why(seconds: int) -> None:
     """A delete marker tells the reason, and how long it stays."""
-    marker = parse_entry("x", block(marker_headers(Reason.CANCELLED, ttl=ttl), 3), NOW_US)
-    assert marker == Marker(Reason.CANCELLED, 600_000_000 if ttl else 0)
+    marker = parse_entry("x", block(marker_headers(Reason.CANCELLED, seconds), 3), NOW_US)
+    assert marker == Marker(Reason.CANCELLED, seconds * MICROSECONDS)
     foreign = parse_entry("x", headers(KV_Operation="PURGE"), NOW_US)
     assert foreign == Marker(Reason.UNKNOWN, 0)
 

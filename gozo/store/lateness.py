@@ -1,0 +1,49 @@
+"""Which entries were stored so late that whoever wrote them had given them up by then.
+
+A create expects that nothing is stored under its key. If it is held up on its way, while what
+came after it is stored, removed, and even the delete marker gone, then it is stored after all, and
+would rise from the dead. So each create carries the time when it was written, by the server's
+clock. One that was stored later than that by more than markers live counts for nothing; and its
+writer, which does not know when it was stored, does not count on an answer that comes late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gozo.entries import token_of, written_us
+from gozo.schedule import MICROSECONDS
+
+UNDATED = 20  # bytes; a token that says when it was written has more
+
+
+class Lateness:
+    """Dates creates, and tells late ones."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is the shortest time that markers live, in seconds."""
+        self.in_time = limit / 2
+        """Seconds in which an answer counts."""
+        self.server_ahead = 0.0
+        """Seconds that the server's clock is ahead of the steady one; creates are dated by it."""
+        self.is_awaited: Callable[[str, bytes], bool] = lambda key, token: False
+        """Whether an entry with this key and token was written here a moment ago."""
+        self.on_misdated: Callable[[str, int], None] = lambda key, revision: None
+        """Told of the key and revision of an entry that was in time, and says that it was late."""
+        self._limit_us = limit * MICROSECONDS
+
+    def is_late(self, key: str, stored_us: int, headers: bytes | None, token: bytes) -> bool:
+        """Tell whether an entry counts for nothing."""
+        if len(token) <= UNDATED:
+            return False
+        at_us = written_us(headers, token)
+        if not at_us or stored_us <= at_us + self._limit_us:
+            return False
+        # Where the server's clock was set a moment ago, what is in time seems to be late.
+        return not self.is_awaited(key, token)
+
+    def check(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> None:
+        """See to an entry that was in time, but will seem late to others."""
+        at_us = written_us(headers, token_of(headers))
+        if at_us and stored_us > at_us + self._limit_us:
+            self.on_misdated(key, revision)

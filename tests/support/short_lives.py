@@ -1,0 +1,31 @@
+"""A gozo daemon whose delete markers live for a second or two.
+
+Run by its path with the address of a server: `SHORT_LIVES` is the program for `Daemons.start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvloop
+
+from gozo import logs
+from gozo.daemon import serve
+from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.store.marker_life import MarkerLife
+
+SHORTEST = 2  # seconds
+SHORT_LIVES = (sys.executable, __file__)
+
+
+def main() -> None:
+    """Run the daemon."""
+    logs.configure(logs.DEFAULT_LEVEL, form=logs.DEFAULT_FORMAT)
+    settings = ServeSettings(ConnectionSettings(addresses=(sys.argv[1],)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, MarkerLife(shortest=SHORTEST)))
+
+
+if __name__ == "__main__":
+    main()
