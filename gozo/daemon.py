@@ -48,6 +48,7 @@ from gozo.store.bucket import Bucket, check_bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
+from gozo.store.forgetter import Forgetter
 from gozo.store.history import NAMES, open_history
 from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
@@ -224,6 +225,7 @@ class Daemon:
         self._begin("payloads", self._prepare())
         self._begin("housekeeping", self._keep_house())
         self._begin("originals", self._originals.run())
+        self._begin("forgetter", Forgetter(self._timetable, self._clock.server_us).run())
         self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._vitals.is_active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position

@@ -30,7 +30,8 @@ COMPARE = 30.0  # seconds between comparisons with the server's count
 COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
 COMPARE_AGAIN = 0.02  # seconds between them
 DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
-MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
+SWEEP_US = 60 * MICROSECONDS
+"""How late the server may be in removing markers: it takes seconds where thousands end at once."""
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
 DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
@@ -314,9 +315,12 @@ class Follower:
         return f"the bucket holds {state.keys} keys, {self._mirror.keys} are known"
 
     def _agrees(self, state: BucketState) -> bool:
-        """Tell whether the counts can be the same; markers near their end may be gone."""
+        """Tell whether the counts can be the same.
+
+        The server may have removed markers near their end, and not yet those forgotten here.
+        """
         now_us = self._mirror.server_us()
-        timetable = self._mirror.timetable
-        timetable.forget_ended(now_us - MARKER_SLACK_US)
-        ending = sum(1 for t in timetable.tombstones.values() if t.until_us < now_us + MICROSECONDS)
-        return self._mirror.keys - ending <= state.keys <= self._mirror.keys
+        timetable, keys = self._mirror.timetable, self._mirror.keys
+        swept = timetable.count_ending(now_us + MICROSECONDS)
+        unswept = timetable.count_forgotten(now_us - SWEEP_US)
+        return keys - swept <= state.keys <= keys + unswept

@@ -895,13 +895,11 @@ class Ledger:
         """What to answer about a key that holds no schedule."""
         if change.revision:
             return Result.SETTLED
-        tombstone = self._timetable.tombstone(change.key)
-        if tombstone is None:
-            return Result.NOT_FOUND
-        if tombstone.reason is Reason.DELIVERED:
+        outcome = self._timetable.outcome(change.key)
+        if outcome is Reason.DELIVERED:
             return Result.ALREADY_DELIVERED
         tried = isinstance(change, Remove) and change.expected > 0
-        if tombstone.reason is Reason.CANCELLED and tried:
+        if outcome is Reason.CANCELLED and tried:
             return Result.CANCELLED
         return Result.NOT_FOUND
 
