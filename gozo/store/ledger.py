@@ -340,6 +340,13 @@ class Ledger:
         """Tell whether the bucket holds a schedule with this id, as far as is known."""
         return self._key_of(id_) in self._timetable
 
+    def outcome(self, id_: str) -> str:
+        """Tell what became of an id: `pending`, a `Reason`, `removed` or `not_found`."""
+        if self.keeps(id_):
+            return "pending"
+        reason = self._timetable.outcome(escape_id(id_))
+        return "not_found" if reason is None else reason or "removed"
+
     @property
     def outstanding(self) -> int:
         """How many changes are not done."""
