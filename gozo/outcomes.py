@@ -17,7 +17,7 @@ from gozo.schedule import Reason
 
 KEPT = 600.0  # seconds
 CHUNK_AGE = 60.0  # seconds after which another chunk is begun, so that what is in it can go
-SMALLEST, LARGEST = 1 << 9, 1 << 17  # slots of 8 bytes in a chunk
+SMALLEST, LARGEST = 1 << 9, 1 << 18  # slots of 8 bytes in a chunk
 LOAD = 0.7  # of the slots that are used: with more, one is looked for in too many of them
 
 _REASONS = (Reason.UNKNOWN, Reason.DELIVERED, Reason.CANCELLED, Reason.MISSED, Reason.FAILED)
@@ -104,7 +104,7 @@ class Outcomes:
 
     def _begin(self, before: _Chunk | None) -> _Chunk:
         if before is not None and not before.room:
-            self._size = min(2 * len(before.slots), self._largest)
+            self._size = min(4 * len(before.slots), self._largest)
         chunk = _Chunk(self._size)
         self._chunks.append(chunk)
         return chunk

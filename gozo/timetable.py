@@ -10,6 +10,7 @@ written. Only a waiting key is ever popped.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Collection, Iterator
 from heapq import heapify, heappop, heappush
@@ -17,7 +18,9 @@ from itertools import chain, takewhile
 from typing import NamedTuple, TypeVar
 
 from gozo.outcomes import Outcomes
-from gozo.schedule import NEVER, Reason
+from gozo.schedule import MICROSECONDS, NEVER, Reason
+
+REMEMBERED = 64  # seconds for which it is known how many tombstones were forgotten
 
 
 class Item(NamedTuple):
@@ -64,8 +67,11 @@ class Timetable:
         self._lasting: list[_Stone] = []
         self._popped: dict[str, _Stone] = {}
         """Those of the second that are being purged."""
-        self._forgotten: deque[tuple[int, int]] = deque()
-        """Until when tombstones were forgotten, and how many of them at a time."""
+        # How many tombstones were forgotten lately, by the second of their end, and which second
+        # that is. In arrays: objects that stay, made while others are freed all around them, would
+        # keep all that memory from being given back.
+        self._forgotten = array("q", bytes(8 * REMEMBERED))
+        self._seconds = array("q", bytes(8 * REMEMBERED))
         self.outcomes = Outcomes()
         """What became of the keys of which there is no tombstone any more."""
         self._taken: dict[str, int] = {}
@@ -230,15 +236,21 @@ class Timetable:
                 continue
             note(key, stone[3])
         if forgotten:
-            self._forgotten.append((before_us, forgotten))
+            second = before_us // MICROSECONDS
+            place = second % REMEMBERED
+            if self._seconds[place] != second:
+                self._seconds[place], self._forgotten[place] = second, 0
+            self._forgotten[place] += forgotten
         return not limit
 
-    def count_forgotten(self, since_us: int) -> int:
-        """How many tombstones were forgotten by `forget_ended` whose time ended since then."""
-        forgotten = self._forgotten
-        while forgotten and forgotten[0][0] < since_us:
-            forgotten.popleft()
-        return sum(count for _, count in forgotten)
+    def count_forgotten(self, seconds: int, now_us: int) -> int:
+        """How many tombstones were forgotten whose time ended in the last `seconds`.
+
+        Of more than `REMEMBERED` seconds nothing is known.
+        """
+        since = now_us // MICROSECONDS - seconds
+        numbers = zip(self._seconds, self._forgotten, strict=True)
+        return sum(count for second, count in numbers if second >= since)
 
     def count_ending(self, before_us: int) -> int:
         """How many tombstones end before a moment, or are being purged; reads no others."""
@@ -339,6 +351,21 @@ class Timetable:
         if row[0] > now_us:
             return None
         return near.popleft() if heap is None else heappop(heap)
+
+    def drop_outdated(self, limit: int) -> bool:
+        """Drop what is due first and not waiting: a standby never pops what others delivered.
+
+        At most `limit` are dropped; returns whether there may be more.
+        """
+        near = self._near
+        while limit and near and not self._is_waiting(near[0]):
+            near.popleft()
+            limit -= 1
+        for heap in (self._soon, self._far):
+            while limit and heap and not self._is_waiting(heap[0]):
+                heappop(heap)
+                limit -= 1
+        return not limit
 
     def next_due(self) -> int | None:
         """When the soonest item is due, or None. May name one that was replaced meanwhile."""

@@ -30,8 +30,8 @@ COMPARE = 30.0  # seconds between comparisons with the server's count
 COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
 COMPARE_AGAIN = 0.02  # seconds between them
 DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
-SWEEP_US = 60 * MICROSECONDS
-"""How late the server may be in removing markers: it takes seconds where thousands end at once."""
+SWEEP = 60
+"""Seconds that the server may be late in removing markers: thousands end at once after a burst."""
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
 DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
@@ -322,5 +322,5 @@ class Follower:
         now_us = self._mirror.server_us()
         timetable, keys = self._mirror.timetable, self._mirror.keys
         swept = timetable.count_ending(now_us + MICROSECONDS)
-        unswept = timetable.count_forgotten(now_us - SWEEP_US)
+        unswept = timetable.count_forgotten(SWEEP, now_us)
         return keys - swept <= state.keys <= keys + unswept

@@ -1,4 +1,7 @@
-"""Forgets what is over: tombstones soon after their markers, and outcomes after ten minutes."""
+"""Forgets what is over: tombstones soon after their markers, and outcomes after ten minutes.
+
+A standby drops what others delivered from its timetable here, since it pops nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ class Forgetter:
         while True:
             before_us = self._server_us() - SLACK_US
             more = self._timetable.forget_ended(before_us, SLICE)
+            more |= self._timetable.drop_outdated(SLICE)
             if not more:
                 self._timetable.outcomes.turn(steady())
             await asyncio.sleep(0 if more else INTERVAL)

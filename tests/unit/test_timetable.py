@@ -312,5 +312,23 @@ def test_tombstones_are_forgotten_little_by_little() -> None:
     assert len(timetable.tombstones) == 6
     assert not timetable.forget_ended(5, 9)
     assert sorted(timetable.tombstones) == ["key5", "key6", "key7", "key9"]
-    assert timetable.count_forgotten(5) == 4
-    assert timetable.count_forgotten(6) == 0
+    assert timetable.count_forgotten(60, 60_999_999) == 4
+    assert timetable.count_forgotten(60, 61_000_000) == 0
+    timetable.remove("later", 300, 64_000_005)
+    timetable.forget_ended(64_000_006, 9)
+    assert timetable.count_forgotten(60, 70_000_000) == 2, "the place is taken again"
+
+
+def test_a_standby_drops_what_others_delivered() -> None:
+    """Little by little, and nothing that waits: it pops nothing itself."""
+    timetable = Timetable()
+    for number in range(10):
+        timetable.put(f"key{number}", number, number + 1)
+    timetable.approach(3, 9)
+    timetable.put("soon", 2, 50)
+    for key in ("key0", "key1", "key2", "soon", "key3", "key4", "key6"):
+        timetable.remove(key, 100)
+    assert timetable.drop_outdated(4)
+    assert not timetable.drop_outdated(4)
+    assert [len(rows) for rows in (timetable._near, timetable._soon, timetable._far)] == [0, 0, 5]
+    assert [item.key for item in timetable.pop_due(9, 9)] == ["key5", "key7", "key8", "key9"]
