@@ -35,7 +35,7 @@ Answer = dict[str, object]
 Verdict = Callable[[Answer | RequestError | None], None]
 """Takes what is answered for one id; None: nothing, since another leader may answer."""
 
-VERBS = ("cancel", "reschedule", "pause", "resume", "trigger")
+VERBS = ("cancel", "reschedule", "pause", "resume", "trigger", "outcome")
 """All of them."""
 
 
@@ -72,6 +72,7 @@ class Administration:
             "pause": self._pause,
             "resume": self._resume,
             "trigger": self._trigger,
+            "outcome": self._outcome,
         }
         self._names = {act: verb for verb, act in self.verbs.items()}
 
@@ -143,6 +144,17 @@ class Administration:
             self._ledger.look(id_, send, on_result, origin=heard)
 
         self._for_each(heard, trigger)
+
+    def _outcome(self, heard: Heard) -> None:
+        """Tell what became of schedules, once all is done that was asked for before."""
+
+        def tell(id_: str, verdict: Verdict) -> None:
+            def call() -> None:
+                verdict(cancel_receipt(id_, self._ledger.outcome(id_)))
+
+            self._ledger.after(id_, call)
+
+        self._for_each(heard, tell)
 
     def _for_each(self, heard: Heard, act: Callable[[str, Verdict], None]) -> None:
         """Do something for each id that is given, and answer once all is done."""

@@ -30,6 +30,7 @@ from gozo.jetstream import JetStream
 from gozo.lease import Lease, Role, lease_of
 from gozo.logs import get_logger
 from gozo.lookout import Lookout, check_alone
+from gozo.memory import Memory
 from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
 from gozo.pace import Pace
@@ -48,6 +49,7 @@ from gozo.store.bucket import Bucket, check_bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
+from gozo.store.forgetter import Forgetter
 from gozo.store.history import NAMES, open_history
 from gozo.store.ledger import Ledger
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
@@ -231,6 +233,7 @@ class Daemon:
         self._begin("payloads", self._prepare())
         self._begin("housekeeping", self._keep_house())
         self._begin("originals", self._originals.run())
+        self._begin("forgetter", Forgetter(self._timetable, self._clock.server_us).run())
         self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._vitals.is_active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
@@ -414,6 +417,12 @@ class Daemon:
             self._mirror.observer = self._bystander = Bystander(
                 self._events, self._mirror.invalid, leads=lambda: self._vitals.is_active
             )
+        self._memory = Memory(
+            (
+                *(self._timetable, self._mirror, self._payloads, self._ledger, self._writer),
+                *(self._delivery, self._volatile, self._main, self._requests),
+            )
+        )
         self._parts = True
 
     def _doubt_limits(self) -> None:
@@ -661,7 +670,10 @@ class Daemon:
             self._use_leisure()
 
     def _use_leisure(self) -> None:
-        """Look at the old garbage where nothing is to be done before that is over."""
+        """Look at the old garbage where nothing is to be done before that is over.
+
+        And give memory back: a standby may take its time for that.
+        """
         before, self._taken = self._taken, self.stats.accepted
         next_us = self._vitals.next_due_us
         is_near = next_us is not None and next_us < self._clock.now_us() + QUIET_US
@@ -669,6 +681,7 @@ class Daemon:
         now = steady()
         if self._garbage.is_due(now, leisure=leisure):
             self._garbage.look_at_old(now, self._main.epoch + self._requests.epoch)
+        self._memory.give_back(now, quiet=leisure or not self._vitals.is_active)
 
     async def _prepare(self) -> None:
         """Have the messages at hand of what is due soon; others get their turn meanwhile.

@@ -10,12 +10,17 @@ written. Only a waiting key is ever popped.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
+from collections.abc import Collection, Iterator
 from heapq import heapify, heappop, heappush
-from itertools import takewhile
-from typing import NamedTuple
+from itertools import chain, takewhile
+from typing import NamedTuple, TypeVar
 
-from gozo.schedule import NEVER, Reason
+from gozo.outcomes import Outcomes
+from gozo.schedule import MICROSECONDS, NEVER, Reason
+
+REMEMBERED = 64  # seconds for which it is known how many tombstones were forgotten
 
 
 class Item(NamedTuple):
@@ -44,18 +49,31 @@ class Tombstone(NamedTuple):
     reason: Reason
 
 
+_Stone = tuple[int, int, str, Reason]
+"""A tombstone as it is kept, in a dictionary and in a heap: end, revision, key, reason."""
+
+
 class Timetable:
     """All keys of a bucket, and the order in which they are due."""
 
     def __init__(self) -> None:
         # The rows of the heaps below, not others like them: memory for millions counts.
         self._live: dict[str, _Row] = {}
-        self._tombstones: dict[str, Tombstone] = {}
-        self._purged: dict[str, Tombstone] = {}
+        self._tombstones: dict[str, _Stone] = {}
+        self._purged: dict[str, _Stone] = {}
         # Heaps of the ends of tombstones: those that the server removes by itself, and those
         # that it would keep for ever.
-        self._endings: list[tuple[int, int, str]] = []
-        self._lasting: list[tuple[int, int, str]] = []
+        self._endings: list[_Stone] = []
+        self._lasting: list[_Stone] = []
+        self._popped: dict[str, _Stone] = {}
+        """Those of the second that are being purged."""
+        # How many tombstones were forgotten lately, by the second of their end, and which second
+        # that is. In arrays: objects that stay, made while others are freed all around them, would
+        # keep all that memory from being given back.
+        self._forgotten = array("q", bytes(8 * REMEMBERED))
+        self._seconds = array("q", bytes(8 * REMEMBERED))
+        self.outcomes = Outcomes()
+        """What became of the keys of which there is no tombstone any more."""
         self._taken: dict[str, int] = {}
         self._held: set[str] = set()
         # A heap of what is due beyond a horizon. What comes nearer is taken from it ahead of
@@ -75,7 +93,7 @@ class Timetable:
         return key in self._live
 
     @property
-    def tombstones(self) -> dict[str, Tombstone]:
+    def tombstones(self) -> Collection[str]:
         """The removed keys that the bucket still remembers; not to be changed."""
         return self._tombstones
 
@@ -97,8 +115,8 @@ class Timetable:
         live = self._live.get(key)
         if live is not None:
             return live[1]
-        tombstone = self._tombstones.get(key)
-        return tombstone.revision if tombstone else 0
+        stone = self._tombstones.get(key)
+        return stone[1] if stone else 0
 
     def seen(self, key: str) -> int:
         """The latest revision of a key that is known to have been, purged or not; 0 if none."""
@@ -107,12 +125,18 @@ class Timetable:
             return live[1]
         if not self._tombstones and not self._purged:
             return 0
-        tombstone = self._tombstones.get(key) or self._purged.get(key)
-        return tombstone.revision if tombstone else 0
+        stone = self._tombstones.get(key) or self._purged.get(key)
+        return stone[1] if stone else 0
 
     def tombstone(self, key: str) -> Tombstone | None:
         """What is known of a removed key."""
-        return self._tombstones.get(key) or self._purged.get(key)
+        stone = self._tombstones.get(key) or self._purged.get(key)
+        return Tombstone(stone[1], stone[0], stone[3]) if stone else None
+
+    def outcome(self, key: str) -> Reason | None:
+        """Tell what became of a key that is not live; None where that is not known any more."""
+        stone = self._tombstones.get(key) or self._purged.get(key)
+        return stone[3] if stone else self.outcomes.reason(key)
 
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
@@ -158,9 +182,9 @@ class Timetable:
         self._live.pop(key, None)
         self._taken.pop(key, None)
         self._purged.pop(key, None)
-        self._tombstones[key] = Tombstone(revision, until_us, reason)
+        stone = self._tombstones[key] = (until_us, revision, key, reason)
         if until_us < NEVER:
-            heappush(self._lasting if lasting else self._endings, (until_us, revision, key))
+            heappush(self._lasting if lasting else self._endings, stone)
         return True
 
     def purge(self, key: str, revision: int, until_us: int, reason: Reason) -> None:
@@ -171,43 +195,87 @@ class Timetable:
         """
         if revision >= self.seen(key):
             self.forget(key)
-            self._purged[key] = Tombstone(revision, until_us, reason)
-            heappush(self._endings, (until_us, revision, key))
+            stone = self._purged[key] = (until_us, revision, key, reason)
+            heappush(self._endings, stone)
 
     def forget_purged(self) -> None:
         """Forget all purges: what the bucket holds from now on was not purged."""
+        for _, _, key, reason in self._purged.values():
+            self.outcomes.note(key, reason)
         self._purged.clear()
 
     def forget(self, key: str) -> None:
         """Drop a key altogether: the bucket holds nothing under it, not even a marker."""
-        self._live.pop(key, None)
+        live = self._live.pop(key, None)
         self._taken.pop(key, None)
-        self._tombstones.pop(key, None)
-        self._purged.pop(key, None)
+        stone = self._tombstones.pop(key, None) or self._purged.pop(key, None)
+        self._popped.pop(key, None)
+        if stone is not None:
+            self.outcomes.note(key, stone[3])
+        elif live is not None and self.outcomes.reason(key):
+            self.outcomes.note(key, Reason.UNKNOWN)  # what is known is of an earlier schedule
 
-    def forget_ended(self, before_us: int) -> None:
-        """Drop the tombstones whose time ended before `before_us`, and the purges."""
-        endings = self._endings
-        while endings and endings[0][0] < before_us:
-            _, revision, key = heappop(endings)
-            for ended in (self._tombstones, self._purged):
-                if key in ended and ended[key].revision == revision:
-                    del ended[key]
+    def forget_ended(self, before_us: int, limit: int) -> bool:
+        """Drop the tombstones whose time ended before `before_us`, and the purges.
+
+        At most `limit` are looked at; returns whether there may be more.
+        """
+        endings, tombstones, purged = self._endings, self._tombstones, self._purged
+        note = self.outcomes.note
+        forgotten = 0
+        while limit and endings and endings[0][0] < before_us:
+            limit -= 1
+            stone = heappop(endings)
+            key = stone[2]
+            if tombstones.get(key) is stone:
+                del tombstones[key]
+                forgotten += 1
+            elif purged.get(key) is stone:
+                del purged[key]
+            else:
+                continue
+            note(key, stone[3])
+        if forgotten:
+            second = before_us // MICROSECONDS
+            place = second % REMEMBERED
+            if self._seconds[place] != second:
+                self._seconds[place], self._forgotten[place] = second, 0
+            self._forgotten[place] += forgotten
+        return not limit
+
+    def count_forgotten(self, seconds: int, now_us: int) -> int:
+        """How many tombstones were forgotten whose time ended in the last `seconds`.
+
+        Of more than `REMEMBERED` seconds nothing is known.
+        """
+        since = now_us // MICROSECONDS - seconds
+        numbers = zip(self._seconds, self._forgotten, strict=True)
+        return sum(count for second, count in numbers if second >= since)
+
+    def count_ending(self, before_us: int) -> int:
+        """How many tombstones end before a moment, or are being purged; reads no others."""
+        kept = self._tombstones
+        self._popped = {key: stone for key, stone in self._popped.items() if kept.get(key) is stone}
+        heaps = chain(_before(self._endings, before_us), _before(self._lasting, before_us))
+        return len(self._popped) + sum(kept.get(stone[2]) is stone for stone in heaps)
 
     def pop_lasting(self, before_us: int, limit: int) -> list[tuple[str, int]]:
         """Take keys and revisions of markers to purge: their time ended before `before_us`."""
         popped: list[tuple[str, int]] = []
         while self._lasting and self._lasting[0][0] < before_us and len(popped) < limit:
-            _, revision, key = heappop(self._lasting)
-            tombstone = self._tombstones.get(key)
-            if tombstone is not None and tombstone.revision == revision:
-                popped.append((key, revision))
+            stone = heappop(self._lasting)
+            key = stone[2]
+            if self._tombstones.get(key) is stone:
+                self._popped[key] = stone
+                popped.append((key, stone[1]))
         return popped
 
     def put_back_lasting(self, markers: list[tuple[str, int]]) -> None:
         """Let markers that could not be purged be popped again."""
-        for key, revision in markers:
-            heappush(self._lasting, (0, revision, key))
+        for key, _ in markers:
+            stone = self._popped.pop(key, None)
+            if stone is not None and self._tombstones.get(key) is stone:
+                heappush(self._lasting, stone)
 
     def hold(self, key: str) -> None:
         """Keep a key from being popped while a change of it is on its way."""
@@ -284,6 +352,21 @@ class Timetable:
             return None
         return near.popleft() if heap is None else heappop(heap)
 
+    def drop_outdated(self, limit: int) -> bool:
+        """Drop what is due first and not waiting: a standby never pops what others delivered.
+
+        At most `limit` are dropped; returns whether there may be more.
+        """
+        near = self._near
+        while limit and near and not self._is_waiting(near[0]):
+            near.popleft()
+            limit -= 1
+        for heap in (self._soon, self._far):
+            while limit and heap and not self._is_waiting(heap[0]):
+                heappop(heap)
+                limit -= 1
+        return not limit
+
     def next_due(self) -> int | None:
         """When the soonest item is due, or None. May name one that was replaced meanwhile."""
         due_us = NEVER
@@ -301,14 +384,7 @@ class Timetable:
         near = takewhile(lambda row: row[0] <= now_us, self._near)
         due = {row[2] for row in near if self._is_waiting(row)}
         for heap in (self._soon, self._far):
-            # What is below an item of a heap is not due before it.
-            places = [0]
-            while places:
-                place = places.pop()
-                if place < len(heap) and heap[place][0] <= now_us:
-                    if self._is_waiting(heap[place]):
-                        due.add(heap[place][2])
-                    places += (2 * place + 1, 2 * place + 2)
+            due.update(row[2] for row in _before(heap, now_us + 1) if self._is_waiting(row))
         return len(due)
 
     def _is_waiting(self, row: _Row) -> bool:
@@ -331,3 +407,16 @@ class Timetable:
             # Each once; of two that are equal, only the one that is kept above is waiting.
             self._far = list(set(filter(self._is_waiting, self._far)))
             heapify(self._far)
+
+
+_T = TypeVar("_T", _Row, _Stone)
+
+
+def _before(heap: list[_T], moment_us: int) -> Iterator[_T]:
+    """Iterate over what a heap has before a moment; what is below another is not before it."""
+    places = [0]
+    while places:
+        place = places.pop()
+        if place < len(heap) and heap[place][0] < moment_us:
+            yield heap[place]
+            places += (2 * place + 1, 2 * place + 2)

@@ -56,8 +56,9 @@ def cancel(
 ) -> None:
     """Cancel schedules.
 
-    Answers for each: `cancelled`, `already_delivered` (known for ten minutes), or `not_found`.
-    `cancelled` is final: nothing will be delivered.
+    Answers for each: `cancelled`, `already_delivered`, or `not_found`. `cancelled` is final:
+    nothing will be delivered. `already_delivered` is known for ten minutes to daemons that ran at
+    the time of the delivery; otherwise for some seconds.
     """
     meant = Meant("cancel", "cancelled", ids, subject, id_, all_, dry_run, yes)
 

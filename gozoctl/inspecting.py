@@ -228,7 +228,7 @@ async def _explain(session: Session, id_: str) -> None:
     if outcome is None or not outcome.reason:
         session.out.fail(f"there is no schedule {id_!r}")
     else:
-        at = session.written(outcome.at)
+        at = "within the last minutes" if outcome.at is None else session.written(outcome.at)
         session.out.fail(f"there is no schedule {id_!r} any more: {outcome.reason} {at}")
 
 

@@ -35,7 +35,7 @@ def pause(
 ) -> None:
     """Keep schedules, and do not deliver them until they are resumed.
 
-    Answers for each: `paused`, `already_delivered` (known for ten minutes), or `not_found`. To
+    Answers for each: `paused`, `already_delivered` (see `gozoctl cancel`), or `not_found`. To
     pause what is paused changes nothing but the note.
     """
 

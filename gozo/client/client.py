@@ -238,7 +238,8 @@ class Client:
     async def cancel(self, *ids: str, timeout: float = 5.0) -> builtins.list[Cancelled]:
         """Cancel schedules; returns what became of each, in the order given.
 
-        `cancelled` is final. `already_delivered` is known for ten minutes after it.
+        `cancelled` is final. `already_delivered` is known for ten minutes after it, by daemons
+        that ran then; afterwards, and where no daemon runs, for some seconds.
 
         Raises:
             RequestError: an id is none, or a cancel was refused (`unavailable`).
@@ -450,12 +451,17 @@ class Client:
     async def last_outcome(self, id: str) -> Outcome | None:  # noqa: A002  # the protocol's word
         """Tell how the schedule with this id left the bucket, where that is still known.
 
-        None where there is a schedule with this id, too.
+        Its delete marker tells for some seconds, and the daemon that leads for ten minutes, if it
+        followed the bucket then. None where there is a schedule with this id, too.
 
         Raises:
             RequestError: `invalid_id`.
         """
-        return await self._reader.last_outcome(canonical_id(id))
+        id_ = canonical_id(id)
+        outcome = await self._reader.last_outcome(id_)
+        if outcome is None and (reason := await self._daemons.outcome(id_)) is not None:
+            outcome = Outcome("" if reason == "removed" else reason, None)
+        return outcome
 
     @typed
     def list(self, *, subject: str | None = None, prefix: str = "") -> AsyncIterator[Schedule]:

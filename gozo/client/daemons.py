@@ -18,6 +18,7 @@ from gozo.connection import Connection, Reply
 from gozo.errors import (
     ContradictionError,
     DisconnectedError,
+    GozoError,
     NoServerError,
     NotAllowedError,
     NotFoundError,
@@ -210,6 +211,17 @@ class Daemons:
             RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
         """
         return _answers(await self._for_each("trigger", ids, {}, timeout))
+
+    async def outcome(self, id_: str) -> str | None:
+        """Ask how the schedule with an id left the bucket; None where that is not known."""
+        results = None
+        with suppress(GozoError):  # one may not ask, or nobody answers: nothing is known
+            results = await self._for_each("outcome", [id_], {}, PROBE)
+        if not results:
+            return None
+        with _readable():
+            status = results[0]["status"]
+            return None if status in {"pending", "not_found"} else str(status)
 
     async def _for_each(
         self, verb: str, ids: list[str], given: dict[str, object], timeout: float

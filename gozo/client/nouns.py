@@ -162,11 +162,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a schedule left the bucket; known for ten minutes."""
+    """How a schedule left the bucket; known for a while, see `Client.last_outcome`."""
 
     reason: str
     """`delivered`, `cancelled`, `missed`, `failed`; empty where something else removed it."""
-    at: datetime
+    at: datetime | None
+    """None where only the daemon remembers it, which does not keep the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +283,7 @@ class BucketInfo:
 
     name: str
     keys: int
-    """Schedules, and the delete markers of the last ten minutes."""
+    """Schedules, and the delete markers of those that went a moment ago."""
     bytes: int
     replicas: int
     storage: str

@@ -33,9 +33,10 @@ SOON = 2.0  # seconds until the next one where there is doubt
 COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
 COMPARE_AGAIN = 0.02  # seconds between them
 DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
-MARKER_SLACK_US = 30 * MICROSECONDS  # how late the server may be in removing a marker
 MANY = 10_000  # keys from which it counts how long a load of them took
 AHEAD_US = MICROSECONDS  # by which the server's clock may differ from what is known of it
+SWEEP = 60
+"""Seconds that the server may be late in removing markers: thousands end at once after a burst."""
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
 DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
@@ -399,9 +400,12 @@ class Follower:
         return f"the bucket holds {state.keys} keys, {self._mirror.keys} are known"
 
     def _agrees(self, state: BucketState) -> bool:
-        """Tell whether the counts can be the same; markers near their end may be gone."""
+        """Tell whether the counts can be the same.
+
+        The server may have removed markers near their end, and not yet those forgotten here.
+        """
         now_us = self._mirror.server_us()
-        timetable = self._mirror.timetable
-        timetable.forget_ended(now_us - MARKER_SLACK_US)
-        ending = sum(1 for t in timetable.tombstones.values() if t.until_us < now_us + MICROSECONDS)
-        return self._mirror.keys - ending <= state.keys <= self._mirror.keys
+        timetable, keys = self._mirror.timetable, self._mirror.keys
+        swept = timetable.count_ending(now_us + MICROSECONDS)
+        unswept = timetable.count_forgotten(SWEEP, now_us)
+        return keys - swept <= state.keys <= keys + unswept

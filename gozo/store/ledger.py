@@ -343,6 +343,13 @@ class Ledger:
         """Tell whether the bucket holds a schedule with this id, as far as is known."""
         return self._key_of(id_) in self._timetable
 
+    def outcome(self, id_: str) -> str:
+        """Tell what became of an id: `pending`, a `Reason`, `removed` or `not_found`."""
+        if self.keeps(id_):
+            return "pending"
+        reason = self._timetable.outcome(escape_id(id_))
+        return "not_found" if reason is None else reason or "removed"
+
     @property
     def outstanding(self) -> int:
         """How many changes are not done."""
@@ -920,13 +927,11 @@ class Ledger:
         """What to answer about a key that holds no schedule."""
         if change.revision:
             return Result.SETTLED
-        tombstone = self._timetable.tombstone(change.key)
-        if tombstone is None:
-            return Result.NOT_FOUND
-        if tombstone.reason is Reason.DELIVERED:
+        outcome = self._timetable.outcome(change.key)
+        if outcome is Reason.DELIVERED:
             return Result.ALREADY_DELIVERED
         tried = isinstance(change, Remove) and change.expected > 0
-        if tombstone.reason is Reason.CANCELLED and tried:
+        if outcome is Reason.CANCELLED and tried:
             return Result.CANCELLED
         return Result.NOT_FOUND
 

@@ -148,6 +148,7 @@ VERBS = {
     "pause": b'{"ids": ["nothing"]}',
     "resume": b'{"ids": ["nothing"]}',
     "trigger": b"not JSON",
+    "outcome": b'{"ids": ["nothing"]}',
 }
 QUESTIONS = {
     "gozo.admin.leader": b"",

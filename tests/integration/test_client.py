@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from nats.aio.msg import Msg
 
-from gozo.client import Client, ExistsError, NotFoundError, Stored, UnansweredError
+from gozo.client import Client, ExistsError, NotFoundError, Outcome, Stored, UnansweredError
 from gozo.errors import (
     NoServerError,
     RequestError,
@@ -205,6 +206,7 @@ async def test_cancel(client: Client, new: str) -> None:
     outcome = await client.last_outcome(stored[0])
     assert outcome is not None
     assert outcome.reason == "cancelled"
+    assert outcome.at is not None
     assert abs(outcome.at - datetime.now(UTC)) < timedelta(seconds=30)
     with pytest.raises(RequestError, match="is empty"):
         await client.cancel("a", "")
@@ -260,6 +262,42 @@ async def test_delivered(servers: Servers, daemons: Daemons, clients: Clients) -
             await until(lambda: told(client), "the bucket says that it was delivered")
             if daemon.alive:
                 await daemon.terminate()
+
+
+async def test_delivered_a_while_ago(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """The leader knows what became of schedules whose markers are gone, and the next one too.
+
+    They are removed here as the server does it after a while. A new daemon does not know.
+    """
+    server = servers.start()
+    leader = await daemons.serve(server)
+    standby = await daemons.serve(server)
+    raw = await clients.connect(server)
+    arrivals = await raw.arrivals()
+    async with await Client.connect(server.url) as client:
+        await client.schedule(arrivals.subject, b"x", when="+0", id="a")
+        for id_ in ("b", "live"):
+            await client.schedule(arrivals.subject, b"x", when=LATER, id=id_)
+        assert [done.status for done in await client.cancel("b")] == ["cancelled"]
+        await until(lambda: told(client), "the bucket says that it was delivered")
+        for id_ in ("a", "b"):
+            answer = await raw.nats.request(
+                "$JS.API.STREAM.PURGE.KV_gozo", json.dumps({"filter": f"$KV.gozo.{id_}"}).encode()
+            )
+            assert json.loads(answer.data)["purged"] == 1
+        for daemon in (leader, standby):
+            assert await client.last_outcome("a") == Outcome("delivered", None)
+            assert await client.last_outcome("b") == Outcome("cancelled", None)
+            assert await client.last_outcome("live") is await client.last_outcome("never") is None
+            statuses = [done.status for done in await client.cancel("a", "b")]
+            assert statuses == ["already_delivered", "not_found"]
+            assert await client.last_outcome("a") == Outcome("delivered", None)
+            await daemon.terminate()
+            if daemon is leader:
+                await standby.event("daemon.leading")
+        await daemons.serve(server)
+        assert [done.status for done in await client.cancel("a")] == ["not_found"]
+        assert await client.last_outcome("a") is None
 
 
 async def test_request(client: Client, place: Place, clients: Clients, new: str) -> None:

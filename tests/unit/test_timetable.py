@@ -36,9 +36,9 @@ def test_a_removed_key_keeps_its_revision_until_its_end() -> None:
     timetable.put("a", 10, 5)
     timetable.remove("a", 6, until_us=100, reason=Reason.CANCELLED)
     assert (timetable.revision("a"), "a" in timetable) == (6, False)
-    timetable.forget_ended(100)
+    timetable.forget_ended(100, 9)
     assert timetable.revision("a") == 6
-    timetable.forget_ended(101)
+    timetable.forget_ended(101, 9)
     assert timetable.revision("a") == 0
 
 
@@ -48,7 +48,7 @@ def test_a_marker_that_stays_long_keeps_no_other() -> None:
     for lasting in (False, True):
         timetable.remove(f"long {lasting}", 1, until_us=1_000, lasting=lasting)
         timetable.remove(f"short {lasting}", 2, until_us=10, lasting=lasting)
-    timetable.forget_ended(11)
+    timetable.forget_ended(11, 9)
     assert timetable.pop_lasting(11, 5) == [("short True", 2)]
     assert "short False" not in timetable.tombstones
     assert timetable.revision("long False") == timetable.revision("long True") == 1
@@ -269,5 +269,66 @@ def test_purged() -> None:
     timetable.purge("a", 5, 100, Reason.DELIVERED)
     assert timetable.revision("a") == 6, "a later version stays"
     timetable.purge("a", 6, 100, Reason.CANCELLED)
-    timetable.forget_ended(101)
+    timetable.forget_ended(101, 9)
     assert timetable.tombstone("a") is None
+
+
+def test_what_became_of_a_key_is_known_after_its_tombstone_is_gone() -> None:
+    """However that went; and of a key that was there again, only the last."""
+    timetable = Timetable()
+    for revision, reason in enumerate((Reason.DELIVERED, Reason.CANCELLED, Reason.DELIVERED)):
+        timetable.put("a", 10, 2 * revision + 1)
+        timetable.remove("a", 2 * revision + 2, until_us=revision, reason=reason)
+        assert timetable.outcome("a") is reason
+        timetable.forget_ended(revision + 1, 9)
+        assert (timetable.tombstone("a"), timetable.outcome("a")) == (None, reason)
+    timetable.remove("dropped", 20, reason=Reason.DELIVERED)
+    timetable.forget("dropped")
+    timetable.purge("purged", 21, 100, Reason.DELIVERED)
+    timetable.forget_purged()
+    assert timetable.outcome("dropped") is timetable.outcome("purged") is Reason.DELIVERED
+    timetable.put("a", 10, 30)
+    timetable.forget("a")
+    assert timetable.outcome("a") is Reason.UNKNOWN, "this one was not delivered"
+    timetable.put("b", 10, 31)
+    timetable.forget("b")
+    assert timetable.outcome("b") is None
+
+
+def test_tombstones_are_forgotten_little_by_little() -> None:
+    """It is known how many were, and how many are about to be, replaced ones left out."""
+    timetable = Timetable()
+    for number in range(10):
+        timetable.put(f"key{number}", 0, number + 1)
+        timetable.remove(f"key{number}", number + 100, number, lasting=number >= 6)
+    timetable.put("key3", 0, 200)
+    timetable.put("key8", 0, 201)
+    assert timetable.count_ending(9) == 7
+    assert timetable.pop_lasting(9, 1) == [("key6", 106)]
+    assert timetable.count_ending(5) == 5, "what is being purged may be gone"
+    timetable.put_back_lasting([("key6", 106)])
+    assert timetable.count_ending(5) == 4
+    assert timetable.forget_ended(5, 2)
+    assert len(timetable.tombstones) == 6
+    assert not timetable.forget_ended(5, 9)
+    assert sorted(timetable.tombstones) == ["key5", "key6", "key7", "key9"]
+    assert timetable.count_forgotten(60, 60_999_999) == 4
+    assert timetable.count_forgotten(60, 61_000_000) == 0
+    timetable.remove("later", 300, 64_000_005)
+    timetable.forget_ended(64_000_006, 9)
+    assert timetable.count_forgotten(60, 70_000_000) == 2, "the place is taken again"
+
+
+def test_a_standby_drops_what_others_delivered() -> None:
+    """Little by little, and nothing that waits: it pops nothing itself."""
+    timetable = Timetable()
+    for number in range(10):
+        timetable.put(f"key{number}", number, number + 1)
+    timetable.approach(3, 9)
+    timetable.put("soon", 2, 50)
+    for key in ("key0", "key1", "key2", "soon", "key3", "key4", "key6"):
+        timetable.remove(key, 100)
+    assert timetable.drop_outdated(4)
+    assert not timetable.drop_outdated(4)
+    assert [len(rows) for rows in (timetable._near, timetable._soon, timetable._far)] == [0, 0, 5]
+    assert [item.key for item in timetable.pop_due(9, 9)] == ["key5", "key7", "key8", "key9"]
