@@ -55,6 +55,8 @@ class Confirmations:
         self._owner = owner
         self._sent: dict[Item, _Sent] = {}
         self._versions: set[tuple[str, int]] = set()
+        self._by_subject: dict[bytes, dict[Item, None]] = {}
+        """The same, in order for each subject: thousands may be refused at once."""
         self._timer: asyncio.TimerHandle | None = None
         self.on_room: Callable[[], None] = lambda: None
         """Told when there is room again."""
@@ -81,24 +83,24 @@ class Confirmations:
         token = self._connection.call(message.subject, message.payload, on_reply, message.headers)
         self._sent[item] = _Sent(token, steady(), message)
         self._versions.add((item.key, item.revision))
+        self._by_subject.setdefault(message.subject, {})[item] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
     def deny(self, subject: bytes) -> bool:
         """Take it that the server refused a message to this subject; False if there is none."""
-        for item, sent in self._sent.items():
-            if sent.message.subject == subject:
-                self._fail(item, not_published(subject.decode("utf-8", "replace")))
-                return True
-        return False
+        item = next(iter(self._by_subject.get(subject, ())), None)
+        if item is None:
+            return False
+        self._fail(item, not_published(subject.decode("utf-8", "replace")))
+        return True
 
     def _on_reply(self, item: Item, headers: bytes | None, payload: bytes | None) -> None:
         sent = self._sent.get(item)
         if sent is None:
             return
         if payload is None:
-            del self._sent[item]
-            self._versions.discard((item.key, item.revision))
+            self._forget(item)
             self._owner.on_unsent(item)
         elif status_of(headers):
             self._fail(item, "no stream takes its subject")
@@ -139,10 +141,17 @@ class Confirmations:
 
     def _take(self, item: Item) -> None:
         was_full = self.room <= 0
-        del self._sent[item]
-        self._versions.discard((item.key, item.revision))
+        self._forget(item)
         if was_full:
             self.on_room()
+
+    def _forget(self, item: Item) -> None:
+        subject = self._sent.pop(item).message.subject
+        self._versions.discard((item.key, item.revision))
+        same = self._by_subject[subject]
+        del same[item]
+        if not same:
+            del self._by_subject[subject]
 
 
 def _problem(answer: bytes) -> str | None:

@@ -21,6 +21,7 @@ from gozo.clock import Alarm, steady
 from gozo.clock_watch import ClockWatch
 from gozo.confirmations import Confirmations
 from gozo.connection import Connection, not_published, publication
+from gozo.denials import Denials
 from gozo.errors import DisconnectedError
 from gozo.events import Events, shown_key
 from gozo.logs import get_logger
@@ -107,8 +108,7 @@ class Delivery:
         self._sent_messages: list[Outgoing] = []
         """What is in the two lists above, where somebody is to be told: by the time of the echo
         another version may have taken its place."""
-        self._denied: dict[Item, str] = {}
-        """What the server refused, and the subject."""
+        self._denied = Denials(self._in_flight)
         self._confirmations = Confirmations(connection, self)
         self._confirmations.on_room = self.wake_soon
         self._parked: OrderedDict[str, Item] = OrderedDict()
@@ -622,6 +622,7 @@ class Delivery:
             return
         if self.events is not None:
             self._tell(self.events, batch)
+        self._denied.restart()
         if self._denied:
             batch = self._without_denied(batch)
         self._stats.delivered += len(batch)
@@ -661,25 +662,25 @@ class Delivery:
         """The server refused one publication; it says so before the echo of its batch."""
         if kind != "publish":
             return
-        name = subject.encode()
-        if self._confirmations.deny(name):
-            return
-        for item, message in self._in_flight():
-            if message is not None and message.subject == name and item not in self._denied:
-                self._denied[item] = subject
-                return
+        if not self._confirmations.deny(subject.encode()):
+            self._denied.add(subject)
 
-    def _in_flight(self) -> Iterable[tuple[Item, Outgoing | None]]:
-        """What was sent and is not confirmed, as far as it is known."""
-        items = (*(self._echoing or ()), *self._sent)
-        if self.events is not None:
-            return zip(items, (*self._echoing_messages, *self._sent_messages), strict=True)
-        return ((item, self._message(item)) for item in items)
+    def _in_flight(self, place: int) -> tuple[Item, bytes] | None:
+        """Return what was sent at a place and is not confirmed, and its subject if it is known."""
+        echoing, messages = self._echoing or [], self._echoing_messages
+        if place >= len(echoing):
+            place -= len(echoing)
+            echoing, messages = self._sent, self._sent_messages
+            if place >= len(echoing):
+                return None
+        item = echoing[place]
+        message = self._message(item) if self.events is None else messages[place]
+        return item, b"" if message is None else message.subject
 
     def _without_denied(self, batch: list[Item]) -> list[Item]:
         delivered = []
         for item in batch:
-            subject = self._denied.pop(item, None)
+            subject = self._denied.take(item)
             if subject is None:
                 delivered.append(item)
             else:
