@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -26,6 +27,11 @@ server.go). `Authentication Timeout` is not among them: there the server, or its
 slow. Other words are about a limit, such as `maximum account active connections exceeded`,
 `maximum connections exceeded`, `Failed Account Registration` or `Connection throttling is
 active`: that may pass."""
+
+
+MOST_ANNOUNCED = 16
+"""Announced servers that are tried in one round. Each may take seconds, and the given addresses are
+not tried again before the next."""
 
 
 class TurnedAwayError(NoServerError):
@@ -60,12 +66,15 @@ def targets(
     login, at, _ = used.netloc.rpartition("@")
     name = "" if used.hostname is None or _is_ip(used.hostname) else used.hostname
     told = info.get("connect_urls")
-    for host in told if isinstance(told, list) else []:
-        if str(host) not in hosts:
-            address = f"{scheme}://{login}{at}{host}"
-            found.append((address, ""))
-            if name and info.get("tls_required"):
-                found.append((address, name))
+    announced = map(str, told if isinstance(told, list) else [])
+    others = [host for host in announced if host not in hosts]
+    if len(others) > MOST_ANNOUNCED:
+        others = random.sample(others, MOST_ANNOUNCED)  # the rest have their turn later
+    for host in others:
+        address = f"{scheme}://{login}{at}{host}"
+        found.append((address, ""))
+        if name and info.get("tls_required"):
+            found.append((address, name))
     return found
 
 

@@ -38,6 +38,10 @@ Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
 READ_SIZE = 64 * 1024  # bytes
 WRITE_BUFFER = 1024 * 1024  # bytes that the transport takes before it asks to wait
 MAX_CONTROL_LINE = 1024 * 1024  # bytes; only INFO lines come near it
+MOST_PAYLOAD = 64 * 1024 * 1024
+"""Bytes that a message may have of a server that takes no more itself: it may have been set lower
+just now."""
+LARGEST_LIMIT = (1 << 31) - 1  # of nats-server's max_payload
 MAX_PINGS = 2
 PING_INTERVAL = 1  # seconds: a connection that is dead is noticed within three
 
@@ -106,6 +110,7 @@ class HardenedClient(Client):
         Raises:
             OSError, nats.errors.Error, TimeoutError: as nats-py raises them.
             ConnectionError: the server ended the connection instead of answering a first PING.
+            ValueError: what it said of itself is not what NATS servers say.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -119,6 +124,7 @@ class HardenedClient(Client):
             if words := self._last_words():
                 raise nats_errors.Error(f"nats: {words}") from error
             raise
+        check_info(self._server_info)
         if not self.is_connected:
             # nats-py takes the end of the connection for an answer, and returns.
             raise ConnectionResetError("the first PING was not answered")
@@ -218,11 +224,15 @@ class HardenedClient(Client):
             self._stream.transport.abort()
         self._on_lost(reason)
 
-    def note_info(self, news: dict[str, Any]) -> None:
-        """Take in what the server says of itself."""
-        self._server_info.update(news)
+    def note_info(self, news: object) -> None:
+        """Take in what the server says of itself.
+
+        Raises:
+            ValueError: NATS servers do not say that.
+        """
+        self._server_info.update(check_info(news))
         before = self._max_payload
-        self._max_payload = int(self._server_info.get("max_payload", before))
+        self._max_payload = self._server_info.get("max_payload", before)
         if self._max_payload > before:
             self._on_larger()
 
@@ -373,7 +383,8 @@ class WireParser:
                 position = start
                 continue
             finish = start + int(words[-1])
-            if finish + 2 > size:
+            if not body <= finish <= size - 2:
+                self._check_size(finish - start, finish - body)
                 self._needed = finish + 2 - position
                 break
             position = finish + 2
@@ -393,6 +404,15 @@ class WireParser:
             return position, True
         return position, False
 
+    def _check_size(self, size: int, payload: int) -> None:
+        """Refuse to wait for a message of a size that no server would send.
+
+        Raises:
+            ValueError: for the whole or its payload there is no such size.
+        """
+        if payload < 0 or size > max(self._client.max_payload, MOST_PAYLOAD):
+            raise ValueError(f"the server sent a message of {size} bytes, {payload} of payload")
+
     def _control(self, operation: bytes, line: bytes) -> None:
         match operation:
             case b"PING":
@@ -402,9 +422,27 @@ class WireParser:
             case b"-ERR":
                 self._client.server_error(line[5:].decode("utf-8", "replace").strip("' "))
             case b"INFO":
-                self._client.note_info(json.loads(line[5:]))
+                try:
+                    news = json.loads(line[5:])
+                except RecursionError as error:
+                    raise ValueError("the server sent an INFO without end") from error
+                self._client.note_info(news)
             case _:
                 raise ValueError("the server sent something that is not the NATS protocol")
+
+
+def check_info(info: object) -> dict[str, Any]:
+    """Return an INFO in which that can be used which gozo reckons with.
+
+    Raises:
+        ValueError: it is not what NATS servers say of themselves.
+    """
+    if not isinstance(info, dict):
+        raise ValueError("the server sent an INFO that is not a JSON object")  # noqa: TRY004
+    limit = info.get("max_payload", LARGEST_LIMIT)
+    if type(limit) is not int or not 0 < limit <= LARGEST_LIMIT:
+        raise ValueError(f"the server says that its max_payload is {str(limit)[:80]!r}")
+    return info
 
 
 async def _ignore(error: Exception) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 import uvloop
@@ -221,6 +223,64 @@ async def test_what_is_no_living_server_is_passed_over(first: bytes, last: bytes
         with pytest.raises(NoServerError, match=f"{url} does not answer"):
             await alone.open(0.5)
         await until(lambda: not answering, "all connections have ended")
+
+
+@contextlib.asynccontextmanager
+async def posing(first: bytes, then: bytes = b"") -> AsyncIterator[str]:
+    """Run what poses as a server and answers each PING, with something else besides."""
+    answering: set[asyncio.StreamWriter] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.add(writer)
+        writer.write(first)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"PING\r\n")
+                writer.write(b"PONG\r\n" + then)
+        writer.close()
+        answering.remove(writer)
+
+    async with await asyncio.start_server(answer, HOST, 0) as server:
+        yield f"nats://{HOST}:{server.sockets[0].getsockname()[1]}"
+        await until(lambda: not answering, "all connections have ended")
+
+
+@pytest.mark.parametrize("limit", ['"x"', "null", "[1]", "-5", "0", "true", "1e999", "1" * 30])
+async def test_a_server_without_a_sensible_limit_is_passed_over(limit: str) -> None:
+    """A limit that is no number ended the daemon at a reconnect."""
+    said = f'INFO {{"server_name": "f", "headers": true, "max_payload": {limit}}}\r\n'
+    async with posing(said.encode()) as url:
+        with NatsServer() as server:
+            connection = Connection(ConnectionSettings(addresses=(url, server.url)), "test")
+            await connection.open(5)
+            assert connection.info["server_name"] == server.name
+            await connection.close()
+        alone = Connection(ConnectionSettings(addresses=(url,)), "test")
+        with pytest.raises(NoServerError, match=r"says that its max_payload is"):
+            await alone.open(0.5)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        b"INFO []\r\n",
+        b'INFO {"max_payload": null}\r\n',
+        b"INFO " + b"[" * 100_000 + b"\r\n",
+        b"MSG a 1 -16\r\n",
+        b"HMSG a 1 9 5\r\n",
+        b"MSG a 1 99999999999\r\n",  # it would be waited for until the memory is full
+    ],
+)
+async def test_a_link_with_what_no_server_sends_is_left(then: bytes) -> None:
+    """At once, and with the reason."""
+    said = b'INFO {"server_name": "f", "headers": true, "max_payload": 1048576}\r\n'
+    async with posing(said, then) as url:
+        connection = await connected(url)
+        lost: list[str] = []
+        connection.on_lost.append(lambda: lost.append(connection.failure))
+        await until(lambda: bool(lost), "the link is left")
+        assert re.match("the server (sent|says)", lost[0])
+        await connection.close()
 
 
 async def test_what_is_on_its_way_is_heard_out() -> None:
