@@ -32,6 +32,7 @@ from gozo.jetstream import StoredMessage
 from gozo.logs import get_logger
 from gozo.protocol import RESERVED, delivery, escape_id
 from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
+from gozo.store.behind import Behind
 from gozo.store.bucket import Bucket
 from gozo.store.changes import (
     NO_DEADLINE,
@@ -63,6 +64,7 @@ STUCK = 100_000  # changes that may wait for the bucket while others are still t
 SOON_US = 60 * MICROSECONDS
 """How long before it is fetched a message is kept that was stored just now: those that are due
 in an hour would leave no room for those that are due in a second."""
+SLICE = 200  # changes begun before others get a turn
 READS = 20  # entries read at a time, to be changed; the server cuts links that lag by 64 MB
 PURGES = 100  # schedules that are purged at the same time
 
@@ -102,7 +104,7 @@ class Ledger:
         self._own: dict[str, int] = {}
         """The last revision of each key that was written here, until `forget_own`."""
         self._active: dict[str, Change] = {}
-        self._behind: dict[str, deque[Change]] = {}
+        self._behind = Behind()
         self._ready: deque[Change] = deque()
         self._waiting = Waiting()
         self._delayed = 0
@@ -123,7 +125,7 @@ class Ledger:
         self._purging = asyncio.Semaphore(PURGES)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._pumping = False
+        self._pumping = self._pumps_soon = False
         self._progress = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(READS)
@@ -251,7 +253,7 @@ class Ledger:
 
     def is_wanted(self, key: str) -> bool:
         """Tell whether a change waits for a key that is occupied."""
-        return key in self._behind
+        return key in self._behind.queues
 
     def advance(
         self,
@@ -364,8 +366,7 @@ class Ledger:
 
     def _asked_for(self) -> list[tuple[Write, Origin]]:
         """Return the changes that requests asked for."""
-        behind = chain.from_iterable(self._behind.values())
-        changes = chain(self._active.values(), behind, self._overtaken.values())
+        changes = chain(self._active.values(), self._behind, self._overtaken.values())
         writes = (change for change in changes if isinstance(change, Write))
         return [(change, change.origin) for change in writes if change.origin is not None]
 
@@ -400,8 +401,8 @@ class Ledger:
         change.parked = False
         if self._active.get(change.key) is change:
             self._finish(change, Result.DROPPED)
-        elif change in self._behind.get(change.key, ()):
-            self._take_from_behind(change)
+        elif change in self._behind:
+            self._behind.remove(change)
             self._abandon(change, Result.DROPPED)
         else:
             later = next(later for later, earlier in self._overtaken.items() if earlier is change)
@@ -424,16 +425,19 @@ class Ledger:
     @property
     def unstored(self) -> int:
         """How many schedules are not stored yet; reads all changes."""
-        behind = (change for changes in self._behind.values() for change in changes)
         return sum(
             isinstance(change, Put) and change.holder is None and change.alter is None
-            for change in (*self._active.values(), *behind)
+            for change in (*self._active.values(), *self._behind)
         )
 
     @property
     def has_room(self) -> bool:
-        """Whether more changes should be submitted now."""
-        waiting = len(self._waiting.queue) + self._delayed
+        """Whether more changes should be submitted now.
+
+        Those behind another of their key are no work yet, and whoever sends thousands for one id
+        must not keep others waiting.
+        """
+        waiting = len(self._waiting.queue) + self._delayed + self._behind.count
         return self._count - waiting < ROOM and waiting < STUCK
 
     async def progress(self) -> None:
@@ -451,7 +455,7 @@ class Ledger:
             return
         self._count += 1
         if key in self._active:
-            self._behind.setdefault(key, deque()).append(change)
+            self._behind.add(change)
             self.withdraw(key)
             active = self._active.get(key)
             if isinstance(active, Write) and active.wait and active is not change:
@@ -467,9 +471,14 @@ class Ledger:
         if self._pumping:
             return
         self._pumping = True
+        left = SLICE
         try:
             ready = self._ready
             while ready and self._writer.in_flight < WINDOW:
+                if not left:
+                    self._pump_soon()
+                    break
+                left -= 1
                 if self._writer.is_congested:
                     # On a slow link, what waits in a buffer only delays the lease and the PINGs.
                     asyncio.get_running_loop().call_later(CONGESTED_WAIT, self._pump)
@@ -490,6 +499,16 @@ class Ledger:
             return False
         self._in_a_moment(change)
         return True
+
+    def _pump_soon(self) -> None:
+        """Go on once others had their turn: thousands for one id may be done in no time."""
+        if not self._pumps_soon:
+            self._pumps_soon = True
+            asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._pumps_soon = False
+        self._pump()
 
     def _start(self, change: Change) -> None:
         key = change.key
@@ -555,7 +574,7 @@ class Ledger:
         """Tell whether a change will be refused, and until then would only stop occurrences."""
         active = self._active[change.key]
         occupied = active.holder if isinstance(active, Put) else isinstance(active, Occupied)
-        if not occupied or change.key in self._behind or isinstance(change, WRITES_NOTHING):
+        if not occupied or isinstance(change, WRITES_NOTHING) or self.is_wanted(change.key):
             return False
         return self._barred(change) is Result.PROTECTED
 
@@ -726,14 +745,11 @@ class Ledger:
         if self._overtaken:
             result = self._resolve_overtaken(change, result)
         key = change.key
-        behind = self._behind.get(key)
         if isinstance(change, Put) and change.holder is not None:
             self._active[key] = change.holder
-        elif behind:
-            self._active[key] = behind.popleft()
-            self._ready.append(self._active[key])
-            if not behind:
-                del self._behind[key]
+        elif key in self._behind.queues:
+            self._active[key] = later = self._behind.take(key)
+            self._ready.append(later)
         else:
             del self._active[key]
             if self._timetable.release(key):
@@ -763,7 +779,7 @@ class Ledger:
     def _later(self, change: Change, words: str = "there is no connection") -> None:
         """Let a change wait until the bucket takes it, unless a later one makes it needless."""
         assert isinstance(change, Write)
-        behind = tuple(self._behind.get(change.key, ()))
+        behind = self._behind.of(change.key)
         if not change.wait:
             for other in behind:
                 self._expire_in_time(other)
@@ -817,11 +833,11 @@ class Ledger:
         assert isinstance(change, Put)
         change.parked = False
         if change.holder is not None:
-            self._behind[change.key].remove(later)
-            self._behind[change.key].appendleft(later)
+            self._behind.remove(later)
+            self._behind.add(later, first=True)
             self._finish(change, Result.SUPERSEDED)  # and the occupant ends the occupation
             return
-        self._take_from_behind(later)
+        self._behind.remove(later)
         earlier: Put | None = change
         if change.deadline < NO_DEADLINE:  # it must be answered in time
             earlier = self._overtaken.pop(change, None)
@@ -847,7 +863,7 @@ class Ledger:
         if earlier is None:
             return result
         if result in _NOT_MADE:
-            self._behind.setdefault(change.key, deque()).appendleft(earlier)
+            self._behind.add(earlier, first=True)
             return result
         while earlier is not None:
             self._abandon(earlier, Result.SUPERSEDED)
@@ -861,15 +877,9 @@ class Ledger:
             asyncio.get_running_loop().call_later(wait, self._expire, change)
 
     def _expire(self, change: Put) -> None:
-        if change in self._behind.get(change.key, ()):
-            self._take_from_behind(change)
+        if change in self._behind:
+            self._behind.remove(change)
             self._abandon(change, Result.UNAVAILABLE, "an earlier change is waiting for the bucket")
-
-    def _take_from_behind(self, change: Change) -> None:
-        behind = self._behind[change.key]
-        behind.remove(change)
-        if not behind:
-            del self._behind[change.key]
 
     def _abandon(self, change: Write, result: Result, words: str = "") -> None:
         """End a change that is not the one its key is at."""

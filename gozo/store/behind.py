@@ -1,0 +1,58 @@
+"""Changes that wait for others of the same key to be done, in order. Pure.
+
+There may be many behind one that takes long, and some are taken out of the middle.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from gozo.store.changes import Change
+
+
+class Behind:
+    """All of them, by key."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, OrderedDict[Change, None]] = {}
+        """By key; to be looked at, since each change asks whether its key is there."""
+        self.count = 0
+        """How many there are."""
+
+    def __iter__(self) -> Iterator[Change]:
+        for queue in self.queues.values():
+            yield from queue
+
+    def __contains__(self, change: Change) -> bool:
+        return change in self.queues.get(change.key, ())
+
+    def of(self, key: str) -> tuple[Change, ...]:
+        """Those of a key, the first one first."""
+        return tuple(self.queues.get(key, ()))
+
+    def add(self, change: Change, *, first: bool = False) -> None:
+        """Let a change wait behind the others of its key, or before them."""
+        queue = self.queues.setdefault(change.key, OrderedDict())
+        queue[change] = None
+        if first:
+            queue.move_to_end(change, last=False)
+        self.count += 1
+
+    def take(self, key: str) -> Change:
+        """Take out the first of a key; there is one."""
+        queue = self.queues[key]
+        change, _ = queue.popitem(last=False)
+        self._taken(key, queue)
+        return change
+
+    def remove(self, change: Change) -> None:
+        """Take out one that waits."""
+        queue = self.queues[change.key]
+        del queue[change]
+        self._taken(change.key, queue)
+
+    def _taken(self, key: str, queue: OrderedDict[Change, None]) -> None:
+        self.count -= 1
+        if not queue:
+            del self.queues[key]
