@@ -119,7 +119,8 @@ class Admission:
         if entry.terms is not None:
             request = dated(request)
         if self._quotas.max_delay_us is not None:
-            self._quotas.check_delay(entry.created_us, request.entry.due_us)
+            jitter_us = 0 if entry.terms is None else entry.terms.jitter_us
+            self._quotas.check_delay(entry.created_us, request.entry.due_us + jitter_us)
         return request
 
     def _check_receipt(self, receipt: str, reply: bytes) -> None:

@@ -17,7 +17,9 @@ class Quotas:
     max_payload: int | None = None
     """Bytes of payload that a request may have."""
     max_delay_us: int | None = None
-    """Microseconds from when a request is received until it is due, for the first time at least."""
+    """Microseconds from when a request is received until it is due, for the first time at least.
+
+    Its longest delay (`Gozo-Jitter`) counts."""
     max_rate: float | None = None
     """Requests a second."""
     min_interval_us: int = 0

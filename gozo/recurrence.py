@@ -158,13 +158,16 @@ def shortest_us(entry: Entry) -> int:
 
 
 def jitter_us(entry: Entry, due_us: int) -> int:
-    """The delay of one occurrence: any up to the longest, and the same for every daemon."""
+    """The delay of one occurrence: any up to the longest, and the same for every daemon.
+
+    With it an occurrence is not after the year 9999, which nobody could print.
+    """
     terms = entry.terms
     if terms is None or not terms.jitter_us:
         return 0
     name = f"{entry.id}\0{due_us}".encode()
     number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big")
-    return number % (terms.jitter_us + 1)
+    return number % (min(terms.jitter_us, max(grammar.LAST_US - due_us, 0)) + 1)
 
 
 def due_times(entry: Entry, after_us: int) -> Iterator[int]:

@@ -133,7 +133,7 @@ async def test_pending_is_delivered(servers: Servers, daemons: Daemons, clients:
 async def test_payload_and_delay(servers: Servers, daemons: Daemons, clients: Clients) -> None:
     """A payload may have so many bytes, and a request be due so far ahead, and no more.
 
-    Of what recurs the first time counts.
+    Of what recurs the first time counts, with the longest delay.
     """
     server = servers.start()
     await daemons.serve(server, "--max-payload", "1kB", "--max-delay", "1h")
@@ -144,7 +144,10 @@ async def test_payload_and_delay(servers: Servers, daemons: Daemons, clients: Cl
     assert await ask(client, None, "9999999999") == "too_far_ahead"
     assert await ask(client, "b", "@every 59m") == "stored"
     assert await ask(client, "c", "@every 61m") == "too_far_ahead"
-    assert await refusals(client) == {"payload_too_large": 1, "too_far_ahead": 3}
+    delayed = {"Gozo-Jitter": "31m"}
+    assert await ask(client, "d", "@every 29m", **delayed) == "stored"
+    assert await ask(client, "d", "@every 30m", **delayed) == "too_far_ahead"
+    assert await refusals(client) == {"payload_too_large": 1, "too_far_ahead": 4}
 
 
 async def test_interval(

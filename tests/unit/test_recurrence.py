@@ -214,6 +214,13 @@ def test_jitter_is_the_same_for_every_daemon() -> None:
     assert schedule(jitter_us=0).wake_us == NOW_US + 10 * SECOND
 
 
+@given(jitter=st.integers(1, LAST_US), days=st.integers(1, 2_900_000))
+def test_jitter_ends_with_the_year_9999(jitter: int, days: int) -> None:
+    """What is due later could be neither printed nor stored: the answer to $SRV.STATS failed."""
+    entry = schedule(f"@every {days}d", jitter_us=jitter)
+    assert entry.due_us <= entry.wake_us <= LAST_US
+
+
 def test_single_schedules_may_be_left_out() -> None:
     """With `skip`, a moment that passed by more than the grace is left out; else never."""
     entry = Entry("id", "to", "+5", NOW_US, NOW_US)
