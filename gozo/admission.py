@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gozo.clock import steady
+from gozo.cron import Cron
 from gozo.entries import headers_size
 from gozo.errors import RequestError
 from gozo.policy import IMPORT_LASTS, IMPORTED, MOST_HEADERS, Policy, check_size, not_imported
@@ -15,7 +16,7 @@ from gozo.recurrence import expression
 from gozo.schedule import MICROSECONDS, Entry, Request, ScheduleRequest
 from gozo.store.ledger import Ledger
 from gozo.volatile import Volatile
-from gozo.when import Every
+from gozo.when import Every, When
 
 KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
 _IMPORTED = IMPORTED.encode()
@@ -111,8 +112,8 @@ class Admission:
         might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
         if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
             check_size(size, headers_size(entry), longest, largest)
-        if entry.terms is not None and isinstance(every := expression(entry.when), Every):
-            self._quotas.check_interval(every.us)
+        if entry.terms is not None:
+            self._check_interval(expression(entry.when))
         if self._counts and self._is_new(entry):
             kept = self._ledger.kept + len(self._volatile)
             self._quotas.check_pending(kept + self._more)
@@ -145,6 +146,14 @@ class Admission:
 
     def _not_imported(self, what: str) -> RequestError:
         return not_imported(self._policy.request_subject, what)
+
+    def _check_interval(self, when: When) -> None:
+        if isinstance(when, Every):
+            self._quotas.check_interval(when.us)
+        elif isinstance(when, Cron) and self._quotas.min_interval_us > MICROSECONDS:
+            closest_us = when.closest_us
+            if closest_us is not None:
+                self._quotas.check_interval(closest_us)
 
     def storing(self, name: str) -> None:
         """Count a schedule that is being stored under an id, or under a key of its own."""

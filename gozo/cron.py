@@ -87,6 +87,12 @@ class Cron:
         """Microseconds between two occurrences, at least."""
         return _times(self).shortest * MICROSECONDS
 
+    @property
+    def closest_us(self) -> int | None:
+        """Microseconds between two occurrences on one day, at least; None if a day has only one."""
+        closest = _times(self).closest
+        return None if closest is None else closest * MICROSECONDS
+
     def next_us(self, after_us: int, zone: tzinfo = UTC) -> int | None:
         """The first moment after a given one; None if there is none within fifty years or by 9999.
 

@@ -219,7 +219,7 @@ SERVE = (
     Option("GOZO", "max-rate", "", values.read_rate, "NUMBER",
            "Requests a second; more are refused"),
     Option("GOZO", "min-interval", "", read_interval, "DURATION",
-           "Shortest @every interval that a request may have", default="100ms",
+           "Shortest interval that a request may have", default="100ms",
            fills="min_interval_us"),
     Option("GOZO", "max-deliver-rate", "", values.read_rate, "NUMBER",
            "Messages sent per second; those over the limit are sent late"),

@@ -23,7 +23,7 @@ class Quotas:
     max_rate: float | None = None
     """Requests a second."""
     min_interval_us: int = 0
-    """Microseconds between two occurrences, where a request gives an interval."""
+    """Microseconds between two occurrences of an interval, or on one day of a cron expression."""
 
     def check_payload(self, size: int) -> None:
         """Refuse a payload of more bytes than are allowed.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from gozo.days import Days, lowest, place
@@ -70,6 +71,17 @@ class Times:
             return 1
         in_an_hour = self.minutes >> lowest(self.minutes) & ((1 << 60) - 1)
         return MINUTE if in_an_hour > 1 else 60 * MINUTE
+
+    @property
+    def closest(self) -> int | None:
+        """Seconds between two of one day, at least; None if a day has only one."""
+        seconds = self.seconds
+        gaps = [two - one for one, two in pairwise(seconds)]
+        minutes = [minute for minute in range(DAY // MINUTE) if self.minutes >> minute & 1]
+        if len(minutes) > 1:
+            nearest = min(two - one for one, two in pairwise(minutes))
+            gaps.append(nearest * MINUTE - seconds[-1] + seconds[0])
+        return min(gaps, default=None)
 
     def after(self, after: int, zone: tzinfo) -> int | None:
         """The first moment after a given one; None if there is none within fifty years."""

@@ -144,9 +144,8 @@ async def test_payload_and_delay(servers: Servers, daemons: Daemons, clients: Cl
     assert await ask(client, None, "9999999999") == "too_far_ahead"
     assert await ask(client, "b", "@every 59m") == "stored"
     assert await ask(client, "c", "@every 61m") == "too_far_ahead"
-    delayed = {"Gozo-Jitter": "31m"}
-    assert await ask(client, "d", "@every 29m", **delayed) == "stored"
-    assert await ask(client, "d", "@every 30m", **delayed) == "too_far_ahead"
+    assert await ask(client, "d", "@every 29m", Gozo_Jitter="31m") == "stored"
+    assert await ask(client, "d", "@every 30m", Gozo_Jitter="31m") == "too_far_ahead"
     assert await refusals(client) == {"payload_too_large": 1, "too_far_ahead": 4}
 
 
@@ -183,6 +182,10 @@ async def test_interval(
     await daemons.serve(server, "--min-interval", "1h")
     assert await ask(client, "a", "@every 59m") == "too_often"
     assert await ask(client, "a", "@every 1h") == "stored"
+    assert await ask(client, "a", "* * * * * *") == "too_often"
+    assert await ask(client, "a", "0,59 9-10 * * *") == "too_often"
+    assert await ask(client, "a", "30 9-17 * * *") == "stored"
+    assert await ask(client, "a", "@daily") == "stored"
     await heard["written"].wait(len(heard["written"].all) + 3)
 
 

@@ -252,6 +252,24 @@ def test_next_is_always_after(text: str, zone: tzinfo, after_us: int) -> None:
         after_us = next_us
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("* * * * * *", 1),
+        ("0,50 * * * * *", 10),
+        ("5,10 0,2 * * * *", 5),
+        ("10 * * * *", 3600),
+        ("*/15 9 * * *", 900),
+        ("0,59 9-10 * * *", 60),
+        ("0 0 * * *", None),
+        ("0 0 1 1 *", None),
+    ],
+)
+def test_closest(text: str, seconds: int | None) -> None:
+    """How close two times of a day come, for `--min-interval`."""
+    assert parse_cron(text).closest_us == (None if seconds is None else seconds * 1_000_000)
+
+
 def test_nothing_after_9999() -> None:
     """At the end of the calendar there is no next time, and no error either."""
     for zone in (UTC, ZoneInfo("Australia/Lord_Howe"), ZoneInfo("America/Santiago")):
