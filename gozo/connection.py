@@ -381,8 +381,9 @@ class Connection:
             self._subscriptions.deny(subject)
         if self.takes_denied(kind, subject):
             return
-        inbox = self._inbox.decode()
-        to_inbox = kind == "publish" and subject.startswith(inbox)  # each answer has its own
+        # Each answer has a subject of its own, and so has each question to other daemons.
+        inbox = f"{self.inbox_prefix}." if self._private else self._inbox.decode()
+        to_inbox = kind == "publish" and subject.startswith(inbox)
         known = (kind, inbox if to_inbox else subject)
         if known not in self._denied:
             if len(self._denied) >= MOST_DENIED:
@@ -583,16 +584,23 @@ class Connection:
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         token = self.call_echo(partial(self._resolve, answer))
-        with self.failing_if_denied((self._inbox + token).decode(), answer):
+        inbox = (self._inbox + token).decode()
+        # The subject of each echo differs, and this is one reason for as long as it lasts.
+        with self.failing_if_denied(inbox, answer, f"{self.inbox_prefix}.>"):
             await self._within(timeout, token, answer, "to an echo")
 
     @contextmanager
-    def failing_if_denied(self, subject: str, answer: asyncio.Future[Reply]) -> Iterator[None]:
-        """Let `answer` fail if the server refuses what is published on a subject."""
+    def failing_if_denied(
+        self, subject: str, answer: asyncio.Future[Reply], needed: str = ""
+    ) -> Iterator[None]:
+        """Let `answer` fail if the server refuses what is published on a subject.
+
+        `needed` is the permission to grant, where that is for more than the subject.
+        """
 
         def on_denied(kind: str, denied: str) -> None:
             if kind == "publish" and denied == subject and not answer.done():
-                answer.set_exception(missing_permission(kind, subject))
+                answer.set_exception(missing_permission(kind, needed or subject))
 
         self.on_denied.append(on_denied)
         try:

@@ -14,6 +14,7 @@ from gozo.serving import Course
 from gozo.tasks import end
 from gozo.vitals import Vitals
 
+FIRST_WAIT, LONGEST_WAIT = 0.25, 4.0  # seconds until others are asked again, after it failed
 PAUSE = 30.0  # seconds between two times: the other replica may fail for the same reason
 
 log = get_logger("gozo.daemon")
@@ -38,6 +39,8 @@ class GivingWay:
         self._hand_over = hand_over
         self._task: asyncio.Task[None] | None = None
         self._given_at = -PAUSE
+        self._ask_at, self._wait = 0.0, FIRST_WAIT
+        """When others may be asked, and how long to wait next if that fails."""
         self._is_closed = False
 
     def look(self) -> None:
@@ -48,7 +51,8 @@ class GivingWay:
             log.repeated("error", "daemon.not_serving", reason=self._course.verdict.problem)
         if self._is_closed or self._lease.role is not Role.LEADER or now < self._given_at + PAUSE:
             return
-        if self._course.is_ailing(now) and (self._task is None or self._task.done()):
+        is_asking = self._task is not None and not self._task.done()
+        if self._course.is_ailing(now) and not is_asking and now >= self._ask_at:
             self._task = asyncio.create_task(self._give_way(), name="giving way")
 
     async def _give_way(self) -> None:
@@ -56,7 +60,10 @@ class GivingWay:
             other = await self._service.find_serving()
         except GozoError as error:
             log.repeated("info", "daemon.nobody_asked", reason=str(error))
+            self._ask_at = steady() + self._wait
+            self._wait = min(2 * self._wait, LONGEST_WAIT)
             return
+        self._wait = FIRST_WAIT
         problem = self._course.verdict.problem
         if not other or self._is_closed or not self._course.is_ailing(steady()):
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import NoReturn
 
-from gozo.connection import Connection, missing_permission
+from gozo.connection import Connection
 from gozo.entries import block
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
 from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
@@ -62,9 +62,8 @@ class Probe:
     async def _listen(self) -> str:
         try:
             await self._connection.echo(ANSWER_TIME)
-        except NotAllowedError:
-            # The subject of each echo differs, and this is one reason for as long as it lasts.
-            return str(missing_permission("publish", f"{self._connection.inbox_prefix}.>"))
+        except NotAllowedError as error:
+            return str(error)
         except NoServerError:  # which others tell
             return ""
         return ""

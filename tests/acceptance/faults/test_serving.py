@@ -210,3 +210,18 @@ async def test_a_sealed_bucket(
     third = daemons.start("serve", "--address", server.url)
     assert await third.wait() == 1
     assert "the bucket gozo has sealed true" in third.stderr
+
+
+async def test_what_is_refused_again_and_again_is_logged_once(
+    servers: Servers, daemons: Daemons
+) -> None:
+    """Without the permission for its inboxes a leader asks who else serves, less and less often."""
+    server = servers.start(withholding("publish", "granted._GOZO_INBOX.>"))
+    daemon = await daemons.serve(server, *LOGIN)
+    withdraw(server, "_GOZO_INBOX.>")
+    await daemon.event("daemon.nobody_asked")
+
+    await until(lambda: server.log.count("_GOZO_INBOX") >= 20, "much is refused")
+
+    assert len(daemon.events("daemon.nobody_asked")) == 1
+    assert len(daemon.events("connection.denied")) <= 2  # one for each connection
