@@ -23,6 +23,8 @@ SWEEP = 0.5  # seconds between looks for those that are late
 SLICE = 50  # of those that are late, told to the owner before others get a turn
 SLICE_WAIT = 0.01  # seconds until the next are told
 WINDOW = 4_000  # messages without an acknowledgement
+SILENT_WINDOW = WINDOW // 4
+"""Those of them whose schedule had none in time before: each waits for it as long as it may."""
 
 
 class Owner(Protocol):
@@ -45,6 +47,7 @@ class _Sent(NamedTuple):
     token: bytes
     at: float
     message: Outgoing
+    silent: bool
 
 
 class Confirmations:
@@ -57,6 +60,7 @@ class Confirmations:
         self._versions: set[tuple[str, int]] = set()
         self._by_subject: dict[bytes, dict[Item, None]] = {}
         """The same, in order for each subject: thousands may be refused at once."""
+        self._silent = 0
         self._timer: asyncio.TimerHandle | None = None
         self.on_room: Callable[[], None] = lambda: None
         """Told when there is room again."""
@@ -68,20 +72,21 @@ class Confirmations:
         """Tell whether a version of a schedule was sent and is not acknowledged."""
         return (key, revision) in self._versions
 
-    @property
-    def room(self) -> int:
-        """How many more may be sent."""
-        return WINDOW - len(self._sent)
+    def room(self, *, silent: bool) -> int:
+        """How many more may be sent, of schedules that had no acknowledgement or of others."""
+        room = WINDOW - len(self._sent)
+        return min(room, SILENT_WINDOW - self._silent) if silent else room
 
-    def send(self, item: Item, message: Outgoing) -> None:
-        """Publish a message.
+    def send(self, item: Item, message: Outgoing, *, silent: bool) -> None:
+        """Publish a message; `silent`: the last one of its schedule was not acknowledged in time.
 
         Raises:
             DisconnectedError: there is no link.
         """
         on_reply = partial(self._on_reply, item)
         token = self._connection.call(message.subject, message.payload, on_reply, message.headers)
-        self._sent[item] = _Sent(token, steady(), message)
+        self._sent[item] = _Sent(token, steady(), message, silent)
+        self._silent += silent
         self._versions.add((item.key, item.revision))
         self._by_subject.setdefault(message.subject, {})[item] = None
         if self._timer is None:
@@ -140,18 +145,19 @@ class Confirmations:
         self._take(item)
 
     def _take(self, item: Item) -> None:
-        was_full = self.room <= 0
+        was_full = self.room(silent=self._sent[item].silent) <= 0
         self._forget(item)
         if was_full:
             self.on_room()
 
     def _forget(self, item: Item) -> None:
-        subject = self._sent.pop(item).message.subject
+        sent = self._sent.pop(item)
+        self._silent -= sent.silent
         self._versions.discard((item.key, item.revision))
-        same = self._by_subject[subject]
+        same = self._by_subject[sent.message.subject]
         del same[item]
         if not same:
-            del self._by_subject[subject]
+            del self._by_subject[sent.message.subject]
 
 
 def _problem(answer: bytes) -> str | None:

@@ -11,11 +11,10 @@ Sending goes first: settling waits while there is more to send.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 
 from gozo.clock import Alarm, steady
 from gozo.clock_watch import ClockWatch
@@ -27,6 +26,7 @@ from gozo.events import Events, shown_key
 from gozo.logs import get_logger
 from gozo.occurrences import PREFIX, Occurrences, after_failure
 from gozo.pace import Pace
+from gozo.parking import Parking
 from gozo.recurrence import is_left_out
 from gozo.schedule import MICROSECONDS, Entry, Outgoing, Reason, State, retried
 from gozo.stats import Stats
@@ -111,8 +111,8 @@ class Delivery:
         self._denied = Denials(self._in_flight)
         self._confirmations = Confirmations(connection, self)
         self._confirmations.on_room = self.wake_soon
-        self._parked: OrderedDict[str, Item] = OrderedDict()
-        """Due, and waiting for others to be acknowledged, by key."""
+        self._parked = Parking()
+        """Due, and waiting for others to be acknowledged."""
         ledger.awaits_ack = self._confirmations.awaits
         ledger.withdraw = self._withdraw
         self._confirmed: deque[Item] = deque()
@@ -133,9 +133,8 @@ class Delivery:
     def stop(self) -> None:
         """Send nothing more; what was sent is still confirmed and settled."""
         self._enabled = False
-        self._give_back((*self._queue, *self._parked.values()))
+        self._give_back((*self._queue, *self._parked.clear()))
         self._queue.clear()
-        self._parked.clear()
         self._occurrences.stop()
         for item in [item for item in self._confirmed if is_volatile(item)]:
             self._volatile.remove(item)
@@ -217,7 +216,17 @@ class Delivery:
     @property
     def _has_parked(self) -> bool:
         """Whether something waited for room, and there is room."""
-        return bool(self._parked) and self._confirmations.room > 0
+        return any(
+            self._parked.waiting(silent=silent) and self._confirmations.room(silent=silent) > 0
+            for silent in (False, True)
+        )
+
+    def _must_wait(self, item: Item) -> bool:
+        """Tell whether an item whose message is to be acknowledged may not be sent yet."""
+        silent = self._parked.is_silent(item)
+        return (
+            self._parked.waiting(silent=silent) > 0 or self._confirmations.room(silent=silent) <= 0
+        )
 
     def next_due(self) -> int | None:
         """When the next schedule is due, of those waiting; None if there is none."""
@@ -266,7 +275,7 @@ class Delivery:
                 self._drop(item)
                 moved = True
                 continue
-            if item.key in self._confirming and (self._parked or self._confirmations.room <= 0):
+            if item.key in self._confirming and self._must_wait(item):
                 queue.popleft()
                 self._park(item)
                 moved = True
@@ -305,16 +314,13 @@ class Delivery:
 
     def _park(self, item: Item) -> None:
         """Let an item wait until others are acknowledged, whose messages are many enough."""
-        replaced = self._parked.pop(item.key, None)
+        replaced = self._parked.take(item.key)
         if replaced is not None:
             self._drop(replaced)
         if self._ledger.is_wanted(item.key):
             self._table(item).give_back(item)  # changes wait for it, and it was not sent
             return
-        first = next(iter(self._parked.values()), item)
-        self._parked[item.key] = item
-        if item < first:  # It had been here before.
-            self._parked.move_to_end(item.key, last=False)
+        self._parked.add(item)
         if not self._payloads.takes_more:
             self._payloads.discard(item.key, item.revision)
 
@@ -324,22 +330,24 @@ class Delivery:
         Those that have to be read wait on where they are, and not in the queue before others.
         False if nothing moved.
         """
-        room = min(self._confirmations.room, UNPARK)
+        moved = [self._unpark_some(now_us, silent=silent) for silent in (False, True)]
+        return any(moved)
+
+    def _unpark_some(self, now_us: int, *, silent: bool) -> bool:
+        room = min(self._confirmations.room(silent=silent), UNPARK)
         if self._pace.most is not None:
             room = min(room, self._pace.room(steady()))
-        if not self._parked or room <= 0:
-            return False
         late: list[int] = []
         size = 0
         moved = False
-        for item in list(islice(self._parked.values(), room)):
-            if self._parked.get(item.key) is not item or size > BATCH_BYTES:
+        for item in self._parked.first(room, silent=silent):
+            if item not in self._parked or size > BATCH_BYTES:
                 continue
             is_current, message = self._table(item).is_current(item), self._message(item)
             if is_current and message is None and not self._payloads.lacks(item, PATIENCE):
                 self._payloads.fetch(item)
                 continue
-            del self._parked[item.key]
+            self._parked.take(item.key)
             moved = True
             if not is_current:
                 self._drop(item)
@@ -359,7 +367,8 @@ class Delivery:
         items = [item for item in self._queue if item.key in keys]
         for item in items:
             self._queue.remove(item)
-        items += [self._parked.pop(parked) for parked in keys if parked in self._parked]
+        parked = map(self._parked.take, keys)
+        items += [item for item in parked if item is not None]
         for item in items:
             self._unanswered.discard((item.key, item.revision))
             self._table(item).give_back(item)
@@ -377,7 +386,8 @@ class Delivery:
         """Tell whether a message is not to be sent, or not now; then it is seen to."""
         if message.entry is not None and self._is_left_out(item, message, now_us):
             return True
-        if message.confirm and self._confirmations.room <= 0:
+        silent = message.confirm and self._parked.is_silent(item)
+        if message.confirm and self._confirmations.room(silent=silent) <= 0:
             self._park(item)
             return True
         if message.size > self._connection.max_payload:
@@ -408,7 +418,7 @@ class Delivery:
 
     def _send_for_ack(self, item: Item, message: Outgoing) -> None:
         try:
-            self._confirmations.send(item, message)
+            self._confirmations.send(item, message, silent=self._parked.is_silent(item))
         except DisconnectedError:
             self.on_unsent(item)
             return
@@ -422,6 +432,7 @@ class Delivery:
         if self.events is not None:
             self.events.delivered(message)
         self._unanswered.discard((item.key, item.revision))
+        self._parked.note(item, silent=False)
         if item in self._under_way:
             self._occurrences.delivered(item)
             return
@@ -438,6 +449,7 @@ class Delivery:
         It has waited by now, so it is sent again at once: while a cluster elects a leader for
         the stream, the bucket has none either as a rule, and a note there would take longer.
         """
+        self._parked.note(item, silent=True)
         known, message = (item.key, item.revision), self._message(item)
         if known in self._unanswered or message is None or message.counted:
             self._unanswered.discard(known)
@@ -450,8 +462,7 @@ class Delivery:
 
     def on_unsent(self, item: Item) -> None:
         """The connection was lost."""
-        self._give_back((item, *self._parked.values()))
-        self._parked.clear()
+        self._give_back((item, *self._parked.clear()))
 
     def _fail(self, item: Item, reason: str) -> None:
         """Count an attempt in vain: the bucket says when the next one is due, or that none is."""
