@@ -179,6 +179,8 @@ class Load:
                 await self._wait(HEARTBEAT)
                 if self._consumer.is_silent:
                     self._problem = "the server fell silent"
+                elif self._consumer.stalls:
+                    self._nothing_to_come = True
 
     async def _check(self) -> None:
         """Find out whether there is really nothing to come."""

@@ -71,8 +71,11 @@ class Watcher:
                     for change in self._caught_up(seen):
                         yield change
                     seen = None
-                if not await self._next(consumer):
+                if not await self._next(consumer, loading=seen is not None):
                     return
+                if not self._queue:
+                    pending = 0
+                    continue
                 raw, pending = self._queue.popleft()
                 if seen is not None:
                     seen.add(raw.key)
@@ -114,8 +117,11 @@ class Watcher:
         self._present[raw.key] = (raw.revision, what.id)
         return Change("put", raw.key, what.id, what, at=at)
 
-    async def _next(self, consumer: Consumer) -> bool:
-        """Wait for a message; False where the consumer is of no use any more."""
+    async def _next(self, consumer: Consumer, *, loading: bool) -> bool:
+        """Wait for a message; False where the consumer is of no use any more.
+
+        While `loading` there may be none where more was said to come.
+        """
         while not self._queue:
             if self._broken:
                 return False
@@ -127,6 +133,8 @@ class Watcher:
             except TimeoutError:
                 if consumer.is_silent:
                     return False
+                if loading and consumer.stalls:
+                    return await consumer.has_all()
         return True
 
     def _wants_more(self) -> bool:

@@ -4,6 +4,9 @@ It pulls (`CONSUMER.MSG.NEXT`, ADR-15 in spirit): it asks for batches, and hears
 twice a second while there is nothing. It lives until something is not as it should be: an
 unexpected status, a gap in the sequence. Its owner is told, watches for silence, and makes
 another one.
+
+How many messages are to come, the server says with each. Where some of them are removed while it
+counts, it says too many, and corrects that once it has sent the last: `stalls` tells of it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ requests are under way at most, and at 64 MiB that a client has not read yet the
 link (`max_pending`)."""
 JITTER = 1_024  # bytes less than that at most
 HEARTBEAT = 0.5  # seconds
+STALLED = 2  # heartbeats in a row without any of the messages that are said to come
 SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
 PULL_TIME = 30  # seconds that a request for messages lives
 INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
@@ -64,6 +68,9 @@ class Consumer:
         self._wants_more = wants_more
         self._listener: Listener | None = None
         self._sequence = 0
+        self._revision = self._pending = 0
+        self._beats = 0
+        """Heartbeats since the last message."""
         self._outstanding = 0
         # The server ends a request in silence that it meets to the byte. A consumer that is made
         # because of that does not meet with the same again.
@@ -106,8 +113,9 @@ class Consumer:
             self.stop()
             raise
         self._heard = time.monotonic()
+        self._revision, self._pending = after or 0, int(made.get("num_pending") or 0)
         self._ask()
-        return int(made.get("num_pending") or 0)
+        return self._pending
 
     def stop(self) -> None:
         """End it; the server removes what is left of it."""
@@ -124,6 +132,23 @@ class Consumer:
     def is_silent(self) -> bool:
         """Whether nothing was heard for longer than a living consumer is silent."""
         return self.silence > SILENCE
+
+    @property
+    def stalls(self) -> bool:
+        """Whether more is said to come, and nothing does although it was asked for."""
+        return self._pending > 0 and self._beats >= STALLED
+
+    async def has_all(self) -> bool:
+        """Tell whether nothing is to come, whatever was said.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+        """
+        last = (await self._bucket.state()).last_sequence
+        if last > self._revision:
+            return False
+        self._pending = 0
+        return True
 
     def refill(self) -> None:
         """Ask for more, if there is little to come and more is wanted."""
@@ -174,6 +199,7 @@ class Consumer:
             self._break(f"a gap after {self._sequence}: {sequence}")
             return
         self._sequence = sequence
+        self._revision, self._pending, self._beats = revision, pending, 0
         self._outstanding -= 1
         key = printable_key(subject[self._prefix :])
         self._on_message(key, revision, stored_ns // 1000, headers, pending)
@@ -186,6 +212,7 @@ class Consumer:
             self._outstanding -= int(ended[1])
             self.refill()
         elif status_of(headers) == IDLE:
+            self._beats += 1
             if self._outstanding <= 0:
                 self.refill()
         else:

@@ -147,13 +147,20 @@ class Follower:
                     async with asyncio.timeout(HEARTBEAT):
                         await self._broken.wait()
                 except TimeoutError:
-                    if self._consumer is None or self._consumer.is_silent:
-                        self._break("silence")
-                    elif steady() > self._compare_at or self._clock.was_set:
-                        await self._compare()
-                        self.turned_at = steady()
-                        self._compare_at = self.turned_at + (SOON if self._doubts else COMPARE)
+                    await self._look()
             self._stop_consumer()
+
+    async def _look(self) -> None:
+        """See to what shows in nothing that comes."""
+        if self._consumer is None or self._consumer.is_silent:
+            self._break("silence")
+        elif self._consumer.stalls:
+            await self._stalled(self._consumer)
+            self.turned_at = steady()
+        elif steady() > self._compare_at or self._clock.was_set:
+            await self._compare()
+            self.turned_at = steady()
+            self._compare_at = self.turned_at + (SOON if self._doubts else COMPARE)
 
     def _turn(self) -> None:
         """Note how up to date it is, and whether markers may be gone that it has not seen."""
@@ -293,6 +300,21 @@ class Follower:
         self.behind = pending
         if not pending and not self._broken.is_set():
             self._caught_up()
+
+    async def _stalled(self, consumer: Consumer) -> None:
+        """Find out whether all was seen, where the server said that more is to come."""
+        try:
+            has_all = await consumer.has_all()
+        except GozoError as error:
+            log.repeated("info", "follower.waiting", reason=str(error))
+            return
+        if self._broken.is_set():
+            return
+        if has_all:
+            self.behind = 0
+            self._caught_up()
+        else:
+            self._break("messages that are said to come do not")
 
     def _break(self, reason: str) -> None:
         if not self._broken.is_set():

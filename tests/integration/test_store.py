@@ -104,8 +104,8 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     originals = Originals(bucket, mirror)
     work = (connection.keep(), writer.sweep(), follower.run(), originals.run())
     tasks = [asyncio.create_task(one) for one in work]
-    await follower.loaded.wait()
     try:
+        await follower.loaded.wait()
         yield Parts(connection, bucket, timetable, mirror, follower, ledger, payloads)
     finally:
         await end(*tasks)
