@@ -2,8 +2,8 @@
 
 Starts a nats-server and a gozo of its own on loopback, a sender and a receiver, each a process,
 and runs scenario after scenario: for gozo, and on the same server for the schedules that
-nats-server has itself (2.12 and later). The whole table takes a quarter of an hour; `--only`
-chooses scenarios, and `--scale 0.1` runs them with a tenth of the schedules.
+nats-server has itself (2.12 and later). The whole table takes three quarters of an hour, most of it
+for `aged`; `--only` chooses scenarios, and `--scale 0.1` runs them with a tenth of the schedules.
 """
 
 from __future__ import annotations

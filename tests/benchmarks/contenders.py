@@ -185,7 +185,7 @@ class Gozo(_OnServer):
 
         Leaves a leader and a standby that know nothing but what is stored.
         """
-        figures = look(self.server.url)
+        figures = look(self.server.url, f"{FILLING}-99")
         if self._standby is not None:
             _end(self._standby)
         figures["load_s"] = self._stand_by()

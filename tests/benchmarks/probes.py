@@ -19,8 +19,10 @@ BEAT = 0.02  # seconds between two requests while nobody leads
 LONGEST = 60.0  # seconds to wait for a delivery
 
 
-def look(url: str) -> dict[str, float | None]:
+def look(url: str, begun: str) -> dict[str, float | None]:
     """Return how long it takes to list what is pending, in each way that there is.
+
+    `begun` is the beginning of a few ids that is completed.
 
     Each has its turn in every round: what a long run leaves behind goes away with time.
     """
@@ -30,7 +32,7 @@ def look(url: str) -> dict[str, float | None]:
             "list": lambda: _run(tool, "list"),
             "status": lambda: _run(tool, "status"),
             "client": lambda: asyncio.run(_list(url)),
-            "completion": lambda: _complete(tool),
+            "completion": lambda: _complete(tool, begun),
         }
         taken: dict[str, list[float]] = {name: [] for name in ways}
         offered = []
@@ -69,12 +71,12 @@ def _run(tool: Gozoctl, command: str) -> int:
     return len(done.out)
 
 
-def _complete(tool: Gozoctl) -> int:
-    """Press TAB after `gozoctl cancel `, and return how many ids are offered."""
+def _complete(tool: Gozoctl, begun: str) -> int:
+    """Press TAB behind the beginning of an id, and return how many ids are offered."""
     variables = {
         "_GOZOCTL_COMPLETE": "complete_bash",
-        "_TYPER_COMPLETE_ARGS": "gozoctl cancel ",
-        "_TYPER_COMPLETE_WORD_TO_COMPLETE": "",
+        "_TYPER_COMPLETE_ARGS": f"gozoctl cancel {begun}",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": begun,
     }
     return len(tool.run(variables=variables).out.splitlines()) - 1  # the first says what follows
 

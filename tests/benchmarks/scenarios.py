@@ -278,7 +278,7 @@ SCENARIOS = (
             *compared("status", "gozoctl status", 1.5),
             *compared("client", "Client.list", 1.5),
             *compared("completion", "completion of an id", 1.5),
-            Figure("offered", "  ids offered after", COUNT, at_least=1_000),
+            Figure("offered", "  ids offered after", COUNT, at_least=11),
             *started("restart", "restart"),
             *started("load", "start of a standby"),
             Figure("takeover_s_before", "takeover after a crash, before", "s", at_most=2),
