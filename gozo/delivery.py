@@ -560,6 +560,7 @@ class Delivery:
         head, now = missing[0], steady()
         if self._stalled is None or self._stalled[0] != head:
             self._stalled = (head, now)
+            self._ask_link()
         if apart:
             pass  # Purged, or replaced a moment ago: the follower will tell.
         elif (head.key, head.revision) in self._attempts:
@@ -606,6 +607,15 @@ class Delivery:
             self._echoing_messages, self._sent_messages = self._sent_messages, []
         self._echo_sent = steady()
         self._ask_echo()
+
+    def _ask_link(self) -> None:
+        """Ask whether the link is alive, where nothing that was sent asks that already.
+
+        A message that does not come from the bucket may be the first sign that it is not, and what
+        is sent on a dead link is sent again.
+        """
+        if self._echoing is None and self._connection.connected:
+            self._echo()
 
     def _ask_echo(self) -> None:
         self._echo_asked = steady()

@@ -15,22 +15,25 @@ from gozo.delivery import Delivery
 from gozo.headers import fields
 from gozo.occurrences import Occurrences
 from gozo.pace import Pace
+from gozo.protocol import parse_request
+from gozo.schedule import ScheduleRequest
 from gozo.stats import Stats
 from gozo.store.changes import Result
 from gozo.volatile import Volatile
 from tests.integration.test_store import Parts, entry, parts, some_clock
 from tests.support.patience import allow, until
+from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient
 from tests.support.server import NatsServer
 
 
-def deliver(one: Parts) -> Delivery:
+def deliver(one: Parts, volatile: Volatile | None = None) -> Delivery:
     """Make what delivers from the bucket of these parts, and start it."""
     clock = some_clock()
     made = Delivery(
         one.connection,
         one.timetable,
-        Volatile(),
+        volatile or Volatile(),
         one.payloads,
         one.ledger,
         Occurrences(one.ledger, one.timetable, one.payloads, clock),
@@ -159,4 +162,25 @@ async def test_what_cannot_be_read_holds_up_nobody(
                 await until(lambda id_=following: id_ in stream.ids, f"{following} is sent")
                 stream.acknowledge()
             assert "k1" not in stream.ids
+            made.close()
+
+
+async def test_nothing_is_sent_on_a_link_that_brings_no_message() -> None:
+    """Where a message does not come from the bucket since the link is dead, others wait for it."""
+    with NatsServer() as server, RawClient(server.url) as receiver:
+        receiver.subscribe("to")
+        async with Proxy(server.port) as way, parts(way) as one:
+            with RawClient(server.url) as client:
+                client.send(entry("a", Gozo_When="1", Gozo_Subject="to"))
+                client.confirm()
+            await one.knows("a")
+            way.be(Mode.DEAF)
+            volatile = Volatile()
+            request = parse_request(b"to", b"NATS/1.0\r\nGozo-When: 2\r\n\r\n", b"", wall_us())
+            assert isinstance(request, ScheduleRequest)
+            volatile.add(request, b"", 1)
+            made = deliver(one, volatile)
+            await until(lambda: made._is_waiting, "it is noticed")
+            receiver.confirm()
+            assert receiver._waiting == []
             made.close()
