@@ -12,6 +12,7 @@ from functools import partial
 from gozo import when as grammar
 from gozo.backlog import Act, Heard
 from gozo.errors import Refusal, RequestError
+from gozo.events import Kind
 from gozo.policy import Policy
 from gozo.protocol import (
     cancel_receipt,
@@ -54,6 +55,7 @@ class Administration:
         on_refused: Callable[[str | None, RequestError], None],
         on_done: Callable[[Heard], None],
         on_dropped: Callable[[Heard], None],
+        on_acted: Callable[[Kind, Entry], None],
         on_volatile: Callable[[], None],
     ) -> None:
         self._policy = policy
@@ -65,6 +67,7 @@ class Administration:
         self._on_refused = on_refused
         self._on_done = on_done
         self._on_dropped = on_dropped
+        self._on_acted = on_acted
         self._on_volatile = on_volatile
         self.verbs: dict[str, Act] = {
             "cancel": self._cancel,
@@ -97,21 +100,26 @@ class Administration:
         except RequestError as error:
             self._answer(heard, self._told(None, error))
             return
-        self._alter_each(heard, "paused", lambda entry: paused(entry, note))
+        self._alter_each(heard, Kind.PAUSED, lambda entry: paused(entry, note))
 
     def _resume(self, heard: Heard) -> None:
         """Deliver paused schedules again."""
-        self._alter_each(heard, "resumed", resumed)
+        self._alter_each(heard, Kind.RESUMED, resumed)
 
-    def _alter_each(self, heard: Heard, status: str, change: Callable[[Entry], Entry]) -> None:
-        def alter(entry: Entry) -> Entry | None:
-            new = change(entry)
-            return None if new == entry else new
-
+    def _alter_each(self, heard: Heard, kind: Kind, change: Callable[[Entry], Entry]) -> None:
         def alter_one(id_: str, verdict: Verdict) -> None:
+            new: Entry | None = None
+
+            def alter(entry: Entry) -> Entry | None:
+                nonlocal new
+                new = change(entry)
+                return None if new == entry else new
+
             def on_result(result: Result, words: str) -> None:
                 if result in _DONE:
-                    verdict(cancel_receipt(id_, status))
+                    if result is not Result.UNCHANGED and new is not None:
+                        self._on_acted(kind, new)
+                    verdict(cancel_receipt(id_, kind))
                 else:
                     _pass_on(id_, verdict, result, words)
 
@@ -133,6 +141,7 @@ class Administration:
                         verdict(cancel_receipt(id_, sent))
 
             def send(entry: Entry, payload: bytes) -> None:
+                self._on_acted(Kind.TRIGGERED, entry)
                 request = ScheduleRequest(triggered(entry, heard.received_us), payload)
                 self._volatile.add_triggered(request, on_sent)
                 self._on_volatile()
@@ -212,6 +221,7 @@ class Administration:
             if refusal is not None:
                 self._answer(heard, self._told(id_, refusal))
             elif result in (Result.STORED, Result.REPLACED):
+                self._on_acted(Kind.RESCHEDULED, altered[0])
                 receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
                 self._answer(heard, receipt)
             else:

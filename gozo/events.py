@@ -43,6 +43,10 @@ class Kind(StrEnum):
     MISSED = "missed"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+    RESCHEDULED = "rescheduled"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    TRIGGERED = "triggered"
     INVALID = "invalid"
     LEADER = "leader"
 
@@ -71,6 +75,17 @@ class Events:
             state=entry.state,
             replaced=replaced,
         )
+
+    def acted(self, kind: Kind, entry: Entry) -> None:
+        """An administrator's verb was done: told besides what comes of it, as `accepted` is."""
+        more: dict[str, object] = {"subject": entry.subject}
+        if kind is not Kind.TRIGGERED:
+            more["due"] = print_rfc3339(entry.due_us)
+        if kind is Kind.RESCHEDULED:
+            more["when"] = entry.when
+        if kind is Kind.PAUSED:
+            more["note"] = entry.reason
+        self._tell(kind, entry.id, **more)
 
     def delivered(self, message: Outgoing) -> None:
         """The server, or a stream, has a message."""
@@ -176,10 +191,13 @@ class Bystander:
         self._earlier: dict[str, None] = {}
         """Keys of what was invalid before this daemon led."""
 
-    def accepted(self, entry: Entry, *, replaced: bool) -> None:
+    def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
         """Somebody stored a schedule."""
         if self._leads():
             self._events.accepted(entry, replaced=replaced)
+            is_paused = entry.state is State.PAUSED
+            if is_paused != was_paused:
+                self._events.acted(Kind.PAUSED if is_paused else Kind.RESUMED, entry)
 
     def cancelled(self, key: str) -> None:
         """Somebody deleted a schedule."""

@@ -28,7 +28,7 @@ from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection
 from gozo.entries import reserved_key
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
-from gozo.events import Events
+from gozo.events import Events, Kind
 from gozo.inheritance import Account, Inheritance, Inquiry
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
@@ -45,7 +45,7 @@ from gozo.protocol import (
     unknown_receipt,
 )
 from gozo.quotas import Quotas
-from gozo.schedule import MICROSECONDS, CancelRequest, Request, ScheduleRequest
+from gozo.schedule import MICROSECONDS, CancelRequest, Entry, Request, ScheduleRequest
 from gozo.stats import Stats
 from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.ledger import Ledger
@@ -134,6 +134,7 @@ class Intake:
             on_refused=self._refused,
             on_done=self._done,
             on_dropped=self._drop,
+            on_acted=self._acted,
             on_volatile=on_volatile,
         )
         self._listeners: list[Listener] = []
@@ -703,6 +704,10 @@ class Intake:
         log.limited("warning", "request.refused", code=error.code, reason=str(error))
         if self.events is not None:
             self.events.refused(id_, error)
+
+    def _acted(self, kind: Kind, entry: Entry) -> None:
+        if self.events is not None:
+            self.events.acted(kind, entry)
 
     def _answer(self, subject: str, answer: dict[str, object], most: int = UNLIMITED) -> None:
         """Publish an answer; a refusal of more bytes than `most` is shortened."""

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Collection
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from gozo.client.listening import Listening
-from gozo.client.nouns import Event
+from gozo.client.making import moment
+from gozo.client.nouns import Event, HistoryInfo
+from gozo.client.past import Past
+from gozo.client.reading import matcher
 from gozo.connection import Connection
-from gozo.errors import JetStreamError, NotFoundError
-from gozo.events import TYPE
-from gozo.jetstream import STREAM_NOT_FOUND, JetStream
+from gozo.errors import JetStreamError, NotFoundError, Refusal, RequestError
+from gozo.events import TYPE, Kind
+from gozo.jetstream import STREAM_NOT_FOUND, JetStream, parse_time
 from gozo.protocol import escape_id
 from gozo.settings import ConnectionSettings
 from gozo.store.history import history_of
+
+NO_HISTORY = "no history is kept: start the daemons with --history 30d, or another length"
+
+WITH_SUBJECT = frozenset(
+    (
+        *(Kind.ACCEPTED, Kind.DELIVERED, Kind.RETRYING, Kind.FAILED),
+        *(Kind.RESCHEDULED, Kind.PAUSED, Kind.RESUMED, Kind.TRIGGERED),
+    )
+)
+"""The kinds of events that say what a schedule is sent to."""
 
 
 class Following:
@@ -65,31 +78,108 @@ class Chronicle:
         subject = f"{self._subject}.>" if id_ is None else self._of(id_)
         return Following(Listening(self._connection, subject))
 
-    async def past(self, id_: str) -> AsyncIterator[Event]:
-        """Iterate over what was told of a schedule, as far as it is kept.
+    def past(
+        self,
+        id_: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        kinds: Collection[str],
+        subject: str | None,
+    ) -> AsyncIterator[Event]:
+        """Iterate over what was told, as far as it is kept.
 
         Raises:
-            NotFoundError: nothing is kept.
+            RequestError: no event can be meant by this.
+            NotFoundError: nothing is kept, once it is iterated over.
         """
-        js, sequence = JetStream(self._connection), 1
-        while True:
-            try:
-                message = await js.next_message(self._stream, self._of(id_), sequence)
-            except JetStreamError as error:
-                if error.code != STREAM_NOT_FOUND:
-                    raise
-                raise NotFoundError(
-                    "no history is kept: start the daemons with --history 30d, or another length"
-                ) from error
-            if message is None:
-                return
-            sequence = message.sequence + 1
-            event = read_event(message.payload)
-            if event is not None:
-                yield event
+        _check(since, until, kinds, subject)
+        wanted = None if subject is None else matcher(subject)
+        if wanted is not None and not kinds:
+            kinds = WITH_SUBJECT
+
+        async def events() -> AsyncIterator[Event]:
+            info = await self._find()
+            last = int(info["state"]["last_seq"])
+            subjects = self._subjects(id_, kinds)
+            past = Past(self._connection, self._stream, subjects, since, last)
+            async for kept in past.messages():
+                if until is not None and kept.stored >= until:
+                    return
+                event = read_event(kept.payload)
+                if event is not None and (wanted is None or wanted.match(event.subject)):
+                    yield event
+
+        return events()
+
+    async def info(self) -> HistoryInfo | None:
+        """Describe the stream that keeps events; None where there is none."""
+        try:
+            found = await self._find()
+        except NotFoundError:
+            return None
+        config, state = found["config"], found["state"]
+        events, age = int(state["messages"]), int(config.get("max_age") or 0)
+        return HistoryInfo(
+            name=self._stream,
+            subjects=tuple(config.get("subjects") or ()),
+            events=events,
+            created=moment(parse_time(found["created"])),
+            first=moment(parse_time(state["first_ts"])) if events else None,
+            last=moment(parse_time(state["last_ts"])) if events else None,
+            max_age=timedelta(microseconds=age // 1000) if age else None,
+            settings=config,
+        )
+
+    async def _find(self) -> dict[str, Any]:
+        """Ask the server what it says of the stream.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        try:
+            return await JetStream(self._connection).call(f"STREAM.INFO.{self._stream}")
+        except JetStreamError as error:
+            if error.code != STREAM_NOT_FOUND:
+                raise
+            raise NotFoundError(NO_HISTORY) from error
+
+    def _subjects(self, id_: str | None, kinds: Collection[str]) -> list[str]:
+        """Return the subjects of all events that may be wanted."""
+        names = sorted(set(kinds))
+        if id_ is not None:
+            return [f"{self._subject}.{kind}.{escape_id(id_)}" for kind in names or ["*"]]
+        if not names:
+            return [f"{self._subject}.>"]
+        return [f"{self._subject}.{kind}{rest}" for kind in names for rest in ("", ".>")]
 
     def _of(self, id_: str) -> str:
         return f"{self._subject}.*.{escape_id(id_)}"
+
+
+def _check(
+    since: datetime | None, until: datetime | None, kinds: Collection[str], subject: str | None
+) -> None:
+    """Refuse what no event could match.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    unknown = sorted(set(kinds) - set(Kind))
+    if unknown:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"{unknown[0]!r} is no kind of event: give {', '.join(Kind)}",
+        )
+    silent = sorted(set(kinds) - WITH_SUBJECT)
+    if subject is not None and silent:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"events of the kind {silent[0]} name no subject: leave out one or the other",
+        )
+    if since is not None and until is not None and until <= since:
+        raise RequestError(
+            Refusal.INVALID_REQUEST, f"nothing is from {since} on and before {until}: exchange them"
+        )
 
 
 def read_event(payload: bytes) -> Event | None:
@@ -115,6 +205,7 @@ def read_event(payload: bytes) -> Event | None:
             message=str(told.get("message", "")),
             attempts=int(told.get("attempts", 0)),
             reason=str(told.get("reason", "")),
+            note=str(told.get("note", "")),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -39,6 +40,7 @@ from gozo.client.nouns import (
     Change,
     Counts,
     Event,
+    HistoryInfo,
     Outcome,
     Replica,
     Rival,
@@ -542,14 +544,32 @@ class Client:
         return self._chronicle.follow(None if id is None else canonical_id(id))
 
     @typed
-    def history(self, id: str) -> AsyncIterator[Event]:  # noqa: A002  # the protocol's word
-        """Iterate over what is still known of a schedule, the oldest first.
+    def history(
+        self,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        kinds: Collection[str] = (),
+        subject: str | None = None,
+    ) -> AsyncIterator[Event]:
+        """Iterate over what is still known of a schedule, or of all, the oldest first.
+
+        What was stored from `since` on and before `until`, by the server's clock. `kinds` are
+        those of events, such as `failed`. `subject` keeps the events of schedules that are sent
+        to it, of the kinds that name one; `*` and `>` are wildcards, as in NATS. It ends with
+        the last event that there was when it began.
 
         Raises:
-            RequestError: `invalid_id`.
+            RequestError: `invalid_id`, or `invalid_request` where no event could match.
             NotFoundError: no daemon keeps a history (`gozo serve --history 30d`).
         """
-        return self._chronicle.past(canonical_id(id))
+        canonical = None if id is None else canonical_id(id)
+        return self._chronicle.past(canonical, since, until, kinds, subject)
+
+    async def history_info(self) -> HistoryInfo | None:
+        """Say since when and for how long events are kept; None: no daemon keeps a history."""
+        return await self._chronicle.info()
 
     @typed
     async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:

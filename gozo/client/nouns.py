@@ -191,8 +191,7 @@ class Event:
     """Something that a daemon told, where it runs with `--events`."""
 
     kind: str
-    """`accepted`, `delivered`, `retrying`, `failed`, `missed`, `refused`, `cancelled`, `invalid`
-    or `leader`."""
+    """One of `gozo.events.Kind`, such as `accepted` or `delivered`."""
     at: datetime
     daemon: str
     """The name of the daemon that told it."""
@@ -200,7 +199,7 @@ class Event:
     subject: str = ""
     """What the schedule is sent to."""
     when: str = ""
-    """The expression, where one was accepted."""
+    """The expression, where one was accepted or rescheduled."""
     due: datetime | None = None
     state: str = ""
     """`pending` or `paused`, where one was accepted."""
@@ -216,6 +215,26 @@ class Event:
     """How often a delivery was tried in vain."""
     reason: str = ""
     """Why it was in vain, or why an entry is invalid."""
+    note: str = ""
+    """Why it is paused, where that was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryInfo:
+    """The stream that keeps events, as the server describes it."""
+
+    name: str
+    subjects: tuple[str, ...]
+    """What it keeps."""
+    events: int
+    created: datetime
+    first: datetime | None
+    """When the oldest event was stored that it has; None: it has none."""
+    last: datetime | None
+    max_age: timedelta | None
+    """How long it keeps them; None: without end."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration of the stream, in the server's own words."""
 
 
 @dataclass(frozen=True, slots=True)

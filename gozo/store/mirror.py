@@ -40,7 +40,7 @@ OnEntry = Callable[[str, int, bytes], None]
 class Observer(Protocol):
     """Who tells what others did to the bucket."""
 
-    def accepted(self, entry: Entry, *, replaced: bool) -> None:
+    def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
         """Somebody stored a schedule."""
 
     def cancelled(self, key: str) -> None:
@@ -243,7 +243,8 @@ class Mirror:
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
         if self.observer and not entry.token:
-            self.observer.accepted(entry, replaced=key in self.timetable)
+            replaced, was_paused = key in self.timetable, key in self.paused
+            self.observer.accepted(entry, replaced=replaced, was_paused=was_paused)
         self.note_size(key, entry.size)
         self.note(key, entry)
         self._take_in(key, revision, entry.wake_us, entry.token)

@@ -1,0 +1,199 @@
+"""Reads what a stream has of some subjects, from a moment on, in order.
+
+Through a consumer of its own that pulls a page at a time: what waits in memory is one page, and
+the server filters. The server removes a consumer that nobody pulls from, as when a person reads
+page by page; so does a restart. Then another one goes on behind the last message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from gozo.client.making import moment
+from gozo.connection import Connection, status_of
+from gozo.errors import JetStreamError, NoServerError
+from gozo.jetstream import CONSUMER_NOT_FOUND, JetStream
+
+PAGE = 500  # messages asked for at a time
+PAGE_BYTES = 16 * 1024 * 1024  # asked for at a time at most, where these are more than one
+SILENCE = 2.0  # seconds without a message or a word after which a consumer counts as gone
+TRIES = 5  # consumers, one after the other, that bring nothing
+AGAIN = 0.25  # seconds between them
+INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
+NO_MESSAGES = 404  # a status (ADR-13)
+OTHER_SUBJECTS = 10093
+"""The code of the refusal of a consumer for subjects that the stream does not keep."""
+SHORT_ACK = 9  # words of a reply subject without domain and account
+
+
+class Kept(NamedTuple):
+    """A message, and when the server stored it."""
+
+    stored: datetime
+    payload: bytes
+
+
+class _Page:
+    """The messages that one request brings."""
+
+    def __init__(self, delivered: int) -> None:
+        """`delivered` is how many its consumer has brought before."""
+        self.delivered = delivered
+        self.broken = False
+        """Whether one is missing: the link was lost, and what comes behind it is of another."""
+        self.messages: deque[tuple[int, Kept]] = deque()
+        """By sequence."""
+        self.pending = 1
+        """How many are to come behind the last one; not 0 until the server says so."""
+        self.status: int | None = None
+        """How the request ended, where it did before it had brought all."""
+        self.news = asyncio.Event()
+
+    def hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        """Take what comes; see `gozo.store.consumer` for the words of the reply subject."""
+        if reply.startswith(b"$JS.ACK."):
+            words = reply.split(b".")
+            base = 5 if len(words) == SHORT_ACK else 7
+            sequence, delivered, stored_ns, pending = map(int, words[base : base + 4])
+            self.broken = self.broken or delivered != self.delivered + 1
+            if not self.broken:
+                self.delivered, self.pending = delivered, pending
+                self.messages.append((sequence, Kept(moment(stored_ns // 1000), payload)))
+        else:
+            self.status = status_of(headers)
+        self.news.set()
+
+
+class Past:
+    """The messages of a stream on some subjects."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        subjects: Sequence[str],
+        since: datetime | None,
+        last: int,
+    ) -> None:
+        """`last` is the sequence of the last message that is wanted."""
+        self._connection = connection
+        self._js = JetStream(connection)
+        self._stream = stream
+        self._subjects = subjects
+        self._since = since
+        self._last = last
+        self._position = 0
+
+    async def messages(self) -> AsyncIterator[Kept]:
+        """Iterate over them.
+
+        Raises:
+            NoServerError: they could not be read to the end.
+            JetStreamError, NotAllowedError: as for `JetStream.call`.
+        """
+        tries = 0
+        while True:
+            before = self._position
+            try:
+                async for kept in self._of_one_consumer():
+                    yield kept
+            except (NoServerError, JetStreamError) as error:
+                if isinstance(error, JetStreamError):
+                    if error.code == OTHER_SUBJECTS:
+                        return
+                    if error.code != CONSUMER_NOT_FOUND:
+                        raise
+                tries = 0 if self._position > before else tries + 1
+                if tries == TRIES:
+                    raise NoServerError(
+                        f"the history could not be read to the end ({error}): try again"
+                    ) from error
+            else:
+                return
+            await asyncio.sleep(AGAIN)
+
+    async def _of_one_consumer(self) -> AsyncIterator[Kept]:
+        """Iterate over what one consumer brings, behind the last message that was read.
+
+        Raises:
+            NoServerError: it fell silent.
+        """
+        name = f"gozo-history-{secrets.token_hex(6)}"
+        if not await self._create(name):
+            return
+        most, delivered = PAGE, 0
+        while True:
+            page = _Page(delivered)
+            inbox = self._connection.new_inbox()
+            listener = self._connection.listen(inbox, page.hear)
+            try:
+                self._ask(name, inbox, most)
+                async for sequence, kept in self._of_page(page, most):
+                    if sequence > self._last:
+                        return
+                    self._position = sequence
+                    yield kept
+            finally:
+                listener.stop()
+            got, delivered = page.delivered - delivered, page.delivered
+            if not page.pending or page.status == NO_MESSAGES:
+                return
+            if not got and most == 1:
+                raise NoServerError(f"the server ended a request with the status {page.status}")
+            most = PAGE if got else 1  # a single one may be larger than a page
+
+    async def _of_page(self, page: _Page, most: int) -> AsyncIterator[tuple[int, Kept]]:
+        got = 0
+        while got < most:
+            while page.messages:
+                got += 1
+                yield page.messages.popleft()
+            if page.broken:
+                raise NoServerError("the connection was lost meanwhile")
+            if page.status is not None or not page.pending or got >= most:
+                return
+            page.news.clear()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await page.news.wait()
+            except TimeoutError as error:
+                raise NoServerError("the server fell silent") from error
+
+    def _ask(self, name: str, inbox: str, most: int) -> None:
+        body: dict[str, Any] = {"batch": most, "no_wait": True}
+        if most > 1:
+            body["max_bytes"] = PAGE_BYTES
+        subject = f"{self._js.prefix}.CONSUMER.MSG.NEXT.{self._stream}.{name}"
+        self._connection.publish(subject, json.dumps(body).encode(), reply=inbox)
+
+    async def _create(self, name: str) -> bool:
+        """Make a consumer; False: it has nothing to bring."""
+        config: dict[str, Any] = {
+            "name": name,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": INACTIVE * 1_000_000_000,
+            "filter_subjects": list(self._subjects),
+        }
+        if self._position:
+            config |= {
+                "deliver_policy": "by_start_sequence",
+                "opt_start_seq": self._position + 1,
+            }
+        elif self._since is not None:
+            start = self._since.astimezone(UTC).isoformat()
+            config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
+        else:
+            config["deliver_policy"] = "all"
+        body = {"stream_name": self._stream, "config": config, "action": "create"}
+        verb = f"CONSUMER.CREATE.{self._stream}.{name}"
+        made = await self._js.call(verb, body, timeout=5.0)
+        return bool(made.get("num_pending"))
