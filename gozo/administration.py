@@ -12,7 +12,7 @@ from functools import partial
 from gozo import when as grammar
 from gozo.backlog import Act, Heard
 from gozo.errors import Refusal, RequestError
-from gozo.events import Kind
+from gozo.kinds import Kind
 from gozo.policy import Policy
 from gozo.protocol import (
     cancel_receipt,

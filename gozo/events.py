@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 
 from gozo.clock import steady, wall_us
 from gozo.connection import Connection, missing_permission, publication
 from gozo.errors import DisconnectedError, RequestError
 from gozo.headers import fields
+from gozo.kinds import Kind
 from gozo.logs import get_logger
 from gozo.occurrences import PREFIX as OCCURRENCE
 from gozo.protocol import LONGEST_ID, RESERVED, escape_id, unescape_key
@@ -31,24 +31,6 @@ AT_ONCE = 500  # invalid entries told before others get a turn
 DENIED = 60.0  # seconds without events after the server refused one
 
 log = get_logger("gozo.events")
-
-
-class Kind(StrEnum):
-    """What an event tells."""
-
-    ACCEPTED = "accepted"
-    DELIVERED = "delivered"
-    RETRYING = "retrying"
-    FAILED = "failed"
-    MISSED = "missed"
-    REFUSED = "refused"
-    CANCELLED = "cancelled"
-    RESCHEDULED = "rescheduled"
-    PAUSED = "paused"
-    RESUMED = "resumed"
-    TRIGGERED = "triggered"
-    INVALID = "invalid"
-    LEADER = "leader"
 
 
 class Events:

@@ -28,8 +28,9 @@ from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection
 from gozo.entries import reserved_key
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
-from gozo.events import Events, Kind
+from gozo.events import Events
 from gozo.inheritance import Account, Inheritance, Inquiry
+from gozo.kinds import Kind
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
 from gozo.missed import Claims, Offers

@@ -1,4 +1,4 @@
-"""`gozoctl events` and `gozoctl history`: what daemons tell of schedules."""
+"""`gozoctl events`: what daemons tell of schedules, and how that is printed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.commandline import takes
+from gozo.kinds import Kind
 from gozoctl import completing, times
-from gozoctl.exit_codes import DONE, NOT_FOUND
+from gozoctl.exit_codes import DONE
 from gozoctl.output import Cell, Lines, Sheet
 from gozoctl.session import OPTIONS, NoHeader, Session, connected, while_read
 
@@ -29,8 +30,10 @@ def _detail(event: Event) -> str:
             marks = [event.state] if event.state != "pending" else []
             marks += ["replaced"] if event.replaced else []
             return f"{event.when} ({', '.join(marks)})" if marks else event.when
-        case "retrying":
-            return event.reason
+        case "rescheduled":
+            return event.when
+        case "paused":
+            return event.note
         case "failed":
             tries = "1 attempt" if event.attempts == 1 else f"{event.attempts} attempts"
             return f"after {tries}: {event.reason}"
@@ -52,9 +55,12 @@ def _fields(event: Event) -> tuple[str, ...]:
     )
 
 
+_WIDEST = max(map(len, Kind))
+
 _STYLES = {
     **dict.fromkeys(("failed", "missed", "refused", "invalid"), "red"),
     "retrying": "yellow",
+    "paused": "yellow",
     "delivered": "green",
     "leader": "bold",
 }
@@ -73,11 +79,20 @@ def _said(event: Event) -> str:
 
 
 def _line(event: Event) -> tuple[Cell, ...]:
-    return (times.clock(event.at), f"{event.kind:9}", event.id or "-", _said(event))
+    return (times.clock(event.at), f"{event.kind:{_WIDEST}}", event.id or "-", _said(event))
+
+
+def _dated_line(event: Event) -> tuple[Cell, ...]:
+    return (times.local(event.at), *_line(event)[1:])
 
 
 def _row(event: Event) -> tuple[Cell, ...]:
     return (times.local(event.at), (event.kind, _STYLES.get(event.kind, "")), _said(event))
+
+
+def _row_of_many(event: Event) -> tuple[Cell, ...]:
+    at, kind, said = _row(event)
+    return (at, kind, event.id or "-", said)
 
 
 def _record(event: Event) -> dict[str, Any]:
@@ -91,6 +106,8 @@ def _record(event: Event) -> dict[str, Any]:
         record["subject"] = event.subject
     if event.due is not None:
         record["due"] = times.utc(event.due)
+    if event.kind == "rescheduled":
+        record["when"] = event.when
     if event.kind == "accepted":
         record |= {"when": event.when, "state": event.state, "replaced": event.replaced}
     if event.late_ms is not None:
@@ -101,6 +118,8 @@ def _record(event: Event) -> dict[str, Any]:
         record["attempts"] = event.attempts
     if event.reason:
         record["reason"] = event.reason
+    if event.note:
+        record["note"] = event.note
     return record
 
 
@@ -116,7 +135,10 @@ LINES: Sheet[Event] = Sheet(("AT", "EVENT", "ID", "WHAT"), _line, _fields, _reco
 ROWS: Sheet[Event] = Sheet(("AT", "EVENT", "WHAT"), _row, _fields, _record, _name)
 """For a person who looks back at those of one schedule."""
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id.", autocompletion=completing.ids)]
+LINES_OF_MANY: Sheet[Event] = Sheet(LINES.heads, _dated_line, _fields, _record, _name)
+"""For a person who looks back at more than a table has room for."""
+ROWS_OF_MANY: Sheet[Event] = Sheet(LINES.heads, _row_of_many, _fields, _record, _name)
+"""For a person who looks back at those of many schedules."""
 
 
 @takes(OPTIONS)
@@ -141,7 +163,8 @@ def events(
     """Print what happens to schedules, as it happens.
 
     Daemons tell it that run as `gozo serve --events`: what was accepted, delivered, tried again,
-    given up, missed, refused, cancelled or found invalid, and which of them leads.
+    given up, missed, refused, cancelled, rescheduled, paused, resumed, triggered or found
+    invalid, and which of them leads.
     """
 
     async def work(session: Session) -> int:
@@ -159,36 +182,5 @@ def events(
                     if got == count:
                         break
         return DONE
-
-    connected(ctx, given, work, header=not no_header)
-
-
-@takes(OPTIONS)
-def history(
-    ctx: typer.Context,
-    id_: Id,
-    *,
-    no_header: NoHeader = False,
-    **given: Any,
-) -> None:
-    """Print what happened to a schedule, the oldest first.
-
-    As far as `gozo serve --history` has kept it. Exits 3 if nothing is known of it.
-    """
-
-    async def work(session: Session) -> int:
-        if session.out.format in ("table", "json"):
-            told = [event async for event in session.client.history(id_)]
-            session.out.all(ROWS, told)
-            got = len(told)
-        else:
-            lines, got = Lines(session.out, EVENTS), 0
-            async for event in session.client.history(id_):
-                lines.put(event)
-                got += 1
-        if got:
-            return DONE
-        session.out.fail(f"nothing is known of a schedule {id_!r}")
-        return NOT_FOUND
 
     connected(ctx, given, work, header=not no_header)

@@ -89,11 +89,10 @@ class Output:
 
     def array(self, records: Iterable[Any]) -> None:
         """Write an array of JSON, an element a line."""
-        before = "["
+        elements = Elements()
         for one in records:
-            sys.stdout.write(before + "\n  " + visible(_json(one)))
-            before = ","
-        sys.stdout.write("[]\n" if before == "[" else "\n]\n")
+            elements.put(one)
+        elements.end()
 
     def json(self, record: Any) -> None:
         """Write a value as JSON, on a line."""
@@ -124,6 +123,22 @@ class Output:
         if items:
             screen = console()
             screen.print(table(sheet, items, screen.width, header=self.header))
+
+
+class Elements:
+    """Writes an array of JSON as its elements come, a line each."""
+
+    def __init__(self) -> None:
+        self._before = "["
+
+    def put(self, record: Any) -> None:
+        """Write an element."""
+        sys.stdout.write(self._before + "\n  " + visible(_json(record)))
+        self._before = ","
+
+    def end(self) -> None:
+        """Close the array."""
+        sys.stdout.write("[]\n" if self._before == "[" else "\n]\n")
 
 
 class Lines(Generic[T]):

@@ -15,21 +15,14 @@ from gozo.client.past import Past
 from gozo.client.reading import matcher
 from gozo.connection import Connection
 from gozo.errors import JetStreamError, NotFoundError, Refusal, RequestError
-from gozo.events import TYPE, Kind
+from gozo.events import TYPE
 from gozo.jetstream import STREAM_NOT_FOUND, JetStream, parse_time
+from gozo.kinds import NAME_A_SUBJECT, Kind
 from gozo.protocol import escape_id
 from gozo.settings import ConnectionSettings
-from gozo.store.history import history_of
+from gozo.store.history import history_of, is_covered
 
 NO_HISTORY = "no history is kept: start the daemons with --history 30d, or another length"
-
-WITH_SUBJECT = frozenset(
-    (
-        *(Kind.ACCEPTED, Kind.DELIVERED, Kind.RETRYING, Kind.FAILED),
-        *(Kind.RESCHEDULED, Kind.PAUSED, Kind.RESUMED, Kind.TRIGGERED),
-    )
-)
-"""The kinds of events that say what a schedule is sent to."""
 
 
 class Following:
@@ -95,7 +88,7 @@ class Chronicle:
         _check(since, until, kinds, subject)
         wanted = None if subject is None else matcher(subject)
         if wanted is not None and not kinds:
-            kinds = WITH_SUBJECT
+            kinds = NAME_A_SUBJECT
 
         async def events() -> AsyncIterator[Event]:
             info = await self._find()
@@ -118,10 +111,12 @@ class Chronicle:
         except NotFoundError:
             return None
         config, state = found["config"], found["state"]
+        subjects = tuple(config.get("subjects") or ())
         events, age = int(state["messages"]), int(config.get("max_age") or 0)
         return HistoryInfo(
             name=self._stream,
-            subjects=tuple(config.get("subjects") or ()),
+            subjects=subjects,
+            is_current=is_covered(f"{self._subject}.>", subjects),
             events=events,
             created=moment(parse_time(found["created"])),
             first=moment(parse_time(state["first_ts"])) if events else None,
@@ -170,7 +165,7 @@ def _check(
             Refusal.INVALID_REQUEST,
             f"{unknown[0]!r} is no kind of event: give {', '.join(Kind)}",
         )
-    silent = sorted(set(kinds) - WITH_SUBJECT)
+    silent = sorted(set(kinds) - NAME_A_SUBJECT)
     if subject is not None and silent:
         raise RequestError(
             Refusal.INVALID_REQUEST,

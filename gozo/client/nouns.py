@@ -191,7 +191,7 @@ class Event:
     """Something that a daemon told, where it runs with `--events`."""
 
     kind: str
-    """One of `gozo.events.Kind`, such as `accepted` or `delivered`."""
+    """One of `gozo.kinds.Kind`, such as `accepted` or `delivered`."""
     at: datetime
     daemon: str
     """The name of the daemon that told it."""
@@ -226,6 +226,8 @@ class HistoryInfo:
     name: str
     subjects: tuple[str, ...]
     """What it keeps."""
+    is_current: bool
+    """Whether it keeps what is told on the request subject."""
     events: int
     created: datetime
     first: datetime | None
