@@ -112,6 +112,11 @@ def printable_key(raw: bytes) -> str:
         return f"{raw!r} (not UTF-8)"
 
 
+def is_of_daemon(token: bytes) -> bool:
+    """Tell whether a daemon wrote an entry with this token; clients' have no hyphen."""
+    return b"-" in token
+
+
 def entry_headers(entry: Entry, token: bytes) -> bytes:
     """Make the header lines of a bucket entry; `block` completes them."""
     id_ = "" if entry.id is None else f"Gozo-Id: {entry.id}\r\n"

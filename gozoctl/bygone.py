@@ -53,8 +53,9 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
         if (length := _length(words)) is not None:
             return now - length
         day = _day(words, now.astimezone(zone))
-        # The earlier one of two that clocks show alike.
-        return times.moment_at(day or text, _EPOCH, zone, option)
+        # Counted from 1970, of two times that clocks show alike the earlier one is meant.
+        from_ = now if day is None and phrases.read(text) is not None else _EPOCH
+        return times.moment_at(day or text, from_, zone, option)
     except (SettingsError, OverflowError) as error:
         cure = phrases.hint(text) or (
             "give 2h for two hours ago, 17:30, yesterday, '2026-12-24 18:00' (local time) or "

@@ -315,7 +315,7 @@ class Ledger:
 
     def _token(self) -> bytes:
         self._tokens += 1
-        return b"%b-%x" % (self._run, self._tokens)
+        return b"%b-%x" % (self._run, self._tokens)  # by its hyphen `is_of_daemon` knows it
 
     def _replace_odd_key(self, id_: str) -> None:
         """Remove the entry that the original gozo kept under an id that is no key."""

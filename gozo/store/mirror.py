@@ -18,6 +18,7 @@ from gozo.entries import (
     EntryError,
     check_room,
     glance,
+    is_of_daemon,
     parse_entry,
     parse_original,
     plain_marker,
@@ -184,7 +185,7 @@ class Mirror:
                 self._removed(key, revision, stored_us, marker)
             return marker is not None
         due_us, subject, token, size = glanced
-        if self.observer and not token:
+        if self.observer and not is_of_daemon(token):
             return False  # it is told of what others write, and wants to know more of it
         if self.lateness.is_late(key, stored_us, headers, token):
             self._take_late(key, revision, stored_us)
@@ -242,7 +243,7 @@ class Mirror:
             self.expiring[key] = revision
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
-        if self.observer and not entry.token:
+        if self.observer and not is_of_daemon(entry.token):
             replaced, was_paused = key in self.timetable, key in self.paused
             self.observer.accepted(entry, replaced=replaced, was_paused=was_paused)
         self.note_size(key, entry.size)

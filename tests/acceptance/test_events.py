@@ -99,11 +99,57 @@ async def test_an_administrator(servers: Servers, daemons: Daemons, clients: Cli
         await schedules.reschedule("tea", "+2000")
         await schedules.cancel("tea", "tea")
         await schedules.schedule("kitchen", when="+1000")
-    _, moved, _, unnamed = await expect(
-        events, ("accepted", "tea"), ("accepted", "tea"), ("cancelled", "tea"), ("accepted", None)
+    _, moved, _, _, unnamed = await expect(
+        events,
+        *[("accepted", "tea"), ("accepted", "tea"), ("rescheduled", "tea"), ("cancelled", "tea")],
+        ("accepted", None),
     )
     assert moved["replaced"] is True
     assert unnamed["subject"] == "kitchen"
+
+
+async def test_verbs(servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path) -> None:
+    """What an administrator does is told by its name, with the note; so is a pause by others."""
+    server = servers.start()
+    await daemons.serve(server, "--events")
+    client = await clients.connect(server)
+    events = await client.arrivals("gozo.event.*.tea")
+    async with await Schedules.connect(server.url) as schedules:
+        await schedules.schedule("kitchen", when="2099-01-01T00:00:00Z", id="tea")
+        await schedules.pause("tea", note="on holiday")
+        await schedules.pause("tea")  # which changes nothing
+        await schedules.pause("tea", note="longer")
+        await schedules.reschedule("tea", "2099-02-01T00:00:00Z")
+        await schedules.resume("tea")
+        await schedules.resume("tea")
+        await schedules.trigger("tea")
+        accepted = ("accepted", "tea")
+        wanted = [
+            *[accepted, accepted, ("paused", "tea"), accepted, ("paused", "tea")],
+            *[accepted, ("rescheduled", "tea"), accepted, ("resumed", "tea")],
+            *[("triggered", "tea"), ("delivered", "tea")],
+        ]
+        found = await expect(events, *wanted)
+        assert [found[2]["note"], found[4]["note"]] == ["on holiday", "longer"]
+        assert found[6].items() >= {"when": "2099-02-01T00:00:00Z", "subject": "kitchen"}.items()
+        assert [found[number]["due"][:7] for number in (2, 6, 8)] == [
+            *["2099-01", "2099-02", "2099-02"]
+        ]
+        assert found[9]["subject"] == "kitchen"
+        assert "due" not in found[9]
+
+        file = tmp_path / "schedules.toml"
+        file.write_text(
+            '[schedules.tea]\nsubject = "kitchen"\nwhen = "2099-02-01T00:00:00Z"\n'
+            'paused = true\nnote = "by a file"\n'
+        )
+        ctl = Gozoctl(tmp_path, server.url)
+        ctl.ok("apply", str(file))
+        by_file = await expect(events, *wanted, accepted, ("paused", "tea"))
+        assert by_file[-1]["note"] == "by a file"
+        file.write_text(file.read_text().replace("true", "false").replace('note = "by a file"', ""))
+        ctl.ok("apply", str(file))
+        await expect(events, *wanted, accepted, ("paused", "tea"), accepted, ("resumed", "tea"))
 
 
 async def test_recurring(servers: Servers, daemons: Daemons, clients: Clients) -> None:
@@ -218,7 +264,8 @@ async def test_triggered_in_vain(servers: Servers, daemons: Daemons, clients: Cl
     await events.wait(1)
     async with await Schedules.connect(server.url) as schedules:
         await schedules.trigger("job")
-    _, failed = await expect(events, ("accepted", "job"), ("failed", "job"))
+    wanted = (("accepted", "job"), ("triggered", "job"), ("failed", "job"))
+    *_, failed = await expect(events, *wanted)
     assert failed["attempts"] == 1
 
 
@@ -360,7 +407,7 @@ async def test_gozoctl_events(servers: Servers, daemons: Daemons, tmp_path: Path
     ctl = Gozoctl(tmp_path, server.url)
     await daemons.serve(server, "--events")
     done = ctl.shell(
-        "gozoctl events tea --count 3 2>heard & "
+        "gozoctl events tea --count 4 2>heard & "
         "until grep -q listening heard 2>/dev/null; do :; done; "
         "gozoctl create --quiet coffee kitchen x --in 1h >/dev/null; "
         "gozoctl create --quiet tea kitchen x --in 1h >/dev/null; "
@@ -373,6 +420,7 @@ async def test_gozoctl_events(servers: Servers, daemons: Daemons, tmp_path: Path
     assert [row[1:3] for row in rows] == [
         ["accepted", "tea"],
         ["accepted", "tea"],
+        ["rescheduled", "tea"],
         ["cancelled", "tea"],
     ]
     assert rows[1][6].endswith("(replaced)")
