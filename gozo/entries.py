@@ -189,9 +189,14 @@ ORIGINAL = b"Gozo-Original: Yes\r\n"
 """Says that the key is the id as it stands: the original gozo kept the schedule there."""
 
 
-def marker_headers(reason: Reason, seconds: int) -> bytes:
-    """Make the header lines of a delete marker that lives for so many seconds; 0: for ever."""
+def marker_headers(reason: Reason, seconds: int, token: bytes = b"") -> bytes:
+    """Make the header lines of a delete marker that lives for so many seconds; 0: for ever.
+
+    With a `token` it is a client's, which a daemon is to tell of.
+    """
     lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
+    if token:
+        lines += b"Gozo-Request: %b\r\n" % token
     return lines + b"Nats-TTL: %ds\r\n" % seconds if seconds else lines
 
 
@@ -438,7 +443,8 @@ def _marker(given: dict[bytes, bytes]) -> Marker:
     except ValueError:
         reason = Reason.UNKNOWN
     ttl = _TTL.match(given.get(b"nats-ttl", b""))
-    return Marker(reason, int(ttl[1]) * MICROSECONDS if ttl else 0)
+    ttl_us = int(ttl[1]) * MICROSECONDS if ttl else 0
+    return Marker(reason, ttl_us, by_client=b"gozo-request" in given)
 
 
 def _entry_id(key: str, header: bytes | None, *, original: bool) -> str | None:

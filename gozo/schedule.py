@@ -173,6 +173,8 @@ class Marker:
     reason: Reason
     ttl_us: int
     """How long the server keeps the marker; 0: for ever."""
+    by_client: bool = False
+    """Whether a client cancelled the schedule, in the bucket itself."""
 
 
 @dataclass(slots=True)

@@ -216,7 +216,7 @@ class Writes:
         expected = 0 if canonical is None else canonical.message.sequence
         if not await self._put(bucket, key, entry, payload, expected, timeout):
             return False
-        await self.remove(bucket, found, timeout)
+        await self.remove(bucket, found, timeout, moved=True)
         return True
 
     async def _put(
@@ -225,13 +225,17 @@ class Writes:
         lines = entry_headers(entry, secrets.token_hex(8).encode())
         return bool(await self.write(bucket, key, block(lines, expected), payload, timeout))
 
-    async def remove(self, bucket: Bucket, found: Found, timeout: float) -> bool:
+    async def remove(
+        self, bucket: Bucket, found: Found, timeout: float, *, moved: bool = False
+    ) -> bool:
         """Put a delete marker in the place of what was found, or purge it for want of room.
 
+        `moved`: the schedule is under another key now, so nobody is told that it was cancelled.
         False on a conflict.
         """
         revision = found.message.sequence
-        lines = marker_headers(Reason.CANCELLED, MARKER_SECONDS * bucket.marker_ttl)
+        token = b"" if moved else secrets.token_hex(8).encode()
+        lines = marker_headers(Reason.CANCELLED, MARKER_SECONDS * bucket.marker_ttl, token)
         try:
             return bool(await self.write(bucket, found.key, block(lines, revision), b"", timeout))
         except (_NoRoomError, _NeverError):

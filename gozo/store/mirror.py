@@ -170,7 +170,8 @@ class Mirror:
         lasting = not ttl_us
         if lasting and not is_addressable(key):
             until_us = NEVER  # purged, it would take other keys with it, or stay
-        if self.observer and marker.reason is Reason.UNKNOWN and key in self.timetable:
+        by_others = marker.reason is Reason.UNKNOWN or marker.by_client
+        if self.observer and by_others and key in self.timetable:
             self.observer.cancelled(key)
         self.note_size(key, 0)
         self.note(key, None)

@@ -149,7 +149,11 @@ async def test_verbs(servers: Servers, daemons: Daemons, clients: Clients, tmp_p
         assert by_file[-1]["note"] == "by a file"
         file.write_text(file.read_text().replace("true", "false").replace('note = "by a file"', ""))
         ctl.ok("apply", str(file))
-        await expect(events, *wanted, accepted, ("paused", "tea"), accepted, ("resumed", "tea"))
+        wanted += [accepted, ("paused", "tea"), accepted, ("resumed", "tea")]
+        await expect(events, *wanted)
+        file.write_text("")
+        ctl.ok("apply", str(file), "--prune")
+        await expect(events, *wanted, ("cancelled", "tea"))
 
 
 async def test_recurring(servers: Servers, daemons: Daemons, clients: Clients) -> None:
