@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from gozo.client.making import moment
-from gozo.connection import Connection, status_of
+from gozo.connection import Connection, Reply, status_of
 from gozo.errors import JetStreamError, NoServerError
-from gozo.jetstream import CONSUMER_NOT_FOUND, JetStream
+from gozo.jetstream import JetStream
 
 PAGE = 500  # messages asked for at a time
 PAGE_BYTES = 16 * 1024 * 1024  # asked for at a time at most, where these are more than one
@@ -54,6 +54,9 @@ class _Page:
         self.status: int | None = None
         """How the request ended, where it did before it had brought all."""
         self.news = asyncio.Event()
+        self.denied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        """Fails where this user may not ask for it."""
+        self.denied.add_done_callback(lambda _: self.news.set())
 
     def hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         """Take what comes; see `gozo.store.consumer` for the words of the reply subject."""
@@ -103,12 +106,11 @@ class Past:
             try:
                 async for kept in self._of_one_consumer():
                     yield kept
-            except (NoServerError, JetStreamError) as error:
-                if isinstance(error, JetStreamError):
-                    if error.code == OTHER_SUBJECTS:
-                        return
-                    if error.code != CONSUMER_NOT_FOUND:
-                        raise
+            except JetStreamError as error:
+                if error.code == OTHER_SUBJECTS:
+                    return
+                raise
+            except NoServerError as error:
                 tries = 0 if self._position > before else tries + 1
                 if tries == TRIES:
                     raise NoServerError(
@@ -132,13 +134,16 @@ class Past:
             page = _Page(delivered)
             inbox = self._connection.new_inbox()
             listener = self._connection.listen(inbox, page.hear)
+            asked = f"{self._js.prefix}.CONSUMER.MSG.NEXT.{self._stream}.{name}"
+            needed = f"{self._js.prefix}.CONSUMER.MSG.NEXT.{self._stream}.>"
             try:
-                self._ask(name, inbox, most)
-                async for sequence, kept in self._of_page(page, most):
-                    if sequence > self._last:
-                        return
-                    self._position = sequence
-                    yield kept
+                with self._connection.failing_if_denied(asked, page.denied, needed):
+                    self._connection.publish(asked, _request(most), reply=inbox)
+                    async for sequence, kept in self._of_page(page, most):
+                        if sequence > self._last:
+                            return
+                        self._position = sequence
+                        yield kept
             finally:
                 listener.stop()
             got, delivered = page.delivered - delivered, page.delivered
@@ -154,6 +159,8 @@ class Past:
             while page.messages:
                 got += 1
                 yield page.messages.popleft()
+            if page.denied.done():
+                page.denied.result()
             if page.broken:
                 raise NoServerError("the connection was lost meanwhile")
             if page.status is not None or not page.pending or got >= most:
@@ -164,13 +171,6 @@ class Past:
                     await page.news.wait()
             except TimeoutError as error:
                 raise NoServerError("the server fell silent") from error
-
-    def _ask(self, name: str, inbox: str, most: int) -> None:
-        body: dict[str, Any] = {"batch": most, "no_wait": True}
-        if most > 1:
-            body["max_bytes"] = PAGE_BYTES
-        subject = f"{self._js.prefix}.CONSUMER.MSG.NEXT.{self._stream}.{name}"
-        self._connection.publish(subject, json.dumps(body).encode(), reply=inbox)
 
     async def _create(self, name: str) -> bool:
         """Make a consumer; False: it has nothing to bring."""
@@ -197,3 +197,11 @@ class Past:
         verb = f"CONSUMER.CREATE.{self._stream}.{name}"
         made = await self._js.call(verb, body, timeout=5.0)
         return bool(made.get("num_pending"))
+
+
+def _request(most: int) -> bytes:
+    """Return what asks for a page."""
+    body: dict[str, Any] = {"batch": most, "no_wait": True}
+    if most > 1:
+        body["max_bytes"] = PAGE_BYTES
+    return json.dumps(body).encode()

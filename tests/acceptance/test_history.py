@@ -18,7 +18,8 @@ from gozo.settings import ConnectionSettings
 from gozo.store.history import DESCRIPTION
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
-from tests.support.processes import Clients
+from tests.support.processes import Clients, Servers
+from tests.support.rights import admin
 from tests.support.server import NatsServer
 from tests.support.storage import call
 
@@ -198,3 +199,27 @@ async def test_page_by_page(
 async def _remove_consumers(client: Client, stream: str) -> None:
     for consumer in await client.nats.jetstream().consumers_info(stream):
         assert await client.nats.jetstream().delete_consumer(stream, consumer.name)
+
+
+RIGHTS = ("STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.MSG.NEXT")
+
+
+async def test_without_the_right(servers: Servers, clients: Clients, tmp_path: Path) -> None:
+    """What must be granted is said, whichever of the permissions is missing."""
+    users = "".join(
+        f"{{ user: u{number}, password: p, permissions: {{ publish: {{ deny: "
+        f'["$JS.API.{verb}.told_history", "$JS.API.{verb}.told_history.>"] }} }} }}\n'
+        for number, verb in enumerate(RIGHTS)
+    )
+    server = servers.start(
+        f"authorization {{ users: [\n{{ user: admin, password: p }}\n{users}] }}"
+    )
+    client = await admin(clients, server)
+    await keep(client, "told")
+    await tell(client, "told", "leader", None)
+    ctl = Gozoctl(tmp_path, server.url)
+    for number, verb in enumerate(RIGHTS):
+        login = ("--user", f"u{number}", "--password", "p")
+        refused = ctl.run("history", *own("told"), *login)
+        assert (refused.code, refused.out) == (4, "")
+        assert f"$JS.API.{verb}.told_history" in refused.err

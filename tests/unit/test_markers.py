@@ -82,3 +82,13 @@ def calls(work: Callable[[], None]) -> int:
     finally:
         sys.setprofile(before)
     return count
+
+
+def test_by_client() -> None:
+    """A client's marker is told from a daemon's, and read with the same reason and end."""
+    written = block(marker_headers(Reason.CANCELLED, 600, b"0a1b"), 3)
+    found = parse_entry("x", written, 0)
+    assert isinstance(found, Marker)
+    assert (found.reason, found.ttl_us, found.by_client) == (Reason.CANCELLED, 600_000_000, True)
+    plain = parse_entry("x", block(marker_headers(Reason.CANCELLED, 600), 3), 0)
+    assert plain == Marker(Reason.CANCELLED, 600_000_000)
