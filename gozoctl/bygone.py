@@ -48,7 +48,10 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
     """
     words = " ".join(text.lower().split())
     if _NUMBER.match(words):
-        raise SettingsError(f"{option} {text!r} has no unit: give {words.lstrip('-')}s, or minutes")
+        number = words.lstrip("-")
+        raise SettingsError(
+            f"{option} {text!r} has no unit: give {number}s, {number}m or {number}h"
+        )
     try:
         if (length := _length(words)) is not None:
             return now - length

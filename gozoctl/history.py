@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.commandline import takes
+from gozo.errors import SettingsError
 from gozo.kinds import Kind
 from gozoctl import bygone, completing, times
 from gozoctl.events import EVENTS, LINES_OF_MANY, ROWS, ROWS_OF_MANY
@@ -69,10 +70,11 @@ def history(
     now = datetime.now(UTC)
 
     def span() -> tuple[datetime | None, datetime | None]:
-        return (
-            None if since is None else bygone.since(since, now),
-            None if until is None else bygone.moment(until, now, "--until"),
-        )
+        begin = None if since is None else bygone.since(since, now)
+        end = None if until is None else bygone.moment(until, now, "--until")
+        if begin is not None and end is not None and end <= begin:
+            raise SettingsError(f"--until {until!r} is not after --since {since!r}: give it later")
+        return begin, end
 
     async def work(session: Session) -> int:
         begin, end = span()

@@ -150,10 +150,10 @@ async def test_nothing_is_known(server: NatsServer, clients: Clients, ctl: Gozoc
 async def test_mistakes(server: NatsServer, clients: Clients, ctl: Gozoctl) -> None:
     """What no event could match is refused before it is looked for."""
     for arguments, said in (
-        (("--since", "17"), "--since '17' has no unit: give 17s"),
+        (("--since", "17"), "--since '17' has no unit: give 17s, 17m or 17h"),
         (("--since", "2999-01-01"), "lies ahead: give a moment that has passed"),
         (("--type", "fail"), "'failed'"),
-        (("--since", "1h", "--until", "2h"), "nothing is from"),
+        (("--since", "1h", "--until", "2h"), "--until '2h' is not after --since '1h'"),
         (("--type", "missed", "--subject", "a"), "events of the kind missed name no subject"),
     ):
         done = ctl.run("history", *arguments)
@@ -164,6 +164,8 @@ async def test_mistakes(server: NatsServer, clients: Clients, ctl: Gozoctl) -> N
             schedules.history(kinds=["fail"])
         with pytest.raises(RequestError, match="is no subject"):
             schedules.history(subject="a..b")
+        with pytest.raises(RequestError, match="nothing is from"):
+            schedules.history(since=datetime.now(UTC), until=datetime(2020, 1, 1, tzinfo=UTC))
         with pytest.raises(TypeError, match="kinds is 'failed' \\(str\\): give a list"):
             schedules.history(kinds="failed")
         assert await schedules.history_info() is None
