@@ -83,6 +83,27 @@ async def test_status(servers: Servers, daemons: Daemons, tmp_path: Path) -> Non
         terminal.shows("leader")
 
 
+async def test_what_is_due_next(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """The live view names no time of a schedule that was moved, paused or cancelled."""
+    server = servers.start()
+    ctl = Gozoctl(tmp_path, server.url)
+    await daemons.serve(server)
+
+    def due() -> str | None:
+        (one,) = ctl.ok("status", "--watch", "--count", "1", "-o", "jsonl").json["daemons"]
+        return None if one["next_due"] is None else one["next_due"][:4]
+
+    for id_ in ("moved", "cancelled", "paused"):
+        ctl.ok("create", id_, "kitchen", "--at", "2090-01-01T00:00:00Z")
+    assert due() == "2090"
+    ctl.ok("reschedule", "moved", "--at", "2095-01-01T00:00:00Z")
+    ctl.ok("cancel", "cancelled")
+    ctl.ok("pause", "paused")
+    assert due() == "2095"
+    ctl.ok("cancel", "moved")
+    assert due() is None
+
+
 @pytest.mark.parametrize("command", [("list",), ("status",), ("cancel", "x"), ("send", "s")])
 def test_no_server(tmp_path: Path, command: tuple[str, ...]) -> None:
     """No server exits 5, names the address, and writes nothing to stdout."""
