@@ -139,6 +139,8 @@ class Applied:
     due at a moment that has passed, and is not there any more."""
     keys: tuple[str, ...] = ()
     """What is changed: the keys of a file of schedules, such as `payload`."""
+    at_once: bool = False
+    """Whether a change has it sent at once, since the moment in it has passed."""
 
 
 @dataclass(frozen=True, slots=True)
