@@ -17,7 +17,7 @@ from gozoctl.exit_codes import DONE, FAILED, USAGE
 from gozoctl.output import Sheet
 from gozoctl.reading import STDIN, read_text
 from gozoctl.selecting import OnlySubject
-from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.session import OPTIONS, Session, connected, tell_if_nobody_delivers
 
 if TYPE_CHECKING:
     from gozo.client import Applied, Schedule, Wanted
@@ -145,7 +145,11 @@ def apply(
         said = [f"{counts[action]} {word}" for action, word in _DONE.items() if counts[action]]
         would = "nothing is done; it would be: " if dry_run else ""
         out.say(would + (", ".join(said) or "there are no schedules"))
-        return _tell_past(session, done) if dry_run and not past_ok else DONE
+        if dry_run:
+            return DONE if past_ok else _tell_past(session, done)
+        if counts["create"] or counts["change"]:
+            await tell_if_nobody_delivers(session)
+        return DONE
 
     connected(ctx, given, work)
 

@@ -17,7 +17,7 @@ import typer
 
 from gozo import values
 from gozo.commandline import Given, merged, tell
-from gozo.errors import GozoError
+from gozo.errors import GozoError, NoServerError, NotAllowedError
 from gozo.options import CONNECTION, OUTPUT, Option
 from gozo.settings import ConnectionSettings, resolve_connection
 from gozo.sources import Sources
@@ -62,6 +62,18 @@ class Session:
             return times.utc(moment)
         away = times.left(moment, datetime.now(UTC))
         return f"{times.local(moment, with_zone=True)}, {away}"
+
+
+async def tell_if_nobody_delivers(session: Session) -> None:
+    """Say so where what was stored waits for a daemon."""
+    try:
+        delivers = await session.client.has_leader()
+    except (NoServerError, NotAllowedError):
+        return  # it cannot be told
+    if not delivers:
+        session.out.say(
+            "no daemon delivers at the moment: start one with `gozo serve`, or see `gozoctl status`"
+        )
 
 
 Work = Callable[[Session], Awaitable[int | None]]

@@ -46,7 +46,7 @@ def test_apply(ctl: Gozoctl) -> None:
         ["create", "nightly-backup", ""],
         ["create", "a.b", ""],
     ]
-    assert done.err == "2 created\n"
+    assert done.err.startswith("2 created\nno daemon delivers at the moment: ")
     before = ctl.ok("list", "-o", "json").json
     done = ctl.ok("apply", "jobs/nightly.toml", "-o", "json")
     assert [one["action"] for one in done.json] == ["leave", "leave"]
@@ -148,7 +148,7 @@ def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
     text = ctl.ok("export").out
     (ctl.home / "all.toml").write_text(text)
     other = Gozoctl(ctl.home, servers.start().url)
-    assert other.ok("apply", "all.toml").err == "5 created\n"
+    assert other.ok("apply", "all.toml").err.startswith("5 created\n")
 
     def told(one: Gozoctl) -> list[dict[str, object]]:
         found = one.ok("list", "-o", "json").json
