@@ -123,7 +123,8 @@ class Inventory:
             "schedules": len(mirror.timetable),
         }
         if asked.counts:
-            told |= {"failed": len(mirror.failed), "invalid": len(mirror.invalid)}
+            told |= {"paused": len(mirror.paused), "failed": len(mirror.failed)}
+            told["invalid"] = len(mirror.invalid)
             told |= await self._count(rows)
         return told | await self._page(rows, asked) if asked.limit else told
 

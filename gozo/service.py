@@ -117,6 +117,8 @@ class Service:
             "role": vitals.role,
             "pending": vitals.pending,
             "overdue": vitals.overdue,
+            "paused": vitals.paused,
+            "failed_schedules": vitals.failed,
             "invalid": vitals.invalid,
             "next_due": None if next_us is None else print_rfc3339(next_us),
             "accepted": stats.accepted,

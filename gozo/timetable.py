@@ -341,6 +341,13 @@ class Timetable:
 
     def _pop(self, now_us: int) -> _Row | None:
         """Take the soonest row, waiting or not, if it is due."""
+        row, heap = self._soonest()
+        if row[0] > now_us:
+            return None
+        return self._near.popleft() if heap is None else heappop(heap)
+
+    def _soonest(self) -> tuple[_Row, list[_Row] | None]:
+        """Find the soonest row, waiting or not, and the heap that it is in; None: it is near."""
         near, soon, far = self._near, self._soon, self._far
         row = near[0] if near else _LAST
         heap: list[_Row] | None = None
@@ -348,9 +355,7 @@ class Timetable:
             row, heap = soon[0], soon
         if far and far[0] < row:  # only where `approach` was not called in time
             row, heap = far[0], far
-        if row[0] > now_us:
-            return None
-        return near.popleft() if heap is None else heappop(heap)
+        return row, heap
 
     def drop_outdated(self, limit: int) -> bool:
         """Drop what is due first and not waiting: a standby never pops what others delivered.
@@ -368,12 +373,17 @@ class Timetable:
         return not limit
 
     def next_due(self) -> int | None:
-        """When the soonest item is due, or None. May name one that was replaced meanwhile."""
-        due_us = NEVER
-        for rows in (self._near, self._soon, self._far):
-            if rows and rows[0][0] < due_us:
-                due_us = rows[0][0]
-        return due_us if due_us < NEVER else None
+        """When the soonest waiting item is due, or None; drops the rows before it."""
+        while True:
+            row, heap = self._soonest()
+            if row[0] >= NEVER:
+                return None
+            if self._is_waiting(row):
+                return row[0]
+            if heap is None:
+                self._near.popleft()
+            else:
+                heappop(heap)
 
     def due_before(self, moment_us: int) -> list[Item]:
         """All live items that are due before a moment; reads all of them."""

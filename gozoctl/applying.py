@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +13,11 @@ import typer
 
 from gozo.commandline import takes
 from gozo.errors import SettingsError
-from gozoctl.exit_codes import DONE, FAILED
+from gozoctl.exit_codes import DONE, FAILED, USAGE
 from gozoctl.output import Sheet
 from gozoctl.reading import STDIN, read_text
 from gozoctl.selecting import OnlySubject
-from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.session import OPTIONS, Session, connected, tell_if_nobody_delivers
 
 if TYPE_CHECKING:
     from gozo.client import Applied, Schedule, Wanted
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gozo.client.nouns import Action
 
 AT_ONCE = 200  # schedules read at the same time
-QUIET_ACTIONS = ("leave", "adopt")
-"""Of which `diff` says nothing: the schedule stays as it is."""
+SAME_ACTIONS = ("leave", "past")
+"""Of which `diff` shows nothing: `apply` would do nothing."""
 
 _DONE: dict[Action, str] = {
     "create": "created",
@@ -43,7 +43,7 @@ def _fields(one: Applied) -> tuple[str, ...]:
 
 
 def _record(one: Applied) -> dict[str, Any]:
-    return {"action": one.action, "id": one.id, "keys": list(one.keys)}
+    return {"action": one.action, "id": one.id, "keys": list(one.keys), "at_once": one.at_once}
 
 
 def _name(one: Applied) -> str:
@@ -83,7 +83,8 @@ def export(
 ) -> None:
     """Write schedules as a file for `gozoctl apply`.
 
-    It goes to standard output. A delay is written as the moment that it came to.
+    It goes to standard output, with the set of each. A delay is written as the moment that it
+    came to.
     """
 
     async def work(session: Session) -> None:
@@ -114,20 +115,29 @@ def apply(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")
     ] = False,
+    past_ok: Annotated[
+        bool,
+        typer.Option(
+            "--past-ok", help="Send at once what has a time that has passed; else refuse."
+        ),
+    ] = False,
     **given: Any,
 ) -> None:
     """Make schedules be as files say.
 
     Prints what it creates, changes, adopts (belongs to the set from now on) and removes. What
     is as the file says is left alone: a delay counts from when it was first applied. If
-    anything in a file is wrong, nothing is done. Who applies at the same time waits.
+    anything in a file is wrong, nothing is done; nor if a schedule that is there would be sent
+    at once, its time in the file having passed. Who applies at the same time waits.
     """
 
     async def work(session: Session) -> int:
         manifests = _manifests(session, files, set_)
         wanted = [one for manifest in manifests for one in manifest.wanted]
-        sets = {manifest.managed_by for manifest in manifests} if prune else set()
-        done = await session.client.apply(wanted, prune=sets, dry_run=dry_run)
+        sets = set().union(*(manifest.sets for manifest in manifests)) if prune else set()
+        done = await session.client.apply(
+            wanted, prune=sets, dry_run=dry_run, past="send" if past_ok else "refuse"
+        )
         out = session.out
         shown = done if out.is_json else [one for one in done if one.action != "leave"]
         out.all(APPLIED, shown)
@@ -135,6 +145,10 @@ def apply(
         said = [f"{counts[action]} {word}" for action, word in _DONE.items() if counts[action]]
         would = "nothing is done; it would be: " if dry_run else ""
         out.say(would + (", ".join(said) or "there are no schedules"))
+        if dry_run:
+            return DONE if past_ok else _tell_past(session, done)
+        if counts["create"] or counts["change"]:
+            await tell_if_nobody_delivers(session)
         return DONE
 
     connected(ctx, given, work)
@@ -146,8 +160,9 @@ def diff(
 ) -> None:
     """Show what `gozoctl apply` would change.
 
-    Prints what differs between the bucket and the files as diff(1) does, and exits 1 if
-    anything differs.
+    Prints what differs between the bucket and the files as diff(1) does, the set of what would
+    be adopted included. Exits 0 if nothing differs, 1 if anything does, 2 or more if something
+    is wrong.
     """
 
     async def work(session: Session) -> int:
@@ -155,18 +170,29 @@ def diff(
 
         manifests = _manifests(session, files, set_)
         wanted = {one.id: (one, m.name) for m in manifests for one in m.wanted}
-        sets = {m.managed_by for m in manifests} if prune else set()
+        sets = set().union(*(m.sets for m in manifests)) if prune else set()
         plan = await session.client.apply(
             [one for one, _ in wanted.values()], prune=sets, dry_run=True
         )
-        differs = [one.id for one in plan if one.action not in (*QUIET_ACTIONS, "past")]
+        differs = [one.id for one in plan if one.action not in SAME_ACTIONS]
         for id_, old in zip(differs, await _whole(session, differs), strict=True):
             new, name = wanted.get(id_, (None, files[0]))
             for line in manifest.difference(id_, old, new, (session.client.settings.bucket, name)):
                 session.out.write(line)
+        _tell_past(session, plan)
         return FAILED if differs else DONE
 
-    connected(ctx, given, work)
+    connected(ctx, given, work, failed=USAGE)
+
+
+def _tell_past(session: Session, plan: Sequence[Applied]) -> int:
+    """Say what `apply` would refuse to send at once; returns the exit code that it would have."""
+    from gozo.client.applying import past_words  # noqa: PLC0415  # not needed for --help
+
+    past = [one.id for one in plan if one.at_once]
+    if past:
+        session.out.fail(past_words(past))
+    return USAGE if past else DONE
 
 
 async def _whole(session: Session, ids: list[str]) -> list[Schedule | None]:

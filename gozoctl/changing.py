@@ -15,7 +15,13 @@ from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.many import Meant
 from gozoctl.output import Output
 from gozoctl.reading import STDIN, read_bytes
-from gozoctl.session import OPTIONS, NoHeader, Session, connected
+from gozoctl.session import (
+    OPTIONS,
+    NoHeader,
+    Session,
+    connected,
+    tell_if_nobody_delivers,
+)
 from gozoctl.timing import (
     At,
     Count,
@@ -167,6 +173,7 @@ def create(
                 **timing.arguments(),
             )
         print_stored(session, stored, timing.zone)
+        await tell_if_nobody_delivers(session)
 
     connected(ctx, given, work, before=before)
 
@@ -192,6 +199,7 @@ def reschedule(
         with naming(timing.given[0]):
             stored = await session.client.reschedule(id_, timing.expression)
         print_stored(session, stored)
+        await tell_if_nobody_delivers(session)
 
     connected(ctx, given, work, before=lambda out: agree(out, timing, past_ok=past_ok, yes=yes))
 

@@ -15,6 +15,7 @@ from gozo.sources import Sources
 from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.output import Output, Sheet
+from gozoctl.schedules import is_coming
 from gozoctl.session import OPTIONS, NoHeader, Session, connected, finish, output_of
 from gozoctl.timing import ZoneOfExpression, default_zone, naming, zone_of
 
@@ -110,7 +111,9 @@ async def _of_stored(session: Session, id_: str, count: int, time_zone: str | No
     terms = schedule.terms
     zone = zone_of(terms.zone) if terms is not None and terms.zone else None
     _print(session.out, islice(next_times(schedule, session.now), count), zone)
-    if schedule.state != "pending":
+    if not is_coming(schedule):
+        session.out.say(f"it is {schedule.state}, and will not be delivered as long as it is")
+    elif schedule.state != "pending":
         session.out.say(f"it is {schedule.state}")
     return DONE
 

@@ -16,7 +16,7 @@ from gozo.schedule import MICROSECONDS
 from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.output import Output, console
-from gozoctl.schedules import fields, record, size, zone_name
+from gozoctl.schedules import fields, is_coming, record, size, zone_name
 from gozoctl.session import OPTIONS, Session, connected
 from gozoctl.timing import zone_of
 
@@ -111,11 +111,13 @@ def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
     """Print a schedule for a person."""
     from rich.text import Text  # noqa: PLC0415  # for a terminal only
 
-    due = f"{times.local(schedule.due, with_zone=True)}, {times.left(schedule.due, now)}"
+    due = times.local(schedule.due, with_zone=True)
+    if is_coming(schedule):
+        due += f", {times.left(schedule.due, now)}"
     lines = [
         ("id", schedule.id or "-"),
         ("subject", schedule.subject),
-        ("due", due),
+        *([("due", due)] if is_coming(schedule) or not schedule.recurs else []),
         ("state", schedule.state),
         ("size", size(schedule.size)),
         *details(schedule, now, people=True),
@@ -186,7 +188,7 @@ def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tupl
 def _next_times(schedule: Schedule, now: datetime) -> list[datetime]:
     from gozo.client import next_times  # noqa: PLC0415  # not needed for --help
 
-    return list(islice(next_times(schedule, now), FOLLOWING))
+    return list(islice(next_times(schedule, now), FOLLOWING)) if is_coming(schedule) else []
 
 
 def preview(payload: bytes) -> str:

@@ -11,7 +11,13 @@ from gozoctl import completing, many
 from gozoctl.exit_codes import FAILED
 from gozoctl.many import Meant
 from gozoctl.schedules import State
-from gozoctl.session import OPTIONS, NoHeader, Session, connected
+from gozoctl.session import (
+    OPTIONS,
+    NoHeader,
+    Session,
+    connected,
+    tell_if_nobody_delivers,
+)
 
 if TYPE_CHECKING:
     from gozo.client import Schedule
@@ -81,7 +87,11 @@ def resume(
         found = await meant.find(session)
         if found is None:
             return FAILED
-        return meant.finish(session, await session.client.resume(*found))
+        answers = await session.client.resume(*found)
+        code = meant.finish(session, answers)
+        if any(one.status == "resumed" for one in answers):
+            await tell_if_nobody_delivers(session)
+        return code
 
     connected(ctx, given, work, header=not no_header)
 

@@ -47,6 +47,7 @@ _STYLES = {
     State.FAILED: "red",
     State.INVALID: "red",
 }
+_AT_REST = (State.PAUSED, State.FAILED, State.INVALID)
 _KIB = 1024
 
 
@@ -70,6 +71,11 @@ class Filter:
         if self.due_after is not None and schedule.due <= self.due_after:
             return False
         return self.state is None or schedule.state == self.state
+
+
+def is_coming(schedule: Schedule) -> bool:
+    """Tell whether a schedule will be delivered as it is, and its due time is what to wait for."""
+    return schedule.state not in _AT_REST
 
 
 def record(schedule: Schedule) -> dict[str, Any]:
@@ -126,10 +132,11 @@ def _utc(moment: datetime | None) -> str | None:
 
 def fields(schedule: Schedule) -> tuple[str, ...]:
     """Return a line for scripts."""
+    is_next, left = is_coming(schedule), (schedule.due - datetime.now(UTC)).total_seconds()
     return (
         schedule.id or "",
-        times.utc(schedule.due),
-        str(round((schedule.due - datetime.now(UTC)).total_seconds(), 3)),
+        times.utc(schedule.due) if is_next or not schedule.recurs else "",
+        str(round(left, 3)) if is_next else "",
         schedule.subject,
         str(schedule.size),
         schedule.state,
@@ -144,7 +151,7 @@ def cells(schedule: Schedule) -> tuple[Cell, ...]:
     return (
         _shown_id(schedule),
         times.local(schedule.due),
-        (times.left(schedule.due, datetime.now(UTC)), style),
+        (times.left(schedule.due, datetime.now(UTC)) if is_coming(schedule) else "-", style),
         schedule.subject,
         size(schedule.size),
         (schedule.state, style),
@@ -153,11 +160,11 @@ def cells(schedule: Schedule) -> tuple[Cell, ...]:
 
 def recurring_cells(schedule: Schedule) -> tuple[Cell, ...]:
     """Return a line for people, of a list in which some recur."""
-    style, now = _style(schedule), datetime.now(UTC)
+    style, now, is_next = _style(schedule), datetime.now(UTC), is_coming(schedule)
     return (
         _shown_id(schedule),
-        times.local_short(schedule.due, now),
-        (times.left(schedule.due, now).removeprefix("in "), style),
+        times.local_short(schedule.due, now) if is_next or not schedule.recurs else "-",
+        (times.left(schedule.due, now).removeprefix("in ") if is_next else "-", style),
         "-" if schedule.last is None else times.ago(schedule.last, now),
         schedule.when if schedule.recurs else "-",
         schedule.subject,

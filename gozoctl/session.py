@@ -17,7 +17,7 @@ import typer
 
 from gozo import values
 from gozo.commandline import Given, merged, tell
-from gozo.errors import GozoError
+from gozo.errors import GozoError, NoServerError, NotAllowedError
 from gozo.options import CONNECTION, OUTPUT, Option
 from gozo.settings import ConnectionSettings, resolve_connection
 from gozo.sources import Sources
@@ -64,6 +64,18 @@ class Session:
         return f"{times.local(moment, with_zone=True)}, {away}"
 
 
+async def tell_if_nobody_delivers(session: Session) -> None:
+    """Say so where what was stored waits for a daemon."""
+    try:
+        delivers = await session.client.has_leader()
+    except (NoServerError, NotAllowedError):
+        return  # it cannot be told
+    if not delivers:
+        session.out.say(
+            "no daemon delivers at the moment: start one with `gozo serve`, or see `gozoctl status`"
+        )
+
+
 Work = Callable[[Session], Awaitable[int | None]]
 """A command's part that needs a connection; returns the exit code, None for 0."""
 
@@ -79,8 +91,9 @@ def connected(
     *,
     header: bool = True,
     before: Before = lambda out: True,
+    failed: int = FAILED,
 ) -> NoReturn:
-    """Connect, do the work, and end with its exit code."""
+    """Connect, do the work, and end with its exit code; `failed` is that of errors without one."""
 
     def do() -> int | None:
         sources = Sources.load(merged(ctx.obj, given))
@@ -92,7 +105,7 @@ def connected(
             return FAILED
         return asyncio.run(_work(settings, out, work))
 
-    finish(do)
+    finish(do, failed)
 
 
 @contextmanager
@@ -140,8 +153,11 @@ def output_of(sources: Sources, *, header: bool = True) -> Output:
     return Output(chosen.get("output"), quiet=chosen.get("quiet", False), header=header)
 
 
-def finish(do: Callable[[], int | None]) -> NoReturn:
-    """Do something, and end with the exit code that goes with how it went."""
+def finish(do: Callable[[], int | None], failed: int = FAILED) -> NoReturn:
+    """Do something, and end with the exit code that goes with how it went.
+
+    `failed` is the code of errors that have no other, where 1 is an answer.
+    """
     try:
         code = do() or DONE
         if sys.stdout is not None:
@@ -149,6 +165,7 @@ def finish(do: Callable[[], int | None]) -> NoReturn:
     except GozoError as error:
         tell(f"gozoctl: {error}")
         code = code_of(error)
+        code = failed if code == FAILED else code
     except BrokenPipeError:
         # Whoever reads has enough, as `head` does. What is left in the buffer goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -156,7 +173,7 @@ def finish(do: Callable[[], int | None]) -> NoReturn:
     except OSError as error:
         tell(f"gozoctl: the output cannot be written ({error.strerror}): make room, or redirect it")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = FAILED
+        code = failed
     except KeyboardInterrupt:
         code = INTERRUPTED
     raise typer.Exit(code)

@@ -15,7 +15,7 @@ from gozo.rivals import complaint
 from gozoctl import times
 from gozoctl.exit_codes import DONE, FAILED, NO_ANSWER
 from gozoctl.output import Cell, Sheet, console, facts, table
-from gozoctl.session import OPTIONS, Session, connected
+from gozoctl.session import OPTIONS, NoHeader, Session, connected
 from gozoctl.viewing import INTERVAL, View, bucket_words, problems, role_cell
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def _record(one: Replica) -> dict[str, Any]:
         "problem": one.problem,
         "pending": one.pending,
         "overdue": one.overdue,
+        "paused": one.paused,
+        "failed": one.failed,
         "invalid": one.invalid,
         "delivered": one.delivered,
         "refused": one.refused,
@@ -91,6 +93,7 @@ def status(
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="With --watch, end after so many looks.")
     ] = None,
+    no_header: NoHeader = False,
     **given: Any,
 ) -> None:
     """Show the server, the bucket, what is due next, and the daemons.
@@ -113,6 +116,7 @@ def status(
             "bucket": bucket_words(client.settings.bucket, bucket),
             "schedules": str(counts.schedules),
             "overdue": str(counts.overdue),
+            "paused": str(counts.paused),
             "failed": str(counts.failed),
             "invalid": str(counts.invalid),
         }
@@ -127,6 +131,7 @@ def status(
                     "bucket": _bucket_record(bucket),
                     "schedules": counts.schedules,
                     "overdue": counts.overdue,
+                    "paused": counts.paused,
                     "failed": counts.failed,
                     "invalid": counts.invalid,
                     "next_due": times.utc(next_due) if next_due is not None else None,
@@ -141,7 +146,7 @@ def status(
             _print(session, said, next_due, replicas)
         return _verdict(session, replicas, rivals)
 
-    connected(ctx, given, work)
+    connected(ctx, given, work, header=not no_header)
 
 
 def _verdict(session: Session, replicas: Sequence[Replica], rivals: Sequence[Rival]) -> int:
@@ -165,6 +170,8 @@ def _print(
         for name, value in said.items():
             out.write_fields(name, value)
         out.write_fields("next_due", times.utc(next_due) if next_due else "")
+        if replicas and out.header:
+            out.write_fields("DAEMON", "NAME", *FIGURES)
         for one in replicas:
             out.write_fields("daemon", *_texts(one))
         for problem in problems(replicas):

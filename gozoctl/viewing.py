@@ -135,7 +135,7 @@ class Moment:
 def _fields(moment: Moment) -> tuple[str, ...]:
     look, leader = moment.look, moment.look.leader
     if leader is None:
-        return (times.utc(look.now), "", "", "", "", "", "", "", "")
+        return (times.utc(look.now), *[""] * (len(MOMENTS.heads) - 1))
     pace = next(one for one in moment.paces if one.replica is leader)
     return (
         times.utc(look.now),
@@ -146,6 +146,8 @@ def _fields(moment: Moment) -> tuple[str, ...]:
         _rate(pace.delivered),
         f"{leader.lateness_p50_ms:.1f}",
         f"{leader.lateness_p99_ms:.1f}",
+        str(leader.paused),
+        str(leader.failed),
         "" if leader.next_due is None else times.utc(leader.next_due),
     )
 
@@ -163,6 +165,8 @@ def _record(moment: Moment) -> dict[str, Any]:
                 "problem": pace.replica.problem,
                 "pending": pace.replica.pending,
                 "overdue": pace.replica.overdue,
+                "paused": pace.replica.paused,
+                "failed": pace.replica.failed,
                 "accepted": pace.replica.accepted,
                 "delivered": pace.replica.delivered,
                 "accepted_per_second": pace.accepted,
@@ -177,7 +181,10 @@ def _record(moment: Moment) -> dict[str, Any]:
 
 
 MOMENTS: Sheet[Moment] = Sheet(
-    ("AT", "LEADER", "PENDING", "OVERDUE", "IN/S", "OUT/S", "P50_MS", "P99_MS", "NEXT_DUE"),
+    (
+        *("AT", "LEADER", "PENDING", "OVERDUE", "IN/S", "OUT/S", "P50_MS", "P99_MS"),
+        *("PAUSED", "FAILED", "NEXT_DUE"),
+    ),
     _fields,
     _fields,
     _record,
@@ -266,6 +273,8 @@ class View:
         for problem in problems(look.replicas):
             yield "problem", (problem, "red")
         yield "overdue", (str(leader.overdue), "magenta" if leader.overdue else "")
+        yield "paused", (str(leader.paused), "magenta" if leader.paused else "")
+        yield "failed", (str(leader.failed), "red" if leader.failed else "")
         yield "invalid", (str(leader.invalid), "magenta" if leader.invalid else "")
         if leader.next_due is None:
             yield "next due", "nothing"

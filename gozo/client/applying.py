@@ -11,12 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
-from gozo.client.making import as_of, made
-from gozo.client.manifest import TIMES, changed, is_past
+from gozo.client.making import Past, as_of, made
+from gozo.client.manifest import (
+    LONGEST_SET,
+    SET,
+    TIMES,
+    changed,
+    is_past,
+    is_paused,
+    is_set_name,
+)
 from gozo.client.nouns import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
 from gozo.client.reading import entry_of
@@ -36,6 +44,8 @@ RENEWAL = 2.0  # seconds after which the mark is renewed before more is written
 LOOK = 0.05  # seconds between looks whether another has finished
 MARK_SECONDS = 60  # after which the server removes a mark, where it can
 ANSWER = 5.0  # seconds to wait for an answer to a write of the mark
+
+MOST_NAMED = 5  # schedules that an error names
 
 HOLDER = b"gozo-holder"
 
@@ -62,8 +72,14 @@ class Applying:
         """Make an entry of what is wanted, as of now.
 
         Raises:
-            RequestError: as a daemon would refuse it.
+            RequestError: as a daemon would refuse it; or the set has no name that a file can have.
         """
+        if wanted.managed_by and not is_set_name(wanted.managed_by):
+            raise RequestError(
+                Refusal.INVALID_REQUEST,
+                f"{wanted.managed_by!r} is no name of a set: give 1 to {LONGEST_SET} characters "
+                "that print, without spaces around them",
+            )
         connection = self._reader.connection
         with connection.doubting_limits():
             entry = made(
@@ -90,7 +106,7 @@ class Applying:
         return [step.applied for step in await self._steps(wanted, prune)]
 
     async def apply(
-        self, wanted: Sequence[Wanted], prune: Collection[str], *, timeout: float
+        self, wanted: Sequence[Wanted], prune: Collection[str], *, past: Past, timeout: float
     ) -> list[Applied]:
         """Do what is to be done; see `Client.apply`."""
         entries = {one.id: self.check(one) for one in wanted}
@@ -99,11 +115,13 @@ class Applying:
             self._writes.check_size(bucket, entries[one.id], one.payload)
         async with self._alone(bucket, timeout) as mark:
             steps = await self._steps(wanted, prune)
+            _check_past([step.applied for step in steps], past)
             todo = [step for step in steps if step.applied.action not in ("leave", "past")]
             for some in _portions(todo):
                 await mark.renew()
                 doing = (
-                    self._do(bucket, step, entries.get(step.applied.id), timeout) for step in some
+                    self._do(bucket, step, entries.get(step.applied.id), past, timeout)
+                    for step in some
                 )
                 await asyncio.gather(*doing)
             return [step.applied for step in steps]
@@ -128,10 +146,15 @@ class Applying:
         ]
         return steps + [_Step(Applied(id_, "remove"), None) for id_ in sorted(over)]
 
-    async def _do(self, bucket: Bucket, step: _Step, entry: Entry | None, timeout: float) -> None:
+    async def _do(
+        self, bucket: Bucket, step: _Step, entry: Entry | None, past: Past, timeout: float
+    ) -> None:
         """Do what a step says; where something came in between, look again first.
 
         `entry` is what is wanted, as of when that was asked for.
+
+        Raises:
+            RequestError: it would be sent at once now.
         """
         id_, wanted, found = step.applied.id, step.wanted, step.found
         is_fresh = wanted is not None
@@ -147,6 +170,7 @@ class Applying:
             now = _step(wanted, found).applied
             if now.action in ("leave", "past"):
                 return
+            _check_past([now], past)
             new = entry
             if found is not None and isinstance(found.what, Schedule):
                 new = _in_place(entry, wanted, found, now.keys)
@@ -255,13 +279,40 @@ def _step(wanted: Wanted, found: Found | None) -> _Step:
     if schedule.managed_by not in ("", wanted.managed_by):
         raise ExistsError(
             f"the schedule {wanted.id!r} belongs to the set {schedule.managed_by!r}, not to "
-            f"{wanted.managed_by!r}: remove it from one of the two"
+            f"{wanted.managed_by!r}: name its own set, or cancel it first"
         )
     keys = changed(wanted, schedule)
-    if keys:
-        return _Step(Applied(wanted.id, "change", keys), found, wanted)
-    same = schedule.managed_by == wanted.managed_by
-    return _Step(Applied(wanted.id, "leave" if same else "adopt"), found, wanted)
+    if keys in ((), (SET,)):
+        return _Step(Applied(wanted.id, "adopt" if keys else "leave", keys), found, wanted)
+    applied = Applied(wanted.id, "change", keys, _is_sent_at_once(wanted, schedule, keys))
+    return _Step(applied, found, wanted)
+
+
+def _is_sent_at_once(wanted: Wanted, schedule: Schedule, keys: Collection[str]) -> bool:
+    """Tell whether a change is what makes a moment that has passed be acted on."""
+    is_due_anew = bool({*TIMES, "paused"} & set(keys))
+    rests = is_paused(schedule) if wanted.paused is None else wanted.paused
+    return is_due_anew and not rests and is_past(wanted.when, wall_us())
+
+
+def _check_past(steps: Iterable[Applied], past: Past) -> None:
+    """Make sure that nothing is sent at once, unless that is meant.
+
+    Raises:
+        RequestError: `invalid_when`.
+    """
+    ids = [one.id for one in steps if one.at_once]
+    if ids and past != "send":
+        raise RequestError(Refusal.INVALID_WHEN, past_words(ids))
+
+
+def past_words(ids: Sequence[str]) -> str:
+    """Say what would be sent at once, and what to do about it."""
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return (
+        f"{', '.join(map(repr, ids[:MOST_NAMED]))}{more} would be sent at once, the time having "
+        "passed: give a later one, or say that it is meant (--past-ok, past='send')"
+    )
 
 
 def _in_place(entry: Entry, wanted: Wanted, found: Found, keys: Collection[str]) -> Entry:
@@ -274,7 +325,7 @@ def _in_place(entry: Entry, wanted: Wanted, found: Found, keys: Collection[str])
         old, _ = entry_of(found.key, message.headers, message.payload, message.stored_us)
     except RequestError:
         return entry  # in the place of what cannot be read
-    if not keys:
+    if set(keys) == {SET}:
         return old._replace(managed_by=entry.managed_by)
     if old.state is State.PAUSED and wanted.paused is None:
         entry = paused(entry, old.reason)

@@ -418,6 +418,7 @@ class Client:
         *,
         prune: Collection[str] = (),
         dry_run: bool = False,
+        past: Past = "refuse",
         timeout: float = 30.0,
     ) -> builtins.list[Applied]:
         """Make schedules be as they are wanted; tells what was done, in the order given.
@@ -427,16 +428,21 @@ class Client:
         itself, like `schedule` with `replace=False`; who applies at the same time waits. With
         `dry_run` nothing is changed.
 
+        A moment that has passed is not sent again: where there is no such schedule, it is left
+        out. Where there is one that would be sent at once by the change, nothing is done, unless
+        with `past="send"`; a dry run tells which (`Applied.at_once`).
+
         Raises:
-            RequestError: one of them would be refused; or it took so long that another applied
-                in its place (`superseded`), or others do so all the time (`busy`).
+            RequestError: one of them would be refused, or sent at once (`invalid_when`); or it
+                took so long that another applied in its place (`superseded`), or others do so
+                all the time (`busy`).
             ExistsError: one belongs to another set. After these, but for `superseded`, nothing
                 was changed.
             UnansweredError: some were applied, and others may not be; it is safe to ask again.
         """
         if dry_run:
             return await self._applying.plan(wanted, prune)
-        return await self._applying.apply(wanted, prune, timeout=timeout)
+        return await self._applying.apply(wanted, prune, past=past, timeout=timeout)
 
     # Look
 

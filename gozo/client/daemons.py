@@ -434,6 +434,8 @@ def _replica(answer: dict[str, Any]) -> Replica:
         accepted=int(data.get("accepted", 0)),
         next_due=None if next_due is None else _aware(next_due),
         problem=str(told.get("problem", "")),
+        paused=int(data.get("paused", 0)),
+        failed=int(data.get("failed_schedules", 0)),
     )
 
 

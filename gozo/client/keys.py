@@ -75,6 +75,7 @@ class Keys:
             counts = Counts(
                 schedules=int(told["schedules"]),
                 overdue=int(told["overdue"]),
+                paused=int(told["paused"]),
                 failed=int(told["failed"]),
                 invalid=int(told["invalid"]),
                 next_due=None if epoch is None else moment(round(epoch * MICROSECONDS)),

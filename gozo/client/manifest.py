@@ -12,6 +12,7 @@
     paused = true                    # false resumes it; else it stays as it is
     note = "till Monday"
     protect = true                   # false ends that; else it stays as it is
+    set = "weekly"                   # in the place of the file's
 
 A file is read only: what its owner wrote, comments too, stays as it is.
 """
@@ -56,10 +57,11 @@ KEYS: dict[str, type] = {
     "jitter": str,
     "misfire": str,
     "misfire-grace": str,
+    SET: str,
 }
 """What a table may have, and of which kind."""
 
-TERMS = tuple(KEYS)[-7:]
+TERMS = tuple(KEYS)[-8:-1]
 """The keys that stand for a header of a request, without `Gozo-`."""
 
 TIMES = ("when", *TERMS)
@@ -67,6 +69,8 @@ TIMES = ("when", *TERMS)
 
 LONGEST_SET = 128
 """Characters of a set's name."""
+
+_SET_CURE = f"give a name of 1 to {LONGEST_SET} characters that print, and without spaces around it"
 
 _KINDS: dict[type, str] = {
     str: "a text in quotation marks",
@@ -95,6 +99,11 @@ class Manifest:
     managed_by: str
     wanted: tuple[Wanted, ...]
 
+    @property
+    def sets(self) -> set[str]:
+        """All sets that something in it belongs to, and its own."""
+        return {self.managed_by, *(one.managed_by for one in self.wanted)}
+
     def place(self, id_: str, key: str = "") -> str:
         """Say where something stands in the file."""
         return _place(self.name, id_, key)
@@ -111,8 +120,8 @@ def parse(
 ) -> Manifest:
     """Read a file called `name`; `check` raises `RequestError` for what gozo would refuse.
 
-    `managed_by` is the set, whatever the file says; `default_set` is what it is if that says
-    nothing.
+    `managed_by` is the set of all, whatever the file says; `default_set` is what it is if that
+    says nothing.
 
     Raises:
         SettingsError: something in it is wrong. Each mistake has a line, which names the file,
@@ -132,13 +141,10 @@ def parse(
         for key in content
         if key not in (SCHEDULES, SET)
     ]
-    managed_by = managed_by or content.get(SET, default_set)
-    if not is_set_name(managed_by):
-        problems.append(
-            f"{name}: {SET}: give a name of 1 to {LONGEST_SET} characters that print, and without "
-            "spaces around it"
-        )
-        managed_by = ""
+    set_ = managed_by or content.get(SET, default_set)
+    if not is_set_name(set_):
+        problems.append(f"{name}: {SET}: {_SET_CURE}")
+        set_ = ""
     tables = content.get(SCHEDULES, {})
     if not isinstance(tables, dict):
         problems.append(f"{name}: {SCHEDULES} is no table: write [schedules.ID] for each schedule")
@@ -146,7 +152,9 @@ def parse(
     wanted = []
     for id_, table in tables.items():
         try:
-            one = _wanted(id_, table, managed_by, read_file)
+            one = _wanted(id_, table, set_, read_file)
+            if managed_by:
+                one = replace(one, managed_by=managed_by)
             check(one)
             wanted.append(one)
         except RequestError as error:
@@ -155,7 +163,7 @@ def parse(
             problems.append(f"{_place(name, id_, error.key)}: {error}")
     if problems:
         raise SettingsError("\n".join(problems))
-    return Manifest(name, managed_by, tuple(wanted))
+    return Manifest(name, set_, tuple(wanted))
 
 
 def is_set_name(name: object) -> bool:
@@ -194,6 +202,8 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
     for key in ("subject", "when"):
         if key not in table:
             raise _WrongError(key, "it is missing")
+    if SET in table and not is_set_name(table[SET]):
+        raise _WrongError(SET, _SET_CURE)
     return Wanted(
         id_,
         table["subject"],
@@ -203,7 +213,7 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         table.get("confirm", False),
         table.get("attempts", 0),
         _terms(table),
-        managed_by,
+        table.get(SET, managed_by),
         table.get("paused"),
         _note(table),
         table.get("protect"),
@@ -273,14 +283,16 @@ def _toml_key(key: str) -> str:
 def write(schedules: Iterable[Schedule]) -> str:
     """Write schedules, which have ids and payloads, as a file.
 
-    The set is named where all belong to the same. A delay becomes the moment that it came to:
-    the file may be applied at any time, and to another bucket.
+    The set is named once where all belong to the same, else in the table of each that belongs
+    to one. A delay becomes the moment that it came to: the file may be applied at any time, and
+    to another bucket.
     """
     found = list(schedules)
     sets = {schedule.managed_by for schedule in found}
     content: dict[str, Any] = {SET: sets.pop()} if len(sets) == 1 and sets != {""} else {}
     content[SCHEDULES] = {
         str(one.id): _table(one, _when(one))
+        | ({} if SET in content else _set(one.managed_by))
         | _pause(is_paused(one) or None, one.reason)
         | _protect(one.protected or None)
         for one in found
@@ -303,15 +315,17 @@ def difference(
 ) -> list[str]:
     """Write what differs as diff(1) does, with `names` for the two sides."""
     before = after = None
+    moves = old is not None and new is not None and old.managed_by != new.managed_by
     if new is not None:
         after = _table(new, new.when) | _pause(new.paused, new.note)
-        after |= _protect(new.protect)
+        after |= _protect(new.protect) | _set(new.managed_by if moves else "")
     if old is not None:
         before = _table(old, new.when if new and _means(new.when, old) else _when(old))
         if is_paused(old) if new is None else new.paused is not None:
             before |= _pause(is_paused(old), old.reason)
         if old.protected if new is None else new.protect is not None:
             before |= _protect(old.protected)
+        before |= _set(old.managed_by if moves else "")
     lines = difflib.unified_diff(_lines(id_, before), _lines(id_, after), *names, n=99, lineterm="")
     return list(lines)
 
@@ -350,6 +364,10 @@ def _pause(paused: bool | None, note: str) -> dict[str, Any]:  # None: not said
 
 def _protect(protected: bool | None) -> dict[str, Any]:  # None: not said
     return {} if protected is None else {"protect": protected}
+
+
+def _set(name: str) -> dict[str, Any]:
+    return {SET: name} if name else {}
 
 
 def _table_of(terms: Terms | None) -> dict[str, Any]:
@@ -404,6 +422,7 @@ def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
         differs["protect"] = wanted.protect != schedule.protected
     old, new = _table_of(schedule.terms), _table_of(wanted.terms)
     differs |= {key: old.get(key) != new.get(key) for key in TERMS}
+    differs[SET] = wanted.managed_by != schedule.managed_by
     return tuple(key for key, differ in differs.items() if differ)
 
 

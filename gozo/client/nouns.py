@@ -139,6 +139,8 @@ class Applied:
     due at a moment that has passed, and is not there any more."""
     keys: tuple[str, ...] = ()
     """What is changed: the keys of a file of schedules, such as `payload`."""
+    at_once: bool = False
+    """Whether a change has it sent at once, since the moment in it has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +261,13 @@ class Replica:
     accepted: int = 0
     """Requests taken; 0 where an older version does not say."""
     next_due: datetime | None = None
-    """When the next schedule is due that it knows of."""
+    """When the next schedule is due that it knows of and that waits."""
     problem: str = ""
     """Why it is not serving; empty if it is, or if its version does not say."""
+    paused: int = 0
+    """Schedules that are kept until they are resumed; 0 where an older version does not say."""
+    failed: int = 0
+    """Schedules that were given up, and are kept; 0 where an older version does not say."""
 
     @property
     def delivers(self) -> bool:
@@ -276,6 +282,7 @@ class Counts:
     schedules: int
     overdue: int
     """Due for more than a second and still there."""
+    paused: int
     failed: int
     invalid: int
     next_due: datetime | None

@@ -183,7 +183,7 @@ class Reader:
         """Count the schedules, by what the leader knows, or else by reading all of them."""
         bucket = await self.bucket()
         if bucket is None:
-            return Counts(0, 0, 0, 0, None)
+            return Counts(0, 0, 0, 0, 0, None)
         state = await bucket.state()
         for _ in range(LOOKS):
             told = await self._keys.counts()
@@ -199,7 +199,12 @@ class Reader:
             if one.state == "pending" and (next_due is None or one.due < next_due):
                 next_due = one.due
         return Counts(
-            states.total(), states["overdue"], states["failed"], states["invalid"], next_due
+            schedules=states.total(),
+            overdue=states["overdue"],
+            paused=states["paused"],
+            failed=states["failed"],
+            invalid=states["invalid"],
+            next_due=next_due,
         )
 
     async def _messages(self, prefix: str) -> AsyncIterator[Raw]:

@@ -46,7 +46,7 @@ def test_apply(ctl: Gozoctl) -> None:
         ["create", "nightly-backup", ""],
         ["create", "a.b", ""],
     ]
-    assert done.err == "2 created\n"
+    assert done.err.startswith("2 created\nno daemon delivers at the moment: ")
     before = ctl.ok("list", "-o", "json").json
     done = ctl.ok("apply", "jobs/nightly.toml", "-o", "json")
     assert [one["action"] for one in done.json] == ["leave", "leave"]
@@ -136,9 +136,19 @@ def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
     text = ctl.ok("export").out
     assert "\x1b" not in text
     (ctl.home / "all.toml").write_text(text)
-    assert (ctl.ok("diff", "all.toml", "--set", "nightly").out) == ""
+    assert tomllib.loads(text)["schedules"]["a.b"]["set"] == "nightly"
+    assert "set" not in tomllib.loads(text)["schedules"]["later"]
+    shown = ctl.run("diff", "all.toml")
+    assert shown.code == 1  # what belongs to no set is adopted
+    assert [line for line in shown.out.splitlines() if line[0] == "+"] == (
+        ["+++ all.toml", '+set = "all"'] * 3
+    )
+    assert ctl.ok("apply", "all.toml").err == "3 adopted, 2 left as they are\n"
+    assert ctl.ok("diff", "all.toml").out == ""
+    text = ctl.ok("export").out
+    (ctl.home / "all.toml").write_text(text)
     other = Gozoctl(ctl.home, servers.start().url)
-    assert other.ok("apply", "all.toml").err == "5 created\n"
+    assert other.ok("apply", "all.toml").err.startswith("5 created\n")
 
     def told(one: Gozoctl) -> list[dict[str, object]]:
         found = one.ok("list", "-o", "json").json
@@ -150,7 +160,13 @@ def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
     some = tomllib.loads(ctl.ok("export", "--subject", "jobs.*").out)["schedules"]
     assert len(some) == 3
     assert tomllib.loads(ctl.ok("export", "--set", "nightly").out)["set"] == "nightly"
-    assert ctl.shell("gozoctl export | gozoctl apply - --set nightly --dry-run").code == 0
+    assert ctl.shell("gozoctl export | gozoctl diff -").out == ""
+    assert ctl.shell("gozoctl export | gozoctl apply - --prune").err == "5 left as they are\n"
+    only = ctl.shell("gozoctl export --set nightly | gozoctl diff -")
+    assert (only.code, only.out) == (0, "")
+    foreign = ctl.shell("gozoctl export --set nightly | gozoctl diff - --set all")
+    assert (foreign.code, foreign.out) == (2, "")
+    assert "belongs to the set 'nightly', not to 'all'" in foreign.err
 
 
 def test_diff(ctl: Gozoctl) -> None:
@@ -169,6 +185,65 @@ def test_diff(ctl: Gozoctl) -> None:
     assert not any("+10h" in line and line[0] in "+-" for line in lines)
     assert '-[schedules."a.b"]' not in lines
     assert '-[schedules."a.b"]' in ctl.run("diff", "--prune", "jobs/nightly.toml").out.splitlines()
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_diff_is_wrong(server: bool, ctl: Gozoctl) -> None:
+    """What goes wrong is never taken for a difference: 2 and more, for a file or a server."""
+    url = {} if server else {"NATS_ADDRESS": "nats://127.0.0.1:1"}
+    (ctl.home / "bad.toml").write_text("[schedules.x]\n")
+    for file in ("bad.toml", "missing.toml"):
+        assert ctl.run("diff", file, variables=url).code == (2 if server else 5)
+    if server:
+        ctl.ok("apply", "jobs/nightly.toml")
+        assert ctl.run("diff", "jobs/nightly.toml", "--set", "other").code == 2
+        full = ctl.shell("gozoctl diff jobs/nightly.toml --prune --set new >/dev/full")
+        assert full.code == 2
+
+
+PAST = '[schedules.{id}]\nsubject = "jobs"\nwhen = "2020-01-01T00:00:00Z"\n'
+
+
+def test_what_has_passed(ctl: Gozoctl) -> None:
+    """What is there is not sent at once unless that is meant; what is not there stays away."""
+    ctl.ok("create", "moved", "jobs", "--in", "1h")
+    ctl.ok("create", "other", "jobs", "--in", "1h")
+    text = PAST.format(id="moved") + PAST.format(id="gone")
+    text += '[schedules.other]\nsubject = "jobs"\nwhen = "+1h"\npayload = "new"\n'
+    (ctl.home / "past.toml").write_text(text)
+    before = ctl.ok("export").out
+    for command in ("apply", "apply --dry-run"):
+        refused = ctl.run(*command.split(), "past.toml")
+        assert refused.code == 2, refused
+        assert "'moved' would be sent at once, the time having passed" in refused.err
+        assert "--past-ok" in refused.err
+        assert ctl.ok("export").out == before
+    shown = ctl.run("diff", "past.toml")
+    assert shown.code == 1
+    assert "'moved' would be sent at once" in shown.err
+    assert "[schedules.gone]" not in shown.out
+    done = ctl.ok("apply", "past.toml", "--past-ok", "-o", "json").json
+    assert [(one["id"], one["action"], one["at_once"]) for one in done] == [
+        ("moved", "change", True),
+        ("gone", "past", False),
+        ("other", "change", False),
+    ]
+    assert ctl.ok("list", "-o", "json", "--state", "overdue").json[0]["id"] == "moved"
+    # What is overdue already waits for a daemon, whatever else is changed.
+    (ctl.home / "past.toml").write_text(text + 'headers = ["A: b"]\n')
+    ctl.ok("apply", "past.toml")
+
+
+def test_what_has_passed_and_is_paused(ctl: Gozoctl) -> None:
+    """As long as it is to rest it may have passed; to resume it is to send it at once."""
+    ctl.ok("create", "a", "jobs", "--in", "1h")
+    (ctl.home / "past.toml").write_text(PAST.format(id="a") + "paused = true\n")
+    ctl.ok("apply", "past.toml")
+    ctl.ok("diff", "past.toml")
+    (ctl.home / "past.toml").write_text(PAST.format(id="a") + "paused = false\n")
+    assert ctl.run("apply", "past.toml").code == 2
+    ctl.ok("apply", "past.toml", "--past-ok")
+    assert ctl.ok("inspect", "a", "-o", "json").json["state"] == "overdue"
 
 
 def test_of_another_set(ctl: Gozoctl) -> None:

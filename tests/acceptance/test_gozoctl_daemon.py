@@ -78,9 +78,67 @@ async def test_status(servers: Servers, daemons: Daemons, tmp_path: Path) -> Non
     assert said["daemons"][0]["role"] == "leader"
     assert (said["schedules"], said["overdue"]) == (1, 0)
     assert said["next_due"] == "2099-01-01T00:00:00.000Z"
-    assert "daemon\tfirst\t" in ctl.ok("status").out
+    ctl.ok("create", "at rest", "kitchen", "--in", "1h")
+    ctl.ok("pause", "at rest")
+    said = ctl.ok("status", "-o", "json").json
+    assert (said["schedules"], said["paused"], said["failed"]) == (2, 1, 0)
+    assert said["next_due"] == "2099-01-01T00:00:00.000Z"
+    (daemon,) = said["daemons"]
+    assert (daemon["pending"], daemon["paused"], daemon["failed"]) == (1, 1, 0)
+    rows = ctl.ok("status").rows
+    assert ["paused", "1"] in rows
+    head, row = rows[-2:]
+    assert head[:4] == ["DAEMON", "NAME", "VERSION", "ROLE"]
+    assert (len(row), row[:2], row[3]) == (len(head), ["daemon", "first"], "leader")
+    assert ctl.ok("status", "--no-header").rows[-2][0] == "next_due"
+    (look,) = ctl.ok("status", "--watch", "--count", "1", "-o", "jsonl").json["daemons"]
+    assert (look["paused"], look["failed"]) == (1, 0)
     with ctl.terminal("status") as terminal:
         terminal.shows("leader")
+
+
+async def test_nobody_delivers(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """What is stored without a daemon is said to wait for one; data and exit code stay."""
+    server = servers.start()
+    ctl = Gozoctl(tmp_path, server.url)
+    (tmp_path / "a.toml").write_text('[schedules.b]\nsubject = "to"\nwhen = "+2h"\n')
+    says = "no daemon delivers at the moment: start one with `gozo serve`"
+    changes = (
+        ("create", "a", "to", "--in", "1h"),
+        ("reschedule", "a", "--in", "2h"),
+        ("resume", "a"),
+        ("apply", "a.toml"),
+    )
+    for change in changes:
+        if change[0] == "resume":
+            assert says not in ctl.ok("pause", "a").err
+        assert says in ctl.ok(*change).err, change
+    assert says not in ctl.ok("apply", "a.toml").err  # it changed nothing
+    assert ctl.ok("create", "a", "to", "--in", "1h", "--quiet").err == ""
+    await daemons.serve(server)
+    for change in changes:
+        assert says not in ctl.ok(*change).err, change
+
+
+async def test_what_is_due_next(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """The live view names no time of a schedule that was moved, paused or cancelled."""
+    server = servers.start()
+    ctl = Gozoctl(tmp_path, server.url)
+    await daemons.serve(server)
+
+    def due() -> str | None:
+        (one,) = ctl.ok("status", "--watch", "--count", "1", "-o", "jsonl").json["daemons"]
+        return None if one["next_due"] is None else one["next_due"][:4]
+
+    for id_ in ("moved", "cancelled", "paused"):
+        ctl.ok("create", id_, "kitchen", "--at", "2090-01-01T00:00:00Z")
+    assert due() == "2090"
+    ctl.ok("reschedule", "moved", "--at", "2095-01-01T00:00:00Z")
+    ctl.ok("cancel", "cancelled")
+    ctl.ok("pause", "paused")
+    assert due() == "2095"
+    ctl.ok("cancel", "moved")
+    assert due() is None
 
 
 @pytest.mark.parametrize("command", [("list",), ("status",), ("cancel", "x"), ("send", "s")])

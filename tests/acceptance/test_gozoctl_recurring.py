@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -102,6 +103,36 @@ def test_an_interval_in_a_table(ctl: Gozoctl) -> None:
     assert zones == {"poll": None, "backup": "Europe/Berlin", "tea": None}
     with ctl.terminal("inspect", "poll") as terminal:
         terminal.shows("till Monday")
+
+
+def test_what_rests_has_no_next_time(ctl: Gozoctl) -> None:
+    """No time is shown at which a paused schedule would be due; what it was made with stays."""
+    ctl.ok("create", "poll", "jobs.poll", "--cron", WEEKDAYS)
+    ctl.ok("create", "once", "jobs.once", "--at", "2099-12-24 18:00")
+    ctl.ok("pause", "--all", "--yes")
+
+    def listed() -> dict[str, list[str]]:
+        head, *rows = ctl.ok("list").rows
+        assert head[:3] == ["ID", "DUE", "LEFT"]
+        return {row[0]: row[1:3] for row in rows}
+
+    assert listed() == {"poll": ["", ""], "once": ["2099-12-24T17:00:00.000Z", ""]}
+    with ctl.terminal("list", columns=150) as terminal:
+        assert terminal.ends() == 0
+        head, _, *rows = (line.split() for line in terminal.text.splitlines())
+    assert head[:3] == ["ID", "NEXT", "LEFT"]
+    assert ["poll", "-", "-"] in [row[:3] for row in rows]
+    names = [name for name, _ in ctl.ok("inspect", "poll").rows]
+    assert "next" not in names
+    assert ctl.ok("inspect", "poll", "-o", "json").json["upcoming"] == []
+    with ctl.terminal("inspect", "once", "poll") as terminal:
+        assert terminal.ends() == 0
+        assert re.findall(r"(?m)^ +due  (.*)$", terminal.text) == ["Thu 2099-12-24 18:00:00 CET"]
+    said = ctl.ok("next", "--id", "poll")
+    assert len(said.rows) > 1
+    assert said.err == "it is paused, and will not be delivered as long as it is\n"
+    ctl.ok("resume", "--all", "--yes")
+    assert all(all(row) for row in listed().values())
 
 
 @pytest.mark.parametrize("recurs", [False, True])

@@ -24,6 +24,7 @@ from tests.support.server import HOST, NatsServer
 from tests.support.wallclock import WallClock
 
 DASHBOARD = ROOT / "gozo" / "data" / "grafana-dashboard.json"
+ALERTS = ROOT / "gozo" / "data" / "prometheus-alerts.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ async def test_overdue(servers: Servers, daemons: Daemons, clients: Clients) -> 
 
 
 async def test_dashboard(servers: Servers, daemons: Daemons) -> None:
-    """Each figure that the dashboard asks for is one that a daemon has."""
+    """Each figure that the dashboard or an alert asks for is one that a daemon has."""
     _, port = await serve(daemons, servers.start())
     names = {name.partition("{")[0] for name in await scrape(port)}
     board = json.loads(DASHBOARD.read_text("utf-8"))
@@ -220,6 +221,11 @@ async def test_dashboard(servers: Servers, daemons: Daemons) -> None:
     wanted = {name for query in asked for name in re.findall(r"\b(?:gozo|process)_\w+", query)}
     assert len(wanted) > 15
     assert wanted <= names, wanted - names
+    assert {"gozo_schedules_paused", "gozo_schedules_failed"} <= wanted
+    rules = re.findall(r"^ +expr: (.*)$", ALERTS.read_text("utf-8"), re.MULTILINE)
+    alerting = {name for rule in rules for name in re.findall(r"\bgozo_\w+", rule)}
+    assert len(alerting) > 10
+    assert alerting <= names, alerting - names
 
 
 async def test_health(servers: Servers, daemons: Daemons) -> None:

@@ -97,10 +97,16 @@ def test_what_is_written_is_read_back(found: list[Schedule]) -> None:
     wanted = read(text)
     assert [one.id for one in wanted] == [one.id for one in found]
     for new, old in zip(wanted, found, strict=True):
-        assert changed(new, old) == ()
-        assert difference(new.id, old, new, ("a", "b")) == []
+        assert changed(new, old) == (() if old.managed_by else ("set",))
+        shown = difference(new.id, old, new, ("a", "b"))
+        assert [line for line in shown[3:] if line[0] != " "] == (
+            [] if old.managed_by else ['+set = "f"']
+        )
     # In another bucket it is a schedule of its own, and due at the same moment.
-    again = [old._replace(when=new.when) for new, old in zip(wanted, found, strict=True)]
+    again = [
+        old._replace(when=new.when, managed_by=new.managed_by)
+        for new, old in zip(wanted, found, strict=True)
+    ]
     assert read(write(again)) == wanted
     assert all(char.isprintable() or char == "\n" for char in text)
 
@@ -115,6 +121,7 @@ def test_what_differs_is_named(one: Schedule, other: Schedule) -> None:
     assert ("headers" in keys) == (one.headers != other.headers)
     assert ("attempts" in keys) == (one.attempts != other.attempts)
     assert ("protect" in keys) == (other.protected and not one.protected)
+    assert ("set" in keys) == (one.managed_by != (other.managed_by or "f"))
     assert bool(difference(wanted.id, one, wanted, ("a", "b"))) == bool(keys)
 
 

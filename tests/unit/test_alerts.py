@@ -1,0 +1,108 @@
+"""The alert rules for Prometheus: their form, and when they fire."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.readme import ROOT
+
+RULES = ROOT / "gozo" / "data" / "prometheus-alerts.yaml"
+
+TEXT = r"(?:[A-Z][^\n#]*|\"[^\"\n]*\")"
+"""Text that is YAML without quotation marks, or within them."""
+
+RULE = re.compile(
+    r"      - alert: (?P<name>Gozo[A-Za-z]+)\n"
+    r"        expr: (?P<expr>[^\n#\"':{}]+)\n"
+    r"(?:        for: (?P<wait>[1-9][0-9]*[mhdw])\n)?"
+    r"        labels:\n"
+    r"          severity: (?:critical|warning|info)\n"
+    r"        annotations:\n"
+    rf"          summary: (?P<summary>{TEXT})\n"
+    rf"          description: (?P<description>{TEXT})\n"
+)
+
+
+def test_form() -> None:
+    """Each rule has what Prometheus wants of one, and what a person wants to read, once."""
+    text = RULES.read_text("utf-8")
+    head, _, rules = text.partition("    rules:\n")
+    assert re.fullmatch(r"(?:#[^\n]*\n)+groups:\n  - name: gozo\n", head)
+    found = list(RULE.finditer(rules))
+    assert "".join(one[0] for one in found) == rules
+    names = [one["name"] for one in found]
+    assert len(set(names)) == len(names) > 10
+    for one in found:
+        for said in (one["summary"], one["description"]):
+            # A colon followed by a blank would be a mapping without quotation marks.
+            assert said.startswith('"') or ": " not in said, said
+            assert said.strip('"').endswith(".")
+
+
+FIRES = {
+    "GozoNoLeader": ('gozo_leader{job="j"}', "1 1 0x5"),
+    "GozoRivals": ('gozo_rivals{job="j"}', "0 0 1x5"),
+    "GozoNotReady": ('gozo_ready{job="j"}', "1 1 0x5"),
+    "GozoOverdue": ('gozo_schedules_overdue{job="j"}', "0 0 1x5"),
+    "GozoDeliveriesFailed": ('gozo_deliveries_failed_total{job="j"}', "0 0 1x5"),
+    "GozoSchedulesFailed": ('gozo_schedules_failed{job="j"}', "0 0 1x5"),
+    "GozoSchedulesMissed": ('gozo_schedules_missed_total{job="j"}', "0 0 1x5"),
+    "GozoSchedulesInvalid": ('gozo_schedules_invalid{job="j"}', "0 0 1x9"),
+    "GozoSchedulesPaused": ('gozo_schedules_paused{job="j"}', "0 0 1x10081"),
+    "GozoRefusing": ('gozo_requests_refused_total{job="j",reason="busy"}', "0 0 1+1x15"),
+    "GozoNotFollowing": ('gozo_follower_following{job="j"}', "1 1 0x5"),
+    "GozoClockWrong": ('gozo_clock_ahead_seconds{job="j"}', "0 0 -0.7x9"),
+    "GozoLate": ('gozo_lateness_seconds_bucket{job="j"', "0 0 0+0x9"),
+}
+"""Of each alert what it looks at, once a minute: all is well twice, and then no more."""
+
+
+def test_when_they_fire(tmp_path: Path) -> None:
+    """None fires at first, and each does at the end: by Prometheus's own reckoning."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is missing: apt-get install prometheus brings it, and a daemon")
+    text = RULES.read_text("utf-8")
+    assert set(FIRES) == {one["name"] for one in RULE.finditer(text)}
+    (tmp_path / "tests.yaml").write_text(json.dumps(_tests(text)))  # JSON is YAML
+    for verb, path in (("check", RULES), ("test", tmp_path / "tests.yaml")):
+        command = [promtool, verb, "rules", str(path)]
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _tests(text: str) -> dict[str, object]:
+    """Make the tests for promtool: one for each alert."""
+    tests = []
+    for name, (series, values) in FIRES.items():
+        minutes = int(values.rpartition("x")[2]) + 2
+        given = [{"series": series, "values": values}]
+        if name == "GozoLate":
+            ends = {"0.1": "0+0x11", "2": "0 0 1+1x9", "+Inf": "0 0 1+1x9"}
+            given = [{"series": f'{series},le="{le}"}}', "values": of} for le, of in ends.items()]
+        if name != "GozoNoLeader":
+            given.append({"series": 'gozo_leader{job="j"}', "values": f"1x{minutes}"})
+        asked = {"expr": f'count(ALERTS{{alertname="{name}",alertstate="firing"}})'}
+        never = f'ALERTS{{alertstate="firing",alertname!="{name}"}}'
+        tests.append(
+            {
+                "interval": "1m",
+                "input_series": given,
+                "promql_expr_test": [
+                    asked | {"eval_time": "1m", "exp_samples": []},
+                    asked
+                    | {
+                        "eval_time": f"{minutes}m",
+                        "exp_samples": [{"labels": "{}", "value": 1}],
+                    },
+                    {"expr": never, "eval_time": f"{minutes}m", "exp_samples": []},
+                ],
+            }
+        )
+    return {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
