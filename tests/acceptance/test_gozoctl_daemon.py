@@ -131,9 +131,9 @@ async def test_what_is_due_next(servers: Servers, daemons: Daemons, tmp_path: Pa
         return None if one["next_due"] is None else one["next_due"][:4]
 
     for id_ in ("moved", "cancelled", "paused"):
-        ctl.ok("create", id_, "kitchen", "--at", "2090-01-01T00:00:00Z")
+        ctl.ok("create", id_, "kitchen", "--at", "2090-01-01T00:00:00Z", "--yes")
     assert due() == "2090"
-    ctl.ok("reschedule", "moved", "--at", "2095-01-01T00:00:00Z")
+    ctl.ok("reschedule", "moved", "--at", "2095-01-01T00:00:00Z", "--yes")
     ctl.ok("cancel", "cancelled")
     ctl.ok("pause", "paused")
     assert due() == "2095"

@@ -108,7 +108,7 @@ def test_an_interval_in_a_table(ctl: Gozoctl) -> None:
 def test_what_rests_has_no_next_time(ctl: Gozoctl) -> None:
     """No time is shown at which a paused schedule would be due; what it was made with stays."""
     ctl.ok("create", "poll", "jobs.poll", "--cron", WEEKDAYS)
-    ctl.ok("create", "once", "jobs.once", "--at", "2099-12-24 18:00")
+    ctl.ok("create", "once", "jobs.once", "--at", "2099-12-24 18:00", "--yes")
     ctl.ok("pause", "--all", "--yes")
 
     def listed() -> dict[str, list[str]]:
