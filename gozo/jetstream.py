@@ -272,6 +272,14 @@ class JetStream:
                 self.connection.hang_up(token)
         return [_stored(answers[sequence], shown) for sequence in sequences]
 
+    async def next_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
+        """Read the first message of a subject, or of a pattern, from a sequence on.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `call`.
+        """
+        return await self._message(stream, {"seq": sequence, "next_by_subj": subject})
+
     async def _message(self, stream: str, query: dict[str, Any]) -> StoredMessage | None:
         try:
             return _read(await self.call(f"STREAM.MSG.GET.{stream}", query))

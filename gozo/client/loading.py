@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from gozo.client.keys import Keys
 from gozo.client.reading import is_hidden
+from gozo.clock import steady
 from gozo.connection import Connection
 from gozo.entries import plain_marker
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError
@@ -24,6 +25,7 @@ from gozo.store.consumer import BATCH, HEARTBEAT, Consumer
 
 CHASE = 100_000  # messages that are read beyond those that there were, and as many as keys
 GRACE = 0.1  # seconds in which a message comes that was stored before
+LAG = 5.0  # seconds that a replica of the stream is given to catch up with its leader
 
 FEW = 2_000  # messages that are read in less time than a leader takes to answer, which may be none
 WORTH = 8  # messages of a full load that take as long as one read at its revision
@@ -111,8 +113,9 @@ class Load:
     A schedule that is replaced meanwhile moves to the end of the stream. So it is read until
     nothing is to come, that is until whoever writes was caught up with. The server's word for
     that can be early: it counts a message that was replaced as gone before it counts the one
-    in its place. So the stream is asked whether there are later ones. Where somebody writes
-    faster than can be read, there is an end to that as well.
+    in its place; or it comes from a replica that is behind. So the stream's leader is asked whether
+    there are later ones. Where somebody writes faster than can be read, there is an end to that as
+    well.
     """
 
     def __init__(
@@ -133,8 +136,10 @@ class Load:
         )
         self._keys = seen
         self._after = after
-        self._end = state.last_sequence
+        self._end = self._needed = state.last_sequence
+        """Where what is read counts as stored meanwhile, and up to where nothing may be missed."""
         self._position = self._beyond = 0
+        self._lags_until: float | None = None
         self._within = len(seen)
         self._nothing_to_come = self._done = False
         self._problem = ""
@@ -151,6 +156,7 @@ class Load:
                 self._after = None  # it was restored from an older copy
             else:
                 self._end, self._done = self._after, last == self._after
+                self._position, self._needed = self._after, last
         if not self._done:
             self._nothing_to_come = await self._consumer.start(self._after) == 0
 
@@ -184,14 +190,22 @@ class Load:
 
     async def _check(self) -> None:
         """Find out whether there is really nothing to come."""
-        last = (await self._bucket.state()).last_sequence
-        if last in (self._end, self._position):
+        bucket, pattern = self._bucket, f"{self._bucket.prefix}>"
+        left = await bucket.js.next_message(bucket.stream, pattern, self._position + 1)
+        if left is None:
             self._done = True
-        elif last > self._position:
-            # It is on its way, unless it has been removed.
-            self._nothing_to_come = False
-            came = bool(self._queue) or await self._wait(GRACE)
-            self._done = not came
+            return
+        # It is on its way, unless it has been removed.
+        self._nothing_to_come = False
+        if self._queue or await self._wait(GRACE):
+            self._lags_until = None
+        elif left.sequence > self._needed:
+            self._done = True
+        else:
+            self._lags_until = self._lags_until or steady() + LAG
+            self._nothing_to_come = steady() < self._lags_until
+            if not self._nothing_to_come:
+                self._problem = "a replica of the stream is behind"
 
     async def _wait(self, timeout: float) -> bool:
         """Wait for a message; False where none came in time."""
