@@ -8,6 +8,9 @@ of messages with the server's. Delete markers live for a limited time, so it loa
 as well where half of that has passed since it was up to date: because the process stood still, or
 nothing came, or more than it could read.
 
+A consumer lives on any replica of the stream, and that one may be behind the stream's leader. So
+the leader is asked where what was stored last did not come, or an older version than is known.
+
 Payloads are not fetched here (`headers_only`).
 """
 
@@ -39,6 +42,8 @@ SWEEP = 60
 """Seconds that the server may be late in removing markers: thousands end at once after a burst."""
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
+LAGS = "the replica of the stream that it read from is behind"
+PROGRESS = 0.5  # seconds in which more comes from a replica that only is catching up
 DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
 
 log = get_logger("gozo.follower")
@@ -93,7 +98,14 @@ class Follower:
         self._doubted_at = -DOUBT
         self._unseen: set[str] = set()
         """What was known when the load began, and has not come since."""
-        self._end_of_load = 0
+        self._end_of_load = self._reached = 0
+        """Up to where it is to load, and the sequence that it came to there."""
+        self._confirming: asyncio.Task[None] | None = None
+        """Finds out whether everything was seen up to the end of the load."""
+        self._older = ""
+        """A key of which the load brought an older version than is known."""
+        self._restored: bool | None = None
+        """Whether that is what the bucket holds; None: that was not asked."""
         self._consumer: Consumer | None = None
         mirror.server_us = clock.server_us
         connection.on_lost.append(self._on_lost)
@@ -296,6 +308,8 @@ class Follower:
             timetable.forget_purged()
             self._unseen.update(timetable.keys(), timetable.tombstones)
         self._end_of_load = state.last_sequence
+        self._reached = 0 if self._full else self.position
+        await self._look_at_older()
         pending = await consumer.start(None if self._full else self.position)
         self.behind = pending
         if not pending and not self._broken.is_set():
@@ -316,6 +330,14 @@ class Follower:
         else:
             self._break("messages that are said to come do not")
 
+    async def _look_at_older(self) -> None:
+        """Find out whether the bucket holds an older version of a key, as it seemed last time."""
+        key, self._older, self._restored = self._older, "", None
+        if key:
+            message = await self._bucket.read(key)
+            sequence = message.sequence if message else 0
+            self._restored = sequence < self._mirror.timetable.revision(key)
+
     def _break(self, reason: str) -> None:
         if not self._broken.is_set():
             log.info("follower.reset", reason=reason, position=self.position)
@@ -325,6 +347,9 @@ class Follower:
         self.reload("the connection was lost")
 
     def _stop_consumer(self) -> None:
+        if self._confirming is not None:
+            self._confirming.cancel()
+            self._confirming = None
         if self._consumer is not None:
             self._consumer.stop()
             self._consumer = None
@@ -339,18 +364,28 @@ class Follower:
         if self._unseen and key in self._unseen:
             self._unseen.remove(key)
             if sequence < self._mirror.timetable.revision(key) <= self._end_of_load:
-                # The bucket was restored from an older copy: what was known is gone.
-                self._mirror.drop(key)
+                if self._restored is None:
+                    self._older = key
+                    self._break(f"an older version of the key {key} than is known")
+                    return
+                if self._restored:
+                    # From an older copy: what was known is gone.
+                    self._mirror.drop(key)
         self._mirror.take(key, sequence, stored_us, headers)
         if stored_us > self._ahead_us:
             self._check_date(key, sequence, stored_us, headers)
         self.position = max(self.position, sequence)
+        self._reached = sequence
         self.behind = pending
         self._stored_us = stored_us
         if not pending:
             self._caught_up()
 
     def _caught_up(self) -> None:
+        if self._reached < self._end_of_load:
+            if self._confirming is None:
+                self._confirming = asyncio.create_task(self._confirm(), name="end of load")
+            return
         self.position = max(self.position, self._end_of_load)
         if self._loads_all:
             self._loads_all = self._full = False
@@ -368,6 +403,31 @@ class Follower:
             self._load_for_markers()
             return  # what waits for this position waits for the load
         self._progress.set()
+
+    async def _confirm(self) -> None:
+        """Ask the stream's leader whether anything is left of what was not seen.
+
+        What was stored last may be gone, or on its way, or the consumer's replica does not have it.
+        """
+        bucket, pattern = self._bucket, f"{self._bucket.prefix}>"
+        while (reached := self._reached) < self._end_of_load:
+            try:
+                found = await bucket.js.next_message(bucket.stream, pattern, reached + 1)
+            except GozoError as error:
+                await asyncio.sleep(RETRY_WAIT)
+                self._break(str(error))
+                return
+            if self._broken.is_set():
+                return
+            if found is None or found.sequence > self._end_of_load:
+                self._reached = max(self._reached, self._end_of_load)
+                self._caught_up()
+                break
+            await asyncio.sleep(PROGRESS)
+            if self._reached == reached:
+                self._break(LAGS)
+                return
+        self._confirming = None
 
     def _end_load(self) -> None:
         """See that markers written during the load cannot have gone before it came to them."""
