@@ -360,7 +360,8 @@ class Timetable:
     def drop_outdated(self, limit: int) -> bool:
         """Drop what is due first and not waiting: a standby never pops what others delivered.
 
-        At most `limit` are dropped; returns whether there may be more.
+        At most `limit` are dropped; returns whether there may be more. Where most of what is far
+        off was cancelled, all of that is dropped, whatever is due before it.
         """
         near = self._near
         while limit and near and not self._is_waiting(near[0]):
@@ -370,6 +371,8 @@ class Timetable:
             while limit and heap and not self._is_waiting(heap[0]):
                 heappop(heap)
                 limit -= 1
+        if limit:
+            self._compact()
         return not limit
 
     def next_due(self) -> int | None:
@@ -411,8 +414,14 @@ class Timetable:
             self._crossed.append(row)
             return
         heappush(self._far, row)
-        # Rows that were replaced stay in the heap until they surface; where most are
-        # such, a heap of the others is smaller and costs less than it saves.
+        self._compact()
+
+    def _compact(self) -> None:
+        """Drop what is far off and not waiting, if it is most of that.
+
+        Rows that were replaced stay in the heap until they surface; where most are such, a heap of
+        the others is smaller and costs less than it saves.
+        """
         if len(self._far) > 2 * len(self._live) + 1_000:
             # Each once; of two that are equal, only the one that is kept above is waiting.
             self._far = list(set(filter(self._is_waiting, self._far)))

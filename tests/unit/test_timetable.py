@@ -350,3 +350,16 @@ def test_a_standby_drops_what_others_delivered() -> None:
     assert not timetable.drop_outdated(4)
     assert [len(rows) for rows in (timetable._near, timetable._soon, timetable._far)] == [0, 0, 5]
     assert [item.key for item in timetable.pop_due(9, 9)] == ["key5", "key7", "key8", "key9"]
+
+
+def test_what_was_cancelled_goes_although_nothing_is_put() -> None:
+    """What is due before it does not keep thousands of cancelled schedules in memory."""
+    timetable = Timetable()
+    timetable.put("first", 1, 1)
+    for number in range(2, 3_000):
+        timetable.put(f"key{number}", number, number)
+    for number in range(2, 2_999):
+        timetable.remove(f"key{number}", number + 3_000)
+    assert not timetable.drop_outdated(100)
+    assert len(timetable._far) == 2
+    assert [item.key for item in timetable.pop_due(9_000, 9)] == ["first", "key2999"]
