@@ -11,6 +11,10 @@ nothing came, or more than it could read.
 A consumer lives on any replica of the stream, and that one may be behind the stream's leader. So
 the leader is asked where what was stored last did not come, or an older version than is known.
 
+A server that is killed may bring entries back that were removed in its last minutes: it reads from
+its disk that each was replaced by a delete marker only as long as the marker is there. What is
+known to be over, and was stored before the load began, is not taken in again, but purged.
+
 Payloads are not fetched here (`headers_only`).
 """
 
@@ -79,8 +83,10 @@ class Follower:
         """Why markers may be gone that it has not seen."""
         self._ahead_us = NEVER
         """What was stored later than this, the server's clock cannot show yet as it is known."""
-        self._stored_us = 0
-        """When the last message seen was stored, by the server's clock."""
+        self._stored_us = self._latest_us = 0
+        """When the last message seen was stored, by the server's clock, and the latest of all."""
+        self._known_until = 0, 0
+        """Sequence and time of storing of the last that was seen before the load began."""
         self._load_began_at = self.turned_at
         self._key_us = 0.0
         """Microseconds that each key took when everything was last loaded, where it was much."""
@@ -92,9 +98,7 @@ class Follower:
         self._loads_all = False
         """Whether that is being done."""
         self._created = ""
-        self._doubts = 0
-        self._loads = 0
-        self._buckets = 0
+        self._doubts = self._loads = self._buckets = 0
         self._doubted_at = -DOUBT
         self._unseen: set[str] = set()
         """What was known when the load began, and has not come since."""
@@ -290,7 +294,7 @@ class Follower:
             log.warning("follower.another_bucket", created=state.created)
             self._mirror.clear()
             self._full = True
-            self.position = 0
+            self.position = self._latest_us = 0
             self._buckets += 1
         self._created = state.created
         if self._missed_markers and not self._full:
@@ -307,6 +311,7 @@ class Follower:
             self._load_began_at = steady()
             timetable.forget_purged()
             self._unseen.update(timetable.keys(), timetable.tombstones)
+        self._known_until = (self.position, self._latest_us) if self._full else (0, 0)
         self._end_of_load = state.last_sequence
         self._reached = 0 if self._full else self.position
         await self._look_at_older()
@@ -361,7 +366,11 @@ class Follower:
     ) -> None:
         if self._broken.is_set():
             return
-        if self._unseen and key in self._unseen:
+        last, last_us = self._known_until
+        if sequence <= last and stored_us <= last_us and self._mirror.is_over(key, headers):
+            self._unseen.discard(key)
+            self._mirror.take_revived(key, sequence, stored_us)
+        elif self._unseen and key in self._unseen:
             self._unseen.remove(key)
             if sequence < self._mirror.timetable.revision(key) <= self._end_of_load:
                 if self._restored is None:
@@ -378,6 +387,7 @@ class Follower:
         self._reached = sequence
         self.behind = pending
         self._stored_us = stored_us
+        self._latest_us = max(self._latest_us, stored_us)
         if not pending:
             self._caught_up()
 

@@ -211,6 +211,23 @@ class Mirror:
         self.note(key, None)
         self.timetable.remove(key, revision, stored_us, lasting=True)
 
+    def is_over(self, key: str, headers: bytes | None) -> bool:
+        """Tell whether an entry is of a key that was removed, and whose marker may be gone."""
+        stone, reason = self.timetable.tombstone(key), self.timetable.outcome(key)
+        if not reason or key in self.timetable:
+            return False
+        if stone is not None and stone.until_us > self.server_us() + MICROSECONDS:
+            return False
+        return plain_marker(headers) is None
+
+    def take_revived(self, key: str, revision: int, stored_us: int) -> None:
+        """Take an entry that was removed, and that the server has brought back: it is purged."""
+        log.limited("warning", "entry.revived", key=key, revision=revision)
+        reason = self.timetable.outcome(key) or Reason.UNKNOWN
+        self.drop(key)
+        until_us = stored_us if is_addressable(key) else NEVER
+        self.timetable.remove(key, revision, until_us, reason, lasting=True)
+
     def reconsider(self) -> None:
         """Look again at entries that were too large: the server takes larger messages now."""
         for key, message in list(self.too_large.items()):

@@ -14,7 +14,7 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.daemon import Daemon
 from tests.support.patience import allow, until
-from tests.support.processes import Clients, Daemons
+from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 from tests.support.short_lives import SHORT_LIVES
@@ -131,3 +131,37 @@ async def test_a_create_that_comes_when_the_marker_is_gone(
         assert leader.events("daemon.ready")[0].fields["pending"] == "0"
         assert second.events("daemon.ready")[0].fields["pending"] == "0"
         await holds(client, before)
+
+
+async def test_a_server_that_is_killed_when_the_markers_are_gone(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """It brings back what was delivered and cancelled: that is not delivered, but removed."""
+    server = servers.start()
+    client = await clients.connect(server)
+    arrivals = await client.arrivals()
+    leader = daemons.start(server.url, program=SHORT_LIVES)
+    await leader.ready()
+    standby = daemons.start(server.url, program=SHORT_LIVES)
+    await standby.ready()
+    before = await client.stored()
+    ids = [f"cancelled{number}" for number in range(KEPT)]
+    for id_ in ids:
+        await client.schedule("+5", reply=arrivals, id=id_)
+    for number in range(KEPT):
+        await client.schedule("+0.1", reply=arrivals, id=f"delivered{number}")
+    await client.schedule("+3600", reply=arrivals, id="kept")
+    await arrivals.wait(KEPT)
+    await cancel(client, *ids)
+    await holds(client, before + 1)
+    marks = leader.mark(), standby.mark()
+    server.kill()
+    server.start()
+    for one, mark in zip((leader, standby), marks, strict=True):
+        await one.event("entry.revived", since=mark)
+    await holds(client, before + 1)
+    mark = standby.mark()
+    await leader.terminate()
+    leading = await standby.event("daemon.leading", since=mark)
+    assert leading.fields["pending"] == "1"
+    assert len(arrivals.all) == KEPT
