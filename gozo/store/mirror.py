@@ -69,7 +69,7 @@ class Mirror:
         life: MarkerLife = USUAL_LIFE,
     ) -> None:
         self.timetable = timetable
-        self.life, self.marker_seconds = life, life.shortest
+        self.life, self.marker_seconds = life, life.chosen(0, 0)
         """The rule by which delete markers live, and how long one is to live written now."""
         self.lateness = Lateness(life.shortest)
         self.invalid: dict[str, tuple[int, str]] = {}

@@ -24,7 +24,7 @@ def main() -> None:
     logs.configure(logs.DEFAULT_LEVEL, form=logs.DEFAULT_FORMAT)
     settings = ServeSettings(ConnectionSettings(addresses=(sys.argv[1],)))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, MarkerLife(shortest=SHORTEST)))
+        runner.run(serve(settings, MarkerLife(shortest=SHORTEST, few=0)))
 
 
 if __name__ == "__main__":

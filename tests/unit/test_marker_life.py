@@ -3,16 +3,24 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.store.marker_life import LONGEST, MARKER_US, SHORTEST, USUAL, MarkerLife
+from gozo.store.marker_life import FEW, LONGEST, MARKER_US, SAFE, SHORTEST, USUAL, MarkerLife
 
-LIFE = MarkerLife()
+USUAL_LIFE = MarkerLife()
+LIFE = MarkerLife(few=0)
 COUNTS = st.integers(0, 20_000_000)
 
 
 def test_little_is_stored() -> None:
     """Where a load takes no time a marker lives as short as may be, other settings included."""
     assert LIFE.chosen(0, 0) == LIFE.chosen(1_000, 20_000) == SHORTEST
-    assert MarkerLife(shortest=2).chosen(1_000, 20_000) == 2
+    assert MarkerLife(shortest=2, few=0).chosen(1_000, 20_000) == 2
+
+
+def test_few_markers_live_until_the_server_has_written_its_index() -> None:
+    """Many do not, and what followers reckon with stays the same."""
+    assert USUAL_LIFE.chosen(0, 0) == USUAL_LIFE.chosen(400_000, FEW - 1) == SAFE
+    assert USUAL_LIFE.chosen(1_000, FEW) == USUAL_LIFE.shortest_in_use(0, 0) == SHORTEST
+    assert USUAL_LIFE.chosen(9_000_000, 0) == 540
 
 
 def test_loads_take_long() -> None:
@@ -27,8 +35,9 @@ def test_loads_take_long() -> None:
 @given(COUNTS, COUNTS, st.floats(0, 1_000))
 def test_bounds(entries: int, markers: int, key_us: float) -> None:
     """What others reckon with is never more than what was chosen, whatever loads took there."""
-    bound = LIFE.shortest_in_use(entries, markers)
-    assert SHORTEST <= bound <= LIFE.chosen(entries, markers, key_us) <= LONGEST
+    for life in (LIFE, USUAL_LIFE):
+        bound = life.shortest_in_use(entries, markers)
+        assert SHORTEST <= bound <= life.chosen(entries, markers, key_us) <= LONGEST
 
 
 def test_markers_do_not_breed() -> None:
