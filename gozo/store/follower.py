@@ -314,7 +314,7 @@ class Follower:
             self.behind = 0
             self._caught_up()
         else:
-            self._break("messages that are said to come do not")
+            self._break("announced messages did not arrive")
 
     def _break(self, reason: str) -> None:
         if not self._broken.is_set():
