@@ -127,7 +127,7 @@ class Admission:
     def _check_receipt(self, receipt: str, reply: bytes) -> None:
         self._policy.check_answer(receipt)
         if reply.startswith(_IMPORTED):
-            raise self._not_imported("a receipt does not arrive")
+            raise self._not_imported("a receipt would not arrive")
 
     def _check_target(self, entry: Entry) -> None:
         """Refuse a subject that is not allowed, or that will be gone when it is due."""
@@ -136,11 +136,11 @@ class Admission:
             self._good = entry.subject
             return
         if entry.recurs:
-            raise self._not_imported("of a recurring schedule only the first message arrives")
+            raise self._not_imported("only the first message of a recurring schedule would arrive")
         if entry.id is not None:
             raise self._not_imported("a schedule with an id would outlive it")
         if entry.confirm:
-            raise self._not_imported("no stream confirms what is sent there")
+            raise self._not_imported("no stream would acknowledge the message")
         if entry.due_us - entry.created_us > IMPORT_LASTS * MICROSECONDS:
             raise self._not_imported(f"it must be due within {IMPORT_LASTS} s")
 

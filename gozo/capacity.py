@@ -94,8 +94,8 @@ async def _subscriptions(connection: Connection) -> list[str]:
         if heard:
             return []
     problem = (
-        f"the server does not allow a connection {SUBSCRIPTIONS} subscriptions, as a daemon needs: "
-        "raise max_subscriptions, or the account's"
+        f"a daemon needs {SUBSCRIPTIONS} subscriptions on a connection, and the server allows "
+        "fewer: raise max_subscriptions, or the limit of the account"
     )
     return [problem]
 

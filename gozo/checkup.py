@@ -96,7 +96,7 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
             if route.mapped not in ("", asked):
                 tell(
                     PROBLEM,
-                    f"the account maps {asked} to {route.mapped}, so no daemon hears requests: "
+                    f"the account maps {asked} to {route.mapped}, so no daemon receives requests: "
                     "remove that mapping, or give another --request-subject",
                 )
             await look(js, settings, keepers | route.streams, tell)

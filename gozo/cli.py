@@ -86,12 +86,11 @@ def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Check whether `gozo serve` would work with the same options, without starting it.
 
     Connects, tests each permission that the daemon needs, and describes the server, the account,
-    the bucket and the running daemons, what is missing, and what could be better. In a temporary
-    bucket with the same settings as the real one, which it removes afterwards, it writes, reads,
-    replaces, settles and removes an entry; nothing else is changed. Exits 4 if a permission is
-    missing, 5 if no server answers, 1 if a setting makes gozo impossible or would lose schedules,
-    a daemon with another bucket uses the request subject, or a running daemon is not serving;
-    else 0.
+    the bucket and the running daemons, what is missing, and what could be better. It uses a
+    temporary bucket with the settings of the real one, and changes nothing else. Exits 4 if a
+    permission is missing, 5 if no server answers, 1 if with these settings gozo cannot work or
+    would lose schedules, a daemon with another bucket uses the request subject, or a running
+    daemon is not serving; else 0.
     """
     raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
 

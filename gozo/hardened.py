@@ -425,7 +425,7 @@ class WireParser:
                 try:
                     news = json.loads(line[5:])
                 except RecursionError as error:
-                    raise ValueError("the server sent an INFO without end") from error
+                    raise ValueError("the server sent an INFO line that does not end") from error
                 self._client.note_info(news)
             case _:
                 raise ValueError("the server sent something that is not the NATS protocol")

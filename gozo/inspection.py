@@ -91,8 +91,9 @@ async def _look_at_account(js: JetStream, missing: list[str], copies: int, say: 
     if missing and limits.get("max_bytes_required"):
         say(
             PROBLEM,
-            "the account demands max_bytes of each stream, and gozo makes streams without it: make "
-            f"{' and '.join(map(stream_of, missing))} yourself, or lift that from the account",
+            "the account demands max_bytes of each stream, and gozo creates streams without it: "
+            f"create {' and '.join(map(stream_of, missing))} yourself, or turn off the account's "
+            "max_bytes_required",
         )
     room = int(limits.get("max_streams", -1)) - int(used.get("streams", 0))
     if limits.get("max_streams", -1) > 0 and room < len(missing):
@@ -154,7 +155,7 @@ async def _judge(
         most = config.get(limit, -1)
         if 0 < most <= state.get(used, 0) and limit not in told:
             told.add(limit)
-            say(PROBLEM, f"the bucket {name} is full: it has its {limit} of {most}; raise that")
+            say(PROBLEM, f"the bucket {name} is full: raise its {limit}, {most}")
     return told
 
 
@@ -213,10 +214,10 @@ async def _look_for_keepers(
     for name in sorted(found):
         say(
             "advice",
-            f"the stream {name} keeps what is sent to gozo, and acknowledges each message on its "
-            "reply subject: clients must not take that for a delivery, and a daemon that starts or "
-            f"takes over may wait ten seconds; take {request_subject} and "
-            f"{request_subject}.admin.> out of it",
+            f"the stream {name} captures what is sent to gozo, and acknowledges each message on "
+            "its reply subject: clients must not take that for a delivery, and a daemon that "
+            f"starts or takes over may wait ten seconds; remove {request_subject} and "
+            f"{request_subject}.admin.> from its subjects",
         )
 
 

@@ -176,9 +176,9 @@ def not_imported(request_subject: str, what: str) -> RequestError:
     """Make the error for what cannot be sent to a reply subject that begins with `IMPORTED`."""
     return RequestError(
         Refusal.FORBIDDEN_SUBJECT,
-        f"the request came through a service import of another account, whose reply subject takes "
-        f"one message and does not last: {what}; import {request_subject} as a stream instead (see "
-        "Several accounts in gozo(8))",
+        f"the request came through a service import, whose reply subject is temporary and takes "
+        f"one message: {what}; import {request_subject} as a stream instead (see Several accounts "
+        "in gozo(8))",
     )
 
 

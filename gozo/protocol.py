@@ -479,7 +479,9 @@ def parse_keys(payload: bytes) -> KeysAsked:
     prefix, after = asked.get("prefix", ""), asked.get("after", "")
     limit, counts = asked.get("limit", MOST_KEYS), asked.get("counts", False)
     if not isinstance(prefix, str) or not isinstance(after, str):
-        raise RequestError(Refusal.INVALID_REQUEST, "give prefix and after as texts, or omit them")
+        raise RequestError(
+            Refusal.INVALID_REQUEST, "give prefix and after as strings, or omit them"
+        )
     if not isinstance(limit, int) or not isinstance(counts, bool) or limit < 0:
         raise RequestError(
             Refusal.INVALID_REQUEST,

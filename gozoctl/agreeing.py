@@ -22,10 +22,14 @@ LAST_LENGTH = 100_000_000
 """Epoch seconds below this, in 1973, are a length of time that lacks its `+`."""
 
 PastOk = Annotated[
-    bool, typer.Option("--past-ok", help="If the time has passed, send at once; else refuse.")
+    bool,
+    typer.Option("--past-ok", help="Send at once if the time has passed, instead of refusing."),
 ]
 FarOk = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask if it is due in more than ten years.")
+    bool,
+    typer.Option(
+        "--yes", "-y", help="Do not ask for confirmation if it is due in more than ten years."
+    ),
 ]
 
 

@@ -83,8 +83,8 @@ def export(
 ) -> None:
     """Write schedules as a file for `gozoctl apply`.
 
-    It goes to standard output, with the set of each. A delay is written as the moment that it
-    came to.
+    It goes to standard output, with the set of each schedule. A delay is written as the moment
+    at which it is due.
     """
 
     async def work(session: Session) -> None:
@@ -117,9 +117,7 @@ def apply(
     ] = False,
     past_ok: Annotated[
         bool,
-        typer.Option(
-            "--past-ok", help="Send at once what has a time that has passed; else refuse."
-        ),
+        typer.Option("--past-ok", help="Send changed schedules at once if their time has passed."),
     ] = False,
     **given: Any,
 ) -> None:
@@ -127,8 +125,8 @@ def apply(
 
     Prints what it creates, changes, adopts (belongs to the set from now on) and removes. What
     is as the file says is left alone: a delay counts from when it was first applied. If
-    anything in a file is wrong, nothing is done; nor if a schedule that is there would be sent
-    at once, its time in the file having passed. Who applies at the same time waits.
+    anything in a file is wrong, or an existing schedule would be sent at once since its new time
+    has passed, nothing is done. Others who apply at the same time wait.
     """
 
     async def work(session: Session) -> int:
@@ -160,9 +158,8 @@ def diff(
 ) -> None:
     """Show what `gozoctl apply` would change.
 
-    Prints what differs between the bucket and the files as diff(1) does, the set of what would
-    be adopted included. Exits 0 if nothing differs, 1 if anything does, 2 or more if something
-    is wrong.
+    Prints what differs between the bucket and the files as diff(1) does, sets included. Exits 0
+    if nothing differs, 1 if anything does, 2 or more on an error.
     """
 
     async def work(session: Session) -> int:

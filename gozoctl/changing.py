@@ -63,8 +63,8 @@ def cancel(
     """Cancel schedules.
 
     Answers for each: `cancelled`, `already_delivered`, or `not_found`. `cancelled` is final:
-    nothing will be delivered. `already_delivered` is known for ten minutes to daemons that ran at
-    the time of the delivery; otherwise for some seconds.
+    nothing will be delivered. `already_delivered` is known for ten minutes; to a daemon that was
+    started after the delivery, for ten seconds or more.
     """
     meant = Meant("cancel", "cancelled", ids, subject, id_, all_, dry_run, yes)
 

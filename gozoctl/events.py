@@ -162,7 +162,7 @@ def events(
 ) -> None:
     """Print what happens to schedules, as it happens.
 
-    Daemons tell it that run as `gozo serve --events`: what was accepted, delivered, tried again,
+    Daemons that run with `gozo serve --events` report what was accepted, delivered, tried again,
     given up, missed, refused, cancelled, rescheduled, paused, resumed, triggered or found
     invalid, and which of them leads.
     """

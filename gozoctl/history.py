@@ -39,10 +39,10 @@ def history(
     *,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only from then on: 2h (ago), 17:30, yesterday."),
+        typer.Option(metavar="TIME", help="Only from then on: 2h (ago), 17:30 or yesterday."),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only before; as --since.")
+        str | None, typer.Option(metavar="TIME", help="Only before then; as --since.")
     ] = None,
     types: Annotated[
         list[Kind] | None,
@@ -54,7 +54,7 @@ def history(
         str | None,
         typer.Option(
             metavar="PATTERN",
-            help="Only events that name such a subject; * and > are wildcards, as in NATS.",
+            help="Only events with such a subject; * and > are wildcards, as in NATS.",
             autocompletion=completing.subjects,
         ),
     ] = None,
@@ -63,9 +63,9 @@ def history(
 ) -> None:
     """Print what happened to schedules, the oldest first.
 
-    As far as `gozo serve --history` has kept it, by the time at which the server stored it.
-    Events of the types missed, refused, cancelled, invalid and leader name no subject. Exits 3
-    if no history is kept, or if nothing that is asked for is known of ID.
+    Reads the events that `gozo serve --history` keeps; --since and --until mean the time at
+    which the server stored them. Events of the types missed, refused, cancelled, invalid and
+    leader have no subject. Exits 3 if no history is kept, or if it has nothing that matches of ID.
     """
     now = datetime.now(UTC)
 

@@ -46,10 +46,10 @@ def list_(
     """List schedules, the soonest first.
 
     On a terminal as a table in local time; else as lines of tab-separated text: id, due
-    (RFC 3339, UTC), seconds left, subject, bytes, state, when it was due last, expression.
-    What is paused, failed or invalid has no time left, and if it recurs, none that is next. The
-    table has the last two where some of what it lists recurs; where a terminal is too narrow
-    for it, columns stand below each other.
+    (RFC 3339, UTC), seconds left, subject, bytes, state, when it was due last, expression. For
+    schedules that are paused, failed or invalid, seconds left are empty, and so is due if they
+    recur. The table has the last two where some of what it lists recurs; where a terminal is too
+    narrow for it, columns stand below each other.
     """
     now = datetime.now(UTC)
 

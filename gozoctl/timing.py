@@ -20,14 +20,16 @@ from gozoctl.zones import local_zone, offered
 
 In = Annotated[
     str | None,
-    typer.Option("--in", metavar="DELAY", help="Due so much later: seconds, 1h30m, or '2 hours'."),
+    typer.Option(
+        "--in", metavar="DELAY", help="Due after this time: seconds, 1h30m, or '2 hours'."
+    ),
 ]
 At = Annotated[
     str | None,
     typer.Option(
         "--at",
         metavar="TIME",
-        help="Due then: 17:30, 'tomorrow 9am', '2026-12-24 18:00' (local time), or RFC 3339.",
+        help="Due at this time: 17:30, 'tomorrow 9am', '2026-12-24 18:00' (local), or RFC 3339.",
     ),
 ]
 When = Annotated[

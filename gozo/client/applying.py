@@ -77,8 +77,8 @@ class Applying:
         if wanted.managed_by and not is_set_name(wanted.managed_by):
             raise RequestError(
                 Refusal.INVALID_REQUEST,
-                f"{wanted.managed_by!r} is no name of a set: give 1 to {LONGEST_SET} characters "
-                "that print, without spaces around them",
+                f"{wanted.managed_by!r} is not a valid name of a set: give 1 to {LONGEST_SET} "
+                "printable characters, without spaces around them",
             )
         connection = self._reader.connection
         with connection.doubting_limits():
@@ -310,8 +310,8 @@ def past_words(ids: Sequence[str]) -> str:
     """Say what would be sent at once, and what to do about it."""
     more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
     return (
-        f"{', '.join(map(repr, ids[:MOST_NAMED]))}{more} would be sent at once, the time having "
-        "passed: give a later one, or say that it is meant (--past-ok, past='send')"
+        f"{', '.join(map(repr, ids[:MOST_NAMED]))}{more} would be sent at once, since the time has "
+        "passed: give a later one, or allow that (--past-ok, past='send')"
     )
 
 

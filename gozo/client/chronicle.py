@@ -163,17 +163,17 @@ def _check(
     if unknown:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"{unknown[0]!r} is no kind of event: give {', '.join(Kind)}",
+            f"{unknown[0]!r} is not a kind of event: give {', '.join(Kind)}",
         )
     silent = sorted(set(kinds) - NAME_A_SUBJECT)
     if subject is not None and silent:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"events of the kind {silent[0]} name no subject: leave out one or the other",
+            f"events of the kind {silent[0]} have no subject: omit one of the two",
         )
     if since is not None and until is not None and until <= since:
         raise RequestError(
-            Refusal.INVALID_REQUEST, f"nothing is from {since} on and before {until}: exchange them"
+            Refusal.INVALID_REQUEST, f"since {since} is not before until {until}: exchange them"
         )
 
 

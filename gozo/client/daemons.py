@@ -297,7 +297,7 @@ class Daemons:
     ) -> UnansweredError:
         why = str(error) or f"no receipt within {timeout:g} s"
         if keeper:
-            why += f"; no daemon answered, only the stream {keeper}, which keeps gozo's subjects"
+            why += f"; no daemon answered, only the stream {keeper}, which captures gozo's subjects"
         if self._is_silent:
             prefix = self._connection.inbox_prefix
             why += f"; does --allow-answers of the daemon match {prefix}.>?"

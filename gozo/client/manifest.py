@@ -70,7 +70,7 @@ TIMES = ("when", *TERMS)
 LONGEST_SET = 128
 """Characters of a set's name."""
 
-_SET_CURE = f"give a name of 1 to {LONGEST_SET} characters that print, and without spaces around it"
+_SET_CURE = f"give a name of 1 to {LONGEST_SET} printable characters, without spaces around it"
 
 _KINDS: dict[type, str] = {
     str: "a text in quotation marks",

@@ -333,7 +333,7 @@ class Follower:
             self.behind = 0
             self._caught_up()
         else:
-            self._break("messages that are said to come do not")
+            self._break("announced messages did not arrive")
 
     async def _look_at_older(self) -> None:
         """Find out whether the bucket holds an older version of a key, as it seemed last time."""

@@ -81,8 +81,8 @@ async def find_history(
         raise
     if config.get("sealed"):
         raise JetStreamError(
-            f"the stream {name} is sealed, so it takes no more events: remove it, or give --events "
-            "in place of --history"
+            f"the stream {name} is sealed, so it accepts no more events: remove it, or give "
+            "--events instead of --history"
         )
     if config.get("description") != DESCRIPTION and _changes(config, subject, age):
         kept = ", ".join(config.get("subjects") or ["no subject of its own"])

@@ -43,7 +43,7 @@ class _Rule(NamedTuple):
 
 
 _REPLACE = "move the schedules to another bucket with gozoctl export and apply"
-_EMPTY = "no schedule can be in it: give another --bucket, or remove the stream"
+_EMPTY = "give another --bucket, or remove the stream"
 
 
 def faults(what: str, config: Config) -> list[Fault]:

@@ -234,7 +234,7 @@ async def test_full(server: NatsServer, clients: Clients) -> None:
     found, said = await look(server, "full")
     assert (found.problems, said.of("problem")) == (
         1,
-        ["the bucket full is full: it has its max_msgs of 1; raise that"],
+        ["the bucket full is full: raise its max_msgs, 1"],
     )
 
 
@@ -244,7 +244,7 @@ async def test_kept_requests(server: NatsServer, clients: Clients) -> None:
     await call(client, "STREAM.CREATE.KEEPS", {"name": "KEEPS", "subjects": ["ask-kept.>"]})
     found, said = await look(server, "kept")
     (advice,) = [one for one in said.of("advice") if "KEEPS" in one]
-    assert advice.startswith("the stream KEEPS keeps what is sent to gozo")
+    assert advice.startswith("the stream KEEPS captures what is sent to gozo")
     assert found.problems == 0
 
 
@@ -255,7 +255,7 @@ async def test_left_behind(server: NatsServer, clients: Clients) -> None:
     await make(client, "busy_check", description="temporary, of gozo check 1")
     found, said = await look(server, "busy")
     assert found.problems == 0
-    assert any("the stream KV_busy_check is there" in one for one in said.of("note"))
+    assert any("the stream KV_busy_check exists" in one for one in said.of("note"))
     assert "KV_busy_check" in await streams(client)
 
 

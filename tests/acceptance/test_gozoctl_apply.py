@@ -215,7 +215,7 @@ def test_what_has_passed(ctl: Gozoctl) -> None:
     for command in ("apply", "apply --dry-run"):
         refused = ctl.run(*command.split(), "past.toml")
         assert refused.code == 2, refused
-        assert "'moved' would be sent at once, the time having passed" in refused.err
+        assert "'moved' would be sent at once, since the time has passed" in refused.err
         assert "--past-ok" in refused.err
         assert ctl.ok("export").out == before
     shown = ctl.run("diff", "past.toml")

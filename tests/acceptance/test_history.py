@@ -154,17 +154,17 @@ async def test_mistakes(server: NatsServer, clients: Clients, ctl: Gozoctl) -> N
         (("--since", "2999-01-01"), "lies ahead: give a moment that has passed"),
         (("--type", "fail"), "'failed'"),
         (("--since", "1h", "--until", "2h"), "--until '2h' is not after --since '1h'"),
-        (("--type", "missed", "--subject", "a"), "events of the kind missed name no subject"),
+        (("--type", "missed", "--subject", "a"), "events of the kind missed have no subject"),
     ):
         done = ctl.run("history", *arguments)
         assert (done.code, done.out) == (2, ""), arguments
         assert said in done.err
     async with await Schedules.connect(server.url) as schedules:
-        with pytest.raises(RequestError, match="'fail' is no kind of event: give accepted, "):
+        with pytest.raises(RequestError, match="'fail' is not a kind of event: give accepted, "):
             schedules.history(kinds=["fail"])
         with pytest.raises(RequestError, match="is no subject"):
             schedules.history(subject="a..b")
-        with pytest.raises(RequestError, match="nothing is from"):
+        with pytest.raises(RequestError, match="is not before until"):
             schedules.history(since=datetime.now(UTC), until=datetime(2020, 1, 1, tzinfo=UTC))
         with pytest.raises(TypeError, match="kinds is 'failed' \\(str\\): give a list"):
             schedules.history(kinds="failed")
