@@ -266,7 +266,7 @@ class Delivery:
         size = 0
         queue, sent = self._queue, self._sent
         messages = None if self.events is None else self._sent_messages
-        moved = False
+        moved = asks = False
         most = BATCH * 4 if self._pace.most is None else self._pace.room(steady())
         while queue and size < BATCH_BYTES and len(late) < most:
             item = queue[0]
@@ -282,6 +282,7 @@ class Delivery:
                 continue
             message = self._message(item)
             if message is None:
+                asks = True
                 if self._wait_for_head():
                     break
                 # It was set apart: the queue is another one.
@@ -294,6 +295,7 @@ class Delivery:
             late.append(now_us - item.due_us)
             if message.confirm:
                 size += message.size
+                asks = True
                 self._send_for_ack(item, message)
                 continue
             parts.append(publication(message.subject, message.payload, message.headers))
@@ -303,6 +305,8 @@ class Delivery:
                 messages.append(message)
         self._note_lateness(late)
         self._write(parts)
+        if asks:
+            self._ask_link()
         return moved
 
     def _drop(self, item: Item) -> None:
@@ -359,6 +363,8 @@ class Delivery:
                 size += message.size
                 self._send_for_ack(item, message)
         self._note_lateness(late)
+        if late:
+            self._ask_link()
         return moved
 
     def _withdraw(self, key: str) -> None:
@@ -560,7 +566,6 @@ class Delivery:
         head, now = missing[0], steady()
         if self._stalled is None or self._stalled[0] != head:
             self._stalled = (head, now)
-            self._ask_link()
         if apart:
             pass  # Purged, or replaced a moment ago: the follower will tell.
         elif (head.key, head.revision) in self._attempts:
@@ -611,8 +616,8 @@ class Delivery:
     def _ask_link(self) -> None:
         """Ask whether the link is alive, where nothing that was sent asks that already.
 
-        A message that does not come from the bucket may be the first sign that it is not, and what
-        is sent on a dead link is sent again.
+        What is sent on a dead link is sent again. The first sign of one may be a message that does
+        not come from the bucket; a stream may take its time for an acknowledgement.
         """
         if self._echoing is None and self._connection.connected:
             self._echo()

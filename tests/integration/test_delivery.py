@@ -184,3 +184,25 @@ async def test_nothing_is_sent_on_a_link_that_brings_no_message() -> None:
             receiver.confirm()
             assert receiver._waiting == []
             made.close()
+
+
+async def test_no_more_is_sent_on_a_dead_link_while_a_stream_is_to_acknowledge() -> None:
+    """Acknowledgements may take their time, so it is asked whether the link is alive."""
+    with NatsServer() as server, RawClient(server.url) as receiver:
+        receiver.subscribe("to")
+        async with Proxy(server.port) as way, parts(way) as one:
+            way.be(Mode.DEAF)
+            volatile = Volatile()
+            headers = b"NATS/1.0\r\nGozo-When: 2\r\nGozo-Confirm: stream\r\n\r\n"
+            request = parse_request(b"to", headers, b"", wall_us())
+            assert isinstance(request, ScheduleRequest)
+            volatile.add(request, b"", 1)
+            made = deliver(one, volatile)
+            await until(lambda: made._is_waiting, "it is noticed")
+            receiver.confirm()
+            assert len(receiver._waiting) == 1
+            volatile.add(request, b"", 2)
+            made.wake()
+            receiver.confirm()
+            assert len(receiver._waiting) == 1
+            made.close()

@@ -15,8 +15,9 @@ the same time, six loads go on, each with `--rate` schedules a second:
 Nothing may be lost, early, revived, or later than half a minute. Twice may come what was due, or
 first arrived, within a second of a crash, pause or broken connection of the leader, a restart of a
 server, or the deletion of the lease; and where the leader can send but hears nothing, for as long
-as a lease lasts. Nothing may come twice because of a SIGTERM, a reload, a step-down, or what
-happens to a standby. A request does not count as lost, but as unheard, where the leader's
+as a lease lasts. So may what was requested within a second of the deletion: two replicas lead for a
+moment then, and both take it. Nothing may come twice because of a SIGTERM, a reload, a step-down,
+or what happens to a standby. A request does not count as lost, but as unheard, where the leader's
 connection was broken when it was sent, from a second before until requests are answered again: that
 much the README says.
 

@@ -277,7 +277,7 @@ class Causes:
         return True
 
     async def _delete_lease(self) -> bool:
-        self._faults.note("lease key deleted: two may lead until the next renewal")
+        self._faults.note("lease key deleted: two may lead until the next renewal", two_lead=True)
         headers = {"KV-Operation": "DEL"}
         await self._control.nats.publish("$KV.gozo_lease.leader", headers=headers)
         return True

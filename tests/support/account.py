@@ -3,6 +3,9 @@
 Twice is allowed after a crash, a pause of the process or a broken connection, and then only of
 what was published and not settled at that moment: what was due, or first arrived, within a
 second of the fault. Nothing else may come twice, nor anything in an orderly change.
+
+Where two replicas lead at a time, since somebody deleted the lease, both take what is requested
+then: that may come twice whenever it is due.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 BEFORE = 1.0  # seconds before a fault within which what was sent need not be settled yet
@@ -37,6 +40,8 @@ class Fault:
     again: bool = False
     """Whether it happens again and again from its beginning to its end: it explains any number of
     repeats of one message, not a single one."""
+    two_lead: bool = False
+    """Whether two replicas may both take what is requested meanwhile."""
 
     def covers(self, moment: float) -> bool:
         """Tell whether something sent at this moment may not have been settled."""
@@ -53,10 +58,12 @@ class Faults:
         self.all: list[Fault] = []
         self.latest = latest
 
-    def note(self, what: str, *, repeats: bool = True, deaf: bool = False) -> Fault:
+    def note(
+        self, what: str, *, repeats: bool = True, deaf: bool = False, two_lead: bool = False
+    ) -> Fault:
         """Note a fault that happens at this moment; move its `end` where it lasts."""
         now = time.time()
-        fault = Fault(what, now, now, repeats, deaf)
+        fault = Fault(what, now, now, repeats, deaf, two_lead=two_lead)
         self.all.append(fault)
         return fault
 
@@ -80,7 +87,7 @@ class Faults:
                     (other.begin for other in self.all if other.covers(fault.begin)),
                     default=fault.begin,
                 )
-                found.append(Fault(fault.what, begin, fault.end, again=fault.again))
+                found.append(replace(fault, begin=begin))
         return found
 
     def is_deaf(self, moment: float) -> bool:
@@ -212,9 +219,16 @@ def _unexplained(came: Sequence[float], one: Expected | None, repeating: Sequenc
         return 0  # of nearly all, and a long run has hundreds of faults
     moments = (*came[:-1], *(() if one is None else (one.due, one.at)))
     explained = sum(
-        len(came) if fault.again else 1 for fault in repeating if any(map(fault.covers, moments))
+        len(came) if fault.again else 1
+        for fault in repeating
+        if any(map(fault.covers, moments)) or (one is not None and _is_taken_twice(one, fault))
     )
     return max(0, len(came) - 1 - explained)
+
+
+def _is_taken_twice(one: Expected, fault: Fault) -> bool:
+    """Tell whether two replicas may have taken a request."""
+    return one.is_request and fault.two_lead and fault.covers(one.sent)
 
 
 def reckon_identical(
@@ -248,9 +262,10 @@ def reckon_identical(
     explained = 0
     meant = sorted(one.at for one in expected)
     for fault in faults.repeating():
-        near = (_count(times, fault) for times in (came, meant))
+        near = max(_count(times, fault) for times in (came, meant))
+        near += sum(_is_taken_twice(one, fault) for one in expected)
         possible = sum(at >= fault.begin - BEFORE for at in extra)
-        explained += min(max(near), possible)
+        explained += min(near, possible)
     unexplained = max(0, len(extra) - explained)
     if lost:
         findings.append(Finding("lost", f"{lost} of {what}", waiting[0].due))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.account import (
@@ -75,6 +77,18 @@ def test_one_crash_repeats_once() -> None:
     """A third arrival wants a second fault, near the second arrival for instance."""
     assert one([0.1, 2.0, 5.0], crash()).unexplained == 1
     assert one([0.1, 2.0, 5.0], crash(), crash(2.0)).unexplained == 0
+
+
+def test_taken_by_two() -> None:
+    """What was requested while two led may come twice, whenever it is due; nothing else may."""
+    two = Fault("lease key deleted", NOW - 2.5, NOW - 2.5, two_lead=True)
+    assert one([0.1, 0.1], two, request=True).unexplained == 0
+    assert one([0.1, 0.1, 0.1], two, request=True).unexplained == 1
+    assert one([0.1, 0.1], two).unexplained == 1
+    assert one([0.1, 0.1], replace(two, two_lead=False), request=True).unexplained == 1
+    expected = [Expected(NOW, NOW - sent, is_request=True) for sent in (2, 5)]
+    assert reckon_identical("same", expected, [NOW + 1] * 3, faults(two)).unexplained == 0
+    assert reckon_identical("same", expected, [NOW + 1] * 4, faults(two)).unexplained == 1
 
 
 def test_again_and_again() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from gozo.entries import block, dated, entry_headers, glance, parse_entry, written_us
+from gozo.lease import TAKEOVER
 from gozo.schedule import MICROSECONDS, Entry
 from gozo.store.lateness import Lateness
 
@@ -49,6 +50,19 @@ def test_late() -> None:
     assert lateness.is_late("tea", latest + 1, headers, token)
     lateness.is_awaited = lambda key, given: (key, given) == ("tea", token)
     assert not lateness.is_late("tea", latest + 1, headers, token)
+
+
+def test_late_under_a_key_that_only_its_writer_knows() -> None:
+    """There, as soon as another replica may lead, and not while an answer still counts."""
+    lateness = Lateness(LIMIT)
+    token = dated(TOKEN, AT)
+    headers = block(entry_headers(ENTRY, token), 0)
+    assert not lateness.is_late(
+        "=_1a", AT_US + int(lateness.in_time * MICROSECONDS), headers, token
+    )
+    led_us = AT_US + int((TAKEOVER - 1 - 2.5) * MICROSECONDS)
+    assert lateness.is_late("=_1a", led_us, headers, token)
+    assert not lateness.is_late("tea", led_us, headers, token)
 
 
 def test_others_would_take_it_for_late() -> None:

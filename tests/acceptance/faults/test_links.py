@@ -14,6 +14,8 @@ from tests.support.proxy import Mode, Proxy
 
 CUTS = 5  # in one round
 MAKING = 0.01  # seconds: the making of a connection takes some of them
+RATE = 100  # schedules a second
+DELIVERING = 0.5  # seconds since the first is due when a link falls silent
 SHORT = 40  # connections that end while they are made, in one round
 SLOW = 60_000  # bytes a second: some three times what the load and its settling need
 SWALLOWED = 1.0  # seconds of swallowing: less than it takes to notice
@@ -60,28 +62,36 @@ async def test_cut_while_it_is_made(
 async def test_half_open(
     servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
 ) -> None:
-    """A link that carries nothing, or only one way, and does not close, is left and made anew."""
+    """A link that carries nothing, or only one way, and does not close, is left and made anew.
 
-    async def run(mode: Mode) -> Account:
+    Little is sent on it, whether an echo is to confirm that or a stream.
+    """
+
+    async def run(mode: Mode, into: str = "", ahead: float = 1.0) -> Account:
         server, sender, receiver = await start(servers, clients)
         async with Proxy(server.port) as proxy:
             daemon = await daemons.serve(proxy.url, "--name", "one")
-            async with Load(sender, receiver) as load:
+            async with Load(sender, receiver, rate=RATE, ahead=ahead, into=into) as load:
+                some = round((ahead + DELIVERING) * RATE)
                 for _ in range(rounds):
-                    await load.delivered(50)
+                    await load.created(some)
                     mark = daemon.mark()
                     load.faults.note(mode.name)
                     proxy.be(mode)
                     lost = ("connection.lost", {"name": "one"}, mark, allow(40))
                     await asyncio.to_thread(daemon.find_event, *lost)
-                    load.faults.note("cut")
+                    load.faults.note("cut", repeats=False)  # the daemon has left it
                     proxy.be(Mode.PASS)
                     proxy.cut()  # no network goes on with the middle of a stream
-                    await load.delivered(50)
+                    await load.created(some)
                 return await load.finish()
 
     # They wait most of the time, so they run side by side.
-    for account in await asyncio.gather(*map(run, (Mode.HOLD, Mode.DEAF, Mode.SWALLOW))):
+    works = [
+        *map(run, (Mode.HOLD, Mode.DEAF, Mode.SWALLOW)),
+        run(Mode.DEAF, into="taken", ahead=3.0),
+    ]
+    for account in await asyncio.gather(*works):
         note(account)
 
 

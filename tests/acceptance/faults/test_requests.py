@@ -57,11 +57,17 @@ async def account(arrivals: Arrivals, sent: Counter[bytes], ahead: float) -> Acc
     )
 
 
-async def schedule(client: Client, arrivals: Arrivals, ahead: int) -> Counter[bytes]:
-    """Send requests, half of them the same byte for byte, and return their payloads."""
+async def schedule(
+    client: Client, arrivals: Arrivals, ahead: int, receipts: str = ""
+) -> Counter[bytes]:
+    """Send requests, half of them the same byte for byte, and return their payloads.
+
+    Those that ask for `receipts` are not kept in memory but stored.
+    """
     payloads = [b"same" if number % 2 else uuid.uuid4().bytes for number in range(BATCH)]
+    headers = {"Gozo-When": f"+{ahead}"} | ({"Gozo-Receipt": receipts} if receipts else {})
     for payload in payloads:
-        await client.schedule(f"+{ahead}", reply=arrivals, payload=payload)
+        await client.send(headers, reply=arrivals.subject, payload=payload)
     await client.confirm()
     return Counter(payloads)
 
@@ -194,8 +200,24 @@ async def test_away(
             sent += await schedule(sender, arrivals, LATE)
             return await account(arrivals, sent, LATE)
 
+    async def held() -> None:
+        """What it wrote under keys of its own arrives once another leads, and counts no more."""
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            one = await daemons.serve(proxy.url, "--name", "one")
+            other = await daemons.serve(server)
+            arrivals = await receiver.arrivals()
+            proxy.be(Mode.HOLD, only="one")
+            await one.event("lease.waiting")  # a second later: it writes for another one or so
+            sent = await schedule(sender, arrivals, LATER, receipts="nobody")
+            await other.event("daemon.leading")
+            proxy.be(Mode.PASS)
+            note(await account(arrivals, sent, LATER))
+            await other.event("entry.late")
+
     for _ in range(rounds):
-        for result in await asyncio.gather(*map(run, WAYS)):
+        results, _ = await asyncio.gather(asyncio.gather(*map(run, WAYS)), held())
+        for result in results:
             note(result)
 
 
