@@ -169,6 +169,7 @@ async def test_a_full_bucket_takes_cancels(
     await arrivals.wait(1)
     receipts = await client.arrivals()
     headers = {"Gozo-When": "+60", "Gozo-Id": "one more", "Gozo-Receipt": receipts.subject}
-    await client.send(headers, reply="to")
+    # Larger than the others: a smaller one might fit.
+    await client.send(headers, reply="to", payload=b"x" * 1_000)
     await receipts.wait(1, timeout=allow(15))
     assert json.loads(receipts.payloads[0])["error"] == "unavailable"

@@ -378,6 +378,7 @@ async def test_the_service_counts_each_verb(
         "pause": (1, 1),
         "resume": (0, 0),
         "trigger": (0, 0),
+        "outcome": (0, 0),
     }
 
 
