@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -16,21 +18,25 @@ from gozo.settings import ConnectionSettings
 SUBSCRIPTIONS = len(VERBS) + 20
 """That a daemon has on one connection, at most: for requests, verbs and answers."""
 
-
 TRACES_SINCE = (2, 11)
 """Before this version of nats-server there is no tracing, and the question would be delivered."""
+
+TRIES = 8
+"""Messages that are traced on each subject, since mappings have weights."""
+
+TRACE_TIME = 1.0  # seconds
 
 
 class Route(NamedTuple):
     """Where the server takes what is published on a subject (ADR-41)."""
 
     mapped: str = ""
-    """The subject that it becomes, if the account maps it."""
+    """Another subject that it becomes, if the account maps it."""
     streams: frozenset[str] = frozenset()
     """The streams that keep it."""
 
 
-async def trace(connection: Connection, subject: str) -> Route:
+async def trace(connection: Connection, subjects: Iterable[str]) -> dict[str, Route]:
     """Ask where messages go, without sending one; what may not be asked is not known.
 
     Raises:
@@ -38,17 +44,36 @@ async def trace(connection: Connection, subject: str) -> Route:
     """
     version = str(connection.info.get("version", "0.0")).split(".")[:2]
     if tuple(map(int, version)) < TRACES_SINCE:
-        return Route()
-    said: list[bytes] = []
+        return {}
     inbox = connection.new_inbox(peers=True)
-    listener = connection.listen(
-        inbox, lambda subject, reply, headers, payload: said.append(payload)
-    )
-    lines = b"Nats-Trace-Dest: %b\r\nNats-Trace-Only: true\r\n" % inbox.encode()
-    connection.publish(subject, headers=block(lines))
-    await connection.echo()  # which comes after the trace
+    waiting = {f"{inbox}.{number}": subject for number, subject in enumerate(subjects)}
+    traces = dict.fromkeys(waiting, 0)
+    routes: dict[str, Route] = {}
+    all_came = asyncio.Event()
+
+    def on_trace(to: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        subject = waiting[to.decode()]
+        traces[to.decode()] += 1
+        routes[subject] = _united(routes.get(subject, Route()), _read_trace(payload), subject)
+        if min(traces.values()) >= TRIES:
+            all_came.set()
+
+    listener = connection.listen(f"{inbox}.*", on_trace)
+    for to, subject in waiting.items():
+        lines = b"Nats-Trace-Dest: %b\r\nNats-Trace-Only: true\r\n" % to.encode()
+        for _ in range(TRIES):
+            connection.publish(subject, headers=block(lines))
+    await connection.echo()
+    with suppress(TimeoutError):  # the server sends traces when it has time
+        await asyncio.wait_for(all_came.wait(), TRACE_TIME)
     listener.stop()
-    return _read_trace(said[0]) if said else Route()
+    return routes
+
+
+def _united(one: Route, other: Route, subject: str) -> Route:
+    """Join what two messages on a subject showed: a mapping may be for a share of them only."""
+    mapped = next((to for to in (one.mapped, other.mapped) if to not in ("", subject)), "")
+    return Route(mapped, one.streams | other.streams)
 
 
 def _read_trace(payload: bytes) -> Route:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gozo import inventory
 from gozo.administration import VERBS
-from gozo.capacity import find_limits, trace
+from gozo.capacity import Route, find_limits, trace
 from gozo.connection import Connection, keeper_of
 from gozo.entries import block
 from gozo.errors import ForeignDaemonError, UnsuitableServerError
@@ -91,15 +91,14 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
             is_alone = not any(_is_ours(told, settings) for told in daemons)
             for problem in await find_limits(connection, settings.connection, alone=is_alone):
                 tell(PROBLEM, problem)
-            asked = settings.connection.request_subject
-            route = await trace(connection, asked)
-            if route.mapped not in ("", asked):
-                tell(
-                    PROBLEM,
-                    f"the account maps {asked} to {route.mapped}, so no daemon receives requests: "
-                    "remove that mapping, or give another --request-subject",
-                )
-            await look(js, settings, keepers | route.streams, tell)
+            needed = [
+                right for right in rights(js, settings) if not right.subject.startswith("$JS")
+            ]
+            routes = await trace(connection, {right.subject for right in needed})
+            for problem in _mappings(needed, routes, settings.connection.request_subject):
+                tell(PROBLEM, problem)
+            asked = routes.get(settings.connection.request_subject, Route())
+            await look(js, settings, keepers | asked.streams, tell)
         not_serving = _name_daemons(daemons, settings, say)
         if shared:
             say("advice", shared)
@@ -129,6 +128,28 @@ def _server(connection: Connection) -> str:
     if info.get("cluster"):
         words.append(f"cluster {info['cluster']}")
     return ", ".join(words)
+
+
+def _mappings(
+    needed: Iterable[Right], routes: Mapping[str, Route], request_subject: str
+) -> Iterator[str]:
+    """Say which mappings of the account take away what a daemon needs, once for each purpose."""
+    told: set[str] = set()
+    for right in needed:
+        to = routes.get(right.subject, Route()).mapped
+        if not to or told & {right.subject, right.purpose}:
+            continue
+        told |= {right.subject, right.purpose}
+        if right.subject == request_subject:
+            yield (
+                f"the account maps {right.subject} to {to}, so no daemon receives requests: "
+                "remove that mapping, or give another --request-subject"
+            )
+        else:
+            yield (
+                f"the account maps {right.subject} to {to}, and a daemon needs it "
+                f"{right.purpose}: remove that mapping"
+            )
 
 
 # Rights

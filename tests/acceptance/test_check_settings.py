@@ -333,6 +333,27 @@ async def test_removed_unseen(servers: Servers, clients: Clients) -> None:
 
 SERVERS = {
     "mapped requests": ('mappings: {"ask-gozo": "other"}', "", "maps ask-gozo to other, so no"),
+    "mapped now and then": (
+        'mappings: {"ask-gozo": [{destination: other, weight: 50%}]}',
+        "",
+        "maps ask-gozo to other, so no",
+    ),
+    "mapped verbs": (
+        'mappings: {"ask-gozo.admin.pause": "other"}',
+        "",
+        "maps ask-gozo.admin.pause to other, and a daemon needs it to be told by administrators",
+    ),
+    "mapped bucket": (
+        'mappings: {"$KV.gozo.>": "other.>"}',
+        "",
+        "to other.=_check, and a daemon needs it to store schedules",
+    ),
+    "mapped lease": (
+        'mappings: {"$KV.gozo_lease.*": "other.$1"}',
+        "",
+        "maps $KV.gozo_lease.leader to other.leader, and a daemon needs it to",
+    ),
+    "mapped others": ('mappings: {"$KV.gozo_other.>": "other.>", "ask": "other"}', "", ""),
     "short subjects": ("max_control_line: 1024", "", "raise its max_control_line"),
     "few subscriptions": ("max_subscriptions: 10", "", "raise max_subscriptions"),
     "one connection": ("max_connections: 1", "", "a daemon needs two connections, and gets only"),
