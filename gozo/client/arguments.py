@@ -76,7 +76,11 @@ _KINDS = {
     "Misfire": _kind(str, "'once', 'all' or 'skip'"),
     "Past": _kind(str, "'send' or 'refuse'"),
     "HeadersLike": _HEADERS,
-    "Headers": _HEADERS,
+    "Headers": _Kind(
+        lambda value: isinstance(value, tuple) and _are_pairs(value),
+        "a tuple of pairs, such as (('Kind', 'green'),)",
+        is_shown=False,
+    ),
     "datetime": _Kind(
         lambda value: isinstance(value, datetime) and value.tzinfo is not None,
         "a datetime with a time zone, such as datetime.now(UTC)",

@@ -26,6 +26,7 @@ from gozo.client.making import (
     Span,
     When,
     canonical_id,
+    check_choice,
     check_past,
     expression,
     made,
@@ -440,6 +441,7 @@ class Client:
                 was changed.
             UnansweredError: some were applied, and others may not be; it is safe to ask again.
         """
+        check_choice(past)
         if dry_run:
             return await self._applying.plan(wanted, prune)
         return await self._applying.apply(wanted, prune, past=past, timeout=timeout)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, cast
 
 from gozo.client.answers import Answers
-from gozo.client.making import moment
+from gozo.client.making import moment_of_epoch
 from gozo.client.nouns import Answer, Cancelled, Replica, Rival, Stored
 from gozo.connection import Connection, Reply
 from gozo.errors import (
@@ -31,7 +31,7 @@ from gozo.jetstream import NO_RESPONDERS
 from gozo.leaders import find_rivals
 from gozo.policy import Policy
 from gozo.protocol import MOST_IDS, result_size
-from gozo.schedule import MICROSECONDS, Entry
+from gozo.schedule import Entry
 from gozo.settings import ConnectionSettings
 
 PROBE = 2.0  # seconds to wait for a sign of the leader
@@ -411,7 +411,7 @@ def _check(answer: dict[str, Any]) -> None:
 
 def _stored(answer: dict[str, Any]) -> Stored:
     _check(answer)
-    due = moment(round(answer["due_epoch"] * MICROSECONDS))
+    due = moment_of_epoch(answer["due_epoch"])
     return Stored(answer["id"], due, bool(answer["replaced"]))
 
 

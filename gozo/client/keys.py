@@ -6,11 +6,10 @@ import json
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from gozo.client.making import moment
+from gozo.client.making import moment_of_epoch
 from gozo.client.nouns import Counts
 from gozo.connection import Connection
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
-from gozo.schedule import MICROSECONDS
 
 PROBE = 0.5  # seconds to wait for a leader that may be frozen
 
@@ -78,7 +77,7 @@ class Keys:
                 paused=int(told["paused"]),
                 failed=int(told["failed"]),
                 invalid=int(told["invalid"]),
-                next_due=None if epoch is None else moment(round(epoch * MICROSECONDS)),
+                next_due=None if epoch is None else moment_of_epoch(epoch),
             )
             return str(told["created"]), int(told["position"]), counts
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from gozo import when as grammar
 from gozo.client.nouns import Headers
@@ -175,16 +175,25 @@ def expression(when: When) -> str:
     return when
 
 
+def check_choice(past: Past) -> None:
+    """Make sure that `past` is one of the words that there are.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    if past not in get_args(Past):
+        raise RequestError(Refusal.INVALID_REQUEST, f"past is {past!r}: give 'send' or 'refuse'")
+
+
 def check_past(when: When, past: Past, now_us: int) -> None:
     """Make sure that a moment has not passed, where that is asked for.
 
     Raises:
         RequestError: `invalid_when`, or `invalid_request` for another `past`.
     """
+    check_choice(past)
     if past == "send":
         return
-    if past != "refuse":
-        raise RequestError(Refusal.INVALID_REQUEST, f"past is {past!r}: give 'send' or 'refuse'")
     if isinstance(when, timedelta):
         passed_us = max(-(when // MICROSECOND) - grammar.RECENT_US, 0)
     else:
@@ -198,7 +207,10 @@ def check_past(when: When, past: Past, now_us: int) -> None:
 
 
 def _span(span: Span) -> str:
-    return span if isinstance(span, str) else f"{_seconds(span)}s"
+    if isinstance(span, str):
+        return span
+    sign = "-" * (span < timedelta())  # which is refused, with a sentence
+    return f"{sign}{_seconds(abs(span))}s"
 
 
 def _seconds(span: timedelta) -> str:
@@ -256,6 +268,14 @@ def _text(value: bytes) -> str:
 def moment(us: int) -> datetime:
     """Turn microseconds since 1970 into a moment."""
     return EPOCH + timedelta(microseconds=us)
+
+
+def moment_of_epoch(seconds: float) -> datetime:
+    """Turn seconds since 1970, as answers have them, into a moment.
+
+    A float is too coarse for the last microseconds of the year 9999: those stay in it.
+    """
+    return moment(min(round(seconds * MICROSECONDS), grammar.LAST_US))
 
 
 def microseconds(moment: datetime) -> int:

@@ -89,6 +89,8 @@ async def test_relative_terms(client: Client, place: Place, new: str) -> None:
         ({"when": LATER, "count": 3}, "recurring schedule only"),
         ({"when": "@daily", "count": -3}, "Gozo-Count is '-3'"),
         ({"when": "@daily", "jitter": "long"}, "Gozo-Jitter 'long'"),
+        ({"when": "@daily", "jitter": timedelta(seconds=-90)}, "Gozo-Jitter '-90s'"),
+        ({"when": "@daily", "misfire_grace": timedelta(-1)}, "Gozo-Misfire-Grace '-86400s'"),
         ({"when": "@daily", "misfire": "never"}, "give once, all or skip"),
         ({"when": "@daily", "start": datetime(2099, 1, 1)}, "has no time zone"),  # noqa: DTZ001
         ({"when": "@daily", "until": "tomorrow"}, "Gozo-Until 'tomorrow' is no moment"),

@@ -98,6 +98,11 @@ def test_what_is_wanted() -> None:
     wrong: Any = 5
     with pytest.raises(TypeError, match=r"apply\(\), Wanted: when is 5 \(int\): give a str"):
         call(Client.apply, [Wanted("tea", "kitchen", wrong)])
+    as_dict: Any = {"Kind": "green"}
+    as_list: Any = [("Kind", "green")]
+    for headers in (as_dict, as_list):  # which no stored ones are equal to
+        with pytest.raises(TypeError, match=r"Wanted: headers is of the type .*give a tuple of"):
+            call(Client.apply, [Wanted("tea", "kitchen", "+1h", headers=headers)])
     with pytest.raises(TypeError, match=r"apply\(\): prune is 'cron' \(str\): give a list"):
         call(Client.apply, [], prune="cron")
 
@@ -136,6 +141,8 @@ def test_not_past(when: str | datetime) -> None:
 def test_past_mistyped() -> None:
     """Another word is refused, and not taken for one of the two."""
     other: Any = "refuze"
+    with pytest.raises(RequestError, match="past is 'refuze': give 'send' or 'refuse'"):
+        call(Client.apply, [], past=other)
     with pytest.raises(RequestError, match="past is 'refuze': give 'send' or 'refuse'"):
         check_past("60", other, NOW_US)
 

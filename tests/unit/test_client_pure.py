@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -10,11 +11,16 @@ from hypothesis import strategies as st
 
 from gozo import when
 from gozo.client.daemons import _portions, _stored
-from gozo.client.making import expression, header_lines, header_pairs, moment
+from gozo.client.making import (
+    expression,
+    header_lines,
+    header_pairs,
+    moment,
+)
 from gozo.client.reading import keys_of, matcher
 from gozo.errors import RequestError, UnansweredError
-from gozo.protocol import escape_id, unknown_receipt
-from gozo.schedule import MICROSECONDS
+from gozo.protocol import escape_id, stored_receipt, unknown_receipt
+from gozo.schedule import MICROSECONDS, Entry
 
 EAST = timezone(timedelta(hours=5, minutes=30))
 
@@ -122,6 +128,12 @@ def test_moments_are_exact() -> None:
     """A microsecond is not lost on the way to the year 9999."""
     assert moment(when.LAST_US) == datetime.max.replace(tzinfo=UTC)
     assert moment(MICROSECONDS + 1) == datetime(1970, 1, 1, 0, 0, 1, 1, tzinfo=UTC)
+
+
+def test_the_last_moment_of_all() -> None:
+    """A receipt has it as a float, which would be in the year 10000."""
+    receipt = stored_receipt(Entry("tea", "kitchen", "+1", when.LAST_US, 0), replaced=False)
+    assert _stored(json.loads(json.dumps(receipt))).due == datetime.max.replace(tzinfo=UTC)
 
 
 def test_a_refusal_that_may_be_none() -> None:
