@@ -293,10 +293,7 @@ def deviations(
         JetStreamError: the stream of that name cannot hold schedules.
     """
     if config.get("subjects") != wanted["subjects"]:
-        raise JetStreamError(
-            f"the stream {wanted['name']} is not the key/value bucket {name}: "
-            "give another --bucket, or remove the stream"
-        )
+        raise JetStreamError(_other_subjects(name, config, wanted))
     found = []
     for setting, effect in EFFECTS.items():
         own, value = wanted[setting], config.get(setting, False)
@@ -306,6 +303,25 @@ def deviations(
         if value != own and not unknown and not safer:
             found.append(Deviation(setting, value, own, effect))
     return found
+
+
+def _other_subjects(name: str, config: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Say what is wrong with the subjects of a stream; a bucket may be full of schedules."""
+    stream, own = wanted["name"], wanted["subjects"]
+    taken = config.get("subjects") or []
+    if more := [subject for subject in taken if subject not in own]:
+        if len(more) < len(taken):
+            return (
+                f"the stream {stream} of the bucket {name} takes {' and '.join(more)} as well: "
+                "take that out of it, or give another --bucket"
+            )
+        why = f"it takes {' and '.join(more)}"
+    else:
+        why = "it copies another stream" if config.get("mirror") else "it takes nothing"
+    return (
+        f"the stream {stream} is not the key/value bucket {name} ({why}): give another --bucket, "
+        "or remove the stream if nothing needs it"
+    )
 
 
 def _version(server: dict[str, Any]) -> tuple[int, ...]:
