@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -61,13 +62,14 @@ class Command(TyperCommand):
         """Read the line; what Typer says of a mistake is completed with the cure."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
-        has_mark = "--" in args
+        given = list(args)
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter:
             raise
         except Exception as error:
-            if hasattr(error, "message") and takes_command(self.params) and not has_mark:
+            _complete(error, self.params, given)
+            if hasattr(error, "message") and takes_command(self.params) and "--" not in given:
                 error.message = f"{str(error.message).rstrip('.')}: put -- before the command"
             raise
 
@@ -83,7 +85,12 @@ class Group(TyperGroup):
         """Read the line up to the command's name."""
         if not ctx.resilient_parsing:
             _check_secure(ctx, list(args))
-        return super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            _complete(error, self.params, given)
+            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """Find the command; `get` is one that lists, or shows what is named after it."""
@@ -115,6 +122,16 @@ def _check_secure(ctx: Any, args: list[str]) -> None:
         if before == "-s" and _ADDRESS.match(one):
             ctx.fail(f"{_NO_VALUE}.")
         before = one
+
+
+def _complete(error: Any, parameters: Iterable[Any], args: list[str]) -> None:
+    """Complete what Typer says of a mistake that hands make which are used to `nats`."""
+    if getattr(error, "option_name", "") == "--json":
+        error.possibilities = ["--output json"] * any(one.name == "output" for one in parameters)
+    message = str(getattr(error, "message", ""))
+    values = [value for option, value in pairwise(args) if option == "-s"]
+    if "extra argument" in message and any(value in message for value in values):
+        error.message = f"{message.rstrip('.')}. If that is an address: {_NO_VALUE}."
 
 
 def help_(

@@ -137,6 +137,12 @@ def parse(text: str) -> When:
         return After(us) if sign else At(us)
     if text.startswith("+"):
         return After(_duration(text, 1))
+    if text == "@reboot":
+        raise RequestError(
+            Refusal.INVALID_WHEN,
+            "Gozo-When '@reboot' is no time, but the start of a machine: have that send a request "
+            "due at +0",
+        )
     if text.startswith("@"):
         return _named(text)
     if _DATE.match(text):

@@ -38,8 +38,8 @@ def agree(
 ) -> bool:
     """Make sure that a time is meant; False where a person says no.
 
-    Shows what a phrase stands for. `word` follows the options on the command line, and may be
-    the rest of one.
+    Shows what a phrase stands for, and a time that clocks leave out or show twice. `word`
+    follows the options on the command line, and may be the rest of one.
 
     Raises:
         SettingsError: it has passed, or is far away and there is nobody to ask.
@@ -52,7 +52,7 @@ def agree(
     when = grammar.parse(timing.expression)
     _refuse_past(timing, when, past_ok=past_ok)
     due = _first_due(timing, when)
-    if times.is_phrase(text, option):
+    if times.is_phrase(text, option) or _is_doubtful(timing, when):
         out.say(f"{text} is {_written(timing, due)}")
     if due - timing.now <= FAR or yes:
         return True
@@ -61,6 +61,16 @@ def agree(
             f"{option} {text!r} is due {_written(timing, due)}: give --yes if that is meant"
         )
     return ask(f"It is due {_written(timing, due)}. Go on?")
+
+
+def _is_doubtful(timing: Timing, when: grammar.When) -> bool:
+    """Tell whether a local time was given that clocks leave out, or show twice."""
+    zone = timing.clocks if timing.time_zone else None
+    return (
+        timing.at is not None
+        and isinstance(when, grammar.At)
+        and times.is_doubtful(timing.at, _moment(when.us), zone)
+    )
 
 
 def _refuse_past(timing: Timing, when: grammar.When, *, past_ok: bool) -> None:

@@ -41,7 +41,7 @@ _HALF_DAY = 12  # hours
 _WEEK = 7  # days
 
 _NO_LENGTH = re.compile(r"[0-9] ?(?:mo|months?|y|yrs?|years?)\b")
-_HOUR_ALONE = re.compile(r"(?<![0-9:.+-])[0-9]{1,2}(?![0-9:.-])(?! ?[a-z])")
+_HOUR_ALONE = re.compile(r"(?<!\S)[0-9]{1,2}(?!\S)(?! [a-z])")
 _OTHER_DATE = re.compile(r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{2,4}|[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}")
 
 

@@ -107,6 +107,18 @@ def is_phrase(text: str, option: str) -> bool:
     return option == "--at" and not _CLOCK.match(text) and _point_or_delay(text) is not None
 
 
+def is_doubtful(text: str, due: datetime, zone: tzinfo | None) -> bool:
+    """Tell whether a text is a local time that clocks leave out, or show twice."""
+    if not _CLOCK.match(text) and not _LOCAL.match(text):
+        return False
+    here = due.astimezone(zone)
+    hour, minute = text.replace("T", " ").rpartition(" ")[2].split(":")[:2]
+    if (here.hour, here.minute) != (int(hour), int(minute)):
+        return True
+    offsets = {_aware(here.replace(tzinfo=None, fold=fold), zone).utcoffset() for fold in (0, 1)}
+    return len(offsets) > 1
+
+
 def goes_on(text: str, word: str) -> bool:
     """Tell whether a word belongs to a phrase, as in `--at tomorrow 9am` without quotes."""
     whole = phrases.read(f"{text} {word}")

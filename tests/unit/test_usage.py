@@ -63,7 +63,14 @@ MISTAKES = [
     ((*CREATE, "--at", "noon", "--tz", "europe/berlin"), "'europe/berlin' is not a time zone"),
     (CREATE, "give one of --in, --at, --when, --cron and --every"),
     (("reschedule", "tea"), "give one of --in, --at and --when, to say"),
-    (("next", "@reboot"), "EXPR '@reboot' cannot be read"),
+    (("next", "@reboot"), "EXPR '@reboot' is no time, but the start of a machine"),
+    ((*CREATE, "--when", "@reboot"), "--when '@reboot' is no time, but the start of a machine"),
+    ((*CREATE, "--in", "1e9"), "--in '1e9' is no delay: give seconds, such as 10"),
+    ((*CREATE, "--in", "1,5h"), "--in '1,5h' is no delay: give seconds, such as 10"),
+    (("status", "-s", "h.example"), f"argument(s) (h.example). If that is an address: {SECURE}"),
+    (("list", "-s", "h:4222"), f"argument(s) (h:4222). If that is an address: {SECURE}"),
+    (("list", "--json"), "No such option: --json", "--output json"),
+    (("--json", "list"), "No such option: --json", "--output json"),
     (("list", "--due-before", "tomorow"), "--due-before 'tomorow' is no time"),
     (("list", "--due-after", "tomorrow"), "--due-after 'tomorrow' is a whole day"),
 ]
@@ -140,6 +147,18 @@ def test_a_phrase_is_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.match(r"\+3d is .*, in 3d", run(*CREATE, "--at", "+3d")[1])
     assert run(*CREATE, "--in", "3d")[1].startswith("gozoctl: nats://")
     assert run(*CREATE, "-q", "--at", "tomorrow 9am")[1].startswith("gozoctl: nats://")
+
+
+def test_what_clocks_make_of_a_time_is_shown(run: Run) -> None:
+    """Where they leave it out, or show it twice; other times need no explanation."""
+
+    def said(time: str) -> str:
+        return run(*CREATE, "--tz", "Europe/Berlin", "--yes", "--at", time)[1]
+
+    assert said("2030-03-31 02:30").startswith("2030-03-31 02:30 is Sun 2030-03-31 03:30:00 CEST")
+    assert said("2030-10-27T02:30").startswith("2030-10-27T02:30 is Sun 2030-10-27 02:30:00 CEST")
+    for time in ("2030-03-31 03:30", "2030-10-27 03:30", "2030-10-27T02:30:00+01:00"):
+        assert said(time).startswith("gozoctl: nats://")
 
 
 def test_help_of_a_command(run: Run) -> None:
