@@ -305,8 +305,8 @@ def _first_after(now: datetime, naive: datetime, zone: tzinfo | None) -> datetim
 
 def _aware(naive: datetime, zone: tzinfo | None) -> datetime:
     """Give a local time its offset; one that clocks leave out is moved on."""
-    if zone is None:
-        return naive.astimezone()
+    if zone is None:  # not naive.astimezone(), which moves it back (CPython 3.11)
+        return datetime.fromtimestamp(naive.timestamp(), UTC).astimezone()
     return naive.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
 
 

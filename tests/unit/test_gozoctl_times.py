@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -95,6 +96,23 @@ def test_one_of_three() -> None:
         with pytest.raises(SettingsError, match="give one of"):
             times.expression(in_=in_, at=at, when=when, now=now)
     assert times.expression(in_=None, at=None, when="1763871234", now=now) == "1763871234"
+
+
+@pytest.mark.parametrize("name", ["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe"])
+def test_clocks_of_this_machine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a zone it is the same as with that of this machine, where clocks change too."""
+    zone, now = ZoneInfo(name), datetime(2027, 1, 1, tzinfo=UTC)
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", name)
+        time.tzset()
+        try:
+            for minutes in range(0, 365 * 24 * 60, 30):
+                text = f"{datetime(2027, 1, 2) + timedelta(minutes=minutes):%Y-%m-%d %H:%M}"  # noqa: DTZ001
+                meant = times.moment_at(text, now, zone)
+                assert times.moment_at(text, now).astimezone(UTC) == meant.astimezone(UTC), text
+        finally:
+            patched.undo()
+            time.tzset()
 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.sampled_from(ZONES)))  # noqa: DTZ001
