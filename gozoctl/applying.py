@@ -95,6 +95,8 @@ def export(
             async for one in session.client.list(subject=subject)
             if set_ is None or one.managed_by == set_
         ]
+        if not found:
+            session.out.say("there are no such schedules" if set_ or subject else "there are none")
         good = sorted(one.id for one in found if one.id is not None and one.state != "invalid")
         if len(good) != len(found):
             session.out.say(f"left out: {len(found) - len(good)} that are invalid or without an id")

@@ -14,6 +14,9 @@ from gozo.when import print_duration
 SMALLEST = 512
 """Bytes that the headers of an ordinary schedule may take."""
 
+FEWEST = 10
+"""Messages that a bucket must have room for: gozo keeps one or two besides the schedules."""
+
 READERS = 2
 """Consumers that there are at a time at least: a daemon's, and one of a command."""
 
@@ -175,6 +178,12 @@ _RULES = (
         lambda config: config.get("deny_purge") and not config.get("sealed"),
         "when storage is full, what was delivered stays and is delivered again after a restart",
         _REPLACE,
+    ),
+    _Rule(
+        "max_msgs",
+        lambda config: 0 < config.get("max_msgs", -1) < FEWEST,
+        "gozo's own messages leave no room for schedules",
+        "set it to -1",
     ),
     _Rule(
         "max_consumers",

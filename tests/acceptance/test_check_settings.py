@@ -70,6 +70,7 @@ UNSAFE: dict[str, tuple[dict[str, Any], str]] = {
     "small": ({"max_msg_size": 2_000}, "has max_msg_size 2000: a schedule with a long id"),
     "purge": ({"deny_purge": True}, "has deny_purge true: when storage is full, what was"),
     "readers": ({"max_consumers": 1}, "has max_consumers 1: gozoctl and a standby cannot"),
+    "one message": ({"max_msgs": 1}, "has max_msgs 1: gozo's own messages leave no room"),
     "room": ({"max_bytes": 100}, "gozo cannot write an entry: maximum bytes exceeded"),
 }
 

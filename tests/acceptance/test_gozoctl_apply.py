@@ -127,6 +127,17 @@ def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
     assert ctl.ok("list", "-o", "id").out == ""
 
 
+def test_export_of_nothing(ctl: Gozoctl) -> None:
+    """A set that is misspelt gives an empty file, and a sentence."""
+    for given, words in (
+        ((), "there are none"),
+        (("--set", "nope"), "there are no such schedules"),
+    ):
+        done = ctl.ok("export", *given)
+        assert done.out.count("[schedules") == 0
+        assert words in done.err
+
+
 def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
     """What is exported differs in nothing, and is the same in an empty bucket."""
     ctl.ok("apply", "jobs/nightly.toml")
