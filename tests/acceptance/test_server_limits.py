@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,12 @@ async def test_a_limit_that_becomes_too_small_is_told(
     """A daemon that runs complains, and refuses with the cure until the limit is raised again."""
     server = servers.start(LARGE)
     daemon = await daemons.serve(server)
+    mark = daemon.mark()
     server.configure(TOO_SMALL)
     server.restart()
     logged = await daemon.event("server.unsuitable")
+    made = partial(daemon.events, "connection.made", since=mark)
+    await until(lambda: len(made()) == 2, "both connections are made again")
     client = await clients.connect(server)
     answer = await ask(client, {"Gozo-When": "+60", "Gozo-Id": "one"}, reply="somewhere")
     assert answer["error"] == "too_large"

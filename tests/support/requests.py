@@ -51,6 +51,8 @@ class Requests(Load):
         self._sent: dict[int, Expected] = {}
         self._links: dict[int, int] = {}
         """On which of the sender's links each was sent whose echo is not back."""
+        self._cancels: dict[int, float] = {}
+        """When each was cancelled."""
 
     async def __aenter__(self) -> Self:
         await self._sender.nats.subscribe(
@@ -70,6 +72,16 @@ class Requests(Load):
         """Return what is to arrive, and what may."""
         return self._sent
 
+    def account(self) -> Account:
+        """Add up; a cancel may be unheard that was sent when the leader's connection broke."""
+        repeating = [fault for fault in self.faults.all if fault.repeats]
+        self.cancelled = {
+            number
+            for number, sent in self._cancels.items()
+            if not any(fault.covers(sent) for fault in repeating)
+        }
+        return super().account()
+
     def _awaited(self) -> set[int]:
         """Those that were certainly heard."""
         return {number for number in self.due if not self.faults.is_deaf(self._sent[number].sent)}
@@ -88,7 +100,7 @@ class Requests(Load):
         if kind is not Kind.WITHOUT_ID:
             headers["Gozo-Id"] = self._id(number)
         if kind is Kind.CANCELLED:
-            self.cancelled.add(number)
+            self._cancels[number] = time.time()
             await self._publish(b"%d" % number, headers)
             await self._sender.nats.publish("gozo", headers={"Gozo-Del-Id": self._id(number)})
         else:
