@@ -18,7 +18,7 @@ from gozo.jetstream import JetStream
 from gozo.settings import ConnectionSettings, ServeSettings
 from gozo.store.bucket import check_bucket, open_bucket, own_settings
 from gozo.store.history import DESCRIPTION
-from gozo.store.suitability import faults
+from gozo.store.suitability import FEWEST, faults
 from tests.support.client import Client
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.rights import admin, withholding
@@ -230,12 +230,13 @@ async def test_sealed_history(server: NatsServer, clients: Clients) -> None:
 async def test_full(server: NatsServer, clients: Clients) -> None:
     """A bucket without room for another schedule is named."""
     client = await clients.connect(server)
-    await make(client, "full", max_msgs=1)
-    await client.nats.request("$KV.full.a", b"x")
+    await make(client, "full", max_msgs=FEWEST)
+    for number in range(FEWEST):
+        await client.nats.request(f"$KV.full.{number}", b"x")
     found, said = await look(server, "full")
     assert (found.problems, said.of("problem")) == (
         1,
-        ["the bucket full is full: raise its max_msgs, 1"],
+        [f"the bucket full is full: raise its max_msgs, {FEWEST}"],
     )
 
 
