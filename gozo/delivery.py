@@ -179,11 +179,13 @@ class Delivery:
             self._settle_soon()
             self._alarm.set(now_us + int(PATIENCE * MICROSECONDS), now_us)
             return
-        if self._queue or self._is_due(now_us) or (unparked and self._has_parked):
+        due_us = None if self._queue else self.next_due()
+        is_due = due_us is not None and due_us <= now_us
+        if self._queue or is_due or (unparked and self._has_parked):
             self.wake_soon()
             return
         self._settle_soon()
-        due_us, now_us = self.next_due(), self._clock.now_us()
+        now_us = self._clock.now_us()
         if moved and due_us is not None:
             due_us = max(due_us, now_us + APART_US)
         if self._has_parked:  # their messages are being read
@@ -216,7 +218,7 @@ class Delivery:
     @property
     def _has_parked(self) -> bool:
         """Whether something waited for room, and there is room."""
-        return any(
+        return bool(self._parked) and any(
             self._parked.waiting(silent=silent) and self._confirmations.room(silent=silent) > 0
             for silent in (False, True)
         )
@@ -334,6 +336,8 @@ class Delivery:
         Those that have to be read wait on where they are, and not in the queue before others.
         False if nothing moved.
         """
+        if not self._parked:
+            return False
         moved = [self._unpark_some(now_us, silent=silent) for silent in (False, True)]
         return any(moved)
 
