@@ -53,18 +53,20 @@ CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
 CHANGED = "somebody else has changed it meanwhile"
 """What a conflict means; the server says `wrong last sequence: 428`."""
 
-FINAL = {
-    10054: "it is larger than the stream's max_msg_size",
-    10097: "its header block is larger than 64 KiB",
-    10165: "its time to live is invalid",
-    10166: "it has a time to live, which the stream does not allow",
-    10003: "the server calls it a bad request",
-    10060: "it expects another stream",
-    10070: "it expects another last message id",
-    10193: "it expects a revision of nothing",
-    10111: "it asks for a rollup, which the stream does not allow",
-}
-"""Why a stream will never store a message, by error code.
+FINAL = frozenset(
+    {
+        10054,  # it is larger than the stream's max_msg_size
+        10097,  # its header block is larger than 64 KiB
+        10165,  # its time to live is invalid
+        10166,  # it has a time to live, which the stream does not allow
+        10003,  # the server calls it a bad request
+        10060,  # it expects another stream
+        10070,  # it expects another last message id
+        10193,  # it expects a revision of nothing
+        10111,  # it asks for a rollup, which the stream does not allow
+    }
+)
+"""Error codes with which a stream says that it will never store a message.
 
 These reasons are in the message (stream.go, jetstream_batching.go in nats-server). For reasons in
 the stream, which an administrator can change, schedules wait: it is sealed (10109), offline
