@@ -131,6 +131,14 @@ async def test_under_a_key_of_the_original(client: Client, ctl: Gozoctl, new_id:
     assert ctl.ok("inspect", id_, "-o", "json").json["payload"] == "genuine"
 
 
+async def tick(client: Client, ctl: Gozoctl, every: str) -> Arrivals:
+    """Make the protected schedule `tick`, and return its messages, of which two have come."""
+    arrivals = await client.arrivals()
+    ctl.ok("create", "tick", arrivals.subject, "x", "--every", every, "--protect")
+    await arrivals.wait(2)
+    return arrivals
+
+
 async def test_recurring_and_restarted(
     servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
 ) -> None:
@@ -138,9 +146,7 @@ async def test_recurring_and_restarted(
     server = servers.start()
     daemon = await daemons.serve(server)
     client, ctl = await clients.connect(server), Gozoctl(tmp_path, server.url)
-    arrivals = await client.arrivals()
-    ctl.ok("create", "tick", arrivals.subject, "x", "--every", "300ms", "--protect")
-    await arrivals.wait(2)
+    arrivals = await tick(client, ctl, "300ms")
     await attack(client, "tick")
     await daemon.kill()
     await daemons.serve(server)
@@ -157,9 +163,7 @@ async def test_a_full_bucket(
     server = servers.start()
     daemon = await daemons.serve(server)
     client, ctl = await clients.connect(server), Gozoctl(tmp_path, server.url)
-    arrivals = await client.arrivals()
-    ctl.ok("create", "tick", arrivals.subject, "x", "--every", "100ms", "--protect")
-    await arrivals.wait(2)
+    arrivals = await tick(client, ctl, "100ms")
     config = (await call(client, "STREAM.INFO.KV_gozo"))["config"]
     await call(client, "STREAM.UPDATE.KV_gozo", config | {"max_bytes": 1})
     await daemon.event("store.full")
