@@ -125,6 +125,9 @@ class Inventory:
         if asked.counts:
             told |= {"paused": len(mirror.paused), "failed": len(mirror.failed)}
             told["invalid"] = len(mirror.invalid)
+            if mirror.bare:  # they count as something else once their values are read
+                unread = min(revision for revision, _ in mirror.bare.values())
+                told["position"] = min(follower.position, unread - 1)
             told |= await self._count(rows)
         return told | await self._page(rows, asked) if asked.limit else told
 

@@ -104,6 +104,16 @@ async def test_the_same_as_a_full_read(server: NatsServer, client: Client, plain
     assert [one.id async for one in client.list(prefix="a=")] == ["a=b"]
 
 
+async def test_what_was_just_stored_is_counted(
+    server: NatsServer, client: Client, plain: Plain
+) -> None:
+    """Also an entry that a leader has to read on its own, since its message has no headers."""
+    known = (await client.count()).invalid
+    for number in range(20):
+        write(server, f"foreign-{number}", b"something else")
+        assert (await client.count()).invalid == known + number + 1
+
+
 async def read_fully(server: NatsServer) -> dict[str, Any]:
     """List the schedules as who finds no leader."""
     alone = ConnectionSettings(addresses=(server.url,), request_subject="nobody")
