@@ -628,7 +628,7 @@ class Daemon:
             self._ledger.put(taken.request, done, reserved_key())
 
     def _on_handed_over(self, taken: Taken, result: Result, words: str) -> None:
-        self._volatile.on_removed(taken.digest, taken.position)
+        self._volatile.on_removed(taken.heard)
         if result is Result.REFUSED:
             self._refused += 1
             entry, reason = taken.request.entry, words[:LONGEST_REASON]

@@ -7,6 +7,9 @@ comes back it asks, until it is answered, which requests the new one had when it
 new leader remembers their digests and positions for its term. Later requests were received by
 both, if the old leader received them at all.
 
+The answer also says which requests the new leader has not handled yet. The old leader keeps those,
+as any standby would (see `gozo.entrusted`): no other replica may have them.
+
 The answer is valid for one change of lead.
 """
 
@@ -25,13 +28,16 @@ from gozo.logs import get_logger
 from gozo.offsets import ENOUGH
 from gozo.succession import Progress, Teller
 from gozo.told import (
+    DONE,
     GREETING,
+    LATER,
     LEADER,
     NONCE,
     UNKNOWN,
     Answer,
     Question,
     Told,
+    read_entries,
     write_entries,
     write_question,
 )
@@ -66,11 +72,17 @@ class Inheritance:
         self._led_at = led_at
         """How many requests the leader had heard by then."""
 
-    def tell(self, question: Question, progress: Progress, teller: Teller) -> None:
-        """Answer a question."""
+    def tell(
+        self, question: Question, progress: Progress, teller: Teller, left: Iterable[Known]
+    ) -> None:
+        """Answer a question; `left` are the requests that the leader has not handled yet."""
         gap = progress.heard_until(question.leader, question.begun)
         answer = Answer(question.nonce, self._led_at, UNKNOWN if gap is None else gap, 0)
-        teller.answer(answer, self._entries, ENOUGH + 1)
+        pending = {(one.digest, one.position) for one in left}
+        had = zip(*read_entries(self._entries), strict=True)
+        entries = [(one[0], one[1] if one in pending else one[1] | DONE) for one in had]
+        entries += [(digest, at | LATER) for digest, at in pending if at > self._led_at]
+        teller.answer(answer, write_entries(entries), ENOUGH + 1)
 
 
 class Account:
@@ -91,6 +103,10 @@ class Account:
         """The same, of what came before the present subscription."""
         self._handed = Counter[bytes]()
         """The same, of what this replica did not hear; some may have been handed over to it."""
+        self.leader = b""
+        """Whose account it is."""
+        self.pending = Counter[tuple[bytes, int]]()
+        """What the leader has not handled yet, by digest and the leader's position."""
 
     def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
         """Take in what the leader had, with the position here if that is known.
@@ -127,6 +143,12 @@ class Account:
         return [request for request in requests if request.position in lacking]
 
 
+def others(requests: Iterable[Request], some: Iterable[Request]) -> list[Request]:
+    """Return the requests that are not among some of them, in their order."""
+    positions = {request.position for request in some}
+    return [request for request in requests if request.position not in positions]
+
+
 class Inquiry:
     """Finds out which requests of this former leader the present leader has."""
 
@@ -151,6 +173,8 @@ class Inquiry:
         """The count of that one when its present subscription began."""
         self._answers: list[Answer] = []
         """The parts of it that have come."""
+        self._handled: list[tuple[bytes, int]] = []
+        """What that leader has handled since it answered."""
         self._heard_at = 0.0
         self._news = asyncio.Event()
 
@@ -193,12 +217,22 @@ class Inquiry:
             since_before = led_at - gap + self._begun - 1
         if since is None:
             since = self._count()  # it has heard no request yet, or that
-        account = Account(since, begun, self._progress.kept_from, since_before)
+        until = self._progress.kept_from
+        account = Account(since, begun, until, since_before)
+        account.leader = leader
         answers, self._answers = self._answers, []
         for answer in answers:
-            for digest, theirs in zip(answer.digests, answer.positions, strict=True):
-                in_gap = UNKNOWN < gap < theirs
-                account.note(digest, position(leader, theirs), in_gap=in_gap)
+            for digest, flagged in zip(answer.digests, answer.positions, strict=True):
+                theirs = flagged & ~(DONE | LATER)
+                mine = position(leader, theirs)
+                if not flagged & LATER:
+                    account.note(digest, mine, in_gap=UNKNOWN < gap < theirs)
+                elif mine is None or mine > until:
+                    continue  # it came when this replica led no more, and is kept as by any standby
+                if not flagged & DONE:
+                    account.pending[digest, theirs] += 1
+        for one in self._handled:
+            account.pending[one] = 0
         log.info("intake.answered", requests=sum(len(one.digests) for one in answers))
         return account
 
@@ -209,6 +243,7 @@ class Inquiry:
             DisconnectedError: there is no connection.
         """
         self._answers.clear()
+        self._handled.clear()
         self._begun = begun
         self._nonce = secrets.token_bytes(NONCE)
         asked_at = self._heard_at = steady()
@@ -241,4 +276,6 @@ class Inquiry:
                 return
             self._answers.append(answer)
             self._heard_at = steady()
+        elif self._answers and told.term == self._term:
+            self._handled += zip(told.digests, told.positions, strict=True)
         self._news.set()

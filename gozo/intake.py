@@ -14,7 +14,7 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from itertools import chain
@@ -27,9 +27,10 @@ from gozo.clock import steady
 from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection
 from gozo.entries import reserved_key
+from gozo.entrusted import Entrusted
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.events import Events
-from gozo.inheritance import Account, Inheritance, Inquiry
+from gozo.inheritance import Account, Inheritance, Inquiry, others
 from gozo.kinds import Kind
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
@@ -150,8 +151,7 @@ class Intake:
         self._ending = False
         self._bytes = 0
         """What requests take in memory that are being stored."""
-        self._work = asyncio.Event()
-        self._turn = asyncio.Event()
+        self._work, self._turn = asyncio.Event(), asyncio.Event()
         self._details = log.enabled(logging.DEBUG)
         """Whether each request is worth a line of the log."""
         self._count = 0
@@ -159,7 +159,8 @@ class Intake:
         self._told_subject = f"{policy.request_subject}.admin.told"
         tell = partial(connection.publish, self._told_subject)
         self._teller = Teller(tell, lambda: self._count, tag)
-        self._progress = Progress()
+        self._entrusted = Entrusted()
+        self._progress = Progress(self._on_earlier)
         self._offers = Offers(
             tag, tell, self._progress, (self._memory, self._backlog), self._has_no_id
         )
@@ -170,7 +171,7 @@ class Intake:
         """What the replica that leads now has; None where that is not known, or it is this one."""
         self.events: Events | None = None
         """Who is told of requests; None: nobody wants to know."""
-        volatile.on_removed = self._teller.handled
+        volatile.on_removed = self._handled
         connection.on_lost.append(self._on_lost)
         connection.on_connected.append(self._on_connected)
         connection.on_granted.append(self._on_granted)
@@ -203,16 +204,29 @@ class Intake:
         """All that was heard is this replica's now; it waits until `act`."""
         self.stand_by()
         self._admission.begin_term(self._counted_until_us, self._clock.reading_us())
-        self._backlog.move_to(self._memory)
-        self._backlog, self._memory = self._memory, self._backlog
         self._mode = Mode.WAITING
         self._offers.forget()
         self._claims.begin_term()
         self._strike(self._progress.settle())
+        self._gather()
         self._successor = None
-        mine = (self._volatile.requests, self._left.requests, self._backlog.requests)
-        self._inherited = Inheritance(chain.from_iterable(mine), self._count)
+        self._inherited = Inheritance(self._requests(), self._count)
         self._teller.begin_term()
+
+    def _requests(self) -> Iterable[Heard]:
+        """Return the requests that this leader has in memory, and has not begun to store."""
+        mine = (self._volatile.requests, self._left.requests, self._backlog.requests)
+        return chain.from_iterable(mine)
+
+    def _gather(self) -> None:
+        """Put all that was kept into the backlog, in the order in which it came."""
+        self._backlog.move_to(self._memory)
+        for heard in self._entrusted.take_all():
+            self._backlog.add(heard)
+        if self._backlog:
+            self._memory.move_to(self._backlog)
+        else:
+            self._backlog, self._memory = self._memory, self._backlog
 
     async def catch_up(self) -> None:
         """Hear all that the server has for this replica, what the last leader told among it."""
@@ -256,8 +270,8 @@ class Intake:
 
     def clock_set(self, by_us: int) -> None:
         """Adjust for a clock that was set: delays still count from when requests were heard."""
-        for backlog in (self._backlog, self._memory, self._left):
-            backlog.shift(by_us)
+        for kept in (self._backlog, self._memory, self._left, self._entrusted):
+            kept.shift(by_us)
 
     def lose(self) -> None:
         """Another replica may lead, and has heard what was heard here."""
@@ -266,6 +280,7 @@ class Intake:
             self._backlog.move_to(self._left)
             self._yielding = True
             self._progress.keep_from(steady(), self._count)
+            self._entrusted.clear()
         self._ledger.hold()
         if self._mode is not Mode.DEAF:
             self._mode = Mode.KEEPING
@@ -285,26 +300,37 @@ class Intake:
             account = await self._inquiry.find_out(lambda: self._teller.begun, is_led)
             if self._mode is Mode.KEEPING:
                 self._successor = account
+                if account is not None:
+                    self._entrusted.begin(account.leader, account.pending)
 
     def act_on_left(self) -> None:
         """Act on what the past term left undone and the next leader does not have."""
         if self._successor is not None:
             left = [self._left.take() for _ in range(len(self._left))]
-            for heard in self._successor.lacking(left):
+            lacking = self._successor.lacking(left)
+            for heard in lacking:
                 self._left.add(heard)
             begun = self._ledger.origins
-            lacking = {origin.position for origin in self._successor.lacking(begun)}
-            has = {origin.position for origin in begun} - lacking
+            lacking += self._successor.lacking(begun)
+            has = others((*begun, *left), lacking)
             if has:
                 log.info("intake.dropped", requests=len(has))
-                self._ledger.drop(has)
+                self._ledger.drop({heard.position for heard in has})
+                self._entrusted.keep(has)
         self._yielding = False
         self._ledger.go_on()
         self._work.set()
 
     def lacking(self, requests: list[Taken]) -> list[Taken]:
-        """Return the requests in memory here that the next leader does not have."""
-        return requests if self._successor is None else self._successor.lacking(requests)
+        """Return the requests in memory here that the next leader does not have.
+
+        The others are kept as by any standby, until that one has handled them.
+        """
+        if self._successor is None:
+            return requests
+        lacking = self._successor.lacking(requests)
+        self._entrusted.keep([taken.heard for taken in others(requests, lacking)])
+        return lacking
 
     async def left_begun(self) -> None:
         """Wait until all of that is begun."""
@@ -359,6 +385,8 @@ class Intake:
                     self._memory.add(heard)
                 else:
                     self._backlog.dropped = heard.position
+            before_us = self._clock.reading_us() - KEPT * MICROSECONDS
+            self._entrusted.forget_old(before_us, self._has_no_id)
             self._shrink()
             self._offers.make(steady(), self._clock.reading_us())
 
@@ -367,7 +395,8 @@ class Intake:
         return heard.act == self._take and not _ID.search(heard.headers or b"", 0, LARGEST_BLOCK)
 
     def _shrink(self) -> None:
-        dropped = self._memory.shrink(self._max_backlog - self._backlog.size)
+        dropped = self._entrusted.shrink(self._max_backlog - self._backlog.size - self._memory.size)
+        dropped += self._memory.shrink(self._max_backlog - self._backlog.size)
         self._backlog.dropped = max(self._backlog.dropped, self._memory.dropped)
         dropped += self._backlog.shrink(self._max_backlog)
         if dropped:
@@ -376,10 +405,12 @@ class Intake:
     def _forget_all(self) -> None:
         self._backlog.clear()
         self._memory.clear()
+        self._entrusted.clear()
 
     def _forget_until(self, position: int | None) -> None:
         """Forget what the leader may have told as handled, which this standby did not hear."""
         log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
+        self._entrusted.clear()
         if position is None:
             self._forget_all()
             position = self._count
@@ -467,7 +498,13 @@ class Intake:
             if missed:
                 self._forget_until(heard_until)
         self._counted_until_us = self._clock.reading_us()
+        self._entrusted.handled(told)
         self._strike(self._progress.handled(told))
+
+    def _on_earlier(self, leader: bytes, digest: bytes) -> None:
+        """A leader has handled what this replica had when it led."""
+        if self._entrusted and leader != self._entrusted.leader:
+            self._entrusted.strike(digest)
 
     def _strike(self, handled: list[Handled]) -> None:
         memory, backlog = self._memory, self._backlog
@@ -482,7 +519,8 @@ class Intake:
         if question.nonce == GREETING:
             self._teller.hello(echoes=ENOUGH)
         elif self._may_act():
-            self._inherited.tell(question, self._progress, self._teller)
+            left = (*self._requests(), *self._ledger.origins)
+            self._inherited.tell(question, self._progress, self._teller, left)
 
     def _on_offer(self, offer: Offer) -> None:
         """A standby hands over what this leader did not hear; it acts on that now."""
@@ -573,6 +611,9 @@ class Intake:
 
     def _done(self, heard: Heard) -> None:
         self._bytes -= heard.size
+        self._handled(heard)
+
+    def _handled(self, heard: Heard) -> None:
         self._teller.handled(heard.digest, heard.position)
 
     def _drop(self, heard: Heard) -> None:
@@ -598,7 +639,7 @@ class Intake:
         elif self._mode is _ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
             self._stats.accepted += 1
-            self._volatile.add(request, heard.digest, heard.position)
+            self._volatile.add(request, heard)
             self._teller.heard()
             if self.events is not None:
                 self.events.accepted(request.entry, replaced=False)

@@ -54,7 +54,9 @@ class Handled(NamedTuple):
 class Progress:
     """What leaders have handled, as this replica hears it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_earlier: Callable[[bytes, bytes], None] = lambda *_: None) -> None:
+        """Call `on_earlier` with a leader and a digest, of what came before anything was kept."""
+        self._on_earlier = on_earlier
         self._numbers: dict[bytes, int] = {}
         self._leaders: dict[bytes, Hearing] = {}
         self.kept_from = 0
@@ -138,13 +140,14 @@ class Progress:
         return [one for leader, some in waiting.items() for one in self._place(leader, some)]
 
     def _place(self, leader: bytes, handled: Iterable[tuple[bytes, int]]) -> list[Handled]:
-        position = self.position
-        placed = ((digest, position(leader, theirs)) for digest, theirs in handled)
-        return [
-            Handled(digest, own)
-            for digest, own in placed
-            if own is not None and own > self.kept_from
-        ]
+        found: list[Handled] = []
+        for digest, theirs in handled:
+            own = self.position(leader, theirs)
+            if own is not None and own > self.kept_from:
+                found.append(Handled(digest, own))
+            elif own is not None:
+                self._on_earlier(leader, digest)
+        return found
 
     def position(self, leader: bytes, theirs: int) -> int | None:
         """Return the own position of what has a position with a leader; None if unknown."""

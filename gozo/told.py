@@ -11,8 +11,9 @@ the messages of the term from 1, and those of a `Place`. There follow
 
 - `h`, handled: for each request its digest and the leader's position of it;
 - `a`, account: the question that is answered, the leader's count when its term began, its
-  position of the gap that the question names, how many messages of this answer follow, and for
-  each request that it had when its term began, digest and position.
+  position of the gap that the question names, how many messages of this answer follow, and digest
+  and position of each request that it had when its term began or has not handled yet. The two
+  highest bits of the position say which: that it is `DONE`, or came `LATER`.
 
 A former leader asks for an account: `?`, eight random bytes, four that name the replica, and its
 count when its present subscription began. It does not have what others heard in the gap before
@@ -60,6 +61,10 @@ _OFFER = struct.Struct(f">c{LEADER}s{TERM}sQQQ?HL")
 _OLD_HEAD = 1 + TERM + _NUMBER
 ENTRY = DIGEST + _NUMBER
 """Bytes for one request."""
+DONE = 1 << 63
+"""In the position of an answer's entry: the leader has handled it since its term began."""
+LATER = 1 << 62
+"""The same: it came since the term began, and is not handled."""
 
 
 class Place(NamedTuple):
@@ -117,9 +122,9 @@ class Answer(NamedTuple):
     left: int
     """How many parts follow."""
     digests: list[bytes] = []  # noqa: RUF012  # never changed
-    """What the leader had when its term began."""
+    """What the leader had when its term began, and what it has not handled."""
     positions: list[int] = []  # noqa: RUF012
-    """The leader's position of each."""
+    """The leader's position of each, with `DONE` or `LATER`."""
 
 
 class Offer(NamedTuple):
@@ -213,14 +218,15 @@ def read_told(payload: bytes) -> Told | None:
     begin = _HEAD.size + _ANSWER.size * (kind == ACCOUNT)
     if len(payload) < begin or (len(payload) - begin) % ENTRY:
         return None
-    digests, positions = _read_entries(payload, begin)
+    digests, positions = read_entries(payload, begin)
     if kind == HANDLED:
         return told._replace(digests=digests, positions=positions)
     nonce, led_at, gap, left = _ANSWER.unpack_from(payload, _HEAD.size)
     return told._replace(answer=Answer(nonce, led_at, gap, left, digests, positions))
 
 
-def _read_entries(payload: bytes, begin: int) -> tuple[list[bytes], list[int]]:
+def read_entries(payload: bytes, begin: int = 0) -> tuple[list[bytes], list[int]]:
+    """Read digests and positions, from a place on to the end."""
     places = range(begin, len(payload), ENTRY)
     digests = [payload[place : place + DIGEST] for place in places]
     positions = [int.from_bytes(payload[place + DIGEST : place + ENTRY]) for place in places]
@@ -231,6 +237,6 @@ def _read_old(kind: bytes, payload: bytes) -> Told | None:
     length = len(payload) - _OLD_HEAD
     if length < 0 or length % ENTRY:
         return None
-    digests, takings = _read_entries(payload, _OLD_HEAD)
+    digests, takings = read_entries(payload, _OLD_HEAD)
     taken = kind == _OLD_TAKEN
     return Told(term_of(payload), number_of(payload), None, digests, takings, is_taken=taken)

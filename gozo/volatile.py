@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
+from gozo.backlog import Heard
 from gozo.protocol import delivery
 from gozo.schedule import Entry, Outgoing, ScheduleRequest
 from gozo.timetable import Item, Timetable
@@ -33,14 +34,28 @@ OnSent = Callable[[Sent, str], None]
 
 
 class Taken(NamedTuple):
-    """A request, and what other replicas know it by."""
+    """A request without an id."""
 
     request: ScheduleRequest
-    digest: bytes = b""
-    position: int = 0
-    """Its number among all that were heard here."""
-    on_sent: OnSent | None = None
-    """Who waits for it, where it was triggered; no other replica knows it then."""
+    heard: Heard
+
+    @property
+    def digest(self) -> bytes:
+        """What other replicas know it by."""
+        return self.heard.digest
+
+    @property
+    def position(self) -> int:
+        """Its number among all that were heard here."""
+        return self.heard.position
+
+
+class Triggered(NamedTuple):
+    """A schedule that was triggered; no other replica knows of it."""
+
+    request: ScheduleRequest
+    on_sent: OnSent
+    """Who waits for it."""
 
 
 class Volatile:
@@ -48,23 +63,23 @@ class Volatile:
 
     def __init__(self) -> None:
         self.timetable = Timetable()
-        self.on_removed: Callable[[bytes, int], None] = lambda digest, position: None
-        """Told the digest and the position of each that was delivered."""
-        self._requests: dict[str, Taken] = {}
+        self.on_removed: Callable[[Heard], None] = lambda heard: None
+        """Told of each that was delivered."""
+        self._requests: dict[str, Taken | Triggered] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._requests)
 
-    def add(self, request: ScheduleRequest, digest: bytes, position: int) -> None:
-        """Take a request on, with what other replicas know it by."""
-        self._add(Taken(request, digest, position))
+    def add(self, request: ScheduleRequest, heard: Heard) -> None:
+        """Take a request on that was heard so."""
+        self._add(Taken(request, heard))
 
     def add_triggered(self, request: ScheduleRequest, on_sent: OnSent) -> None:
         """Take on what is sent at once: it is tried once, and not handed over."""
-        self._add(Taken(request, on_sent=on_sent))
+        self._add(Triggered(request, on_sent))
 
-    def _add(self, taken: Taken) -> None:
+    def _add(self, taken: Taken | Triggered) -> None:
         self._count += 1
         key = f"{PREFIX}{self._count}"
         self._requests[key] = taken
@@ -84,17 +99,15 @@ class Volatile:
         """Forget a schedule that was delivered."""
         removed = self._requests.pop(item.key, None)
         self.timetable.forget(item.key)
-        if removed is None:
-            return
-        if removed.on_sent is not None:
+        if isinstance(removed, Taken):
+            self.on_removed(removed.heard)
+        elif removed is not None:
             removed.on_sent(Sent.TRIGGERED, "")
-        else:
-            self.on_removed(removed.digest, removed.position)
 
     def fail(self, item: Item, reason: str) -> bool:
         """Forget what was sent in vain; False if it is to be tried again."""
         taken = self._requests.get(item.key)
-        if taken is None or taken.on_sent is None:
+        if not isinstance(taken, Triggered):
             return False
         del self._requests[item.key]
         self.timetable.forget(item.key)
@@ -102,9 +115,9 @@ class Volatile:
         return True
 
     @property
-    def requests(self) -> list[Taken]:
-        """All but what was triggered, which other replicas do not know."""
-        return [taken for taken in self._requests.values() if taken.on_sent is None]
+    def requests(self) -> list[Heard]:
+        """All but what was triggered, as they were heard."""
+        return [taken.heard for taken in self._requests.values() if isinstance(taken, Taken)]
 
     def take_all(self) -> list[Taken]:
         """Take out all but those just being sent, soonest first: others look after them now.
@@ -116,9 +129,9 @@ class Volatile:
         for key in waiting:
             self.timetable.forget(key)
         for taken in requests:
-            if taken.on_sent is not None:
+            if isinstance(taken, Triggered):
                 taken.on_sent(Sent.DROPPED, "")
-        kept = (taken for taken in requests if taken.on_sent is None)
+        kept = (taken for taken in requests if isinstance(taken, Taken))
         return sorted(kept, key=lambda taken: taken.request.entry.due_us)
 
 

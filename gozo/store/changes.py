@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
+from gozo.backlog import Heard
 from gozo.entries import ORIGINAL, dated, entry_headers
 from gozo.protocol import escape_id
 from gozo.schedule import Entry, Reason
@@ -54,18 +55,6 @@ OnResult = Callable[[Result, str], None]
 """Takes the result, and the server's words where it refused."""
 
 
-class Origin(Protocol):
-    """A request, as other replicas know it."""
-
-    @property
-    def digest(self) -> bytes:
-        """Its digest."""
-
-    @property
-    def position(self) -> int:
-        """Its number among all that were heard here."""
-
-
 class Put:
     """Store an entry: a new one, or another version of the one that is there."""
 
@@ -90,7 +79,7 @@ class Put:
         holder: Occupied | None = None,
         may_yield: Callable[[], bool] | None = None,
         by_request: bool = False,
-        origin: Origin | None = None,
+        origin: Heard | None = None,
     ) -> None:
         self.key = key
         self.token = token
@@ -161,7 +150,7 @@ class Remove:
         on_result: OnResult,
         *,
         by_request: bool = False,
-        origin: Origin | None = None,
+        origin: Heard | None = None,
     ) -> None:
         self.key = key
         self.revision = revision

@@ -20,6 +20,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
+from gozo.backlog import Heard
 from gozo.clock import steady
 from gozo.entries import (
     MARKER_SECONDS,
@@ -43,7 +44,6 @@ from gozo.store.changes import (
     Note,
     Occupied,
     OnResult,
-    Origin,
     Put,
     Remove,
     Result,
@@ -111,7 +111,7 @@ class Ledger:
         """Changes that wait, each by itself, for others to be done with its key."""
         self._holds = False
         """Whether what requests asked for waits: it is not known what another leader has of it."""
-        self._found: list[tuple[Put, Origin]] = []
+        self._found: list[tuple[Put, Heard]] = []
         """What was found to be stored meanwhile, under keys that only this replica knows."""
         self._retracted: set[str] = set()
         """Keys that only this replica knows, under which nothing may stay."""
@@ -146,7 +146,7 @@ class Ledger:
         key: str | None = None,
         *,
         deadline: float = NO_DEADLINE,
-        origin: Origin | None = None,
+        origin: Heard | None = None,
     ) -> None:
         """Store a request under its id, or under a key given instead.
 
@@ -170,7 +170,7 @@ class Ledger:
         )
 
     def look(
-        self, id_: str, look: Look, on_result: OnResult, *, origin: Origin | None = None
+        self, id_: str, look: Look, on_result: OnResult, *, origin: Heard | None = None
     ) -> None:
         """Read what is stored under an id, once all changes of it before are done.
 
@@ -185,7 +185,7 @@ class Ledger:
         on_result: OnResult,
         *,
         by_request: bool = False,
-        origin: Origin | None = None,
+        origin: Heard | None = None,
     ) -> None:
         """Remove whatever is stored under an id, unless it is out for delivery.
 
@@ -195,7 +195,7 @@ class Ledger:
         self._submit(Remove(key, 0, reason, on_result, by_request=by_request, origin=origin))
 
     def alter(
-        self, id_: str, change: Alter, on_result: OnResult, *, origin: Origin | None = None
+        self, id_: str, change: Alter, on_result: OnResult, *, origin: Heard | None = None
     ) -> None:
         """Store another version of what is stored under an id, unless it is out for delivery."""
         key, token = self._key_of(id_), self._token()
@@ -358,13 +358,13 @@ class Ledger:
         return self._count
 
     @property
-    def origins(self) -> list[Origin]:
+    def origins(self) -> list[Heard]:
         """The requests of which something is not done, in the order in which they came."""
         asked_for = (*self._asked_for(), *self._found)
         found = {origin.position: origin for _, origin in asked_for}
         return [found[position] for position in sorted(found)]
 
-    def _asked_for(self) -> list[tuple[Write, Origin]]:
+    def _asked_for(self) -> list[tuple[Write, Heard]]:
         """Return the changes that requests asked for."""
         changes = chain(self._active.values(), self._behind, self._overtaken.values())
         writes = (change for change in changes if isinstance(change, Write))

@@ -21,6 +21,7 @@ from gozo.stats import Stats
 from gozo.store.changes import Result
 from gozo.volatile import Volatile
 from tests.integration.test_store import Parts, entry, parts, some_clock
+from tests.support.heard import heard
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient
@@ -178,7 +179,7 @@ async def test_nothing_is_sent_on_a_link_that_brings_no_message() -> None:
             volatile = Volatile()
             request = parse_request(b"to", b"NATS/1.0\r\nGozo-When: 2\r\n\r\n", b"", wall_us())
             assert isinstance(request, ScheduleRequest)
-            volatile.add(request, b"", 1)
+            volatile.add(request, heard(b"p"))
             made = deliver(one, volatile)
             await until(lambda: made._is_waiting, "it is noticed")
             receiver.confirm()
@@ -196,12 +197,12 @@ async def test_no_more_is_sent_on_a_dead_link_while_a_stream_is_to_acknowledge()
             headers = b"NATS/1.0\r\nGozo-When: 2\r\nGozo-Confirm: stream\r\n\r\n"
             request = parse_request(b"to", headers, b"", wall_us())
             assert isinstance(request, ScheduleRequest)
-            volatile.add(request, b"", 1)
+            volatile.add(request, heard(b"p"))
             made = deliver(one, volatile)
             await until(lambda: made._is_waiting, "it is noticed")
             receiver.confirm()
             assert len(receiver._waiting) == 1
-            volatile.add(request, b"", 2)
+            volatile.add(request, heard(b"p"))
             made.wake()
             receiver.confirm()
             assert len(receiver._waiting) == 1

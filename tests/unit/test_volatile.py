@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from gozo.backlog import Heard
 from gozo.protocol import triggered
 from gozo.schedule import Entry, Misfire, ScheduleRequest, State, Terms
 from gozo.volatile import Sent, Volatile
+from tests.support.heard import heard
 
 NOW_US = 1_763_871_234_000_000
 
@@ -35,10 +37,10 @@ def test_handed_over() -> None:
     """Requests go to whoever leads next, the soonest first; what was triggered is dropped."""
     volatile = Volatile()
     told: list[tuple[Sent, str]] = []
-    volatile.add(request(NOW_US + 2), b"late", 1)
-    volatile.add(request(NOW_US + 1), b"soon", 2)
+    volatile.add(request(NOW_US + 2), heard(b"late"))
+    volatile.add(request(NOW_US + 1), heard(b"soon"))
     volatile.add_triggered(request(NOW_US, "a"), lambda sent, reason: told.append((sent, reason)))
-    assert [taken.digest for taken in volatile.take_all()] == [b"soon", b"late"]
+    assert [taken.heard.payload for taken in volatile.take_all()] == [b"soon", b"late"]
     assert told == [(Sent.DROPPED, "")]
     assert len(volatile) == 0
 
@@ -46,10 +48,10 @@ def test_handed_over() -> None:
 def test_sent_or_failed() -> None:
     """Who triggered is told what became of it; a request that failed is kept."""
     volatile = Volatile()
-    removed: list[tuple[bytes, int]] = []
+    removed: list[Heard] = []
     told: list[tuple[Sent, str]] = []
-    volatile.on_removed = lambda digest, position: removed.append((digest, position))
-    volatile.add(request(NOW_US), b"one", 7)
+    volatile.on_removed = removed.append
+    volatile.add(request(NOW_US), heard(b"one"))
     for _ in range(2):
         volatile.add_triggered(
             request(NOW_US, "a"), lambda sent, reason: told.append((sent, reason))
@@ -62,4 +64,4 @@ def test_sent_or_failed() -> None:
     assert told == [(Sent.FAILED, "why"), (Sent.TRIGGERED, "")]
     assert (removed, len(volatile)) == ([], 1)
     volatile.remove(one)
-    assert (removed, len(volatile)) == ([(b"one", 7)], 0)
+    assert (removed, len(volatile)) == ([heard(b"one")], 0)

@@ -221,6 +221,43 @@ async def test_away(
             note(result)
 
 
+async def test_the_next_leader_dies(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """What the one before gave up, since that one had it, goes out all the same, and once."""
+
+    async def run(replicas: int) -> Account:
+        server, sender, receiver = await start(servers, clients)
+        one, *others = [await daemons.serve(server) for _ in range(replicas)]
+        arrivals = await receiver.arrivals()
+        sent = await schedule(sender, arrivals, LATER)
+        lease = await sender.nats.jetstream().key_value("gozo_lease")
+        await lease.delete("leader")
+        while others:
+            await until(lambda: any(leads(other) for other in others), "another one leads")
+            leader = next(other for other in others if leads(other))
+            others.remove(leader)
+            await one.event("intake.answered")
+            some = await schedule(sender, arrivals, 0)
+            await arrivals.wait((replicas - 1 - len(others)) * BATCH)
+            await asyncio.sleep(SWALLOWED)  # that has been told by then
+            sent += some + await schedule(sender, arrivals, LATER)
+            await leader.kill()
+            await until(lambda: leads(one, 2) or any(map(leads, others)), "another one leads")
+            if leads(one, 2):
+                break
+        return await account(arrivals, sent, LATER)
+
+    for _ in range(rounds):
+        for result in await asyncio.gather(run(2), run(3)):
+            note(result)
+
+
+def leads(daemon: Daemon, times: int = 1) -> bool:
+    """Tell whether a daemon has begun to lead so often."""
+    return len(daemon.events("daemon.leading")) >= times
+
+
 async def test_the_leader_is_not_heard(
     servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
 ) -> None:
