@@ -90,6 +90,7 @@ class Bucket:
             created=info["created"],
             keys=int(state.get("num_subjects", 0)),
             last_sequence=int(state["last_seq"]),
+            copies=int(info["config"].get("num_replicas", 1)),
             clock_ahead_us=offset_us - server_us,
             server_us=server_us,
             error_us=max(now_us - middle_us, abs(offset_us - offset_before_us)),
@@ -104,6 +105,8 @@ class BucketState:
     keys: int
     """Those of delete markers included; earlier versions of a key do not count."""
     last_sequence: int
+    copies: int
+    """On how many servers it is."""
     clock_ahead_us: int
     """How far this host's clock is ahead of the server's, in microseconds."""
     server_us: int

@@ -109,6 +109,7 @@ class Follower:
         self._older = ""
         """A key of which the load brought an older version than is known."""
         self._restored: bool | None = None
+        self._copies = 0
         """Whether that is what the bucket holds; None: that was not asked."""
         self._consumer: Consumer | None = None
         mirror.server_us = clock.server_us
@@ -296,7 +297,7 @@ class Follower:
             self._full = True
             self.position = self._latest_us = 0
             self._buckets += 1
-        self._created = state.created
+        self._created, self._copies = state.created, state.copies
         if self._missed_markers and not self._full:
             log.info("follower.reset", reason=self._missed_markers, position=self.position)
             self._full = True
@@ -367,7 +368,9 @@ class Follower:
         if self._broken.is_set():
             return
         last, last_us = self._known_until
-        if sequence <= last and stored_us <= last_us and self._mirror.is_over(key, headers):
+        is_known = sequence <= last and stored_us <= last_us
+        # Of several copies, one that lags may not have shown what is there.
+        if is_known and self._mirror.is_over(key, headers, unseen=self._copies == 1):
             self._unseen.discard(key)
             self._mirror.take_revived(key, sequence, stored_us)
         elif self._unseen and key in self._unseen:

@@ -211,10 +211,15 @@ class Mirror:
         self.note(key, None)
         self.timetable.remove(key, revision, stored_us, lasting=True)
 
-    def is_over(self, key: str, headers: bytes | None) -> bool:
-        """Tell whether an entry is of a key that was removed, and whose marker may be gone."""
+    def is_over(self, key: str, headers: bytes | None, *, unseen: bool) -> bool:
+        """Tell whether an entry is of a key that was removed, and whose marker may be gone.
+
+        `unseen`: whether it counts as removed where no marker was seen, but a load without it.
+        """
         stone, reason = self.timetable.tombstone(key), self.timetable.outcome(key)
-        if not reason or key in self.timetable:
+        if reason is None or key in self.timetable:
+            return False
+        if reason is Reason.UNKNOWN and not unseen:
             return False
         if stone is not None and stone.until_us > self.server_us() + MICROSECONDS:
             return False
@@ -328,7 +333,10 @@ class Mirror:
         self.large.pop(key, None)
         self.note(key, None)
         self.bare.pop(key, None)
+        was_there = key in self.timetable
         self.timetable.forget(key)
+        if was_there:
+            self.timetable.outcomes.note(key, Reason.UNKNOWN)
 
     def clear(self) -> None:
         """Forget everything: the bucket is another one."""

@@ -16,7 +16,7 @@ from tests.support.cluster import Cluster
 from tests.support.daemon import Daemon
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
-from tests.support.proxy import Proxy
+from tests.support.proxy import Mode, Proxy
 from tests.support.server import NatsServer
 from tests.support.short_lives import SHORT_LIVES
 
@@ -172,4 +172,39 @@ async def test_a_server_that_is_killed_when_the_markers_are_gone(
         return schedules == 1
 
     await until(is_told, "the standby leads, and knows one schedule", allow(15))
+    assert len(arrivals.all) == KEPT
+
+
+async def test_a_server_that_is_killed_when_a_standby_has_not_seen_the_markers(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """The standby has seen that the schedules were gone, which is as good."""
+    server = servers.start()
+    client = await clients.connect(server)
+    arrivals = await client.arrivals()
+    async with Proxy(server.port) as way:
+        leader = daemons.start(server.url, program=SHORT_LIVES)
+        await leader.ready()
+        before = await client.stored()
+        ids = [f"cancelled{number}" for number in range(KEPT)]
+        for id_ in (*ids, "kept"):
+            await client.schedule("+3600", reply=arrivals, id=id_)
+        for number in range(KEPT):
+            await client.schedule("+4", reply=arrivals, id=f"delivered{number}")
+        await holds(client, before + 2 * KEPT + 1)
+        standby = daemons.start(way.url, program=SHORT_LIVES)
+        await standby.ready()
+        way.be(Mode.HOLD)
+        way.cut()
+        await arrivals.wait(KEPT)
+        await cancel(client, *ids)
+        await holds(client, before + 1)
+        way.be(Mode.PASS)
+        await standby.event("follower.dropped", keys=str(2 * KEPT))
+        server.kill()
+        await leader.kill()
+        server.start()
+        await standby.event("daemon.leading")
+        await holds(client, before + 1)
+    assert len(standby.events("entry.revived")) > 0
     assert len(arrivals.all) == KEPT
