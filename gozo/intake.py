@@ -205,10 +205,10 @@ class Intake:
         self.stand_by()
         self._admission.begin_term(self._counted_until_us, self._clock.reading_us())
         self._mode = Mode.WAITING
-        self._offers.forget()
-        self._claims.begin_term()
         self._strike(self._progress.settle())
         self._gather()
+        self._offers.forget()
+        self._claims.begin_term()
         self._successor = None
         self._inherited = Inheritance(self._requests(), self._count)
         self._teller.begin_term()
@@ -221,7 +221,7 @@ class Intake:
     def _gather(self) -> None:
         """Put all that was kept into the backlog, in the order in which it came."""
         self._backlog.move_to(self._memory)
-        for heard in self._entrusted.take_all():
+        for heard in (*self._entrusted.take_all(), *self._offers.take_aside()):
             self._backlog.add(heard)
         if self._backlog:
             self._memory.move_to(self._backlog)
@@ -411,6 +411,7 @@ class Intake:
         """Forget what the leader may have told as handled, which this standby did not hear."""
         log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
         self._entrusted.clear()
+        self._offers.set_aside(self._count if position is None else position, steady())
         if position is None:
             self._forget_all()
             position = self._count
@@ -501,8 +502,9 @@ class Intake:
         self._entrusted.handled(told)
         self._strike(self._progress.handled(told))
 
-    def _on_earlier(self, leader: bytes, digest: bytes) -> None:
-        """A leader has handled what this replica had when it led."""
+    def _on_earlier(self, leader: bytes, digest: bytes, position: int) -> None:
+        """A leader has handled what this replica had when it led, or has set aside."""
+        self._offers.strike(leader, digest, position)
         if self._entrusted and leader != self._entrusted.leader:
             self._entrusted.strike(digest)
 

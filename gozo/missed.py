@@ -10,6 +10,9 @@ counts what it takes by digest, for each of its gaps. Where servers deliver the 
 several clients to two replicas in a different order, the ends of a gap may be wrong by a few
 requests. So those near an end, on either side of it, are offered as doubtful, and the leader leaves
 out what it has heard itself when its link was lost or made.
+
+A link may be lost again before a gap is offered, and what the leader reported with it. Then a
+standby forgets what the leader has heard, and sets aside what is still to be offered.
 """
 
 from __future__ import annotations
@@ -66,6 +69,9 @@ class Offers:
         self._missed: list[Missed] = []
         self._offered: list[Missed] = []
         self._left: Iterator[bytes] = iter(())
+        self._aside: dict[int, Backlog] = {}
+        """What was set aside of a gap, by the leader's count when the subscription after it began:
+        the leader gives that as the position of what was handed over."""
 
     def forget(self) -> None:
         """Offer nothing: this replica has missed something itself, or leads."""
@@ -74,6 +80,38 @@ class Offers:
 
     def _clear(self) -> None:
         self._missed, self._offered, self._left = [], [], iter(())
+        self._aside.clear()
+
+    def set_aside(self, until: int, now: float) -> None:
+        """Keep what the leader may not have yet, of what is about to be forgotten up to a position.
+
+        What was offered just now may have been lost with its link.
+        """
+        recent = [one for one in self._offered if now < one.at + SETTLING]
+        for begun in {one.begun for one in (*self._missed, *recent)} - set(self._aside):
+            gap = self._progress.gap(self._term[:LEADER], begun)
+            if gap is not None:
+                aside = self._aside[begun] = Backlog()
+                aside.index(True)
+                for heard in self._between(gap.after, min(gap.last, until)):
+                    aside.add(heard)
+
+    def strike(self, leader: bytes, digest: bytes, begun: int) -> None:
+        """Strike out what was set aside and handed over, and is handled now."""
+        aside = self._aside.get(begun)
+        if aside is not None and leader == self._term[:LEADER]:
+            aside.strike(digest, begun)
+
+    def take_aside(self) -> list[Heard]:
+        """Take out what was set aside: this replica leads."""
+        aside = [heard for some in self._aside.values() for heard in some.requests]
+        self._aside.clear()
+        return sorted(aside, key=lambda heard: heard.position)
+
+    def _between(self, after: int, last: int) -> list[Heard]:
+        """Return what is held and to be offered, from after a position to another."""
+        found = chain.from_iterable(held.between(after, last) for held in self._held)
+        return sorted(filter(self._is_wanted, found), key=lambda heard: heard.position)
 
     def note(self, told: Told, now: float) -> bool:
         """Take in a message of the leader; True if it has missed something before that."""
@@ -116,9 +154,9 @@ class Offers:
 
     def _messages(self, begun: int, gap: Gap, now_us: int) -> list[bytes]:
         """Write the offers of what was missed in a gap."""
-        after, last = gap.after - EDGE, gap.last + EDGE
-        found = chain.from_iterable(held.between(after, last) for held in self._held)
-        missed = sorted(filter(self._is_wanted, found), key=lambda heard: heard.position)
+        aside = self._aside.get(begun)
+        missed = list(aside.requests) if aside is not None else []
+        missed += self._between(gap.after - EDGE, gap.last + EDGE)
         offers = [
             write_offer(
                 Offer(
@@ -145,7 +183,8 @@ class Offers:
         inside = min(heard.position - 1 - gap.after, gap.last - heard.position)
         if gap.spread > EDGE:  # the leader does not remember as many
             return None if inside < gap.spread else False
-        if sum(held.copies(heard.digest) for held in self._held) <= 1:
+        held = (*self._held, *self._aside.values())
+        if sum(some.copies(heard.digest) for some in held) <= 1:
             return inside < EDGE
         # Of several that are the same, the leader could not tell which it has heard.
         return inside < gap.spread if inside >= 0 else None

@@ -54,8 +54,11 @@ class Handled(NamedTuple):
 class Progress:
     """What leaders have handled, as this replica hears it."""
 
-    def __init__(self, on_earlier: Callable[[bytes, bytes], None] = lambda *_: None) -> None:
-        """Call `on_earlier` with a leader and a digest, of what came before anything was kept."""
+    def __init__(self, on_earlier: Callable[[bytes, bytes, int], None] = lambda *_: None) -> None:
+        """Call `on_earlier` with what a leader has handled that came before anything was kept.
+
+        It takes the leader, the digest, and the leader's position.
+        """
         self._on_earlier = on_earlier
         self._numbers: dict[bytes, int] = {}
         self._leaders: dict[bytes, Hearing] = {}
@@ -146,7 +149,7 @@ class Progress:
             if own is not None and own > self.kept_from:
                 found.append(Handled(digest, own))
             elif own is not None:
-                self._on_earlier(leader, digest)
+                self._on_earlier(leader, digest, theirs)
         return found
 
     def position(self, leader: bytes, theirs: int) -> int | None:

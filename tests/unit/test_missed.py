@@ -13,6 +13,7 @@ from gozo.missed import EDGE, SETTLING, Claims, Offers
 from gozo.offsets import ENOUGH
 from gozo.succession import Progress
 from gozo.told import (
+    LEADER,
     NONCE,
     Offer,
     Place,
@@ -119,6 +120,10 @@ class Standby:
         """Let the leader's link be lost."""
         self.leader_count += 1
 
+    def digest(self, payload: bytes) -> bytes:
+        """Return the digest of a request."""
+        return hear(_act, 1, 0, b"gozo", b"reply", None, payload).digest
+
     def payloads(self, now: float) -> list[bytes]:
         """Return what is offered at a moment."""
         self.sent.clear()
@@ -183,3 +188,31 @@ def test_an_unsure_gap_is_left_alone() -> None:
     standby.request(b"1", missed=True)
     standby.tell(standby.leader_count, 0.0, times=1)
     assert standby.payloads(SETTLING) == []
+
+
+def test_what_is_still_to_be_offered_is_set_aside() -> None:
+    """The link is lost again too soon, and the rest forgotten: the leader has heard that."""
+    standby = Standby()
+    standby.tell(0, 0)
+    standby.request(b"heard")
+    standby.lose()
+    begun = standby.leader_count
+    for payload in (b"1", b"2", b"2"):
+        standby.request(payload, missed=True)
+    standby.tell(begun, 1.0)
+    standby.request(b"2")
+    standby.lose()
+    standby.request(b"3", missed=True)
+    standby.tell(standby.leader_count, 1.5)
+    until = standby.progress.heard_until(TERM[:LEADER], standby.leader_count)
+    assert until is not None
+    standby.offers.set_aside(until, 1.5)
+    standby.held[1].forget(until)
+    assert standby.payloads(1.0 + SETTLING) == [b"1", b"2", b"2", b"3"]
+    assert standby.payloads(1.5 + SETTLING) == [b"3"]
+
+    standby.offers.strike(TERM[:LEADER], standby.digest(b"1"), begun)
+    standby.offers.strike(TERM[:LEADER], standby.digest(b"2"), 1)  # that was heard by both
+    standby.offers.strike(b"else", standby.digest(b"2"), begun)
+    assert [heard.payload for heard in standby.offers.take_aside()] == [b"2", b"2"]
+    assert standby.offers.take_aside() == []
