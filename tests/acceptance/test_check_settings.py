@@ -387,3 +387,22 @@ async def test_exit_codes(server: NatsServer, clients: Clients, daemons: Daemons
         sentence = f"the bucket {about} has no_ack true: no write is acknowledged"
         assert sentence in check.stdout
         assert sentence in serve.stderr.splitlines()[-1]
+
+
+MAPPED = {
+    "bucket": ("$KV.gozo.*", "$KV.gozo.=_check to other", "to store schedules"),
+    "lease": ("$KV.gozo_lease.*", "$KV.gozo_lease.leader to other", "to lead"),
+}
+"""Mappings that take away a subject of a bucket, and what is said of them."""
+
+
+@pytest.mark.parametrize("case", MAPPED)
+async def test_serve_refuses_a_mapping(servers: Servers, daemons: Daemons, case: str) -> None:
+    """It exits as the check does, with the same sentence, instead of waiting for its writes."""
+    subject, words, purpose = MAPPED[case]
+    server = servers.start(f'mappings: {{"{subject}": "other"}}')
+    check, serve = [daemons.start(one, "--address", server.url) for one in ("check", "serve")]
+    assert [await check.wait(), await serve.wait()] == [1, 1]
+    sentence = f"the account maps {words}, and a daemon needs it {purpose}: remove that mapping"
+    assert sentence in check.stdout
+    assert sentence in serve.stderr.splitlines()[-1]
