@@ -27,7 +27,7 @@ from gozo.inboxes import SHARED
 from gozo.intake import Intake
 from gozo.inventory import Inventory
 from gozo.jetstream import JetStream
-from gozo.lease import Lease, Role, lease_of
+from gozo.lease import Lease, Role, lease_of, open_lease
 from gozo.logs import get_logger
 from gozo.lookout import Lookout, check_alone
 from gozo.mappings import Mappings
@@ -46,7 +46,7 @@ from gozo.settings import ServeSettings
 from gozo.settling import settle_inboxes
 from gozo.stats import Stats
 from gozo.store.barrier import Barrier
-from gozo.store.bucket import Bucket, check_bucket, open_bucket
+from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
@@ -213,7 +213,9 @@ class Daemon:
         bucket = await self._persist(
             partial(open_bucket, self._js, chosen.bucket, replicas=settings.replicas)
         )
-        await self._persist(partial(check_bucket, self._js, lease_of(chosen.bucket)))
+        held = await self._persist(
+            partial(open_lease, self._js, lease_of(chosen.bucket), replicas=settings.replicas)
+        )
         if settings.history_us is not None:
             await self._persist(
                 partial(
@@ -225,7 +227,7 @@ class Daemon:
                     replicas=settings.replicas,
                 )
             )
-        self._build(bucket)
+        self._build(bucket, held)
         self._garbage.begin_loading()
         self._begin("writer", self._writer.sweep())
         self._begin("probe", self._probe.run())
@@ -321,7 +323,7 @@ class Daemon:
         if reason:
             log.warning("policy.no_receipts", reason=reason)
 
-    def _build(self, bucket: Bucket) -> None:
+    def _build(self, bucket: Bucket, held: Bucket) -> None:
         settings, chosen = self._settings, self._settings.connection
         self._bucket = bucket
         doubted = asyncio.Event()
@@ -345,6 +347,7 @@ class Daemon:
             self._main,
             chosen.bucket,
             self._policy,
+            held=held,
             name=settings.name,
             replicas=settings.replicas,
             may_lead=self._may_lead,
