@@ -52,10 +52,10 @@ async def trace(
         DisconnectedError: the link was lost.
     """
     version = str(connection.info.get("version", "0.0")).split(".")[:2]
-    if tuple(map(int, version)) < TRACES_SINCE:
-        return {}
     inbox = connection.new_inbox(peers=True)
     waiting = {f"{inbox}.{number}": subject for number, subject in enumerate(subjects)}
+    if tuple(map(int, version)) < TRACES_SINCE or not waiting:
+        return {}
     traces = dict.fromkeys(waiting, 0)
     routes: dict[str, Route] = {}
     all_came = asyncio.Event()
