@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from gozo import inventory
 from gozo.administration import VERBS
-from gozo.capacity import Route, find_limits, trace
+from gozo.capacity import find_limits
 from gozo.connection import Connection, keeper_of
 from gozo.entries import block
 from gozo.errors import ForeignDaemonError, UnsuitableServerError
@@ -24,6 +24,7 @@ from gozo.inspection import PROBLEM, Say, look, print_size
 from gozo.jetstream import JetStream, read_ack
 from gozo.leaders import find_rivals
 from gozo.lookout import check_alone
+from gozo.mappings import Route, taken, trace
 from gozo.policy import too_small
 from gozo.rivals import complaint
 from gozo.service import SERVICE
@@ -92,10 +93,13 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
             for problem in await find_limits(connection, settings.connection, alone=is_alone):
                 tell(PROBLEM, problem)
             needed = [
-                right for right in rights(js, settings) if not right.subject.startswith("$JS")
+                (right.subject, right.purpose)
+                # What a daemon publishes on a subject first, as gozo serve says it.
+                for right in sorted(rights(js, settings), key=lambda right: right.verb)
+                if not right.subject.startswith("$JS")
             ]
-            routes = await trace(connection, {right.subject for right in needed})
-            for problem in _mappings(needed, routes, settings.connection.request_subject):
+            routes = await trace(connection, {subject for subject, _ in needed})
+            for problem in taken(needed, routes, settings.connection.request_subject):
                 tell(PROBLEM, problem)
             asked = routes.get(settings.connection.request_subject, Route())
             await look(js, settings, keepers | asked.streams, tell)
@@ -128,28 +132,6 @@ def _server(connection: Connection) -> str:
     if info.get("cluster"):
         words.append(f"cluster {info['cluster']}")
     return ", ".join(words)
-
-
-def _mappings(
-    needed: Iterable[Right], routes: Mapping[str, Route], request_subject: str
-) -> Iterator[str]:
-    """Say which mappings of the account take away what a daemon needs, once for each purpose."""
-    told: set[str] = set()
-    for right in needed:
-        to = routes.get(right.subject, Route()).mapped
-        if not to or told & {right.subject, right.purpose}:
-            continue
-        told |= {right.subject, right.purpose}
-        if right.subject == request_subject:
-            yield (
-                f"the account maps {right.subject} to {to}, so no daemon receives requests: "
-                "remove that mapping, or give another --request-subject"
-            )
-        else:
-            yield (
-                f"the account maps {right.subject} to {to}, and a daemon needs it "
-                f"{right.purpose}: remove that mapping"
-            )
 
 
 # Rights

@@ -27,9 +27,10 @@ from gozo.inboxes import SHARED
 from gozo.intake import Intake
 from gozo.inventory import Inventory
 from gozo.jetstream import JetStream
-from gozo.lease import Lease, Role, lease_of
+from gozo.lease import Lease, Role, lease_of, open_lease
 from gozo.logs import get_logger
 from gozo.lookout import Lookout, check_alone
+from gozo.mappings import Mappings
 from gozo.memory import Memory
 from gozo.notify import Notifier
 from gozo.occurrences import Occurrences
@@ -45,7 +46,7 @@ from gozo.settings import ServeSettings
 from gozo.settling import settle_inboxes
 from gozo.stats import Stats
 from gozo.store.barrier import Barrier
-from gozo.store.bucket import Bucket, check_bucket, open_bucket
+from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.cleaner import Cleaner
 from gozo.store.follower import Follower
@@ -139,6 +140,7 @@ class Daemon:
         self._main = Connection(chosen, settings.name, private=True)
         self._requests = Connection(chosen, f"{settings.name} requests", REQUESTS, private=True)
         self._js = JetStream(self._main)
+        self._mappings = Mappings(self._js, chosen.bucket, lease_of(chosen.bucket))
         self._events: Events | None = None
         self._bystander: Bystander | None = None
         self._vitals = Vitals(
@@ -146,6 +148,7 @@ class Daemon:
             self.stats,
             self._main,
             self._requests,
+            self._mappings,
             request_subject=chosen.request_subject,
         )
         self._course = Course()
@@ -210,7 +213,9 @@ class Daemon:
         bucket = await self._persist(
             partial(open_bucket, self._js, chosen.bucket, replicas=settings.replicas)
         )
-        await self._persist(partial(check_bucket, self._js, lease_of(chosen.bucket)))
+        held = await self._persist(
+            partial(open_lease, self._js, lease_of(chosen.bucket), replicas=settings.replicas)
+        )
         if settings.history_us is not None:
             await self._persist(
                 partial(
@@ -222,10 +227,11 @@ class Daemon:
                     replicas=settings.replicas,
                 )
             )
-        self._build(bucket)
+        self._build(bucket, held)
         self._garbage.begin_loading()
         self._begin("writer", self._writer.sweep())
         self._begin("probe", self._probe.run())
+        self._begin("mappings", self._mappings.run(self._cannot_write))
         self._begin("follower", self._follower.run())
         self._begin("clock", self._clock_keeper.run())
         self._begin("intake", self._intake.run())
@@ -276,6 +282,7 @@ class Daemon:
         for connection in (self._main, self._requests):
             connection.on_denied.append(self._on_denied)
         await self._persist(partial(self._js.check_enabled, timeout))
+        await self._persist(self._mappings.check)
         self._check_rules()
         await self._requests.open(timeout)
         self._begin("requests connection", self._requests.keep())
@@ -316,7 +323,7 @@ class Daemon:
         if reason:
             log.warning("policy.no_receipts", reason=reason)
 
-    def _build(self, bucket: Bucket) -> None:
+    def _build(self, bucket: Bucket, held: Bucket) -> None:
         settings, chosen = self._settings, self._settings.connection
         self._bucket = bucket
         doubted = asyncio.Event()
@@ -340,6 +347,7 @@ class Daemon:
             self._main,
             chosen.bucket,
             self._policy,
+            held=held,
             name=settings.name,
             replicas=settings.replicas,
             may_lead=self._may_lead,
@@ -437,6 +445,11 @@ class Daemon:
         if reason := too_small(self._main.max_payload):
             log.repeated("error", "server.unsuitable", reason=reason)
             self._doubt_limits()
+
+    def _cannot_write(self) -> bool:
+        """Tell whether the bucket cannot be written, or nobody the lease."""
+        leaderless = not self._lease.is_valid and not self._lease.another_leads
+        return leaderless or bool(self._probe.problem)
 
     def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

@@ -16,7 +16,14 @@ from gozo.logs import rendered
 from gozo.schedule import MICROSECONDS
 from gozo.settings import ServeSettings
 from gozo.store.bucket import bucket_of, deviations, own_settings, stream_of
-from gozo.store.history import NAMES, check_room, find_history, history_of, how_long
+from gozo.store.history import (
+    NAMES,
+    check_room,
+    find_history,
+    history_of,
+    how_long,
+    why_longer,
+)
 from gozo.store.probe import KEY, NO_REVISION
 from gozo.store.suitability import faults
 from gozo.store.trial import attempt, temporary_of
@@ -231,14 +238,9 @@ async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, 
         return
     name, kept, given = history_of(chosen.bucket), how_long(config), print_duration(age_us)
     say("history", f"{name}: keeps {', '.join(config['subjects'])} {kept}")
-    age = config.get("max_age")  # nanoseconds; 0 is for ever
-    if not age or age > age_us * 1000:
-        say(
-            "advice",
-            f"the stream {name} keeps events {kept}: gozo serve --history {given} shortens that, "
-            "and what is older is removed; give a longer one to keep it",
-        )
-    elif age < age_us * 1000:
+    if reason := why_longer(chosen.bucket, config, age_us):
+        say("advice", reason)
+    elif config["max_age"] < age_us * 1000:  # from nanoseconds
         say("note", f"gozo serve --history {given} lets the stream {name} keep events for longer")
 
 

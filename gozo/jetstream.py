@@ -43,7 +43,9 @@ NO_PEERS = frozenset({10005, 10074})
 STORE_FAILED = 10077
 NO_ROOM = NO_RESOURCES | {10002, STORE_FAILED}
 """A limit of the server, of the account or of the stream is reached, or the disk is full."""
-NOT_ENABLED = frozenset({10039, 10076})
+NOT_ENABLED_FOR_ACCOUNT = 10039
+NOT_ENABLED = frozenset({NOT_ENABLED_FOR_ACCOUNT, 10076})
+_START = "start nats-server with JetStream (nats-server -js), or use 'gozo serve --embedded'"
 
 NOT_NOW = frozenset({10008, 10009})
 """A cluster has no JetStream leader, or is electing one."""
@@ -143,6 +145,14 @@ def read_answer(shown: str, reply: Reply) -> dict[str, Any]:
         code, words = int(error.get("err_code", 0)), error.get("description", error)
         if code in NOT_NOW:
             raise NoServerError(f"JetStream does not answer {shown} at the moment: {words}")
+        if code == NOT_ENABLED_FOR_ACCOUNT:
+            raise JetStreamError(
+                "JetStream is not enabled for this account: set 'jetstream: enabled' there, or log "
+                "in to an account that has it",
+                code,
+            )
+        if code in NOT_ENABLED:
+            raise JetStreamError(f"JetStream is not enabled on this server: {_START}", code)
         raise JetStreamError(f"JetStream refused {shown}: {words}", code)
     return answer
 
@@ -190,18 +200,12 @@ class JetStream:
         Raises:
             JetStreamError: it is not; the message says how to turn it on.
         """
-        cure = "start nats-server with JetStream (nats-server -js), or use 'gozo serve --embedded'"
+        cure = _START
         deadline = time.monotonic() + timeout
         while True:
             try:
                 left = deadline - time.monotonic()
                 await self.call("INFO", timeout=min(ANSWER_TIME, max(0.2, left)))
-            except JetStreamError as error:
-                if error.code in NOT_ENABLED:
-                    raise JetStreamError(
-                        f"JetStream is not enabled for this account: {cure}", error.code
-                    ) from error
-                raise
             except DisconnectedError:
                 raise
             except NoServerError as error:
@@ -217,6 +221,15 @@ class JetStream:
                 raise JetStreamError(f"JetStream does not answer on {where}: {cure}") from error
             else:
                 return
+
+    async def explain_silence(self) -> None:
+        """Say so if JetStream is not there at all.
+
+        Raises:
+            JetStreamError: it is not.
+        """
+        if self.connection.connected and not self.connection.info.get("jetstream"):
+            await self.check_enabled(1.0)
 
     async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
         """Read the latest message of a subject from the stream's leader; None if there is none.

@@ -84,13 +84,17 @@ class Lease:
         bucket: str,
         policy: Policy,
         *,
+        held: Bucket,
         name: str,
         replicas: int | None,
         may_lead: Callable[[], bool],
         rivals: Rivals,
         defers: Callable[[], bool],
     ) -> None:
-        """`may_lead`: whether this replica could lead; `defers`: whether others should go first."""
+        """Keep the lease of a bucket in the bucket `held`: see `open_lease`.
+
+        `may_lead`: whether this replica could lead; `defers`: whether others should go first.
+        """
         self.role = Role.STANDBY
         self.on_gained: Callable[[], None] = lambda: None
         """Told when this replica becomes the leader."""
@@ -105,9 +109,8 @@ class Lease:
         self._defers = defers
         self._free_since: float | None = None
         """Since when it has been left to others, though it is free; None: it is not free."""
-        self._bucket_name = lease_of(bucket)
-        self._bucket: Bucket | None = None
-        self._subject = f"$KV.{self._bucket_name}.leader"
+        self._bucket = held
+        self._subject = f"{held.prefix}leader"
         self._entrance = self._js.entrance(self._subject)
         self._alive_subject = f"{policy.request_subject}.admin.leader"
         self._policy = policy
@@ -313,8 +316,6 @@ class Lease:
     # A standby
 
     async def _stand_by(self) -> None:
-        if self._bucket is None:
-            self._bucket = await self._open()
         message = await self._read()
         revision = message.sequence if message else 0
         released = message is not None and _RELEASED in (message.headers or b"")
@@ -413,26 +414,14 @@ class Lease:
         return False
 
     async def _read(self) -> StoredMessage | None:
-        assert self._bucket is not None
         return await self._bucket.read("leader")
-
-    async def _open(self) -> Bucket:
-        """The lease lives in memory, where a full disk cannot end it; on disk if it must."""
-        try:
-            return await open_bucket(
-                self._js, self._bucket_name, replicas=self._replicas, memory=True
-            )
-        except JetStreamError as error:
-            if error.code not in NO_RESOURCES:
-                raise
-            return await open_bucket(self._js, self._bucket_name, replicas=self._replicas)
 
     async def _make_again(self, error: GozoError) -> None:
         """The lease's bucket is gone, as after a restart of a single server: make a new one."""
         if not isinstance(error, JetStreamError) or error.code != STREAM_NOT_FOUND:
             return
         try:
-            self._bucket = await self._open()
+            self._bucket = await open_lease(self._js, self._bucket.name, replicas=self._replicas)
             self._look.set()
         except GozoError as failure:
             log.repeated("warning", "lease.waiting", role=self.role, reason=str(failure))
@@ -465,6 +454,23 @@ class Lease:
                 **Place.of(self._connection)._asdict(),
             }
             self._connection.write(publication(reply, json.dumps(description).encode()))
+
+
+async def open_lease(js: JetStream, name: str, *, replicas: int | None) -> Bucket:
+    """Find the bucket of a lease, or create it.
+
+    It lives in memory, where a full disk cannot end it; on disk if it must.
+
+    Raises:
+        JetStreamError, UnsuitableServerError: as for `open_bucket`.
+        NoServerError, NotAllowedError: as for `JetStream.call`.
+    """
+    try:
+        return await open_bucket(js, name, replicas=replicas, memory=True)
+    except JetStreamError as error:
+        if error.code not in NO_RESOURCES:
+            raise
+        return await open_bucket(js, name, replicas=replicas)
 
 
 def lease_of(bucket: str) -> str:

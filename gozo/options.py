@@ -233,7 +233,7 @@ SERVE = (
     Option("GOZO", "events", "", values.read_flag, "",
            "Tell what happens to schedules, on the request subject's .event.>", default="no"),
     Option("GOZO", "history", "", read_age, "DURATION",
-           "Keep events for so long, such as 30d, in a stream; implies --events",
+           "Keep events for at least so long, such as 30d, in a stream; implies --events",
            fills="history_us"),
     Option("GOZO", "log-level", "", values.read_level, "LEVEL",
            "What to log: debug, info, warning or error", default="info",

@@ -30,6 +30,8 @@ class Facts:
     """The subjects to which the server does not let it subscribe."""
     follows: bool = True
     """Whether it knows the whole bucket."""
+    mapped: str = ""
+    """Which mapping of the account takes away a subject of its buckets."""
     unwritable: str = ""
     """Why this replica cannot write the bucket."""
     mute: str = ""
@@ -68,14 +70,8 @@ def judge(facts: Facts) -> Verdict:
             f"it may not subscribe to {', '.join(facts.unheard)}: grant that permission",
             is_own=True,
         )
-    if facts.unwritable:
-        return Verdict(f"it cannot write the bucket: {facts.unwritable}", is_own=True)
-    if facts.mute:
-        return Verdict(f"it cannot confirm what it delivers: {facts.mute}", is_own=True)
-    if facts.silent:
-        return Verdict(
-            "the bucket answers reads but no writes, as after its disk was full: restart its server"
-        )
+    if (found := _of_bucket(facts)) is not None:
+        return found
     if not facts.is_started:
         return Verdict("it is starting")
     if not facts.follows:
@@ -84,6 +80,21 @@ def judge(facts: Facts) -> Verdict:
         # Nor would another be quicker, which has to do the same.
         return Verdict() if facts.delivers else Verdict("it is taking over")
     return Verdict(facts.unfit, is_own=True) if facts.unfit else Verdict()
+
+
+def _of_bucket(facts: Facts) -> Verdict | None:
+    """Judge whether the bucket can be used, and deliveries be confirmed; None: they can."""
+    if facts.mapped:
+        return Verdict(facts.mapped)
+    if facts.unwritable:
+        return Verdict(f"it cannot write the bucket: {facts.unwritable}", is_own=True)
+    if facts.mute:
+        return Verdict(f"it cannot confirm what it delivers: {facts.mute}", is_own=True)
+    if facts.silent:
+        return Verdict(
+            "the bucket answers reads but no writes, as after its disk was full: restart its server"
+        )
+    return None
 
 
 class Course:

@@ -16,6 +16,16 @@ from typer.core import TyperCommand, TyperGroup
 
 LIST, SHOW = "list", "inspect"
 
+ELSEWHERE = {"serve": "gozo", "check": "gozo"} | dict.fromkeys(
+    (
+        *("list", "inspect", "create", "cancel", "export", "apply", "diff", "import-crontab"),
+        *("reschedule", "pause", "resume", "trigger", "next", "send", "listen", "events"),
+        *("history", "exec", "status", "config"),
+    ),
+    "gozoctl",
+)
+"""Commands that are looked for in the other of the two programs."""
+
 _ADDRESS = re.compile(r"[a-z]+://\S+", re.IGNORECASE)
 _SENTENCE = re.compile(r".*?\.(?=\s|\Z)", re.DOTALL)
 _NO_VALUE = (
@@ -100,6 +110,10 @@ class Group(TyperGroup):
             args = [SHOW if shows else LIST, *rest]
         elif not ctx.resilient_parsing and name not in self.commands and ctx.params.get("secure"):
             ctx.fail(f"No such command {name!r}. If it is an address: {_NO_VALUE}.")
+        elif not ctx.resilient_parsing and ctx.parent is None and name not in self.commands:
+            program = ELSEWHERE.get(name, ctx.info_name)
+            if program != ctx.info_name:
+                ctx.fail(f"No such command {name!r}. That is '{program} {name}'.")
         return super().resolve_command(ctx, args)
 
     def _names_something(self, ctx: Any, args: list[str]) -> bool:

@@ -12,6 +12,7 @@ from gozo.connection import Connection
 from gozo.intake import Intake
 from gozo.lease import Lease, Role
 from gozo.lookout import Lookout
+from gozo.mappings import Mappings
 from gozo.rivals import Leader
 from gozo.serving import Facts, Verdict, judge, needed
 from gozo.stats import Stats
@@ -49,10 +50,12 @@ class Vitals:
         stats: Stats,
         main: Connection,
         requests: Connection,
+        mappings: Mappings,
         *,
         request_subject: str,
     ) -> None:
         self.name = name
+        self._mappings = mappings
         self._request_subject = request_subject
         self.stats = stats
         self.connections = {"main": main, "requests": requests}
@@ -141,6 +144,7 @@ class Vitals:
                 waits=waits,
                 lost=tuple(lost),
                 unheard=needed(refused, self._request_subject),
+                mapped=self._mappings.problem,
                 unwritable=parts.probe.problem if parts else "",
                 mute=parts.probe.mute if parts else "",
                 silent=bool(parts and parts.writer.is_silent),

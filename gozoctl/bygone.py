@@ -17,6 +17,7 @@ from gozo import when as grammar
 from gozo.errors import RequestError, SettingsError
 from gozoctl import phrases, times
 from gozoctl.phrases import Point
+from gozoctl.tz import LocalZoneError
 
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", re.ASCII)
@@ -59,6 +60,8 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
         # Counted from 1970, of two times that clocks show alike the earlier one is meant.
         from_ = now if day is None and phrases.read(text) is not None else _EPOCH
         return times.moment_at(day or text, from_, zone, option)
+    except LocalZoneError:
+        raise
     except (SettingsError, OverflowError) as error:
         cure = phrases.hint(text) or (
             "give 2h for two hours ago, 17:30, yesterday, '2026-12-24 18:00' (local time) or "

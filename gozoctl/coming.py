@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from itertools import islice
 from typing import Annotated, Any, NamedTuple
@@ -10,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from gozo.commandline import merged, takes
-from gozo.errors import SettingsError
+from gozo.errors import RequestError, SettingsError
 from gozo.sources import Sources
 from gozoctl import completing, times
 from gozoctl.exit_codes import DONE, NOT_FOUND
@@ -89,7 +91,7 @@ def next_(
 
         assert expression is not None
         out = output_of(Sources.load(merged(ctx.obj, given)), header=not no_header)
-        with naming("EXPR"):
+        with naming("EXPR"), _pointing_to_id(expression):
             zone = time_zone or default_zone(expression)
             shown = None if zone is None else zone_of(zone)
             now = datetime.now(UTC)
@@ -116,6 +118,22 @@ async def _of_stored(session: Session, id_: str, count: int, time_zone: str | No
     elif schedule.state != "pending":
         session.out.say(f"it is {schedule.state}")
     return DONE
+
+
+@contextmanager
+def _pointing_to_id(expression: str) -> Iterator[None]:
+    """Where an expression cannot be read, say how to give an id.
+
+    Raises:
+        RequestError: the same, and more.
+    """
+    try:
+        yield
+    except RequestError as error:
+        if " " in expression or expression.startswith("@"):
+            raise
+        id_ = shlex.quote(expression)
+        raise RequestError(error.code, f"{error}; or, for a stored schedule, --id {id_}") from error
 
 
 def _print(out: Output, moments: Iterable[datetime], zone: tzinfo | None) -> None:

@@ -21,7 +21,7 @@ from gozo.errors import GozoError, NoServerError, NotAllowedError
 from gozo.options import CONNECTION, OUTPUT, Option
 from gozo.settings import ConnectionSettings, resolve_connection
 from gozo.sources import Sources
-from gozoctl import times
+from gozoctl import times, tz
 from gozoctl.exit_codes import DONE, FAILED, INTERRUPTED, code_of
 from gozoctl.output import Output
 
@@ -100,12 +100,22 @@ def connected(
         out = output_of(sources, header=header)
         for name, reason in sources.ignored:
             out.say(f"gozoctl: ignoring {name}: {reason}")
+        if out.is_for_people:
+            _doubt_zone(out)
         settings = resolve_connection(sources)
         if not before(out):
             return FAILED
         return asyncio.run(_work(settings, out, work))
 
     finish(do, failed)
+
+
+def _doubt_zone(out: Output) -> None:
+    """Say so where times that are shown are not those of the zone that is set."""
+    try:
+        tz.check()
+    except tz.LocalZoneError as error:
+        out.say(f"gozoctl: {error}")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from gozo import when as grammar
 from gozo.cron import Cron
 from gozo.errors import GozoError, RequestError, SettingsError
 from gozo.schedule import MICROSECONDS
-from gozoctl import phrases
+from gozoctl import phrases, tz
 from gozoctl.phrases import Delay, Point
 
 _CLOCK = re.compile(r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?\Z", re.ASCII)
@@ -167,7 +167,7 @@ def moment_at(
     `zone` is the local one; None means this machine's. `option` is what messages name.
 
     Raises:
-        SettingsError: it is no time.
+        SettingsError: it is no time, or the local zone is not known.
     """
     try:
         if match := _LOCAL.match(text):
@@ -183,6 +183,8 @@ def moment_at(
                 return _of_point(point, now, zone)
         if isinstance(found := grammar.parse(text), grammar.At) and "-" in text:
             return (_EPOCH + timedelta(microseconds=found.us)).astimezone(zone)
+    except tz.LocalZoneError:
+        raise
     except (ValueError, OverflowError, GozoError) as error:
         raise _no_time(text, option) from error
     raise _no_time(text, option)
@@ -304,8 +306,14 @@ def _first_after(now: datetime, naive: datetime, zone: tzinfo | None) -> datetim
 
 
 def _aware(naive: datetime, zone: tzinfo | None) -> datetime:
-    """Give a local time its offset; one that clocks leave out is moved on."""
-    if zone is None:  # not naive.astimezone(), which moves it back (CPython 3.11)
+    """Give a local time its offset; one that clocks leave out is moved on.
+
+    Raises:
+        LocalZoneError: `zone` is None, and this machine's is not known.
+    """
+    if zone is None:
+        tz.check()
+        # Not naive.astimezone(), which moves it back (CPython 3.11).
         return datetime.fromtimestamp(naive.timestamp(), UTC).astimezone()
     return naive.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
 

@@ -1,14 +1,16 @@
-"""Arguments of the wrong type: each is refused with a `TypeError` that names it. Pure.
+"""Wrong arguments: each is refused with a `TypeError`, or a `ValueError`, that names it. Pure.
 
-Python itself would say what went wrong deep inside, such as `object of type 'int' has no len()`.
-What a parameter takes is read from its annotation, so that none can be forgotten: one that is
-not known here fails when the module is imported.
+Python itself would say what went wrong deep inside, such as `object of type 'int' has no len()`,
+or a server would seem to be away that had no time to answer. What a parameter takes is read from
+its annotation, and which numbers from its name, so that none can be forgotten: one that is not
+known here fails when the module is imported.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -103,24 +105,50 @@ _KINDS = {
 """By annotation."""
 
 
+class _Range(NamedTuple):
+    """Which numbers a parameter takes."""
+
+    is_in: Callable[[Any], bool]
+    wanted: str
+
+
+_SECONDS = _Range(lambda value: 0 < value < math.inf, "a number of seconds above 0")
+_COUNT = _Range(lambda value: value >= 0, "0 or more")
+_RANGES = {
+    "timeout": _SECONDS,
+    "wait": _SECONDS,
+    "count": _COUNT,
+    "max_backlog": _COUNT,
+    "attempts": _Range(lambda value: True, ""),  # a `RequestError` says what goes with it, too
+}
+"""By name."""
+
+
 class _Parameter(NamedTuple):
     name: str
     kind: _Kind
+    range: _Range | None
     may_be_none: bool
 
     @classmethod
     def of(cls, name: str, annotation: str) -> Self:
         """Read what it takes from its annotation."""
         kind = annotation.removesuffix(OPTIONAL)
-        return cls(name, _KINDS[kind], may_be_none=kind != annotation)
+        range_ = _RANGES[name] if kind in ("int", "float") else None
+        return cls(name, _KINDS[kind], range_, may_be_none=kind != annotation)
 
     def check(self, where: str, value: Any) -> None:
-        """Refuse a value of another type.
+        """Refuse a value of another type, or a number out of range.
 
         Raises:
             TypeError: naming the argument, with its type and what to give.
+            ValueError: likewise.
         """
-        if (value is None and self.may_be_none) or self.kind.is_one(value):
+        if value is None and self.may_be_none:
+            return
+        if self.kind.is_one(value):
+            if self.range is not None and not self.range.is_in(value):
+                raise ValueError(f"{where}: {self.name} is {value}: give {self.range.wanted}")
             return
         type_ = type(value).__name__
         shown = repr(value)[:LONGEST] if self.kind.is_shown else ""
@@ -154,10 +182,10 @@ class _Signature:
                 self._in_order.append(found)
 
     def check(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        """Refuse what is of another type; what is too much is left to Python.
+        """Refuse what is of another type or out of range; what is too much is left to Python.
 
         Raises:
-            TypeError: as for `_Parameter.check`.
+            TypeError, ValueError: as for `_Parameter.check`.
         """
         for parameter, value in zip(self._in_order, arguments, strict=False):
             self._check(parameter, value)
@@ -177,7 +205,7 @@ class _Signature:
 
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function or a method check the types of what it is given."""
+    """Have a function or a method check what it is given."""
     signature = _Signature(function)
     if inspect.iscoroutinefunction(function):
 

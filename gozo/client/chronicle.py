@@ -14,7 +14,7 @@ from gozo.client.nouns import Event, HistoryInfo
 from gozo.client.past import Past
 from gozo.client.reading import matcher
 from gozo.connection import Connection
-from gozo.errors import JetStreamError, NotFoundError, Refusal, RequestError
+from gozo.errors import JetStreamError, NoServerError, NotFoundError, Refusal, RequestError
 from gozo.events import TYPE
 from gozo.jetstream import STREAM_NOT_FOUND, JetStream, parse_time
 from gozo.kinds import NAME_A_SUBJECT, Kind
@@ -131,8 +131,12 @@ class Chronicle:
         Raises:
             NotFoundError: there is none.
         """
+        js = JetStream(self._connection)
         try:
-            return await JetStream(self._connection).call(f"STREAM.INFO.{self._stream}")
+            return await js.call(f"STREAM.INFO.{self._stream}")
+        except NoServerError:
+            await js.explain_silence()
+            raise
         except JetStreamError as error:
             if error.code != STREAM_NOT_FOUND:
                 raise

@@ -80,7 +80,8 @@ class Client:
 
     A moment is an aware datetime, a delay a timedelta, counted from when the request is taken;
     a text is an expression of `Gozo-When`, such as `+1h30m`. Each `timeout` is in seconds. An
-    argument of the wrong type is a `TypeError` that names it.
+    argument of the wrong type is a `TypeError` that names it, a number that cannot be meant (a
+    `timeout` of 0) a `ValueError`.
 
     A lost connection is made again for as long as the client is open. What every call may
     raise: `NoServerError` where nobody answers in time, `DisconnectedError` where there is no

@@ -38,6 +38,8 @@ PROBE = 2.0  # seconds to wait for a sign of the leader
 
 STANDBY_PROBE = 0.25  # seconds
 
+QUIET = 0.25  # seconds without an answer after which it is asked whether there is any daemon
+
 RULES_PROBE = 0.5  # seconds to wait for the rules of a leader that may be frozen
 
 RULES = ("allow", "deny", "answers")
@@ -75,7 +77,7 @@ class Daemons:
             with self._connection.failing_if_denied(subject, asked.first):
                 self._connection.publish(subject, reply=asked.inbox.decode())
                 async with asyncio.timeout(timeout):
-                    reply = await asked.first
+                    reply = await self._first(asked)
         except TimeoutError:
             if asked.keeper:
                 # With a stream there, the server never says that nobody listens.
@@ -87,7 +89,7 @@ class Daemons:
             asked.close()
         self._is_silent = False
         self._policy = self._plain
-        if reply.status == NO_RESPONDERS:
+        if reply is None:
             return False
         with suppress(ValueError, LookupError, TypeError):  # of an earlier version
             told = json.loads(reply.payload)
@@ -105,12 +107,35 @@ class Daemons:
             return True
         # While the lead changes, those who stand by hear what the next leader begins with.
         try:
-            reply = await self._connection.request(PING, timeout=PROBE)
-            return reply.status != NO_RESPONDERS and bool(await self.replicas(STANDBY_PROBE))
+            return not await self._are_none() and bool(await self.replicas(STANDBY_PROBE))
         except DisconnectedError:
             raise
         except (NoServerError, NotAllowedError):
             return False
+
+    async def _first(self, answers: Answers) -> Reply | None:
+        """Wait for the first answer; None: there is no daemon.
+
+        The server says so at once, unless a stream or anything else listens on the subject.
+        """
+        await asyncio.wait([answers.first], timeout=QUIET)
+        if not answers.first.done() and await self._are_none():
+            return None
+        reply = await answers.first
+        return None if reply.status == NO_RESPONDERS else reply
+
+    async def _are_none(self) -> bool:
+        """Tell whether the server says that there is no daemon, of whatever bucket.
+
+        Raises:
+            DisconnectedError: the link was lost.
+        """
+        try:
+            return (await self._connection.request(PING, timeout=PROBE)).status == NO_RESPONDERS
+        except DisconnectedError:
+            raise
+        except (NoServerError, NotAllowedError):
+            return False  # it cannot be told
 
     async def require(self) -> None:
         """Make sure that one of them takes requests.
@@ -281,13 +306,13 @@ class Daemons:
                 body_ = json.dumps(body).encode()
                 self._connection.publish(subject, body_, reply=answers.inbox.decode())
                 async with asyncio.timeout(timeout):
-                    reply = await answers.first
+                    reply = await self._first(answers)
             await answers.check(self._subject)
         except (TimeoutError, NoServerError) as error:
             raise self._unanswered(f"the {verb}", timeout, error, answers.keeper) from error
         finally:
             answers.close()
-        if reply.status == NO_RESPONDERS:
+        if reply is None:
             return None
         with _readable():
             return cast("dict[str, Any]", json.loads(reply.payload))

@@ -60,7 +60,7 @@ class Reader:
         try:
             return await find_bucket(self.js, self.name)
         except NoServerError:
-            await self.explain_silence()
+            await self.js.explain_silence()
             raise
 
     async def info(self) -> BucketInfo | None:
@@ -72,7 +72,7 @@ class Reader:
                 return None
             raise
         except NoServerError:
-            await self.explain_silence()
+            await self.js.explain_silence()
             raise
         config: dict[str, Any] = answer["config"]
         return BucketInfo(
@@ -111,7 +111,7 @@ class Reader:
                 return None
             raise
         except NoServerError:
-            await self.explain_silence()
+            await self.js.explain_silence()
             raise
         if message is None:
             return None
@@ -228,12 +228,3 @@ class Reader:
                 yield raw
         finally:
             load.stop()
-
-    async def explain_silence(self) -> None:
-        """Say so if JetStream is not there at all.
-
-        Raises:
-            JetStreamError: it is not.
-        """
-        if self.connection.connected and not self.connection.info.get("jetstream"):
-            await self.js.check_enabled(1.0)

@@ -68,7 +68,7 @@ class Writes:
         try:
             bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
         except NoServerError:
-            await self._reader.explain_silence()
+            await self._reader.js.explain_silence()
             raise
         self.check_size(bucket, entry, payload)
         if entry.id is None:

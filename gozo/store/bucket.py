@@ -187,20 +187,6 @@ async def find_bucket(js: JetStream, name: str) -> Bucket | None:
         raise
 
 
-async def check_bucket(js: JetStream, name: str) -> None:
-    """Make sure that gozo can work with a bucket, if it exists.
-
-    Raises:
-        UnsuitableServerError: it never can.
-        JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
-    """
-    try:
-        _refuse(name, (await js.call(f"STREAM.INFO.{stream_of(name)}"))["config"])
-    except JetStreamError as error:
-        if error.code != STREAM_NOT_FOUND:
-            raise
-
-
 def bucket_of(js: JetStream, name: str, config: dict[str, Any]) -> Bucket:
     """Make a bucket of the configuration of its stream."""
     largest = int(config.get("max_msg_size", -1))

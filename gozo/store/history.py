@@ -37,8 +37,9 @@ async def open_history(
 ) -> None:
     """Make the stream, or let the one that is there keep these events for so long from now on.
 
-    What it kept so far, of another request subject too, stays. `replicas` None means the same
-    as for the bucket.
+    What it kept so far, of another request subject too, stays: one that keeps events for longer
+    is not changed, since a mistyped time would remove them for good. `replicas` None means the
+    same as for the bucket.
 
     Raises:
         JetStreamError: the server refused it, or another stream is in the way.
@@ -54,6 +55,8 @@ async def open_history(
         if changed:
             await js.call(f"STREAM.UPDATE.{name}", config | changed, timeout=5.0)
             log.info("history.changed", stream=name, age_s=_seconds(age), subject=subject)
+        if reason := why_longer(bucket, config, age_us):
+            log.warning("history.not_shortened", reason=reason)
     except JetStreamError as error:
         if error.code != SUBJECTS_OVERLAP:
             raise
@@ -100,6 +103,22 @@ def how_long(config: Mapping[str, Any]) -> str:
     return f"for {print_duration(age // 1000)}" if age else "for ever"
 
 
+def why_longer(bucket: str, config: Mapping[str, Any], age_us: int) -> str:
+    """Say that a stream keeps events for longer than is asked for, and how to change it."""
+    if not _is_longer(config, age_us * 1000):
+        return ""
+    name, given = history_of(bucket), print_duration(age_us)
+    return (
+        f"the stream {name} keeps events {how_long(config)}, and --history {given} does not "
+        f"shorten that: to remove what is older, run 'nats stream edit {name} --max-age {given}'"
+    )
+
+
+def _is_longer(config: Mapping[str, Any], age: int) -> bool:
+    kept = config.get("max_age")  # nanoseconds; 0 is for ever
+    return not kept or kept > age
+
+
 async def check_room(js: JetStream, bucket: str, request_subject: str) -> None:
     """Make sure that no other stream keeps the events; without the right to ask, all is well.
 
@@ -120,17 +139,15 @@ def _seconds(age: int) -> float:
 
 
 def _changes(config: dict[str, Any], subject: str, age: int) -> dict[str, Any]:
-    """What another configuration there must be to keep a subject for so many nanoseconds."""
+    """What must be changed to keep a subject for at least so many nanoseconds."""
     changes: dict[str, Any] = {}
     subjects = config.get("subjects") or []
     if not is_covered(subject, subjects):
         # What is a part of the new one would overlap with it.
         apart = [one for one in subjects if not is_covered(one, [subject])]
         changes["subjects"] = [*apart, subject]
-    if config.get("max_age") != age:
-        # No server lets duplicates be known for longer than messages are kept.
-        window = min(config.get("duplicate_window", 0), age)
-        changes |= {"max_age": age, "duplicate_window": window}
+    if config.get("max_age") != age and not _is_longer(config, age):
+        changes["max_age"] = age
     return changes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from gozo.client import Client as Schedules
@@ -35,18 +37,44 @@ async def test_each_verb(servers: Servers, daemons: Daemons, clients: Clients) -
     assert kept >= 6  # so it has answered all of them
 
 
-async def test_without_a_daemon(servers: Servers, clients: Clients) -> None:
-    """With no daemon, the stream's answer does not stand for one."""
+@pytest.mark.parametrize("who", ["stream", "mute stream", "subscriber"])
+async def test_without_a_daemon(servers: Servers, clients: Clients, who: str) -> None:
+    """What else listens on gozo's subjects does not stand for a daemon: the bucket is changed."""
     server = servers.start()
     client = await clients.connect(server)
-    await call(client, "STREAM.CREATE.ALL", {"name": "ALL", "subjects": ["gozo", "gozo.>"]})
+    if who == "subscriber":
+        await client.nats.subscribe("gozo.>")
+        await client.nats.subscribe("gozo")
+    else:
+        keeper = {"name": "ALL", "subjects": ["gozo", "gozo.>"], "no_ack": who == "mute stream"}
+        await call(client, "STREAM.CREATE.ALL", keeper)
     async with await Schedules.connect(server.url) as gozo:
         await gozo.schedule("to", b"x", when=LATER, id="a")  # into the bucket
         assert await gozo.get("a") is not None
         with pytest.raises(NoServerError, match="no daemon listens on gozo"):
             await gozo.request("to", b"x", when=LATER, id="b")
+        assert [one.status for one in await gozo.pause("a")] == ["paused"]
+        assert [one.status for one in await gozo.resume("a")] == ["resumed"]
+        assert (await gozo.reschedule("a", "+1000")).id == "a"
+        with pytest.raises(NoServerError, match="no daemon listens on gozo"):
+            await gozo.trigger("a")
+        assert [one.status for one in await gozo.cancel("a", "b")] == ["cancelled", "not_found"]
+        assert await gozo.get("a") is None
+
+
+async def test_a_frozen_daemon(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """While one is there that does not answer, what the stream says is no leave to write."""
+    server = servers.start()
+    daemon = await daemons.serve(server)
+    client = await clients.connect(server)
+    await call(client, "STREAM.CREATE.ALL", {"name": "ALL", "subjects": ["gozo", "gozo.>"]})
+    async with await Schedules.connect(server.url) as gozo:
+        await gozo.schedule("to", b"x", when=LATER, id="a")
+        daemon.send(signal.SIGSTOP)
         with pytest.raises(UnansweredError, match="no daemon answered, only the stream ALL"):
-            await gozo.cancel("a", timeout=0.2)
+            await gozo.cancel("a", timeout=0.4)
+        assert await gozo.get("a") is not None
+        daemon.send(signal.SIGCONT)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from gozo.checkup import Found, examine
 from gozo.connection import Connection
 from gozo.errors import JetStreamError, UnsuitableServerError
 from gozo.jetstream import JetStream
+from gozo.lease import open_lease
 from gozo.settings import ConnectionSettings, ServeSettings
-from gozo.store.bucket import check_bucket, open_bucket, own_settings
+from gozo.store.bucket import open_bucket, own_settings
 from gozo.store.history import DESCRIPTION
 from gozo.store.suitability import FEWEST, faults
 from tests.support.client import Client
@@ -168,7 +169,7 @@ async def test_impossible_bucket(server: NatsServer, clients: Clients, case: str
     try:
         for opening in (
             open_bucket(JetStream(connection), bucket, replicas=1),
-            check_bucket(JetStream(connection), bucket),
+            open_lease(JetStream(connection), bucket, replicas=None),
         ):
             with pytest.raises(UnsuitableServerError) as refused:
                 await opening
@@ -387,3 +388,33 @@ async def test_exit_codes(server: NatsServer, clients: Clients, daemons: Daemons
         sentence = f"the bucket {about} has no_ack true: no write is acknowledged"
         assert sentence in check.stdout
         assert sentence in serve.stderr.splitlines()[-1]
+
+
+MAPPED = {
+    "bucket": ("$KV.gozo.*", "$KV.gozo.=_check to other", "to store schedules"),
+    "lease": ("$KV.gozo_lease.*", "$KV.gozo_lease.leader to other", "to lead"),
+}
+"""Mappings that take away a subject of a bucket, and what is said of them."""
+
+
+@pytest.mark.parametrize("case", MAPPED)
+async def test_serve_refuses_a_mapping(servers: Servers, daemons: Daemons, case: str) -> None:
+    """It exits as the check does, with the same sentence, instead of waiting for its writes."""
+    subject, words, purpose = MAPPED[case]
+    server = servers.start(f'mappings: {{"{subject}": "other"}}')
+    check, serve = [daemons.start(one, "--address", server.url) for one in ("check", "serve")]
+    assert [await check.wait(), await serve.wait()] == [1, 1]
+    sentence = f"the account maps {words}, and a daemon needs it {purpose}: remove that mapping"
+    assert sentence in check.stdout
+    assert sentence in serve.stderr.splitlines()[-1]
+
+
+async def test_no_room_for_the_lease(servers: Servers, daemons: Daemons) -> None:
+    """A daemon that cannot have what it leads by ends as well, instead of waiting for it."""
+    account = "jetstream: { max_streams: 1, max_mem: 10M, max_file: 10M }"
+    user = "users: [ { user: a, password: p } ]"
+    server = servers.start(f"accounts {{ A {{ {account}, {user} }} }}")
+    daemon = daemons.start("serve", "--address", server.url, "--user", "a", "--password", "p")
+    assert await daemon.wait() == 1
+    said = daemon.stderr.splitlines()[-1]
+    assert "refused STREAM.CREATE.KV_gozo_lease: maximum number of streams reached" in said

@@ -54,3 +54,31 @@ async def test_past_and_far_times(servers: Servers, daemons: Daemons, tmp_path: 
         kept = await client.get("late")
         assert kept is not None
         assert kept.when == "+1h"
+
+
+def test_a_zone_that_is_none(servers: Servers, tmp_path: Path) -> None:
+    """With a mistyped TZ no local time is taken for one of UTC; tables are, with a warning."""
+    ctl = Gozoctl(tmp_path, servers.start().url)
+    mars = {"TZ": "Mars/X"}
+    create = ("create", "tea", "kitchen")
+    for command in (
+        *((*create, *option) for option in (("--at", "17:30"), ("--at", "tomorrow 9am"))),
+        (*create, "--every", "1h", "--start", "2099-12-24 18:00"),
+        ("reschedule", "tea", "--at", "noon"),
+        ("list", "--due-before", "tomorrow 9am"),
+        ("history", "--since", "yesterday"),
+    ):
+        done = ctl.run(*command, variables=mars)
+        assert (done.code, done.out) == (2, ""), done
+        assert done.err.startswith("gozoctl: TZ is 'Mars/X', which is no time zone that this"), done
+    for taken in (
+        ("--at", "2099-12-24T18:00:00+01:00"),
+        ("--in", "2 hours"),
+        ("--at", "17:30", "--time-zone", "Europe/Malta"),
+    ):
+        done = ctl.run(*create, *taken, "-y", variables=mars)
+        assert (done.code, "TZ is" in done.err) == (0, False), done
+    with ctl.terminal("list", variables=mars) as terminal:
+        terminal.shows("gozoctl: TZ is 'Mars/X'")
+        terminal.shows("tea")
+        assert terminal.ends() == 0

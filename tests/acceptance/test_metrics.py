@@ -250,6 +250,24 @@ async def test_health(servers: Servers, daemons: Daemons) -> None:
     await until(is_ready, "ready again")
 
 
+async def test_a_mapping_that_comes_later(servers: Servers, daemons: Daemons) -> None:
+    """A mapping that takes the bucket's subjects away is logged; until it goes, none is ready."""
+    server = servers.start()
+    daemon, port = await serve(daemons, server)
+    server.reload('mappings: {"$KV.gozo.>": "other.>"}')
+    said = await daemon.event("daemon.not_serving")
+    assert said.level == "error"
+    assert "the account maps $KV.gozo.=_check to other.=_check" in said.fields["reason"]
+    unready = await get(port, "/readyz")
+    assert (unready.status, unready.body) == (503, f"{said.fields['reason']}\n")
+    server.reload("mappings: {}")
+
+    async def is_ready() -> bool:
+        return (await get(port, "/readyz")).status == 200
+
+    await until(is_ready, "ready again")
+
+
 async def test_clock_is_wrong(
     servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
 ) -> None:

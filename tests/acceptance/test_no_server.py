@@ -6,12 +6,14 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from nats.js.api import StorageType
 
 from tests.acceptance.test_poison import known_to_have_arrived
 from tests.support.client import Client
+from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.server import HOST, free_port
@@ -118,7 +120,7 @@ async def test_signal_while_it_waits(daemons: Daemons) -> None:
     assert time.monotonic() - began < allow(1)
 
 
-async def test_without_jetstream(servers: Servers, daemons: Daemons) -> None:
+async def test_without_jetstream(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
     """A server without JetStream is not enough: exit code 1, and JetStream in the sentence."""
     server = servers.start(jetstream=False)
     began = time.monotonic()
@@ -128,9 +130,14 @@ async def test_without_jetstream(servers: Servers, daemons: Daemons) -> None:
     said = daemon.stderr.splitlines()[-1]
     assert said.startswith("gozo: ")
     assert "JetStream" in said
+    for command in ("list", "status", "history"):
+        done = Gozoctl(tmp_path, server.url).run(command)
+        assert (done.code, done.err) == (FAILED, f"gozoctl: {said.removeprefix('gozo: ')}\n")
 
 
-async def test_an_account_without_jetstream(servers: Servers, daemons: Daemons) -> None:
+async def test_an_account_without_jetstream(
+    servers: Servers, daemons: Daemons, tmp_path: Path
+) -> None:
     """The same where the server has JetStream, and this user's account has not."""
     server = servers.start("""
         accounts {
@@ -140,7 +147,11 @@ async def test_an_account_without_jetstream(servers: Servers, daemons: Daemons) 
     """)
     daemon = daemons.start("serve", "-a", server.url, "-u", "me", "-p", "x")
     assert await daemon.wait() == FAILED
-    assert "JetStream" in daemon.stderr.splitlines()[-1]
+    said = daemon.stderr.splitlines()[-1].removeprefix("gozo: ")
+    assert "JetStream is not enabled for this account: set 'jetstream: enabled' there" in said
+    for command in ("list", "status", "history"):
+        done = Gozoctl(tmp_path, server.url).run(command, "-u", "me", "-p", "x")
+        assert (done.code, done.err) == (FAILED, f"gozoctl: {said}\n")
 
 
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])

@@ -53,10 +53,12 @@ async def standing_by(
     connection: Connection, defers: Callable[[], bool] = lambda: False
 ) -> AsyncIterator[Lease]:
     """Run the lease of a replica that may lead, and stands by at first."""
+    held = await lease.open_lease(JetStream(connection), "gozo_lease", replicas=None)
     standby = Lease(
         connection,
         "gozo",
         Policy("gozo"),
+        held=held,
         name="some",
         replicas=None,
         may_lead=lambda: True,

@@ -1,9 +1,10 @@
-"""Each argument of the client that is of the wrong type is named, with what to give."""
+"""Each wrong argument of the client is named, with what to give."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -83,6 +84,34 @@ def test_sentences(named: dict[str, Any], said: str) -> None:
     with pytest.raises(TypeError) as caught:
         call(Client.schedule, **({"subject": "kitchen", "when": "+1h"} | named))
     assert said in str(caught.value)
+
+
+NUMBERS = [
+    (one, parameter.name)
+    for one, parameter in CASES
+    if str(parameter.annotation).removesuffix(" | None") in ("int", "float")
+    and parameter.name != "attempts"  # what is wrong with it is a `RequestError`
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "name"), NUMBERS, ids=[f"{one.__name__}-{name}" for one, name in NUMBERS]
+)
+def test_numbers(function: Callable[..., Any], name: str) -> None:
+    """A length of time is above nothing and has an end; a count is not below nothing."""
+    is_time = name in ("timeout", "wait")
+    wanted = "a number of seconds above 0" if is_time else "0 or more"
+    for value in (-1, *((0, 0.0, -0.5, math.nan, math.inf) if is_time else ())):
+        with pytest.raises(
+            ValueError, match=rf"^{function.__name__}\(\): {name} is .*: give {wanted}"
+        ):
+            call(function, **{name: value})
+
+
+def test_numbers_that_are_meant() -> None:
+    """None stands for no bound where that is the default, and nothing for no end."""
+    with pytest.raises(AttributeError):  # it is connected to nothing
+        call(Client.listen, "a", count=0, max_backlog=None)
 
 
 def test_by_position() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_group
+from typer.testing import CliRunner
 
-from gozo import cli
+from gozo import cli, usage
 from gozo.errors import NoServerError
 from gozo.options import CONNECTION, OUTPUT, SERVE
 from gozo.settings import ConnectionSettings
@@ -28,6 +30,8 @@ MISTAKES = [
     (("cancel", "-s", "tls://h:1", "tea"), SECURE),
     (("-s", "h:4222", "list"), f"No such command 'h:4222'. If it is an address: {SECURE}"),
     (("lst",), "No such command 'lst'. Did you mean 'list'"),
+    (("serve",), "No such command 'serve'. That is 'gozo serve'."),
+    (("next", "tea"), "'tea' cannot be read", "; or, for a stored schedule, --id tea"),
     (("help", "nothing"), "No such command 'nothing'"),
     (("get", "--bogus"), "No such option: --bogus"),
     (("show",), "Usage: gozoctl show [OPTIONS] ID...", "Missing argument 'ID'"),
@@ -110,6 +114,18 @@ def test_mistake(arguments: tuple[str, ...], said: list[str], run: Run) -> None:
         assert words in text
     assert "Gozo-" not in text
     assert "secret" not in text
+
+
+def test_the_other_program() -> None:
+    """A command of the other program is named with it, and no command is forgotten."""
+    done = CliRunner().invoke(cli.app, ["status"], prog_name="gozo")
+    assert done.exit_code == 2
+    assert "No such command 'status'. That is 'gozoctl status'." in done.output
+    ours = {"gozo": {*get_group(cli.app).commands}, "gozoctl": {*gozoctl.COMMANDS, "config"}}
+    for program, names in ours.items():
+        other = ours["gozo" if program == "gozoctl" else "gozoctl"]
+        listed = {name for name, of in usage.ELSEWHERE.items() if of == program}
+        assert listed == names - other - {"completion", "help"}
 
 
 @pytest.mark.parametrize(
