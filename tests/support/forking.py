@@ -6,11 +6,13 @@ directory, streams and a session of their own. Each process of the tests has one
 each program; it ends when the tests do.
 
 What Python and the C library read before anything else cannot be changed in a fork: where such a
-variable is set, the program is started as usual. With GOZO_TEST_FORK=no all of them are.
+variable is set, the program is started as usual. So are all with GOZO_TEST_FORK=no, and outside
+the tests: a benchmark measures what users get.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -48,6 +50,16 @@ NOTE = struct.Struct("=ci")
 """One of these two, with the number of the process, or with the status that it ended with."""
 
 
+_begun = threading.Event()
+_lock = threading.Lock()
+
+
+def begin() -> None:
+    """Fork from now on, where that is possible."""
+    if FORKS:
+        _begun.set()
+
+
 def start(
     command: Sequence[str], *, env: Mapping[str, str], **options: Any
 ) -> subprocess.Popen[Any]:
@@ -55,14 +67,11 @@ def start(
     python, *words = command
     early = {name: value for name, value in env.items() if name.startswith(EARLY)}
     is_known = python == sys.executable and words[:1] == ["-m"] and words[1] in IMPORTED
-    if FORKS and is_known and early.keys() <= SAME:
+    if _begun.is_set() and is_known and early.keys() <= SAME:
         with _lock:
             source = _source(words[1], tuple(early.items()))
         return Forked(source, words[1:], env=env, **options)
     return subprocess.Popen(command, env=env, **options)
-
-
-_lock = threading.Lock()
 
 
 @functools.cache
@@ -71,7 +80,7 @@ def _source(program: str, early: tuple[tuple[str, str], ...]) -> _Source:
 
 
 class _Source:
-    """A process that has imported a program, and forks. It ends with the way to it."""
+    """A process that has imported a program, and forks."""
 
     def __init__(self, program: str, variables: Mapping[str, str]) -> None:
         self._way, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -84,6 +93,7 @@ class _Source:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C is for the tests
             )
+        atexit.register(self._end)
 
     def fork(self, streams: Sequence[int], request: Mapping[str, Any]) -> tuple[int, socket.socket]:
         """Have a process forked off; return its number, and where it is told how it ends."""
@@ -95,6 +105,10 @@ class _Source:
         if kind != BEGUN:
             raise AssertionError(f"{request['words']} did not begin: see above")
         return number, ours
+
+    def _end(self) -> None:
+        self._way.close()  # it ends with that, and would without us
+        self._process.wait()
 
 
 class Forked(subprocess.Popen[Any]):
