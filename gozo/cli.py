@@ -70,7 +70,6 @@ def root(
         raise typer.Exit(_serve(given))
 
 
-@app.command(cls=usage.Command)
 @takes((*CONNECTION, *SERVE))
 def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Take requests, keep schedules, deliver messages when they are due.
@@ -80,7 +79,6 @@ def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     raise typer.Exit(_serve(merged(ctx.obj, given)))
 
 
-@app.command(cls=usage.Command)
 @takes((*CONNECTION, *SERVE))
 def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Check whether `gozo serve` would work with the same options, without starting it.
@@ -95,7 +93,9 @@ def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
 
 
-app.command("help", hidden=True, cls=usage.Command)(usage.help_)
+usage.add(app, "serve", serve)
+usage.add(app, "check", check)
+usage.add(app, "help", usage.help_, hidden=True)
 
 
 def _check(given: Given) -> int:

@@ -7,12 +7,14 @@ summaries off in mid-sentence, and does not say that an argument repeats.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import UserDict
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import CommandInfo
 
 LIST, SHOW = "list", "inspect"
 
@@ -84,8 +86,45 @@ class Command(TyperCommand):
             raise
 
 
+class Later(TyperCommand):
+    """Stands for a command that is not built before it is asked for."""
+
+    made_by: Callable[..., None]
+
+    def build(self) -> Any:
+        """Build the command."""
+        return typer.main.get_command_from_info(
+            CommandInfo(self.name, cls=Command, callback=self.made_by, hidden=self.hidden),
+            pretty_exceptions_short=False,
+            rich_markup_mode=None,
+        )
+
+
+def add(app: typer.Typer, name: str, command: Callable[..., None], *, hidden: bool = False) -> None:
+    """Give a program a command that is built when asked for: building all takes some 40 ms."""
+    stub = type(command.__name__, (Later,), {"made_by": staticmethod(command)})
+    app.command(name, cls=stub, hidden=hidden)(_nothing)
+
+
+def _nothing() -> None: ...
+
+
+class _Commands(UserDict[str, Any]):
+    """Commands by name."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = super().__getitem__(name)
+        if isinstance(found, Later):
+            found = self[name] = found.build()
+        return found
+
+
 class Group(TyperGroup):
     """A program, or a command with commands below it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = _Commands(self.commands)
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """Return the summary; it is never cut off."""

@@ -103,11 +103,11 @@ ALIASES = {
 """For hands that are used to other command lines; `get` is one of `usage.Group`."""
 
 for _name, _command in COMMANDS.items():
-    app.command(_name, cls=usage.Command)(_command)
+    usage.add(app, _name, _command)
 app.add_typer(configuring.config, name="config")
 for _alias, _name in ALIASES.items():
-    app.command(_alias, hidden=True, cls=usage.Command)(COMMANDS[_name])
-app.command("help", hidden=True, cls=usage.Command)(usage.help_)
+    usage.add(app, _alias, COMMANDS[_name], hidden=True)
+usage.add(app, "help", usage.help_, hidden=True)
 
 
 def _open_streams() -> None:

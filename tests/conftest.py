@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support import forking
 from tests.support.processes import Clients, Daemons, Servers
 
 # How long an example takes says how busy the machine is, and fails no test.
@@ -20,6 +21,8 @@ settings.load_profile("gozo")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+
+forking.begin()
 
 os.umask(0o022)  # or a `gozo.env` that a test writes would not count, since others might write it
 

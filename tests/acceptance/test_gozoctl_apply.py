@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gozoctl import Gozoctl
+from tests.support.patience import until
 from tests.support.processes import Servers
 
 FILE = """\
@@ -247,7 +248,7 @@ def test_what_has_passed(ctl: Gozoctl) -> None:
     ctl.ok("apply", "past.toml")
 
 
-def test_what_has_passed_and_is_paused(ctl: Gozoctl) -> None:
+async def test_what_has_passed_and_is_paused(ctl: Gozoctl) -> None:
     """As long as it is to rest it may have passed; to resume it is to send it at once."""
     ctl.ok("create", "a", "jobs", "--in", "1h")
     (ctl.home / "past.toml").write_text(PAST.format(id="a") + "paused = true\n")
@@ -256,7 +257,11 @@ def test_what_has_passed_and_is_paused(ctl: Gozoctl) -> None:
     (ctl.home / "past.toml").write_text(PAST.format(id="a") + "paused = false\n")
     assert ctl.run("apply", "past.toml").code == 2
     ctl.ok("apply", "past.toml", "--past-ok")
-    assert ctl.ok("inspect", "a", "-o", "json").json["state"] == "overdue"
+
+    def is_overdue() -> bool:
+        return bool(ctl.ok("inspect", "a", "-o", "json").json["state"] == "overdue")
+
+    await until(is_overdue, "it waits for a daemon")
 
 
 def test_of_another_set(ctl: Gozoctl) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
 
+from tests.support import forking
 from tests.support.events import Event, parse_event
 from tests.support.patience import allow
 
@@ -57,7 +58,7 @@ class Daemon:
         """Start the process; it is not ready yet when this returns."""
         kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         home = {"HOME": str(self.folder)}
-        self._process = subprocess.Popen(
+        self._process = forking.start(
             [*self._program, *self.arguments],
             cwd=self.folder,
             env=kept | home | self._variables,

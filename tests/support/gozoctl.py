@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import forking
 from tests.support.daemon import KEPT_VARIABLES
 from tests.support.patience import allow
 from tests.support.readme import ROOT
@@ -60,17 +61,21 @@ class Gozoctl:
         self, *arguments: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None
     ) -> Done:
         """Run a command with pipes, to its end."""
-        done = subprocess.run(
+        with forking.start(
             [*PROGRAM, *arguments],
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=self.variables(variables),
             cwd=self.home,
-            timeout=allow(20),
-            check=False,
-        )
-        assert b"Traceback" not in done.stderr, done.stderr.decode()
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, allow(20))
+            except BaseException:
+                process.kill()
+                raise
+        assert b"Traceback" not in err, err.decode()
+        return Done(process.returncode, out.decode(), err.decode())
 
     def ok(self, *arguments: str, stdin: bytes = b"") -> Done:
         """Run a command that succeeds."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+import typer.main
 from typer.main import get_group
 from typer.testing import CliRunner
 
@@ -147,6 +149,17 @@ def test_the_other_program() -> None:
 def test_what_is_meant_goes_on(line: tuple[str, ...], run: Run) -> None:
     """Until there is no server: nothing is wrong with the line."""
     assert run(*line)[0] == 5
+
+
+@pytest.mark.parametrize("app", [cli.app, gozoctl.app], ids=["gozo", "gozoctl"])
+def test_only_the_command_that_is_asked_for_is_built(app: typer.Typer) -> None:
+    """Building all takes longer than most commands run."""
+    root: Any = typer.main.get_command(app)
+    context = root.make_context("program", ["help"])
+    root.resolve_command(context, ["help"])
+    built = [name for name, one in root.commands.data.items() if type(one) is usage.Command]
+    assert built == ["help"]
+    assert len(root.commands) > 2
 
 
 def test_other_names_of_options(run: Run) -> None:

@@ -29,6 +29,7 @@ JOINED = 1.0  # seconds for which a standby has heard requests when the leader e
 RATES = (200, 1000)  # identical requests a second
 SOON = 2.5  # seconds until they are due
 LATER = 5  # seconds: another replica leads by then
+LATEST = 9  # seconds: what is due `LATER` has arrived by then, and the leader is killed
 LATE = 16  # seconds: another replica leads by then though the leader is silent
 ALL = 1_000_000  # that are the same: more than are sent
 BATCH = 40  # requests
@@ -194,11 +195,11 @@ async def test_away(
             leave(one, proxy)
             sent += await schedule(sender, arrivals, LATE)
             await other.event("daemon.leading")
-            sent += await schedule(sender, arrivals, LATE)
+            sent += await schedule(sender, arrivals, LATER)
             come(one, proxy)
             await one.event("lease.lost")
-            sent += await schedule(sender, arrivals, LATE)
-            return await account(arrivals, sent, LATE)
+            sent += await schedule(sender, arrivals, LATER)
+            return await account(arrivals, sent, LATER)
 
     async def held() -> None:
         """What it wrote under keys of its own arrives once another leads, and counts no more."""
@@ -276,7 +277,7 @@ async def test_the_leader_is_not_heard(
             proxy.be(Mode.PASS)
             proxy.cut("requests")
             await other.event("intake.missed")
-            sent += await schedule(sender, arrivals, LATER)
+            sent += await schedule(sender, arrivals, LATEST)
             await arrivals.wait(BATCH)
             await asyncio.sleep(SWALLOWED)  # so has that
             await one.kill()
