@@ -7,8 +7,8 @@ comes back it asks, until it is answered, which requests the new one had when it
 new leader remembers their digests and positions for its term. Later requests were received by
 both, if the old leader received them at all.
 
-The answer also says which requests the new leader has not handled yet. The old leader keeps those,
-as any standby would (see `gozo.entrusted`): no other replica may have them.
+The answer also says which requests the new leader has not handled yet. The old leader keeps those
+(see `gozo.entrusted`), since no other replica may have them.
 
 The answer is valid for one change of lead.
 """
@@ -104,9 +104,11 @@ class Account:
         self._handed = Counter[bytes]()
         """The same, of what this replica did not hear; some may have been handed over to it."""
         self.leader = b""
-        """Whose account it is."""
-        self.pending = Counter[tuple[bytes, int]]()
-        """What the leader has not handled yet, by digest and the leader's position."""
+        """The name of the leader that gave it."""
+        self._pending = Counter[tuple[bytes, int]]()
+        """What this replica had and the leader has not handled, by digest and leader's position."""
+        self._pending_handed = Counter[tuple[bytes, int]]()
+        """The same for what this replica did not hear, as `_handed`."""
 
     def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
         """Take in what the leader had, with the position here if that is known.
@@ -120,6 +122,35 @@ class Account:
             self._handed[digest] += 1
         else:
             self._had[digest] += 1
+
+    def note_pending(
+        self, digest: bytes, theirs: int, position: int | None, *, in_gap: bool
+    ) -> None:
+        """Take in what the leader has not handled: its position there, the rest as for `note`."""
+        if position is not None and position > self._begun:
+            self._pending[digest, theirs] += position <= self._until
+        elif in_gap:
+            self._pending_handed[digest, theirs] += 1
+        else:
+            self._pending[digest, theirs] += 1
+
+    def note_handled(self, digest: bytes, theirs: int) -> None:
+        """Take in what the leader has handled since it answered."""
+        self._pending.pop((digest, theirs), None)
+        self._pending_handed.pop((digest, theirs), None)
+
+    def pending(self, requests: Iterable[Known]) -> Counter[tuple[bytes, int]]:
+        """Return which of some requests the leader may not have handled yet.
+
+        They are named by digest and the leader's position.
+        """
+        heard, handed = set[bytes](), set[bytes]()
+        for request in requests:
+            (handed if request.position == self._begun else heard).add(request.digest)
+        found = Counter[tuple[bytes, int]]()
+        for digests, pending in ((heard, self._pending), (handed, self._pending_handed)):
+            found.update({one: n for one, n in pending.items() if n and one[0] in digests})
+        return found
 
     def lacking(self, requests: Sequence[Request]) -> list[Request]:
         """Return those that the leader does not have, in their order; pass each once only.
@@ -194,8 +225,9 @@ class Inquiry:
         silent_since = steady()
         while True:
             try:
-                if await self._ask(begun()):
-                    return self._account(begun())
+                asked_for = begun()
+                if await self._ask(asked_for) and begun() == asked_for:
+                    return self._account(asked_for)
             except DisconnectedError:
                 silent_since = steady()
                 await asyncio.sleep(AGAIN)
@@ -225,14 +257,15 @@ class Inquiry:
             for digest, flagged in zip(answer.digests, answer.positions, strict=True):
                 theirs = flagged & ~(DONE | LATER)
                 mine = position(leader, theirs)
+                in_gap = UNKNOWN < gap < theirs
                 if not flagged & LATER:
-                    account.note(digest, mine, in_gap=UNKNOWN < gap < theirs)
-                elif mine is None or mine > until:
-                    continue  # it came when this replica led no more, and is kept as by any standby
+                    account.note(digest, mine, in_gap=in_gap)
+                elif mine is None or (in_gap and mine <= begun):
+                    continue  # this replica did not hear it
                 if not flagged & DONE:
-                    account.pending[digest, theirs] += 1
+                    account.note_pending(digest, theirs, mine, in_gap=in_gap)
         for one in self._handled:
-            account.pending[one] = 0
+            account.note_handled(*one)
         log.info("intake.answered", requests=sum(len(one.digests) for one in answers))
         return account
 

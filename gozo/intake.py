@@ -206,8 +206,8 @@ class Intake:
         self._admission.begin_term(self._counted_until_us, self._clock.reading_us())
         self._mode = Mode.WAITING
         self._strike(self._progress.settle())
-        self._gather()
-        self._offers.forget()
+        self._backlog.move_to(self._memory)
+        self._backlog, self._memory = self._memory, self._backlog
         self._claims.begin_term()
         self._successor = None
         self._inherited = Inheritance(self._requests(), self._count)
@@ -215,18 +215,19 @@ class Intake:
 
     def _requests(self) -> Iterable[Heard]:
         """Return the requests that this leader has in memory, and has not begun to store."""
-        mine = (self._volatile.requests, self._left.requests, self._backlog.requests)
-        return chain.from_iterable(mine)
+        held = (self._volatile, self._left, self._entrusted, self._backlog)
+        return chain(self._offers.aside, *(one.requests for one in held))
 
-    def _gather(self) -> None:
-        """Put all that was kept into the backlog, in the order in which it came."""
-        self._backlog.move_to(self._memory)
-        for heard in (*self._entrusted.take_all(), *self._offers.take_aside()):
-            self._backlog.add(heard)
-        if self._backlog:
+    def _take_back(self) -> None:
+        """Put what is kept apart before all else: it came first."""
+        apart = (*self._entrusted.requests, *self._offers.aside)
+        if apart:
+            self._backlog.move_to(self._memory)  # which is empty
+            for heard in apart:
+                self._backlog.add(heard)
             self._memory.move_to(self._backlog)
-        else:
-            self._backlog, self._memory = self._memory, self._backlog
+        self._entrusted.clear()
+        self._offers.forget()
 
     async def catch_up(self) -> None:
         """Hear all that the server has for this replica, what the last leader told among it."""
@@ -242,6 +243,7 @@ class Intake:
         in time, or after `HURRY` seconds.
         """
         self._mode = Mode.ACTING
+        self._take_back()  # not earlier: the last leader's reports still came
         self._backlog.index(False)
         self._yielding = False
         self._ledger.go_on()
@@ -278,9 +280,9 @@ class Intake:
         if self._mode is Mode.ACTING:
             self._counted_until_us = self._clock.reading_us()
             self._backlog.move_to(self._left)
-            self._yielding = True
             self._progress.keep_from(steady(), self._count)
-            self._entrusted.clear()
+        self._entrusted.move_to(self._left)
+        self._yielding = True
         self._ledger.hold()
         if self._mode is not Mode.DEAF:
             self._mode = Mode.KEEPING
@@ -301,7 +303,8 @@ class Intake:
             if self._mode is Mode.KEEPING:
                 self._successor = account
                 if account is not None:
-                    self._entrusted.begin(account.leader, account.pending)
+                    mine = (*self._volatile.requests, *self._left.requests, *self._ledger.origins)
+                    self._entrusted.begin(account.leader, account.pending(mine))
 
     def act_on_left(self) -> None:
         """Act on what the past term left undone and the next leader does not have."""
@@ -324,7 +327,7 @@ class Intake:
     def lacking(self, requests: list[Taken]) -> list[Taken]:
         """Return the requests in memory here that the next leader does not have.
 
-        The others are kept as by any standby, until that one has handled them.
+        The others are kept here until that one has handled them.
         """
         if self._successor is None:
             return requests
@@ -379,6 +382,7 @@ class Intake:
         self._progress.turn(steady(), self._count)
         if not (self._yielding or self._left or len(self._volatile)):
             self._successor = None
+            self._entrusted.end()
         if self._mode is Mode.KEEPING:
             for heard in self._backlog.take_before(self._clock.reading_us() - KEPT * MICROSECONDS):
                 if self._has_no_id(heard):
@@ -503,7 +507,7 @@ class Intake:
         self._strike(self._progress.handled(told))
 
     def _on_earlier(self, leader: bytes, digest: bytes, position: int) -> None:
-        """A leader has handled what this replica had when it led, or has set aside."""
+        """A leader has handled a request that this replica had when it led, or has set aside."""
         self._offers.strike(leader, digest, position)
         if self._entrusted and leader != self._entrusted.leader:
             self._entrusted.strike(digest)

@@ -102,10 +102,10 @@ class Offers:
         if aside is not None and leader == self._term[:LEADER]:
             aside.strike(digest, begun)
 
-    def take_aside(self) -> list[Heard]:
-        """Take out what was set aside: this replica leads."""
-        aside = [heard for some in self._aside.values() for heard in some.requests]
-        self._aside.clear()
+    @property
+    def aside(self) -> list[Heard]:
+        """What was set aside, in order."""
+        aside = chain.from_iterable(some.requests for some in self._aside.values())
         return sorted(aside, key=lambda heard: heard.position)
 
     def _between(self, after: int, last: int) -> list[Heard]:

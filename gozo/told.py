@@ -12,8 +12,8 @@ the messages of the term from 1, and those of a `Place`. There follow
 - `h`, handled: for each request its digest and the leader's position of it;
 - `a`, account: the question that is answered, the leader's count when its term began, its
   position of the gap that the question names, how many messages of this answer follow, and digest
-  and position of each request that it had when its term began or has not handled yet. The two
-  highest bits of the position say which: that it is `DONE`, or came `LATER`.
+  and position of each request that it had when its term began, and of each that came later and is
+  not handled. The two highest bits of the position are flags: see `DONE` and `LATER`.
 
 A former leader asks for an account: `?`, eight random bytes, four that name the replica, and its
 count when its present subscription began. It does not have what others heard in the gap before
@@ -62,9 +62,9 @@ _OLD_HEAD = 1 + TERM + _NUMBER
 ENTRY = DIGEST + _NUMBER
 """Bytes for one request."""
 DONE = 1 << 63
-"""In the position of an answer's entry: the leader has handled it since its term began."""
+"""Flag in the position of an answer's entry: the leader has handled it since its term began."""
 LATER = 1 << 62
-"""The same: it came since the term began, and is not handled."""
+"""Likewise: it came after the term began, and is not handled."""
 
 
 class Place(NamedTuple):
@@ -122,9 +122,9 @@ class Answer(NamedTuple):
     left: int
     """How many parts follow."""
     digests: list[bytes] = []  # noqa: RUF012  # never changed
-    """What the leader had when its term began, and what it has not handled."""
+    """What the leader had when its term began, and later requests that it has not handled."""
     positions: list[int] = []  # noqa: RUF012
-    """The leader's position of each, with `DONE` or `LATER`."""
+    """The leader's position of each, with the flags `DONE` and `LATER`."""
 
 
 class Offer(NamedTuple):

@@ -41,7 +41,7 @@ class Taken(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """What other replicas know it by."""
+        """The digest by which other replicas know it."""
         return self.heard.digest
 
     @property
@@ -55,7 +55,7 @@ class Triggered(NamedTuple):
 
     request: ScheduleRequest
     on_sent: OnSent
-    """Who waits for it."""
+    """Called with what became of it."""
 
 
 class Volatile:
@@ -64,7 +64,7 @@ class Volatile:
     def __init__(self) -> None:
         self.timetable = Timetable()
         self.on_removed: Callable[[Heard], None] = lambda heard: None
-        """Told of each that was delivered."""
+        """Called with each that was delivered."""
         self._requests: dict[str, Taken | Triggered] = {}
         self._count = 0
 
@@ -72,7 +72,7 @@ class Volatile:
         return len(self._requests)
 
     def add(self, request: ScheduleRequest, heard: Heard) -> None:
-        """Take a request on that was heard so."""
+        """Take on a request, given as it was heard too."""
         self._add(Taken(request, heard))
 
     def add_triggered(self, request: ScheduleRequest, on_sent: OnSent) -> None:
@@ -116,7 +116,7 @@ class Volatile:
 
     @property
     def requests(self) -> list[Heard]:
-        """All but what was triggered, as they were heard."""
+        """All requests, as they were heard; nothing that was triggered."""
         return [taken.heard for taken in self._requests.values() if isinstance(taken, Taken)]
 
     def take_all(self) -> list[Taken]:

@@ -43,8 +43,7 @@ def test_what_is_left(payloads: list[bytes], done: int, more: int) -> None:
     entrusted.handled(handled(requests[:done]))  # which comes late
     entrusted.handled(handled(requests[done : done + more]))
     left = Counter(one.payload for one in requests[done + more :])
-    assert Counter(one.payload for one in entrusted.take_all()) == left
-    assert not entrusted
+    assert Counter(one.payload for one in entrusted.requests) == left
 
 
 def test_the_latest_of_identical_ones() -> None:
@@ -53,7 +52,40 @@ def test_the_latest_of_identical_ones() -> None:
     entrusted = Entrusted()
     entrusted.begin(NEXT, pending(requests[1:]))
     entrusted.keep(requests)
-    assert list(entrusted.take_all()) == requests[1:]
+    assert list(entrusted.requests) == requests[1:]
+
+
+def test_identical_ones_that_only_the_leader_has() -> None:
+    """It handles those first which the former leader delivered: these strike out no others."""
+    requests = [heard(b"same", number) for number in (1, 2, 3, 4)]
+    entrusted = Entrusted()
+    entrusted.begin(NEXT, pending(requests))
+    entrusted.keep(requests[2:])
+    entrusted.handled(handled(requests[:2]))
+    assert list(entrusted.requests) == requests[2:]
+    entrusted.handled(handled(requests[2:3]))
+    assert list(entrusted.requests) == requests[3:]
+
+
+def test_dropped_ones_strike_out_no_others() -> None:
+    """The first are dropped where there is no room, and the leader handles them first."""
+    requests = [heard(b"same", number) for number in (1, 2, 3)]
+    entrusted = Entrusted()
+    entrusted.begin(NEXT, pending(requests))
+    entrusted.keep(requests)
+    assert entrusted.shrink(requests[0].size) == 2
+    entrusted.handled(handled(requests[:2]))
+    assert list(entrusted.requests) == requests[2:]
+
+
+def test_in_the_order_in_which_they_came() -> None:
+    """What is just being sent is given up last, and came first."""
+    requests = [heard(b"same", number) for number in (1, 2, 3)]
+    entrusted = Entrusted()
+    entrusted.begin(NEXT, pending(requests))
+    entrusted.keep(requests[1:])
+    entrusted.keep(requests[:1])
+    assert list(entrusted.requests) == requests
 
 
 def test_handled_before_it_is_kept() -> None:
@@ -76,7 +108,7 @@ def test_another_leader() -> None:
     entrusted.handled(handled(requests, THIRD))
     assert len(entrusted) == 2
     entrusted.strike(requests[0].digest)
-    assert list(entrusted.take_all()) == requests[1:]
+    assert list(entrusted.requests) == requests[1:]
 
 
 def test_old_ones_with_an_id_are_forgotten() -> None:
@@ -88,7 +120,7 @@ def test_old_ones_with_an_id_are_forgotten() -> None:
     entrusted.forget_old(5, lambda one: one.headers is None)
     assert len(entrusted) == 2
     entrusted.forget_old(6, lambda one: one.headers is None)
-    assert list(entrusted.take_all()) == requests[1:]
+    assert list(entrusted.requests) == requests[1:]
 
 
 def test_what_the_leader_answers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from hypothesis import given
@@ -79,3 +80,17 @@ def test_what_comes_after_the_change_counts_for_nothing() -> None:
         account.note(b"a", position, in_gap=False)
     held = [Held(b"a", number) for number in (1, 2, 3)]
     assert account.lacking(held) == [Held(b"a", 1)]
+
+
+def test_what_the_leader_has_not_handled() -> None:
+    """What came after the change is not counted; of what came in the gap, only what was handed."""
+    account = Account(since=6, begun=4, until=9)
+    account.note_pending(b"a", 1, -3, in_gap=False)
+    account.note_pending(b"a", 2, 3, in_gap=True)
+    account.note_pending(b"b", 2, 3, in_gap=True)
+    account.note_pending(b"a", 3, 9, in_gap=True)
+    account.note_pending(b"a", 4, 10, in_gap=True)
+    account.note_pending(b"a", 5, 5, in_gap=True)
+    account.note_handled(b"a", 5)
+    held = [Held(b"a", 2), Held(b"b", 4)]
+    assert account.pending(held) == Counter([(b"a", 1), (b"a", 3), (b"b", 2)])

@@ -214,5 +214,6 @@ def test_what_is_still_to_be_offered_is_set_aside() -> None:
     standby.offers.strike(TERM[:LEADER], standby.digest(b"1"), begun)
     standby.offers.strike(TERM[:LEADER], standby.digest(b"2"), 1)  # that was heard by both
     standby.offers.strike(b"else", standby.digest(b"2"), begun)
-    assert [heard.payload for heard in standby.offers.take_aside()] == [b"2", b"2"]
-    assert standby.offers.take_aside() == []
+    assert [heard.payload for heard in standby.offers.aside] == [b"2", b"2"]
+    standby.offers.forget()
+    assert standby.offers.aside == []

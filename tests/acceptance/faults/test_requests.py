@@ -335,3 +335,31 @@ async def test_the_standby_lags(
             await other.event("daemon.leading")
             result = await account(arrivals, sent, 0)
         note(result)
+
+
+async def test_a_former_leader_lags(
+    servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
+) -> None:
+    """It leads again, and has not read yet what the one in between stored when it ended."""
+
+    async def run() -> Account:
+        server, sender, receiver = await start(servers, clients)
+        async with Proxy(server.port) as proxy:
+            one = await daemons.serve(proxy.url)
+            other = await daemons.serve(server)
+            arrivals = await receiver.arrivals()
+            sent = await schedule(sender, arrivals, LATER)
+            lease = await sender.nats.jetstream().key_value("gozo_lease")
+            await lease.delete("leader")
+            await other.event("daemon.leading")
+            await one.event("intake.answered")
+            proxy.be(Mode.HOLD, only="requests")
+            assert await other.terminate() == 0
+            await until(lambda: len(one.events("lease.acquired")) == 2, "it has the lease")
+            await asyncio.sleep(CATCHING_UP / 3)  # it would act before that
+            proxy.be(Mode.PASS)
+            await until(lambda: leads(one, 2), "it leads again")
+            return await account(arrivals, sent, LATER)
+
+    for _ in range(rounds):
+        note(await run())
