@@ -125,7 +125,7 @@ class Inventory:
         if asked.counts:
             told |= {"paused": len(mirror.paused), "failed": len(mirror.failed)}
             told["invalid"] = len(mirror.invalid)
-            if mirror.bare:  # they count as something else once their values are read
+            if mirror.bare:  # how these count is only known once their values are read
                 unread = min(revision for revision, _ in mirror.bare.values())
                 told["position"] = min(follower.position, unread - 1)
             told |= await self._count(rows)

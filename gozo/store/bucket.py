@@ -106,7 +106,7 @@ class BucketState:
     """Those of delete markers included; earlier versions of a key do not count."""
     last_sequence: int
     copies: int
-    """On how many servers it is."""
+    """How many servers hold a copy of it."""
     clock_ahead_us: int
     """How far this host's clock is ahead of the server's, in microseconds."""
     server_us: int

@@ -13,7 +13,8 @@ the leader is asked where what was stored last did not come, or an older version
 
 A server that is killed may bring entries back that were removed in its last minutes: it reads from
 its disk that each was replaced by a delete marker only as long as the marker is there. What is
-known to be over, and was stored before the load began, is not taken in again, but purged.
+known to be over, and was stored before the load began, is not taken in again, but purged. If the
+bucket has only ever had one copy, keys that a full load did not show are over as well.
 
 Payloads are not fetched here (`headers_only`).
 """
@@ -109,8 +110,8 @@ class Follower:
         self._older = ""
         """A key of which the load brought an older version than is known."""
         self._restored: bool | None = None
-        self._copies = 0
         """Whether that is what the bucket holds; None: that was not asked."""
+        self._copies = 0  # servers that hold the bucket, at most so far
         self._consumer: Consumer | None = None
         mirror.server_us = clock.server_us
         connection.on_lost.append(self._on_lost)
@@ -297,7 +298,7 @@ class Follower:
             self._full = True
             self.position = self._latest_us = 0
             self._buckets += 1
-        self._created, self._copies = state.created, state.copies
+        self._created, self._copies = state.created, max(self._copies, state.copies)
         if self._missed_markers and not self._full:
             log.info("follower.reset", reason=self._missed_markers, position=self.position)
             self._full = True
@@ -369,7 +370,7 @@ class Follower:
             return
         last, last_us = self._known_until
         is_known = sequence <= last and stored_us <= last_us
-        # Of several copies, one that lags may not have shown what is there.
+        # Of several copies, a load may have been from one that lagged, and missed the entry.
         if is_known and self._mirror.is_over(key, headers, unseen=self._copies == 1):
             self._unseen.discard(key)
             self._mirror.take_revived(key, sequence, stored_us)

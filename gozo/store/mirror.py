@@ -212,9 +212,9 @@ class Mirror:
         self.timetable.remove(key, revision, stored_us, lasting=True)
 
     def is_over(self, key: str, headers: bytes | None, *, unseen: bool) -> bool:
-        """Tell whether an entry is of a key that was removed, and whose marker may be gone.
+        """Tell whether an entry's key was removed and its marker may be gone.
 
-        `unseen`: whether it counts as removed where no marker was seen, but a load without it.
+        `unseen`: whether a key also counts as removed if a full load just did not show it.
         """
         stone, reason = self.timetable.tombstone(key), self.timetable.outcome(key)
         if reason is None or key in self.timetable:
