@@ -35,7 +35,7 @@ from gozo.kinds import Kind
 from gozo.logs import get_logger
 from gozo.lookout import Lookout
 from gozo.missed import Claims, Offers
-from gozo.offsets import ENOUGH
+from gozo.offsets import ECHOES, ENOUGH
 from gozo.policy import LARGEST_BLOCK, UNLIMITED, Policy
 from gozo.protocol import (
     asks_receipt,
@@ -247,7 +247,7 @@ class Intake:
         self._backlog.index(False)
         self._yielding = False
         self._ledger.go_on()
-        self._teller.hello(echoes=ENOUGH)
+        self._teller.hello(echoes=ECHOES)
         self._work.set()
         last = self._backlog.last
         with contextlib.suppress(TimeoutError):
@@ -433,10 +433,10 @@ class Intake:
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
             self._count += 1
             heard = hear(act, self._count, now_us(), name, reply, headers, payload)
+            if self._count <= claims.noting_until:
+                claims.hear_first(heard.digest)
             if self._mode is _ACTING:
                 claims.hear(heard.digest)
-                if self._count <= claims.noting_until:
-                    claims.hear_first(heard.digest)
                 self._wait(heard)
                 self._work.set()
             elif self._progress.is_early(heard.digest):
@@ -523,7 +523,7 @@ class Intake:
         if self._mode not in (Mode.WAITING, Mode.ACTING) or self._ending:
             return
         if question.nonce == GREETING:
-            self._teller.hello(echoes=ENOUGH)
+            self._teller.hello(echoes=ECHOES)
         elif self._may_act():
             left = (*self._requests(), *self._ledger.origins)
             self._inherited.tell(question, self._progress, self._teller, left)
@@ -561,7 +561,7 @@ class Intake:
 
     def _on_connected(self) -> None:
         if self._mode is Mode.ACTING:
-            self._teller.hello(echoes=ENOUGH)
+            self._teller.hello(echoes=ECHOES)
             self._teller.flush()
         elif self._mode is Mode.KEEPING:
             self._inquiry.greet()

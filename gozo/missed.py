@@ -1,9 +1,10 @@
-"""Requests that the leader did not hear, since its link for requests was lost for a moment.
+"""Requests that the leader did not hear, since its link for requests was lost, or not yet made.
 
 A standby that heard them finds out which they are: the leader says when its subscription began,
 and how far the counts differ before and after that shows what came in between (see
-`gozo.offsets`). The standby hands over to the leader what it still holds of that and what has no
-id. Requests with an id stay lost: the leader has acted on later ones for the same id by then.
+`gozo.offsets`). Of a leader that was not known before, that is all that came before its
+subscription began. The standby hands over to the leader what it still holds of that and what has
+no id. Requests with an id stay lost: the leader has acted on later ones for the same id by then.
 
 Several standbys offer the same requests, and one of them may offer them again, so the leader
 counts what it takes by digest, for each of its gaps. Where servers deliver the requests of
@@ -66,6 +67,8 @@ class Offers:
         self._is_wanted = is_wanted
         self._term = b""
         self._begun = -1
+        self._noted: dict[tuple[bytes, int], None] = {}
+        """The subscriptions of leaders before which nothing is left to be offered."""
         self._missed: list[Missed] = []
         self._offered: list[Missed] = []
         self._left: Iterator[bytes] = iter(())
@@ -122,11 +125,13 @@ class Offers:
             return False
         if not known:
             self._clear()
-        else:
-            # Its link was lost again: what was offered just now may have been lost with it.
-            again = [one.begun for one in self._offered if now < one.at + SURE]
-            self._missed += [Missed(one, now) for one in (*again, begun)]
-            self._offered, self._left = [], iter(())
+        # Its link was lost again: what was offered just now may have been lost with it.
+        begins = {one.begun for one in self._offered if now < one.at + SURE}
+        if (told.leader, begun) not in self._noted:
+            begins.add(begun)
+        self._missed += [Missed(one, now) for one in begins]
+        self._missed.sort()
+        self._offered, self._left = [], iter(())
         self._term, self._begun = told.term, begun
         return known
 
@@ -138,12 +143,20 @@ class Offers:
             if message is None:
                 if not self._missed or now < self._missed[0].at + SETTLING:
                     return
-                missed = self._missed.pop(0)
+                missed = self._missed[0]
                 gap = self._progress.gap(self._term[:LEADER], missed.begun)
+                if gap is None and missed.begun == self._begun:
+                    return  # the leader has not said enough yet
+                self._missed.pop(0)
                 if gap is None:
                     continue
-                self._offered = [*self._offered[-MOST:], Missed(missed.begun, now)]
-                self._left = iter(self._messages(missed.begun, gap, now_us))
+                messages = self._messages(missed.begun, gap, now_us)
+                if messages:
+                    self._offered = [*self._offered[-MOST:], Missed(missed.begun, now)]
+                self._noted[self._term[:LEADER], missed.begun] = None
+                if len(self._noted) > MOST:
+                    del self._noted[next(iter(self._noted))]
+                self._left = iter(messages)
                 continue
             try:
                 self._publish(message)
@@ -180,14 +193,15 @@ class Offers:
 
     def _is_doubtful(self, heard: Heard, gap: Gap) -> bool | None:
         """Whether the leader may have heard a request; None if it is not to be offered."""
-        inside = min(heard.position - 1 - gap.after, gap.last - heard.position)
-        if gap.spread > EDGE:  # the leader does not remember as many
-            return None if inside < gap.spread else False
+        start, end = heard.position - 1 - gap.after, gap.last - heard.position
+        is_unsure = start < gap.after_spread or end < gap.last_spread
+        if max(gap.after_spread, gap.last_spread) > EDGE:  # the leader does not remember as many
+            return None if is_unsure else False
         held = (*self._held, *self._aside.values())
         if sum(some.copies(heard.digest) for some in held) <= 1:
-            return inside < EDGE
+            return min(start, end) < EDGE
         # Of several that are the same, the leader could not tell which it has heard.
-        return inside < gap.spread if inside >= 0 else None
+        return is_unsure if min(start, end) >= 0 else None
 
 
 class Claims:
@@ -206,9 +220,9 @@ class Claims:
         """The last position that each standby has offered."""
 
     def begin_term(self) -> None:
-        """Claim nothing of what was missed before."""
-        self._gaps.clear()
-        self._highest.clear()
+        """Claim nothing of what was missed before, but for what came before all that was heard."""
+        for begun in list(self._gaps)[:-1]:
+            del self._gaps[begun]
         self._latest.clear()
 
     def begin_hearing(self, begun: int) -> None:
@@ -221,8 +235,7 @@ class Claims:
 
     def hear_first(self, digest: bytes) -> None:
         """Take note of one of the first requests of the present subscription."""
-        if self._gaps:
-            self._gaps[next(reversed(self._gaps))].near.add(digest)
+        self._gaps[next(reversed(self._gaps))].near.add(digest)
 
     def claims(self, offer: Offer, digest: bytes) -> bool:
         """Tell whether to take over what a standby offers."""
@@ -232,11 +245,17 @@ class Claims:
         self._highest[offer.standby] = offer.position
         if offer.is_doubtful and digest in gap.near:
             return False
+        # Where little was heard between two gaps, what is near one end may belong to the other.
+        others = (other for begun, other in self._gaps.items() if begun != offer.begun)
+        if any(digest in (other.taken if offer.is_doubtful else other.unsure) for other in others):
+            return False
         offered = gap.offered.setdefault(offer.standby, Counter())
         offered[digest] += 1
         if offered[digest] <= gap.taken[digest]:
             return False  # another standby has offered it
         gap.taken[digest] += 1
+        if offer.is_doubtful:
+            gap.unsure.add(digest)
         return True
 
 
@@ -247,5 +266,7 @@ class _Taken:
         self.near = near
         """The digests of what was heard just before and after it."""
         self.taken = Counter[bytes]()
+        self.unsure = set[bytes]()
+        """Those taken over that were doubtful: there was but one with the digest."""
         self.offered: dict[bytes, Counter[bytes]] = {}
         """By each standby."""

@@ -24,6 +24,8 @@ from gozo.told import Place, Told
 
 SAMPLES = 16  # kept
 ENOUGH = 2  # samples before the estimate is trusted
+ECHOES = 4  # samples that a leader sees to when it begins to hear or lead
+FIRST = 0  # no request has this position: they are counted from 1
 RECENT = 256  # messages of the other for whose echo one waits
 
 
@@ -46,8 +48,15 @@ class Offset:
 
     @property
     def spread(self) -> int:
-        """How far its samples differ: 0 while all come in the same order to both."""
-        return max(self._samples) - min(self._samples) if self._samples else 0
+        """How far its samples differ: 0 while all come in the same order to both.
+
+        A server that is busy may pass on a whole batch of requests to the two before and after a
+        message, so of four samples and more the greatest and the smallest do not count.
+        """
+        some = sorted(self._samples)
+        if len(some) >= ECHOES:
+            some = some[1:-1]
+        return some[-1] - some[0] if some else 0
 
     def note(self, told: Told, place: Place, count: int) -> None:
         """Take in a message that was heard when the own count was `count`."""
@@ -74,8 +83,9 @@ class Gap(NamedTuple):
     after: int
     """The last position before it."""
     last: int
-    spread: int
-    """By how much either end may be wrong."""
+    after_spread: int
+    """By how much that end may be wrong."""
+    last_spread: int
 
 
 class Hearing:
@@ -110,13 +120,18 @@ class Hearing:
         return begun - 1 + old.value  # the count when a subscription begins is nobody's position
 
     def gap(self, begun: int) -> Gap | None:
-        """Return what it missed before one of its subscriptions; None while that is not certain."""
+        """Return what it missed before one of its subscriptions; None while that is not certain.
+
+        Before the first that is known, it missed everything.
+        """
         old, new = self._before(begun), self._offsets.get(begun)
-        if old is None or new is None or not (old.is_settled and new.is_settled):
+        if new is None or new.value is None or not new.is_settled:
             return None
-        assert old.value is not None
-        assert new.value is not None
-        return Gap(begun - 1 + old.value, begun + new.value, max(old.spread, new.spread))
+        if old is None:
+            return Gap(FIRST, begun + new.value, 0, new.spread)
+        if old.value is None or not old.is_settled:
+            return None
+        return Gap(begun - 1 + old.value, begun + new.value, old.spread, new.spread)
 
     def _before(self, begun: int) -> Offset | None:
         earlier = [one for one in self._offsets if one < begun]

@@ -60,7 +60,9 @@ class Progress:
         It takes the leader, the digest, and the leader's position.
         """
         self._on_earlier = on_earlier
-        self._numbers: dict[bytes, int] = {}
+        self._numbers: dict[bytes, tuple[int, int]] = {}
+        """The number of the last message of each term, and how many requests it and those before
+        it have reported as handled."""
         self._leaders: dict[bytes, Hearing] = {}
         self.kept_from = 0
         """The own count from which on requests are kept here."""
@@ -93,12 +95,16 @@ class Progress:
         self._turn_count = self._earlier_count = count
 
     def hear(self, told: Told, count: int) -> bool:
-        """Take in a message that came at an own count; True if one before it was not heard."""
-        last = self._numbers.get(told.term)
+        """Take in a message that came at an own count.
+
+        Returns whether one before it was not heard that reported requests as handled.
+        """
+        last, handled = self._numbers.get(told.term, (0, 0))
         is_first = not self._numbers
         if len(self._numbers) >= TERMS:
             self._numbers.clear()
-        self._numbers[told.term] = told.number
+        before = handled if told.before is None else told.before
+        self._numbers[told.term] = (told.number, before + len(told.digests))
         if told.place is not None:
             if len(self._leaders) >= TERMS and told.leader not in self._leaders:
                 self._leaders.clear()
@@ -108,7 +114,9 @@ class Progress:
                 self._first_taken.clear()
             before = len(told.positions) - (count - self.kept_from)  # of these, heard here by then
             self._first_taken[told.leader] = told.positions[0] + max(0, before)
-        return not is_first and told.number != (last or 0) + 1
+        if is_first or told.number == last + 1:
+            return False
+        return told.before is None or told.before != handled
 
     def handled(self, told: Told) -> list[Handled]:
         """Return what is known by now to be handled, of what was heard here.
@@ -219,7 +227,7 @@ class Teller:
     def begin_term(self) -> None:
         """Restart the count of messages: no listener knows what was reported before."""
         self.term = self._leader + secrets.token_bytes(TERM - LEADER)
-        self._number = 0
+        self._number = self._told = 0
         self._echoed = self._echoed_count = 0
 
     def begin_hearing(self) -> None:
@@ -264,8 +272,10 @@ class Teller:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            if not self._tell(HANDLED, write_entries(self._waiting[:MOST])):
+            some = self._waiting[:MOST]
+            if not self._tell(HANDLED, write_entries(some)):
                 return
+            self._told += len(some)
             del self._waiting[:MOST]
 
     def flush_by(self, publish: Callable[[bytes], None]) -> None:
@@ -302,7 +312,7 @@ class Teller:
         place = Place(self.begun)
         if self._hears:
             place = Place(self.begun, self._count(), self._echoed, self._echoed_count)
-        head = write_head(kind, self.term, number, place)
+        head = write_head(kind, self.term, number, self._told, place)
         try:
             self._publish(head + rest)
         except DisconnectedError:

@@ -6,8 +6,9 @@ hear everything (see `gozo.offsets`), so a position says which of several identi
 meant.
 
 A message of a leader begins with a byte for its kind, eight bytes that name this term of this
-leader (four for the leader, four for the term), and five numbers of eight bytes: one that counts
-the messages of the term from 1, and those of a `Place`. There follow
+leader (four for the leader, four for the term), and six numbers of eight bytes: one that counts
+the messages of the term from 1, how many requests those before it have reported as handled, and
+those of a `Place`. There follow
 
 - `h`, handled: for each request its digest and the leader's position of it;
 - `a`, account: the question that is answered, the leader's count when its term began, its
@@ -54,7 +55,7 @@ UNKNOWN = -(2**63)
 _ASKED, _OFFERED = b"?", b"o"
 _OLD_HANDLED, _OLD_TAKEN = b"H", b"T"
 _NUMBER = 8
-_HEAD = struct.Struct(f">c{TERM}s5Q")
+_HEAD = struct.Struct(f">c{TERM}s6Q")
 _QUESTION = struct.Struct(f">c{NONCE}s{LEADER}sQ")
 _ANSWER = struct.Struct(f">{NONCE}sQqL")
 _OFFER = struct.Struct(f">c{LEADER}s{TERM}sQQQ?HL")
@@ -91,6 +92,8 @@ class Told(NamedTuple):
     positions: list[int] = []  # noqa: RUF012
     """The leader's position of each; from an older version the number under which it was taken, 0
     where it was not."""
+    before: int | None = None
+    """How many earlier messages of the term have reported as handled; None if it is not said."""
     is_taken: bool = False
     """Whether an older version has taken these into its memory, rather than handled them."""
     answer: Answer | None = None
@@ -147,9 +150,9 @@ class Offer(NamedTuple):
     payload: bytes
 
 
-def write_head(kind: bytes, term: bytes, number: int, place: Place) -> bytes:
+def write_head(kind: bytes, term: bytes, number: int, before: int, place: Place) -> bytes:
     """Return how a message begins."""
-    return _HEAD.pack(kind, term, number, *place)
+    return _HEAD.pack(kind, term, number, before, *place)
 
 
 def write_entries(requests: Iterable[tuple[bytes, int]]) -> bytes:
@@ -213,8 +216,8 @@ def read_told(payload: bytes) -> Told | None:
         return _read_old(kind, payload)
     if kind not in (HANDLED, ACCOUNT) or len(payload) < _HEAD.size:
         return None
-    _, term, number, *numbers = _HEAD.unpack_from(payload)
-    told = Told(term, number, Place(*numbers))
+    _, term, number, before, *numbers = _HEAD.unpack_from(payload)
+    told = Told(term, number, Place(*numbers), before=before)
     begin = _HEAD.size + _ANSWER.size * (kind == ACCOUNT)
     if len(payload) < begin or (len(payload) - begin) % ENTRY:
         return None

@@ -23,7 +23,7 @@ SHORTEST = 10  # seconds that a marker lives where little is stored
 USUAL = 60  # seconds at most, unless a full load takes half of that
 LONGEST = 600  # seconds, whatever a load takes
 SAFE = 180  # seconds; the server writes its index every 120, or up to 150
-FEW = 10_000  # markers that are loaded within 0.15 s
+FEW = 30_000  # markers that are loaded within 0.45 s, on a slow host too
 
 ENTRY_US = 30.0  # microseconds that a slow host takes at most to load an entry
 MARKER_US = 15.0  # the same for a marker

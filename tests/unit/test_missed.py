@@ -66,11 +66,15 @@ def test_what_is_doubtful_is_not_taken_if_it_was_heard(doubtful: bool) -> None:
 
 
 def test_what_was_missed_earlier_is_not_known() -> None:
-    """Nothing is taken for a gap of another term."""
+    """Nothing is taken for an older gap once a term begins, but what came before the last."""
     claims = Claims()
     claims.begin_hearing(BEGUN)
+    claims.begin_hearing(BEGUN + 1)
     claims.begin_term()
     assert not claims.claims(offer(1), DIGESTS[0])
+    assert claims.claims(offer(2)._replace(begun=BEGUN + 1), DIGESTS[0])
+    claims.begin_term()
+    assert not claims.claims(offer(2)._replace(begun=BEGUN + 1), DIGESTS[0])
 
 
 def test_the_format() -> None:
@@ -107,14 +111,19 @@ class Standby:
         heard = hear(_act, self.count, 0, b"gozo", b"reply", None, payload)
         self.held[1].add(heard)
 
-    def tell(self, begun: int, now: float, times: int = ENOUGH + 1) -> None:
+    def tell(self, begun: int, now: float, times: int = ENOUGH + 1, term: bytes = TERM) -> None:
         """Hear messages of the leader that say its count."""
         for first in (True, *[False] * (times - 1)):
             self.number += 1
             echoed = (0, 0) if first else (self.number - 1, self.leader_count)
-            told = Told(TERM, self.number, Place(begun, self.leader_count, *echoed))
+            told = Told(term, self.number, Place(begun, self.leader_count, *echoed))
             self.progress.hear(told, self.count)
             self.offers.note(told, now)
+
+    def know(self) -> None:
+        """Hear the leader for the first time, and offer nothing: there is nothing yet."""
+        self.tell(0, -SETTLING)
+        assert self.payloads(0) == []
 
     def lose(self) -> None:
         """Let the leader's link be lost."""
@@ -138,7 +147,7 @@ def _act(heard: Heard) -> None:
 def test_what_came_in_between_is_offered() -> None:
     """Once, some time after the link is back; again where that is lost as well."""
     standby = Standby()
-    standby.tell(0, 0)
+    standby.know()
     for payload in (b"1", b"2", b"2"):
         standby.request(payload)
     standby.lose()
@@ -165,7 +174,7 @@ def test_what_came_in_between_is_offered() -> None:
 def test_the_ends_of_an_unsure_gap_are_left_alone() -> None:
     """Where the order differs too much, the leader could not leave out what it has heard."""
     standby = Standby()
-    standby.tell(0, 0)
+    standby.know()
     standby.request(b"0")
     standby.lose()
     begun = standby.leader_count
@@ -183,7 +192,7 @@ def test_the_ends_of_an_unsure_gap_are_left_alone() -> None:
 def test_an_unsure_gap_is_left_alone() -> None:
     """Nothing is offered before it is known how far the counts differ."""
     standby = Standby()
-    standby.tell(0, 0)
+    standby.know()
     standby.lose()
     standby.request(b"1", missed=True)
     standby.tell(standby.leader_count, 0.0, times=1)
@@ -193,7 +202,7 @@ def test_an_unsure_gap_is_left_alone() -> None:
 def test_what_is_still_to_be_offered_is_set_aside() -> None:
     """The link is lost again too soon, and the rest forgotten: the leader has heard that."""
     standby = Standby()
-    standby.tell(0, 0)
+    standby.know()
     standby.request(b"heard")
     standby.lose()
     begun = standby.leader_count
@@ -217,3 +226,18 @@ def test_what_is_still_to_be_offered_is_set_aside() -> None:
     assert [heard.payload for heard in standby.offers.aside] == [b"2", b"2"]
     standby.offers.forget()
     assert standby.offers.aside == []
+
+
+def test_a_leader_that_was_not_heard_before() -> None:
+    """All that came before its subscription is offered, once, though it leads anew later."""
+    standby = Standby()
+    standby.count = 100
+    missed = [b"%d" % number for number in range(2 * EDGE)]
+    for payload in missed:
+        standby.request(payload, missed=True)
+    standby.tell(0, 0)
+    standby.request(b"heard")
+    assert standby.payloads(SETTLING) == [*missed, b"heard"]
+    assert [one.payload for one in standby.sent if not one.is_doubtful] == missed[:EDGE]
+    standby.tell(0, 1.0, term=TERM[:LEADER] + b"next")
+    assert standby.payloads(1.0 + SETTLING) == []

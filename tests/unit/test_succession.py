@@ -299,3 +299,16 @@ def test_what_was_heard_some_seconds_ago_is_not_early() -> None:
     assert not progress.is_early(ONE)
     progress.note_early(Handled(ONE, 11))
     assert progress.is_early(ONE)
+
+
+@pytest.mark.parametrize(("handled", "missed"), [(0, False), (1, True)])
+async def test_only_reports_of_handled_requests_are_missed(handled: int, missed: bool) -> None:
+    """A count that was lost with the link says nothing that the next one does not say."""
+    wire = Wire()
+    progress = settled(wire, 0)
+    for _ in range(handled):
+        wire.teller.handled(ONE, 1)
+    wire.teller.flush()
+    wire.teller.hello()
+    wire.teller.hello()
+    assert progress.hear(wire.all[-1], 2) is missed

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+
+import pytest
 
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import start
@@ -82,6 +85,26 @@ async def test_the_leader_missed_some(
     for _ in range(rounds):
         for result in await asyncio.gather(*(run(*case) for case in cases)):
             note(result)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+async def test_the_leader_came_later(
+    servers: Servers, daemons: Daemons, clients: Clients, note: Note, end: signal.Signals
+) -> None:
+    """It was started while the only standby was paused, which alone has heard some requests."""
+    server, sender, receiver = await start(servers, clients)
+    one, other = [await daemons.serve(server) for _ in range(2)]
+    arrivals = await receiver.arrivals()
+    sent = await schedule(sender, arrivals, AHEAD)
+    other.send(signal.SIGSTOP)
+    one.send(end)
+    await one.wait()
+    sent += await schedule(sender, arrivals, AHEAD)
+    await daemons.serve(server)
+    sent += await schedule(sender, arrivals, AHEAD)
+    other.send(signal.SIGCONT)
+    await other.event("intake.offered")
+    note(await account(arrivals, sent, AHEAD))
 
 
 async def test_requests_of_many(
