@@ -93,6 +93,16 @@ _NEW, _REPLACED = Result.STORED, Result.REPLACED
 class Intake:
     """The beginning of a schedule's life."""
 
+    # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
+    __slots__ = (
+        *("_administration", "_admission", "_backlog", "_bytes", "_claims", "_clock"),
+        *("_connection", "_count", "_counted_until_us", "_details", "_ending", "_entrusted"),
+        *("_inherited", "_inquiry", "_ledger", "_left", "_listeners", "_lookout", "_max_backlog"),
+        *("_may_act", "_memory", "_mode", "_offers", "_on_too_large", "_on_volatile", "_policy"),
+        *("_progress", "_stats", "_successor", "_teller", "_told_subject", "_turn", "_unanswered"),
+        *("_volatile", "_work", "_yielding", "events"),
+    )
+
     def __init__(
         self,
         connection: Connection,

@@ -89,6 +89,15 @@ _NEW, _REPLACED = Result.STORED, Result.REPLACED
 class Ledger:
     """Takes changes on, and sees each through."""
 
+    # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
+    __slots__ = (
+        *("_active", "_behind", "_bucket", "_count", "_delayed", "_found", "_holds", "_lateness"),
+        *("_mirror", "_overtaken", "_own", "_payloads", "_progress", "_pumping", "_pumps_soon"),
+        *("_purging", "_reads", "_ready", "_retracted", "_run", "_tasks", "_timer", "_timer_at"),
+        *("_timetable", "_tokens", "_waiting", "_writer", "awaits_ack", "events", "frontier"),
+        *("max_message", "withdraw"),
+    )
+
     def __init__(self, bucket: Bucket, mirror: Mirror, writer: Writer, payloads: Payloads) -> None:
         self.frontier: int | None = None
         """Set on a replica that lost the lease: a key that has a later revision, not written
