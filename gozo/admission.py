@@ -112,15 +112,16 @@ class Admission:
         might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
         if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
             check_size(size, headers_size(entry), longest, largest)
-        if entry.terms is not None:
+        terms = entry.terms
+        if terms is not None:
             self._check_interval(expression(entry.when))
         if self._counts and self._is_new(entry):
             kept = self._ledger.kept + len(self._volatile)
             self._quotas.check_pending(kept + self._more)
-        if entry.terms is not None:
+        if terms is not None:
             request = dated(request)
         if self._quotas.max_delay_us is not None:
-            jitter_us = 0 if entry.terms is None else entry.terms.jitter_us
+            jitter_us = 0 if terms is None else terms.jitter_us
             self._quotas.check_delay(entry.created_us, request.entry.due_us + jitter_us)
         return request
 

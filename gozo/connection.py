@@ -81,6 +81,15 @@ class Reply(NamedTuple):
 class Connection:
     """One link to NATS, renewed whenever it is lost."""
 
+    # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
+    __slots__ = (
+        *("_asked_at", "_asking", "_client", "_denied", "_dialed", "_echoed_at", "_failed_at"),
+        *("_inbox", "_inboxes", "_lost", "_made_at", "_may_echo", "_peers", "_portion", "_private"),
+        *("_settings", "_skip", "_subscriptions", "_tokens", "_used", "_waiting", "closed"),
+        *("connected", "epoch", "failure", "inbox_prefix", "name", "on_closed", "on_connected"),
+        *("on_denied", "on_granted", "on_larger", "on_lost", "takes_denied"),
+    )
+
     def __init__(
         self,
         settings: ConnectionSettings,

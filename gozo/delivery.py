@@ -62,6 +62,16 @@ log = get_logger("gozo.delivery")
 class Delivery:
     """The end of a schedule's life."""
 
+    # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
+    __slots__ = (
+        *("_alarm", "_attempts", "_clock", "_confirmations", "_confirmed", "_confirming"),
+        *("_connection", "_denied", "_draining", "_echo_asked", "_echo_number", "_echo_sent"),
+        *("_echoing", "_echoing_messages", "_enabled", "_held_since", "_ledger", "_loop"),
+        *("_may_deliver", "_occurrences", "_pace", "_parked", "_payloads", "_queue", "_recurring"),
+        *("_sent", "_sent_messages", "_settling", "_stalled", "_stats", "_timetable"),
+        *("_unanswered", "_under_way", "_volatile", "_woken", "events"),
+    )
+
     def __init__(
         self,
         connection: Connection,

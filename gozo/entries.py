@@ -31,7 +31,7 @@ from gozo.protocol import (
     unescape_key,
 )
 from gozo.recurrence import arranged, due_at, expression
-from gozo.schedule import MICROSECONDS, Entry, Marker, Reason, State
+from gozo.schedule import MICROSECONDS, PLAIN, RARE, Entry, Marker, Reason, State
 from gozo.terms import check_recurs, read_terms, says_terms, term_lines
 
 FORMAT = 1
@@ -119,15 +119,22 @@ def is_of_daemon(token: bytes) -> bool:
 
 def entry_headers(entry: Entry, token: bytes) -> bytes:
     """Make the header lines of a bucket entry; `block` completes them."""
-    id_ = "" if entry.id is None else f"Gozo-Id: {entry.id}\r\n"
-    due, created = str(entry.due_us).zfill(7), str(entry.created_us).zfill(7)
+    id_, subject, when_text, due_us, created_us = entry[:5]  # quicker than each by its name
+    id_line = "" if id_ is None else f"Gozo-Id: {id_}\r\n"
+    due, created = str(due_us).zfill(7), str(created_us).zfill(7)
     # Text that is cut takes two thirds of the time that dividing and formatting bytes would.
     text = (
-        f"{_FORMAT_LINE}{id_}Gozo-Subject: {entry.subject}\r\n"
-        f"Gozo-When: {entry.when}\r\nGozo-Due: {due[:-6]}.{due[-6:]}\r\n"
+        f"{_FORMAT_LINE}{id_line}Gozo-Subject: {subject}\r\n"
+        f"Gozo-When: {when_text}\r\nGozo-Due: {due[:-6]}.{due[-6:]}\r\n"
         f"Gozo-Created: {created[:-6]}.{created[-6:]}\r\nGozo-Request: "
     )
     lines = text.encode() + token + b"\r\n"
+    return lines if entry[RARE:] == PLAIN else lines + _rare_lines(entry)
+
+
+def _rare_lines(entry: Entry) -> bytes:
+    """Make the lines that few entries have."""
+    lines = b""
     if entry.headers:
         lines += b"Gozo-Headers: %b\r\n" % pack(entry.headers)
     if entry.extended:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
@@ -92,6 +93,16 @@ _NEW, _REPLACED = Result.STORED, Result.REPLACED
 
 class Intake:
     """The beginning of a schedule's life."""
+
+    # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
+    __slots__ = (
+        *("_administration", "_admission", "_backlog", "_bytes", "_claims", "_clock"),
+        *("_connection", "_count", "_counted_until_us", "_details", "_ending", "_entrusted"),
+        *("_inherited", "_inquiry", "_ledger", "_left", "_listeners", "_lookout", "_max_backlog"),
+        *("_may_act", "_memory", "_mode", "_offers", "_on_too_large", "_on_volatile", "_policy"),
+        *("_progress", "_stats", "_successor", "_teller", "_told_subject", "_turn", "_unanswered"),
+        *("_volatile", "_work", "_yielding", "events"),
+    )
 
     def __init__(
         self,
@@ -595,8 +606,8 @@ class Intake:
             if not self._ledger.has_room:
                 await self._ledger.progress()
                 continue
-            over = steady() + TURN
-            while backlog and steady() < over:
+            over = time.monotonic() + TURN  # asked for each request, and quicker than `steady`
+            while backlog and time.monotonic() < over:
                 heard = backlog.take()
                 self._bytes += heard.size
                 try:
@@ -640,8 +651,8 @@ class Intake:
             number = self._await_receipt(request, heard, "cancelled")
             done = partial(self._on_result, request, heard, request.id, number)
             self._ledger.cancel(request.id, done, by_request=True, origin=heard)
-        elif request.id is not None:
-            self._put(request, heard, request.id)
+        elif (id_ := request.entry.id) is not None:
+            self._put(request, heard, id_)
         elif self._mode is _ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
             self._stats.accepted += 1

@@ -113,7 +113,8 @@ class Put:
         self.sent = 0.0
         """When the last attempt to create it was made, on the steady clock; 0: there was none."""
         if entry is not None:
-            self.become(entry, payload)
+            self.entry = entry
+            self.payload = payload
 
     def become(self, entry: Entry, payload: bytes) -> None:
         """Take on what is to be stored."""

@@ -89,6 +89,15 @@ _NEW, _REPLACED = Result.STORED, Result.REPLACED
 class Ledger:
     """Takes changes on, and sees each through."""
 
+    # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
+    __slots__ = (
+        *("_active", "_behind", "_bucket", "_count", "_delayed", "_found", "_holds", "_lateness"),
+        *("_mirror", "_overtaken", "_own", "_payloads", "_progress", "_pumping", "_pumps_soon"),
+        *("_purging", "_reads", "_ready", "_retracted", "_run", "_tasks", "_timer", "_timer_at"),
+        *("_timetable", "_tokens", "_waiting", "_writer", "awaits_ack", "events", "frontier"),
+        *("max_message", "withdraw"),
+    )
+
     def __init__(self, bucket: Bucket, mirror: Mirror, writer: Writer, payloads: Payloads) -> None:
         self.frontier: int | None = None
         """Set on a replica that lost the lease: a key that has a later revision, not written
@@ -154,8 +163,9 @@ class Ledger:
         """
         entry = request.entry
         if key is None:
-            assert entry.id is not None
-            key = escape_id(entry.id)
+            id_ = entry.id
+            assert id_ is not None
+            key = escape_id(id_)
         self._submit(
             Put(
                 key,
@@ -642,10 +652,11 @@ class Ledger:
                 self._retract(change)
             return
         if outcome is _STORED:
-            if self._timetable.put(change.key, change.entry.wake_us, revision):
+            wake_us = change.entry.wake_us
+            if self._timetable.put(change.key, wake_us, revision):
                 self._mirror.note_size(change.key, len(change.payload))
                 self._mirror.note(change.key, change.entry)
-            self._stored(change, revision)
+            self._stored(change, revision, wake_us)
         elif outcome is Outcome.UNKNOWN:
             # It may be stored by now: from here on only the key itself tells.
             change.deadline = NO_DEADLINE
@@ -656,27 +667,28 @@ class Ledger:
         else:
             self._not_done(change, outcome, words)
 
-    def _stored(self, change: Put, revision: int) -> None:
+    def _stored(self, change: Put, revision: int, wake_us: int) -> None:
         self._own[change.key] = revision
         if change.holder is not None:
             change.holder.revision = revision
         if self._holds and change.origin is not None:
             self._found.append((change, change.origin))
-        is_soon = change.entry.wake_us < self._timetable.horizon_us + SOON_US
+        is_soon = wake_us < self._timetable.horizon_us + SOON_US
         if is_soon and self._payloads.takes_more:
             self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
         else:
             self._payloads.discard(change.key, revision)
         self._finish(change, _REPLACED if change.replaces else _NEW)
-        if change.entry.id is not None and change.entry.id != change.key:
-            self._replace_odd_key(change.entry.id)
+        id_ = change.entry.id
+        if id_ is not None and id_ != change.key:
+            self._replace_odd_key(id_)
         self._mirror.on_change()
 
     def _on_entry(self, key: str, revision: int, token: bytes) -> None:
         """An entry was seen; if it is ours, its acknowledgement is late or lost."""
         change = self._active.get(key)
         if isinstance(change, Put) and change.owns(token):
-            self._stored(change, revision)
+            self._stored(change, revision, change.entry.wake_us)
 
     def _is_awaited(self, key: str, token: bytes) -> bool:
         """Tell whether an entry is what was written a moment ago, whatever the server's clock."""

@@ -29,7 +29,7 @@ from gozo.logs import get_logger
 from gozo.policy import UNLIMITED, Policy, check_size
 from gozo.protocol import escape_id, is_addressable
 from gozo.recurrence import ran_ahead
-from gozo.schedule import MICROSECONDS, NEVER, Entry, Marker, Reason, State
+from gozo.schedule import MICROSECONDS, NEVER, PLAIN, RARE, Entry, Marker, Reason, State
 from gozo.store.lateness import Lateness
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.timetable import Item, Timetable
@@ -302,19 +302,24 @@ class Mirror:
             self.paused.discard(key)
             self.failed.discard(key)
             self.protected.discard(key)
-        if entry is not None and entry.terms is not None and entry.terms.recurs:
+        if entry is None or entry[RARE:] == PLAIN:
+            if self.recurring or self.confirming:
+                self.recurring.discard(key)
+                self.confirming.discard(key)
+            return
+        if entry.terms is not None and entry.terms.recurs:
             self.recurring.add(key)
             if ran_ahead(entry, self.server_us()):
                 self.ahead.add(key)
-        elif self.recurring:
+        else:
             self.recurring.discard(key)
-        if entry is not None and entry.confirm:
+        if entry.confirm:
             self.confirming.add(key)
-        elif self.confirming:
+        else:
             self.confirming.discard(key)
-        if entry is not None and entry.protected:
+        if entry.protected:
             self.protected.add(key)
-        if entry is not None and entry.state is not _PENDING:
+        if entry.state is not _PENDING:
             self._note_state(key, entry)
 
     def _note_state(self, key: str, entry: Entry) -> None:

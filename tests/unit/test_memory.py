@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -60,6 +61,16 @@ def test_sparse_containers_are_rebuilt_in_place() -> None:
     assert part.numbers is numbers
     assert list(numbers.items()) == held
     assert part.seen == set(range(19_000, 20_000))
+
+
+def test_looking_makes_nothing_slower() -> None:
+    """A part whose containers were looked at has no dictionary of its own for its attributes.
+
+    With one, CPython 3.11 looks up each method that is called on it.
+    """
+    part = Part(1)
+    Memory([part], lambda: None).give_back(1e6, quiet=True)
+    assert not any(isinstance(one, dict) and "seen" in one for one in gc.get_referents(part))
 
 
 @pytest.mark.parametrize("quiet", [True, False])
