@@ -518,8 +518,11 @@ class Intake:
         self._strike(self._progress.handled(told))
 
     def _on_earlier(self, leader: bytes, digest: bytes, position: int) -> None:
-        """A leader has handled a request that this replica had when it led, or has set aside."""
-        self._offers.strike(leader, digest, position)
+        """A leader has handled a request that this replica had when it led, or has offered."""
+        if self._offers.has_offered(leader, position):
+            self._offers.strike(leader, digest, position)
+            if not self._memory.strike(digest, self._count):
+                self._backlog.strike(digest, self._count)
         if self._entrusted and leader != self._entrusted.leader:
             self._entrusted.strike(digest)
 

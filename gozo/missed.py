@@ -99,6 +99,10 @@ class Offers:
                 for heard in self._between(gap.after, min(gap.last, until)):
                     aside.add(heard)
 
+    def has_offered(self, leader: bytes, position: int) -> bool:
+        """Tell whether a leader's position is that of what was handed over to it from here."""
+        return (leader, position) in self._noted
+
     def strike(self, leader: bytes, digest: bytes, begun: int) -> None:
         """Strike out what was set aside and handed over, and is handled now."""
         aside = self._aside.get(begun)

@@ -126,14 +126,12 @@ def needed(refused: Iterable[str], request_subject: str) -> tuple[str, ...]:
     """Pick the subjects without which a replica does not hear requests, verbs and answers.
 
     Not the one on which the leader says what there is: without it, readers read the bucket.
+    Inboxes are named by what they have in common: some are made anew for each question.
     """
     verbs = f"{request_subject}.admin."
-    return tuple(
-        sorted(
-            one
-            for one in refused
-            if one == request_subject
-            or (one.startswith(verbs) and one != f"{verbs}keys")
-            or OWN in one
-        )
-    )
+    found = {
+        f"{one.partition(OWN)[0]}{OWN}.>" if OWN in one else one
+        for one in refused
+        if one == request_subject or (one.startswith(verbs) and one != f"{verbs}keys") or OWN in one
+    }
+    return tuple(sorted(found))

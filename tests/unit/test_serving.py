@@ -83,4 +83,5 @@ def test_which_subjects_are_needed() -> None:
     """Requests, verbs, what leaders tell, and answers; not that anybody can find the daemon."""
     refused = ["gozo", "gozo.admin.cancel", "_GOZO_INBOX.x.*", "$SRV.PING", "gozo2", "gozo.event.x"]
     refused.append("gozo.admin.keys")  # without an answer there, readers read the bucket
-    assert needed(refused, "gozo") == ("_GOZO_INBOX.x.*", "gozo", "gozo.admin.cancel")
+    refused.append("_GOZO_INBOX.peers.y.*")  # another one each time
+    assert needed(refused, "gozo") == ("_GOZO_INBOX.>", "gozo", "gozo.admin.cancel")
