@@ -253,6 +253,11 @@ class HardenedClient(Client):
         server = self._server_pool[0]
         await self._connect_to_server(server)
         self._current_server = server
+        protocol = getattr(getattr(self._transport, "_io_writer", None), "_protocol", None)
+        closed = getattr(protocol, "_closed", None)
+        if closed is not None:
+            # What ended a connection is reported elsewhere; asyncio may log it again, at the end.
+            closed.add_done_callback(_retrieve)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if not initial_connection:
@@ -454,3 +459,8 @@ def _current_task() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
+
+
+def _retrieve(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
