@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance.conftest import Running
 from tests.acceptance.test_permissions import documented, login, violations
+from tests.support.aged import followed
 from tests.support.client import Arrivals, Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.processes import Clients, Daemons, Servers
@@ -127,6 +128,7 @@ async def test_under_a_key_of_the_original(client: Client, ctl: Gozoctl, new_id:
     headers = {"Gozo-When": "+9999", "Gozo-Subject": "jobs", "Gozo-Id": id_}
     headers |= {"Gozo-Original": "Yes", "Gozo-Protect": "Yes"}
     await client.nats.request(f"$KV.gozo.{id_}", b"genuine", headers=headers)
+    await followed(client)
     await attack(client, id_)
     assert ctl.ok("inspect", id_, "-o", "json").json["payload"] == "genuine"
 
