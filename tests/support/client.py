@@ -149,6 +149,11 @@ class Client:
         """Ask for the schedule with this id to be cancelled."""
         await self.send({"Gozo-Del-Id": id})
 
+    async def delete_lease(self) -> None:
+        """Delete the leader's lease by hand: two replicas lead until the next renewal."""
+        lease = await self.nats.jetstream().key_value("gozo_lease")
+        await lease.delete("leader")
+
     async def confirm(self) -> None:
         """Return when the server has taken everything that was published before.
 

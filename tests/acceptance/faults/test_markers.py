@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 from nats import errors as nats_errors
 
-from tests.support.client import Client
+from tests.support.client import Arrivals, Client
 from tests.support.cluster import Cluster
 from tests.support.daemon import Daemon
 from tests.support.patience import allow, until
@@ -55,6 +55,22 @@ class Delay(Proxy):
         """Let it arrive."""
         both = next(both for name, both in self._links.items() if "requests" not in name.text)
         both[1].write(self.held)
+
+
+async def schedule_each(
+    client: Client, arrivals: Arrivals, *, cancelled: str, delivered: str
+) -> list[str]:
+    """Schedule some to be cancelled, some to be delivered, and one to be kept.
+
+    Returns the ids of those to be cancelled.
+    """
+    ids = [f"cancelled{number}" for number in range(KEPT)]
+    for id_ in ids:
+        await client.schedule(cancelled, reply=arrivals, id=id_)
+    for number in range(KEPT):
+        await client.schedule(delivered, reply=arrivals, id=f"delivered{number}")
+    await client.schedule("+3600", reply=arrivals, id="kept")
+    return ids
 
 
 async def cancel(client: Client, *ids: str) -> None:
@@ -146,12 +162,7 @@ async def test_a_server_that_is_killed_when_the_markers_are_gone(
     standby = daemons.start(server.url, program=SHORT_LIVES)
     await standby.ready()
     before = await client.stored()
-    ids = [f"cancelled{number}" for number in range(KEPT)]
-    for id_ in ids:
-        await client.schedule("+5", reply=arrivals, id=id_)
-    for number in range(KEPT):
-        await client.schedule("+0.1", reply=arrivals, id=f"delivered{number}")
-    await client.schedule("+3600", reply=arrivals, id="kept")
+    ids = await schedule_each(client, arrivals, cancelled="+5", delivered="+0.1")
     await arrivals.wait(KEPT)
     await cancel(client, *ids)
     await holds(client, before + 1)
@@ -186,11 +197,7 @@ async def test_a_server_that_is_killed_when_a_standby_has_not_seen_the_markers(
         leader = daemons.start(server.url, program=SHORT_LIVES)
         await leader.ready()
         before = await client.stored()
-        ids = [f"cancelled{number}" for number in range(KEPT)]
-        for id_ in (*ids, "kept"):
-            await client.schedule("+3600", reply=arrivals, id=id_)
-        for number in range(KEPT):
-            await client.schedule("+4", reply=arrivals, id=f"delivered{number}")
+        ids = await schedule_each(client, arrivals, cancelled="+3600", delivered="+4")
         await holds(client, before + 2 * KEPT + 1)
         standby = daemons.start(way.url, program=SHORT_LIVES)
         await standby.ready()

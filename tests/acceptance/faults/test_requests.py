@@ -131,9 +131,8 @@ async def test_after_a_change(
         load = Requests(sender, receiver, kinds=kinds, rate=300, ahead=SOON)
         async with load:
             await load.created(300)
-            lease = await sender.nats.jetstream().key_value("gozo_lease")
             with load.faults.during("two lead"):
-                await lease.delete("leader")
+                await sender.delete_lease()
                 await other.event("daemon.leading")
                 await one.event("lease.lost")
             await load.created(300)
@@ -232,8 +231,7 @@ async def test_the_next_leader_dies(
         one, *others = [await daemons.serve(server) for _ in range(replicas)]
         arrivals = await receiver.arrivals()
         sent = await schedule(sender, arrivals, LATER)
-        lease = await sender.nats.jetstream().key_value("gozo_lease")
-        await lease.delete("leader")
+        await sender.delete_lease()
         while others:
             await until(lambda: any(leads(other) for other in others), "another one leads")
             leader = next(other for other in others if leads(other))
@@ -349,8 +347,7 @@ async def test_a_former_leader_lags(
             other = await daemons.serve(server)
             arrivals = await receiver.arrivals()
             sent = await schedule(sender, arrivals, LATER)
-            lease = await sender.nats.jetstream().key_value("gozo_lease")
-            await lease.delete("leader")
+            await sender.delete_lease()
             await other.event("daemon.leading")
             await one.event("intake.answered")
             proxy.be(Mode.HOLD, only="requests")
