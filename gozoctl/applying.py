@@ -96,7 +96,9 @@ def export(
             if set_ is None or one.managed_by == set_
         ]
         if not found:
-            session.out.say("there are no such schedules" if set_ or subject else "there are none")
+            session.out.say(
+                "there are no such schedules" if set_ or subject else "there are no schedules"
+            )
         good = sorted(one.id for one in found if one.id is not None and one.state != "invalid")
         if len(good) != len(found):
             session.out.say(f"left out: {len(found) - len(good)} that are invalid or without an id")

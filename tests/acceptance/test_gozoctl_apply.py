@@ -131,7 +131,7 @@ def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
 def test_export_of_nothing(ctl: Gozoctl) -> None:
     """A set that is misspelt gives an empty file, and a sentence."""
     for given, words in (
-        ((), "there are none"),
+        ((), "there are no schedules"),
         (("--set", "nope"), "there are no such schedules"),
     ):
         done = ctl.ok("export", *given)
