@@ -42,7 +42,8 @@ from gozo.told import (
     write_question,
 )
 
-AGAIN = 0.2  # seconds without an answer after which the question is repeated
+AGAIN = 0.2  # seconds without an answer after which the question is repeated, twice as many then
+SELDOM = 2.0  # seconds, the same at most: an answer to an earlier question does not count
 SETTLING = 1.0  # seconds to wait, once answered, until it is known how the counts differ
 LONGEST = 15.0  # seconds of asking a leader that does not answer: its version is older
 
@@ -222,14 +223,15 @@ class Inquiry:
         `begun` returns the count when the present subscription began; `is_led` tells whether
         another replica leads.
         """
-        silent_since = steady()
+        silent_since, patience = steady(), AGAIN
         while True:
             try:
                 asked_for = begun()
-                if await self._ask(asked_for) and begun() == asked_for:
+                if await self._ask(asked_for, patience) and begun() == asked_for:
                     return self._account(asked_for)
+                patience = min(2 * patience, SELDOM)
             except DisconnectedError:
-                silent_since = steady()
+                silent_since, patience = steady(), AGAIN
                 await asyncio.sleep(AGAIN)
             if not is_led():
                 silent_since = steady()
@@ -269,8 +271,8 @@ class Inquiry:
         log.info("intake.answered", requests=sum(len(one.digests) for one in answers))
         return account
 
-    async def _ask(self, begun: int) -> bool:
-        """Ask once; True if all of the answer came.
+    async def _ask(self, begun: int, patience: float) -> bool:
+        """Ask once; True if all of the answer came, each part within `patience` seconds.
 
         Raises:
             DisconnectedError: there is no connection.
@@ -282,7 +284,7 @@ class Inquiry:
         asked_at = self._heard_at = steady()
         self._publish(write_question(Question(self._nonce, self._name, begun)))
         while not self._answers or self._answers[-1].left:
-            if not await self._hear_more(self._heard_at + AGAIN):
+            if not await self._hear_more(self._heard_at + patience):
                 return False
         while not self._progress.is_settled(self._term[:LEADER]):
             if not await self._hear_more(asked_at + SETTLING):

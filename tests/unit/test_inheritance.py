@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.inheritance import Account
+from gozo.inheritance import AGAIN, Account, Inheritance, Inquiry
+from gozo.succession import Progress, Teller
+from gozo.told import read_question, read_told
 
 
 class Held(NamedTuple):
@@ -94,3 +97,32 @@ def test_what_the_leader_has_not_handled() -> None:
     account.note_handled(b"a", 5)
     held = [Held(b"a", 2), Held(b"b", 4)]
     assert account.pending(held) == Counter([(b"a", 1), (b"a", 3), (b"b", 2)])
+
+
+async def test_an_answer_that_takes_longer_than_a_question() -> None:
+    """However long the way to the leader and back: it is asked less often, until it answers."""
+    progress = Progress()
+    questions = 0
+
+    def hear(message: bytes) -> None:
+        """Hear what the leader says, at the far end of a long way."""
+        told = read_told(message)
+        assert told is not None
+        progress.hear(told, 0)
+        asyncio.get_running_loop().call_later(2.5 * AGAIN, inquiry.hear, told)
+
+    def ask(message: bytes) -> None:
+        nonlocal questions
+        questions += 1
+        question = read_question(message)
+        assert question is not None
+        inherited.tell(question, progress, leader, [])
+
+    leader = Teller(hear, lambda: 1, b"lead")
+    inherited = Inheritance([Held(b"12345678", 1)], 1)
+    inquiry = Inquiry(b"mine", ask, progress, lambda: 0)
+    async with asyncio.timeout(10):
+        account = await inquiry.find_out(lambda: 0, lambda: True)
+    assert account is not None
+    assert account.leader == b"lead"
+    assert questions == 3
