@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 
 from gozo import when as grammar
-from gozo.backlog import Act, Heard
 from gozo.errors import Refusal, RequestError
+from gozo.heard import Act, Heard
 from gozo.kinds import Kind
 from gozo.policy import Policy
 from gozo.protocol import (

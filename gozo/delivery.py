@@ -23,8 +23,9 @@ from gozo.connection import Connection, not_published, publication
 from gozo.denials import Denials
 from gozo.errors import DisconnectedError
 from gozo.events import Events, shown_key
+from gozo.keys import OCCURRENCE, is_in_memory
 from gozo.logs import get_logger
-from gozo.occurrences import PREFIX, Occurrences, after_failure
+from gozo.occurrences import Occurrences, after_failure
 from gozo.pace import Pace
 from gozo.parking import Parking
 from gozo.recurrence import is_left_out
@@ -35,7 +36,7 @@ from gozo.store.ledger import Ledger
 from gozo.store.mirror import Mirror
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable
-from gozo.volatile import Volatile, is_volatile
+from gozo.volatile import Volatile
 
 BATCH = 500  # messages
 BATCH_BYTES = 1024 * 1024
@@ -146,7 +147,7 @@ class Delivery:
         self._give_back((*self._queue, *self._parked.clear()))
         self._queue.clear()
         self._occurrences.stop()
-        for item in [item for item in self._confirmed if is_volatile(item)]:
+        for item in [item for item in self._confirmed if is_in_memory(item)]:
             self._volatile.remove(item)
 
     @property
@@ -383,7 +384,7 @@ class Delivery:
 
     def _withdraw(self, key: str) -> None:
         """Give back what was taken for delivery and not sent, for others to change it."""
-        keys = (key, PREFIX + key)
+        keys = (key, OCCURRENCE + key)
         items = [item for item in self._queue if item.key in keys]
         for item in items:
             self._queue.remove(item)
@@ -493,7 +494,7 @@ class Delivery:
             if entry is not None:
                 self.note_failure(entry)
             return
-        if is_volatile(item):
+        if is_in_memory(item):
             self._fail_volatile(item, reason)
             return
         noted: list[Entry] = []
@@ -559,12 +560,12 @@ class Delivery:
     def _message(self, item: Item) -> Outgoing | None:
         if self._under_way and item in self._under_way:
             return self._occurrences.get(item)
-        return self._volatile.get(item) if is_volatile(item) else self._payloads.get(item)
+        return self._volatile.get(item) if is_in_memory(item) else self._payloads.get(item)
 
     def _table(self, item: Item) -> Timetable | Occurrences:
         if self._under_way and item in self._under_way:
             return self._occurrences
-        return self._volatile.timetable if is_volatile(item) else self._timetable
+        return self._volatile.timetable if is_in_memory(item) else self._timetable
 
     def _wait_for_head(self) -> bool:
         """Fetch what the queue lacks; False once that has taken too long and it is set apart."""
@@ -759,7 +760,7 @@ class Delivery:
             item = confirmed.popleft()
             if self._attempts:
                 self._attempts.pop((item.key, item.revision), None)
-            if is_volatile(item):
+            if is_in_memory(item):
                 self._volatile.remove(item)
             else:
                 self._payloads.discard(item.key, item.revision)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from gozo.backlog import Backlog, Heard
+from gozo.backlog import Backlog
+from gozo.heard import Heard
 from gozo.told import Told
 
 ANY = 1 << 63  # a position above all others: what was dropped is counted here

@@ -16,13 +16,12 @@ from gozo.clock import steady, wall_us
 from gozo.connection import Connection, missing_permission, publication
 from gozo.errors import DisconnectedError, RequestError
 from gozo.headers import fields
+from gozo.keys import IN_MEMORY, OCCURRENCE
 from gozo.kinds import Kind
 from gozo.logs import get_logger
-from gozo.occurrences import PREFIX as OCCURRENCE
 from gozo.protocol import LONGEST_ID, RESERVED, escape_id, unescape_key
 from gozo.recurrence import jitter_us
 from gozo.schedule import Entry, Outgoing, State
-from gozo.volatile import PREFIX
 from gozo.when import print_rfc3339
 
 TYPE = "gozo.event.v1"
@@ -203,7 +202,7 @@ class Bystander:
 
 def id_of(key: str) -> str | None:
     """The id that a key of the bucket, or of the memory, stands for; None if there is none."""
-    if key.startswith((PREFIX, RESERVED)):
+    if key.startswith((IN_MEMORY, RESERVED)):
         return None
     try:
         return unescape_key(key)
@@ -213,8 +212,8 @@ def id_of(key: str) -> str | None:
 
 def shown_key(key: str) -> str:
     """What logs call a key: those of the memory begin with a character that does not print."""
-    if key.startswith(PREFIX):
-        return f"memory:{key.removeprefix(PREFIX)}"
+    if key.startswith(IN_MEMORY):
+        return f"memory:{key.removeprefix(IN_MEMORY)}"
     return key.removeprefix(OCCURRENCE)
 
 

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from gozo.administration import Administration, refusal_of
 from gozo.admission import Admission
-from gozo.backlog import Act, Backlog, Heard, hear
+from gozo.backlog import Backlog
 from gozo.clock import steady
 from gozo.clock_watch import ClockWatch
 from gozo.connection import Connection
@@ -31,6 +31,7 @@ from gozo.entries import reserved_key
 from gozo.entrusted import Entrusted
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.events import Events
+from gozo.heard import Act, Heard, hear
 from gozo.inheritance import Account, Inheritance, Inquiry, others
 from gozo.kinds import Kind
 from gozo.logs import get_logger

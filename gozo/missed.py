@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from gozo.backlog import Backlog, Heard
+from gozo.backlog import Backlog
 from gozo.errors import DisconnectedError
+from gozo.heard import Heard
 from gozo.logs import get_logger
 from gozo.offsets import Gap
 from gozo.succession import Progress

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from gozo.clock_watch import ClockWatch
+from gozo.keys import OCCURRENCE
 from gozo.logs import get_logger
 from gozo.protocol import delivery
 from gozo.recurrence import onward, shortest_us
@@ -23,9 +24,6 @@ from gozo.store.changes import Result
 from gozo.store.ledger import Ledger
 from gozo.store.payloads import Payloads
 from gozo.timetable import Item, Timetable
-
-PREFIX = "\1"
-"""How keys of occurrences from memory begin; no key of a bucket does."""
 
 SLICE = 50  # schedules moved on before others get a turn
 ROOM_WAIT = 0.002  # seconds
@@ -130,13 +128,13 @@ class Occurrences:
         course = self._course(item)
         if course is None:
             return False
-        if not item.key.startswith(PREFIX):
+        if not item.key.startswith(OCCURRENCE):
             return self._timetable.is_current(item)
         return not self._ledger.is_wanted(course.key) and not self._is_stale(course)
 
     def get(self, item: Item) -> Outgoing | None:
         """The message of an occurrence, if it is in memory."""
-        if not item.key.startswith(PREFIX):
+        if not item.key.startswith(OCCURRENCE):
             return self._payloads.get(item)
         course = self._course(item)
         if course is None or course.entry is None:
@@ -203,7 +201,7 @@ class Occurrences:
         course = self._course(item)
         if course is None:
             return
-        if item.key.startswith(PREFIX):
+        if item.key.startswith(OCCURRENCE):
             course.out, course.waiting = None, item
             heappush(self._next, item)
             self._rest(course)
@@ -227,7 +225,7 @@ class Occurrences:
     # From one occurrence to the next
 
     def _course(self, item: Item) -> _Course | None:
-        course = self._courses.get(item.key.removeprefix(PREFIX))
+        course = self._courses.get(item.key.removeprefix(OCCURRENCE))
         return course if course is not None and course.out == item else None
 
     def _is_stale(self, course: _Course) -> bool:
@@ -256,12 +254,12 @@ class Occurrences:
                 self._move_on(course, entry)
 
     def _move_on(self, course: _Course, entry: Entry | None) -> None:
-        if course.out is not None and not course.out.key.startswith(PREFIX):
+        if course.out is not None and not course.out.key.startswith(OCCURRENCE):
             self._payloads.discard(course.key, course.out.revision)
         course.out, course.entry, course.changed, course.message = None, entry, True, None
         if entry is not None:
             self._count += 1
-            course.waiting = Item(entry.wake_us, self._count, PREFIX + course.key)
+            course.waiting = Item(entry.wake_us, self._count, OCCURRENCE + course.key)
             heappush(self._next, course.waiting)
             self._shrink()
             self.on_due()

@@ -40,7 +40,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gozo.backlog import DIGEST
+from gozo.heard import DIGEST
 
 HANDLED, ACCOUNT = b"h", b"a"
 

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from gozo.backlog import Heard
+from gozo.heard import Heard
+from gozo.keys import IN_MEMORY
 from gozo.protocol import delivery
 from gozo.schedule import Entry, Outgoing, ScheduleRequest
 from gozo.timetable import Item, Timetable
-
-PREFIX = "\0"
-"""How their keys begin; no key of a bucket does."""
 
 
 class Sent(StrEnum):
@@ -81,7 +79,7 @@ class Volatile:
 
     def _add(self, taken: Taken | Triggered) -> None:
         self._count += 1
-        key = f"{PREFIX}{self._count}"
+        key = f"{IN_MEMORY}{self._count}"
         self._requests[key] = taken
         self.timetable.put(key, taken.request.entry.due_us, self._count)
 
@@ -133,8 +131,3 @@ class Volatile:
                 taken.on_sent(Sent.DROPPED, "")
         kept = (taken for taken in requests if isinstance(taken, Taken))
         return sorted(kept, key=lambda taken: taken.request.entry.due_us)
-
-
-def is_volatile(item: Item) -> bool:
-    """Tell an item of this timetable from one of the bucket's."""
-    return item.key.startswith(PREFIX)

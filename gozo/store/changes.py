@@ -6,8 +6,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import ClassVar
 
-from gozo.backlog import Heard
 from gozo.entries import ORIGINAL, dated, entry_headers
+from gozo.heard import Heard
 from gozo.protocol import escape_id
 from gozo.schedule import Entry, Reason
 

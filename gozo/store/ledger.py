@@ -20,7 +20,6 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
-from gozo.backlog import Heard
 from gozo.clock import steady
 from gozo.entries import (
     MARKER_SECONDS,
@@ -29,6 +28,7 @@ from gozo.entries import (
     parse_whole,
 )
 from gozo.errors import DisconnectedError, GozoError, RequestError
+from gozo.heard import Heard
 from gozo.jetstream import StoredMessage
 from gozo.logs import get_logger
 from gozo.protocol import RESERVED, delivery, escape_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gozo.backlog import Heard, hear
+from gozo.heard import Heard, hear
 
 
 def _act(heard: Heard) -> None:

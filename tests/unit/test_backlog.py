@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.backlog import OVERHEAD, Backlog, Heard, hear
+from gozo.backlog import Backlog
+from gozo.heard import OVERHEAD, Heard, hear
 
 
 def heard(name: int, received_us: int = 0, payload: bytes = b"", position: int = 1) -> Heard:

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.backlog import Heard
 from gozo.entrusted import Entrusted
+from gozo.heard import Heard
 from gozo.inheritance import Inheritance
 from gozo.succession import Progress, Teller
 from gozo.told import DONE, GREETING, LATER, LEADER, Question, Told, read_told

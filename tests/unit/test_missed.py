@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.backlog import Backlog, Heard, hear
+from gozo.backlog import Backlog
+from gozo.heard import Heard, hear
 from gozo.missed import EDGE, SETTLING, Claims, Offers
 from gozo.offsets import ENOUGH
 from gozo.succession import Progress

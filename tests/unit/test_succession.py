@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.backlog import Backlog, hear
+from gozo.backlog import Backlog
 from gozo.errors import DisconnectedError
+from gozo.heard import hear
 from gozo.offsets import ENOUGH
 from gozo.succession import EARLY, MOST, Handled, Progress, Teller
 from gozo.told import (

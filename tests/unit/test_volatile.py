@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gozo.backlog import Heard
+from gozo.heard import Heard
 from gozo.protocol import triggered
 from gozo.schedule import Entry, Misfire, ScheduleRequest, State, Terms
 from gozo.volatile import Sent, Volatile
