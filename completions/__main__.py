@@ -1,10 +1,10 @@
-"""`python -m completions` writes the scripts anew, after a change in `gozo.completion`."""
+"""`python -m completions` writes the scripts anew, after a change in `gozo.cli.completion`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from gozo.completion import SHELLS, script
+from gozo.cli.completion import SHELLS, script
 
 PROGRAMS = ("gozo", "gozoctl")
 NAMES = {"bash": "{}", "zsh": "_{}", "fish": "{}.fish"}

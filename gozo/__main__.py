@@ -13,7 +13,7 @@ def main() -> int:
         sys.stdout.write(f"gozo {__version__}\n")
         return 0
     try:
-        from gozo.cli import main as run  # noqa: PLC0415  # it takes 50 ms
+        from gozo.cli.app import main as run  # noqa: PLC0415  # it takes 50 ms
 
         return run()
     except KeyboardInterrupt:

@@ -9,23 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from gozo import __version__, completion, usage
-from gozo.commandline import takes
-from gozoctl import (
-    applying,
-    changing,
-    coming,
-    configuring,
-    events,
-    executing,
-    history,
-    importing,
-    inspecting,
-    listing,
-    pausing,
-    status,
-    testing,
-)
+from gozo import __version__
+from gozo.cli import completion, usage
+from gozo.cli.options import takes
+from gozoctl.commands import apply as applying
+from gozoctl.commands import config as configuring
+from gozoctl.commands import create as changing
+from gozoctl.commands import events, history, status
+from gozoctl.commands import exec as executing
+from gozoctl.commands import import_crontab as importing
+from gozoctl.commands import inspect as inspecting
+from gozoctl.commands import list as listing
+from gozoctl.commands import next as coming
+from gozoctl.commands import pause as pausing
+from gozoctl.commands import send as testing
 from gozoctl.session import OPTIONS
 
 app = typer.Typer(

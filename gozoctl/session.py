@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gozo import values
-from gozo.commandline import Given, merged, tell
+from gozo.cli.options import Given, merged, tell
 from gozo.errors import GozoError, NoServerError, NotAllowedError
-from gozo.options import CONNECTION, OUTPUT, Option
-from gozo.settings import ConnectionSettings, resolve_connection
-from gozo.sources import Sources
-from gozoctl import times, tz
+from gozo.settings import parsers as values
+from gozo.settings.options import CONNECTION, OUTPUT, Option
+from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.sources import Sources
 from gozoctl.exit_codes import DONE, FAILED, INTERRUPTED, code_of
-from gozoctl.output import Output
+from gozoctl.output import times, tz
+from gozoctl.output.printer import Output
 
 if TYPE_CHECKING:
     from gozo.client import Client

@@ -12,7 +12,9 @@ from typing import Any
 
 import typer
 
-from gozo import __version__, cli, usage
+from gozo import __version__
+from gozo.cli import app as cli
+from gozo.cli import usage
 from gozoctl.app import app as gozoctl_app
 
 FOLDER = Path(__file__).parent

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gozo.errors import GozoError
-from gozo.options import CONNECTION, SERVE, Option
+from gozo.settings.options import CONNECTION, SERVE, Option
 from tests.support.daemon import Daemon
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow
@@ -108,7 +108,7 @@ async def test_from_a_crontab(servers: Servers, daemons: Daemons, tmp_path: Path
 
 
 def test_options() -> None:
-    """The table of options is the one that `gozo.options` makes; a failure shows that one."""
+    """The table of options is the one that `gozo.settings.options` makes; a failure prints it."""
     expected = [_row(option) for option in (*CONNECTION, *SERVE)]
     assert _table("option") == expected, "the table has to be:\n" + "\n".join(expected)
 

@@ -2,11 +2,9 @@
 
 import logging
 
-from gozo.client.chronicle import Following
 from gozo.client.client import Client
-from gozo.client.coming import next_times, times_of
-from gozo.client.listening import Listening
-from gozo.client.nouns import (
+from gozo.client.events import Following
+from gozo.client.models import (
     Answer,
     Applied,
     BucketInfo,
@@ -24,7 +22,9 @@ from gozo.client.nouns import (
     Stored,
     Wanted,
 )
-from gozo.client.pulling import Pulled, Pulling
+from gozo.client.next_times import next_times, times_of
+from gozo.client.pull_consumer import Pulled, Pulling
+from gozo.client.subscription import Listening
 from gozo.errors import ContradictionError, ExistsError, NotFoundError, UnansweredError
 
 # What a library logs is for whoever wants it (the logging module's own advice).

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from gozo.connection import Connection, Reply, keeper_of
 from gozo.errors import ContradictionError, DisconnectedError
-from gozo.rivals import complaint
+from gozo.leadership.rivals import complaint
+from gozo.transport.connection import Connection, Reply, keeper_of
 
 ANOTHER = 0.5  # seconds to wait for the answers of rivals
 MARK = b'"rivals"'

@@ -1,224 +1,283 @@
-"""Wrong arguments: each is refused with a `TypeError`, or a `ValueError`, that names it. Pure.
-
-Python itself would say what went wrong deep inside, such as `object of type 'int' has no len()`,
-or a server would seem to be away that had no time to answer. What a parameter takes is read from
-its annotation, and which numbers from its name, so that none can be forgotten: one that is not
-known here fails when the module is imported.
-"""
+"""From what callers give to what gozo stores, with the daemon's own checks. Pure."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
 
-from gozo.client.nouns import Schedule, Wanted
-from gozo.schedule import Terms
+from gozo.client.models import Headers
+from gozo.errors import Refusal, RequestError
+from gozo.protocol.headers import END, FIRST_LINE, split
+from gozo.protocol.requests import MOST_ATTEMPTS, read_id
+from gozo.protocol.subject_policy import Policy, check_size
+from gozo.schedule import expression as grammar
+from gozo.schedule.model import MICROSECONDS, Entry, Terms
+from gozo.schedule.model import Misfire as MisfirePolicy
+from gozo.schedule.recurrence import arranged
+from gozo.schedule.spec_headers import check_recurs, read_terms
+from gozo.store.entry_codec import headers_size
 
-P = ParamSpec("P")
-R = TypeVar("R")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
-LONGEST = 60  # characters of a value that are shown
-OPTIONAL = " | None"
+When = str | datetime | timedelta
+"""A moment, a delay, or an expression of `Gozo-When`."""
 
+Past = Literal["send", "refuse"]
+"""What becomes of a moment that has passed."""
 
-class _Kind(NamedTuple):
-    """What a parameter takes."""
+Misfire = Literal["once", "all", "skip"] | MisfirePolicy
+"""What becomes of occurrences that were missed."""
 
-    is_one: Callable[[Any], bool]
-    wanted: str
-    is_shown: bool = True
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+Span = str | timedelta
+"""A length of time; a text is seconds, or a duration such as `1h30m`."""
 
 
-def _are_pairs(value: Any) -> bool:
-    pairs = value.items() if isinstance(value, Mapping) else value
-    if isinstance(pairs, str | bytes) or not isinstance(pairs, Collection):
-        return False
-    return all(
-        isinstance(pair, tuple | list) and [isinstance(part, str) for part in pair] == [True, True]
-        for pair in pairs
+def made(
+    policy: Policy,
+    max_payload: int,
+    subject: str,
+    payload: bytes,
+    *,
+    when: str,
+    id_: str | None,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]],
+    confirm: bool,
+    attempts: int,
+    terms: Terms | None = None,
+    managed_by: str = "",
+    protect: bool = False,
+) -> Entry:
+    """Make an entry without times, once everything in it was found to be acceptable.
+
+    Raises:
+        RequestError: as the daemon would refuse it.
+    """
+    _utf8(subject, Refusal.FORBIDDEN_SUBJECT)
+    policy.check_target(subject)
+    grammar.parse(when)
+    check_recurs(terms, id_)
+    if id_ is not None:
+        _new_id(id_)
+    if protect and id_ is None:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            "protect needs an id: a schedule without one cannot be changed anyway",
+        )
+    if attempts and not confirm:
+        raise RequestError(Refusal.INVALID_REQUEST, "attempts goes with confirm only")
+    if not 0 <= attempts <= MOST_ATTEMPTS:
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"attempts is {attempts}: give a whole number up to {MOST_ATTEMPTS}, 0 for no end",
+        )
+    lines = header_lines(headers)
+    entry = Entry(
+        id_,
+        subject,
+        when,
+        0,
+        0,
+        headers=lines,
+        confirm=confirm,
+        attempts=attempts,
+        managed_by=managed_by,
+        terms=terms,
+        protected=protect,
     )
+    check_size(len(payload), headers_size(entry), max_payload)
+    return entry
 
 
-def _are_texts(value: Any) -> bool:
-    is_many = isinstance(value, Collection) and not isinstance(value, str | bytes)
-    return is_many and all(isinstance(one, str) for one in value)
+def as_of(entry: Entry, now_us: int) -> Entry:
+    """Return what was made as it is stored when it is asked for then: with its times.
+
+    Raises:
+        RequestError: `invalid_when`, since it is never due.
+    """
+    entry = entry._replace(created_us=now_us, extended=True)
+    return arranged(entry, grammar.parse(entry.when), now_us)
 
 
-def _kind(types: Any, wanted: str) -> _Kind:
-    return _Kind(lambda value: isinstance(value, types), wanted)
+def term_headers(
+    *,
+    time_zone: str | None,
+    start: When | None,
+    until: When | None,
+    count: int,
+    jitter: Span | None,
+    misfire: Misfire | None,
+    misfire_grace: Span | None,
+) -> dict[str, str]:
+    """Write what is given of a schedule's terms as the headers of a request.
+
+    Raises:
+        RequestError: `invalid_when`, for a moment without a time zone.
+    """
+    said = {
+        "Gozo-Time-Zone": time_zone,
+        "Gozo-Start": None if start is None else expression(start),
+        "Gozo-Until": None if until is None else expression(until),
+        "Gozo-Count": str(count) if count else None,
+        "Gozo-Jitter": None if jitter is None else _span(jitter),
+        "Gozo-Misfire": misfire,
+        "Gozo-Misfire-Grace": None if misfire_grace is None else _span(misfire_grace),
+    }
+    return {name: value for name, value in said.items() if value is not None}
 
 
-_HEADERS = _Kind(
-    _are_pairs, "a dict of str to str, or a list of pairs such as ('Kind', 'green')", is_shown=False
-)
-_KINDS = {
-    "str": _kind(str, "a str"),
-    "bool": _kind(bool, "True or False"),
-    "int": _Kind(_is_whole, "a whole number"),
-    "float": _Kind(lambda value: _is_whole(value) or isinstance(value, float), "a number"),
-    "bytes": _Kind(
-        lambda value: isinstance(value, bytes | bytearray),
-        "bytes, such as b'text' or text.encode()",
-        is_shown=False,
-    ),
-    "When": _kind(
-        (str, datetime, timedelta),
-        "a datetime, a timedelta, or an expression of Gozo-When such as '+1h30m'",
-    ),
-    "Span": _kind((str, timedelta), "a timedelta, or a duration such as '1h30m'"),
-    "Misfire": _kind(str, "'once', 'all' or 'skip'"),
-    "Past": _kind(str, "'send' or 'refuse'"),
-    "HeadersLike": _HEADERS,
-    "Headers": _Kind(
-        lambda value: isinstance(value, tuple) and _are_pairs(value),
-        "a tuple of pairs, such as (('Kind', 'green'),)",
-        is_shown=False,
-    ),
-    "datetime": _Kind(
-        lambda value: isinstance(value, datetime) and value.tzinfo is not None,
-        "a datetime with a time zone, such as datetime.now(UTC)",
-    ),
-    "Collection[str]": _Kind(_are_texts, "a list or a set of str"),
-    "Wanted": _kind(Wanted, "a gozo.client.Wanted"),
-    "Sequence[Wanted]": _Kind(
-        lambda value: isinstance(value, Sequence) and all(isinstance(one, Wanted) for one in value),
-        "a list of gozo.client.Wanted",
-        is_shown=False,
-    ),
-    "Schedule": _kind(Schedule, "a gozo.client.Schedule"),
-    "Terms": _kind(Terms, "a gozo.schedule.Terms"),
-    # By what they have: their module reads files, and this one is pure.
-    "ConnectionSettings | str": _Kind(
-        lambda value: isinstance(value, str) or hasattr(value, "addresses"),
-        "an address such as 'nats://localhost:4222', or settings",
-    ),
-}
-"""By annotation."""
+def terms_of(headers: Mapping[str, str], when: str, now_us: int) -> Terms | None:
+    """Read such headers as the daemon does; what is relative counts from `now_us`.
+
+    Raises:
+        RequestError: as for `gozo.schedule.spec_headers.read_terms`.
+    """
+    given = {
+        name.lower().encode(): _utf8(value, Refusal.INVALID_REQUEST)
+        for name, value in headers.items()
+    }
+    return read_terms(given, grammar.parse(when), now_us)
 
 
-class _Range(NamedTuple):
-    """Which numbers a parameter takes."""
+def canonical_id(id_: str) -> str:
+    """Return an id that is one.
 
-    is_in: Callable[[Any], bool]
-    wanted: str
-
-
-_SECONDS = _Range(lambda value: 0 < value < math.inf, "a number of seconds above 0")
-_COUNT = _Range(lambda value: value >= 0, "0 or more")
-_RANGES = {
-    "timeout": _SECONDS,
-    "wait": _SECONDS,
-    "count": _COUNT,
-    "max_backlog": _COUNT,
-    "attempts": _Range(lambda value: True, ""),  # a `RequestError` says what goes with it, too
-}
-"""By name."""
+    Raises:
+        RequestError: `invalid_id`.
+    """
+    return read_id(id_.encode("utf-8", "surrogatepass"), "the id")
 
 
-class _Parameter(NamedTuple):
-    name: str
-    kind: _Kind
-    range: _Range | None
-    may_be_none: bool
-
-    @classmethod
-    def of(cls, name: str, annotation: str) -> Self:
-        """Read what it takes from its annotation."""
-        kind = annotation.removesuffix(OPTIONAL)
-        range_ = _RANGES[name] if kind in ("int", "float") else None
-        return cls(name, _KINDS[kind], range_, may_be_none=kind != annotation)
-
-    def check(self, where: str, value: Any) -> None:
-        """Refuse a value of another type, or a number out of range.
-
-        Raises:
-            TypeError: naming the argument, with its type and what to give.
-            ValueError: likewise.
-        """
-        if value is None and self.may_be_none:
-            return
-        if self.kind.is_one(value):
-            if self.range is not None and not self.range.is_in(value):
-                raise ValueError(f"{where}: {self.name} is {value}: give {self.range.wanted}")
-            return
-        type_ = type(value).__name__
-        shown = repr(value)[:LONGEST] if self.kind.is_shown else ""
-        what = f"{shown} ({type_})" if shown else f"of the type {type_}"
-        none = ", or None" * self.may_be_none
-        raise TypeError(f"{where}: {self.name} is {what}: give {self.kind.wanted}{none}")
+def _new_id(id_: str) -> None:
+    """Refuse what a header cannot say: readers take the blanks around a value away."""
+    if canonical_id(id_) != id_.strip(" \t"):
+        raise RequestError(
+            Refusal.INVALID_ID, f"the id {id_!r} begins or ends with a blank: leave that out"
+        )
 
 
-_WANTED = tuple(_Parameter.of(one.name, str(one.type)) for one in fields(Wanted))
+def expression(when: When) -> str:
+    """Write a moment or a delay as `Gozo-When` does; the past means now.
+
+    Raises:
+        RequestError: `invalid_when`, for a moment without a time zone.
+    """
+    if isinstance(when, timedelta):
+        return f"+{_seconds(when)}"
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise RequestError(
+                Refusal.INVALID_WHEN,
+                f"{when!r} has no time zone: give one, such as datetime.now(UTC)",
+            )
+        return _seconds(when - EPOCH)
+    return when
 
 
-class _Signature:
-    """What a function takes, and a check of what it is given."""
+def check_choice(past: Past) -> None:
+    """Make sure that `past` is one of the words that there are.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._where = f"{function.__name__}()"
-        self._named: dict[str, _Parameter] = {}
-        self._in_order: list[_Parameter | None] = []
-        """Those that may be given without their names; None: not checked."""
-        self._rest: _Parameter | None = None
-        for one in inspect.signature(function).parameters.values():
-            if one.name in ("self", "cls"):
-                self._in_order.append(None)
-                continue
-            found = _Parameter.of(one.name, str(one.annotation))
-            if one.kind is one.VAR_POSITIONAL:
-                self._rest = found._replace(name=f"one of the {one.name}")
-                continue
-            self._named[one.name] = found
-            if one.kind is not one.KEYWORD_ONLY:
-                self._in_order.append(found)
-
-    def check(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        """Refuse what is of another type or out of range; what is too much is left to Python.
-
-        Raises:
-            TypeError, ValueError: as for `_Parameter.check`.
-        """
-        for parameter, value in zip(self._in_order, arguments, strict=False):
-            self._check(parameter, value)
-        for value in arguments[len(self._in_order) :]:
-            self._check(self._rest, value)
-        for name, value in named.items():
-            self._check(self._named.get(name), value)
-
-    def _check(self, parameter: _Parameter | None, value: Any) -> None:
-        if parameter is None:
-            return
-        parameter.check(self._where, value)
-        if parameter.name == "wanted":
-            for one in (value,) if isinstance(value, Wanted) else value:
-                for field in _WANTED:
-                    field.check(f"{self._where}, Wanted", getattr(one, field.name))
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    if past not in get_args(Past):
+        raise RequestError(Refusal.INVALID_REQUEST, f"past is {past!r}: give 'send' or 'refuse'")
 
 
-def typed(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function or a method check what it is given."""
-    signature = _Signature(function)
-    if inspect.iscoroutinefunction(function):
+def check_past(when: When, past: Past, now_us: int) -> None:
+    """Make sure that a moment has not passed, where that is asked for.
 
-        @functools.wraps(function)
-        async def awaited(*arguments: Any, **named: Any) -> Any:
-            signature.check(arguments, named)
-            return await cast(Any, function)(*arguments, **named)
+    Raises:
+        RequestError: `invalid_when`, or `invalid_request` for another `past`.
+    """
+    check_choice(past)
+    if past == "send":
+        return
+    if isinstance(when, timedelta):
+        passed_us = max(-(when // MICROSECOND) - grammar.RECENT_US, 0)
+    else:
+        passed_us = grammar.passed_us(grammar.parse(expression(when)), now_us)
+    if passed_us:
+        raise RequestError(
+            Refusal.INVALID_WHEN,
+            f"when is {when!r}, which has passed: give a later time, or past='send' to have it "
+            "sent at once",
+        )
 
-        return cast(Callable[P, R], awaited)
 
-    @functools.wraps(function)
-    def called(*arguments: P.args, **named: P.kwargs) -> R:
-        signature.check(arguments, named)
-        return function(*arguments, **named)
+def _span(span: Span) -> str:
+    if isinstance(span, str):
+        return span
+    sign = "-" * (span < timedelta())  # which is refused, with a sentence
+    return f"{sign}{_seconds(abs(span))}s"
 
-    return called
+
+def _seconds(span: timedelta) -> str:
+    whole, us = divmod(max(span // MICROSECOND, 0), MICROSECONDS)
+    return f"{whole}.{us:06d}".rstrip("0").rstrip(".")
+
+
+def header_lines(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> bytes:
+    """Turn headers into lines that are passed on.
+
+    Raises:
+        RequestError: `invalid_header`, for one that would not be, or not as it is given.
+    """
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    lines = b""
+    for name, value in pairs:
+        line = _utf8(f"{name}: {value}", Refusal.INVALID_HEADER)
+        if b"\r" in line or b"\n" in line or b"\0" in line:
+            raise RequestError(
+                Refusal.INVALID_HEADER,
+                f"the header {name!r} contains a line end or a zero byte: leave it out",
+            )
+        own, passed = split(FIRST_LINE + line + END)
+        if own or not passed:
+            raise RequestError(
+                Refusal.INVALID_HEADER,
+                f"the header {name!r} is not passed on: what begins with Gozo- or Nats- is not, "
+                "but for Nats-Msg-Id",
+            )
+        lines += passed
+    return lines
+
+
+def _utf8(text: str, code: Refusal) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(code, f"{text!r} cannot be written as UTF-8: {error.reason}") from error
+
+
+def header_pairs(lines: bytes) -> Headers:
+    """Turn header lines into names and values; what is not UTF-8 in them is replaced."""
+    pairs = []
+    for line in lines.split(END):
+        name, colon, value = line.partition(b":")
+        if colon:
+            pairs.append((_text(name), _text(value)))
+    return tuple(pairs)
+
+
+def _text(value: bytes) -> str:
+    return value.strip(b" \t").decode("utf-8", "replace")
+
+
+def moment(us: int) -> datetime:
+    """Turn microseconds since 1970 into a moment."""
+    return EPOCH + timedelta(microseconds=us)
+
+
+def moment_of_epoch(seconds: float) -> datetime:
+    """Turn seconds since 1970, as answers have them, into a moment.
+
+    A float is too coarse for the last microseconds of the year 9999: those stay in it.
+    """
+    return moment(min(round(seconds * MICROSECONDS), grammar.LAST_US))
+
+
+def microseconds(moment: datetime) -> int:
+    """Turn a moment into microseconds since 1970."""
+    return (moment - EPOCH) // MICROSECOND

@@ -14,13 +14,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import NoReturn, Self
 
-from gozo.client.applying import Applying
-from gozo.client.arguments import typed
-from gozo.client.chronicle import Chronicle, Following
-from gozo.client.daemons import Daemons
-from gozo.client.keys import Keys
-from gozo.client.listening import Listening
-from gozo.client.making import (
+from gozo.client.apply import Applying
+from gozo.client.arguments import (
     Misfire,
     Past,
     Span,
@@ -33,7 +28,11 @@ from gozo.client.making import (
     term_headers,
     terms_of,
 )
-from gozo.client.nouns import (
+from gozo.client.bucket_writes import Writes
+from gozo.client.daemon_calls import Daemons
+from gozo.client.events import Chronicle, Following
+from gozo.client.keys import Keys
+from gozo.client.models import (
     Answer,
     Applied,
     BucketInfo,
@@ -50,22 +49,23 @@ from gozo.client.nouns import (
     Stored,
     Wanted,
 )
-from gozo.client.pulling import Pulling
+from gozo.client.pull_consumer import Pulling
 from gozo.client.reader import Reader
-from gozo.client.watcher import Watcher
-from gozo.client.writes import Writes
-from gozo.clock import wall_us
-from gozo.connection import Connection
+from gozo.client.subscription import Listening
+from gozo.client.typed import typed
+from gozo.client.watch import Watcher
 from gozo.errors import SettingsError
-from gozo.jetstream import JetStream
-from gozo.logs import get_logger
-from gozo.policy import Policy
-from gozo.protocol import read_note
-from gozo.schedule import Entry
-from gozo.settings import ConnectionSettings, resolve_connection
-from gozo.sources import Sources
-from gozo.tasks import end
-from gozo.values import UnusableError, read_addresses
+from gozo.protocol.requests import read_note
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.clock import wall_us
+from gozo.runtime.logs import get_logger
+from gozo.runtime.tasks import end
+from gozo.schedule.model import Entry
+from gozo.settings.parsers import UnusableError, read_addresses
+from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.sources import Sources
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import JetStream
 
 HeadersLike = Mapping[str, str] | Sequence[tuple[str, str]]
 

@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from gozo.client.nouns import Wanted
-from gozo.cron import read_zone
+from gozo.client.models import Wanted
 from gozo.errors import RequestError
-from gozo.recurrence import expression
-from gozo.schedule import Terms
-from gozo.when import NAMES
+from gozo.schedule.cron import read_zone
+from gozo.schedule.expression import NAMES
+from gozo.schedule.model import Terms
+from gozo.schedule.recurrence import expression
 
 END = "END_OF_INPUT"
 """Ends the input of a command, or a longer word that begins so."""

@@ -1,4 +1,4 @@
-"""Asks the leader what there is: `<request subject>.admin.keys`, see `gozo.inventory`."""
+"""Asks the leader what there is: `<request subject>.admin.keys`, see `gozo.requests.inventory`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from gozo.client.making import moment_of_epoch
-from gozo.client.nouns import Counts
-from gozo.connection import Connection
+from gozo.client.arguments import moment_of_epoch
+from gozo.client.models import Counts
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
+from gozo.transport.connection import Connection
 
 PROBE = 0.5  # seconds to wait for a leader that may be frozen
 

@@ -13,15 +13,15 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from gozo.client.decoding import is_hidden
 from gozo.client.keys import Keys
-from gozo.client.reading import is_hidden
-from gozo.clock import steady
-from gozo.connection import Connection
-from gozo.entries import plain_marker
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError
-from gozo.jetstream import JetStream
+from gozo.runtime.clock import steady
 from gozo.store.bucket import Bucket, BucketState
-from gozo.store.consumer import BATCH, HEARTBEAT, Consumer
+from gozo.store.entry_codec import plain_marker
+from gozo.store.ordered_consumer import BATCH, HEARTBEAT, Consumer
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import JetStream
 
 CHASE = 100_000  # messages that are read beyond those that there were, and as many as keys
 GRACE = 0.1  # seconds in which a message comes that was stored before

@@ -27,16 +27,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gozo import when as grammar
+from gozo.client.arguments import microseconds, terms_of
 from gozo.client.dotted import MOST_PARTS, line_of_long_key
-from gozo.client.making import microseconds, terms_of
-from gozo.client.nouns import Schedule, Wanted
+from gozo.client.models import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
-from gozo.headers import FIRST_LINE, fields
-from gozo.protocol import read_note
-from gozo.recurrence import expression
-from gozo.schedule import State, Terms
-from gozo.terms import term_lines
+from gozo.protocol.headers import FIRST_LINE, fields
+from gozo.protocol.requests import read_note
+from gozo.schedule import expression as grammar
+from gozo.schedule.model import State, Terms
+from gozo.schedule.recurrence import expression
+from gozo.schedule.spec_headers import term_lines
 
 SCHEDULES, SET = "schedules", "set"
 PAYLOADS = ("payload", "payload-base64", "payload-file")

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from gozo.client.making import moment
-from gozo.connection import Connection, Reply, status_of
+from gozo.client.arguments import moment
 from gozo.errors import JetStreamError, NoServerError
-from gozo.jetstream import JetStream
+from gozo.transport.connection import Connection, Reply, status_of
+from gozo.transport.jetstream import JetStream
 
 PAGE = 500  # messages asked for at a time
 PAGE_BYTES = 16 * 1024 * 1024  # asked for at a time at most, where these are more than one
@@ -59,7 +59,7 @@ class _Page:
         self.denied.add_done_callback(lambda _: self.news.set())
 
     def hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Take what comes; see `gozo.store.consumer` for the words of the reply subject."""
+        """Take what comes; see `gozo.store.ordered_consumer` for the words of the reply subject."""
         if reply.startswith(b"$JS.ACK."):
             words = reply.split(b".")
             base = 5 if len(words) == SHORT_ACK else 7

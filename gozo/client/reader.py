@@ -7,18 +7,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
+from gozo.client.arguments import moment
+from gozo.client.decoding import key_prefix, keys_of, matcher, schedule_or_marker
 from gozo.client.keys import Keys
 from gozo.client.loading import Load, Named, Raw
-from gozo.client.making import moment
-from gozo.client.nouns import BucketInfo, Counts, Outcome, Schedule
-from gozo.client.reading import key_prefix, keys_of, matcher, schedule_or_marker
-from gozo.clock import wall_us
-from gozo.connection import Connection
+from gozo.client.models import BucketInfo, Counts, Outcome, Schedule
 from gozo.errors import JetStreamError, NoServerError
-from gozo.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_time
-from gozo.policy import Policy
-from gozo.schedule import Marker
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.clock import wall_us
+from gozo.schedule.model import Marker
 from gozo.store.bucket import Bucket, find_bucket, stream_of
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_time
 
 LOOKS = 5  # times that the leader is asked again which has not seen all that there was
 LOOK_AGAIN = 0.02  # seconds between them

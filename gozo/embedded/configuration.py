@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from gozo.errors import SettingsError
-from gozo.localstore import Files
-from gozo.options import CONNECTION
-from gozo.settings import ConnectionSettings, redacted
+from gozo.settings.local_store import Files
+from gozo.settings.options import CONNECTION
+from gozo.settings.resolve import ConnectionSettings, redacted
 
 LOG_LIMIT = "10MB"  # the size at which the server begins a new log file
 LOG_FILES = 3  # kept, of that size

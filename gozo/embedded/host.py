@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gozo import localstore
 from gozo.embedded.configuration import Place
 from gozo.errors import EmbeddedServerError, SettingsError
-from gozo.localstore import Files
+from gozo.settings import local_store as localstore
+from gozo.settings.local_store import Files
 
 PROGRAM = "nats-server"
 OLDEST = (2, 10)  # the first version that has `sync_interval: always`

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import IO, Any
 
-from gozo import localstore
 from gozo.embedded.configuration import Place, authorization, place, rendered
 from gozo.embedded.host import (
     await_port,
@@ -24,9 +23,10 @@ from gozo.embedded.host import (
     port_in_use,
 )
 from gozo.errors import EmbeddedServerError
-from gozo.localstore import Files
-from gozo.logs import get_logger
-from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.runtime.logs import get_logger
+from gozo.settings import local_store as localstore
+from gozo.settings.local_store import Files
+from gozo.settings.resolve import ConnectionSettings, ServeSettings
 
 READY_WAIT = 60.0  # seconds: a store of millions of schedules is read before it listens
 READY_NOTE = 5.0  # seconds between notes in the log that it is still starting

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from gozo.entries import BARRIER_KEY, MARKER_SECONDS, marker_headers
 from gozo.errors import DisconnectedError
-from gozo.logs import get_logger
-from gozo.schedule import Reason
+from gozo.runtime.logs import get_logger
+from gozo.schedule.model import Reason
 from gozo.store.bucket import Bucket
+from gozo.store.entry_codec import BARRIER_KEY, MARKER_SECONDS, marker_headers
 from gozo.store.writer import SILENT, Outcome, Writer
 
 RETRY_WAIT = 0.25  # seconds

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gozo.clock import steady_ns, wall_us
 from gozo.errors import JetStreamError, UnsuitableServerError
-from gozo.jetstream import (
+from gozo.protocol.subject_policy import UNLIMITED
+from gozo.runtime.clock import steady_ns, wall_us
+from gozo.runtime.logs import get_logger
+from gozo.store.suitability import faults
+from gozo.transport.jetstream import (
     NO_PEERS,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
@@ -15,9 +18,6 @@ from gozo.jetstream import (
     StoredMessage,
     parse_time,
 )
-from gozo.logs import get_logger
-from gozo.policy import UNLIMITED
-from gozo.store.suitability import faults
 
 CLUSTER_REPLICAS = 3
 

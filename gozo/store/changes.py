@@ -6,10 +6,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import ClassVar
 
-from gozo.entries import ORIGINAL, dated, entry_headers
-from gozo.heard import Heard
-from gozo.protocol import escape_id
-from gozo.schedule import Entry, Reason
+from gozo.protocol.heard import Heard
+from gozo.protocol.requests import escape_id
+from gozo.schedule.model import Entry, Reason
+from gozo.store.entry_codec import ORIGINAL, dated, entry_headers
 
 NO_DEADLINE = float("inf")
 """On the steady clock."""

@@ -25,16 +25,16 @@ import asyncio
 import time
 from typing import NoReturn
 
-from gozo.clock import steady
-from gozo.clock_watch import ClockWatch
-from gozo.connection import Connection
 from gozo.errors import GozoError, JetStreamError, NotAllowedError
-from gozo.jetstream import STREAM_NOT_FOUND
-from gozo.logs import get_logger
-from gozo.schedule import MICROSECONDS, NEVER
+from gozo.runtime.clock import steady
+from gozo.runtime.clock_watch import ClockWatch
+from gozo.runtime.logs import get_logger
+from gozo.schedule.model import MICROSECONDS, NEVER
 from gozo.store.bucket import Bucket, BucketState, open_bucket
-from gozo.store.consumer import HEARTBEAT, Consumer
-from gozo.store.mirror import Mirror
+from gozo.store.index import Mirror
+from gozo.store.ordered_consumer import HEARTBEAT, Consumer
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import STREAM_NOT_FOUND
 
 COMPARE = 30.0  # seconds between comparisons with the server's count
 SOON = 2.0  # seconds until the next one where there is doubt

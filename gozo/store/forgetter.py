@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable
 from typing import NoReturn
 
-from gozo.clock import steady
-from gozo.schedule import MICROSECONDS
-from gozo.timetable import Timetable
+from gozo.runtime.clock import steady
+from gozo.schedule.model import MICROSECONDS
+from gozo.schedule.timetable import Timetable
 
 INTERVAL = 0.25  # seconds: what 2,000 deliveries a second leave is forgotten within a millisecond
 SLICE = 100  # tombstones forgotten before others get a turn

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gozo.entries import token_of, written_us
-from gozo.protocol import RESERVED
-from gozo.schedule import MICROSECONDS
+from gozo.protocol.requests import RESERVED
+from gozo.schedule.model import MICROSECONDS
+from gozo.store.entry_codec import token_of, written_us
 
 UNDATED = 20  # bytes; a token that says when it was written has more
 RESERVED_SHARE = 0.6

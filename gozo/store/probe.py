@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import NoReturn
 
-from gozo.connection import Connection
-from gozo.entries import block
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
-from gozo.jetstream import CONFLICTS, NO_ROOM, read_ack
-from gozo.protocol import RESERVED
+from gozo.protocol.requests import RESERVED
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket
+from gozo.store.entry_codec import block
 from gozo.store.writer import Writer
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import CONFLICTS, NO_ROOM, read_ack
 
 KEY = f"{RESERVED}check"
 """A key that no id can produce, and that is never stored."""

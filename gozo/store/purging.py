@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 from functools import partial
 
-from gozo.connection import Reply
 from gozo.errors import DisconnectedError, GozoError, NoServerError
-from gozo.jetstream import ANSWER_TIME, read_answer
 from gozo.store.bucket import Bucket
+from gozo.transport.connection import Reply
+from gozo.transport.jetstream import ANSWER_TIME, read_answer
 
 READ_EACH = 50  # purges; see `Purging._read`
 

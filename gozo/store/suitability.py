@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gozo.policy import MOST_HEADERS
-from gozo.when import print_duration
+from gozo.protocol.subject_policy import MOST_HEADERS
+from gozo.schedule.expression import print_duration
 
 SMALLEST = 512
 """Bytes that the headers of an ordinary schedule may take."""

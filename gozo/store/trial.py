@@ -13,15 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
-from gozo.clock import steady, wall_us
-from gozo.connection import missing_permission
-from gozo.entries import block, entry_headers, marker_headers
 from gozo.errors import DisconnectedError, GozoError, JetStreamError, NotAllowedError
-from gozo.jetstream import STREAM_NAME_IN_USE, JetStream, parse_time, read_ack
-from gozo.schedule import MICROSECONDS, Entry, Reason
+from gozo.runtime.clock import steady, wall_us
+from gozo.schedule.model import MICROSECONDS, Entry, Reason
 from gozo.store.bucket import Bucket, bucket_of, stream_of
-from gozo.store.consumer import Consumer
+from gozo.store.entry_codec import block, entry_headers, marker_headers
 from gozo.store.marker_life import SHORTEST
+from gozo.store.ordered_consumer import Consumer
+from gozo.transport.connection import missing_permission
+from gozo.transport.jetstream import STREAM_NAME_IN_USE, JetStream, parse_time, read_ack
 
 DESCRIPTION = "temporary, of gozo check"
 """What the description of a temporary bucket begins with; a random word follows."""

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from gozo.checkup import TOKEN, Right, examine, rights
 from gozo.client import Client as Schedules
-from gozo.connection import Connection
-from gozo.jetstream import JetStream
-from gozo.settings import ConnectionSettings, ServeSettings
-from gozo.store.history import DESCRIPTION
+from gozo.daemon.check import TOKEN, Right, examine, rights
+from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.store.event_history import DESCRIPTION
 from gozo.store.probe import KEY
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import JetStream
 from tests.acceptance.test_permissions import MISSING, documented, login
 from tests.support.daemon import Daemon
 from tests.support.processes import Clients, Daemons, Servers

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from gozo.checkup import Found, examine
-from gozo.connection import Connection
+from gozo.daemon.check import Found, examine
 from gozo.errors import JetStreamError, UnsuitableServerError
-from gozo.jetstream import JetStream
-from gozo.lease import open_lease
-from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.leadership.lease import open_lease
+from gozo.settings.resolve import ConnectionSettings, ServeSettings
 from gozo.store.bucket import open_bucket, own_settings
-from gozo.store.history import DESCRIPTION
+from gozo.store.event_history import DESCRIPTION
 from gozo.store.suitability import FEWEST, faults
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import JetStream
 from tests.support.client import Client
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.rights import admin, withholding
@@ -187,7 +187,7 @@ async def test_trial_of_the_impossible(
         pytest.skip("what reaches beyond a bucket is not tried in another one")
     client, bucket = await clients.connect(server), f"try-{bucket_named(case)}"
     await make(client, bucket, **NEVER[case][0])
-    monkeypatch.setattr("gozo.inspection.faults", lambda what, config: [])
+    monkeypatch.setattr("gozo.daemon.inspection.faults", lambda what, config: [])
     found, said = await look(server, bucket)
     assert found.problems
     assert any("in a temporary bucket with the settings of" in one for one in said.of("problem"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from completions.__main__ import scripts
-from gozo.completion import SHELLS, script
+from gozo.cli.completion import SHELLS, script
 from tests.support.planner import IDS
 from tests.support.shells import start_shell
 

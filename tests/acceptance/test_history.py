@@ -14,8 +14,8 @@ import pytest
 from gozo.client import Client as Schedules
 from gozo.client import past
 from gozo.errors import RequestError
-from gozo.settings import ConnectionSettings
-from gozo.store.history import DESCRIPTION
+from gozo.settings.resolve import ConnectionSettings
+from gozo.store.event_history import DESCRIPTION
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.processes import Clients, Servers

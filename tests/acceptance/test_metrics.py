@@ -14,7 +14,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from gozo.client import Client as GozoClient
-from gozo.stats import LIMITS_US
+from gozo.telemetry.stats import LIMITS_US
 from tests.support.daemon import Daemon
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers

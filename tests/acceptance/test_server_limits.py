@@ -10,7 +10,7 @@ import pytest
 
 from gozo.client import Client
 from gozo.errors import Refusal, RequestError
-from gozo.policy import LEAST_MAX_PAYLOAD
+from gozo.protocol.subject_policy import LEAST_MAX_PAYLOAD
 from tests.acceptance.test_receipts import ask
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from gozo.connection import Connection
-from gozo.daemon import Daemon as Replica
-from gozo.notify import Notifier
-from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.daemon.daemon import Daemon as Replica
+from gozo.monitoring.systemd import Notifier
+from gozo.settings.resolve import ConnectionSettings, ServeSettings
 from gozo.store.follower import Follower
+from gozo.transport.connection import Connection
 from tests.support.patience import allow, until
 from tests.support.processes import Daemons, Servers
 from tests.support.programs import require_program
@@ -234,7 +234,7 @@ async def test_part_hangs(
     manager = Manager(str(tmp_path / "notify"))
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", str(BRIEFLY))
-    monkeypatch.setattr("gozo.vitals.HANGS", 1.5)
+    monkeypatch.setattr("gozo.monitoring.health.HANGS", 1.5)
     async with replica(servers.start()) as daemon:
         await manager.hears("WATCHDOG=1")
         with monkeypatch.context() as patch:

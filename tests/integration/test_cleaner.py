@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gozo.clock import wall_us
 from gozo.errors import NoServerError
+from gozo.runtime.clock import wall_us
+from gozo.runtime.tasks import end
 from gozo.store.changes import Result
-from gozo.store.cleaner import WINDOW, Cleaner
-from gozo.tasks import end
+from gozo.store.marker_cleaner import WINDOW, Cleaner
 from tests.integration.test_store import Parts, parts
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from gozo.client import Client, Wanted, applying
-from gozo.client.applying import _Mark
+from gozo.client import Client, Wanted
+from gozo.client import apply as applying
+from gozo.client.apply import _Mark
 from gozo.errors import ExistsError, RequestError
-from gozo.schedule import Terms
+from gozo.schedule.model import Terms
 from gozo.store.bucket import open_bucket
 from tests.support.places import LATER, Place, listed
 from tests.support.processes import Servers

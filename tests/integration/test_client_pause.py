@@ -10,7 +10,7 @@ import pytest
 
 from gozo.client import Answer, Client, Wanted
 from gozo.errors import NoServerError, RequestError
-from gozo.schedule import Terms
+from gozo.schedule.model import Terms
 from tests.support.patience import allow
 from tests.support.places import LATER, Place
 from tests.support.processes import Clients, Daemons, Servers

@@ -8,7 +8,7 @@ import pytest
 
 from gozo.client import Client
 from gozo.errors import DisconnectedError, RequestError
-from gozo.jetstream import JetStream
+from gozo.transport.jetstream import JetStream
 from tests.support.patience import allow
 from tests.support.processes import Clients, Servers
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from gozo.client import Client
-from gozo.connection import RECONNECT_WAIT, Connection
 from gozo.errors import NotAllowedError
-from gozo.jetstream import JetStream
-from gozo.settings import ConnectionSettings
-from gozo.tasks import end, persist
+from gozo.runtime.tasks import end, persist
+from gozo.settings.resolve import ConnectionSettings
+from gozo.transport.connection import RECONNECT_WAIT, Connection
+from gozo.transport.jetstream import JetStream
 from tests.support.credentials import certificates
 from tests.support.false_server import FalseServer
 from tests.support.patience import until
@@ -146,7 +146,7 @@ async def test_a_server_that_the_cluster_told_of_is_used(kind: str, tmp_path: Pa
 
 async def test_who_may_not_hear_an_echo_is_connected_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that may publish to gozo alone lives on after the look at its link."""
-    monkeypatch.setattr("gozo.connection.CHECK", 0.1)
+    monkeypatch.setattr("gozo.transport.connection.CHECK", 0.1)
     config = """
     authorization { users: [ { user: u, password: p,
       permissions: { publish: ["gozo"], subscribe: ["_INBOX.>"] } } ] }

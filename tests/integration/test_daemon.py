@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gozo.daemon import Daemon
-from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.daemon.daemon import Daemon
+from gozo.settings.resolve import ConnectionSettings, ServeSettings
 from gozo.store.barrier import Barrier
 from tests.support.client import Client
 from tests.support.patience import until

@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from gozo import confirmations, delivery
-from gozo.clock import wall_us
-from gozo.connection import Connection
-from gozo.delivery import Delivery
-from gozo.headers import fields
-from gozo.occurrences import Occurrences
-from gozo.pace import Pace
-from gozo.protocol import parse_request
-from gozo.schedule import ScheduleRequest
-from gozo.stats import Stats
+from gozo.delivery import dispatcher as delivery
+from gozo.delivery import stream_acks as confirmations
+from gozo.delivery.dispatcher import Delivery
+from gozo.delivery.in_memory import Volatile
+from gozo.delivery.recurring import Occurrences
+from gozo.protocol.headers import fields
+from gozo.protocol.requests import parse_request
+from gozo.runtime.clock import wall_us
+from gozo.runtime.pace import Pace
+from gozo.schedule.model import ScheduleRequest
 from gozo.store.changes import Result
-from gozo.volatile import Volatile
+from gozo.telemetry.stats import Stats
+from gozo.transport.connection import Connection
 from tests.integration.test_store import Parts, entry, parts, some_clock
 from tests.support.heard import heard
 from tests.support.patience import allow, until

@@ -6,13 +6,13 @@ import asyncio
 import gc
 import sys
 
-from gozo.clock import wall_us
-from gozo.memory import Memory
-from gozo.schedule import MICROSECONDS, Entry, Reason, ScheduleRequest
+from gozo.runtime.clock import wall_us
+from gozo.runtime.memory import Memory
+from gozo.runtime.tasks import end
+from gozo.schedule.model import MICROSECONDS, Entry, Reason, ScheduleRequest
+from gozo.schedule.timetable import Item
 from gozo.store.changes import Result
 from gozo.store.forgetter import Forgetter
-from gozo.tasks import end
-from gozo.timetable import Item
 from tests.integration.test_store import FAR_US, Parts, parts
 from tests.support.patience import until
 from tests.support.server import NatsServer

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 import pytest
 import uvloop
 
-from gozo.connection import Connection, publication
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
-from gozo.settings import ConnectionSettings
+from gozo.settings.resolve import ConnectionSettings
+from gozo.transport.connection import Connection, publication
 from tests.support.patience import until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient, request
@@ -323,7 +323,7 @@ def test_a_transport_that_closed_first_is_a_lost_link() -> None:
 
 async def test_a_burst_that_is_long_in_reading_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link is not left because the echo is behind all that the server has to bring."""
-    monkeypatch.setattr("gozo.connection.CHECK", 0.1)
+    monkeypatch.setattr("gozo.transport.connection.CHECK", 0.1)
     count = 2_000
     with NatsServer() as server:
         connection = await connected(server)
@@ -351,8 +351,8 @@ async def test_a_link_that_brings_and_takes_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Messages that come do not hide for ever that what is sent gets nowhere."""
-    monkeypatch.setattr("gozo.connection.CHECK", 0.2)
-    monkeypatch.setattr("gozo.connection.LAG", 1.0)
+    monkeypatch.setattr("gozo.transport.connection.CHECK", 0.2)
+    monkeypatch.setattr("gozo.transport.connection.LAG", 1.0)
     with NatsServer() as server:
         async with Proxy(server.port) as proxy:
             connection = await connected(proxy.url)
@@ -376,7 +376,7 @@ async def test_a_link_that_brings_and_takes_nothing_is_left(
 
 async def test_a_link_without_subscriptions_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its PINGs are answered, and no message ever comes: a new link is made."""
-    monkeypatch.setattr("gozo.connection.CHECK", 0.2)
+    monkeypatch.setattr("gozo.transport.connection.CHECK", 0.2)
     with NatsServer() as server:
         connection = await connected(server)
         keeping = asyncio.create_task(connection.keep())

@@ -9,18 +9,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gozo import lease
-from gozo.clock import steady
-from gozo.connection import Connection
-from gozo.entries import block
 from gozo.errors import GozoError
-from gozo.jetstream import JetStream, StoredMessage
-from gozo.lease import Lease, Role
-from gozo.policy import Policy
-from gozo.rivals import Rivals
-from gozo.settings import ConnectionSettings
+from gozo.leadership import lease
+from gozo.leadership.lease import Lease, Role
+from gozo.leadership.rivals import Rivals
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.clock import steady
+from gozo.runtime.tasks import end
+from gozo.settings.resolve import ConnectionSettings
 from gozo.store.bucket import open_bucket
-from gozo.tasks import end
+from gozo.store.entry_codec import block
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import JetStream, StoredMessage
 from tests.support.patience import allow, until
 from tests.support.proxy import Proxy
 from tests.support.server import HOST, NatsServer, free_port

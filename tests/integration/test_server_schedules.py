@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gozo.cron import Cron, read_zone
 from gozo.errors import RequestError
-from gozo.schedule import MICROSECONDS
-from gozo.when import next_due, parse, print_when
+from gozo.schedule.cron import Cron, read_zone
+from gozo.schedule.expression import next_due, parse, print_when
+from gozo.schedule.model import MICROSECONDS
 from tests.support.client import Client
 from tests.support.patience import allow
 from tests.support.processes import Clients, Servers

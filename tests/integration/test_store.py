@@ -14,26 +14,26 @@ from typing import Any
 
 import pytest
 
-from gozo.clock import wall_us
-from gozo.clock_watch import ClockWatch
-from gozo.connection import Connection, publication
-from gozo.entries import block
-from gozo.inboxes import LENGTH
-from gozo.jetstream import JetStream, parse_time
-from gozo.policy import Policy
-from gozo.schedule import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequest
-from gozo.settings import ConnectionSettings
+from gozo.protocol.inboxes import LENGTH
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.clock import wall_us
+from gozo.runtime.clock_watch import ClockWatch
+from gozo.runtime.tasks import end
+from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequest
+from gozo.schedule.timetable import Item, Timetable
+from gozo.settings.resolve import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
+from gozo.store.change_queue import Ledger
 from gozo.store.changes import Result
-from gozo.store.cleaner import Cleaner
+from gozo.store.entry_codec import block
 from gozo.store.follower import DELETION, Follower
-from gozo.store.ledger import Ledger
-from gozo.store.mirror import Mirror
-from gozo.store.originals import Originals
-from gozo.store.payloads import Payloads
+from gozo.store.index import Mirror
+from gozo.store.legacy_entries import Originals
+from gozo.store.marker_cleaner import Cleaner
+from gozo.store.message_cache import Payloads
 from gozo.store.writer import Outcome, Writer
-from gozo.tasks import end
-from gozo.timetable import Item, Timetable
+from gozo.transport.connection import Connection, publication
+from gozo.transport.jetstream import JetStream, parse_time
 from tests.support.client import Client
 from tests.support.patience import allow, until
 from tests.support.proxy import Proxy
@@ -422,7 +422,7 @@ async def test_following_goes_on(fault: str) -> None:
 
 async def test_headers_that_are_large_do_not_end_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """A load asks for no more at a time than the server keeps for a client that is busy."""
-    monkeypatch.setattr("gozo.store.consumer.MOST_BYTES", 512 * 1024)
+    monkeypatch.setattr("gozo.store.ordered_consumer.MOST_BYTES", 512 * 1024)
     large = [f"n{number}" for number in range(400)]
     with NatsServer(config="max_pending: 4MB") as server, RawClient(server.url) as raw:
         async with parts(server):

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gozo.clock import steady
-from gozo.policy import UNLIMITED
-from gozo.schedule import Entry, ScheduleRequest
+from gozo.protocol.subject_policy import UNLIMITED
+from gozo.runtime.clock import steady
+from gozo.schedule.model import Entry, ScheduleRequest
 from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.writer import Writer
 from tests.integration.test_store import FAR_US, Parts, parts

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 import typer.main
 
-from gozo.options import CONNECTION
+from gozo.settings.options import CONNECTION
 
 
 def commands(app: typer.Typer) -> Iterator[tuple[str, Any]]:

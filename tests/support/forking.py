@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 IMPORTED = {
-    "gozo": ("gozo.cli", "gozo.daemon", "uvloop"),
+    "gozo": ("gozo.cli.app", "gozo.daemon.daemon", "uvloop"),
     "gozoctl": ("gozoctl.app", "gozo.client"),
 }
 """What is imported ahead, by program."""

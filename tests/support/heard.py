@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gozo.heard import Heard, hear
+from gozo.protocol.heard import Heard, hear
 
 
 def _act(heard: Heard) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from gozo import completion
+from gozo.cli import completion
 
 IDS = {
     "backup:daily": "in 3 h",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gozo.completion import script
+from gozo.cli.completion import script
 from tests.support.programs import require_file, require_program
 from tests.support.readme import ROOT
 from tests.support.terminal import Terminal

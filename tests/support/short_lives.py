@@ -10,9 +10,9 @@ import sys
 
 import uvloop
 
-from gozo import logs
-from gozo.daemon import serve
-from gozo.settings import ConnectionSettings, ServeSettings
+from gozo.daemon.daemon import serve
+from gozo.runtime import logs
+from gozo.settings.resolve import ConnectionSettings, ServeSettings
 from gozo.store.marker_life import MarkerLife
 
 SHORTEST = 2  # seconds

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from gozo.told import read_told
+from gozo.leadership.feed_messages import read_told
 from tests.acceptance.faults.conftest import LONG_FORM, Note
 from tests.support.client import Client
 from tests.support.daemon import Daemon

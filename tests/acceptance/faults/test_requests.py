@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 
-from gozo.intake import CATCHING_UP
+from gozo.requests.intake import CATCHING_UP
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import start
 from tests.support.account import Account

@@ -1,0 +1,186 @@
+"""The command line of `gozo`: options in, exit code out.
+
+What connects is imported only when it is about to: `--help` stays quick. Nothing of NATS
+happens here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from gozo import __version__
+from gozo.cli import completion, usage
+from gozo.cli.options import Given, merged, takes, tell
+from gozo.errors import GozoError, NotAllowedError
+from gozo.runtime import logs
+from gozo.settings.options import CONNECTION, SERVE
+from gozo.settings.resolve import ServeSettings, resolve_serve
+from gozo.settings.sources import Sources
+
+INTERRUPTED = 130  # what a shell reports for a process that ended with Ctrl-C: 128 + SIGINT
+FAILED = 1
+
+log = logs.get_logger("gozo.cli")
+
+app = typer.Typer(
+    name="gozo",
+    cls=usage.Group,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _answer_version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:  # that is how a line is read to complete it
+        typer.echo(f"gozo {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+@takes((*CONNECTION, *SERVE))
+def root(
+    ctx: typer.Context,
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_answer_version, is_eager=True
+        ),
+    ] = False,
+    **given: str | bool | list[str] | None,
+) -> None:
+    """Schedule messages of NATS: without a command, the same as `gozo serve`.
+
+    Values come from the command line, else from the variable in brackets in the environment,
+    else from that variable in ./gozo.env, else from gozo/config.toml in the directory of the
+    user's settings, else from the variable in /etc/gozo.env. An empty value counts as not set.
+    A context counts with the place that names it, after the options there. The first login
+    found replaces those of other kinds. Keep secrets in the environment or in a file: a command
+    line can be read by others.
+    """
+    ctx.obj = given
+    if ctx.invoked_subcommand is None:
+        raise typer.Exit(_serve(given))
+
+
+@takes((*CONNECTION, *SERVE))
+def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
+    """Take requests, keep schedules, deliver messages when they are due.
+
+    Runs until SIGTERM, SIGHUP or Ctrl-C; a second SIGTERM or Ctrl-C ends it at once.
+    """
+    raise typer.Exit(_serve(merged(ctx.obj, given)))
+
+
+@takes((*CONNECTION, *SERVE))
+def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
+    """Check whether `gozo serve` would work with the same options, without starting it.
+
+    Connects, tests each permission that the daemon needs, and describes the server, the account,
+    the bucket and the running daemons, what is missing, and what could be better. It uses a
+    temporary bucket with the settings of the real one, and changes nothing else. Exits 4 if a
+    permission is missing, 5 if no server answers, 1 if with these settings gozo cannot work or
+    would lose schedules, a daemon with another bucket uses the request subject, or a running
+    daemon is not serving; else 0.
+    """
+    raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
+
+
+usage.add(app, "serve", serve)
+usage.add(app, "check", check)
+usage.add(app, "help", usage.help_, hidden=True)
+
+
+def _check(given: Given) -> int:
+    sources = Sources.load(given)
+    for name, reason in sources.ignored:
+        tell(f"gozo: ignoring {name}: {reason}")
+    settings = resolve_serve(sources)
+    logs.silence()
+    from gozo.daemon import check as checkup  # noqa: PLC0415  # not needed for --help
+
+    def say(topic: str, words: str) -> None:
+        line = logs.visible(f"{topic:>9}  {words}")
+        if sys.stdout.isatty():
+            columns = shutil.get_terminal_size().columns
+            line = textwrap.fill(line, columns, subsequent_indent=" " * 11, break_on_hyphens=False)
+        typer.echo(line)
+
+    found = asyncio.run(checkup.examine(settings, say))
+    if found.missing:
+        return NotAllowedError.exit_code
+    return FAILED if found.not_serving or found.problems else 0
+
+
+def _serve(given: Given) -> int:
+    """Run the daemon; returns the exit code."""
+
+    def run() -> int:
+        settings = _settings(given)
+        from gozo.daemon import daemon  # noqa: PLC0415  # not needed for --help
+
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(daemon.serve(settings))
+        return 0
+
+    return _run(run)
+
+
+def _run(do: Callable[[], int]) -> int:
+    """Do something, and return the exit code that goes with how it went."""
+    try:
+        return do()
+    except GozoError as error:
+        tell(f"{logs.mark('error')}gozo: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # the last place that can still tell of it
+        log.exception("process.failed", error=error)
+        return FAILED
+
+
+def _settings(given: Given) -> ServeSettings:
+    level, form = logs.DEFAULT_LEVEL, logs.DEFAULT_FORMAT
+    sources = None
+    try:
+        sources = Sources.load(given)
+        settings = resolve_serve(sources)
+        level, form = settings.log_level, settings.log_format
+    finally:
+        logs.configure(level, form=form)
+        if sources is not None:
+            sources.warn(log)
+    return settings
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, whose timers are finer, where it exists; None means asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415  # not needed for --help
+    except ImportError:
+        return None
+    factory: Callable[[], Any] = uvloop.new_event_loop
+    return factory
+
+
+def main() -> int:
+    """Run the command line of this process, and return the exit code."""
+    answer = completion.answer(app, "gozo")
+    if answer is not None:
+        sys.stdout.write(answer)
+        return 0
+    try:
+        app(prog_name="gozo")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0

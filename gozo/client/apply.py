@@ -1,0 +1,339 @@
+"""Makes schedules be as they are wanted, many at once, and one applicant at a time.
+
+Each write demands the revision that was looked at, so it never undoes what a daemon or another
+client did meanwhile. That alone would let two who apply at the same time leave some schedules
+of one and some of the other. So whoever applies holds a mark in the bucket, written and renewed
+by compare-and-set, and the next one waits until it is given back, or has not been renewed for a
+while: who held it is gone then, and what was left half-done is done anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple, TypeVar
+
+from gozo.client.arguments import Past, as_of, made
+from gozo.client.bucket_writes import AT_ONCE, Writes, tries
+from gozo.client.decoding import entry_of
+from gozo.client.manifest import (
+    LONGEST_SET,
+    SET,
+    TIMES,
+    changed,
+    is_past,
+    is_paused,
+    is_set_name,
+)
+from gozo.client.models import Applied, Schedule, Wanted
+from gozo.client.reader import Found, Reader
+from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
+from gozo.protocol.headers import fields
+from gozo.protocol.requests import read_note
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.clock import steady, wall_us
+from gozo.schedule.model import Entry, State
+from gozo.schedule.recurrence import due_at, paused
+from gozo.store.bucket import Bucket, open_bucket, stream_of
+from gozo.store.entry_codec import APPLY_KEY, block
+
+LEASE = 10.0  # seconds after which a mark that is not renewed is nobody's
+RENEWAL = 2.0  # seconds after which the mark is renewed before more is written
+LOOK = 0.05  # seconds between looks whether another has finished
+MARK_SECONDS = 60  # after which the server removes a mark, where it can
+ANSWER = 5.0  # seconds to wait for an answer to a write of the mark
+
+MOST_NAMED = 5  # schedules that an error names
+
+HOLDER = b"gozo-holder"
+
+T = TypeVar("T")
+
+
+class _Step(NamedTuple):
+    """What is to be done about one id, and what was found under it."""
+
+    applied: Applied
+    found: Found | None
+    wanted: Wanted | None = None
+
+
+class Applying:
+    """Applies sets of schedules to one bucket."""
+
+    def __init__(self, reader: Reader, writes: Writes, policy: Policy) -> None:
+        self._reader = reader
+        self._writes = writes
+        self._policy = policy
+
+    def check(self, wanted: Wanted) -> Entry:
+        """Make an entry of what is wanted, as of now.
+
+        Raises:
+            RequestError: as a daemon would refuse it; or the set has no name that a file can have.
+        """
+        if wanted.managed_by and not is_set_name(wanted.managed_by):
+            raise RequestError(
+                Refusal.INVALID_REQUEST,
+                f"{wanted.managed_by!r} is not a valid name of a set: give 1 to {LONGEST_SET} "
+                "printable characters, without spaces around them",
+            )
+        connection = self._reader.connection
+        with connection.doubting_limits():
+            entry = made(
+                self._policy,
+                connection.max_payload,
+                wanted.subject,
+                wanted.payload,
+                when=wanted.when,
+                id_=wanted.id,
+                headers=wanted.headers,
+                confirm=wanted.confirm,
+                attempts=wanted.attempts,
+                terms=wanted.terms,
+                managed_by=wanted.managed_by,
+                protect=bool(wanted.protect),
+            )
+        entry = as_of(entry, wall_us())
+        return paused(entry, read_note(wanted.note)) if wanted.paused else entry
+
+    async def plan(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[Applied]:
+        """Tell what is to be done; see `Client.apply`."""
+        for one in wanted:
+            self.check(one)
+        return [step.applied for step in await self._steps(wanted, prune)]
+
+    async def apply(
+        self, wanted: Sequence[Wanted], prune: Collection[str], *, past: Past, timeout: float
+    ) -> list[Applied]:
+        """Do what is to be done; see `Client.apply`."""
+        entries = {one.id: self.check(one) for one in wanted}
+        bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
+        for one in wanted:
+            self._writes.check_size(bucket, entries[one.id], one.payload)
+        async with self._alone(bucket, timeout) as mark:
+            steps = await self._steps(wanted, prune)
+            _check_past([step.applied for step in steps], past)
+            todo = [step for step in steps if step.applied.action not in ("leave", "past")]
+            for some in _portions(todo):
+                await mark.renew()
+                doing = (
+                    self._do(bucket, step, entries.get(step.applied.id), past, timeout)
+                    for step in some
+                )
+                await asyncio.gather(*doing)
+            return [step.applied for step in steps]
+
+    async def _steps(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[_Step]:
+        """Look at everything that is wanted, and at what is not wanted any more.
+
+        Raises:
+            ExistsError: one belongs to another set.
+        """
+        steps: list[_Step] = []
+        for some in _portions(wanted):
+            found = await asyncio.gather(*(self._reader.find(one.id) for one in some))
+            steps += [_step(one, what) for one, what in zip(some, found, strict=True)]
+        if not prune:
+            return steps
+        kept = {one.id for one in wanted}
+        over = [
+            one.id
+            async for one in self._reader.list(None)
+            if one.managed_by in prune and one.id is not None and one.id not in kept
+        ]
+        return steps + [_Step(Applied(id_, "remove"), None) for id_ in sorted(over)]
+
+    async def _do(
+        self, bucket: Bucket, step: _Step, entry: Entry | None, past: Past, timeout: float
+    ) -> None:
+        """Do what a step says; where something came in between, look again first.
+
+        `entry` is what is wanted, as of when that was asked for.
+
+        Raises:
+            RequestError: it would be sent at once now.
+        """
+        id_, wanted, found = step.applied.id, step.wanted, step.found
+        is_fresh = wanted is not None
+        async for left in tries(timeout, repr(id_)):
+            if not is_fresh:
+                found = await self._reader.find(id_)
+            is_fresh = False
+            if wanted is None or entry is None:
+                there = found is not None and isinstance(found.what, Schedule)
+                if found is None or not there or await self._writes.remove(bucket, found, left):
+                    return
+                continue
+            now = _step(wanted, found).applied
+            if now.action in ("leave", "past"):
+                return
+            _check_past([now], past)
+            new = entry
+            if found is not None and isinstance(found.what, Schedule):
+                new = _in_place(entry, wanted, found, now.keys)
+                if wanted.protect is None and found.what.protected:
+                    new = new._replace(protected=True)
+            if await self._writes.put_for(bucket, new, wanted.payload, found, left):
+                return
+
+    @asynccontextmanager
+    async def _alone(self, bucket: Bucket, timeout: float) -> AsyncIterator[_Mark]:
+        mark = _Mark(self._reader, self._writes, bucket)
+        await mark.take(timeout + LEASE)
+        try:
+            yield mark
+        finally:
+            await mark.give_back()
+
+
+class _Mark:
+    """Says in the bucket who applies just now."""
+
+    def __init__(self, reader: Reader, writes: Writes, bucket: Bucket) -> None:
+        self._reader = reader
+        self._writes = writes
+        self._bucket = bucket
+        self._token = secrets.token_hex(8).encode()
+        self._revision = 0
+        self._renewed = 0.0
+
+    async def take(self, timeout: float) -> None:
+        """Wait until nobody else holds it.
+
+        Raises:
+            RequestError: `busy`, since others apply all the time.
+        """
+        deadline = steady() + timeout
+        seen, since = -1, steady()
+        while steady() < deadline:
+            revision, holder = await self._look()
+            if revision != seen:
+                seen, since = revision, steady()
+            is_free = holder in (b"", self._token) or steady() - since > LEASE
+            if is_free and await self._write(revision, self._token):
+                return
+            await asyncio.sleep(LOOK)
+        raise RequestError(
+            Refusal.BUSY, "others apply schedules all the time, nothing was changed: try again"
+        )
+
+    async def renew(self) -> None:
+        """Make sure that it is still ours.
+
+        Raises:
+            RequestError: `superseded`.
+        """
+        if steady() - self._renewed > RENEWAL and not await self._write(
+            self._revision, self._token
+        ):
+            raise RequestError(
+                Refusal.SUPERSEDED,
+                f"this took so long that another applied in its place after {LEASE:g} s: "
+                "apply again",
+            )
+
+    async def give_back(self) -> None:
+        """Let the next one begin at once."""
+        try:
+            await self._write(self._revision, b"")
+        except NoServerError:
+            return  # so the next one waits until it has not been renewed for a while
+
+    async def _look(self) -> tuple[int, bytes]:
+        """Return the revision of the mark, and who holds it."""
+        subject = f"$KV.{self._reader.name}.{APPLY_KEY}"
+        message = await self._reader.js.last_message(stream_of(self._reader.name), subject)
+        if message is None:
+            return 0, b""
+        return message.sequence, dict(fields(message.headers)).get(HOLDER, b"")
+
+    async def _write(self, revision: int, holder: bytes) -> bool:
+        lines = b"KV-Operation: DEL\r\n"
+        if holder:
+            lines += b"Gozo-Holder: %b\r\n" % holder
+        if self._bucket.marker_ttl:
+            lines += b"Nats-TTL: %ds\r\n" % MARK_SECONDS
+        sent = steady()
+        written = await self._writes.write(
+            self._bucket, APPLY_KEY, block(lines, revision), b"", ANSWER
+        )
+        if written:
+            self._renewed = sent
+            self._revision = written
+        return bool(written)
+
+
+def _step(wanted: Wanted, found: Found | None) -> _Step:
+    """Decide what is to be done about one id.
+
+    Raises:
+        ExistsError: it belongs to another set.
+    """
+    schedule = None if found is None else found.what
+    if not isinstance(schedule, Schedule):
+        past = is_past(wanted.when, wall_us())
+        return _Step(Applied(wanted.id, "past" if past else "create"), found, wanted)
+    if schedule.managed_by not in ("", wanted.managed_by):
+        raise ExistsError(
+            f"the schedule {wanted.id!r} belongs to the set {schedule.managed_by!r}, not to "
+            f"{wanted.managed_by!r}: name its own set, or cancel it first"
+        )
+    keys = changed(wanted, schedule)
+    if keys in ((), (SET,)):
+        return _Step(Applied(wanted.id, "adopt" if keys else "leave", keys), found, wanted)
+    applied = Applied(wanted.id, "change", keys, _is_sent_at_once(wanted, schedule, keys))
+    return _Step(applied, found, wanted)
+
+
+def _is_sent_at_once(wanted: Wanted, schedule: Schedule, keys: Collection[str]) -> bool:
+    """Tell whether a change is what makes a moment that has passed be acted on."""
+    is_due_anew = bool({*TIMES, "paused"} & set(keys))
+    rests = is_paused(schedule) if wanted.paused is None else wanted.paused
+    return is_due_anew and not rests and is_past(wanted.when, wall_us())
+
+
+def _check_past(steps: Iterable[Applied], past: Past) -> None:
+    """Make sure that nothing is sent at once, unless that is meant.
+
+    Raises:
+        RequestError: `invalid_when`.
+    """
+    ids = [one.id for one in steps if one.at_once]
+    if ids and past != "send":
+        raise RequestError(Refusal.INVALID_WHEN, past_words(ids))
+
+
+def past_words(ids: Sequence[str]) -> str:
+    """Say what would be sent at once, and what to do about it."""
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return (
+        f"{', '.join(map(repr, ids[:MOST_NAMED]))}{more} would be sent at once, since the time has "
+        "passed: give a later one, or allow that (--past-ok, past='send')"
+    )
+
+
+def _in_place(entry: Entry, wanted: Wanted, found: Found, keys: Collection[str]) -> Entry:
+    """Return an entry that takes the place of another, and keeps what is not to be changed.
+
+    Unless its times are changed it is due when it was; a pause lasts unless it is spoken of.
+    """
+    message = found.message
+    try:
+        old, _ = entry_of(found.key, message.headers, message.payload, message.stored_us)
+    except RequestError:
+        return entry  # in the place of what cannot be read
+    if set(keys) == {SET}:
+        return old._replace(managed_by=entry.managed_by)
+    if old.state is State.PAUSED and wanted.paused is None:
+        entry = paused(entry, old.reason)
+    if set(keys) & set(TIMES):
+        return entry
+    entry = entry._replace(when=old.when, terms=old.terms, created_us=old.created_us)
+    return due_at(entry, old.due_us)
+
+
+def _portions(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE)]

@@ -1,0 +1,312 @@
+"""Writes to the bucket where no daemon answers, each with the revision that it expects.
+
+So a write never undoes what somebody else did meanwhile, a daemon that has just started
+included: where the expected revision proves wrong, the key is read again, and what is to be
+done is decided anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Literal
+
+from gozo.client.arguments import as_of, moment
+from gozo.client.daemon_calls import absent
+from gozo.client.decoding import entry_of
+from gozo.client.models import Answer, Cancelled, Schedule, Stored
+from gozo.client.reader import Found, Reader
+from gozo.errors import (
+    DisconnectedError,
+    ExistsError,
+    NoServerError,
+    NotFoundError,
+    Refusal,
+    RequestError,
+    UnansweredError,
+)
+from gozo.protocol.requests import escape_id, protected_error
+from gozo.protocol.subject_policy import LARGEST_BLOCK, check_size
+from gozo.runtime.clock import steady, wall_us
+from gozo.schedule import expression as grammar
+from gozo.schedule.model import Entry, Marker, Reason
+from gozo.schedule.recurrence import paused, rescheduled, resumed
+from gozo.store.bucket import Bucket, open_bucket
+from gozo.store.entry_codec import (
+    MARKER_SECONDS,
+    block,
+    entry_headers,
+    headers_size,
+    marker_headers,
+    reserved_key,
+)
+from gozo.transport.jetstream import CONFLICTS, NO_ROOM, is_final, read_ack
+
+AT_ONCE = 200  # schedules cancelled at the same time
+FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before another try
+
+Change = Callable[[Entry], Entry]
+"""Makes a new version of a schedule from the present one, or raises a `RequestError`."""
+
+
+class Writes:
+    """Changes schedules in the bucket."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def store(self, entry: Entry, payload: bytes, *, replace: bool, timeout: float) -> Stored:
+        """Store a schedule, in a bucket that is created if need be.
+
+        Raises:
+            ExistsError: there is one with this id, and it is not to be replaced.
+            RequestError: `protected`, since it would take the place of one that is.
+            RequestError, UnansweredError: as for `Client.schedule`.
+        """
+        entry = as_of(entry, wall_us())
+        try:
+            bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
+        except NoServerError:
+            await self._reader.js.explain_silence()
+            raise
+        self.check_size(bucket, entry, payload)
+        if entry.id is None:
+            await self._put(bucket, reserved_key(), entry, payload, 0, timeout)
+            return Stored(None, moment(entry.due_us), replaced=False)
+        is_there = False
+        async for left in tries(timeout, repr(entry.id)):
+            found = await self._reader.find(entry.id)
+            is_there = found is not None and not isinstance(found.what, Marker)
+            if is_there and not replace:
+                raise ExistsError(
+                    f"there is a schedule {entry.id!r} already: cancel it, or replace it"
+                )
+            was = None if found is None else found.what
+            if isinstance(was, Schedule) and was.protected and not entry.protected:
+                raise protected_error()
+            if await self.put_for(bucket, entry, payload, found, left):
+                break
+        return Stored(entry.id, moment(entry.due_us), replaced=is_there)
+
+    async def cancel(self, ids: list[str], *, timeout: float) -> list[Cancelled]:
+        """Cancel schedules, many at a time.
+
+        Raises:
+            UnansweredError: as for `Client.cancel`.
+        """
+        bucket = await self._reader.bucket()
+        done: list[Cancelled] = []
+        for start in range(0, len(ids), AT_ONCE):
+            some = ids[start : start + AT_ONCE]
+            if bucket is None:
+                done += [Cancelled(id_, "not_found") for id_ in some]
+            else:
+                done += await asyncio.gather(*(self._cancel(bucket, id_, timeout) for id_ in some))
+        return done
+
+    async def _cancel(self, bucket: Bucket, id_: str, timeout: float) -> Cancelled:
+        async for left in tries(timeout, repr(id_)):
+            found = await self._reader.find(id_)
+            if found is None:
+                break
+            if isinstance(found.what, Marker):
+                if found.what.reason is Reason.DELIVERED:
+                    return Cancelled(id_, "already_delivered")
+                break
+            if await self.remove(bucket, found, left):
+                return Cancelled(id_, "cancelled")
+        return Cancelled(id_, "not_found")
+
+    async def reschedule(self, id_: str, when: str, *, timeout: float) -> Stored:
+        """Give a schedule another due time, and keep the rest.
+
+        Raises:
+            NotFoundError, RequestError, UnansweredError: as for `Client.reschedule`.
+        """
+        now_us = wall_us()
+        grammar.parse(when)
+        bucket = await self._reader.bucket()
+        if bucket is None:
+            raise absent(id_, "not_found")
+        entry = await self._alter(
+            bucket, id_, lambda entry: rescheduled(entry, when, now_us), timeout
+        )
+        return Stored(id_, moment(entry.due_us), replaced=True)
+
+    async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer]:
+        """Pause schedules, many at a time.
+
+        Raises:
+            RequestError, UnansweredError: as for `Client.pause`.
+        """
+        return await self._alter_each(ids, lambda entry: paused(entry, note), "paused", timeout)
+
+    async def resume(self, ids: list[str], *, timeout: float) -> list[Answer]:
+        """Resume schedules, many at a time.
+
+        Raises:
+            RequestError, UnansweredError: as for `Client.resume`.
+        """
+        return await self._alter_each(ids, resumed, "resumed", timeout)
+
+    async def _alter_each(
+        self, ids: list[str], change: Change, status: Literal["paused", "resumed"], timeout: float
+    ) -> list[Answer]:
+        bucket = await self._reader.bucket()
+        if bucket is None:
+            return [Answer(id_, "not_found") for id_ in ids]
+
+        async def alter(id_: str) -> Answer:
+            try:
+                await self._alter(bucket, id_, change, timeout)
+            except NotFoundError as error:
+                delivered = error.status == "already_delivered"
+                return Answer(id_, "already_delivered" if delivered else "not_found")
+            return Answer(id_, status)
+
+        done: list[Answer] = []
+        for start in range(0, len(ids), AT_ONCE):
+            done += await asyncio.gather(*map(alter, ids[start : start + AT_ONCE]))
+        return done
+
+    async def _alter(self, bucket: Bucket, id_: str, change: Change, timeout: float) -> Entry:
+        """Store what a change makes of a schedule, where that is another; returns it.
+
+        Raises:
+            NotFoundError: there is none.
+            RequestError, UnansweredError: it was refused; or it is unknown whether it was done.
+        """
+        async for left in tries(timeout, repr(id_)):
+            found = await self._reader.find(id_)
+            if found is None:
+                raise absent(id_, "not_found")
+            if isinstance(found.what, Marker):
+                delivered = found.what.reason is Reason.DELIVERED
+                raise absent(id_, "already_delivered" if delivered else "not_found")
+            message = found.message
+            entry, payload = entry_of(
+                found.key, message.headers, message.payload, message.stored_us
+            )
+            new = change(entry)
+            if new == entry or await self.put_for(bucket, new, payload, found, left):
+                return new
+        raise AssertionError  # what is tried in vain until the end raises
+
+    def check_size(self, bucket: Bucket, entry: Entry, payload: bytes) -> None:
+        """Refuse a schedule that is too large for the bucket, now or with what gozo adds to it.
+
+        Raises:
+            RequestError: `too_large`.
+        """
+        most = self._reader.connection.max_payload
+        check_size(len(payload), headers_size(entry), most, bucket.max_message)
+
+    async def put_for(
+        self, bucket: Bucket, entry: Entry, payload: bytes, found: Found | None, timeout: float
+    ) -> bool:
+        """Store an entry in the place of what was found under its id; False on a conflict."""
+        assert entry.id is not None
+        key = escape_id(entry.id)
+        if found is None or found.key == key:
+            expected = 0 if found is None else found.message.sequence
+            return await self._put(bucket, key, entry, payload, expected, timeout)
+        # The original gozo kept it under another key.
+        canonical = await self._reader.read(key)
+        expected = 0 if canonical is None else canonical.message.sequence
+        if not await self._put(bucket, key, entry, payload, expected, timeout):
+            return False
+        await self.remove(bucket, found, timeout, moved=True)
+        return True
+
+    async def _put(
+        self, bucket: Bucket, key: str, entry: Entry, payload: bytes, expected: int, timeout: float
+    ) -> bool:
+        lines = entry_headers(entry, secrets.token_hex(8).encode())
+        return bool(await self.write(bucket, key, block(lines, expected), payload, timeout))
+
+    async def remove(
+        self, bucket: Bucket, found: Found, timeout: float, *, moved: bool = False
+    ) -> bool:
+        """Put a delete marker in the place of what was found, or purge it for want of room.
+
+        `moved`: the schedule is under another key now, so nobody is told that it was cancelled.
+        False on a conflict.
+        """
+        revision = found.message.sequence
+        token = b"" if moved else secrets.token_hex(8).encode()
+        lines = marker_headers(Reason.CANCELLED, MARKER_SECONDS * bucket.marker_ttl, token)
+        try:
+            return bool(await self.write(bucket, found.key, block(lines, revision), b"", timeout))
+        except (_NoRoomError, _NeverError):
+            await bucket.purge(found.key, revision)
+            return await bucket.read(found.key) is None
+
+    async def write(
+        self, bucket: Bucket, key: str, headers: bytes, payload: bytes, timeout: float
+    ) -> int:
+        """Write to a key; return its new revision, 0 where it has not the expected one, or is busy.
+
+        Raises:
+            RequestError: `too_large` or `unavailable`; nothing was stored.
+            UnansweredError: it may or may not be stored.
+            DisconnectedError, NotAllowedError: nothing was stored.
+        """
+        connection = self._reader.connection
+        if not connection.connected:
+            raise DisconnectedError("there is no connection to NATS at the moment")
+        if len(headers) + len(payload) > connection.max_payload:
+            connection.doubt_limits()
+            raise RequestError(
+                Refusal.TOO_LARGE,
+                f"{key!r} would have {len(headers) + len(payload)} bytes in the bucket; the most "
+                f"is {connection.max_payload}: use a shorter payload",
+            )
+        if len(headers) > LARGEST_BLOCK:
+            raise RequestError(
+                Refusal.TOO_LARGE,
+                f"the headers of {key!r} would take {len(headers)} bytes in the bucket; the most "
+                f"is {LARGEST_BLOCK}: use fewer or shorter headers",
+            )
+        try:
+            reply = await connection.request(
+                bucket.entrance + key, payload, headers=headers, timeout=timeout
+            )
+        except NoServerError as error:
+            raise UnansweredError(
+                f"the change of {key!r} was sent, and it is unknown whether it was done ({error})"
+            ) from error
+        sequence, code, words = read_ack(reply.headers, reply.payload)
+        if sequence or code in CONFLICTS:
+            return sequence
+        said = f"the bucket refused it, nothing was stored: {words}"
+        if code in NO_ROOM:
+            raise _NoRoomError(Refusal.UNAVAILABLE, said)
+        if is_final(code, words):
+            raise _NeverError(Refusal.TOO_LARGE, said)
+        raise RequestError(Refusal.UNAVAILABLE, said)
+
+
+class _NoRoomError(RequestError):
+    """The storage is full."""
+
+
+class _NeverError(RequestError):
+    """The bucket will never accept this."""
+
+
+async def tries(timeout: float, what: str) -> AsyncIterator[float]:
+    """Give the seconds that are left for each try, until none are.
+
+    Raises:
+        RequestError: `superseded`, since others were quicker each time.
+    """
+    deadline = steady() + timeout
+    wait = FIRST_WAIT
+    while (left := deadline - steady()) > 0:
+        yield left
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+    raise RequestError(
+        Refusal.SUPERSEDED, f"others changed {what} all the time, nothing was stored: try again"
+    )

@@ -1,0 +1,167 @@
+"""From what the bucket holds to schedules, readable or not. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from gozo.client.arguments import header_pairs, moment
+from gozo.client.models import Schedule
+from gozo.errors import Refusal, RequestError
+from gozo.protocol.headers import fields
+from gozo.protocol.requests import RESERVED, escape_id, unescape_key
+from gozo.protocol.subject_policy import Policy, expression
+from gozo.schedule.model import OVERDUE_US, Entry, Marker, State
+from gozo.store.entry_codec import (
+    APPLY_KEY,
+    BARRIER_KEY,
+    PROTECT,
+    BareEntryError,
+    EntryError,
+    check_room,
+    parse_entry,
+    parse_whole,
+)
+
+_RAW_KEY = re.compile(r"[A-Za-z0-9_=/-]+(?:\.[A-Za-z0-9_=/-]+)*\Z")
+_PLAIN_START = re.compile(r"[A-Za-z0-9_/-]*(?:\.[A-Za-z0-9_/-]+)*")
+_COUNT = re.compile(rb"[0-9]{1,9}\Z")
+
+
+def keys_of(id_: str) -> list[str]:
+    """Return the key of an id, and, where that differs, the one that the original gozo used."""
+    key = escape_id(id_)
+    return [key, id_] if id_ != key and _RAW_KEY.match(id_) else [key]
+
+
+def key_prefix(id_prefix: str) -> str:
+    """Return how the keys begin of all ids that begin so, be they gozo's or the original's."""
+    return _PLAIN_START.match(id_prefix)[0]  # type: ignore[index]  # it matches any text
+
+
+def schedule_or_marker(
+    policy: Policy,
+    key: str,
+    revision: int,
+    stored_us: int,
+    headers: bytes | None,
+    value: bytes | None,
+    now_us: int,
+    max_payload: int,
+) -> Schedule | Marker | None:
+    """Read a message of the bucket; without its `value`, None means that it is needed."""
+    try:
+        if value is None:
+            entry = parse_entry(key, headers, stored_us)
+        else:
+            entry, value = parse_whole(key, headers, value, stored_us)
+    except BareEntryError:
+        return None
+    except EntryError as error:
+        return _invalid(key, revision, stored_us, headers, value, str(error))
+    if isinstance(entry, Marker):
+        return entry
+    size = entry.size if value is None else len(value)
+    state, reason = str(entry.state), entry.reason
+    try:
+        policy.check_target(entry.subject)
+        if headers:  # those of the original gozo have none
+            check_room(entry, headers, max_payload)
+    except RequestError as error:
+        state, reason = "invalid", str(error)
+    if state == State.PENDING and entry.wake_us < now_us - OVERDUE_US:
+        state = "overdue"
+    return Schedule(
+        id=entry.id,
+        key=key,
+        subject=entry.subject,
+        when=entry.when,
+        due=moment(entry.due_us),
+        created=moment(entry.created_us),
+        size=size,
+        headers=header_pairs(entry.headers),
+        state=state,
+        reason=reason,
+        revision=revision,
+        payload=value,
+        confirm=entry.confirm,
+        attempts=entry.attempts,
+        terms=entry.terms,
+        managed_by=entry.managed_by,
+        tried=entry.tried,
+        next=moment(entry.next_us) if state == State.RETRYING and entry.next_us else None,
+        protected=entry.protected,
+    )
+
+
+def is_hidden(key: str) -> bool:
+    """Tell whether what is under a key is no schedule of anybody's."""
+    return key in (BARRIER_KEY, APPLY_KEY)
+
+
+def id_of(key: str) -> str | None:
+    """Return the id whose key it is; None for a reserved key, and for one of no id."""
+    if key.startswith(RESERVED):
+        return None
+    try:
+        return unescape_key(key)
+    except ValueError:
+        return None
+
+
+def _invalid(
+    key: str,
+    revision: int,
+    stored_us: int,
+    headers: bytes | None,
+    value: bytes | None,
+    reason: str,
+) -> Schedule:
+    given = dict(fields(headers))
+    told = given.get(b"nats-msg-size", b"")
+    size = int(told) if _COUNT.match(told) else 0
+    return Schedule(
+        id=id_of(key),
+        key=key,
+        subject=given.get(b"gozo-subject", b"").decode("utf-8", "replace"),
+        when=given.get(b"gozo-when", b"").decode("utf-8", "replace"),
+        due=moment(stored_us),
+        created=moment(stored_us),
+        size=size if value is None else len(value),
+        state="invalid",
+        reason=reason,
+        revision=revision,
+        payload=value,
+        protected=PROTECT in given,
+    )
+
+
+def matcher(pattern: str) -> re.Pattern[str]:
+    """Make an expression for the subjects that a pattern of NATS matches.
+
+    Raises:
+        RequestError: `invalid_request`, for what is no pattern.
+    """
+    tokens = pattern.split(".")
+    if not all(tokens) or ">" in tokens[:-1] or re.search(r"\s", pattern):
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"{pattern!r} is no subject: mend the dots, and put > at the end only",
+        )
+    return expression((pattern,))
+
+
+def entry_of(key: str, headers: bytes | None, value: bytes, stored_us: int) -> tuple[Entry, bytes]:
+    """Read a schedule in order to change it; returns its payload besides.
+
+    Raises:
+        RequestError: `invalid_request`, where it cannot be read.
+    """
+    try:
+        entry, payload = parse_whole(key, headers, value, stored_us)
+    except EntryError as error:
+        raise RequestError(
+            Refusal.INVALID_REQUEST, f"what is stored under {key!r} is invalid: {error}"
+        ) from error
+    if isinstance(entry, Marker):
+        raise RequestError(Refusal.INVALID_REQUEST, f"{key!r} is a delete marker")
+    return entry, payload

@@ -1,0 +1,312 @@
+"""Messages of a durable JetStream consumer, one by one, each to be acknowledged (ADR-13, ADR-15).
+
+A message that is not acknowledged within the consumer's `ack_wait` is delivered again, here or
+to somebody else: so it outlives whoever takes it, and the server as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from gozo.client.models import Message
+from gozo.client.subscription import check_subject, received
+from gozo.errors import (
+    DisconnectedError,
+    JetStreamError,
+    NoServerError,
+    Refusal,
+    RequestError,
+)
+from gozo.runtime.logs import get_logger
+from gozo.transport.connection import Connection, missing_permission, status_of
+from gozo.transport.jetstream import (
+    CONSUMER_EXISTS,
+    CONSUMER_NOT_FOUND,
+    NO_RESPONDERS,
+    STREAM_NOT_FOUND,
+    JetStream,
+)
+
+ACK_WAIT = 30  # seconds after which a message that nobody spoke for is delivered again
+PULL_TIME = 5  # seconds that the server keeps the request for a message
+SLACK = 2  # seconds after which the word that there was none is not waited for any longer
+RETRY_WAIT = 0.25  # seconds
+ANSWER = 2.0  # seconds to wait until the server has taken an acknowledgement
+MOST_TRIES = 15  # acknowledgements without an answer after which nobody is there to hear them
+NANOSECONDS = 1_000_000_000
+SHORT_ACK = 9  # words of a reply subject without domain and account
+
+NO_MESSAGES, REQUEST_ENDED = 404, 408  # statuses (ADR-13)
+
+_NAME = re.compile(r"[^\s.*>/\\\x00-\x1f\x7f]+\Z")
+
+log = get_logger("gozo.client")
+
+
+class Pulled:
+    """A message, and what its consumer is to be told of it.
+
+    `ack`, `nak` and `term` return once the consumer has heard, False where it never did: after
+    a lost connection or a restart of the server they tell it again. They raise
+    `NotAllowedError` where this user may not publish to `$JS.ACK.>`.
+    """
+
+    def __init__(self, connection: Connection, message: Message) -> None:
+        self.message = message
+        self._connection = connection
+        words = message.reply.split(".")
+        self.attempt = int(words[4 if len(words) == SHORT_ACK else 6])
+        """How often it was delivered, this time included."""
+
+    async def ack(self) -> bool:
+        """Say that it is done."""
+        return await self._tell(b"+ACK")
+
+    async def nak(self, delay: float) -> bool:
+        """Have it delivered again in `delay` seconds."""
+        return await self._tell(b'-NAK {"delay": %d}' % (delay * NANOSECONDS))
+
+    async def term(self) -> bool:
+        """Have it never delivered again."""
+        return await self._tell(b"+TERM")
+
+    def keep(self) -> None:
+        """Say that it is being worked on: `ack_wait` counts anew from now."""
+        self._say(b"+WPI")
+
+    def give_back(self) -> None:
+        """Have it delivered again now, to whoever takes it first; does not wait for an answer."""
+        self._say(b"-NAK")
+
+    def _say(self, word: bytes) -> None:
+        if self._connection.connected:
+            self._connection.publish(self.message.reply, word)
+
+    async def _tell(self, word: bytes) -> bool:
+        tries = 0
+        while tries < MOST_TRIES and not self._connection.closed:
+            try:
+                reply = await self._connection.request(self.message.reply, word, timeout=ANSWER)
+                if reply.status != NO_RESPONDERS:
+                    return True
+                tries += 1
+            except DisconnectedError:
+                pass  # for as long as it takes
+            except NoServerError:
+                tries += 1
+            await asyncio.sleep(RETRY_WAIT)
+        return False
+
+
+class Pulling:
+    """Takes messages from one consumer while it is entered.
+
+    Where there is no consumer with the name, one is created: with explicit acknowledgement, an
+    `ack_wait` of 30 seconds, and for the messages that come from then on; or for all that are
+    there, in a stream that keeps messages only until they are acknowledged.
+
+    Raises, when it is entered and while messages are taken:
+        JetStreamError: there is no such stream, or the consumer is not of this kind or is gone.
+        NotAllowedError: a permission is missing.
+        NoServerError: when it is entered, JetStream does not answer; later that is waited for.
+        DisconnectedError: the client was closed.
+    """
+
+    def __init__(self, js: JetStream, stream: str, consumer: str, subject: str) -> None:
+        """Use `Client.pull`."""
+        check_subject(subject)
+        for what, name in (("stream", stream), ("consumer", consumer)):
+            if not _NAME.match(name):
+                raise RequestError(
+                    Refusal.INVALID_REQUEST,
+                    f"{name!r} is no name of a {what}: leave out white space and . * > / \\",
+                )
+        self.ack_wait = float(ACK_WAIT)
+        """Seconds after which a message that nobody spoke for is delivered again."""
+        self._js = js
+        self._connection = js.connection
+        self._stream = stream
+        self._consumer = consumer
+        self._subject = subject
+        self._next = f"{js.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._asked: set[asyncio.Future[int]] = set()
+        self._denied = False
+        self._arrived: deque[Pulled] = deque()
+
+    async def __aenter__(self) -> Self:
+        """Find the consumer, or create it."""
+        self._use(await self._found() or await self._created())
+        self._connection.on_lost.append(self._wake)
+        self._connection.on_closed.append(self._wake)
+        self._connection.on_denied.append(self._on_denied)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give back what came too late to be taken."""
+        self._connection.on_lost.remove(self._wake)
+        self._connection.on_closed.remove(self._wake)
+        self._connection.on_denied.remove(self._on_denied)
+        try:
+            await self._connection.echo()
+        except NoServerError:
+            return  # so it is delivered again after `ack_wait`
+        for pulled in self._arrived:
+            pulled.give_back()
+
+    async def take(self) -> Pulled:
+        """Wait for the next message. As many are on their way as there are who wait for one."""
+        while not self._arrived:
+            status = await self._ask()
+            if self._connection.closed:
+                raise DisconnectedError("the client was closed")
+            if self._denied:
+                raise missing_permission("publish", self._next)
+            if not self._arrived and status not in (NO_MESSAGES, REQUEST_ENDED):
+                await self._look()
+                await asyncio.sleep(RETRY_WAIT)
+        return self._arrived.popleft()
+
+    async def _ask(self) -> int:
+        """Ask for a message; return the status that came in its place, 0 where none did."""
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        inbox = self._connection.new_inbox()
+        listener = self._connection.listen(inbox, partial(self._hear, answer))
+        self._asked.add(answer)
+        try:
+            body = b'{"batch":1,"expires":%d}' % (PULL_TIME * NANOSECONDS)
+            self._connection.publish(self._next, body, reply=inbox)
+            async with asyncio.timeout(PULL_TIME + SLACK):
+                return await answer
+        except (DisconnectedError, TimeoutError):
+            return 0
+        finally:
+            self._asked.remove(answer)
+            # What is on its way all the same is kept for whoever asks next.
+            listener.stop(hear_out=answer.cancelled())
+
+    def _hear(
+        self,
+        answer: asyncio.Future[int],
+        subject: bytes,
+        reply: bytes,
+        headers: bytes | None,
+        payload: bytes,
+    ) -> None:
+        status = status_of(headers)
+        if not status and reply:
+            message = received(subject, reply, headers, payload)
+            self._arrived.append(Pulled(self._connection, message))
+        if not answer.done():
+            answer.set_result(status)
+
+    def _on_denied(self, kind: str, subject: str) -> None:
+        if kind == "publish" and subject == self._next:
+            self._denied = True
+            self._wake()
+
+    def _wake(self) -> None:
+        for answer in self._asked:
+            if not answer.done():
+                answer.set_result(0)
+
+    async def _look(self) -> None:
+        """Find out why there was neither a message nor the word that there is none.
+
+        Raises:
+            JetStreamError: the consumer is gone.
+        """
+        try:
+            config = await self._found()
+        except NoServerError as error:
+            log.repeated("warning", "client.waiting", reason=str(error))
+            return
+        if config is None:
+            raise JetStreamError(
+                f"the consumer {self._consumer!r} of the stream {self._stream!r} was deleted: "
+                "what it had not acknowledged is not delivered any more",
+                CONSUMER_NOT_FOUND,
+            )
+
+    async def _found(self) -> dict[str, Any] | None:
+        """Return the consumer's configuration; None where there is no such consumer."""
+        try:
+            answer = await self._js.call(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
+        except JetStreamError as error:
+            if error.code == CONSUMER_NOT_FOUND:
+                return None
+            raise self._explained(error) from error
+        config: dict[str, Any] = answer["config"]
+        return config
+
+    async def _created(self) -> dict[str, Any]:
+        try:
+            stream = await self._js.call(f"STREAM.INFO.{self._stream}")
+            keeps_what_was_done = stream["config"].get("retention", "limits") == "limits"
+            wanted = {
+                "durable_name": self._consumer,
+                "name": self._consumer,
+                "filter_subject": self._subject,
+                "deliver_policy": "new" if keeps_what_was_done else "all",
+                "ack_policy": "explicit",
+                "ack_wait": ACK_WAIT * NANOSECONDS,
+                "replay_policy": "instant",
+            }
+            answer = await self._js.call(
+                f"CONSUMER.CREATE.{self._stream}.{self._consumer}.{self._subject}",
+                {"stream_name": self._stream, "config": wanted, "action": "create"},
+                timeout=5.0,
+            )
+        except JetStreamError as error:
+            found = await self._found() if error.code == CONSUMER_EXISTS else None
+            if found is None:
+                raise self._explained(error) from error
+            return found
+        log.info(
+            "client.consumer_created",
+            stream=self._stream,
+            consumer=self._consumer,
+            subject=self._subject,
+            deliver=wanted["deliver_policy"],
+        )
+        config: dict[str, Any] = answer["config"]
+        return config
+
+    def _explained(self, error: JetStreamError) -> JetStreamError:
+        if error.code != STREAM_NOT_FOUND:
+            return error
+        return JetStreamError(
+            f"there is no stream {self._stream!r}: create it, or mend its name", error.code
+        )
+
+    def _use(self, config: dict[str, Any]) -> None:
+        """Make sure that the consumer is one to take messages from.
+
+        Raises:
+            JetStreamError: it is not.
+        """
+        name = f"the consumer {self._consumer!r} of the stream {self._stream!r}"
+        if config.get("deliver_subject"):
+            raise JetStreamError(f"{name} is a push consumer: give a pull consumer")
+        if config.get("ack_policy") != "explicit":
+            raise JetStreamError(
+                f"{name} has the acknowledgement policy {config.get('ack_policy')!r}: give one "
+                "with 'explicit'"
+            )
+        filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+        if filters != [self._subject]:
+            raise JetStreamError(
+                f"{name} is for the subject {', '.join(filters)}, not for {self._subject}: give "
+                "that, or the name of another consumer"
+            )
+        waits = config.get("backoff") or [config.get("ack_wait") or ACK_WAIT * NANOSECONDS]
+        self.ack_wait = min(waits) / NANOSECONDS

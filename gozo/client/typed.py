@@ -1,0 +1,224 @@
+"""Wrong arguments: each is refused with a `TypeError`, or a `ValueError`, that names it. Pure.
+
+Python itself would say what went wrong deep inside, such as `object of type 'int' has no len()`,
+or a server would seem to be away that had no time to answer. What a parameter takes is read from
+its annotation, and which numbers from its name, so that none can be forgotten: one that is not
+known here fails when the module is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
+
+from gozo.client.models import Schedule, Wanted
+from gozo.schedule.model import Terms
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LONGEST = 60  # characters of a value that are shown
+OPTIONAL = " | None"
+
+
+class _Kind(NamedTuple):
+    """What a parameter takes."""
+
+    is_one: Callable[[Any], bool]
+    wanted: str
+    is_shown: bool = True
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_pairs(value: Any) -> bool:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    if isinstance(pairs, str | bytes) or not isinstance(pairs, Collection):
+        return False
+    return all(
+        isinstance(pair, tuple | list) and [isinstance(part, str) for part in pair] == [True, True]
+        for pair in pairs
+    )
+
+
+def _are_texts(value: Any) -> bool:
+    is_many = isinstance(value, Collection) and not isinstance(value, str | bytes)
+    return is_many and all(isinstance(one, str) for one in value)
+
+
+def _kind(types: Any, wanted: str) -> _Kind:
+    return _Kind(lambda value: isinstance(value, types), wanted)
+
+
+_HEADERS = _Kind(
+    _are_pairs, "a dict of str to str, or a list of pairs such as ('Kind', 'green')", is_shown=False
+)
+_KINDS = {
+    "str": _kind(str, "a str"),
+    "bool": _kind(bool, "True or False"),
+    "int": _Kind(_is_whole, "a whole number"),
+    "float": _Kind(lambda value: _is_whole(value) or isinstance(value, float), "a number"),
+    "bytes": _Kind(
+        lambda value: isinstance(value, bytes | bytearray),
+        "bytes, such as b'text' or text.encode()",
+        is_shown=False,
+    ),
+    "When": _kind(
+        (str, datetime, timedelta),
+        "a datetime, a timedelta, or an expression of Gozo-When such as '+1h30m'",
+    ),
+    "Span": _kind((str, timedelta), "a timedelta, or a duration such as '1h30m'"),
+    "Misfire": _kind(str, "'once', 'all' or 'skip'"),
+    "Past": _kind(str, "'send' or 'refuse'"),
+    "HeadersLike": _HEADERS,
+    "Headers": _Kind(
+        lambda value: isinstance(value, tuple) and _are_pairs(value),
+        "a tuple of pairs, such as (('Kind', 'green'),)",
+        is_shown=False,
+    ),
+    "datetime": _Kind(
+        lambda value: isinstance(value, datetime) and value.tzinfo is not None,
+        "a datetime with a time zone, such as datetime.now(UTC)",
+    ),
+    "Collection[str]": _Kind(_are_texts, "a list or a set of str"),
+    "Wanted": _kind(Wanted, "a gozo.client.Wanted"),
+    "Sequence[Wanted]": _Kind(
+        lambda value: isinstance(value, Sequence) and all(isinstance(one, Wanted) for one in value),
+        "a list of gozo.client.Wanted",
+        is_shown=False,
+    ),
+    "Schedule": _kind(Schedule, "a gozo.client.Schedule"),
+    "Terms": _kind(Terms, "a gozo.schedule.model.Terms"),
+    # By what they have: their module reads files, and this one is pure.
+    "ConnectionSettings | str": _Kind(
+        lambda value: isinstance(value, str) or hasattr(value, "addresses"),
+        "an address such as 'nats://localhost:4222', or settings",
+    ),
+}
+"""By annotation."""
+
+
+class _Range(NamedTuple):
+    """Which numbers a parameter takes."""
+
+    is_in: Callable[[Any], bool]
+    wanted: str
+
+
+_SECONDS = _Range(lambda value: 0 < value < math.inf, "a number of seconds above 0")
+_COUNT = _Range(lambda value: value >= 0, "0 or more")
+_RANGES = {
+    "timeout": _SECONDS,
+    "wait": _SECONDS,
+    "count": _COUNT,
+    "max_backlog": _COUNT,
+    "attempts": _Range(lambda value: True, ""),  # a `RequestError` says what goes with it, too
+}
+"""By name."""
+
+
+class _Parameter(NamedTuple):
+    name: str
+    kind: _Kind
+    range: _Range | None
+    may_be_none: bool
+
+    @classmethod
+    def of(cls, name: str, annotation: str) -> Self:
+        """Read what it takes from its annotation."""
+        kind = annotation.removesuffix(OPTIONAL)
+        range_ = _RANGES[name] if kind in ("int", "float") else None
+        return cls(name, _KINDS[kind], range_, may_be_none=kind != annotation)
+
+    def check(self, where: str, value: Any) -> None:
+        """Refuse a value of another type, or a number out of range.
+
+        Raises:
+            TypeError: naming the argument, with its type and what to give.
+            ValueError: likewise.
+        """
+        if value is None and self.may_be_none:
+            return
+        if self.kind.is_one(value):
+            if self.range is not None and not self.range.is_in(value):
+                raise ValueError(f"{where}: {self.name} is {value}: give {self.range.wanted}")
+            return
+        type_ = type(value).__name__
+        shown = repr(value)[:LONGEST] if self.kind.is_shown else ""
+        what = f"{shown} ({type_})" if shown else f"of the type {type_}"
+        none = ", or None" * self.may_be_none
+        raise TypeError(f"{where}: {self.name} is {what}: give {self.kind.wanted}{none}")
+
+
+_WANTED = tuple(_Parameter.of(one.name, str(one.type)) for one in fields(Wanted))
+
+
+class _Signature:
+    """What a function takes, and a check of what it is given."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._where = f"{function.__name__}()"
+        self._named: dict[str, _Parameter] = {}
+        self._in_order: list[_Parameter | None] = []
+        """Those that may be given without their names; None: not checked."""
+        self._rest: _Parameter | None = None
+        for one in inspect.signature(function).parameters.values():
+            if one.name in ("self", "cls"):
+                self._in_order.append(None)
+                continue
+            found = _Parameter.of(one.name, str(one.annotation))
+            if one.kind is one.VAR_POSITIONAL:
+                self._rest = found._replace(name=f"one of the {one.name}")
+                continue
+            self._named[one.name] = found
+            if one.kind is not one.KEYWORD_ONLY:
+                self._in_order.append(found)
+
+    def check(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """Refuse what is of another type or out of range; what is too much is left to Python.
+
+        Raises:
+            TypeError, ValueError: as for `_Parameter.check`.
+        """
+        for parameter, value in zip(self._in_order, arguments, strict=False):
+            self._check(parameter, value)
+        for value in arguments[len(self._in_order) :]:
+            self._check(self._rest, value)
+        for name, value in named.items():
+            self._check(self._named.get(name), value)
+
+    def _check(self, parameter: _Parameter | None, value: Any) -> None:
+        if parameter is None:
+            return
+        parameter.check(self._where, value)
+        if parameter.name == "wanted":
+            for one in (value,) if isinstance(value, Wanted) else value:
+                for field in _WANTED:
+                    field.check(f"{self._where}, Wanted", getattr(one, field.name))
+
+
+def typed(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function or a method check what it is given."""
+    signature = _Signature(function)
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def awaited(*arguments: Any, **named: Any) -> Any:
+            signature.check(arguments, named)
+            return await cast(Any, function)(*arguments, **named)
+
+        return cast(Callable[P, R], awaited)
+
+    @functools.wraps(function)
+    def called(*arguments: P.args, **named: P.kwargs) -> R:
+        signature.check(arguments, named)
+        return function(*arguments, **named)
+
+    return called

@@ -1,0 +1,1 @@
+"""`gozo serve`: starts, watches and stops the parts of the daemon."""

@@ -1,0 +1,68 @@
+"""What `gozo check` finds out about the limits of connections."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from gozo.errors import DisconnectedError, GozoError, NoServerError
+from gozo.protocol.subject_policy import LONGEST_SUBJECT
+from gozo.requests.admin_verbs import VERBS
+from gozo.settings.resolve import ConnectionSettings
+from gozo.transport.connection import ATTEMPT, Connection
+
+SUBSCRIPTIONS = len(VERBS) + 20
+"""That a daemon has on one connection, at most: for requests, verbs and answers."""
+
+
+async def find_limits(first: Connection, settings: ConnectionSettings, *, alone: bool) -> list[str]:
+    """Return what the server does not let a daemon do, in words.
+
+    A second connection finds out, besides the `first`: a daemon has two. Where one runs (not
+    `alone`), that this is one too many says nothing.
+    """
+    connection = Connection(settings, "gozo check, second connection", private=True)
+    try:
+        await connection.open(ATTEMPT)
+    except GozoError as error:
+        if not alone:
+            return []
+        return [f"a daemon needs two connections, and gets only one: {error}"]
+    connection.use_inboxes(first.inbox_prefix)
+    try:
+        return await _subscriptions(connection) or await _subjects(connection)
+    finally:
+        await connection.close()
+
+
+async def _subscriptions(connection: Connection) -> list[str]:
+    """Subscribe as often as a daemon does, and see whether the last one hears anything."""
+    heard: list[bytes] = []
+    last = ""
+    for _ in range(SUBSCRIPTIONS):
+        last = connection.new_inbox()
+        connection.listen(last, lambda subject, reply, headers, payload: heard.append(payload))
+    connection.publish(last)
+    with suppress(NoServerError):  # as the server ends the connection, or is silent
+        await connection.echo()
+        if heard:
+            return []
+    problem = (
+        f"a daemon needs {SUBSCRIPTIONS} subscriptions on a connection, and the server allows "
+        "fewer: raise max_subscriptions, or the limit of the account"
+    )
+    return [problem]
+
+
+async def _subjects(connection: Connection) -> list[str]:
+    """Publish on a subject that is as long as a target may be."""
+    inbox = f"{connection.new_inbox()}."
+    connection.publish(inbox.ljust(LONGEST_SUBJECT, "x"))
+    try:
+        await connection.echo()
+    except DisconnectedError:
+        problem = (
+            f"the server ends a connection that publishes on a subject of {LONGEST_SUBJECT} bytes: "
+            "raise its max_control_line to at least 4096"
+        )
+        return [problem]
+    return []

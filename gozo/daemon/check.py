@@ -1,0 +1,280 @@
+"""Finds out whether a daemon would work with some settings, and leaves everything as it is.
+
+Each right is tried by what needs it, worded so that it has no effect: a write that expects a
+revision which no key has, a stream to be made under a name that is none. The server tells of a
+missing right before it answers an echo that was sent later. Whether the bucket works is tried in
+a temporary one, which is removed afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from gozo.daemon.capacity import find_limits
+from gozo.daemon.inspection import PROBLEM, Say, look, print_size
+from gozo.errors import ForeignDaemonError, UnsuitableServerError
+from gozo.leadership.leaders import find_rivals
+from gozo.leadership.lookout import check_alone
+from gozo.leadership.rivals import complaint
+from gozo.monitoring.mappings import Route, taken, trace
+from gozo.monitoring.micro_service import SERVICE
+from gozo.protocol.inboxes import SHARED
+from gozo.protocol.subject_policy import too_small
+from gozo.requests import inventory
+from gozo.requests.admin_verbs import VERBS
+from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.store.bucket import stream_of
+from gozo.store.entry_codec import block
+from gozo.store.event_history import history_of
+from gozo.store.probe import KEY, NO_REVISION
+from gozo.transport.connection import Connection, keeper_of
+from gozo.transport.jetstream import JetStream, read_ack
+from gozo.transport.permission_check import settle_inboxes
+
+HEAR = 0.3  # seconds to wait for the answers of daemons
+TOKEN = "gozo-check"  # noqa: S105  # stands for names that a daemon makes up
+NOT_A_NAME = b'{"name": "=", "stream_name": "="}'
+
+
+class Right(NamedTuple):
+    """One thing that a daemon must be allowed to do."""
+
+    verb: str
+    """`publish` or `subscribe`."""
+    subject: str
+    purpose: str
+    payload: bytes = b""
+    headers: bytes = b""
+
+
+class Found(NamedTuple):
+    """What the checkup found to be wrong."""
+
+    missing: int
+    """Permissions that a daemon needs and does not have."""
+    not_serving: int
+    """Running daemons that report that they are not serving."""
+    problems: int
+    """Other things with which gozo cannot work, or not safely."""
+
+
+async def examine(settings: ServeSettings, say: Say) -> Found:
+    """Look at the server, the rights, the bucket and the daemons; return what is wrong.
+
+    Raises:
+        GozoError: a daemon would exit with it at once, or daemons interfere with each other.
+    """
+    problems = 0
+
+    def tell(topic: str, words: str) -> None:
+        nonlocal problems
+        problems += topic == PROBLEM
+        say(topic, words)
+
+    connection = Connection(settings.connection, "gozo check", private=True)
+    denied: set[tuple[str, str]] = set()
+    connection.on_denied.append(lambda kind, subject: denied.add((kind, subject)))
+    await connection.open(settings.connect_timeout)
+    try:
+        shared = await settle_inboxes(connection)
+        say("server", _server(connection))
+        if reason := too_small(connection.max_payload):
+            raise UnsuitableServerError(reason)
+        js = JetStream(connection)
+        daemons: list[dict[str, Any]] = []
+        keepers: set[str] = set()
+        missing = await _try_rights(connection, js, settings, denied, daemons, keepers, say)
+        if not missing:
+            await js.check_enabled(settings.connect_timeout)
+            is_alone = not any(_is_ours(told, settings) for told in daemons)
+            for problem in await find_limits(connection, settings.connection, alone=is_alone):
+                tell(PROBLEM, problem)
+            needed = [
+                (right.subject, right.purpose)
+                # What a daemon publishes on a subject first, as gozo serve says it.
+                for right in sorted(rights(js, settings), key=lambda right: right.verb)
+                if not right.subject.startswith("$JS")
+            ]
+            routes = await trace(connection, {subject for subject, _ in needed})
+            for problem in taken(needed, routes, settings.connection.request_subject):
+                tell(PROBLEM, problem)
+            asked = routes.get(settings.connection.request_subject, Route())
+            await look(js, settings, keepers | asked.streams, tell)
+        not_serving = _name_daemons(daemons, settings, say)
+        if shared:
+            say("advice", shared)
+        if not missing:
+            await _look_for_rivals(connection, settings.connection)
+    finally:
+        await connection.close()
+    if reason := settings.policy.without_receipts(settings.connection.inbox_prefix or SHARED):
+        say("advice", reason)
+    say(
+        "note",
+        "gozo must be allowed to publish to its clients' reply subjects as well, which cannot be "
+        "tried",
+    )
+    return Found(missing, not_serving, problems)
+
+
+def _server(connection: Connection) -> str:
+    info = connection.info
+    words = [
+        f"{info.get('server_name', '')} {info.get('version', '')}",
+        connection.address,
+        f"max_payload {print_size(connection.max_payload)}",
+    ]
+    if info.get("tls_required"):
+        words.append("TLS")
+    if info.get("cluster"):
+        words.append(f"cluster {info['cluster']}")
+    return ", ".join(words)
+
+
+# Rights
+
+
+def rights(js: JetStream, settings: ServeSettings) -> Iterator[Right]:
+    """All that a daemon must be allowed to do, as it can be tried without effect."""
+    chosen = settings.connection
+    asked, admin = chosen.request_subject, f"{chosen.request_subject}.admin"
+    lease = f"{chosen.bucket}_lease"
+    yield Right("subscribe", asked, "to take requests")
+    yield Right("subscribe", f"{admin}.leader", "to be known as the leader")
+    yield Right("subscribe", f"{admin}.told", "to stand by")
+    yield Right("subscribe", f"{admin}.{inventory.VERB}", "to say what there is")
+    for verb in VERBS:
+        yield Right("subscribe", f"{admin}.{verb}", "to be told by administrators")
+    for verb in ("PING", "INFO", "STATS"):
+        for subject in (verb, f"{verb}.{SERVICE}", f"{verb}.{SERVICE}.{TOKEN}"):
+            yield Right("subscribe", f"$SRV.{subject}", "to be found")
+    yield Right("subscribe", f"$KV.{lease}.leader", "to take over at once")
+    yield Right("publish", f"{admin}.leader", "to ask whether another one leads")
+    yield Right("publish", f"{admin}.told", "to tell who stands by what was done")
+    yield Right("publish", f"$SRV.INFO.{SERVICE}", "to find other daemons")
+    yield Right("publish", f"{js.prefix}.INFO", "to look whether JetStream is there")
+    write = block(b"", NO_REVISION)
+    yield Right(
+        "publish", js.entrance(f"$KV.{chosen.bucket}.{KEY}"), "to store schedules", b"", write
+    )
+    yield Right("publish", js.entrance(f"$KV.{lease}.leader"), "to lead", b"", write)
+    for bucket in (chosen.bucket, lease):
+        stream = stream_of(bucket)
+        yield Right("publish", f"{js.prefix}.STREAM.INFO.{stream}", "to find the bucket")
+        yield Right(
+            "publish", f"{js.prefix}.STREAM.CREATE.{stream}", "to make the bucket", NOT_A_NAME
+        )
+        last = json.dumps({"last_by_subj": f"$KV.{bucket}.{KEY}"}).encode()
+        yield Right("publish", f"{js.prefix}.STREAM.MSG.GET.{stream}", "to read entries", last)
+    stream = stream_of(chosen.bucket)
+    consumer = f"{stream}.{TOKEN}"
+    yield Right(
+        "publish",
+        f"{js.prefix}.CONSUMER.CREATE.{consumer}.$KV.{chosen.bucket}.>",
+        "to follow the bucket",
+        NOT_A_NAME,
+    )
+    yield Right("publish", f"{js.prefix}.CONSUMER.MSG.NEXT.{consumer}", "to follow the bucket")
+    yield Right("publish", f"{js.prefix}.DIRECT.GET.{stream}", "to read payloads", b'{"seq": 1}')
+    nothing = json.dumps({"filter": f"$KV.{chosen.bucket}.{KEY}", "seq": 1}).encode()
+    yield Right(
+        "publish", f"{js.prefix}.STREAM.PURGE.{stream}", "to settle when storage is full", nothing
+    )
+    if settings.events or settings.history_us is not None:
+        yield Right("publish", f"{asked}.event.check", "to tell events")
+    if settings.history_us is not None:
+        for verb in ("INFO", "CREATE", "UPDATE"):
+            subject = f"{js.prefix}.STREAM.{verb}.{history_of(chosen.bucket)}"
+            yield Right(
+                "publish", subject, "to keep a history", NOT_A_NAME if verb != "INFO" else b""
+            )
+
+
+async def _try_rights(
+    connection: Connection,
+    js: JetStream,
+    settings: ServeSettings,
+    denied: set[tuple[str, str]],
+    daemons: list[dict[str, Any]],
+    keepers: set[str],
+    say: Say,
+) -> int:
+    """Try all, and return how many are missing.
+
+    `daemons` is filled with those that there are, `keepers` with streams that keep what is asked.
+    """
+
+    def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        keeper = keeper_of(payload)
+        if keeper and not read_ack(headers, payload).code and keeper != history:
+            keepers.add(keeper)
+        try:
+            daemons.append(json.loads(payload)["metadata"])
+        except (ValueError, LookupError, TypeError):
+            return  # an answer to something else
+
+    history = history_of(settings.connection.bucket)
+    inbox = connection.new_inbox(peers=True)
+    connection.listen(inbox, on_answer)
+    needed = list(rights(js, settings))
+    for right in needed:
+        if right.verb == "subscribe":
+            connection.listen(right.subject, _ignore).stop()
+        else:
+            connection.publish(right.subject, right.payload, headers=right.headers, reply=inbox)
+    await connection.echo()
+    await asyncio.sleep(HEAR)
+    kinds = {"publish": "publish", "subscribe": "subscription"}
+    refused = [right for right in needed if (kinds[right.verb], right.subject) in denied]
+    say("rights", f"{len(needed) - len(refused)} of {len(needed)} granted")
+    for right in refused:
+        say("missing", f"{right.verb} to {right.subject}: {right.purpose}")
+    return len(refused)
+
+
+def _ignore(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+    """What comes is for the daemons."""
+
+
+# The daemons that there are
+
+
+def _is_ours(told: dict[str, Any], settings: ServeSettings) -> bool:
+    chosen = settings.connection
+    ours = (chosen.request_subject, chosen.bucket)
+    return (told.get("request_subject"), told.get("bucket")) == ours
+
+
+def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> int:
+    """Name the daemons, and return how many of ours are not serving."""
+    chosen, not_serving = settings.connection, 0
+    for told in daemons:
+        if told.get("request_subject") != chosen.request_subject:
+            continue
+        if told.get("bucket") == chosen.bucket:
+            say("daemon", f"{told.get('name')}: {told.get('role')}")
+            if problem := told.get("problem"):
+                say("problem", f"the daemon {told.get('name')} is not serving: {problem}")
+                not_serving += 1
+        else:
+            say(
+                "advice",
+                f"the daemon {told.get('name')} takes requests on {chosen.request_subject} for the "
+                f"bucket {told.get('bucket')}: give another --request-subject, or that --bucket",
+            )
+    return not_serving
+
+
+async def _look_for_rivals(connection: Connection, chosen: ConnectionSettings) -> None:
+    """Make sure that only one bucket uses the request subject.
+
+    Raises:
+        ForeignDaemonError: another one uses it too.
+    """
+    rivals = await find_rivals(connection, chosen.request_subject)
+    if rivals:
+        raise ForeignDaemonError(complaint(rivals, chosen.request_subject))
+    await check_alone(connection, chosen.bucket, chosen.request_subject)

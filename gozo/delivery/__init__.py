@@ -1,0 +1,1 @@
+"""The way out: due schedules, from the timetable to the reply subject."""

@@ -1,0 +1,1 @@
+"""Which replica delivers, and what it reports to the others."""

@@ -1,0 +1,245 @@
+"""The format of the messages in which replicas tell each other about requests. Pure.
+
+Every replica numbers the requests and calls that it hears, one after the other, for as long as it
+runs; such a number is a *position*. Those of two replicas differ by a constant while both hear
+everything (see `gozo.leadership.offsets`), so a position says which of several identical requests
+is meant.
+
+A message of a leader begins with a byte for its kind, eight bytes that name this term of this
+leader (four for the leader, four for the term), and six numbers of eight bytes: one that counts
+the messages of the term from 1, how many requests those before it have reported as handled, and
+those of a `Place`. There follow
+
+- `h`, handled: for each request its digest and the leader's position of it;
+- `a`, account: the question that is answered, the leader's count when its term began, its
+  position of the gap that the question names, how many messages of this answer follow, and digest
+  and position of each request that it had when its term began, and of each that came later and is
+  not handled. The two highest bits of the position are flags: see `DONE` and `LATER`.
+
+A former leader asks for an account: `?`, eight random bytes, four that name the replica, and its
+count when its present subscription began. It does not have what others heard in the gap before
+that.
+
+A standby offers the leader what only the standby heard while the leader's link was lost: `o`,
+four bytes that name the standby, the leader's term, the leader's count when its present
+subscription began, the standby's position of the request, how many microseconds ago it came,
+whether the leader may have heard it all the same, how long reply subject and headers are, and then
+these and the payload.
+
+Development versions before the positions sent `H` and `T`, for handled and taken, without them: a
+leader numbered the requests that it took into memory, and repeated the number once they were
+handled, 0 for others. Both are still read, so that a standby follows such a leader by digests,
+and without what the leader had in memory before the standby heard it. Such a standby understands
+none of the above: it keeps what it has heard, and repeats that if it leads. So upgrade standbys
+first. Such a leader does not answer questions.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from gozo.protocol.heard import DIGEST
+
+HANDLED, ACCOUNT = b"h", b"a"
+
+LEADER = 4  # bytes of a term's name that name the leader
+TERM = 2 * LEADER
+NONCE = 8  # bytes
+GREETING = bytes(NONCE)
+"""What a replica sends instead when it subscribes, to learn how the counts differ."""
+UNKNOWN = -(2**63)
+"""A position of which nothing is known."""
+
+_ASKED, _OFFERED = b"?", b"o"
+_OLD_HANDLED, _OLD_TAKEN = b"H", b"T"
+_NUMBER = 8
+_HEAD = struct.Struct(f">c{TERM}s6Q")
+_QUESTION = struct.Struct(f">c{NONCE}s{LEADER}sQ")
+_ANSWER = struct.Struct(f">{NONCE}sQqL")
+_OFFER = struct.Struct(f">c{LEADER}s{TERM}sQQQ?HL")
+_OLD_HEAD = 1 + TERM + _NUMBER
+ENTRY = DIGEST + _NUMBER
+"""Bytes for one request."""
+DONE = 1 << 63
+"""Flag in the position of an answer's entry: the leader has handled it since its term began."""
+LATER = 1 << 62
+"""Likewise: it came after the term began, and is not handled."""
+
+
+class Place(NamedTuple):
+    """How much a leader had heard when it sent a message."""
+
+    begun: int = 0
+    """Its count when its present subscription began."""
+    heard: int = 0
+    """Its count when it sent the message; 0 if it has stopped hearing."""
+    echoed: int = 0
+    """The last of its messages that it had heard itself; 0: none."""
+    echoed_count: int = 0
+    """Its count when it heard that."""
+
+
+class Told(NamedTuple):
+    """One message of a leader, read."""
+
+    term: bytes
+    number: int
+    place: Place | None = None
+    """None from an older version."""
+    digests: list[bytes] = []  # noqa: RUF012  # never changed
+    positions: list[int] = []  # noqa: RUF012
+    """The leader's position of each; from an older version the number under which it was taken, 0
+    where it was not."""
+    before: int | None = None
+    """How many earlier messages of the term have reported as handled; None if it is not said."""
+    is_taken: bool = False
+    """Whether an older version has taken these into its memory, rather than handled them."""
+    answer: Answer | None = None
+
+    @property
+    def leader(self) -> bytes:
+        """The name of the leader, in whatever term."""
+        return self.term[:LEADER]
+
+
+class Question(NamedTuple):
+    """The question of a former leader."""
+
+    nonce: bytes
+    leader: bytes
+    """Its name."""
+    begun: int
+    """Its count when its present subscription began."""
+
+
+class Answer(NamedTuple):
+    """A part of what a leader answers to a question."""
+
+    nonce: bytes
+    led_at: int
+    """The leader's count when its term began: what it heard since is its own."""
+    gap: int
+    """The leader's position of the last request that the other heard in earlier subscriptions."""
+    left: int
+    """How many parts follow."""
+    digests: list[bytes] = []  # noqa: RUF012  # never changed
+    """What the leader had when its term began, and later requests that it has not handled."""
+    positions: list[int] = []  # noqa: RUF012
+    """The leader's position of each, with the flags `DONE` and `LATER`."""
+
+
+class Offer(NamedTuple):
+    """A request that a leader did not hear, as a standby hands it over."""
+
+    standby: bytes
+    """The name of the standby."""
+    term: bytes
+    """The leader's."""
+    begun: int
+    """The leader's count when its present subscription began."""
+    position: int
+    """The standby's position of it."""
+    age_us: int
+    """How long ago it came."""
+    is_doubtful: bool
+    """Whether the leader may have heard it: it came when the leader's link was lost or made."""
+    reply: bytes
+    headers: bytes | None
+    payload: bytes
+
+
+def write_head(kind: bytes, term: bytes, number: int, before: int, place: Place) -> bytes:
+    """Return how a message begins."""
+    return _HEAD.pack(kind, term, number, before, *place)
+
+
+def write_entries(requests: Iterable[tuple[bytes, int]]) -> bytes:
+    """Return what names requests, each by its digest and its position."""
+    return b"".join(digest + position.to_bytes(_NUMBER) for digest, position in requests)
+
+
+def write_question(question: Question) -> bytes:
+    """Return the message that asks it."""
+    return _QUESTION.pack(_ASKED, *question)
+
+
+def write_answer(answer: Answer) -> bytes:
+    """Return what follows the head of an answer, before the entries."""
+    return _ANSWER.pack(answer.nonce, answer.led_at, answer.gap, answer.left)
+
+
+def write_offer(offer: Offer) -> bytes:
+    """Return the message that hands a request over."""
+    *numbers, reply, headers, payload = offer
+    headers = headers or b""
+    return b"".join(
+        (_OFFER.pack(_OFFERED, *numbers, len(reply), len(headers)), reply, headers, payload)
+    )
+
+
+def read_offer(payload: bytes) -> Offer | None:
+    """Read a request that is handed over; None if it is not one."""
+    if payload[:1] != _OFFERED or len(payload) < _OFFER.size:
+        return None
+    _, *numbers, reply, headers = _OFFER.unpack_from(payload)
+    begin = _OFFER.size + reply
+    end = begin + headers
+    if len(payload) < end:
+        return None
+    texts = payload[_OFFER.size : begin], payload[begin:end] or None, payload[end:]
+    return Offer._make((*numbers, *texts))
+
+
+def term_of(payload: bytes) -> bytes:
+    """The term in which a message was told, without reading the rest."""
+    return payload[1 : 1 + TERM]
+
+
+def number_of(payload: bytes) -> int:
+    """The number of a message in its term, without reading the rest."""
+    return int.from_bytes(payload[1 + TERM : _OLD_HEAD])
+
+
+def read_question(payload: bytes) -> Question | None:
+    """Read a question; None if it is not one."""
+    if payload[:1] != _ASKED or len(payload) != _QUESTION.size:
+        return None
+    return Question(*_QUESTION.unpack(payload)[1:])
+
+
+def read_told(payload: bytes) -> Told | None:
+    """Read a message of a leader; None if it is not one."""
+    kind = payload[:1]
+    if kind in (_OLD_HANDLED, _OLD_TAKEN):
+        return _read_old(kind, payload)
+    if kind not in (HANDLED, ACCOUNT) or len(payload) < _HEAD.size:
+        return None
+    _, term, number, before, *numbers = _HEAD.unpack_from(payload)
+    told = Told(term, number, Place(*numbers), before=before)
+    begin = _HEAD.size + _ANSWER.size * (kind == ACCOUNT)
+    if len(payload) < begin or (len(payload) - begin) % ENTRY:
+        return None
+    digests, positions = read_entries(payload, begin)
+    if kind == HANDLED:
+        return told._replace(digests=digests, positions=positions)
+    nonce, led_at, gap, left = _ANSWER.unpack_from(payload, _HEAD.size)
+    return told._replace(answer=Answer(nonce, led_at, gap, left, digests, positions))
+
+
+def read_entries(payload: bytes, begin: int = 0) -> tuple[list[bytes], list[int]]:
+    """Read digests and positions, from a place on to the end."""
+    places = range(begin, len(payload), ENTRY)
+    digests = [payload[place : place + DIGEST] for place in places]
+    positions = [int.from_bytes(payload[place + DIGEST : place + ENTRY]) for place in places]
+    return digests, positions
+
+
+def _read_old(kind: bytes, payload: bytes) -> Told | None:
+    length = len(payload) - _OLD_HEAD
+    if length < 0 or length % ENTRY:
+        return None
+    digests, takings = read_entries(payload, _OLD_HEAD)
+    taken = kind == _OLD_TAKEN
+    return Told(term_of(payload), number_of(payload), None, digests, takings, is_taken=taken)

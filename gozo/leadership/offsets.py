@@ -1,0 +1,152 @@
+"""How far one replica's count of requests is ahead of another's. Pure.
+
+Both count what they hear on the same subjects, each from its own start. While both hear
+everything, the difference is constant, and so is the difference between the positions of a
+request, except where servers deliver requests of several clients to the two in different order.
+
+The leader's messages show the difference. The leader hears them itself: if it states its count
+when it heard its message 7, and a standby knows its own count when it heard the same message, the
+difference is exact, however far either lags. Until there is such a sample, the count that the
+leader states when it sends a message is an upper bound: the message comes after everything that
+the leader had counted.
+
+In a cluster a request may reach the leader after the leader's message reaches a standby, which
+makes samples too high; on one server, messages of two clients may cross, about one in a thousand.
+So the estimate is a low one of the latest samples, neither the mean nor the minimum of all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from gozo.leadership.feed_messages import Place, Told
+
+SAMPLES = 16  # kept
+ENOUGH = 2  # samples before the estimate is trusted
+ECHOES = 4  # samples that a leader sees to when it begins to hear or lead
+FIRST = 0  # no request has this position: they are counted from 1
+RECENT = 256  # messages of the other for whose echo one waits
+
+
+class Offset:
+    """What is to be added to another's positions, for one subscription of each."""
+
+    def __init__(self) -> None:
+        self.value: int | None = None
+        """None while nothing is known."""
+        self._samples: deque[int] = deque(maxlen=SAMPLES)
+        self._counts: dict[int, int] = {}
+        """The own count when the latest messages of a term came, by their numbers."""
+        self._term = b""
+        self._echoed = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it rests on enough samples."""
+        return len(self._samples) >= ENOUGH
+
+    @property
+    def spread(self) -> int:
+        """How far its samples differ: 0 while all come in the same order to both.
+
+        A server that is busy may pass on a whole batch of requests to the two before and after a
+        message, so of four samples and more the greatest and the smallest do not count.
+        """
+        some = sorted(self._samples)
+        if len(some) >= ECHOES:
+            some = some[1:-1]
+        return some[-1] - some[0] if some else 0
+
+    def note(self, told: Told, place: Place, count: int) -> None:
+        """Take in a message that was heard when the own count was `count`."""
+        if told.term != self._term:
+            self._term = told.term
+            self._echoed = 0
+            self._counts.clear()
+        self._counts[told.number] = count
+        if len(self._counts) > RECENT:
+            del self._counts[next(iter(self._counts))]
+        own = self._counts.get(place.echoed)
+        if own is not None and place.echoed > self._echoed:
+            self._echoed = place.echoed
+            self._samples.append(own - place.echoed_count)
+            self.value = sorted(self._samples)[len(self._samples) // 4]
+        elif place.heard and not self._samples:
+            bound = count - place.heard
+            self.value = bound if self.value is None else min(self.value, bound)
+
+
+class Gap(NamedTuple):
+    """The own positions of what a leader missed before one of its subscriptions began."""
+
+    after: int
+    """The last position before it."""
+    last: int
+    after_spread: int
+    """By how much that end may be wrong."""
+    last_spread: int
+
+
+class Hearing:
+    """The offsets of one leader, for each of its subscriptions."""
+
+    MOST = 20  # subscriptions remembered
+
+    def __init__(self) -> None:
+        self._offsets: dict[int, Offset] = {}
+        """By the leader's count when it subscribed, in order."""
+        self._last: Offset | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the offset of the present one is to be trusted."""
+        return self._last is not None and self._last.is_settled
+
+    def note(self, told: Told, place: Place, count: int) -> None:
+        """Take in a message of this leader."""
+        if place.begun not in self._offsets:
+            if len(self._offsets) >= self.MOST:
+                del self._offsets[next(iter(self._offsets))]
+            self._offsets[place.begun] = Offset()
+        self._last = self._offsets[place.begun]
+        self._last.note(told, place, count)
+
+    def heard_until(self, begun: int) -> int | None:
+        """Return the own position of the last that it heard before one of its subscriptions."""
+        old = self._before(begun)
+        if old is None or old.value is None:
+            return self.position(begun)
+        return begun - 1 + old.value  # the count when a subscription begins is nobody's position
+
+    def gap(self, begun: int) -> Gap | None:
+        """Return what it missed before one of its subscriptions; None while that is not certain.
+
+        Before the first that is known, it missed everything.
+        """
+        old, new = self._before(begun), self._offsets.get(begun)
+        if new is None or new.value is None or not new.is_settled:
+            return None
+        if old is None:
+            return Gap(FIRST, begun + new.value, 0, new.spread)
+        if old.value is None or not old.is_settled:
+            return None
+        return Gap(begun - 1 + old.value, begun + new.value, old.spread, new.spread)
+
+    def _before(self, begun: int) -> Offset | None:
+        earlier = [one for one in self._offsets if one < begun]
+        return self._offsets[earlier[-1]] if earlier else None
+
+    def position(self, theirs: int) -> int | None:
+        """Return the own position of what has a position with the leader; None if unknown.
+
+        If the leader heard it in a subscription that is not known, the result is an upper bound:
+        what a leader misses makes later offsets greater.
+        """
+        found: Offset | None = None
+        for begun, offset in self._offsets.items():
+            if found is None or begun < theirs:
+                found = offset
+        if found is None or found.value is None:
+            return None
+        return theirs + found.value

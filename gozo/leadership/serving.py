@@ -1,0 +1,137 @@
+"""Whether a replica is serving: one judgement for everything that reports or acts on it. Pure.
+
+A leader is serving if it hears requests and verbs, reads and can write the bucket, and delivers;
+a standby, if it hears, reads, and could write. The lease, `/readyz`, systemd's status, the
+metrics, the answers to `$SRV`, `gozoctl status` and `gozo check` all use this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gozo.protocol.inboxes import OWN
+
+LASTS = 3.0  # seconds without serving after which a leader gives the lease to one that does
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a replica knows of itself at one moment; a text is empty if all is well."""
+
+    leads: bool
+    """Whether it holds the lease."""
+    is_started: bool
+    waits: str = ""
+    """Why no server could be reached when that was last tried."""
+    lost: tuple[str, ...] = ()
+    """The names of the connections that are lost."""
+    unheard: tuple[str, ...] = ()
+    """The subjects to which the server does not let it subscribe."""
+    follows: bool = True
+    """Whether it knows the whole bucket."""
+    mapped: str = ""
+    """Which mapping of the account takes away a subject of its buckets."""
+    unwritable: str = ""
+    """Why this replica cannot write the bucket."""
+    mute: str = ""
+    """Why it cannot confirm what it delivers."""
+    silent: bool = False
+    """Whether the bucket answers reads of this replica, but no writes."""
+    delivers: bool = True
+    """Of a leader: whether its lease is valid, and it knows what earlier leaders did."""
+    unfit: str = ""
+    """Why it may not become leader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement on some facts."""
+
+    problem: str = ""
+    """Why it is not serving, as a clause; empty if it is."""
+    is_own: bool = False
+    """Whether another replica may do better: a fault of the bucket affects all of them."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it serves."""
+        return not self.problem
+
+
+def judge(facts: Facts) -> Verdict:
+    """Judge whether a replica is serving; else give the first reason why not."""
+    if not facts.is_started and facts.waits:
+        return Verdict(f"it is waiting for a server: {facts.waits}", is_own=True)
+    if facts.lost:
+        return Verdict(f"the {facts.lost[0]} connection is lost", is_own=True)
+    if facts.unheard:
+        return Verdict(
+            f"it may not subscribe to {', '.join(facts.unheard)}: grant that permission",
+            is_own=True,
+        )
+    if (found := _of_bucket(facts)) is not None:
+        return found
+    if not facts.is_started:
+        return Verdict("it is starting")
+    if not facts.follows:
+        return Verdict("it has not read the whole bucket", is_own=True)
+    if facts.leads:
+        # Nor would another be quicker, which has to do the same.
+        return Verdict() if facts.delivers else Verdict("it is taking over")
+    return Verdict(facts.unfit, is_own=True) if facts.unfit else Verdict()
+
+
+def _of_bucket(facts: Facts) -> Verdict | None:
+    """Judge whether the bucket can be used, and deliveries be confirmed; None: they can."""
+    if facts.mapped:
+        return Verdict(facts.mapped)
+    if facts.unwritable:
+        return Verdict(f"it cannot write the bucket: {facts.unwritable}", is_own=True)
+    if facts.mute:
+        return Verdict(f"it cannot confirm what it delivers: {facts.mute}", is_own=True)
+    if facts.silent:
+        return Verdict(
+            "the bucket answers reads but no writes, as after its disk was full: restart its server"
+        )
+    return None
+
+
+class Course:
+    """The verdicts on a replica over time."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict()
+        """The last one."""
+        self._since = 0.0
+
+    def note(self, verdict: Verdict, now: float) -> None:
+        """Note a verdict, at `now` on a steady clock."""
+        if verdict != self.verdict:
+            self.verdict, self._since = verdict, now
+
+    def lasts(self, now: float) -> bool:
+        """Tell whether it has not been serving for `LASTS` seconds, for one reason."""
+        return not self.verdict.serves and now >= self._since + LASTS
+
+    def is_ailing(self, now: float) -> bool:
+        """Tell whether it has not been for a reason of its own, which others need not share.
+
+        A new reason restarts the count: once a connection is back, the bucket is read again.
+        """
+        return self.verdict.is_own and self.lasts(now)
+
+
+def needed(refused: Iterable[str], request_subject: str) -> tuple[str, ...]:
+    """Pick the subjects without which a replica does not hear requests, verbs and answers.
+
+    Not the one on which the leader says what there is: without it, readers read the bucket.
+    Inboxes are named by what they have in common: some are made anew for each question.
+    """
+    verbs = f"{request_subject}.admin."
+    found = {
+        f"{one.partition(OWN)[0]}{OWN}.>" if OWN in one else one
+        for one in refused
+        if one == request_subject or (one.startswith(verbs) and one != f"{verbs}keys") or OWN in one
+    }
+    return tuple(sorted(found))

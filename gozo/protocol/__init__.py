@@ -1,0 +1,1 @@
+"""What goes over the wire between clients and gozo. Pure."""

@@ -1,0 +1,138 @@
+"""Header blocks of NATS messages: their lines, and which of them are passed on. Pure.
+
+A header block is what follows the first line of a NATS message with headers (ADR-4):
+`Name: value` lines that end with CR LF. Names match whatever their case.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gozo.errors import Refusal, RequestError
+from gozo.protocol.subject_policy import LARGEST_BLOCK
+
+FIRST_LINE = b"NATS/1.0\r\n"
+END = b"\r\n"
+OWN = (b"gozo-", b"nats-")
+"""How the names begin that are not passed on."""
+
+MESSAGE_ID = b"nats-msg-id"
+"""The exception: a stream drops duplicates by it."""
+
+MOST_LINES = 500
+"""Lines that a header block may have: more would keep a daemon busy for long."""
+
+_FOLD = re.compile(rb"\r\n[ \t]+")
+_NAME = re.compile(rb"[!-9;-~]+\Z")
+_UNSAFE = re.compile(rb"[\r\n\0]")
+
+
+def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
+    """Split a header block into names, in lower case, and values.
+
+    What makes it too long for `check_block` is left out.
+    """
+    if not block:
+        return []
+    found = []
+    for line in block[:LARGEST_BLOCK].split(END, MOST_LINES + 1)[1 : MOST_LINES + 1]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            found.append((name.strip(b" \t").lower(), value.strip(b" \t")))
+    return found
+
+
+def find(block: bytes, *names: bytes) -> dict[bytes, bytes]:
+    """Find fields by their names, in lower case, in a block that is too long to be split."""
+    found, lower = {}, block.lower()
+    for name in names:
+        start = lower.find(b"%b%b:" % (END, name))
+        if start >= 0:
+            start += len(END) + len(name) + 1
+            end = block.find(END, start)
+            found[name] = block[start : end if end >= 0 else None].strip(b" \t")
+    return found
+
+
+def is_long(block: bytes) -> bool:
+    """Tell whether a block takes too long to be split."""
+    return len(block) > LARGEST_BLOCK or block.count(END) > MOST_LINES
+
+
+def check_block(block: bytes) -> None:
+    """Refuse a header block that takes long to read.
+
+    Raises:
+        RequestError: `too_large`.
+    """
+    if len(block) > LARGEST_BLOCK:
+        raise RequestError(
+            Refusal.TOO_LARGE,
+            f"the headers have {len(block)} bytes; the most is {LARGEST_BLOCK}: "
+            "send fewer or shorter ones",
+        )
+    if (lines := block.count(END)) > MOST_LINES:
+        raise RequestError(
+            Refusal.TOO_LARGE,
+            f"the headers have {lines} lines; the most is {MOST_LINES}: send fewer",
+        )
+
+
+def split(block: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
+    """Split a block into gozo's own fields, by name, and the lines that are passed on.
+
+    Passed on is what is neither gozo's nor the server's, and `Nats-Msg-Id`, by which a stream
+    drops duplicates. A value over several lines becomes one line (RFC 7230, 3.2.4).
+
+    Raises:
+        RequestError: `invalid_request` or `invalid_header`, for a block that nobody could
+            read or that would not arrive as it was given; `too_large`.
+    """
+    given: dict[bytes, bytes] = {}
+    passed: list[bytes] = []
+    if not block:
+        return given, b""
+    check_block(block)
+    if b"\r\n " in block or b"\r\n\t" in block:
+        block = _FOLD.sub(b" ", block)
+    for line in block.split(END)[1:]:
+        if not line:
+            continue
+        name, colon, value = line.partition(b":")
+        name, value = name.strip(b" \t"), value.strip(b" \t")
+        lower = name.lower()
+        if lower.startswith(b"gozo-"):
+            if lower in given:
+                raise RequestError(
+                    Refusal.INVALID_REQUEST,
+                    f"the header {lower.decode('ascii', 'replace').title()} is given twice",
+                )
+            given[lower] = value
+        elif not lower.startswith(OWN) or lower == MESSAGE_ID:
+            if not colon or not _NAME.match(name) or _UNSAFE.search(value):
+                raise RequestError(
+                    Refusal.INVALID_HEADER,
+                    f"the header line {line[:80].decode('utf-8', 'replace')!r} is not a name of "
+                    "printable ASCII, a colon and a value without line ends: mend it",
+                )
+            passed.append(b"%b: %b\r\n" % (name, value))
+    return given, b"".join(passed)
+
+
+def pack(lines: bytes) -> bytes:
+    """Turn header lines into one value, in which none of them can act on the bucket."""
+    return lines.replace(b"%", b"%25").replace(END, b"%0D%0A")
+
+
+def unpack(value: bytes) -> bytes:
+    """Turn such a value back into header lines.
+
+    Raises:
+        RequestError: `invalid_header`, if it was not made by `pack`.
+    """
+    lines = value.replace(b"%0D%0A", END).replace(b"%25", b"%")
+    if lines and not lines.endswith(END):
+        raise RequestError(Refusal.INVALID_HEADER, "its Gozo-Headers are not complete lines")
+    if split(FIRST_LINE + lines) != ({}, lines):
+        raise RequestError(Refusal.INVALID_HEADER, "its Gozo-Headers hold what is not passed on")
+    return lines

@@ -1,0 +1,138 @@
+"""Requests that were heard and not acted on yet, in the order in which they came. Pure.
+
+A standby keeps them as the leader does, and strikes out those that the leader reports as handled.
+So the next leader finds here exactly what the one before it left undone.
+
+Requests have no number that all replicas see, and NATS only orders the messages of one
+connection, so handled requests are reported by digest. Of several identical requests the earliest
+is struck out, since they are handled in order, unless the position shows that the reported one
+was dropped here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from gozo.protocol.heard import Heard
+
+
+class Backlog:
+    """A queue from whose middle requests can be struck out."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Bytes of memory that the requests take, roughly."""
+        self.dropped = -1
+        """The highest position of those that were dropped from here; -1 before there is one, since
+        0 may be the position of what an older leader has handled."""
+        self._queue: OrderedDict[int, Heard] = OrderedDict()
+        self._numbers: dict[bytes, list[int]] = {}
+        """The places of each digest, in order; see `index`."""
+        self._indexed = False
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def first(self) -> int:
+        """The number of the first; above `last` where there is none."""
+        return next(iter(self._queue), self.last + 1)
+
+    @property
+    def last(self) -> int:
+        """The number of the last that was added; they are numbered in order."""
+        return self._count
+
+    @property
+    def requests(self) -> Iterable[Heard]:
+        """All, in order."""
+        return self._queue.values()
+
+    def add(self, heard: Heard) -> None:
+        """Let a request wait behind the others."""
+        self._count += 1
+        self._queue[self._count] = heard
+        self.size += heard.size
+        if self._indexed:
+            self._numbers.setdefault(heard.digest, []).append(self._count)
+
+    def take(self) -> Heard:
+        """Take out the first."""
+        number, heard = self._queue.popitem(last=False)
+        self.size -= heard.size
+        if self._indexed:
+            self._forget(number, heard.digest)
+        return heard
+
+    def index(self, wanted: bool) -> None:
+        """Be ready for `strike`, or rather save the work that this takes."""
+        self._indexed = wanted
+        self._numbers.clear()
+        if wanted:
+            for number, heard in self._queue.items():
+                self._numbers.setdefault(heard.digest, []).append(number)
+
+    def strike(self, digest: bytes, position: int) -> bool:
+        """Take out the first with a digest; False if it is not here, or was dropped already."""
+        numbers = self._numbers.get(digest)
+        if numbers is None or position <= self.dropped:
+            return False
+        number = numbers[0]
+        self._forget(number, digest)
+        self.size -= self._queue.pop(number).size
+        return True
+
+    def between(self, after: int, last: int) -> list[Heard]:
+        """Return those with a position after one, up to another."""
+        return [heard for heard in self._queue.values() if after < heard.position <= last]
+
+    def copies(self, digest: bytes) -> int:
+        """Count those with a digest; only where they are indexed."""
+        return len(self._numbers.get(digest, ()))
+
+    def forget(self, last: int) -> None:
+        """Drop those with a position up to one."""
+        for number in [n for n, heard in self._queue.items() if heard.position <= last]:
+            heard = self._queue.pop(number)
+            self.size -= heard.size
+            if self._indexed:
+                self._forget(number, heard.digest)
+
+    def take_before(self, time_us: int) -> list[Heard]:
+        """Take out those that came before a time."""
+        taken: list[Heard] = []
+        while self._queue and next(iter(self._queue.values())).received_us < time_us:
+            taken.append(self.take())
+        return taken
+
+    def shrink(self, most: int) -> int:
+        """Drop the first until the others take no more than `most` bytes; returns how many."""
+        dropped = 0
+        while self._queue and self.size > most:
+            self.dropped = self.take().position
+            dropped += 1
+        return dropped
+
+    def move_to(self, other: Backlog) -> None:
+        """Take all out, and add them to another."""
+        while self._queue:
+            other.add(self.take())
+
+    def shift(self, by_us: int) -> None:
+        """Move the times at which all came: the clock was set meanwhile."""
+        for number, heard in self._queue.items():
+            self._queue[number] = heard._replace(received_us=heard.received_us + by_us)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._queue.clear()
+        self._numbers.clear()
+        self.size = 0
+
+    def _forget(self, number: int, digest: bytes) -> None:
+        numbers = self._numbers[digest]
+        numbers.remove(number)
+        if not numbers:
+            del self._numbers[digest]

@@ -1,0 +1,316 @@
+"""Which of a former leader's requests the new leader has: asked after an unplanned change of lead.
+
+A leader that loses the lease without giving it up has requests in memory that are not sent yet.
+The new leader has received most of them as a standby; it must be handed the others, and only
+those. What it reports unasked may be lost while the old leader is cut off. So when the old leader
+comes back it asks, until it is answered, which requests the new one had when its term began. The
+new leader remembers their digests and positions for its term. Later requests were received by
+both, if the old leader received them at all.
+
+The answer also says which requests the new leader has not handled yet. The old leader keeps those
+(see `gozo.requests.entrusted`), since no other replica may have them.
+
+The answer is valid for one change of lead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from gozo.errors import DisconnectedError
+from gozo.leadership.feed_messages import (
+    DONE,
+    GREETING,
+    LATER,
+    LEADER,
+    NONCE,
+    UNKNOWN,
+    Answer,
+    Question,
+    Told,
+    read_entries,
+    write_entries,
+    write_question,
+)
+from gozo.leadership.handled_feed import Progress, Teller
+from gozo.leadership.offsets import ENOUGH
+from gozo.runtime.clock import steady
+from gozo.runtime.logs import get_logger
+
+AGAIN = 0.2  # seconds without an answer after which the question is repeated, twice as many then
+SELDOM = 2.0  # seconds, the same at most: an answer to an earlier question does not count
+SETTLING = 1.0  # seconds to wait, once answered, until it is known how the counts differ
+LONGEST = 15.0  # seconds of asking a leader that does not answer: its version is older
+
+log = get_logger("gozo.intake")
+
+
+class Known(Protocol):
+    """A request, as other replicas know it."""
+
+    @property
+    def digest(self) -> bytes:
+        """Its digest."""
+
+    @property
+    def position(self) -> int:
+        """Its number among all that were heard here."""
+
+
+Request = TypeVar("Request", bound=Known)
+
+
+class Inheritance:
+    """What a leader had when its term began; sixteen bytes for each request."""
+
+    def __init__(self, requests: Iterable[Known], led_at: int) -> None:
+        self._entries = write_entries((one.digest, one.position) for one in requests)
+        self._led_at = led_at
+        """How many requests the leader had heard by then."""
+
+    def tell(
+        self, question: Question, progress: Progress, teller: Teller, left: Iterable[Known]
+    ) -> None:
+        """Answer a question; `left` are the requests that the leader has not handled yet."""
+        gap = progress.heard_until(question.leader, question.begun)
+        answer = Answer(question.nonce, self._led_at, UNKNOWN if gap is None else gap, 0)
+        pending = {(one.digest, one.position) for one in left}
+        had = zip(*read_entries(self._entries), strict=True)
+        entries = [(one[0], one[1] if one in pending else one[1] | DONE) for one in had]
+        entries += [(digest, at | LATER) for digest, at in pending if at > self._led_at]
+        teller.answer(answer, write_entries(entries), ENOUGH + 1)
+
+
+class Account:
+    """What the leader has of the requests that this replica had."""
+
+    def __init__(self, since: int, begun: int, until: int, since_before: int | None = None) -> None:
+        self._since = since
+        """The last position here before the leader's term: all after that is the leader's."""
+        self._since_before = begun if since_before is None else since_before
+        """The same by the count of an earlier subscription, for what came in that one."""
+        self._begun = begun
+        """The last position here before the present subscription: whether the leader heard earlier
+        ones is only known from what it had when its term began."""
+        self._until = until
+        """The last position of what this replica had when it lost the lead."""
+        self._has = Counter[bytes]()
+        self._had = Counter[bytes]()
+        """The same, of what came before the present subscription."""
+        self._handed = Counter[bytes]()
+        """The same, of what this replica did not hear; some may have been handed over to it."""
+        self.leader = b""
+        """The name of the leader that gave it."""
+        self._pending = Counter[tuple[bytes, int]]()
+        """What this replica had and the leader has not handled, by digest and leader's position."""
+        self._pending_handed = Counter[tuple[bytes, int]]()
+        """The same for what this replica did not hear, as `_handed`."""
+
+    def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
+        """Take in what the leader had, with the position here if that is known.
+
+        `in_gap` where this replica heard no requests, unless the position says otherwise. What
+        it has heard since it lost the lead it keeps as a standby does.
+        """
+        if position is not None and position > self._begun:
+            self._has[digest] += position <= self._until
+        elif in_gap:
+            self._handed[digest] += 1
+        else:
+            self._had[digest] += 1
+
+    def note_pending(
+        self, digest: bytes, theirs: int, position: int | None, *, in_gap: bool
+    ) -> None:
+        """Take in what the leader has not handled: its position there, the rest as for `note`."""
+        if position is not None and position > self._begun:
+            self._pending[digest, theirs] += position <= self._until
+        elif in_gap:
+            self._pending_handed[digest, theirs] += 1
+        else:
+            self._pending[digest, theirs] += 1
+
+    def note_handled(self, digest: bytes, theirs: int) -> None:
+        """Take in what the leader has handled since it answered."""
+        self._pending.pop((digest, theirs), None)
+        self._pending_handed.pop((digest, theirs), None)
+
+    def pending(self, requests: Iterable[Known]) -> Counter[tuple[bytes, int]]:
+        """Return which of some requests the leader may not have handled yet.
+
+        They are named by digest and the leader's position.
+        """
+        heard, handed = set[bytes](), set[bytes]()
+        for request in requests:
+            (handed if request.position == self._begun else heard).add(request.digest)
+        found = Counter[tuple[bytes, int]]()
+        for digests, pending in ((heard, self._pending), (handed, self._pending_handed)):
+            found.update({one: n for one, n in pending.items() if n and one[0] in digests})
+        return found
+
+    def lacking(self, requests: Sequence[Request]) -> list[Request]:
+        """Return those that the leader does not have, in their order; pass each once only.
+
+        Of several identical requests the leader has the latest: it may have subscribed after
+        the others came.
+        """
+        lacking = set[int]()
+        for request in sorted(requests, key=lambda request: request.position, reverse=True):
+            if request.position > max(self._since, self._begun):
+                continue
+            if self._since_before < request.position < self._begun:
+                continue
+            has = self._has if request.position > self._begun else self._had
+            if request.position == self._begun:
+                has = self._handed
+            if has[request.digest] > 0:
+                has[request.digest] -= 1
+            else:
+                lacking.add(request.position)
+        return [request for request in requests if request.position in lacking]
+
+
+def others(requests: Iterable[Request], some: Iterable[Request]) -> list[Request]:
+    """Return the requests that are not among some of them, in their order."""
+    positions = {request.position for request in some}
+    return [request for request in requests if request.position not in positions]
+
+
+class Inquiry:
+    """Finds out which requests of this former leader the present leader has."""
+
+    def __init__(
+        self,
+        name: bytes,
+        publish: Callable[[bytes], None],
+        progress: Progress,
+        count: Callable[[], int],
+    ) -> None:
+        self._publish = publish
+        self._progress = progress
+        self._count = count
+        self._name = name
+        """What leaders know this replica by."""
+        self._nonce = b""
+        self._begun = 0
+        """The count when the present subscription began, as the question says."""
+        self._term = b""
+        """Whose answer it is that comes."""
+        self._resumed_at = 0
+        """The count of that one when its present subscription began."""
+        self._answers: list[Answer] = []
+        """The parts of it that have come."""
+        self._handled: list[tuple[bytes, int]] = []
+        """What that leader has handled since it answered."""
+        self._heard_at = 0.0
+        self._news = asyncio.Event()
+
+    def greet(self) -> None:
+        """Ask the leader, if there is one, for its count."""
+        with suppress(DisconnectedError):
+            self._publish(write_question(Question(GREETING, self._name, 0)))
+
+    async def find_out(
+        self, begun: Callable[[], int], is_led: Callable[[], bool]
+    ) -> Account | None:
+        """Ask until the leader has answered; None if it does not answer.
+
+        `begun` returns the count when the present subscription began; `is_led` tells whether
+        another replica leads.
+        """
+        silent_since, patience = steady(), AGAIN
+        while True:
+            try:
+                asked_for = begun()
+                if await self._ask(asked_for, patience) and begun() == asked_for:
+                    return self._account(asked_for)
+                patience = min(2 * patience, SELDOM)
+            except DisconnectedError:
+                silent_since, patience = steady(), AGAIN
+                await asyncio.sleep(AGAIN)
+            if not is_led():
+                silent_since = steady()
+            elif steady() > silent_since + LONGEST:
+                log.warning("intake.unanswered", seconds=LONGEST)
+                return None
+
+    def _account(self, begun: int) -> Account:
+        leader, (_, led_at, gap, *_) = self._term[:LEADER], self._answers[0]
+        position = self._progress.position
+        since = position(leader, led_at)
+        since_before = None
+        if self._resumed_at > led_at:
+            since = None  # it may have missed some since its term began
+        elif gap > UNKNOWN:
+            # It knew by how much the counts differed while this replica led.
+            since_before = led_at - gap + self._begun - 1
+        if since is None:
+            since = self._count()  # it has heard no request yet, or that
+        until = self._progress.kept_from
+        account = Account(since, begun, until, since_before)
+        account.leader = leader
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            for digest, flagged in zip(answer.digests, answer.positions, strict=True):
+                theirs = flagged & ~(DONE | LATER)
+                mine = position(leader, theirs)
+                in_gap = UNKNOWN < gap < theirs
+                if not flagged & LATER:
+                    account.note(digest, mine, in_gap=in_gap)
+                elif mine is None or (in_gap and mine <= begun):
+                    continue  # this replica did not hear it
+                if not flagged & DONE:
+                    account.note_pending(digest, theirs, mine, in_gap=in_gap)
+        for one in self._handled:
+            account.note_handled(*one)
+        log.info("intake.answered", requests=sum(len(one.digests) for one in answers))
+        return account
+
+    async def _ask(self, begun: int, patience: float) -> bool:
+        """Ask once; True if all of the answer came, each part within `patience` seconds.
+
+        Raises:
+            DisconnectedError: there is no connection.
+        """
+        self._answers.clear()
+        self._handled.clear()
+        self._begun = begun
+        self._nonce = secrets.token_bytes(NONCE)
+        asked_at = self._heard_at = steady()
+        self._publish(write_question(Question(self._nonce, self._name, begun)))
+        while not self._answers or self._answers[-1].left:
+            if not await self._hear_more(self._heard_at + patience):
+                return False
+        while not self._progress.is_settled(self._term[:LEADER]):
+            if not await self._hear_more(asked_at + SETTLING):
+                break
+        return True
+
+    async def _hear_more(self, until: float) -> bool:
+        self._news.clear()
+        try:
+            async with asyncio.timeout(max(0.0, until - steady())):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def hear(self, told: Told) -> None:
+        """Handle a message of a leader: a part of the answer, or its count."""
+        answer = told.answer
+        if answer is not None and answer.nonce == self._nonce:
+            if not self._answers:
+                self._term = told.term
+                self._resumed_at = told.place.begun if told.place else 0
+            elif told.term != self._term or answer.left != self._answers[-1].left - 1:
+                return
+            self._answers.append(answer)
+            self._heard_at = steady()
+        elif self._answers and told.term == self._term:
+            self._handled += zip(told.digests, told.positions, strict=True)
+        self._news.set()

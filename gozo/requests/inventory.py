@@ -1,0 +1,183 @@
+"""Answers `<request subject>.admin.keys`: which keys have a schedule, in pages, and how many.
+
+Whoever reads the bucket reads each delete marker in it as well, and soon after many deliveries
+those are most of it. The leader knows what is there without reading anything.
+
+An answer is of one moment: it has the `position`, the sequence of the bucket's stream up to which
+the leader had seen everything then. Keys come in order. So a key with a schedule that is stored
+before the first page is asked for, up to its `position`, and is not changed until the last one is
+answered, is in exactly one page. What comes, goes or is changed meanwhile may be in one or not:
+that is in the stream after the position.
+
+Only the leader listens, so that nobody waits for an answer where there is no leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from gozo.errors import DisconnectedError, Refusal, RequestError
+from gozo.protocol.requests import KeysAsked, parse_keys, refusal_receipt
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.clock import wall_us
+from gozo.runtime.logs import get_logger
+from gozo.schedule.model import MICROSECONDS, NEVER, OVERDUE_US
+from gozo.store.follower import Follower
+from gozo.store.index import Mirror
+from gozo.transport.connection import Connection
+from gozo.transport.subscriptions import Listener
+
+VERB = "keys"
+
+TURN = 5_000  # schedules that are looked at before others get their turn: a millisecond's work
+MOST_WAITING = 32  # questions; others are refused
+REVISION = 28  # bytes that a key takes in an answer besides its text
+
+Answer = dict[str, object]
+_Row = tuple[int, int, str]
+"""Due time, revision and key."""
+
+log = get_logger("gozo.inventory")
+
+
+class Inventory:
+    """Answers for one bucket, one question at a time."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        policy: Policy,
+        bucket: str,
+        mirror: Mirror,
+        follower: Follower,
+    ) -> None:
+        self._connection = connection
+        self._policy = policy
+        self._bucket = bucket
+        self._mirror = mirror
+        self._follower = follower
+        self._subject = f"{policy.request_subject}.admin.{VERB}"
+        self._listener: Listener | None = None
+        self._waiting: deque[tuple[str, KeysAsked]] = deque()
+        self._work = asyncio.Event()
+
+    def open(self) -> None:
+        """Answer from now on: this replica leads."""
+        if self._listener is None:
+            self._listener = self._connection.listen(self._subject, self._hear)
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+
+    async def run(self) -> NoReturn:
+        """Answer questions; runs until it is cancelled."""
+        while True:
+            while self._waiting:
+                reply, asked = self._waiting.popleft()
+                try:
+                    self._tell(reply, await self._answer(asked))
+                except Exception:
+                    # A question that nobody foresaw must not end what all others depend on.
+                    log.exception("keys.failed")
+            self._work.clear()
+            await self._work.wait()
+
+    def _hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        if not self._policy.may_answer(reply):
+            return
+        to = reply.decode("utf-8", "surrogateescape")
+        if len(self._waiting) >= MOST_WAITING:
+            error = RequestError(Refusal.BUSY, "others have asked before: ask again later")
+            self._tell(to, refusal_receipt(None, error))
+            return
+        try:
+            self._waiting.append((to, parse_keys(payload)))
+            self._work.set()
+        except RequestError as error:
+            self._tell(to, refusal_receipt(None, error))
+
+    def _tell(self, reply: str, answer: Answer) -> None:
+        try:
+            self._connection.publish(reply, json.dumps(answer).encode())
+        except DisconnectedError as error:
+            log.debug("keys.not_told", reason=str(error))
+
+    async def _answer(self, asked: KeysAsked) -> Answer:
+        mirror, follower = self._mirror, self._follower
+        if not follower.is_following:
+            words = "the leader is reading the bucket anew: ask again later"
+            return refusal_receipt(None, RequestError(Refusal.UNAVAILABLE, words))
+        # All of this is of one moment: nobody else has a turn before it is complete.
+        rows = mirror.timetable.rows() if asked.limit or asked.counts else []
+        told: Answer = {
+            "bucket": self._bucket,
+            "created": follower.created,
+            "position": follower.position,
+            "schedules": len(mirror.timetable),
+        }
+        if asked.counts:
+            told |= {"paused": len(mirror.paused), "failed": len(mirror.failed)}
+            told["invalid"] = len(mirror.invalid)
+            if mirror.bare:  # how these count is only known once their values are read
+                unread = min(revision for revision, _ in mirror.bare.values())
+                told["position"] = min(follower.position, unread - 1)
+            told |= await self._count(rows)
+        return told | await self._page(rows, asked) if asked.limit else told
+
+    async def _count(self, rows: list[_Row]) -> Answer:
+        """Count what is overdue, and find what is due next; what is tried again is neither."""
+        late_us, next_us, overdue = wall_us() - OVERDUE_US, NEVER, 0
+        retrying = self._mirror.retrying.copy()
+        for some in _turns(rows):
+            for due_us, _, key in some:
+                if due_us >= next_us or key in retrying:
+                    continue
+                if due_us < late_us:
+                    overdue += 1
+                else:
+                    next_us = due_us
+            await asyncio.sleep(0)
+        epoch = None if next_us == NEVER else next_us / MICROSECONDS
+        return {"overdue": overdue, "next_due_epoch": epoch}
+
+    async def _page(self, rows: list[_Row], asked: KeysAsked) -> Answer:
+        """Find the first keys in order, as many as fit into an answer."""
+        prefix, after, limit = asked.prefix, asked.after, asked.limit
+        found: list[tuple[str, int]] = []
+        last: str | None = None  # what comes behind is for a later page
+        for some in _turns(rows):
+            found += [
+                (key, revision)
+                for _, revision, key in some
+                if key > after and key.startswith(prefix) and (last is None or key < last)
+            ]
+            if len(found) > 2 * limit:
+                found.sort()
+                del found[limit + 1 :]
+                last = found[-1][0]
+            await asyncio.sleep(0)
+        found.sort()
+        room, size = self._connection.max_payload // 2, 0
+        keys: list[tuple[str, int]] = []
+        for key, revision in found[:limit]:
+            size += len(json.dumps(key)) + REVISION
+            if keys and size > room:
+                break
+            keys.append((key, revision))
+        large = self._mirror.large
+        return {
+            "keys": keys,
+            "more": len(keys) < len(found),
+            "bytes": sum(large.get(key, 0) for key, _ in keys) if large else 0,
+        }
+
+
+def _turns(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    return (rows[start : start + TURN] for start in range(0, len(rows), TURN))

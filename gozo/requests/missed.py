@@ -1,0 +1,277 @@
+"""Requests that the leader did not hear, since its link for requests was lost, or not yet made.
+
+A standby that heard them finds out which they are: the leader says when its subscription began,
+and how far the counts differ before and after that shows what came in between (see
+`gozo.leadership.offsets`). Of a leader that was not known before, that is all that came before its
+subscription began. The standby hands over to the leader what it still holds of that and what has
+no id. Requests with an id stay lost: the leader has acted on later ones for the same id by then.
+
+Several standbys offer the same requests, and one of them may offer them again, so the leader
+counts what it takes by digest, for each of its gaps. Where servers deliver the requests of
+several clients to two replicas in a different order, the ends of a gap may be wrong by a few
+requests. So those near an end, on either side of it, are offered as doubtful, and the leader leaves
+out what it has heard itself when its link was lost or made.
+
+A link may be lost again before a gap is offered, and what the leader reported with it. Then a
+standby forgets what the leader has heard, and sets aside what is still to be offered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from gozo.errors import DisconnectedError
+from gozo.leadership.feed_messages import LEADER, Offer, Told, write_offer
+from gozo.leadership.handled_feed import Progress
+from gozo.leadership.offsets import Gap
+from gozo.protocol.heard import Heard
+from gozo.requests.backlog import Backlog
+from gozo.runtime.logs import get_logger
+
+SETTLING = 1.0  # seconds until what the leader has handled is told, and the counts are compared
+SURE = 5.0  # seconds after which an offer that was not followed by another gap has arrived
+EDGE = 8  # requests next to an end of a gap that are doubtful, if no other is the same
+MOST = 20  # gaps remembered
+PORTION = 1024 * 1024  # bytes offered at a time
+
+log = get_logger("gozo.intake")
+
+
+class Missed(NamedTuple):
+    """A gap in what a leader has heard."""
+
+    begun: int
+    """The leader's count when the subscription after it began."""
+    at: float
+    """When it was noticed, or offered."""
+
+
+class Offers:
+    """What this standby has to hand over."""
+
+    def __init__(
+        self,
+        name: bytes,
+        publish: Callable[[bytes], None],
+        progress: Progress,
+        held: tuple[Backlog, Backlog],
+        is_wanted: Callable[[Heard], bool],
+    ) -> None:
+        """`held` are the requests that are held here; `is_wanted`: whether to offer one."""
+        self._name = name
+        self._publish = publish
+        self._progress = progress
+        self._held = held
+        self._is_wanted = is_wanted
+        self._term = b""
+        self._begun = -1
+        self._noted: dict[tuple[bytes, int], None] = {}
+        """The subscriptions of leaders before which nothing is left to be offered."""
+        self._missed: list[Missed] = []
+        self._offered: list[Missed] = []
+        self._left: Iterator[bytes] = iter(())
+        self._aside: dict[int, Backlog] = {}
+        """What was set aside of a gap, by the leader's count when the subscription after it began:
+        the leader gives that as the position of what was handed over."""
+
+    def forget(self) -> None:
+        """Offer nothing: this replica has missed something itself, or leads."""
+        self._term = b""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._missed, self._offered, self._left = [], [], iter(())
+        self._aside.clear()
+
+    def set_aside(self, until: int, now: float) -> None:
+        """Keep what the leader may not have yet, of what is about to be forgotten up to a position.
+
+        What was offered just now may have been lost with its link.
+        """
+        recent = [one for one in self._offered if now < one.at + SETTLING]
+        for begun in {one.begun for one in (*self._missed, *recent)} - set(self._aside):
+            gap = self._progress.gap(self._term[:LEADER], begun)
+            if gap is not None:
+                aside = self._aside[begun] = Backlog()
+                aside.index(True)
+                for heard in self._between(gap.after, min(gap.last, until)):
+                    aside.add(heard)
+
+    def has_offered(self, leader: bytes, position: int) -> bool:
+        """Tell whether a leader's position is that of what was handed over to it from here."""
+        return (leader, position) in self._noted
+
+    def strike(self, leader: bytes, digest: bytes, begun: int) -> None:
+        """Strike out what was set aside and handed over, and is handled now."""
+        aside = self._aside.get(begun)
+        if aside is not None and leader == self._term[:LEADER]:
+            aside.strike(digest, begun)
+
+    @property
+    def aside(self) -> list[Heard]:
+        """What was set aside, in order."""
+        aside = chain.from_iterable(some.requests for some in self._aside.values())
+        return sorted(aside, key=lambda heard: heard.position)
+
+    def _between(self, after: int, last: int) -> list[Heard]:
+        """Return what is held and to be offered, from after a position to another."""
+        found = chain.from_iterable(held.between(after, last) for held in self._held)
+        return sorted(filter(self._is_wanted, found), key=lambda heard: heard.position)
+
+    def note(self, told: Told, now: float) -> bool:
+        """Take in a message of the leader; True if it has missed something before that."""
+        if told.place is None:
+            return False
+        begun, known = told.place.begun, told.term == self._term
+        if known and begun == self._begun:
+            return False
+        if not known:
+            self._clear()
+        # Its link was lost again: what was offered just now may have been lost with it.
+        begins = {one.begun for one in self._offered if now < one.at + SURE}
+        if (told.leader, begun) not in self._noted:
+            begins.add(begun)
+        self._missed += [Missed(one, now) for one in begins]
+        self._missed.sort()
+        self._offered, self._left = [], iter(())
+        self._term, self._begun = told.term, begun
+        return known
+
+    def make(self, now: float, now_us: int) -> None:
+        """Hand over some of what the leader has missed; to be called periodically."""
+        size = 0
+        while size < PORTION:
+            message = next(self._left, None)
+            if message is None:
+                if not self._missed or now < self._missed[0].at + SETTLING:
+                    return
+                missed = self._missed[0]
+                gap = self._progress.gap(self._term[:LEADER], missed.begun)
+                if gap is None and missed.begun == self._begun:
+                    return  # the leader has not said enough yet
+                self._missed.pop(0)
+                if gap is None:
+                    continue
+                messages = self._messages(missed.begun, gap, now_us)
+                if messages:
+                    self._offered = [*self._offered[-MOST:], Missed(missed.begun, now)]
+                self._noted[self._term[:LEADER], missed.begun] = None
+                if len(self._noted) > MOST:
+                    del self._noted[next(iter(self._noted))]
+                self._left = iter(messages)
+                continue
+            try:
+                self._publish(message)
+            except DisconnectedError:
+                self.forget()
+                return
+            size += len(message)
+
+    def _messages(self, begun: int, gap: Gap, now_us: int) -> list[bytes]:
+        """Write the offers of what was missed in a gap."""
+        aside = self._aside.get(begun)
+        missed = list(aside.requests) if aside is not None else []
+        missed += self._between(gap.after - EDGE, gap.last + EDGE)
+        offers = [
+            write_offer(
+                Offer(
+                    self._name,
+                    self._term,
+                    begun,
+                    heard.position,
+                    max(0, now_us - heard.received_us),
+                    is_doubtful,
+                    heard.reply,
+                    heard.headers,
+                    heard.payload,
+                )
+            )
+            for heard in missed
+            if (is_doubtful := self._is_doubtful(heard, gap)) is not None
+        ]
+        if offers:
+            log.info("intake.offered", requests=len(offers))
+        return offers
+
+    def _is_doubtful(self, heard: Heard, gap: Gap) -> bool | None:
+        """Whether the leader may have heard a request; None if it is not to be offered."""
+        start, end = heard.position - 1 - gap.after, gap.last - heard.position
+        is_unsure = start < gap.after_spread or end < gap.last_spread
+        if max(gap.after_spread, gap.last_spread) > EDGE:  # the leader does not remember as many
+            return None if is_unsure else False
+        held = (*self._held, *self._aside.values())
+        if sum(some.copies(heard.digest) for some in held) <= 1:
+            return min(start, end) < EDGE
+        # Of several that are the same, the leader could not tell which it has heard.
+        return is_unsure if min(start, end) >= 0 else None
+
+
+class Claims:
+    """What this leader has taken over of what it missed, in the present term."""
+
+    def __init__(self) -> None:
+        self._latest = deque[bytes](maxlen=2 * EDGE)
+        """The digests of the last requests."""
+        self.hear = self._latest.append
+        """Take note of a request that is heard; called for each."""
+        self.noting_until = 0
+        """The position up to which requests count as the first of a subscription."""
+        self._gaps: dict[int, _Taken] = {}
+        """By the own count when the subscription after it began."""
+        self._highest: dict[bytes, int] = {}
+        """The last position that each standby has offered."""
+
+    def begin_term(self) -> None:
+        """Claim nothing of what was missed before, but for what came before all that was heard."""
+        for begun in list(self._gaps)[:-1]:
+            del self._gaps[begun]
+        self._latest.clear()
+
+    def begin_hearing(self, begun: int) -> None:
+        """Hear requests anew, from an own count on."""
+        if len(self._gaps) >= MOST:
+            del self._gaps[next(iter(self._gaps))]
+        self._gaps[begun] = _Taken(set(self._latest))
+        self._latest.clear()
+        self.noting_until = begun + 2 * EDGE
+
+    def hear_first(self, digest: bytes) -> None:
+        """Take note of one of the first requests of the present subscription."""
+        self._gaps[next(reversed(self._gaps))].near.add(digest)
+
+    def claims(self, offer: Offer, digest: bytes) -> bool:
+        """Tell whether to take over what a standby offers."""
+        gap = self._gaps.get(offer.begun)
+        if gap is None or offer.position <= self._highest.get(offer.standby, -1):
+            return False
+        self._highest[offer.standby] = offer.position
+        if offer.is_doubtful and digest in gap.near:
+            return False
+        # Where little was heard between two gaps, what is near one end may belong to the other.
+        others = (other for begun, other in self._gaps.items() if begun != offer.begun)
+        if any(digest in (other.taken if offer.is_doubtful else other.unsure) for other in others):
+            return False
+        offered = gap.offered.setdefault(offer.standby, Counter())
+        offered[digest] += 1
+        if offered[digest] <= gap.taken[digest]:
+            return False  # another standby has offered it
+        gap.taken[digest] += 1
+        if offer.is_doubtful:
+            gap.unsure.add(digest)
+        return True
+
+
+class _Taken:
+    """What was taken over of one gap."""
+
+    def __init__(self, near: set[bytes]) -> None:
+        self.near = near
+        """The digests of what was heard just before and after it."""
+        self.taken = Counter[bytes]()
+        self.unsure = set[bytes]()
+        """Those taken over that were doubtful: there was but one with the digest."""
+        self.offered: dict[bytes, Counter[bytes]] = {}
+        """By each standby."""

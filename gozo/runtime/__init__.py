@@ -1,0 +1,1 @@
+"""Clocks, tasks, signals, memory and logging: what a long-running process needs."""

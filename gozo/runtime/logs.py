@@ -1,0 +1,326 @@
+"""Logs: events with fields, one line each, on stderr.
+
+    log = get_logger("gozo.delivery")
+    log.info("schedule.delivered", id="tea", late_ms=0.4)
+
+    2026-11-23T09:31:33.123Z info schedule.delivered id=tea late_ms=0.4
+
+As JSON, each event is one object, with `time`, `level`, `event`, and its fields beside them.
+Where stderr is the journal's (systemd.exec(5), JOURNAL_STREAM), the time is left to the journal,
+and each line begins with its priority (sd-daemon(3)), which the journal takes off.
+
+It is the standard library's logging underneath, so a program that uses gozo as a library keeps
+its own handlers. What a stranger may have written (an id, a subject) is quoted and escaped: it
+can neither forge a line nor send an escape sequence to a terminal.
+
+This module knows nothing of gozo's words, and nothing of secrets: callers never pass any.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TextIO
+
+LEVELS = ("debug", "info", "warning", "error")
+DEFAULT_LEVEL = "info"
+FORMATS = ("text", "json")
+DEFAULT_FORMAT = "text"
+
+REMINDER = 60.0  # seconds after which an event that still comes is written again
+ENDED = 10.0  # seconds of silence after which an event counts as a new one
+MOST_REASONS = 200  # reasons that are remembered
+
+_NUMBERS = {level: logging.getLevelNamesMapping()[level.upper()] for level in LEVELS}
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
+_FIELDS = "gozo_fields"  # the attribute of a LogRecord that carries an event's fields
+_LONG = 1e15  # from here on a float has no decimals worth writing
+_PLAIN = re.compile(r'[^\s"=\\]+')  # needs no quotes, as long as it is printable
+
+
+class EventLogger:
+    """Writes events of one module. Costs next to nothing when the level is off."""
+
+    __slots__ = ("_limits", "_logger", "_repeated")
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+        self._limits: dict[str, RateLimitedLog] = {}
+        self._repeated: dict[tuple[str, object], RepeatedLog] = {}
+
+    def enabled(self, level: int) -> bool:
+        """Whether an event of this level (`logging.DEBUG` ...) would be written."""
+        return self._logger.isEnabledFor(level)
+
+    def log(self, level: int, event: str, /, **fields: object) -> None:
+        """Write an event at a level of the standard library (`logging.INFO` ...)."""
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, event, extra={_FIELDS: fields})
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        """For whoever looks into a problem: one event per schedule and more."""
+        self.log(logging.DEBUG, event, **fields)
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """For what an operator wants to see when all is well."""
+        self.log(logging.INFO, event, **fields)
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """For what is wrong while gozo goes on."""
+        self.log(logging.WARNING, event, **fields)
+
+    def error(self, event: str, /, **fields: object) -> None:
+        """For what failed and a person has to look at."""
+        self.log(logging.ERROR, event, **fields)
+
+    def limited(self, level: str, event: str, /, **fields: object) -> None:
+        """Write an event at a level (one of `LEVELS`), five a second of each name at most.
+
+        For what a client of ours can cause at will; see `RateLimitedLog`.
+        """
+        limit = self._limits.get(event)
+        if limit is None:
+            limit = self._limits[event] = RateLimitedLog(self)
+        limit.log(_NUMBERS[level], event, **fields)
+
+    def repeated(self, level: str, event: str, /, **fields: object) -> None:
+        """Write an event that comes over and over while something lasts; see `RepeatedLog`.
+
+        What lasts is known by the event and its field `reason`; other fields may change.
+        """
+        about = (event, fields.get("reason"))
+        one = self._repeated.get(about)
+        if one is None:
+            if len(self._repeated) >= MOST_REASONS:
+                self._repeated.clear()
+            one = self._repeated[about] = RepeatedLog(self)
+        one.log(_NUMBERS[level], event, **fields)
+
+    def exception(self, event: str, /, **fields: object) -> None:
+        """Write an error with the traceback of the exception that is being handled.
+
+        The traceback follows on lines that begin with two spaces and a bar.
+        """
+        self._logger.error(event, exc_info=sys.exc_info(), extra={_FIELDS: fields})
+
+
+class RateLimitedLog:
+    """Lets through the first few events of one kind per interval, and counts the rest.
+
+    The count comes with the next event that passes, as `suppressed=<n>`, or with `flush`.
+    """
+
+    __slots__ = ("_began", "_clock", "_interval", "_log", "_passed", "_per_interval", "_suppressed")
+
+    def __init__(
+        self,
+        log: EventLogger,
+        *,
+        per_interval: int = 5,
+        interval: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Pass `per_interval` events each `interval` seconds of the monotonic `clock`."""
+        self._log = log
+        self._per_interval = per_interval
+        self._interval = interval
+        self._clock = clock
+        self._began = float("-inf")  # when the running interval began, in the clock's seconds
+        self._passed = 0
+        self._suppressed = 0
+
+    def log(self, level: int, event: str, /, **fields: object) -> None:
+        """Write the event, or count it if this interval has had its share."""
+        if not self._log.enabled(level):
+            return
+        now = self._clock()
+        if now - self._began >= self._interval:
+            self._began = now
+            self._passed = 0
+        if self._passed >= self._per_interval:
+            self._suppressed += 1
+            return
+        self._passed += 1
+        if self._suppressed:
+            fields["suppressed"] = self._suppressed
+            self._suppressed = 0
+        self._log.log(level, event, **fields)
+
+    def flush(self, event: str, /, level: int = logging.WARNING) -> None:
+        """At the end: tell how many events are still untold, if there are any."""
+        if self._suppressed:
+            self._log.log(level, event, suppressed=self._suppressed)
+            self._suppressed = 0
+
+
+class RepeatedLog:
+    """Writes one event when it comes for the first time, and then once a minute while it lasts.
+
+    It has ended when it was not heard of for a while: the next time counts as the first.
+    """
+
+    __slots__ = ("_clock", "_heard", "_log", "_suppressed", "_written")
+
+    def __init__(self, log: EventLogger, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._heard = self._written = float("-inf")  # in the clock's seconds
+        self._suppressed = 0
+
+    def log(self, level: int, event: str, /, **fields: object) -> None:
+        """Write the event, or count it if a reader knows by now."""
+        now = self._clock()
+        lasts = now - self._heard < ENDED and now - self._written < REMINDER
+        self._heard = now
+        if lasts:
+            self._suppressed += 1
+            return
+        self._written = now
+        if self._suppressed:
+            fields["suppressed"] = self._suppressed
+            self._suppressed = 0
+        self._log.log(level, event, **fields)
+
+
+class EventFormatter(logging.Formatter):
+    """Renders records: time (UTC), level, event, fields."""
+
+    def __init__(self, form: str = DEFAULT_FORMAT, *, to_journal: bool = False) -> None:
+        """Render in one of `FORMATS`, fit for the journal where that is who reads."""
+        super().__init__()
+        self._form = form
+        self._to_journal = to_journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and after it the traceback if the record has one."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        when = when.removesuffix("+00:00") + "Z"
+        level = record.levelname.lower()
+        fields: Mapping[str, object] | None = getattr(record, _FIELDS, None)
+        if fields is None:  # a library's record: its logger's name stands for the event
+            event, fields = record.name, {"message": record.getMessage()}
+        else:
+            event = record.msg
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        if self._form == "json":
+            lines = [_object(when, level, event, fields, trace)]
+        else:
+            words = [event] if self._to_journal else [when, level, event]
+            words.extend(f"{key}={rendered(value)}" for key, value in fields.items())
+            lines = [" ".join(words), *(f"  | {visible(part)}" for part in trace.splitlines())]
+        if self._to_journal:
+            lines = [_priority(level) + line for line in lines]
+        return "\n".join(lines)
+
+
+def get_logger(name: str) -> EventLogger:
+    """Return the logger of a module, such as `gozo.delivery.dispatcher`."""
+    return EventLogger(name)
+
+
+def configure(level: str, stream: TextIO | None = None, form: str = DEFAULT_FORMAT) -> None:
+    """Send gozo's events at `level` (one of `LEVELS`) and above to a stream, else to stderr.
+
+    `form` is one of `FORMATS`.
+    Libraries are heard from `warning` upwards, whatever the level: their debugging output
+    shows payloads. Calling it again replaces what an earlier call installed.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, EventFormatter):
+            root.removeHandler(handler)
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(EventFormatter(form, to_journal=_is_journal(stream or sys.stderr)))
+    root.addHandler(handler)
+    root.setLevel(max(_NUMBERS[level], logging.WARNING))
+    logging.getLogger("gozo").setLevel(_NUMBERS[level])
+
+
+def silence() -> None:
+    """Let gozo log nothing: a command tells what there is to tell in another way."""
+    logging.getLogger("gozo").setLevel(logging.CRITICAL + 1)
+
+
+def mark(level: str) -> str:
+    """Return what is to stand before a line on stderr that is no event: for the journal only."""
+    return _priority(level) if _is_journal(sys.stderr) else ""
+
+
+def _priority(level: str) -> str:
+    return f"<{_PRIORITIES.get(level, _PRIORITIES['info'])}>"
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Tell whether what is written to a stream goes to the journal, without a way round."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, missing, or no file
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
+
+
+def _object(when: str, level: str, event: str, fields: Mapping[str, object], trace: str) -> str:
+    """Return an event as an object of JSON, on one line."""
+    record: dict[str, object] = {"time": when, "level": level, "event": event}
+    for key, value in fields.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            record[key] = None  # JSON has no word for it
+        elif value is None or isinstance(value, (bool, int, float)):
+            record[key] = value
+        else:
+            record[key] = _text(value)
+    if trace:
+        record["trace"] = trace
+    return visible(json.dumps(record, ensure_ascii=False))
+
+
+def rendered(value: object) -> str:
+    """Return a field's value as it stands in the line."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _short(value)
+    text = _text(value)
+    if _PLAIN.fullmatch(text) and text.isprintable():
+        return text
+    return visible(json.dumps(text, ensure_ascii=False))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, BaseException):
+        return str(value) or type(value).__name__
+    return str(value)
+
+
+def visible(text: str) -> str:
+    """Return the text with everything that does not print escaped, as in JSON."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _short(number: float) -> str:
+    if not abs(number) < _LONG:  # nan as well
+        return f"{number:g}"
+    short = f"{number:.3f}".rstrip("0").rstrip(".")
+    return "0" if short == "-0" else short
+
+
+def _escape(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"

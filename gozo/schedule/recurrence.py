@@ -1,0 +1,374 @@
+"""When a schedule is due next, and what becomes of an occurrence that is late. Pure.
+
+An occurrence is missed when it comes later than the grace allows. What then happens is the
+schedule's misfire policy: `once` sends the first that was missed, for all that are overdue at
+that moment; `all` sends each, the latest `MOST_MISSED` of them; `skip` sends none. Whatever was
+sent or skipped, later occurrences keep to the times that the expression names.
+
+Times are microseconds since the Unix epoch; callers pass the present one in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, tzinfo
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import islice, takewhile
+
+from gozo.errors import Refusal, RequestError
+from gozo.schedule import expression as grammar
+from gozo.schedule.cron import Cron, read_zone
+from gozo.schedule.model import (
+    LONGEST_WAIT_US,
+    MICROSECONDS,
+    NEVER,
+    Entry,
+    Misfire,
+    State,
+    Terms,
+)
+
+MOST_MISSED = 1_000
+"""Missed occurrences that are sent one by one."""
+
+MOST_DELAYED = 64
+"""Occurrences that are looked at one by one since a long delay may keep each from being missed, or
+overdue: no sensible delay is as many intervals long."""
+
+STEP_US = 60 * MICROSECONDS
+"""To the next of these the latest of the missed are counted."""
+
+GRACE_US = 60 * MICROSECONDS
+"""How late an occurrence may be by default, where its interval is not shorter."""
+
+AHEAD_US = 5 * MICROSECONDS
+"""No leader's clock is further ahead of another's than this, unless it is wrong."""
+
+expression = lru_cache(maxsize=4_096)(grammar.parse)
+"""Reads an expression that is likely to come again, as that of a recurring schedule does."""
+
+
+def arranged(entry: Entry, when: grammar.When, received_us: int) -> Entry:
+    """Return an entry with its first due time, from its expression, here read, and its terms.
+
+    Raises:
+        RequestError: `invalid_when`, since it is never due.
+    """
+    if isinstance(when, grammar.Moment):
+        return entry._replace(due_us=grammar.first_due(when, received_us))
+    terms = replace(entry.terms or Terms(), recurs=True)
+    if not isinstance(when, Cron):
+        terms = replace(terms, zone="")  # what was a cron expression before may have one
+    start_us = terms.start_us
+    due_us = start_us
+    if isinstance(when, Cron):
+        after_us = received_us if start_us is None else max(received_us, start_us - 1)
+        due_us = when.next_us(after_us, _zone(terms))
+    elif start_us is None:
+        due_us = received_us + when.us
+    elif start_us < received_us:
+        due_us = grammar.next_due(when, received_us, start_us)
+    if due_us is None or due_us > min(terms.until_us, grammar.LAST_US):
+        ends = terms.until_us != NEVER
+        raise RequestError(
+            Refusal.INVALID_WHEN,
+            f"Gozo-When {entry.when!r} is never due before "
+            + ("Gozo-Until: give a later end" if ends else "the year 10000: give an earlier time"),
+        )
+    return due_at(entry._replace(terms=terms), due_us)
+
+
+def due_at(entry: Entry, due_us: int) -> Entry:
+    """Return the entry with another nominal time, and its delay."""
+    delay_us = jitter_us(entry, due_us)
+    return entry._replace(due_us=due_us, next_us=due_us + delay_us if delay_us else 0)
+
+
+def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
+    """Return the entry after its occurrence was sent or left out; None: that was the last.
+
+    `sent` is whether it counts: an occurrence that was given up on does.
+    """
+    terms = entry.terms
+    if terms is None or not terms.recurs:
+        return None
+    reckoned_us = now_us if now_us > entry.due_us + AHEAD_US else 0
+    if sent:
+        terms = replace(
+            terms, occurred=terms.occurred + 1, last_us=entry.due_us, reckoned_us=reckoned_us
+        )
+    elif reckoned_us != terms.reckoned_us:
+        terms = replace(terms, reckoned_us=reckoned_us)
+    if 0 < terms.count <= terms.occurred:
+        return None
+    due_us = _following(entry, now_us)
+    if due_us is None or due_us > terms.until_us:
+        return None
+    delay_us = jitter_us(entry, due_us)
+    return entry._replace(
+        terms=terms,
+        due_us=due_us,
+        next_us=due_us + delay_us if delay_us else 0,
+        state=State.PENDING,
+        tried=0,
+        reason="",
+    )
+
+
+def is_left_out(entry: Entry, now_us: int) -> bool:
+    """Tell whether the occurrence is not to be sent, since it was missed."""
+    terms = entry.terms
+    return terms is not None and terms.misfire is Misfire.SKIP and is_missed(entry, now_us)
+
+
+def is_missed(entry: Entry, now_us: int) -> bool:
+    """Tell whether the occurrence is later than the grace allows."""
+    late_us = _late_us(entry, entry.due_us, now_us)
+    return late_us > 0 and late_us > grace_us(entry)
+
+
+def _late_us(entry: Entry, due_us: int, now_us: int) -> int:
+    """How late an occurrence is, after its delay."""
+    return now_us - due_us - jitter_us(entry, due_us)
+
+
+def grace_us(entry: Entry) -> int:
+    """How late an occurrence may be: as the terms say, else a minute or one interval at most."""
+    terms = entry.terms
+    if terms is None:
+        return GRACE_US
+    return _grace(terms, entry.due_us, next(due_times(entry, entry.due_us), None))
+
+
+def _grace(terms: Terms, due_us: int, next_us: int | None) -> int:
+    """How late the occurrence may be that is followed by one at `next_us`."""
+    if terms.grace_us is not None:
+        return terms.grace_us
+    return GRACE_US if next_us is None else min(GRACE_US, next_us - due_us)
+
+
+def shortest_us(entry: Entry) -> int:
+    """How long after an occurrence the next one is due, at least; 0 where there is none."""
+    when = expression(entry.when)
+    if isinstance(when, Cron):
+        return when.shortest_us
+    return when.us if isinstance(when, grammar.Every) else 0
+
+
+def jitter_us(entry: Entry, due_us: int) -> int:
+    """The delay of one occurrence: any up to the longest, and the same for every daemon.
+
+    With it an occurrence is not after the year 9999, which nobody could print.
+    """
+    terms = entry.terms
+    if terms is None or not terms.jitter_us:
+        return 0
+    name = f"{entry.id}\0{due_us}".encode()
+    number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big")
+    return number % (min(terms.jitter_us, max(grammar.LAST_US - due_us, 0)) + 1)
+
+
+def due_times(entry: Entry, after_us: int) -> Iterator[int]:
+    """All nominal times after a moment that the expression names, whatever the lifetime."""
+    when = expression(entry.when)
+    if isinstance(when, grammar.Moment):
+        return iter(())
+    return grammar.due_times(when, after_us, entry.due_us, _zone(entry.terms))
+
+
+def upcoming(entry: Entry) -> Iterator[int]:
+    """The nominal times from the next one on, as far as its lifetime goes."""
+    yield entry.due_us
+    terms = entry.terms
+    if terms is None or not terms.recurs:
+        return
+    left = terms.count - terms.occurred - 1 if terms.count else None
+    for due_us in islice(due_times(entry, entry.due_us), left):
+        if due_us > terms.until_us:
+            return
+        yield due_us
+
+
+# Pausing and moving
+
+
+def paused(entry: Entry, note: str = "") -> Entry:
+    """Return the entry so that it is kept and not delivered.
+
+    The note says why, for people; without one an earlier note stays.
+    """
+    if entry.state is State.PAUSED and not note:
+        return entry
+    return entry._replace(state=State.PAUSED, tried=0, next_us=0, reason=note)
+
+
+def resumed(entry: Entry) -> Entry:
+    """Return the entry so that it is delivered again; what it missed is its policy's affair."""
+    if entry.state is not State.PAUSED:
+        return entry
+    return due_at(entry._replace(state=State.PENDING, reason=""), entry.due_us)
+
+
+def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
+    """Return the entry with another time; what was tried before counts no more.
+
+    A moment, for a schedule that recurs, is that of its next occurrence: an interval goes on
+    from there, a cron expression with what it names after it.
+
+    Raises:
+        RequestError: as for `arranged`.
+    """
+    if entry.state is State.PAUSED:
+        entry = entry._replace(next_us=0)
+    else:
+        entry = entry._replace(state=State.PENDING, tried=0, next_us=0, reason="")
+    if entry.terms is not None:
+        entry = entry._replace(terms=_as_of(entry.terms, now_us))
+    when = grammar.parse(text)
+    if not entry.recurs or not isinstance(when, grammar.Moment):
+        return arranged(entry._replace(when=text), when, now_us)
+    due_us = grammar.first_due(when, now_us)
+    assert entry.terms is not None
+    if due_us > entry.terms.until_us:
+        raise RequestError(
+            Refusal.INVALID_WHEN, f"{text!r} is after its Gozo-Until: give an earlier time"
+        )
+    return due_at(entry, due_us)
+
+
+def not_before(entry: Entry, moment_us: int) -> Entry:
+    """Return the entry with its first occurrence that is not before a moment.
+
+    Raises:
+        RequestError: `invalid_when`, since it has none.
+    """
+    due_us = next(due_times(entry, max(entry.due_us, moment_us - 1)), None)
+    if due_us is None or entry.terms is None or due_us > entry.terms.until_us:
+        raise RequestError(Refusal.INVALID_WHEN, "it has no occurrence after that")
+    return due_at(entry, due_us)
+
+
+# What a clock that ran ahead leaves behind
+
+
+def ran_ahead(entry: Entry, now_us: int) -> bool:
+    """Tell whether an entry waits too long because a leader whose clock ran ahead wrote it.
+
+    Then an occurrence was sent, or the next time computed, later than now. A next time that is
+    far off proves nothing: somebody may have rescheduled it.
+    """
+    if entry.state is State.RETRYING and entry.next_us > now_us + LONGEST_WAIT_US + AHEAD_US:
+        return True
+    terms = entry.terms
+    if terms is None or not terms.recurs:
+        return False
+    return max(terms.last_us, terms.reckoned_us) > now_us + AHEAD_US
+
+
+def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
+    """Return an entry that waits too long, corrected by a clock that is right; else None."""
+    if not ran_ahead(entry, now_us):
+        return None
+    if entry.state is State.RETRYING:
+        entry = entry._replace(next_us=min(entry.next_us, now_us))
+    terms = entry.terms
+    if terms is None or not terms.recurs:
+        return entry
+    after_us = now_us if terms.start_us is None else max(now_us, terms.start_us - 1)
+    due_us = next(due_times(entry, after_us), None)
+    entry = entry._replace(terms=_as_of(terms, now_us))
+    if due_us is None or due_us >= entry.due_us:
+        return entry
+    if entry.state is State.PAUSED:
+        return entry._replace(due_us=due_us)
+    return due_at(entry._replace(state=State.PENDING, tried=0, reason=""), due_us)
+
+
+def _as_of(terms: Terms, now_us: int) -> Terms:
+    """Return the terms without what lies later than now."""
+    return replace(terms, last_us=min(terms.last_us, now_us), reckoned_us=0)
+
+
+def _zone(terms: Terms | None) -> tzinfo:
+    return read_zone(terms.zone) if terms is not None and terms.zone else UTC
+
+
+def _following(entry: Entry, now_us: int) -> int | None:
+    """The nominal time after the entry's own, without what was missed in between."""
+    terms = entry.terms
+    assert terms is not None
+    if terms.misfire is Misfire.ALL:
+        return _latest(entry, now_us)
+    if terms.misfire is Misfire.ONCE:
+        return _first_ahead(entry, now_us)
+    due_us = next(due_times(entry, entry.due_us), None)
+    grace = _grace(terms, entry.due_us, due_us)
+    if due_us is None or _late_us(entry, entry.due_us, now_us) <= grace:
+        return due_us
+    if terms.grace_us is None and isinstance(expression(entry.when), Cron):
+        grace = GRACE_US  # the longest: the intervals of a cron expression differ
+    after_us = max(entry.due_us, now_us - grace - terms.jitter_us - 1)
+    # A long delay may keep an occurrence from being missed as well, so each is looked at.
+    for due_us, next_us in islice(_with_next(due_times(entry, after_us)), MOST_DELAYED):
+        if _late_us(entry, due_us, now_us) <= _grace(terms, due_us, next_us):
+            break
+    return due_us
+
+
+def _first_ahead(entry: Entry, now_us: int) -> int | None:
+    """The nominal time after the entry's own; where any was missed, the first not yet overdue."""
+    following_us = next(due_times(entry, entry.due_us), None)
+    if following_us is None or not _any_missed(entry, now_us):
+        return following_us
+    assert entry.terms is not None
+    after_us = max(entry.due_us, now_us - entry.terms.jitter_us)
+    for due_us in islice(due_times(entry, after_us), MOST_DELAYED):
+        if due_us + jitter_us(entry, due_us) > now_us:
+            return due_us
+    return next(due_times(entry, max(after_us, now_us)), None)
+
+
+def _any_missed(entry: Entry, now_us: int) -> bool:
+    """Tell whether the occurrence was missed, or one after it that was delayed by less."""
+    if is_missed(entry, now_us):
+        return True
+    terms = entry.terms
+    if terms is None or not terms.jitter_us:
+        return False
+    overdue = takewhile(lambda pair: pair[0] < now_us, _with_next(due_times(entry, entry.due_us)))
+    return any(
+        _late_us(entry, due_us, now_us) > _grace(terms, due_us, next_us)
+        for due_us, next_us in islice(overdue, MOST_DELAYED)
+    )
+
+
+def _with_next(times: Iterator[int]) -> Iterator[tuple[int, int | None]]:
+    """Each time, and the one after it."""
+    time_us = next(times, None)
+    while time_us is not None:
+        next_us = next(times, None)
+        yield time_us, next_us
+        time_us = next_us
+
+
+def _latest(entry: Entry, now_us: int) -> int | None:
+    """The first of the latest `MOST_MISSED` nominal times up to now; else the next one."""
+    when = expression(entry.when)
+    after_us = entry.due_us
+    if isinstance(when, grammar.Every):
+        after_us = max(after_us, now_us - MOST_MISSED * when.us)
+    elif isinstance(when, Cron) and now_us - after_us > MOST_MISSED * when.shortest_us:
+        after_us = max(after_us, _thousandth(when, _zone(entry.terms), -(-now_us // STEP_US)) - 1)
+    return next(due_times(entry, after_us), None)
+
+
+@lru_cache(maxsize=1_024)
+def _thousandth(cron: Cron, zone: tzinfo, steps: int) -> int:
+    """The earliest of the latest `MOST_MISSED` times of an expression; 0 where there are fewer.
+
+    They are counted up to a number of steps after 1970, so that the many occurrences of one
+    outage share what is found.
+    """
+    return cron.latest_us(steps * STEP_US, MOST_MISSED, zone) or 0

@@ -1,0 +1,441 @@
+"""Which schedule is next, and which revision of each key is the latest. Pure.
+
+The timetable knows keys, due times and revisions, and nothing of payloads, clocks, networks
+or asyncio; callers pass the time in. Times are microseconds since the Unix epoch.
+
+A live key is in one of three states: waiting; taken, which is from when it was popped for
+delivery until its removal is known; or held, while a request that changes it is being
+written. Only a waiting key is ever popped.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Collection, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import chain, takewhile
+from typing import NamedTuple, TypeVar
+
+from gozo.schedule.model import MICROSECONDS, NEVER, Reason
+from gozo.schedule.outcomes import Outcomes
+
+REMEMBERED = 64  # seconds for which it is known how many tombstones were forgotten
+
+
+class Item(NamedTuple):
+    """One version of a schedule. Items sort by due time, then by order of storing."""
+
+    due_us: int
+    revision: int
+    key: str
+
+
+_Row = tuple[int, int, str]
+"""An item as it is kept: a plain tuple takes 16 bytes less, and Python's garbage collector soon
+leaves it alone, where it would look at a million items again and again."""
+
+
+_LAST: _Row = (NEVER + 1, 0, "")
+"""Behind all others."""
+
+
+class Tombstone(NamedTuple):
+    """What is left of a key that was removed."""
+
+    revision: int
+    until_us: int
+    """When its time is over."""
+    reason: Reason
+
+
+_Stone = tuple[int, int, str, Reason]
+"""A tombstone as it is kept, in a dictionary and in a heap: end, revision, key, reason."""
+
+
+class Timetable:
+    """All keys of a bucket, and the order in which they are due."""
+
+    def __init__(self) -> None:
+        # The rows of the heaps below, not others like them: memory for millions counts.
+        self._live: dict[str, _Row] = {}
+        self._tombstones: dict[str, _Stone] = {}
+        self._purged: dict[str, _Stone] = {}
+        # Heaps of the ends of tombstones: those that the server removes by itself, and those
+        # that it would keep for ever.
+        self._endings: list[_Stone] = []
+        self._lasting: list[_Stone] = []
+        self._popped: dict[str, _Stone] = {}
+        """Those of the second that are being purged."""
+        # How many tombstones were forgotten lately, by the second of their end, and which second
+        # that is. In arrays: objects that stay, made while others are freed all around them, would
+        # keep all that memory from being given back.
+        self._forgotten = array("q", bytes(8 * REMEMBERED))
+        self._seconds = array("q", bytes(8 * REMEMBERED))
+        self.outcomes = Outcomes()
+        """What became of the keys of which there is no tombstone any more."""
+        self._taken: dict[str, int] = {}
+        self._held: set[str] = set()
+        # A heap of what is due beyond a horizon. What comes nearer is taken from it ahead of
+        # time, and waits in order; what is put before the horizon has a heap of its own. Each
+        # that is nearer is reported once, so that it can be prepared.
+        self._far: list[_Row] = []
+        self._near: deque[_Row] = deque()
+        self._soon: list[_Row] = []
+        self._crossed: list[_Row] = []
+        self.horizon_us = 0
+        """Until when `approach` has come, in microseconds since the Unix epoch."""
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._live
+
+    @property
+    def tombstones(self) -> Collection[str]:
+        """The removed keys that the bucket still remembers; not to be changed."""
+        return self._tombstones
+
+    @property
+    def taken(self) -> dict[str, int]:
+        """The keys out for delivery, with the revision that is; not to be changed."""
+        return self._taken
+
+    def keys(self) -> list[str]:
+        """All live keys."""
+        return list(self._live)
+
+    def rows(self) -> list[tuple[int, int, str]]:
+        """All live items, as plain tuples: due time, revision, key."""
+        return list(self._live.values())
+
+    def revision(self, key: str) -> int:
+        """The latest revision known of a key, removed or not; 0 if there is none."""
+        live = self._live.get(key)
+        if live is not None:
+            return live[1]
+        stone = self._tombstones.get(key)
+        return stone[1] if stone else 0
+
+    def seen(self, key: str) -> int:
+        """The latest revision of a key that is known to have been, purged or not; 0 if none."""
+        live = self._live.get(key)
+        if live is not None:
+            return live[1]
+        if not self._tombstones and not self._purged:
+            return 0
+        stone = self._tombstones.get(key) or self._purged.get(key)
+        return stone[1] if stone else 0
+
+    def tombstone(self, key: str) -> Tombstone | None:
+        """What is known of a removed key."""
+        stone = self._tombstones.get(key) or self._purged.get(key)
+        return Tombstone(stone[1], stone[0], stone[3]) if stone else None
+
+    def outcome(self, key: str) -> Reason | None:
+        """Tell what became of a key that is not live; None where that is not known any more."""
+        stone = self._tombstones.get(key) or self._purged.get(key)
+        return stone[3] if stone else self.outcomes.reason(key)
+
+    def is_taken(self, key: str) -> bool:
+        """Tell whether the latest version of a key is out for delivery."""
+        live = self._live.get(key)
+        return live is not None and self._taken.get(key) == live[1]
+
+    def holds(self, item: Item) -> bool:
+        """Tell whether an item is the latest version of its key, out for delivery or not."""
+        live = self._live.get(item.key)
+        return live is not None and live[1] == item.revision
+
+    def is_current(self, item: Item) -> bool:
+        """Tell whether a popped item is still the latest version of its key."""
+        return self._taken.get(item.key) == item.revision and self.is_taken(item.key)
+
+    def put(self, key: str, due_us: int, revision: int) -> bool:
+        """Take in a version of a schedule; False if this or a newer one is known already."""
+        if revision <= self.seen(key):
+            return False
+        if self._tombstones or self._purged:
+            self._tombstones.pop(key, None)
+            self._purged.pop(key, None)
+        row = self._live[key] = (due_us, revision, key)
+        if key not in self._held:
+            self._push(row)
+        return True
+
+    def remove(
+        self,
+        key: str,
+        revision: int,
+        until_us: int = NEVER,
+        reason: Reason = Reason.UNKNOWN,
+        *,
+        lasting: bool = False,
+    ) -> bool:
+        """Take in a removal; False if this or something newer is known already.
+
+        `lasting`: the server does not remove the marker by itself. `NEVER`: nobody does.
+        """
+        if revision <= self.seen(key):
+            return False
+        self._live.pop(key, None)
+        self._taken.pop(key, None)
+        self._purged.pop(key, None)
+        stone = self._tombstones[key] = (until_us, revision, key, reason)
+        if until_us < NEVER:
+            heappush(self._lasting if lasting else self._endings, stone)
+        return True
+
+    def purge(self, key: str, revision: int, until_us: int, reason: Reason) -> None:
+        """Take in that a key was purged: the bucket holds nothing under it, not even a marker.
+
+        The next write to it expects no revision, as for a new key. What the bucket held up to
+        this `revision` may still be on its way from there, and is not taken in again.
+        """
+        if revision >= self.seen(key):
+            self.forget(key)
+            stone = self._purged[key] = (until_us, revision, key, reason)
+            heappush(self._endings, stone)
+
+    def forget_purged(self) -> None:
+        """Forget all purges: what the bucket holds from now on was not purged."""
+        for _, _, key, reason in self._purged.values():
+            self.outcomes.note(key, reason)
+        self._purged.clear()
+
+    def forget(self, key: str) -> None:
+        """Drop a key altogether: the bucket holds nothing under it, not even a marker."""
+        live = self._live.pop(key, None)
+        self._taken.pop(key, None)
+        stone = self._tombstones.pop(key, None) or self._purged.pop(key, None)
+        self._popped.pop(key, None)
+        if stone is not None:
+            self.outcomes.note(key, stone[3])
+        elif live is not None and self.outcomes.reason(key):
+            self.outcomes.note(key, Reason.UNKNOWN)  # what is known is of an earlier schedule
+
+    def forget_ended(self, before_us: int, limit: int) -> bool:
+        """Drop the tombstones whose time ended before `before_us`, and the purges.
+
+        At most `limit` are looked at; returns whether there may be more.
+        """
+        endings, tombstones, purged = self._endings, self._tombstones, self._purged
+        note = self.outcomes.note
+        forgotten = 0
+        while limit and endings and endings[0][0] < before_us:
+            limit -= 1
+            stone = heappop(endings)
+            key = stone[2]
+            if tombstones.get(key) is stone:
+                del tombstones[key]
+                forgotten += 1
+            elif purged.get(key) is stone:
+                del purged[key]
+            else:
+                continue
+            note(key, stone[3])
+        if forgotten:
+            second = before_us // MICROSECONDS
+            place = second % REMEMBERED
+            if self._seconds[place] != second:
+                self._seconds[place], self._forgotten[place] = second, 0
+            self._forgotten[place] += forgotten
+        return not limit
+
+    def count_forgotten(self, seconds: int, now_us: int) -> int:
+        """How many tombstones were forgotten whose time ended in the last `seconds`.
+
+        Of more than `REMEMBERED` seconds nothing is known.
+        """
+        since = now_us // MICROSECONDS - seconds
+        numbers = zip(self._seconds, self._forgotten, strict=True)
+        return sum(count for second, count in numbers if second >= since)
+
+    def count_ending(self, before_us: int) -> int:
+        """How many tombstones end before a moment, or are being purged; reads no others."""
+        kept = self._tombstones
+        self._popped = {key: stone for key, stone in self._popped.items() if kept.get(key) is stone}
+        heaps = chain(_before(self._endings, before_us), _before(self._lasting, before_us))
+        return len(self._popped) + sum(kept.get(stone[2]) is stone for stone in heaps)
+
+    def pop_lasting(self, before_us: int, limit: int) -> list[tuple[str, int]]:
+        """Take keys and revisions of markers to purge: their time ended before `before_us`."""
+        popped: list[tuple[str, int]] = []
+        while self._lasting and self._lasting[0][0] < before_us and len(popped) < limit:
+            stone = heappop(self._lasting)
+            key = stone[2]
+            if self._tombstones.get(key) is stone:
+                self._popped[key] = stone
+                popped.append((key, stone[1]))
+        return popped
+
+    def put_back_lasting(self, markers: list[tuple[str, int]]) -> None:
+        """Let markers that could not be purged be popped again."""
+        for key, _ in markers:
+            stone = self._popped.pop(key, None)
+            if stone is not None and self._tombstones.get(key) is stone:
+                heappush(self._lasting, stone)
+
+    def hold(self, key: str) -> None:
+        """Keep a key from being popped while a change of it is on its way."""
+        self._held.add(key)
+
+    def release(self, key: str) -> bool:
+        """End a hold: the key waits again, if it is live and not taken; False if not."""
+        self._held.discard(key)
+        live = self._live.get(key)
+        if live is None or self._taken.get(key) == live[1]:
+            return False
+        self._push(live)
+        return True
+
+    def give_back(self, item: Item) -> None:
+        """Let an item wait again that was popped and could not be delivered.
+
+        Its due time may be a later one by now: that is when it is popped again.
+        """
+        if self._taken.get(item.key) == item.revision:
+            del self._taken[item.key]
+            if self.holds(item):
+                row = self._live[item.key] = (item.due_us, item.revision, item.key)
+                if item.key not in self._held:
+                    self._push(row)
+
+    def take(self, item: Item) -> None:
+        """Keep an item from being popped, as if it had been, until it is given back."""
+        if self.holds(item):
+            self._taken[item.key] = item.revision
+
+    def approach(self, horizon_us: int, limit: int) -> list[Item]:
+        """Move the horizon: return each item that is now due before it, once.
+
+        At most `limit` items are looked at; `lags` tells whether there may be more.
+        """
+        self.horizon_us = max(self.horizon_us, horizon_us)
+        far, crossed = self._far, self._crossed
+        while len(crossed) < limit and far and far[0][0] < self.horizon_us:
+            row = heappop(far)
+            self._near.append(row)
+            crossed.append(row)
+        looked_at = crossed[:limit]
+        del crossed[:limit]  # where thousands are left, quicker than a list of these
+        return [Item._make(row) for row in looked_at if self._is_waiting(row)]
+
+    @property
+    def lags(self) -> bool:
+        """Whether items may be due before the horizon that `approach` has not returned."""
+        return bool(self._crossed or (self._far and self._far[0][0] < self.horizon_us))
+
+    def pop_due(self, now_us: int, limit: int) -> list[Item]:
+        """Take at most `limit` items that are due, soonest first."""
+        popped: list[Item] = []
+        while len(popped) < limit:
+            row = self._pop(now_us)
+            if row is None:
+                break
+            if self._is_waiting(row):
+                self._taken[row[2]] = row[1]
+                popped.append(Item._make(row))
+        return popped
+
+    def _pop(self, now_us: int) -> _Row | None:
+        """Take the soonest row, waiting or not, if it is due."""
+        row, heap = self._soonest()
+        if row[0] > now_us:
+            return None
+        return self._near.popleft() if heap is None else heappop(heap)
+
+    def _soonest(self) -> tuple[_Row, list[_Row] | None]:
+        """Find the soonest row, waiting or not, and the heap that it is in; None: it is near."""
+        near, soon, far = self._near, self._soon, self._far
+        row = near[0] if near else _LAST
+        heap: list[_Row] | None = None
+        if soon and soon[0] < row:
+            row, heap = soon[0], soon
+        if far and far[0] < row:  # only where `approach` was not called in time
+            row, heap = far[0], far
+        return row, heap
+
+    def drop_outdated(self, limit: int) -> bool:
+        """Drop what is due first and not waiting: a standby never pops what others delivered.
+
+        At most `limit` are dropped; returns whether there may be more. Where most of what is far
+        off was cancelled, all of that is dropped, whatever is due before it.
+        """
+        near = self._near
+        while limit and near and not self._is_waiting(near[0]):
+            near.popleft()
+            limit -= 1
+        for heap in (self._soon, self._far):
+            while limit and heap and not self._is_waiting(heap[0]):
+                heappop(heap)
+                limit -= 1
+        if limit:
+            self._compact()
+        return not limit
+
+    def next_due(self) -> int | None:
+        """When the soonest waiting item is due, or None; drops the rows before it."""
+        while True:
+            row, heap = self._soonest()
+            if row[0] >= NEVER:
+                return None
+            if self._is_waiting(row):
+                return row[0]
+            if heap is None:
+                self._near.popleft()
+            else:
+                heappop(heap)
+
+    def due_before(self, moment_us: int) -> list[Item]:
+        """All live items that are due before a moment; reads all of them."""
+        return [Item._make(row) for row in self._live.values() if row[0] < moment_us]
+
+    def count_due(self, now_us: int) -> int:
+        """How many waiting items are due by `now_us`; reads these and no others."""
+        near = takewhile(lambda row: row[0] <= now_us, self._near)
+        due = {row[2] for row in near if self._is_waiting(row)}
+        for heap in (self._soon, self._far):
+            due.update(row[2] for row in _before(heap, now_us + 1) if self._is_waiting(row))
+        return len(due)
+
+    def _is_waiting(self, row: _Row) -> bool:
+        _, revision, key = row
+        return (
+            self._live.get(key) is row
+            and key not in self._held
+            and self._taken.get(key) != revision
+        )
+
+    def _push(self, row: _Row) -> None:
+        if row[0] < self.horizon_us:
+            heappush(self._soon, row)
+            self._crossed.append(row)
+            return
+        heappush(self._far, row)
+        self._compact()
+
+    def _compact(self) -> None:
+        """Drop what is far off and not waiting, if it is most of that.
+
+        Rows that were replaced stay in the heap until they surface; where most are such, a heap of
+        the others is smaller and costs less than it saves.
+        """
+        if len(self._far) > 2 * len(self._live) + 1_000:
+            # Each once; of two that are equal, only the one that is kept above is waiting.
+            self._far = list(set(filter(self._is_waiting, self._far)))
+            heapify(self._far)
+
+
+_T = TypeVar("_T", _Row, _Stone)
+
+
+def _before(heap: list[_T], moment_us: int) -> Iterator[_T]:
+    """Iterate over what a heap has before a moment; what is below another is not before it."""
+    places = [0]
+    while places:
+        place = places.pop()
+        if place < len(heap) and heap[place][0] < moment_us:
+            yield heap[place]
+            places += (2 * place + 1, 2 * place + 2)

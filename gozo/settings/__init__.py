@@ -1,0 +1,1 @@
+"""Options, environment and configuration files, and what they add up to."""

@@ -1,0 +1,182 @@
+"""The contexts of the NATS command line: files that say how to reach a server.
+
+`nats context` keeps each in `nats/context/NAME.json` in the directory of the user's settings.
+gozo only reads them, and only the one that it is told to: never the one that is selected there.
+Format and rules are those of jsm.go, `natscontext`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gozo.errors import SettingsError
+from gozo.settings import parsers as values
+from gozo.settings.parsers import UnusableError
+from gozo.settings.paths import config_home
+
+DEFAULT_URL = "nats://localhost:4222"
+"""Where a context leads that has no address."""
+
+_OPTIONS = {
+    "url": "address",
+    "user": "user",
+    "password": "password",
+    "creds": "jwt",
+    "nkey": "nkey",
+    "token": "token",
+    "cert": "cert",
+    "key": "key",
+    "ca": "ca",
+    "inbox_prefix": "inbox-prefix",
+}
+"""The option that each field of a file stands for."""
+
+_PATHS = ("creds", "nkey", "cert", "key", "ca")
+_OTHERS = (
+    "jetstream_domain",
+    "jetstream_api_prefix",
+    "user_jwt",
+    "user_seed",
+)
+_LOGINS = ("user", "creds", "user_jwt", "nkey", "token")
+"""The ways to log in; of several, the NATS command line takes the first."""
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+_FORBIDDEN = ("..", "/", "\\")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What one file says."""
+
+    name: str
+    options: Mapping[str, str] = field(repr=False)
+    """Texts for options, by the options' names."""
+    fields: Mapping[str, str]
+    """For each of those options, what the file calls it."""
+    js_prefix: str = "$JS.API"
+    user_jwt: str | None = field(default=None, repr=False)
+    user_seed: str | None = field(default=None, repr=False)
+    tls_first: bool = False
+
+
+def read_name(text: str) -> str:
+    """Read the name of a context."""
+    if any(one in text for one in _FORBIDDEN) or not text.isprintable():
+        raise UnusableError(r"is no name of a context: give one without .., / and \ in it")
+    return text
+
+
+def names() -> list[str]:
+    """Return the names of the contexts that are there."""
+    folder = _folder(os.environ)
+    found = folder.glob("*.json") if folder is not None else ()
+    return sorted(path.stem for path in found)
+
+
+def load(name: str, environment: Mapping[str, str]) -> Context:
+    """Read a context.
+
+    Raises:
+        SettingsError: it is not there, or cannot be used.
+    """
+    folder = _folder(environment)
+    if folder is None:
+        raise SettingsError(
+            f"the context {name!r} cannot be looked for, as the home directory is not known: "
+            "set HOME or XDG_CONFIG_HOME"
+        )
+    path = folder / f"{name}.json"
+    content = _content(path, name)
+    texts = {key: _text(content, key, path) for key in (*_OPTIONS, *_OTHERS)}
+    first = next((key for key in _LOGINS if texts[key]), None)
+    for key in _LOGINS:
+        if key != first and (key, first) != ("nkey", "user_jwt"):
+            texts[key] = ""
+    for key in _PATHS:
+        texts[key] = _VARIABLE.sub(lambda m: environment.get(m[1] or m[2], ""), texts[key])
+    seed = texts["user_seed"]
+    if texts["user_jwt"]:
+        seed, texts["nkey"] = seed or texts["nkey"], ""
+        if not seed:
+            raise SettingsError(f"{path} has a user_jwt and no user_seed: add it there")
+    texts["url"] = texts["url"] or DEFAULT_URL
+    tls_first = content.get("tls_first") or False
+    if not isinstance(tls_first, bool):
+        raise SettingsError(f"tls_first in {path} is neither true nor false: mend it")
+    return Context(
+        name=name,
+        options={option: texts[key] for key, option in _OPTIONS.items() if texts[key]},
+        fields={option: f"{key} in {path}" for key, option in _OPTIONS.items()},
+        js_prefix=_js_prefix(texts, path),
+        user_jwt=texts["user_jwt"] or None,
+        user_seed=_seed(seed, path) if texts["user_jwt"] else None,
+        tls_first=tls_first,
+    )
+
+
+def _folder(environment: Mapping[str, str]) -> Path | None:
+    home = config_home(environment)
+    return home / "nats" / "context" if home is not None else None
+
+
+def _content(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise SettingsError(
+            f"there is no context {name!r}, {path} is missing: see 'nats context ls' for those "
+            "that are there"
+        ) from None
+    except OSError as error:
+        raise SettingsError(
+            f"the context {name!r} cannot be read ({path}: {error.strerror}): mend that"
+        ) from None
+    except ValueError:  # its message could repeat what stands there
+        raise SettingsError(
+            f"the context {name!r} is malformed, {path} is not JSON: mend it with 'nats context'"
+        ) from None
+    if not isinstance(content, dict):
+        raise SettingsError(
+            f"the context {name!r} is malformed, {path} holds no JSON object: mend it with "
+            "'nats context'"
+        )
+    return content
+
+
+def _text(content: Mapping[str, Any], key: str, path: Path) -> str:
+    text = content.get(key) or ""
+    if not isinstance(text, str) or not values.is_utf8(text):
+        raise SettingsError(f"{key} in {path} is not a text: mend it with 'nats context'")
+    return text.strip()
+
+
+def _js_prefix(texts: Mapping[str, str], path: Path) -> str:
+    domain = _subject(texts, "jetstream_domain", path)
+    if domain:
+        return f"$JS.{domain}.API"
+    return _subject(texts, "jetstream_api_prefix", path) or "$JS.API"
+
+
+def _subject(texts: Mapping[str, str], key: str, path: Path) -> str:
+    text = texts[key].removesuffix(".")
+    if not text:
+        return ""
+    try:
+        values.read_subject(text.removeprefix("$"))  # which a prefix of the API may begin with
+    except UnusableError as error:
+        raise SettingsError(f"the value {texts[key]!r} of {key} in {path} {error}") from None
+    return text
+
+
+def _seed(nkey: str, path: Path) -> str:
+    try:
+        return values.seed_of(nkey)
+    except UnusableError as error:
+        raise SettingsError(f"the value (not shown) of user_seed in {path} {error}") from None

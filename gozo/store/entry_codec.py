@@ -1,0 +1,482 @@
+"""What the bucket holds: entries and delete markers, from headers to objects and back. Pure."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from functools import lru_cache
+from typing import Any
+
+import msgpack
+
+from gozo.errors import RequestError
+from gozo.protocol.headers import (
+    FIRST_LINE,
+    MESSAGE_ID,
+    OWN,
+    check_block,
+    fields,
+    pack,
+    split,
+    unpack,
+)
+from gozo.protocol.requests import (
+    LONGEST_ID,
+    RESERVED,
+    is_addressable,
+    read_confirmation,
+    read_id,
+    unescape_key,
+)
+from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, check_size
+from gozo.schedule import expression as when
+from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, Reason, State
+from gozo.schedule.recurrence import arranged, due_at, expression
+from gozo.schedule.spec_headers import check_recurs, read_terms, says_terms, term_lines
+
+FORMAT = 1
+"""The format of entries that this version writes, and the newest that it reads."""
+
+BARRIER_KEY = RESERVED + "barrier"
+
+APPLY_KEY = RESERVED + "apply"
+"""Who applies a set of schedules just now; to those who follow the bucket, a delete marker."""
+
+GROWTH = 1_152
+"""Bytes that gozo may add to an entry's headers later: what was sent last, why an attempt or a
+pause is, the revision that a write expects."""
+
+MARKER_SECONDS = 600
+"""How long a delete marker stays where it is not known how much the bucket holds."""
+
+MOST_ORIGINAL = 16
+"""What an entry of the original gozo may say; it says three things."""
+
+_WHEN = rb"(?:Gozo-When: (\+?[0-9]{1,10}+(?:\.[0-9]{1,6}+)?)\r\n)?"
+_PLAIN = re.compile(
+    rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]++\r\n)?"
+    rb"(?:Gozo-Format: 1\r\n)?(?:Gozo-Id: ([A-Za-z0-9_\-/.]{1,200}+)\r\n)?"
+    + _WHEN
+    + rb"Gozo-Subject: ([!-~]++)\r\n"
+    + _WHEN
+    + rb"(?:Gozo-Due: ([0-9]{1,11}+\.[0-9]{6})\r\nGozo-Created: ([0-9]{1,11}+\.[0-9]{6})\r\n"
+    rb"Gozo-Request: ([0-9a-f-]++)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9}+)\r\n)?\r\n\Z"
+)
+"""An entry without anything special, as gozo writes it, or a client that knows the bucket."""
+_PLAIN_MARKER = re.compile(
+    rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]++\r\n)?"
+    rb"KV-Operation: DEL\r\nGozo-Reason: ([a-z]++)\r\n(?:Nats-TTL: ([0-9]{1,9}+)s\r\n)?"
+    rb"(?:Nats-Msg-Size: 0\r\n)?\r\n\Z"
+)
+"""A delete marker as gozo writes it, see `marker_headers`."""
+_PLAIN_KEY = re.compile(rf"(?:[A-Za-z0-9_\-/]++(?:\.[A-Za-z0-9_\-/]++)*|{RESERVED}[0-9a-f]++)\Z")
+"""A key that is its own id, or one from `reserved_key`."""
+_CREATE = FIRST_LINE + b"Nats-Expected-Last-Subject-Sequence: 0\r\n"
+"""What the headers of an entry begin with that was written where nothing was."""
+_DATED = re.compile(rb"[0-9a-f]++-[0-9a-f]++-([0-9a-f]{9,11}+)\Z")
+"""A token that says when a create was written."""
+_DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
+_TTL = re.compile(rb"([0-9]{1,9})s?\Z")
+_COUNT = re.compile(rb"[0-9]{1,9}\Z")
+
+
+_PENDING = State.PENDING
+_FORMAT_LINE = f"Gozo-Format: {FORMAT}\r\n"
+
+
+class EntryError(ValueError):
+    """An entry of the bucket that cannot be read; `newer` if its format is of the future."""
+
+    def __init__(self, reason: str, *, newer: bool = False) -> None:
+        super().__init__(reason)
+        self.newer = newer
+
+
+class BareEntryError(EntryError):
+    """An entry without headers of gozo's: only its value can tell; see `parse_original`."""
+
+
+def reserved_key() -> str:
+    """Make a key of its own for a schedule that has no id."""
+    return f"{RESERVED}{secrets.token_hex(11)}"
+
+
+def printable_key(raw: bytes) -> str:
+    """Make text of a key as it came, which is only gozo's where it is ASCII.
+
+    One that is not UTF-8 becomes text with a space, which no other key has.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return f"{raw!r} (not UTF-8)"
+
+
+def is_of_daemon(token: bytes) -> bool:
+    """Tell whether a daemon wrote an entry with this token; clients' have no hyphen."""
+    return b"-" in token
+
+
+def entry_headers(entry: Entry, token: bytes) -> bytes:
+    """Make the header lines of a bucket entry; `block` completes them."""
+    id_, subject, when_text, due_us, created_us = entry[:5]  # quicker than each by its name
+    id_line = "" if id_ is None else f"Gozo-Id: {id_}\r\n"
+    due, created = str(due_us).zfill(7), str(created_us).zfill(7)
+    # Text that is cut takes two thirds of the time that dividing and formatting bytes would.
+    text = (
+        f"{_FORMAT_LINE}{id_line}Gozo-Subject: {subject}\r\n"
+        f"Gozo-When: {when_text}\r\nGozo-Due: {due[:-6]}.{due[-6:]}\r\n"
+        f"Gozo-Created: {created[:-6]}.{created[-6:]}\r\nGozo-Request: "
+    )
+    lines = text.encode() + token + b"\r\n"
+    return lines if entry[RARE:] == PLAIN else lines + _rare_lines(entry)
+
+
+def _rare_lines(entry: Entry) -> bytes:
+    """Make the lines that few entries have."""
+    lines = b""
+    if entry.headers:
+        lines += b"Gozo-Headers: %b\r\n" % pack(entry.headers)
+    if entry.extended:
+        lines += b"Gozo-Extended: Yes\r\n"
+    if entry.managed_by:
+        lines += b"Gozo-Set: %b\r\n" % entry.managed_by.encode()
+    if entry.protected:
+        lines += b"Gozo-Protect: Yes\r\n"
+    if entry.confirm:
+        lines += b"Gozo-Confirm: stream\r\n"
+        if entry.attempts:
+            lines += b"Gozo-Attempts: %d\r\n" % entry.attempts
+    if entry.terms is not None:
+        lines += term_lines(entry.terms)
+    if entry.state is not _PENDING:
+        reason = " ".join(entry.reason.split()).encode("utf-8", "replace")
+        lines += b"Gozo-State: %b\r\nGozo-Tried: %d\r\nGozo-Next: %b\r\nGozo-Reason: %b\r\n" % (
+            entry.state.encode(),
+            entry.tried,
+            _print_us(entry.next_us),
+            reason,
+        )
+    return lines
+
+
+def headers_size(entry: Entry) -> int:
+    """Bytes that the entry's header block may come to have, whatever gozo notes in it."""
+    return len(entry_headers(entry, b"")) + GROWTH
+
+
+def check_room(
+    entry: Entry, headers: bytes | None, max_payload: int, max_message: int = UNLIMITED
+) -> None:
+    """Refuse what is stored, with these headers, and could not be kept up there.
+
+    What recurs, or counts its attempts, has to be rewritten, and a client's own headers may be
+    longer then: it would begin anew at each start. Anything else can be sent as it is.
+
+    Raises:
+        RequestError: `too_large`.
+    """
+    if entry.recurs or entry.attempts:
+        size = headers_size(entry)
+    else:
+        size = min(len(headers or b"") + GROWTH, LARGEST_BLOCK)
+    check_size(entry.size, size, max_payload, max_message)
+
+
+PROTECT = b"gozo-protect"
+"""Whatever its value: what is misspelt must not be open to everybody."""
+
+
+def says_protected(headers: bytes | None) -> bool:
+    """Tell whether an entry is protected, even one that cannot be read otherwise."""
+    return any(name == PROTECT for name, _ in fields(headers))
+
+
+ORIGINAL = b"Gozo-Original: Yes\r\n"
+"""Says that the key is the id as it stands: the original gozo kept the schedule there."""
+
+
+def marker_headers(reason: Reason, seconds: int, token: bytes = b"") -> bytes:
+    """Make the header lines of a delete marker that lives for so many seconds; 0: for ever.
+
+    With a `token` it is a client's, which a daemon is to tell of.
+    """
+    lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
+    if token:
+        lines += b"Gozo-Request: %b\r\n" % token
+    return lines + b"Nats-TTL: %ds\r\n" % seconds if seconds else lines
+
+
+def dated(token: bytes, written: float) -> bytes:
+    """Make a token that says when a create was written, in epoch seconds of the server's clock."""
+    return b"%b-%x" % (token, int(written * 1_000))
+
+
+def token_of(headers: bytes | None) -> bytes:
+    """Return the token of an entry, readable or not; empty where it has none."""
+    return dict(fields(headers)).get(b"gozo-request", b"")
+
+
+def written_us(headers: bytes | None, token: bytes) -> int:
+    """Return when an entry was written as a new one, by the server's clock; 0: it does not say.
+
+    What was written over something else needs no time: it cannot be stored any more once that is
+    gone.
+    """
+    if headers is None or not headers.startswith(_CREATE):
+        return 0
+    match = _DATED.match(token)
+    return 0 if match is None else int(match[1], 16) * 1_000
+
+
+def block(lines: bytes, expected: int | None = None) -> bytes:
+    """Complete header lines to a block; `expected` is the revision that a write demands."""
+    if expected is None:
+        return b"%b%b\r\n" % (FIRST_LINE, lines)
+    return b"%bNats-Expected-Last-Subject-Sequence: %d\r\n%b\r\n" % (FIRST_LINE, expected, lines)
+
+
+def parse_entry(
+    key: str, headers: bytes | None, stored_us: int, size: int | None = None
+) -> Entry | Marker:
+    """Read a bucket entry from its key, its headers and the time when it was stored.
+
+    `size` is that of its payload; without it, the server has added a header that tells.
+
+    Raises:
+        EntryError: it is neither a schedule nor a delete marker that this version knows.
+    """
+    plain = _plain_entry(key, headers, stored_us)
+    if plain is not None:
+        return plain if size is None else plain._replace(size=size)
+    given = dict(fields(headers))
+    if b"kv-operation" in given or b"nats-marker-reason" in given:
+        return _marker(given)
+    format_ = given.get(b"gozo-format", b"1")
+    if format_ != b"%d" % FORMAT:
+        newer = format_.isdigit() and int(format_[:9]) > FORMAT
+        raise EntryError(f"its Gozo-Format is {format_.decode('ascii', 'replace')}", newer=newer)
+    if b"gozo-subject" not in given:
+        error = EntryError if any(name.startswith(b"gozo-") for name in given) else BareEntryError
+        raise error("it has no Gozo-Subject")
+    try:
+        check_block(headers or b"")
+        entry = _entry(key, given, headers or b"", stored_us)
+    except (RequestError, ValueError) as error:
+        raise EntryError(str(error)) from error
+    return entry if size is None else entry._replace(size=size)
+
+
+def plain_marker(headers: bytes | None) -> Marker | None:
+    """Read a delete marker as gozo writes it; None if it is anything else.
+
+    After many deliveries most of a bucket are such: each is read so in a fraction of the time
+    that `parse_entry` takes.
+    """
+    match = _PLAIN_MARKER.match(headers or b"")
+    return None if match is None else _marker_of(*match.groups())
+
+
+@lru_cache(maxsize=256)
+def _marker_of(reason: bytes, seconds: bytes | None) -> Marker:
+    given = {b"gozo-reason": reason}
+    return _marker(given if seconds is None else given | {b"nats-ttl": seconds})
+
+
+def glance(key: str, headers: bytes | None, stored_us: int) -> tuple[int, bytes, bytes, int] | None:
+    """Read of a plain entry just when it is due, its subject, its token, and its payload's size.
+
+    A million are read so at a start, each in a fraction of the time that `parse_entry` takes.
+    None if the entry is anything else, or nothing that can be read.
+    """
+    plain = _split_plain(key, headers)
+    if plain is None:
+        return None
+    where, text, due, _, token, size = plain
+    due_us = when.plain_due(text, stored_us) if due is None else int(due.replace(b".", b""))
+    return due_us, where, token or b"", int(size or 0)
+
+
+def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | None:
+    """Read what most entries are, in a third of the time; None if it is anything else."""
+    plain = _split_plain(key, headers)
+    if plain is None:
+        return None
+    where, text, due, created, token, size = plain
+    return Entry(
+        None if key.startswith(RESERVED) else key,
+        where.decode(),
+        text.decode(),
+        when.plain_due(text, stored_us) if due is None else int(due.replace(b".", b"")),
+        stored_us if due is None else int(created.replace(b".", b"")),
+        token or b"",
+        int(size or 0),
+        extended=due is None,
+    )
+
+
+def _split_plain(key: str, headers: bytes | None) -> tuple[Any, ...] | None:
+    """Tell a plain entry's subject, when, due, created, token and size apart; else None.
+
+    Its key is plain and the id, if one is given, and its time is given once.
+    """
+    match = _PLAIN.match(headers or b"")
+    if match is None:
+        return None
+    id_, early, where, late, due, created, token, size = match.groups()
+    if (early is None) == (late is None) or len(key) > LONGEST_ID:
+        return None
+    if id_ is not None and id_ != key.encode():
+        return None
+    if (id_ is None or b"." in id_) and _PLAIN_KEY.match(key) is None:
+        return None
+    return where, early or late, due, created, token, size
+
+
+def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) -> Entry:
+    due = given.get(b"gozo-due")
+    when_text = given.get(b"gozo-when", b"").decode("utf-8", "replace")
+    created = given.get(b"gozo-created")
+    passed = unpack(given[b"gozo-headers"]) if b"gozo-headers" in given else b""
+    size = given.get(b"nats-msg-size", b"0")
+    confirm, attempts = False, 0
+    if b"gozo-confirm" in given or b"gozo-attempts" in given:
+        confirm, attempts = read_confirmation(given)
+    if created is None and any(name[:5] not in OWN or name == MESSAGE_ID for name in given):
+        # Written by a client that knows the bucket, and nothing of how gozo packs headers.
+        passed = split(headers)[1] + passed
+    entry = Entry(
+        id=_entry_id(key, given.get(b"gozo-id"), original=b"gozo-original" in given),
+        subject=given[b"gozo-subject"].decode(),
+        when=when_text,
+        due_us=0 if due is None else _read_us(due),
+        created_us=stored_us if created is None else _read_us(created),
+        token=given.get(b"gozo-request", b""),
+        size=int(size) if _COUNT.match(size) else 0,
+        headers=passed,
+        extended=created is None or b"gozo-extended" in given,
+        confirm=confirm,
+        attempts=attempts,
+        managed_by=given.get(b"gozo-set", b"").decode("utf-8", "replace"),
+        expires=b"nats-ttl" in given,
+        protected=PROTECT in given,
+    )
+    if due is None or says_terms(given):
+        entry = _with_terms(entry, given, stored_us)
+    state = given.get(b"gozo-state")
+    return entry if state is None else _with_state(entry, state, given)
+
+
+def _with_terms(entry: Entry, given: dict[bytes, bytes], stored_us: int) -> Entry:
+    when = expression(entry.when)
+    terms = read_terms(given, when, stored_us)
+    check_recurs(terms, entry.id)
+    entry = entry._replace(terms=terms)
+    if b"gozo-due" in given:
+        return due_at(entry, entry.due_us)
+    return arranged(entry, when, stored_us)
+
+
+def _with_state(entry: Entry, state: bytes, given: dict[bytes, bytes]) -> Entry:
+    tried = given.get(b"gozo-tried", b"0")
+    if not _COUNT.match(tried):
+        raise ValueError(f"its Gozo-Tried is {tried.decode('utf-8', 'replace')!r}")
+    return entry._replace(
+        state=State(state.decode("ascii", "replace")),
+        tried=int(tried),
+        next_us=_read_us(given.get(b"gozo-next", b"0")),
+        reason=given.get(b"gozo-reason", b"").decode("utf-8", "replace"),
+    )
+
+
+def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes]:
+    """Read an entry of the original gozo: a MessagePack map of when, subject and payload.
+
+    Its key is the id as it was given. Returns the schedule and its payload.
+
+    Raises:
+        EntryError: it is something else.
+    """
+    try:
+        found = _flat_map(value)
+        at, subject, payload = found["when"], found["subject"], found["payload"]
+    except (ValueError, LookupError, TypeError, msgpack.UnpackException) as error:
+        raise EntryError("it has no headers, and its value is no schedule either") from error
+    whole = type(at) is int and isinstance(subject, str) and isinstance(payload, bytes)
+    if not whole or not 0 <= at * MICROSECONDS <= when.LAST_US:
+        raise EntryError("it has no headers, and its value is no schedule of the original gozo")
+    if not is_addressable(key):
+        raise EntryError(f"its key {key!r} can be no id")
+    try:
+        id_ = read_id(key.encode("utf-8", "surrogateescape"), "the id")
+    except RequestError as error:
+        raise EntryError(str(error)) from error
+    entry = Entry(
+        id_, subject, str(at), max(at * MICROSECONDS, stored_us), stored_us, size=len(payload)
+    )
+    return entry, payload
+
+
+def _flat_map(value: bytes) -> dict[Any, Any]:
+    """Read a MessagePack map of a few values, none of which is a map or an array itself."""
+    unpacker = msgpack.Unpacker(max_array_len=0, max_map_len=0, max_buffer_size=len(value))
+    unpacker.feed(value)
+    size = unpacker.read_map_header()
+    if size > MOST_ORIGINAL:
+        raise ValueError(f"it is a map of {size}")
+    found = {unpacker.unpack(): unpacker.unpack() for _ in range(size)}
+    if unpacker.tell() != len(value):
+        raise ValueError("more follows it")
+    return found
+
+
+def parse_whole(
+    key: str, headers: bytes | None, value: bytes, stored_us: int
+) -> tuple[Entry | Marker, bytes]:
+    """Read an entry of any kind whose value is at hand; returns its payload besides.
+
+    Raises:
+        EntryError: it is neither a schedule nor a delete marker that this version knows.
+    """
+    try:
+        return parse_entry(key, headers, stored_us, len(value)), value
+    except BareEntryError:
+        return parse_original(key, value, stored_us)
+
+
+def _marker(given: dict[bytes, bytes]) -> Marker:
+    try:
+        reason = Reason(given.get(b"gozo-reason", b"").decode("ascii"))
+    except ValueError:
+        reason = Reason.UNKNOWN
+    ttl = _TTL.match(given.get(b"nats-ttl", b""))
+    ttl_us = int(ttl[1]) * MICROSECONDS if ttl else 0
+    return Marker(reason, ttl_us, by_client=b"gozo-request" in given)
+
+
+def _entry_id(key: str, header: bytes | None, *, original: bool) -> str | None:
+    if key.startswith(RESERVED):
+        if header is not None:
+            raise ValueError("it has a reserved key and a Gozo-Id")
+        if not is_addressable(key):
+            raise ValueError(f"its key {key!r} is none of gozo's")
+        return None
+    id_ = key if original else unescape_key(key)
+    read_id(id_.encode(), "the id")
+    if header is not None and header != id_.encode():
+        raise ValueError("its Gozo-Id is not the id of its key")
+    return id_
+
+
+def _print_us(us: int) -> bytes:
+    return b"%d.%06d" % divmod(us, MICROSECONDS)
+
+
+def _read_us(value: bytes) -> int:
+    match = _DECIMAL.match(value)
+    if match is None:
+        raise ValueError(f"{value.decode('utf-8', 'replace')!r} is not a time in epoch seconds")
+    us = int(match[1]) * MICROSECONDS + int((match[2] or b"").ljust(6, b"0"))
+    if us > when.LAST_US:
+        raise ValueError(f"{value.decode()!r} lies beyond the year 9999")
+    return us

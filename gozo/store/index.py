@@ -1,0 +1,382 @@
+"""What the bucket holds, as far as it has been seen: messages of the stream to timetable.
+
+Every message of the bucket passes through `Mirror.take`, whether the follower brought it or
+somebody read it to settle a conflict. The mirror decides what it means; the timetable
+remembers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gozo.errors import Refusal, RequestError
+from gozo.protocol.requests import escape_id, is_addressable
+from gozo.protocol.subject_policy import UNLIMITED, Policy, check_size
+from gozo.runtime.clock import wall_us
+from gozo.runtime.logs import get_logger
+from gozo.schedule.model import MICROSECONDS, NEVER, PLAIN, RARE, Entry, Marker, Reason, State
+from gozo.schedule.recurrence import ran_ahead
+from gozo.schedule.timetable import Item, Timetable
+from gozo.store.entry_codec import (
+    BARRIER_KEY,
+    GROWTH,
+    BareEntryError,
+    EntryError,
+    check_room,
+    glance,
+    is_of_daemon,
+    parse_entry,
+    parse_original,
+    plain_marker,
+    says_protected,
+)
+from gozo.store.lateness import Lateness
+from gozo.store.marker_life import USUAL_LIFE, MarkerLife
+
+OnEntry = Callable[[str, int, bytes], None]
+"""Takes the key, the revision and the token of an entry."""
+
+
+class Observer(Protocol):
+    """Who tells what others did to the bucket."""
+
+    def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
+        """Somebody stored a schedule."""
+
+    def cancelled(self, key: str) -> None:
+        """Somebody deleted a schedule."""
+
+    def invalid(self, key: str, reason: str) -> None:
+        """An entry cannot be served."""
+
+
+LARGE = 16 * 1024  # bytes of payload from which a size is remembered
+_PENDING = State.PENDING  # at hand, for the most frequent question
+
+log = get_logger("gozo.store")
+
+
+class Mirror:
+    """Takes in messages of the bucket, readable or not."""
+
+    def __init__(
+        self,
+        timetable: Timetable,
+        policy: Policy,
+        *,
+        max_message: int = UNLIMITED,
+        life: MarkerLife = USUAL_LIFE,
+    ) -> None:
+        self.timetable = timetable
+        self.life, self.marker_seconds = life, life.chosen(0, 0)
+        """The rule by which delete markers live, and how long one is to live written now."""
+        self.lateness = Lateness(life.shortest)
+        self.invalid: dict[str, tuple[int, str]] = {}
+        """Revision and reason of each entry that gozo cannot serve, by key."""
+        self.too_large: dict[str, tuple[int, int, bytes | None, int | None]] = {}
+        """What `take` was given of entries that the server would not take as messages, by key."""
+        self.large: dict[str, int] = {}
+        """Bytes of each payload that is large."""
+        self.newer: set[str] = set()
+        """Keys whose entries are of a format that a later version wrote."""
+        self.bare: dict[str, tuple[int, int]] = {}
+        """Revision and time of storing of entries without headers: their value must be read."""
+        self.odd_keys: set[str] = set()
+        """Ids that the original gozo used as keys as they are, though gozo would escape them."""
+        self.expiring: dict[str, int] = {}
+        """Revisions of entries that the server would remove by itself, by key."""
+        self.recurring: set[str] = set()
+        """Keys of schedules that recur."""
+        self.confirming: set[str] = set()
+        """Keys of schedules whose messages a stream has to acknowledge."""
+        self.protected: set[str] = set()
+        """Keys of what requests can neither replace nor cancel, readable or not."""
+        self.paused: set[str] = set()
+        self.failed: set[str] = set()
+        """Keys of schedules that were given up, and are kept."""
+        self.retrying: set[str] = set()
+        """Keys of schedules whose last attempt failed, and that are tried again."""
+        self.ahead: set[str] = set()
+        """Keys of schedules that wait too long, since a clock that ran ahead moved them on."""
+        self.on_entry: OnEntry | None = None
+        """Told of each readable entry, after the timetable."""
+        self.observer: Observer | None = None
+        """Told what others did; None: nobody wants to know."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Told that there is more to deliver than before."""
+        self.on_outdated: Callable[[str, int], None] = lambda key, revision: None
+        """Told of a key and the revision up to which nothing of it is to be sent any more."""
+        self.on_cleared: Callable[[], None] = lambda: None
+        """Told that everything was forgotten."""
+        self.max_payload: Callable[[], int] = lambda: UNLIMITED
+        """Bytes that one message of the server may have."""
+        self.server_us: Callable[[], int] = wall_us
+        """The server's clock, as far as it is known: markers end by it."""
+        self.marker_ttl = True
+        """Whether the server removes delete markers that have an end of their own."""
+        self._policy, self._max_message = policy, max_message
+        self._allowed = b""
+        """The last subject that the policy allowed: most entries go where the one before goes."""
+
+    @property
+    def keys(self) -> int:
+        """How many keys the bucket holds, delete markers included, as far as was seen."""
+        return len(self.timetable) + len(self.timetable.tombstones)
+
+    def take(
+        self,
+        key: str,
+        revision: int,
+        stored_us: int,
+        headers: bytes | None,
+        size: int | None = None,
+    ) -> None:
+        """Take in one message of the bucket; see `parse_entry` for `size`."""
+        known = self.timetable.seen(key)
+        if revision <= known:
+            return
+        if known:
+            self.on_outdated(key, known)
+        self.bare.pop(key, None)
+        if size is None and self._take_plain(key, revision, stored_us, headers):
+            return
+        try:
+            entry = parse_entry(key, headers, stored_us, size)
+            if isinstance(entry, Entry):
+                self.check(entry)
+                check_room(entry, headers, self.max_payload(), self._max_message)
+        except BareEntryError:
+            self.bare[key] = (revision, stored_us)
+            self.note(key, None)
+            self.timetable.put(key, NEVER, revision)
+            return
+        except (EntryError, RequestError) as error:
+            self._set_aside(key, revision, error, headers)
+            if isinstance(error, RequestError) and error.code is Refusal.TOO_LARGE:
+                self.too_large[key] = (revision, stored_us, headers, size)
+            return
+        if isinstance(entry, Marker):
+            self._removed(key, revision, stored_us, entry)
+            return
+        if self.lateness.is_late(key, stored_us, headers, entry.token):
+            self._take_late(key, revision, stored_us)
+            return
+        self._known(key, revision, entry)
+
+    def _removed(self, key: str, revision: int, stored_us: int, marker: Marker) -> None:
+        ttl_us = marker.ttl_us if self.marker_ttl else 0
+        until_us = stored_us + (ttl_us or self.marker_seconds * MICROSECONDS)
+        lasting = not ttl_us
+        if lasting and not is_addressable(key):
+            until_us = NEVER  # purged, it would take other keys with it, or stay
+        by_others = marker.reason is Reason.UNKNOWN or marker.by_client
+        if self.observer and by_others and key in self.timetable:
+            self.observer.cancelled(key)
+        self.note_size(key, 0)
+        self.note(key, None)
+        self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
+
+    def _take_plain(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> bool:
+        """Take in what most messages are, in the shortest way; False if it is anything else."""
+        glanced = glance(key, headers, stored_us)
+        if glanced is None:
+            marker = plain_marker(headers)
+            if marker is not None:
+                self._removed(key, revision, stored_us, marker)
+            return marker is not None
+        due_us, subject, token, size = glanced
+        if self.observer and not is_of_daemon(token):
+            return False  # it is told of what others write, and wants to know more of it
+        if self.lateness.is_late(key, stored_us, headers, token):
+            self._take_late(key, revision, stored_us)
+            return True
+        try:
+            if subject != self._allowed:
+                self._policy.check_target(subject.decode())
+                self._allowed = subject
+            headers_size = len(headers or b"") + GROWTH
+            check_size(size, headers_size, self.max_payload(), self._max_message)
+        except RequestError:
+            return False
+        self.note_size(key, size)
+        self.note(key, None)
+        self._take_in(key, revision, due_us, token)
+        return True
+
+    def _take_late(self, key: str, revision: int, stored_us: int) -> None:
+        """Take an entry that came too late for a marker whose time is over: it is purged."""
+        log.limited("warning", "entry.late", key=key, revision=revision)
+        self.note_size(key, 0)
+        self.note(key, None)
+        self.timetable.remove(key, revision, stored_us, lasting=True)
+
+    def is_over(self, key: str, headers: bytes | None, *, unseen: bool) -> bool:
+        """Tell whether an entry's key was removed and its marker may be gone.
+
+        `unseen`: whether a key also counts as removed if a full load just did not show it.
+        """
+        stone, reason = self.timetable.tombstone(key), self.timetable.outcome(key)
+        if reason is None or key in self.timetable:
+            return False
+        if reason is Reason.UNKNOWN and not unseen:
+            return False
+        if stone is not None and stone.until_us > self.server_us() + MICROSECONDS:
+            return False
+        return plain_marker(headers) is None
+
+    def take_revived(self, key: str, revision: int, stored_us: int) -> None:
+        """Take an entry that was removed, and that the server has brought back: it is purged."""
+        log.limited("warning", "entry.revived", key=key, revision=revision)
+        reason = self.timetable.outcome(key) or Reason.UNKNOWN
+        self.drop(key)
+        until_us = stored_us if is_addressable(key) else NEVER
+        self.timetable.remove(key, revision, until_us, reason, lasting=True)
+
+    def reconsider(self) -> None:
+        """Look again at entries that were too large: the server takes larger messages now."""
+        for key, message in list(self.too_large.items()):
+            self.timetable.forget(key)  # else it would be passed over as seen
+            self.take(key, *message)
+
+    def take_value(self, key: str, revision: int, stored_us: int, value: bytes) -> None:
+        """Take in the value of a bare entry: a schedule of the original gozo, or invalid."""
+        if self.bare.get(key) != (revision, stored_us):
+            return
+        del self.bare[key]
+        self.timetable.forget(key)
+        try:
+            entry, _ = parse_original(key, value, stored_us)
+            self.check(entry)
+        except (EntryError, RequestError) as error:
+            self._set_aside(key, revision, error)
+            return
+        self._known(key, revision, entry)
+
+    def check(self, entry: Entry) -> None:
+        """Make sure that an entry may be delivered.
+
+        Raises:
+            RequestError: `forbidden_subject`.
+        """
+        self._policy.check_target(entry.subject)
+
+    def _known(self, key: str, revision: int, entry: Entry) -> None:
+        if entry.expires:
+            self.expiring[key] = revision
+        if entry.id == key and "=" in key and escape_id(key) != key:
+            self.odd_keys.add(key)
+        if self.observer and not is_of_daemon(entry.token):
+            replaced, was_paused = key in self.timetable, key in self.paused
+            self.observer.accepted(entry, replaced=replaced, was_paused=was_paused)
+        self.note_size(key, entry.size)
+        self.note(key, entry)
+        self._take_in(key, revision, entry.wake_us, entry.token)
+
+    def _take_in(self, key: str, revision: int, wake_us: int, token: bytes) -> None:
+        self.timetable.put(key, wake_us, revision)
+        if self.on_entry is not None:
+            self.on_entry(key, revision, token)
+        self.on_change()
+
+    def note_size(self, key: str, size: int) -> None:
+        """Remember how large the payload of a key is, in bytes; 0: there is none."""
+        if size > LARGE:
+            self.large[key] = size
+        elif self.large:
+            self.large.pop(key, None)
+
+    def note(self, key: str, entry: Entry | None) -> None:
+        """Remember of the latest version of a key what has to be known before its message is read.
+
+        That is whether it recurs, is to be acknowledged, protected, or at rest. None: nothing of
+        this, or there is no schedule any more.
+        """
+        if self.ahead or self.retrying:
+            self.ahead.discard(key)
+            self.retrying.discard(key)
+        if self.invalid or self.paused or self.failed or self.protected:
+            self.invalid.pop(key, None)
+            self.too_large.pop(key, None)
+            self.newer.discard(key)
+            self.paused.discard(key)
+            self.failed.discard(key)
+            self.protected.discard(key)
+        if entry is None or entry[RARE:] == PLAIN:
+            if self.recurring or self.confirming:
+                self.recurring.discard(key)
+                self.confirming.discard(key)
+            return
+        if entry.terms is not None and entry.terms.recurs:
+            self.recurring.add(key)
+            if ran_ahead(entry, self.server_us()):
+                self.ahead.add(key)
+        else:
+            self.recurring.discard(key)
+        if entry.confirm:
+            self.confirming.add(key)
+        else:
+            self.confirming.discard(key)
+        if entry.protected:
+            self.protected.add(key)
+        if entry.state is not _PENDING:
+            self._note_state(key, entry)
+
+    def _note_state(self, key: str, entry: Entry) -> None:
+        if entry.state is State.PAUSED:
+            self.paused.add(key)
+        elif entry.state is State.FAILED:
+            self.failed.add(key)
+        else:
+            self.retrying.add(key)
+            if ran_ahead(entry, self.server_us()):
+                self.ahead.add(key)
+
+    def drop(self, key: str) -> None:
+        """Forget a key that the bucket does not hold any more, not even as a marker."""
+        self.on_outdated(key, self.timetable.revision(key))
+        self.large.pop(key, None)
+        self.note(key, None)
+        self.bare.pop(key, None)
+        was_there = key in self.timetable
+        self.timetable.forget(key)
+        if was_there:
+            self.timetable.outcomes.note(key, Reason.UNKNOWN)
+
+    def clear(self) -> None:
+        """Forget everything: the bucket is another one."""
+        for key in (*self.timetable.keys(), *self.timetable.tombstones):
+            self.drop(key)
+        self.on_cleared()
+
+    def refused(self, key: str, revision: int, words: str) -> None:
+        """Stop serving a schedule whose new state the bucket will never store."""
+        error = RequestError(
+            Refusal.TOO_LARGE, f"the bucket refuses to store its new state: {words}"
+        )
+        item = Item(NEVER, revision, key)
+        self.timetable.take(item)
+        self.timetable.give_back(item)
+        self._set_aside(key, revision, error)
+
+    def _set_aside(
+        self,
+        key: str,
+        revision: int,
+        error: EntryError | RequestError,
+        headers: bytes | None = None,
+    ) -> None:
+        """Serve an entry no more; without `headers` it is the version that was known before."""
+        if key == BARRIER_KEY:
+            return
+        protected = key in self.protected if headers is None else says_protected(headers)
+        self.note(key, None)
+        if protected:
+            self.protected.add(key)
+        self.invalid[key] = (revision, str(error))
+        if isinstance(error, EntryError) and error.newer:
+            self.newer.add(key)
+        log.limited("warning", "entry.invalid", key=key, revision=revision, reason=str(error))
+        self.timetable.put(key, NEVER, revision)
+        if self.observer is not None:
+            self.observer.invalid(key, str(error))

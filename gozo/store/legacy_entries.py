@@ -1,0 +1,59 @@
+"""Reads the entries of the original gozo: they have no headers, so their values must tell.
+
+The follower sees headers only. What has none is read here, in the background; until then it
+waits, and what proves to be no schedule is set aside like any other foreign entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import NoReturn
+
+from gozo.errors import GozoError
+from gozo.runtime.logs import get_logger
+from gozo.store.bucket import Bucket
+from gozo.store.index import Mirror
+
+LOOK = 0.1  # seconds between looks for entries to read
+AT_ONCE = 100  # entries read at the same time
+
+log = get_logger("gozo.store")
+
+
+class Originals:
+    """Keeps no entry without headers unread."""
+
+    def __init__(self, bucket: Bucket, mirror: Mirror) -> None:
+        self._bucket = bucket
+        self._mirror = mirror
+        self._progress = asyncio.Event()
+
+    async def all_read(self) -> None:
+        """Wait until it is known what each of them is."""
+        while self._mirror.bare:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def run(self) -> NoReturn:
+        """Read what comes; runs until it is cancelled."""
+        bare = self._mirror.bare
+        while True:
+            while bare:
+                some = list(islice(bare.items(), AT_ONCE))
+                await asyncio.gather(*(self._read(key, *version) for key, version in some))
+                self._progress.set()
+            await asyncio.sleep(LOOK)
+
+    async def _read(self, key: str, revision: int, stored_us: int) -> None:
+        try:
+            message = await self._bucket.js.message(self._bucket.stream, revision)
+        except GozoError as error:
+            log.repeated("warning", "entry.unread", reason=str(error))
+            await asyncio.sleep(LOOK)
+            return
+        if message is not None:
+            self._mirror.take_value(key, revision, stored_us, message.payload)
+        elif self._mirror.bare.get(key) == (revision, stored_us):
+            # Removed or replaced meanwhile: the follower will tell.
+            del self._mirror.bare[key]

@@ -1,0 +1,220 @@
+"""Reads the bucket in order, without payloads, through a consumer of its own.
+
+It pulls (`CONSUMER.MSG.NEXT`, ADR-15 in spirit): it asks for batches, and hears a heartbeat
+twice a second while there is nothing. It lives until something is not as it should be: an
+unexpected status, a gap in the sequence. Its owner is told, watches for silence, and makes
+another one.
+
+How many messages are to come, the server says with each. Where some of them are removed while it
+counts, it says too many, and corrects that once it has sent the last: `stalls` tells of it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from gozo.errors import GozoError
+from gozo.store.bucket import Bucket
+from gozo.store.entry_codec import printable_key
+from gozo.transport.connection import Connection, status_of
+from gozo.transport.subscriptions import Listener
+
+BATCH = 2_000  # messages asked for at a time
+LITTLE = 1_000  # messages still to come at which more are asked for
+MOST_BYTES = 24 * 1024 * 1024
+"""Asked for at a time, of headers and subjects. No message has more than 64 KiB of headers, two
+requests are under way at most, and at 64 MiB that a client has not read yet the server cuts its
+link (`max_pending`)."""
+JITTER = 1_024  # bytes less than that at most
+HEARTBEAT = 0.5  # seconds
+STALLED = 2  # heartbeats in a row without any of the messages that are said to come
+SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
+PULL_TIME = 30  # seconds that a request for messages lives
+INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
+SHORT_ACK = 9  # words of a reply subject without domain and account
+IDLE = 100  # a status (ADR-13)
+
+_REQUEST_ENDED = re.compile(
+    rb"NATS/1\.0 (?:408 [^\r]*|409 (?:Batch Completed|Message Size Exceeds MaxBytes))\r\n"
+    rb"Nats-Pending-Messages: (\d+)\r\n"
+)
+"""The status of a request that has ended, and how many of its messages did not come (ADR-13)."""
+
+OnMessage = Callable[[str, int, int, bytes | None, int], None]
+"""Takes key, revision, time of storing (microseconds), headers, and how many are to come."""
+
+
+class Consumer:
+    """One consumer, from its creation to its end."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        bucket: Bucket,
+        on_message: OnMessage,
+        on_broken: Callable[[str], None],
+        wants_more: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.name = f"gozo-{secrets.token_hex(6)}"
+        self.broken = False
+        self._connection = connection
+        self._bucket = bucket
+        self._prefix = len(bucket.prefix)
+        self._on_message = on_message
+        self._on_broken = on_broken
+        self._wants_more = wants_more
+        self._listener: Listener | None = None
+        self._sequence = 0
+        self._revision = self._pending = 0
+        self._beats = 0
+        """Heartbeats since the last message."""
+        self._outstanding = 0
+        # The server ends a request in silence that it meets to the byte. A consumer that is made
+        # because of that does not meet with the same again.
+        self._most_bytes = MOST_BYTES - secrets.randbelow(JITTER)
+        self._heard = 0.0
+
+    async def start(self, after: int | None) -> int:
+        """Begin after a sequence, or, with None, with the latest of each key.
+
+        Returns how many messages are to come.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+        """
+        subject = self._connection.new_inbox()
+        self._listener = self._connection.listen(subject, self._hear)
+        config = {
+            "name": self.name,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "headers_only": True,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": INACTIVE * 1_000_000_000,
+            "max_waiting": 16,
+            "filter_subject": f"{self._bucket.prefix}>",
+        }
+        if after is None:
+            config["deliver_policy"] = "last_per_subject"
+        else:
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+        stream = self._bucket.stream
+        try:
+            made = await self._bucket.js.call(
+                f"CONSUMER.CREATE.{stream}.{self.name}.{config['filter_subject']}",
+                {"stream_name": stream, "config": config, "action": "create"},
+                timeout=5.0,
+            )
+        except GozoError:
+            self.stop()
+            raise
+        self._heard = time.monotonic()
+        self._revision, self._pending = after or 0, int(made.get("num_pending") or 0)
+        self._ask()
+        return self._pending
+
+    def stop(self) -> None:
+        """End it; the server removes what is left of it."""
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+
+    @property
+    def silence(self) -> float:
+        """Seconds since something was heard."""
+        return time.monotonic() - self._heard
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard for longer than a living consumer is silent."""
+        return self.silence > SILENCE
+
+    @property
+    def stalls(self) -> bool:
+        """Whether more is said to come, and nothing does although it was asked for."""
+        return self._pending > 0 and self._beats >= STALLED
+
+    async def has_all(self) -> bool:
+        """Tell whether nothing is to come, whatever was said.
+
+        Raises:
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
+        """
+        last = (await self._bucket.state()).last_sequence
+        if last > self._revision:
+            return False
+        self._pending = 0
+        return True
+
+    def refill(self) -> None:
+        """Ask for more, if there is little to come and more is wanted."""
+        if self._outstanding <= LITTLE and self._wants_more():
+            self._ask()
+
+    def _ask(self) -> None:
+        if self._listener is None or self.broken:
+            return
+        body = b'{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            BATCH,
+            self._most_bytes,
+            PULL_TIME * 1_000_000_000,
+            int(HEARTBEAT * 1_000_000_000),
+        )
+        try:
+            self._connection.publish(
+                f"{self._bucket.js.prefix}.CONSUMER.MSG.NEXT.{self._bucket.stream}.{self.name}",
+                body,
+                reply=self._listener.subject,
+            )
+        except GozoError as error:
+            self._break(str(error))
+            return
+        if self._outstanding <= 0:
+            self._heard = time.monotonic()  # while nothing was asked for, nothing was to come
+        self._outstanding += BATCH
+
+    def _break(self, reason: str) -> None:
+        if not self.broken:
+            self.broken = True
+            self._on_broken(reason)
+
+    def _hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        if self.broken:
+            return
+        self._heard = time.monotonic()
+        if not reply.startswith(b"$JS.ACK."):
+            self._on_status(headers)
+            return
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<ns>.<pending>
+        # with two more words, domain and account, before the stream on some servers; from
+        # the right they are the same, but for a random word at the end of the longer form.
+        words = reply.split(b".")
+        base = 5 if len(words) == SHORT_ACK else 7
+        revision, sequence, stored_ns, pending = map(int, words[base : base + 4])
+        if sequence != self._sequence + 1:
+            self._break(f"a gap after {self._sequence}: {sequence}")
+            return
+        self._sequence = sequence
+        self._revision, self._pending, self._beats = revision, pending, 0
+        self._outstanding -= 1
+        key = printable_key(subject[self._prefix :])
+        self._on_message(key, revision, stored_ns // 1000, headers, pending)
+        if self._outstanding <= LITTLE:
+            self.refill()
+
+    def _on_status(self, headers: bytes | None) -> None:
+        ended = _REQUEST_ENDED.match(headers or b"")
+        if ended is not None:
+            self._outstanding -= int(ended[1])
+            self.refill()
+        elif status_of(headers) == IDLE:
+            self._beats += 1
+            if self._outstanding <= 0:
+                self.refill()
+        else:
+            first = (headers or b"").partition(b"\r\n")[0].decode("utf-8", "replace")
+            self._break(f"the consumer ended: {first}")

@@ -1,0 +1,1 @@
+"""What the parts of a daemon record: counters and events."""

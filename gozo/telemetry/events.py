@@ -1,0 +1,221 @@
+"""Tells what happens to schedules, on `<request subject>.event.>`, for whoever listens.
+
+Each event is one JSON object on `<request subject>.event.<kind>.<key>`, or without the key where
+there is no id, so that the events of one schedule, or of one kind, can be listened to alone.
+They are published like any message of core NATS: nobody waits for them, and where the link is
+congested they are left out rather than delay a delivery. Where the server does not let gozo
+publish them, that is said once for each connection, and only now and then tried again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from gozo.errors import DisconnectedError, RequestError
+from gozo.protocol.event_kinds import Kind
+from gozo.protocol.headers import fields
+from gozo.protocol.requests import LONGEST_ID, RESERVED, escape_id, unescape_key
+from gozo.runtime.clock import steady, wall_us
+from gozo.runtime.logs import get_logger
+from gozo.schedule.expression import print_rfc3339
+from gozo.schedule.keys import IN_MEMORY, OCCURRENCE
+from gozo.schedule.model import Entry, Outgoing, State
+from gozo.schedule.recurrence import jitter_us
+from gozo.transport.connection import Connection, missing_permission, publication
+
+TYPE = "gozo.event.v1"
+BACKLOG = 1024 * 1024  # bytes that wait to be sent, beyond which events are left out
+AT_ONCE = 500  # invalid entries told before others get a turn
+DENIED = 60.0  # seconds without events after the server refused one
+
+log = get_logger("gozo.events")
+
+
+class Events:
+    """The voice of one daemon."""
+
+    def __init__(self, connection: Connection, request_subject: str, name: str) -> None:
+        self._connection = connection
+        self._prefix = f"{request_subject}.event"
+        self._name = name
+        self._silent_until = 0.0
+        self._complained = False
+        """Whether it was said that this connection may not publish events."""
+        connection.takes_denied = self._takes_denied
+        connection.on_connected.append(self._on_connected)
+
+    def accepted(self, entry: Entry, *, replaced: bool) -> None:
+        """A schedule is stored, or kept in memory; `replaced`: in the place of an earlier one."""
+        self._tell(
+            Kind.ACCEPTED,
+            entry.id,
+            subject=entry.subject,
+            when=entry.when,
+            due=print_rfc3339(entry.due_us),
+            state=entry.state,
+            replaced=replaced,
+        )
+
+    def acted(self, kind: Kind, entry: Entry) -> None:
+        """An administrator's verb was done: told besides what comes of it, as `accepted` is."""
+        more: dict[str, object] = {"subject": entry.subject}
+        if kind is not Kind.TRIGGERED:
+            more["due"] = print_rfc3339(entry.due_us)
+        if kind is Kind.RESCHEDULED:
+            more["when"] = entry.when
+        if kind is Kind.PAUSED:
+            more["note"] = entry.reason
+        self._tell(kind, entry.id, **more)
+
+    def delivered(self, message: Outgoing) -> None:
+        """The server, or a stream, has a message."""
+        id_ = dict(fields(message.headers)).get(b"gozo-id")
+        due_us = message.due_us
+        wanted_us = due_us + (jitter_us(message.entry, due_us) if message.entry else 0)
+        self._tell(
+            Kind.DELIVERED,
+            None if id_ is None else id_.decode("utf-8", "replace"),
+            subject=message.subject.decode("utf-8", "replace"),
+            due=print_rfc3339(due_us),
+            late_ms=max(wall_us() - wanted_us, 0) / 1000,
+        )
+
+    def not_delivered(self, entry: Entry) -> None:
+        """An attempt was in vain: told of the first that is tried again, and of the last."""
+        given_up = entry.state is State.FAILED
+        if given_up or entry.tried == 1:
+            self._tell(
+                Kind.FAILED if given_up else Kind.RETRYING,
+                entry.id,
+                subject=entry.subject,
+                due=print_rfc3339(entry.due_us),
+                attempts=entry.tried,
+                reason=entry.reason,
+            )
+
+    def missed(self, id_: str | None, due_us: int) -> None:
+        """A schedule, or an occurrence of one, was left out, being too late."""
+        self._tell(Kind.MISSED, id_, due=print_rfc3339(due_us))
+
+    def cancelled(self, key: str) -> None:
+        """A schedule was cancelled."""
+        self._tell(Kind.CANCELLED, id_of(key))
+
+    def invalid(self, key: str, reason: str) -> None:
+        """An entry cannot be read, or may not be delivered: it is kept as it is."""
+        self._tell(Kind.INVALID, id_of(key), reason=reason)
+
+    def refused(self, id_: str | None, error: RequestError) -> None:
+        """A request was refused, or what a verb was to do with an id."""
+        self._tell(Kind.REFUSED, id_, error=error.code.value, message=str(error))
+
+    def leads(self) -> None:
+        """This daemon leads from now on."""
+        self._tell(Kind.LEADER, None)
+
+    def _tell(self, kind: Kind, id_: str | None, **more: object) -> None:
+        connection = self._connection
+        if steady() < self._silent_until:
+            return
+        if connection.backlog > BACKLOG:
+            log.repeated("warning", "events.dropped", reason="the connection is congested")
+            return
+        subject = f"{self._prefix}.{kind}"
+        if id_ is not None and len(id_.encode("utf-8", "replace")) <= LONGEST_ID:
+            subject += f".{_key(id_)}"
+        event = {
+            "type": f"{TYPE}.{kind}",
+            "at": print_rfc3339(wall_us()),
+            "daemon": self._name,
+            "id": id_,
+            **more,
+        }
+        payload = json.dumps(event).encode()
+        try:
+            if len(payload) <= connection.max_payload:
+                connection.write(publication(subject.encode(), payload))
+        except DisconnectedError:
+            log.repeated("info", "events.dropped", reason="there is no connection")
+
+    def _takes_denied(self, kind: str, subject: str) -> bool:
+        """Be silent for a while where the server refuses an event; say so once."""
+        if kind != "publish" or not subject.startswith(f"{self._prefix}."):
+            return False
+        self._silent_until = steady() + DENIED
+        if not self._complained:
+            self._complained = True
+            reason = missing_permission(kind, f"{self._prefix}.>")
+            log.error("events.denied", reason=f"{reason}, or do without --events and --history")
+        return True
+
+    def _on_connected(self) -> None:
+        self._silent_until, self._complained = 0.0, False
+
+
+class Bystander:
+    """Tells what others did to the bucket, and what cannot be served, while its daemon leads.
+
+    So of several daemons one tells it. What was invalid before is told by each that comes to
+    lead: why it is may be its own affair, such as what it allows.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        invalid: Mapping[str, tuple[int, str]],
+        leads: Callable[[], bool],
+    ) -> None:
+        self._events = events
+        self._invalid = invalid
+        self._leads = leads
+        self._earlier: dict[str, None] = {}
+        """Keys of what was invalid before this daemon led."""
+
+    def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
+        """Somebody stored a schedule."""
+        if self._leads():
+            self._events.accepted(entry, replaced=replaced)
+            is_paused = entry.state is State.PAUSED
+            if is_paused != was_paused:
+                self._events.acted(Kind.PAUSED if is_paused else Kind.RESUMED, entry)
+
+    def cancelled(self, key: str) -> None:
+        """Somebody deleted a schedule."""
+        if self._leads():
+            self._events.cancelled(key)
+
+    def invalid(self, key: str, reason: str) -> None:
+        """An entry cannot be served."""
+        if self._leads():
+            self._events.invalid(key, reason)
+        else:
+            self._earlier[key] = None
+
+    def tell_earlier(self) -> None:
+        """Tell some of what is invalid since before, each once."""
+        for _ in range(min(AT_ONCE, len(self._earlier))):
+            key, _ = self._earlier.popitem()
+            if key in self._invalid:
+                self._events.invalid(key, self._invalid[key][1])
+
+
+def id_of(key: str) -> str | None:
+    """The id that a key of the bucket, or of the memory, stands for; None if there is none."""
+    if key.startswith((IN_MEMORY, RESERVED)):
+        return None
+    try:
+        return unescape_key(key)
+    except ValueError:
+        return key  # the original gozo used ids as they are
+
+
+def shown_key(key: str) -> str:
+    """What logs call a key: those of the memory begin with a character that does not print."""
+    if key.startswith(IN_MEMORY):
+        return f"memory:{key.removeprefix(IN_MEMORY)}"
+    return key.removeprefix(OCCURRENCE)
+
+
+def _key(id_: str) -> str:
+    return escape_id(id_.encode("utf-8", "replace").decode())

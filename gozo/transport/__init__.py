@@ -1,0 +1,1 @@
+"""One link to a NATS server, and JetStream over it."""

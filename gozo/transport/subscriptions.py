@@ -1,0 +1,170 @@
+"""The subscriptions of a connection, which outlive the links that carry them.
+
+A server can refuse a subscription: at once, or later, when a reload of its configuration revokes
+the permission. It does not announce when it would permit it again, so a refused subscription is
+retried with back-off. The server only answers if it refuses. So a subscription counts as refused
+until an echo that was sent after it comes back without a refusal before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from gozo.errors import DisconnectedError
+from gozo.runtime.logs import get_logger
+from gozo.transport.client import Handler, HardenedClient
+
+FIRST_WAIT, LONGEST_WAIT = 0.25, 60.0  # seconds before a refused subscription is made again
+GROWTH = 1.5
+"""Each wait is this many times the one before it, so a permission is used again after at most half
+the time for which it was missing."""
+
+OnEcho = Callable[[bytes | None, bytes | None], None]
+"""Takes an answer's header block and payload; the payload is None if the link was lost."""
+
+OnGranted = Callable[[str], None]
+"""Takes the subject of a subscription that was refused, and is permitted again."""
+
+log = get_logger("gozo.connection")
+
+
+class Listener:
+    """One subscription."""
+
+    def __init__(
+        self, owner: Subscriptions, subject: str, handler: Handler, queue: str = "", most: int = 0
+    ) -> None:
+        self.subject = subject
+        self.handler = handler
+        self.queue = queue
+        self.most = most
+        """How many more messages a later link may bring; 0: no limit."""
+        self._owner = owner
+        self.sid = 0
+
+    def stop(self, *, hear_out: bool = False) -> None:
+        """End the subscription; with `hear_out` the handler still takes what is on its way.
+
+        All of that has come once an `echo` is back.
+        """
+        self._owner.remove(self, hear_out=hear_out)
+
+
+class _Refused:
+    """A subscription that the server refused."""
+
+    def __init__(self) -> None:
+        self.wait = FIRST_WAIT
+        self.timer: asyncio.TimerHandle | None = None
+        self.denied = True
+        """Whether the server refused the last attempt; False: not yet, or not any more."""
+
+    def cancel(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+class Subscriptions:
+    """All subscriptions of one connection."""
+
+    def __init__(self, call_echo: Callable[[OnEcho], object], on_granted: OnGranted) -> None:
+        """`call_echo` sends a message to ourselves; it may raise a DisconnectedError."""
+        self._call_echo = call_echo
+        self._on_granted = on_granted
+        self._client: HardenedClient | None = None
+        self._listeners: dict[Listener, None] = {}
+        self._refused: dict[Listener, _Refused] = {}
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The subjects on which nothing is received, since the server refused the subscription."""
+        return frozenset(listener.subject for listener in self._refused)
+
+    def carry(self, client: HardenedClient) -> None:
+        """Subscribe on a new link."""
+        self.rest()
+        self._client = client
+        for listener in self._listeners:
+            _subscribe(client, listener)
+
+    def rest(self) -> None:
+        """The link was lost: wait for the next."""
+        self._client = None
+        for refused in self._refused.values():
+            refused.cancel()
+        self._refused.clear()
+
+    def add(self, subject: str, handler: Handler, queue: str = "", most: int = 0) -> Listener:
+        """Subscribe, on this link and on each later one."""
+        listener = Listener(self, subject, handler, queue, most)
+        self._listeners[listener] = None
+        if self._client is not None:
+            _subscribe(self._client, listener)
+        return listener
+
+    def remove(self, listener: Listener, *, hear_out: bool = False) -> None:
+        """End a subscription; see `Listener.stop`."""
+        if listener not in self._listeners:
+            return
+        del self._listeners[listener]
+        if refused := self._refused.pop(listener, None):
+            refused.cancel()
+        if self._client is not None:
+            self._client.unlisten(listener.sid, hear_out=hear_out)
+
+    def deny(self, subject: str) -> None:
+        """Note that the server refused a subscription; it is made again later."""
+        for listener in self._listeners:
+            if listener.subject != subject:
+                continue
+            refused = self._refused.get(listener)
+            if refused is None:
+                refused = self._refused[listener] = _Refused()
+                self._try_later(listener, refused)
+            refused.denied = True
+
+    def _try_later(self, listener: Listener, refused: _Refused) -> None:
+        refused.cancel()
+        loop = asyncio.get_running_loop()
+        refused.timer = loop.call_later(refused.wait, self._try_again, listener, refused)
+        refused.wait = min(GROWTH * refused.wait, LONGEST_WAIT)
+
+    def _try_again(self, listener: Listener, refused: _Refused) -> None:
+        self._try_later(listener, refused)  # unless the echo comes before that
+        client = self._client
+        if client is None:
+            return
+        client.unlisten(listener.sid)
+        _subscribe(client, listener)
+        refused.denied = False
+        try:
+            self._call_echo(partial(self._on_echo, listener, refused, listener.sid))
+        except DisconnectedError:
+            return
+
+    def _on_echo(
+        self,
+        listener: Listener,
+        refused: _Refused,
+        sid: int,
+        _: bytes | None,
+        payload: bytes | None,
+    ) -> None:
+        is_last = self._refused.get(listener) is refused and listener.sid == sid
+        if payload is None or not is_last or refused.denied:
+            return
+        refused.cancel()
+        del self._refused[listener]
+        self._on_granted(listener.subject)
+        log.info("connection.granted", kind="subscription", subject=listener.subject)
+        # What was withdrawn together often comes back together.
+        for other, its in list(self._refused.items()):
+            if its.denied:
+                its.wait = FIRST_WAIT
+                self._try_later(other, its)
+
+
+def _subscribe(client: HardenedClient, listener: Listener) -> None:
+    listener.sid = client.listen(listener.subject, listener.handler, listener.queue, listener.most)

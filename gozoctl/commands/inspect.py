@@ -1,0 +1,239 @@
+"""`gozoctl inspect`: everything about a schedule."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gozo.cli.options import takes
+from gozo.runtime.logs import visible
+from gozo.schedule.model import MICROSECONDS
+from gozoctl.exit_codes import DONE, NOT_FOUND
+from gozoctl.options import completion as completing
+from gozoctl.options.timing import zone_of
+from gozoctl.output import times
+from gozoctl.output.printer import Output, console
+from gozoctl.output.schedules import fields, is_coming, record, size, zone_name
+from gozoctl.session import OPTIONS, Session, connected
+
+if TYPE_CHECKING:
+    from gozo.client import Schedule
+
+PREVIEW = 400  # characters of a payload that are shown
+FOLLOWING = 5  # times that are shown, the next one first
+HEX_BYTES = 64  # bytes of one that is no text
+
+
+@takes(OPTIONS)
+def inspect(
+    ctx: typer.Context,
+    ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID", help="What to show.", autocompletion=completing.ids),
+    ],
+    *,
+    payload: Annotated[
+        bool,
+        typer.Option(
+            "--payload",
+            help="Write the payload and nothing else, as it is; on a terminal escaped.",
+        ),
+    ] = False,
+    **given: Any,
+) -> None:
+    """Show everything about schedules.
+
+    With -o json an object for one id, an array for several.
+    """
+
+    async def work(session: Session) -> int:
+        found: list[Schedule] = []
+        for id_ in ids:
+            schedule = await session.client.get(id_)
+            if schedule is not None:
+                found.append(schedule)
+            else:
+                await _explain(session, id_)
+        if payload:
+            for one in found:
+                _write_payload(session.out, one.payload or b"")
+        else:
+            _print(session, found, as_array=len(ids) > 1)
+        return DONE if len(found) == len(ids) else NOT_FOUND
+
+    connected(ctx, given, work)
+
+
+def _write_payload(out: Output, payload: bytes) -> None:
+    """Write a payload as it is; on a terminal with what does not print escaped."""
+    if out.is_terminal:
+        for line in payload.decode("utf-8", "backslashreplace").splitlines():
+            out.write(line)
+    else:
+        sys.stdout.buffer.write(payload)
+        sys.stdout.buffer.flush()
+
+
+def _print(session: Session, found: list[Schedule], *, as_array: bool) -> None:
+    out = session.out
+    match out.format:
+        case "json" if as_array:
+            out.array([full_record(one, session.now) for one in found])
+        case "json" | "jsonl":
+            for one in found:
+                out.json(full_record(one, session.now))
+        case "table":
+            for number, one in enumerate(found):
+                _show(one, session.now, first=number == 0)
+        case _:
+            for one in found:
+                _write(out, one, session.now)
+
+
+def _write(out: Output, schedule: Schedule, now: datetime) -> None:
+    """Print a schedule for a script."""
+    if out.format == "id":
+        out.write(schedule.id or "-")
+        return
+    named = zip(_FIELDS, fields(schedule), strict=True)
+    for name, value in (*named, *details(schedule, now, people=False)):
+        out.write_fields(name, value)
+
+
+_FIELDS = ("id", "due", "left", "subject", "size", "state", "last", "when")
+
+
+def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
+    """Print a schedule for a person."""
+    from rich.text import Text  # noqa: PLC0415  # for a terminal only
+
+    due = times.local(schedule.due, with_zone=True)
+    if is_coming(schedule):
+        due += f", {times.left(schedule.due, now)}"
+    lines = [
+        ("id", schedule.id or "-"),
+        ("subject", schedule.subject),
+        *([("due", due)] if is_coming(schedule) or not schedule.recurs else []),
+        ("state", schedule.state),
+        ("size", size(schedule.size)),
+        *details(schedule, now, people=True),
+    ]
+    screen = console()
+    if not first:
+        screen.print()
+    for name, value in lines:
+        screen.print(Text.assemble((f"{name:>9}  ", "bold"), visible(value)), soft_wrap=True)
+
+
+def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
+    """Return what a list leaves out, by name."""
+    write = _local if people else times.utc
+    said = [("when", schedule.when)] if people else []
+    said += _recurrence(schedule, now, people=people)
+    said.append(("created", write(schedule.created)))
+    said.append(("revision", str(schedule.revision)))
+    if schedule.confirm:
+        tries = str(schedule.attempts) if schedule.attempts else "without end"
+        said.append(("confirm", f"by a stream, tries: {tries}"))
+    if schedule.protected:
+        said.append(("protected", "yes"))
+    if schedule.managed_by:
+        said.append(("set", schedule.managed_by))
+    if schedule.tried:
+        said.append(("tried", str(schedule.tried)))
+    if schedule.next is not None:
+        said.append(("next try", write(schedule.next)))
+    if schedule.reason:
+        said.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
+    said += [("header", f"{name}: {value}") for name, value in schedule.headers]
+    said.append(("payload", preview(schedule.payload or b"")))
+    return said
+
+
+def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
+    """Return the terms of a schedule, and when it is due next."""
+    terms = schedule.terms
+    if terms is None:
+        return []
+    said: list[tuple[str, str]] = []
+    zone = zone_of(terms.zone) if terms.zone else None
+
+    def write(moment: datetime) -> str:
+        return times.local(moment, with_zone=True, zone=zone) if people else times.utc(moment)
+
+    if terms.recurs:
+        if (name := zone_name(schedule)) is not None:
+            said.append(("time zone", name))
+        if schedule.start is not None:
+            said.append(("start", write(schedule.start)))
+        if schedule.until is not None:
+            said.append(("until", write(schedule.until)))
+        of = f" of {terms.count}" if terms.count else ""
+        said.append(("delivered", f"{terms.occurred}{of}"))
+        if people and schedule.last is not None:
+            said.append(("last", f"{write(schedule.last)}, {times.left(schedule.last, now)}"))
+        if terms.jitter_us:
+            said.append(("jitter", f"up to {terms.jitter_us / MICROSECONDS:g} s"))
+    later = "" if terms.grace_us is None else f", if later than {terms.grace_us / MICROSECONDS:g} s"
+    said.append(("misfire", f"{terms.misfire}{later}"))
+    if terms.recurs:
+        said += [("next", write(moment)) for moment in _next_times(schedule, now)]
+    return said
+
+
+def _next_times(schedule: Schedule, now: datetime) -> list[datetime]:
+    from gozo.client import next_times  # noqa: PLC0415  # not needed for --help
+
+    return list(islice(next_times(schedule, now), FOLLOWING)) if is_coming(schedule) else []
+
+
+def preview(payload: bytes) -> str:
+    """Return the beginning of a payload, as text, or as hexadecimal where it is none."""
+    try:
+        text = payload.decode("utf-8")
+    except UnicodeDecodeError:
+        shown = payload[:HEX_BYTES].hex(" ")
+        return f"(hex) {shown}" + (" ..." if len(payload) > HEX_BYTES else "")
+    return text[:PREVIEW] + (" ..." if len(text) > PREVIEW else "")
+
+
+def full_record(schedule: Schedule, now: datetime) -> dict[str, Any]:
+    """Return what JSON says of a schedule that was read with its payload."""
+    body = schedule.payload or b""
+    said = record(schedule) | {
+        "confirm": schedule.confirm,
+        "attempts": schedule.attempts,
+        "set": schedule.managed_by or None,
+        "tried": schedule.tried,
+        "next": times.utc(schedule.next) if schedule.next is not None else None,
+    }
+    if schedule.recurs:
+        said["upcoming"] = [times.utc(one) for one in _next_times(schedule, now)]
+    return said | payload_record(body)
+
+
+def payload_record(body: bytes) -> dict[str, str]:
+    """Return a payload as JSON can hold it: as text, or in base64 where it is none."""
+    try:
+        return {"payload": body.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"payload_base64": base64.b64encode(body).decode()}
+
+
+async def _explain(session: Session, id_: str) -> None:
+    """Say that there is no schedule with an id, and what became of it where that is known."""
+    outcome = await session.client.last_outcome(id_)
+    if outcome is None or not outcome.reason:
+        session.out.fail(f"there is no schedule {id_!r}")
+    else:
+        at = "within the last minutes" if outcome.at is None else session.written(outcome.at)
+        session.out.fail(f"there is no schedule {id_!r} any more: {outcome.reason} {at}")
+
+
+def _local(moment: datetime) -> str:
+    return times.local(moment, with_zone=True)

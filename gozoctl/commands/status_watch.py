@@ -1,0 +1,283 @@
+"""`gozoctl status --watch`: the daemons at work, looked at again and again.
+
+Each look is one question that all daemons answer, and one about the bucket: no schedule is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gozo.errors import JetStreamError, NoServerError
+from gozo.leadership.rivals import complaint
+from gozoctl.output import times
+from gozoctl.output.printer import Cell, Lines, Sheet, console, facts, has_escapes, live, table
+from gozoctl.output.schedules import size
+from gozoctl.session import Session, while_read
+
+if TYPE_CHECKING:
+    from gozo.client import BucketInfo, Replica, Rival
+
+INTERVAL = 2.0  # seconds
+LATE_MS = 100.0  # from which lateness catches the eye
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen at one moment."""
+
+    at: float
+    """Monotonic clock, seconds."""
+    now: datetime
+    replicas: tuple[Replica, ...] = ()
+    bucket: BucketInfo | None = None
+    rivals: tuple[Rival, ...] = ()
+    problem: str = ""
+    """Why nothing could be seen."""
+
+    @property
+    def leader(self) -> Replica | None:
+        """The leader; if there are several, one that is serving."""
+        leaders = [one for one in self.replicas if one.role == "leader"]
+        return min(leaders, key=lambda one: not one.delivers, default=None)
+
+    @property
+    def delivers(self) -> bool:
+        """Whether a daemon leads and is serving."""
+        return self.leader is not None and self.leader.delivers
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A daemon, and what it did per second since the look before; None: there was none."""
+
+    replica: Replica
+    accepted: float | None = None
+    delivered: float | None = None
+
+
+def paces(before: Look | None, now: Look) -> list[Pace]:
+    """Work out how quick each daemon is; one that was started anew begins from nothing."""
+    earlier = {} if before is None else {(one.name, one.started): one for one in before.replicas}
+    seconds = now.at - before.at if before is not None else 0.0
+    found = []
+    for one in now.replicas:
+        other = earlier.get((one.name, one.started))
+        if other is None or seconds <= 0:
+            found.append(Pace(one))
+        else:
+            accepted = max(one.accepted - other.accepted, 0) / seconds
+            delivered = max(one.delivered - other.delivered, 0) / seconds
+            found.append(Pace(one, accepted, delivered))
+    return found
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"  # noqa: PLR2004
+
+
+def _ms(late: float) -> Cell:
+    return (f"{late:.1f} ms", "magenta" if late >= LATE_MS else "")
+
+
+def _cells(pace: Pace) -> tuple[Cell, ...]:
+    one = pace.replica
+    return (
+        (one.name, "bold"),
+        role_cell(one),
+        str(one.pending),
+        _rate(pace.accepted),
+        _rate(pace.delivered),
+        _ms(one.lateness_p50_ms),
+        _ms(one.lateness_p99_ms),
+        times.span(datetime.now(UTC) - one.started),
+    )
+
+
+def role_cell(one: Replica) -> Cell:
+    """Show the role of a daemon, coloured by whether it is serving."""
+    return (one.role, "red" if one.problem else "green" if one.role == "leader" else "")
+
+
+def problems(replicas: Iterable[Replica]) -> Iterator[str]:
+    """Return for each daemon that is not serving its name and the reason."""
+    return (f"{one.name}: {one.problem}" for one in replicas if one.problem)
+
+
+def _texts(pace: Pace) -> tuple[str, ...]:
+    return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(pace))
+
+
+FIGURES = ("ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP")
+
+PACES: Sheet[Pace] = Sheet(
+    ("DAEMON", *FIGURES),
+    _cells,
+    _texts,
+    lambda pace: {},
+    lambda pace: pace.replica.name,
+    whole=frozenset(FIGURES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A look, with the paces: a line in a pipe."""
+
+    look: Look
+    paces: list[Pace]
+
+
+def _fields(moment: Moment) -> tuple[str, ...]:
+    look, leader = moment.look, moment.look.leader
+    if leader is None:
+        return (times.utc(look.now), *[""] * (len(MOMENTS.heads) - 1))
+    pace = next(one for one in moment.paces if one.replica is leader)
+    return (
+        times.utc(look.now),
+        leader.name,
+        str(leader.pending),
+        str(leader.overdue),
+        _rate(pace.accepted),
+        _rate(pace.delivered),
+        f"{leader.lateness_p50_ms:.1f}",
+        f"{leader.lateness_p99_ms:.1f}",
+        str(leader.paused),
+        str(leader.failed),
+        "" if leader.next_due is None else times.utc(leader.next_due),
+    )
+
+
+def _record(moment: Moment) -> dict[str, Any]:
+    look = moment.look
+    return {
+        "at": times.utc(look.now),
+        "delivers": look.delivers,
+        "rivals": [asdict(one) for one in look.rivals],
+        "daemons": [
+            {
+                "name": pace.replica.name,
+                "role": pace.replica.role,
+                "problem": pace.replica.problem,
+                "pending": pace.replica.pending,
+                "overdue": pace.replica.overdue,
+                "paused": pace.replica.paused,
+                "failed": pace.replica.failed,
+                "accepted": pace.replica.accepted,
+                "delivered": pace.replica.delivered,
+                "accepted_per_second": pace.accepted,
+                "delivered_per_second": pace.delivered,
+                "lateness_p50_ms": pace.replica.lateness_p50_ms,
+                "lateness_p99_ms": pace.replica.lateness_p99_ms,
+                "next_due": times.utc(due) if (due := pace.replica.next_due) else None,
+            }
+            for pace in moment.paces
+        ],
+    }
+
+
+MOMENTS: Sheet[Moment] = Sheet(
+    (
+        *("AT", "LEADER", "PENDING", "OVERDUE", "IN/S", "OUT/S", "P50_MS", "P99_MS"),
+        *("PAUSED", "FAILED", "NEXT_DUE"),
+    ),
+    _fields,
+    _fields,
+    _record,
+    lambda moment: moment.look.leader.name if moment.look.leader else None,
+)
+
+
+def bucket_words(name: str, bucket: BucketInfo | None) -> str:
+    """Describe a bucket for people."""
+    if bucket is None:
+        return f"{name}, does not exist yet"
+    copies = f"{bucket.replicas} cop{'y' if bucket.replicas == 1 else 'ies'}"
+    return f"{name}, {size(bucket.bytes)}, {copies}, {bucket.storage}"
+
+
+class View:
+    """Looks every `interval` seconds, `count` times or for ever, and shows what it sees."""
+
+    def __init__(self, session: Session, interval: float, count: int | None) -> None:
+        self._session = session
+        self._interval = interval
+        self._count = count
+        self._before: Look | None = None
+
+    async def run(self) -> Look:
+        """Look until the end; return the last look."""
+        out = self._session.out
+        if not (out.is_for_people and has_escapes()):
+            lines = Lines(out, MOMENTS)
+            lines.begin()
+            with while_read():
+                return await self._looks(lambda moment: self._print(lines, moment))
+        with live(console()) as show:
+            return await self._looks(lambda moment: show(self._frame(moment)))
+
+    async def _looks(self, show: Callable[[Moment], None]) -> Look:
+        number = 0
+        while True:
+            look = await self._look()
+            show(Moment(look, paces(self._before, look)))
+            self._before = look
+            number += 1
+            if number == self._count:
+                return look
+            await asyncio.sleep(self._interval)
+
+    async def _look(self) -> Look:
+        client = self._session.client
+        try:
+            replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
+            bucket = await client.bucket()
+        except (NoServerError, JetStreamError) as error:
+            # The connection is made again by itself, and a cluster elects.
+            return Look(time.monotonic(), datetime.now(UTC), problem=str(error))
+        now = datetime.now(UTC)
+        return Look(time.monotonic(), now, tuple(replicas), bucket, tuple(rivals))
+
+    def _print(self, lines: Lines[Moment], moment: Moment) -> None:
+        out = self._session.out
+        if moment.look.problem:
+            out.fail(moment.look.problem)
+        else:
+            lines.put(moment)
+        out.flush()
+
+    def _frame(self, moment: Moment) -> Any:
+        from rich.console import Group  # noqa: PLC0415  # for a terminal only
+
+        said = facts(self._facts(moment.look))
+        return Group(said, "", table(PACES, moment.paces)) if moment.paces else said
+
+    def _facts(self, look: Look) -> Iterator[tuple[str, Cell]]:
+        """Name what there is to see, and say it."""
+        client = self._session.client
+        server, leader = client.server, look.leader
+        yield "server", f"{server.name} {server.version}, {server.address}"
+        if look.problem:
+            yield "problem", (look.problem, "red")
+            return
+        yield "bucket", bucket_words(client.settings.bucket, look.bucket)
+        if look.rivals:
+            yield "problem", (complaint(look.rivals, client.settings.request_subject), "red")
+        if leader is None:
+            yield "problem", ("no daemon delivers", "red")
+            return
+        for problem in problems(look.replicas):
+            yield "problem", (problem, "red")
+        yield "overdue", (str(leader.overdue), "magenta" if leader.overdue else "")
+        yield "paused", (str(leader.paused), "magenta" if leader.paused else "")
+        yield "failed", (str(leader.failed), "red" if leader.failed else "")
+        yield "invalid", (str(leader.invalid), "magenta" if leader.invalid else "")
+        if leader.next_due is None:
+            yield "next due", "nothing"
+        else:
+            left = times.left(leader.next_due, look.now)
+            yield "next due", f"{times.local(leader.next_due, with_zone=True)}, {left}"

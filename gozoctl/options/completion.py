@@ -1,0 +1,70 @@
+"""What TAB offers: ids and subjects of the schedules that there are.
+
+Nothing may take longer than people wait for a TAB, and nothing may be said: where there is no
+server, nothing is offered. No file of the working directory is read: TAB is pressed anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import typer
+
+from gozo.cli.options import Given, merged
+from gozo.errors import GozoError
+from gozo.settings.options import CONNECTION
+from gozo.settings.resolve import resolve_connection
+from gozo.settings.sources import Sources
+
+LONGEST = 0.45  # seconds for all of it
+MOST = 1_000  # offers
+
+
+def ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Offer ids, with subject and time left."""
+    from gozoctl.output.times import left  # noqa: PLC0415  # not needed for --help
+
+    now = datetime.now(UTC)
+    return [
+        (id_, f"{subject}, {left(due, now)}")
+        for id_, subject, due in _found(ctx, incomplete, by_id=True)
+    ]
+
+
+def subjects(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer subjects."""
+    return sorted({subject for _, subject, _ in _found(ctx, incomplete, by_id=False)})
+
+
+def _found(ctx: typer.Context, begun: str, *, by_id: bool) -> Iterator[tuple[str, str, datetime]]:
+    found: list[tuple[str, str, datetime]] = []
+    with contextlib.suppress(GozoError, TimeoutError):
+        asyncio.run(_search(ctx, begun, found, by_id=by_id))
+    return iter(sorted(found))
+
+
+async def _search(
+    ctx: typer.Context, begun: str, found: list[tuple[str, str, datetime]], *, by_id: bool
+) -> None:
+    from gozo.client import Client  # noqa: PLC0415  # not needed for --help
+
+    settings = resolve_connection(Sources.load(_given(ctx), local=None))
+    async with asyncio.timeout(LONGEST):
+        async with await Client.connect(settings, timeout=LONGEST, name="gozoctl") as client:
+            async for schedule in client.list(prefix=begun if by_id else ""):
+                name = schedule.id if by_id else schedule.subject
+                if schedule.id is not None and name is not None and name.startswith(begun):
+                    found.append((schedule.id, schedule.subject, schedule.due))
+                    if len(found) >= MOST:
+                        return
+
+
+def _given(ctx: typer.Context) -> Given:
+    """Return the connection options that stand on the line, before the command or after."""
+    names = [option.identifier for option in CONNECTION]
+    before = ctx.parent.params if ctx.parent is not None else {}
+    one, two = ({name: params.get(name) for name in names} for params in (before, ctx.params))
+    return merged(one, two)

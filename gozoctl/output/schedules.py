@@ -1,0 +1,241 @@
+"""Schedules as gozoctl prints them, and which of them are meant."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from gozo.schedule.model import MICROSECONDS, Terms
+from gozoctl.output import times
+from gozoctl.output.layout import Narrow
+from gozoctl.output.printer import Cell, Sheet
+
+if TYPE_CHECKING:
+    from gozo.client import Schedule
+
+
+class State(StrEnum):
+    """What can be said of a schedule."""
+
+    PENDING = "pending"
+    OVERDUE = "overdue"
+    PAUSED = "paused"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    INVALID = "invalid"
+
+
+class Order(StrEnum):
+    """What schedules can be sorted by."""
+
+    DUE = "due"
+    ID = "id"
+    CREATED = "created"
+    SIZE = "size"
+
+
+_STYLES = {
+    State.OVERDUE: "magenta",
+    State.RETRYING: "magenta",
+    State.PAUSED: "magenta",
+    State.FAILED: "red",
+    State.INVALID: "red",
+}
+_AT_REST = (State.PAUSED, State.FAILED, State.INVALID)
+_KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which schedules are meant; what is None does not matter."""
+
+    id_glob: str | None = None
+    due_before: datetime | None = None
+    due_after: datetime | None = None
+    state: State | None = None
+
+    def matches(self, schedule: Schedule) -> bool:
+        """Tell whether a schedule is meant."""
+        if self.id_glob is not None and not (
+            schedule.id is not None and _glob(self.id_glob).match(schedule.id)
+        ):
+            return False
+        if self.due_before is not None and schedule.due >= self.due_before:
+            return False
+        if self.due_after is not None and schedule.due <= self.due_after:
+            return False
+        return self.state is None or schedule.state == self.state
+
+
+def is_coming(schedule: Schedule) -> bool:
+    """Tell whether a schedule will be delivered as it is, and its due time is what to wait for."""
+    return schedule.state not in _AT_REST
+
+
+def record(schedule: Schedule) -> dict[str, Any]:
+    """Return what JSON says of a schedule."""
+    headers: dict[str, list[str]] = {}
+    for name, value in schedule.headers:
+        headers.setdefault(name, []).append(value)
+    said = {
+        "id": schedule.id,
+        "key": schedule.key,
+        "subject": schedule.subject,
+        "when": schedule.when,
+        "due": times.utc(schedule.due),
+        "due_epoch": times.epoch(schedule.due),
+        "created": times.utc(schedule.created),
+        "size": schedule.size,
+        "headers": headers,
+        "state": schedule.state,
+        "revision": schedule.revision,
+        "protected": schedule.protected,
+    }
+    if schedule.terms is not None:
+        said |= _terms(schedule, schedule.terms)
+    return said | ({"reason": schedule.reason} if schedule.reason else {})
+
+
+def _terms(schedule: Schedule, terms: Terms) -> dict[str, Any]:
+    grace = terms.grace_us
+    return {
+        "time_zone": zone_name(schedule),
+        "start": _utc(schedule.start),
+        "until": _utc(schedule.until),
+        "count": terms.count or None,
+        "occurred": terms.occurred,
+        "remaining": schedule.remaining,
+        "last": _utc(schedule.last),
+        "jitter": terms.jitter_us / MICROSECONDS,
+        "misfire": terms.misfire,
+        "misfire_grace": None if grace is None else grace / MICROSECONDS,
+    }
+
+
+def zone_name(schedule: Schedule) -> str | None:
+    """Return whose clocks the times of a cron expression are of; None: it has none."""
+    terms = schedule.terms
+    if terms is None or not terms.recurs or schedule.when.startswith("@every "):
+        return None
+    return terms.zone or "UTC"
+
+
+def _utc(moment: datetime | None) -> str | None:
+    return None if moment is None else times.utc(moment)
+
+
+def fields(schedule: Schedule) -> tuple[str, ...]:
+    """Return a line for scripts."""
+    is_next, left = is_coming(schedule), (schedule.due - datetime.now(UTC)).total_seconds()
+    return (
+        schedule.id or "",
+        times.utc(schedule.due) if is_next or not schedule.recurs else "",
+        str(round(left, 3)) if is_next else "",
+        schedule.subject,
+        str(schedule.size),
+        schedule.state,
+        "" if schedule.last is None else times.utc(schedule.last),
+        schedule.when,
+    )
+
+
+def cells(schedule: Schedule) -> tuple[Cell, ...]:
+    """Return a line for people."""
+    style = _style(schedule)
+    return (
+        _shown_id(schedule),
+        times.local(schedule.due),
+        (times.left(schedule.due, datetime.now(UTC)) if is_coming(schedule) else "-", style),
+        schedule.subject,
+        size(schedule.size),
+        (schedule.state, style),
+    )
+
+
+def recurring_cells(schedule: Schedule) -> tuple[Cell, ...]:
+    """Return a line for people, of a list in which some recur."""
+    style, now, is_next = _style(schedule), datetime.now(UTC), is_coming(schedule)
+    return (
+        _shown_id(schedule),
+        times.local_short(schedule.due, now) if is_next or not schedule.recurs else "-",
+        (times.left(schedule.due, now).removeprefix("in ") if is_next else "-", style),
+        "-" if schedule.last is None else times.ago(schedule.last, now),
+        schedule.when if schedule.recurs else "-",
+        schedule.subject,
+        (schedule.state, style),
+    )
+
+
+def size(count: int) -> str:
+    """Write a number of bytes for people."""
+    if count < _KIB:
+        return f"{count} B"
+    return f"{count / _KIB:.1f} KiB" if count < _KIB**2 else f"{count / _KIB**2:.1f} MiB"
+
+
+def _style(schedule: Schedule) -> str:
+    return _STYLES.get(State(schedule.state), "")
+
+
+def _shown_id(schedule: Schedule) -> Cell:
+    return (schedule.id, "bold") if schedule.id is not None else (_anonymous(schedule), "dim")
+
+
+def _anonymous(schedule: Schedule) -> str:
+    """Name what has no id: only where it is invalid must a person find it in the bucket."""
+    return schedule.key if schedule.state == State.INVALID else "-"
+
+
+def _name(schedule: Schedule) -> str | None:
+    return schedule.id
+
+
+HEADS = ("ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN")
+
+LEAST = {"ID": 36, "SUBJECT": 12, "WHEN": 12}
+"""What columns keep in a narrow terminal: most ids are UUIDs, and one that is folded is no id."""
+
+SHEET: Sheet[Schedule] = Sheet(
+    HEADS,
+    cells,
+    fields,
+    record,
+    _name,
+    HEADS[:6],
+    narrow=Narrow(LEAST, (("ID", "SUBJECT"), ("DUE", "LEFT"), ("STATE", "SIZE"))),
+)
+
+RECURRING: Sheet[Schedule] = Sheet(
+    HEADS,
+    recurring_cells,
+    fields,
+    record,
+    _name,
+    ("ID", "NEXT", "LEFT", "LAST", "WHEN", "SUBJECT", "STATE"),
+    frozenset({"NEXT", "LEFT", "LAST", "STATE"}),
+    Narrow(LEAST, (("ID", "SUBJECT"), ("NEXT", "WHEN"), ("LEFT", "LAST"), ("STATE",))),
+)
+
+
+def sheet_for(schedules: Iterable[Schedule]) -> Sheet[Schedule]:
+    """Return how schedules are printed: for people, what recurs needs other columns."""
+    return RECURRING if any(one.recurs for one in schedules) else SHEET
+
+
+ORDERS: Mapping[Order, Any] = {
+    Order.DUE: lambda schedule: (schedule.due, schedule.id or ""),
+    Order.ID: lambda schedule: (schedule.id is None, schedule.id or ""),
+    Order.CREATED: lambda schedule: (schedule.created, schedule.id or ""),
+    Order.SIZE: lambda schedule: (schedule.size, schedule.due),
+}
+
+
+@functools.cache
+def _glob(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern))

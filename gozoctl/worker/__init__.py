@@ -1,0 +1,1 @@
+"""`gozoctl exec` at work: the pool and the processes that it runs."""

@@ -1,0 +1,67 @@
+"""What lives in the leader's memory only, until it is sent or handed over."""
+
+from __future__ import annotations
+
+from gozo.delivery.in_memory import Sent, Volatile
+from gozo.protocol.heard import Heard
+from gozo.protocol.requests import triggered
+from gozo.schedule.model import Entry, Misfire, ScheduleRequest, State, Terms
+from tests.support.heard import heard
+
+NOW_US = 1_763_871_234_000_000
+
+
+def request(due_us: int, id_: str | None = None) -> ScheduleRequest:
+    """A request that is due then."""
+    return ScheduleRequest(Entry(id_, "to", "+0", due_us, NOW_US), b"p")
+
+
+def test_what_is_triggered() -> None:
+    """It has the schedule's own id, no occurrence's message id, and nothing of its terms."""
+    terms = Terms(recurs=True, misfire=Misfire.SKIP, occurred=4)
+    headers = b"X: y\r\nnats-msg-id: m\r\n"
+    entry = Entry(
+        *("a", "to", "@every 90s", NOW_US + 1, NOW_US),
+        next_us=NOW_US + 2,
+        headers=headers,
+        state=State.PAUSED,
+        terms=terms,
+    )
+    sent = triggered(entry, NOW_US + 7)
+    assert (sent.id, sent.subject, sent.terms) == ("a", "to", None)
+    assert (sent.due_us, sent.wake_us) == (NOW_US + 7, NOW_US + 7)
+    assert sent.headers == b"X: y\r\nnats-msg-id: m@2025-11-23T04:13:54.000Z\r\n"
+
+
+def test_handed_over() -> None:
+    """Requests go to whoever leads next, the soonest first; what was triggered is dropped."""
+    volatile = Volatile()
+    told: list[tuple[Sent, str]] = []
+    volatile.add(request(NOW_US + 2), heard(b"late"))
+    volatile.add(request(NOW_US + 1), heard(b"soon"))
+    volatile.add_triggered(request(NOW_US, "a"), lambda sent, reason: told.append((sent, reason)))
+    assert [taken.heard.payload for taken in volatile.take_all()] == [b"soon", b"late"]
+    assert told == [(Sent.DROPPED, "")]
+    assert len(volatile) == 0
+
+
+def test_sent_or_failed() -> None:
+    """Who triggered is told what became of it; a request that failed is kept."""
+    volatile = Volatile()
+    removed: list[Heard] = []
+    told: list[tuple[Sent, str]] = []
+    volatile.on_removed = removed.append
+    volatile.add(request(NOW_US), heard(b"one"))
+    for _ in range(2):
+        volatile.add_triggered(
+            request(NOW_US, "a"), lambda sent, reason: told.append((sent, reason))
+        )
+    one, first, second = volatile.timetable.pop_due(NOW_US, 10)
+    assert not volatile.fail(one, "why")
+    assert volatile.fail(first, "why")
+    assert not volatile.fail(first, "why")
+    volatile.remove(second)
+    assert told == [(Sent.FAILED, "why"), (Sent.TRIGGERED, "")]
+    assert (removed, len(volatile)) == ([], 1)
+    volatile.remove(one)
+    assert (removed, len(volatile)) == ([heard(b"one")], 0)

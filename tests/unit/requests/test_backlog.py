@@ -1,0 +1,117 @@
+"""Requests that wait: in order, and without those that are struck out."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gozo.protocol.heard import OVERHEAD, Heard, hear
+from gozo.requests.backlog import Backlog
+
+
+def heard(name: int, received_us: int = 0, payload: bytes = b"", position: int = 1) -> Heard:
+    """Make a request that its payload tells from others."""
+    return hear(lambda heard: None, position, received_us, b"gozo", b"%d" % name, None, payload)
+
+
+def names(backlog: Backlog) -> list[int]:
+    """Take all out."""
+    return [int(backlog.take().reply) for _ in range(len(backlog))]
+
+
+def test_what_is_heard_is_whole() -> None:
+    """It is made in a shorter way than by its name."""
+    made = heard(1, 2, b"x")
+    assert made == Heard(*made)
+    assert len(made) == len(Heard._fields)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "take", "strike", "index"]), st.integers(0, 3)),
+        max_size=60,
+    )
+)
+def test_it_is_a_list_from_which_the_first_that_is_alike_is_removed(
+    steps: list[tuple[str, int]],
+) -> None:
+    """Whatever is done, in whatever order."""
+    backlog, model = Backlog(), list[int]()
+    backlog.index(True)
+    for what, name in steps:
+        match what:
+            case "add":
+                backlog.add(heard(name))
+                model.append(name)
+            case "take" if model:
+                assert int(backlog.take().reply) == model.pop(0)
+            case "strike":
+                assert backlog.strike(heard(name).digest, 1) == (name in model)
+                if name in model:
+                    model.remove(name)
+            case "index":
+                backlog.index(False)
+                backlog.index(True)
+        assert len(backlog) == len(model)
+        assert backlog.size == sum(heard(name).size for name in model)
+    assert names(backlog) == model
+
+
+def test_the_old_and_what_is_too_much_is_taken_from_the_front() -> None:
+    """By age, or by the memory that they take."""
+    backlog = Backlog()
+    for name in range(6):
+        backlog.add(heard(name, received_us=name, payload=b"x" * 1000))
+    assert [int(old.reply) for old in backlog.take_before(2)] == [0, 1]
+    assert backlog.shrink(2 * (OVERHEAD + 1000)) == 2
+    assert names(backlog) == [4, 5]
+
+
+def test_what_was_dropped_strikes_out_no_later_one() -> None:
+    """That may be the same byte for byte."""
+    backlog = Backlog()
+    backlog.index(True)
+    for position in (1, 2, 3):
+        backlog.add(heard(0, payload=b"x", position=position))
+    backlog.shrink(2 * (OVERHEAD + 1))
+    assert not backlog.strike(heard(0, payload=b"x").digest, 1)
+    assert backlog.strike(heard(0, payload=b"x").digest, 2)
+    assert len(backlog) == 1
+
+
+def test_all_can_be_moved_to_another() -> None:
+    """Behind what is there."""
+    backlog, other = Backlog(), Backlog()
+    for name in range(4):
+        (other if name < 2 else backlog).add(heard(name))
+    backlog.move_to(other)
+    assert len(backlog) == backlog.size == 0
+    assert names(other) == [0, 1, 2, 3]
+
+
+def test_every_part_of_a_request_tells_it_from_others() -> None:
+    """The subject, the reply subject, the headers and the payload."""
+    each = (
+        (b"gozo", b"a", b"h", b"p"),
+        (b"gozo.admin.cancel", b"a", b"h", b"p"),
+        (b"gozo", b"b", b"h", b"p"),
+        (b"gozo", b"a", b"i", b"p"),
+        (b"gozo", b"a", b"h", b"q"),
+        (b"gozo", b"a", None, b"hp"),
+    )
+    digests = {hear(print, 1, 0, *parts).digest for parts in each}
+    assert len(digests) == len(each)
+
+
+def test_the_clock_was_set() -> None:
+    """All are as old as before, and in the same order; they can still be struck out."""
+    backlog = Backlog()
+    backlog.index(True)
+    for name in (1, 2, 3):
+        backlog.add(heard(name, received_us=name))
+    backlog.shift(-10)
+    assert backlog.strike(heard(2).digest, heard(2).position)
+    assert [(int(one.reply), one.received_us) for one in (backlog.take(), backlog.take())] == [
+        (1, -9),
+        (3, -7),
+    ]

@@ -1,0 +1,77 @@
+"""How much requests may ask for, and how often they may come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gozo.errors import Refusal, RequestError
+from gozo.requests.quotas import Quotas, Rate
+from gozo.schedule.model import MICROSECONDS
+
+QUOTAS = Quotas(
+    max_pending=3,
+    max_payload=100,
+    max_delay_us=60 * MICROSECONDS,
+    min_interval_us=100_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("check", "code"),
+    [
+        (lambda quotas, more: quotas.check_pending(2 + more), Refusal.TOO_MANY_PENDING),
+        (lambda quotas, more: quotas.check_payload(100 + more), Refusal.PAYLOAD_TOO_LARGE),
+        (lambda quotas, more: quotas.check_interval(max(100_000 - more, 1)), Refusal.TOO_OFTEN),
+        (lambda quotas, more: quotas.check_delay(5, 60_000_005 + more), Refusal.TOO_FAR_AHEAD),
+    ],
+)
+def test_limits(check: Callable[[Quotas, int], None], code: Refusal) -> None:
+    """What is at the limit is taken, one more is refused; without a limit nothing is."""
+    check(QUOTAS, 0)
+    with pytest.raises(RequestError) as refused:
+        check(QUOTAS, 1)
+    assert refused.value.code is code
+    check(Quotas(), 1 << 60)
+
+
+@given(
+    most=st.floats(0.1, 1000),
+    steps=st.lists(st.floats(0, 3), max_size=200),
+    began=st.floats(0, 1e6),
+)
+def test_rate(most: float, steps: list[float], began: float) -> None:
+    """In no stretch of time are more let through than come in it, and in one second besides."""
+    rate, at, passed = Rate(most), began, 0
+    first = None
+    for step in steps:
+        at += step
+        try:
+            rate.check(at)
+        except RequestError:
+            continue
+        first = at if first is None else first
+        passed += 1
+        assert passed <= max(most, 1) + (at - first) * most + 1e-6
+
+
+def test_a_delay_that_is_hardly_too_long() -> None:
+    """The sentence does not call too long what it says is allowed."""
+    with pytest.raises(RequestError, match=r"due 60\.000001 s ahead; the most is 60 s"):
+        QUOTAS.check_delay(0, 60_000_001)
+
+
+def test_rate_lets_through_what_it_promises() -> None:
+    """At the rate, all pass; what is refused does not count."""
+    rate = Rate(10)
+    passed = 0
+    for tick in range(10_000):
+        try:
+            rate.check(100 + tick / 1000)
+        except RequestError:
+            continue
+        passed += 1
+    assert passed == pytest.approx(109, abs=1)
