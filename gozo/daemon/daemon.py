@@ -52,7 +52,7 @@ from gozo.store.entry_codec import reserved_key
 from gozo.store.event_history import NAMES, open_history
 from gozo.store.follower import Follower
 from gozo.store.forgetter import Forgetter
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.store.legacy_entries import Originals
 from gozo.store.marker_cleaner import Cleaner
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
@@ -241,7 +241,7 @@ class Daemon:
         self._begin("housekeeping", self._keep_house())
         self._begin("originals", self._originals.run())
         self._begin("forgetter", Forgetter(self._timetable, self._clock.server_us).run())
-        self._begin("cleaner", Cleaner(bucket, self._mirror).run(lambda: self._vitals.is_active))
+        self._begin("cleaner", Cleaner(bucket, self._index).run(lambda: self._vitals.is_active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
         self._garbage.end_loading(steady())
@@ -330,19 +330,19 @@ class Daemon:
         doubted = asyncio.Event()
         self._clock = ClockWatch(doubted.set, self._on_clock_set)
         self._timetable = Timetable()
-        self._mirror = Mirror(
+        self._index = BucketIndex(
             self._timetable, self._policy, max_message=bucket.max_message, life=self._life
         )
-        self._mirror.max_payload = lambda: self._main.max_payload
-        self._mirror.marker_ttl = bucket.marker_ttl
-        answer_time = min(ANSWER_TIME, self._mirror.lateness.in_time)
+        self._index.max_payload = lambda: self._main.max_payload
+        self._index.marker_ttl = bucket.marker_ttl
+        answer_time = min(ANSWER_TIME, self._index.lateness.in_time)
         self._writer = Writer(self._main, bucket, answer_time)
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
-        self._payloads = Payloads(self._main, bucket, self._policy, self._mirror)
-        self._ledger = Ledger(bucket, self._mirror, self._writer, self._payloads)
-        self._originals = Originals(bucket, self._mirror)
-        self._follower = Follower(self._main, bucket, self._mirror, settings.replicas, self._clock)
+        self._payloads = Payloads(self._main, bucket, self._policy, self._index)
+        self._ledger = Ledger(bucket, self._index, self._writer, self._payloads)
+        self._originals = Originals(bucket, self._index)
+        self._follower = Follower(self._main, bucket, self._index, settings.replicas, self._clock)
         rivals = Rivals()
         self._lease = Lease(
             self._main,
@@ -366,7 +366,7 @@ class Daemon:
             self._payloads,
             self._ledger,
             Occurrences(self._ledger, self._timetable, self._payloads, self._clock),
-            self._mirror,
+            self._index,
             self.stats,
             self._clock,
             may_deliver=lambda: self._lease.is_valid and not self._clock.in_doubt,
@@ -394,9 +394,9 @@ class Daemon:
             lookout=self._lookout,
         )
         self._inventory = Inventory(
-            self._requests, self._policy, chosen.bucket, self._mirror, self._follower
+            self._requests, self._policy, chosen.bucket, self._index, self._follower
         )
-        self._main.on_larger.append(self._mirror.reconsider)
+        self._main.on_larger.append(self._index.reconsider)
         self._clock_keeper = ClockKeeper(
             self._clock,
             doubted,
@@ -405,12 +405,12 @@ class Daemon:
             leave=self._leave_lead,
         )
         self._payloads.on_gone = self._follower.doubt
-        self._mirror.on_change = self._delivery.wake_soon
+        self._index.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
         self._lease.on_renewed = self._on_renewed
         self._lease.on_lost = self._on_lost
         self._vitals.parts = Parts(
-            mirror=self._mirror,
+            index=self._index,
             volatile=self._volatile,
             ledger=self._ledger,
             writer=self._writer,
@@ -423,12 +423,12 @@ class Daemon:
         if settings.events or settings.history_us is not None:
             self._events = Events(self._main, chosen.request_subject, settings.name)
             self._delivery.events = self._intake.events = self._ledger.events = self._events
-            self._mirror.observer = self._bystander = Bystander(
-                self._events, self._mirror.invalid, leads=lambda: self._vitals.is_active
+            self._index.observer = self._bystander = Bystander(
+                self._events, self._index.invalid, leads=lambda: self._vitals.is_active
             )
         self._memory = Memory(
             (
-                *(self._timetable, self._mirror, self._payloads, self._ledger, self._writer),
+                *(self._timetable, self._index, self._payloads, self._ledger, self._writer),
                 *(self._delivery, self._volatile, self._main, self._requests),
             )
         )
@@ -441,7 +441,7 @@ class Daemon:
 
     def _look_at_limits(self) -> None:
         """See whether the server takes what it did not, and complain where that is too little."""
-        if self._mirror.too_large:
+        if self._index.too_large:
             self._main.doubt_limits()
         if reason := too_small(self._main.max_payload):
             log.repeated("error", "server.unsuitable", reason=reason)
@@ -472,8 +472,8 @@ class Daemon:
         return can_lead
 
     def _can_lead(self) -> bool:
-        if self._mirror.newer:
-            log.repeated("error", "bucket.newer_format", entries=len(self._mirror.newer))
+        if self._index.newer:
+            log.repeated("error", "bucket.newer_format", entries=len(self._index.newer))
             return False
         return self._follower.loaded.is_set()
 
@@ -573,7 +573,7 @@ class Daemon:
                 await self._ledger.progress()
             due = print_rfc3339(item.due_us)
             log.debug("schedule.missed", key=item.key, revision=item.revision, due=due)
-            if item.key in self._mirror.recurring:
+            if item.key in self._index.recurring:
                 later = partial(not_before, moment_us=before_us)
                 self._ledger.rewrite(item, later, partial(on_moved, item))
             else:
@@ -729,11 +729,11 @@ class Daemon:
 
         And reckon anew what a clock that ran ahead has moved too far on.
         """
-        while self._mirror.expiring and self._ledger.has_room:
-            key, revision = self._mirror.expiring.popitem()
+        while self._index.expiring and self._ledger.has_room:
+            key, revision = self._index.expiring.popitem()
             self._ledger.rewrite(Item(0, revision, key))
-        while self._mirror.ahead and self._ledger.has_room and self._clock.is_right:
-            key = self._mirror.ahead.pop()
+        while self._index.ahead and self._ledger.has_room and self._clock.is_right:
+            key = self._index.ahead.pop()
             self._ledger.rewrite(Item(0, self._timetable.revision(key), key), self._reckon)
 
     def _reckon(self, entry: Entry) -> Entry | None:

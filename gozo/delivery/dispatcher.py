@@ -32,7 +32,7 @@ from gozo.schedule.recurrence import is_left_out
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.change_queue import Ledger
 from gozo.store.changes import Result
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.store.message_cache import Payloads
 from gozo.telemetry.events import Events, shown_key
 from gozo.telemetry.stats import Stats
@@ -81,7 +81,7 @@ class Delivery:
         payloads: Payloads,
         ledger: Ledger,
         occurrences: Occurrences,
-        mirror: Mirror,
+        index: BucketIndex,
         stats: Stats,
         clock: ClockWatch,
         may_deliver: Callable[[], bool],
@@ -94,8 +94,8 @@ class Delivery:
         self._ledger = ledger
         self._occurrences = occurrences
         self._under_way = occurrences.out
-        self._recurring = mirror.recurring
-        self._confirming = mirror.confirming
+        self._recurring = index.recurring
+        self._confirming = index.confirming
         self._stats = stats
         self._clock = clock
         self._may_deliver = may_deliver

@@ -17,7 +17,7 @@ from gozo.requests.intake import Intake
 from gozo.runtime.clock import steady, wall_us
 from gozo.store.change_queue import Ledger
 from gozo.store.follower import Follower
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.store.probe import Probe
 from gozo.store.writer import Writer
 from gozo.telemetry.stats import Stats
@@ -30,7 +30,7 @@ HANGS = 10.0  # seconds without a turn after which a part counts as hanging
 class Parts:
     """What a daemon is made of once it knows its bucket."""
 
-    mirror: Mirror
+    index: BucketIndex
     volatile: Volatile
     ledger: Ledger
     writer: Writer
@@ -79,7 +79,7 @@ class Vitals:
         if parts is None:
             return 0
         at_rest = self.paused + self.failed + self.invalid
-        return len(parts.mirror.timetable) - at_rest + len(parts.volatile)
+        return len(parts.index.timetable) - at_rest + len(parts.volatile)
 
     @property
     def overdue(self) -> int:
@@ -91,30 +91,30 @@ class Vitals:
         parts = self.parts
         if parts is None or parts.lease.another_leads:
             return 0
-        return parts.mirror.timetable.count_due(wall_us())
+        return parts.index.timetable.count_due(wall_us())
 
     @property
     def paused(self) -> int:
         """Schedules that are kept until they are resumed."""
-        return len(self.parts.mirror.paused) if self.parts else 0
+        return len(self.parts.index.paused) if self.parts else 0
 
     @property
     def failed(self) -> int:
         """Schedules that were given up, and are kept."""
-        return len(self.parts.mirror.failed) if self.parts else 0
+        return len(self.parts.index.failed) if self.parts else 0
 
     @property
     def next_due_us(self) -> int | None:
         """When the next schedule is due, as far as is known; None where there is none."""
         if self.parts is None:
             return None
-        tables = (self.parts.mirror.timetable, self.parts.volatile.timetable)
+        tables = (self.parts.index.timetable, self.parts.volatile.timetable)
         return min((due for table in tables if (due := table.next_due()) is not None), default=None)
 
     @property
     def invalid(self) -> int:
         """Entries of the bucket that it cannot serve."""
-        return len(self.parts.mirror.invalid) if self.parts else 0
+        return len(self.parts.index.invalid) if self.parts else 0
 
     @property
     def rivals(self) -> list[Leader]:

@@ -27,7 +27,7 @@ from gozo.runtime.clock import wall_us
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, NEVER, OVERDUE_US
 from gozo.store.follower import Follower
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.transport.connection import Connection
 from gozo.transport.subscriptions import Listener
 
@@ -52,13 +52,13 @@ class Inventory:
         connection: Connection,
         policy: Policy,
         bucket: str,
-        mirror: Mirror,
+        index: BucketIndex,
         follower: Follower,
     ) -> None:
         self._connection = connection
         self._policy = policy
         self._bucket = bucket
-        self._mirror = mirror
+        self._index = index
         self._follower = follower
         self._subject = f"{policy.request_subject}.admin.{VERB}"
         self._listener: Listener | None = None
@@ -110,23 +110,23 @@ class Inventory:
             log.debug("keys.not_told", reason=str(error))
 
     async def _answer(self, asked: KeysAsked) -> Answer:
-        mirror, follower = self._mirror, self._follower
+        index, follower = self._index, self._follower
         if not follower.is_following:
             words = "the leader is reading the bucket anew: ask again later"
             return refusal_receipt(None, RequestError(Refusal.UNAVAILABLE, words))
         # All of this is of one moment: nobody else has a turn before it is complete.
-        rows = mirror.timetable.rows() if asked.limit or asked.counts else []
+        rows = index.timetable.rows() if asked.limit or asked.counts else []
         told: Answer = {
             "bucket": self._bucket,
             "created": follower.created,
             "position": follower.position,
-            "schedules": len(mirror.timetable),
+            "schedules": len(index.timetable),
         }
         if asked.counts:
-            told |= {"paused": len(mirror.paused), "failed": len(mirror.failed)}
-            told["invalid"] = len(mirror.invalid)
-            if mirror.bare:  # how these count is only known once their values are read
-                unread = min(revision for revision, _ in mirror.bare.values())
+            told |= {"paused": len(index.paused), "failed": len(index.failed)}
+            told["invalid"] = len(index.invalid)
+            if index.bare:  # how these count is only known once their values are read
+                unread = min(revision for revision, _ in index.bare.values())
                 told["position"] = min(follower.position, unread - 1)
             told |= await self._count(rows)
         return told | await self._page(rows, asked) if asked.limit else told
@@ -134,7 +134,7 @@ class Inventory:
     async def _count(self, rows: list[_Row]) -> Answer:
         """Count what is overdue, and find what is due next; what is tried again is neither."""
         late_us, next_us, overdue = wall_us() - OVERDUE_US, NEVER, 0
-        retrying = self._mirror.retrying.copy()
+        retrying = self._index.retrying.copy()
         for some in _turns(rows):
             for due_us, _, key in some:
                 if due_us >= next_us or key in retrying:
@@ -171,7 +171,7 @@ class Inventory:
             if keys and size > room:
                 break
             keys.append((key, revision))
-        large = self._mirror.large
+        large = self._index.large
         return {
             "keys": keys,
             "more": len(keys) < len(found),

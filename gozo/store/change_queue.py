@@ -51,7 +51,7 @@ from gozo.store.entry_codec import (
     marker_headers,
     parse_whole,
 )
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.store.message_cache import Payloads
 from gozo.store.waiting import FIRST_WAIT, LONGEST_WAIT, Waiting
 from gozo.store.writer import Outcome, Writer
@@ -98,16 +98,18 @@ class Ledger:
         *("max_message", "withdraw"),
     )
 
-    def __init__(self, bucket: Bucket, mirror: Mirror, writer: Writer, payloads: Payloads) -> None:
+    def __init__(
+        self, bucket: Bucket, index: BucketIndex, writer: Writer, payloads: Payloads
+    ) -> None:
         self.frontier: int | None = None
         """Set on a replica that lost the lease: a key that has a later revision, not written
         here, is left alone, since the new leader's requests are newer than those still waiting."""
         self._bucket = bucket
         self.max_message = bucket.max_message
         """Bytes that the bucket takes of one schedule, where that is less than the server does."""
-        self._mirror = mirror
-        self._timetable = mirror.timetable
-        self._lateness = mirror.lateness
+        self._index = index
+        self._timetable = index.timetable
+        self._lateness = index.lateness
         self._writer = writer
         self._payloads = payloads
         self._own: dict[str, int] = {}
@@ -140,7 +142,7 @@ class Ledger:
         self._reads = asyncio.Semaphore(READS)
         self._run = secrets.token_hex(5).encode()
         self._tokens = 0
-        mirror.on_entry = self._on_entry
+        index.on_entry = self._on_entry
         self._lateness.is_awaited = self._is_awaited
         self._lateness.on_misdated = self._redate
         self.events: Teller | None = None
@@ -305,7 +307,7 @@ class Ledger:
 
     def set_aside(self, key: str, words: str) -> None:
         """Stop serving an occupied schedule: the bucket will never store its new state."""
-        self._mirror.refused(key, self.version(key), words)
+        self._index.refused(key, self.version(key), words)
 
     def vacate(self, key: str) -> None:
         """End the occupation: others may go on."""
@@ -320,7 +322,7 @@ class Ledger:
         return holder.revision
 
     def _key_of(self, id_: str) -> str:
-        is_odd = id_ in self._mirror.odd_keys and id_ in self._timetable
+        is_odd = id_ in self._index.odd_keys and id_ in self._timetable
         return id_ if is_odd else escape_id(id_)
 
     def _token(self) -> bytes:
@@ -329,8 +331,8 @@ class Ledger:
 
     def _replace_odd_key(self, id_: str) -> None:
         """Remove the entry that the original gozo kept under an id that is no key."""
-        if id_ in self._mirror.odd_keys:
-            self._mirror.odd_keys.discard(id_)
+        if id_ in self._index.odd_keys:
+            self._index.odd_keys.discard(id_)
             if id_ in self._timetable:
                 self._submit(Remove(id_, 0, Reason.CANCELLED, nothing, by_request=True))
 
@@ -459,7 +461,7 @@ class Ledger:
 
     def _submit(self, change: Change) -> None:
         key = change.key
-        if self._mirror.protected and key in self._active and self._disturbs(change):
+        if self._index.protected and key in self._active and self._disturbs(change):
             change.done = True
             change.on_result(Result.PROTECTED, "")
             return
@@ -528,7 +530,7 @@ class Ledger:
         elif isinstance(change, WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
         elif (  # the first two spare nearly every request a call
-            (self._mirror.newer or self._mirror.protected)
+            (self._index.newer or self._index.protected)
             and (barred := self._barred(change)) is not None
         ):
             self._finish(change, barred)
@@ -548,7 +550,7 @@ class Ledger:
             self._background(self._alter(change, revision), f"alter {key}")
         else:
             change.expected = revision
-            change.life = self._mirror.marker_seconds
+            change.life = self._index.marker_seconds
             lines = marker_headers(change.reason, change.life * self._bucket.marker_ttl)
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
 
@@ -565,15 +567,15 @@ class Ledger:
 
     def _barred(self, change: Write) -> Result | None:
         """Return the result of a change that may not be made of what is there."""
-        if change.key in self._mirror.newer:
+        if change.key in self._index.newer:
             return Result.NEWER_FORMAT
-        if self._mirror.protected and change.by_request and self._is_protected(change):
+        if self._index.protected and change.by_request and self._is_protected(change):
             return Result.PROTECTED
         return None
 
     def _is_protected(self, change: Write) -> bool:
         """Tell whether a change is of what only administrators may change."""
-        protected, odd_keys = self._mirror.protected, self._mirror.odd_keys
+        protected, odd_keys = self._index.protected, self._index.odd_keys
         if change.key in protected:
             return True
         # What the original gozo kept under the id itself would be removed.
@@ -632,7 +634,7 @@ class Ledger:
         assert change.alter is not None
         try:
             entry, payload = _read(change.key, message)
-            self._mirror.check(entry)
+            self._index.check(entry)
         except (EntryError, RequestError) as error:
             return Result.INVALID, str(error)
         try:
@@ -654,8 +656,8 @@ class Ledger:
         if outcome is _STORED:
             wake_us = change.entry.wake_us
             if self._timetable.put(change.key, wake_us, revision):
-                self._mirror.note_size(change.key, len(change.payload))
-                self._mirror.note(change.key, change.entry)
+                self._index.note_size(change.key, len(change.payload))
+                self._index.note(change.key, change.entry)
             self._stored(change, revision, wake_us)
         elif outcome is Outcome.UNKNOWN:
             # It may be stored by now: from here on only the key itself tells.
@@ -682,7 +684,7 @@ class Ledger:
         id_ = change.entry.id
         if id_ is not None and id_ != change.key:
             self._replace_odd_key(id_)
-        self._mirror.on_change()
+        self._index.on_change()
 
     def _on_entry(self, key: str, revision: int, token: bytes) -> None:
         """An entry was seen; if it is ours, its acknowledgement is late or lost."""
@@ -706,13 +708,13 @@ class Ledger:
         if change.done:
             return
         if outcome is _STORED:
-            until_us = self._mirror.server_us() + change.life * MICROSECONDS
+            until_us = self._index.server_us() + change.life * MICROSECONDS
             lasting = not self._bucket.marker_ttl
             if self._timetable.remove(
                 change.key, revision, until_us, change.reason, lasting=lasting
             ):
-                self._mirror.note_size(change.key, 0)
-                self._mirror.note(change.key, None)
+                self._index.note_size(change.key, 0)
+                self._index.note(change.key, None)
             self._own[change.key] = revision
             self._payloads.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
@@ -765,7 +767,7 @@ class Ledger:
         else:
             del self._active[key]
             if self._timetable.release(key):
-                self._mirror.on_change()  # it may have become due meanwhile
+                self._index.on_change()  # it may have become due meanwhile
         self._progress.set()
         if self.events is not None:
             self._tell(self.events, change, result)
@@ -922,17 +924,17 @@ class Ledger:
         before = self._timetable.revision(key)
         if message is None:
             if before:
-                self._mirror.drop(key)
+                self._index.drop(key)
             if isinstance(change, Remove) and change.purged and self.frontier is None:
                 # Only a leader delivers and cancels, so it was purged from here.
-                until_us = self._mirror.server_us() + MARKER_SECONDS * MICROSECONDS
+                until_us = self._index.server_us() + MARKER_SECONDS * MICROSECONDS
                 self._timetable.purge(key, change.expected, until_us, change.reason)
                 self._payloads.discard(key, change.expected)
         else:
             if message.sequence < self._timetable.revision(key) == before:
-                self._mirror.drop(key)
+                self._index.drop(key)
             size = len(message.payload)
-            self._mirror.take(key, message.sequence, message.stored_us, message.headers, size)
+            self._index.take(key, message.sequence, message.stored_us, message.headers, size)
         if change.done:
             return
         removes = isinstance(change, Remove) or change.alter or change.revision

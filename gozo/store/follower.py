@@ -31,7 +31,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, NEVER
 from gozo.store.bucket import Bucket, BucketState, open_bucket
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.store.ordered_consumer import HEARTBEAT, Consumer
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND
@@ -55,7 +55,7 @@ log = get_logger("gozo.follower")
 
 
 class Follower:
-    """Keeps a mirror the same as its bucket."""
+    """Keeps an index the same as its bucket."""
 
     # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
     __slots__ = (
@@ -71,13 +71,13 @@ class Follower:
         self,
         connection: Connection,
         bucket: Bucket,
-        mirror: Mirror,
+        index: BucketIndex,
         replicas: int | None,
         clock: ClockWatch,
     ) -> None:
         self._connection = connection
         self._bucket = bucket
-        self._mirror = mirror
+        self._index = index
         self._replicas = replicas
         self._clock = clock
         self.loaded = asyncio.Event()
@@ -123,7 +123,7 @@ class Follower:
         """Whether that is what the bucket holds; None: that was not asked."""
         self._copies = 0  # servers that hold the bucket, at most so far
         self._consumer: Consumer | None = None
-        mirror.server_us = clock.server_us
+        index.server_us = clock.server_us
         connection.on_lost.append(self._on_lost)
 
     @property
@@ -192,34 +192,34 @@ class Follower:
 
     def _turn(self) -> None:
         """Note how up to date it is, and whether markers may be gone that it has not seen."""
-        now, life = steady(), self._mirror.life
+        now, life = steady(), self._index.life
         # While everything is loaded, what is read was stored long ago.
         away = now - (self.turned_at if self._loads_all else self._current_at)
         self.turned_at = now
         self._date()
-        entries, markers = len(self._mirror.timetable), len(self._mirror.timetable.tombstones)
-        self._mirror.marker_seconds = life.chosen(entries, markers, self._key_us)
+        entries, markers = len(self._index.timetable), len(self._index.timetable.tombstones)
+        self._index.marker_seconds = life.chosen(entries, markers, self._key_us)
         if away > life.shortest_in_use(entries, markers) / 2:
             self._missed_markers = f"it was not up to date for {away:.1f} s"
         elif away > life.shortest / 2:
             # Where most keys were purged meanwhile, markers live shorter than is known here.
             self._compare_at = min(self._compare_at, now + SOON)
         if self._consumer is not None and not self._consumer.is_silent and not self._full:
-            lag_us = self._mirror.server_us() - self._stored_us if self.behind else 0
+            lag_us = self._index.server_us() - self._stored_us if self.behind else 0
             seen_at = now - self._consumer.silence - max(lag_us, 0) / MICROSECONDS
             self._current_at = max(self._current_at, seen_at)
 
     def _date(self) -> None:
         """Have creates dated by the server's clock as it is known now."""
-        server_us = self._mirror.server_us()
-        self._mirror.lateness.server_ahead = server_us / MICROSECONDS - steady()
+        server_us = self._index.server_us()
+        self._index.lateness.server_ahead = server_us / MICROSECONDS - steady()
         self._ahead_us = server_us + AHEAD_US
 
     def _check_date(self, key: str, sequence: int, stored_us: int, headers: bytes | None) -> None:
         """Look at an entry that was stored later than can be, by the server's clock as known."""
-        if stored_us > self._mirror.server_us() + AHEAD_US:
+        if stored_us > self._index.server_us() + AHEAD_US:
             # It was set, or another server leads the stream: creates are dated by it at once.
-            lateness = self._mirror.lateness
+            lateness = self._index.lateness
             ahead = stored_us / MICROSECONDS - steady()
             lateness.server_ahead = max(lateness.server_ahead, ahead)
             self._compare_at = 0.0
@@ -304,7 +304,7 @@ class Follower:
         self._date()
         if self._created and self._is_another(state, self.position):
             log.warning("follower.another_bucket", created=state.created)
-            self._mirror.clear()
+            self._index.clear()
             self._full = True
             self.position = self._latest_us = 0
             self._buckets += 1
@@ -315,7 +315,7 @@ class Follower:
         consumer = Consumer(self._connection, self._bucket, self._on_message, self._break)
         self._consumer = consumer
         self._doubts = 0
-        timetable = self._mirror.timetable
+        timetable = self._index.timetable
         self._loads_all = self._full
         self._unseen.clear()
         if self._full:
@@ -353,7 +353,7 @@ class Follower:
         if key:
             message = await self._bucket.read(key)
             sequence = message.sequence if message else 0
-            self._restored = sequence < self._mirror.timetable.revision(key)
+            self._restored = sequence < self._index.timetable.revision(key)
 
     def _break(self, reason: str) -> None:
         if not self._broken.is_set():
@@ -381,20 +381,20 @@ class Follower:
         last, last_us = self._known_until
         is_known = sequence <= last and stored_us <= last_us
         # Of several copies, a load may have been from one that lagged, and missed the entry.
-        if is_known and self._mirror.is_over(key, headers, unseen=self._copies == 1):
+        if is_known and self._index.is_over(key, headers, unseen=self._copies == 1):
             self._unseen.discard(key)
-            self._mirror.take_revived(key, sequence, stored_us)
+            self._index.take_revived(key, sequence, stored_us)
         elif self._unseen and key in self._unseen:
             self._unseen.remove(key)
-            if sequence < self._mirror.timetable.revision(key) <= self._end_of_load:
+            if sequence < self._index.timetable.revision(key) <= self._end_of_load:
                 if self._restored is None:
                     self._older = key
                     self._break(f"an older version of the key {key} than is known")
                     return
                 if self._restored:
                     # From an older copy: what was known is gone.
-                    self._mirror.drop(key)
-        self._mirror.take(key, sequence, stored_us, headers)
+                    self._index.drop(key)
+        self._index.take(key, sequence, stored_us, headers)
         if stored_us > self._ahead_us:
             self._check_date(key, sequence, stored_us, headers)
         self.position = max(self.position, sequence)
@@ -413,11 +413,11 @@ class Follower:
         self.position = max(self.position, self._end_of_load)
         if self._loads_all:
             self._loads_all = self._full = False
-            revision = self._mirror.timetable.revision
+            revision = self._index.timetable.revision
             gone = [key for key in self._unseen if 0 < revision(key) <= self.position]
             self._unseen.clear()
             for key in gone:
-                self._mirror.drop(key)
+                self._index.drop(key)
             if gone:
                 log.info("follower.dropped", keys=len(gone))
             self._loads += 1
@@ -456,10 +456,10 @@ class Follower:
     def _end_load(self) -> None:
         """See that markers written during the load cannot have gone before it came to them."""
         self._current_at = now = steady()
-        took, life = now - self._load_began_at, self._mirror.life
-        entries, markers = len(self._mirror.timetable), len(self._mirror.timetable.tombstones)
+        took, life = now - self._load_began_at, self._index.life
+        entries, markers = len(self._index.timetable), len(self._index.timetable.tombstones)
         self._key_us = took / (entries + markers) * 1e6 if entries + markers > MANY else 0.0
-        self._mirror.marker_seconds = life.chosen(entries, markers, self._key_us)
+        self._index.marker_seconds = life.chosen(entries, markers, self._key_us)
         if took > life.shortest_in_use(entries, markers) / 2:
             # Another load would take as long: only if the counts differ.
             log.warning("follower.slow_load", seconds=took, keys=entries + markers)
@@ -503,15 +503,15 @@ class Follower:
         return state.created != self._created or state.last_sequence < asked_at
 
     def _difference(self, state: BucketState) -> str:
-        return f"the bucket holds {state.keys} keys, {self._mirror.keys} are known"
+        return f"the bucket holds {state.keys} keys, {self._index.keys} are known"
 
     def _agrees(self, state: BucketState) -> bool:
         """Tell whether the counts can be the same.
 
         The server may have removed markers near their end, and not yet those forgotten here.
         """
-        now_us = self._mirror.server_us()
-        timetable, keys = self._mirror.timetable, self._mirror.keys
+        now_us = self._index.server_us()
+        timetable, keys = self._index.timetable, self._index.keys
         swept = timetable.count_ending(now_us + MICROSECONDS)
         unswept = timetable.count_forgotten(SWEEP, now_us)
         return keys - swept <= state.keys <= keys + unswept

@@ -1,7 +1,7 @@
 """What the bucket holds, as far as it has been seen: messages of the stream to timetable.
 
-Every message of the bucket passes through `Mirror.take`, whether the follower brought it or
-somebody read it to settle a conflict. The mirror decides what it means; the timetable
+Every message of the bucket passes through `BucketIndex.take`, whether the follower brought it or
+somebody read it to settle a conflict. The index decides what it means; the timetable
 remembers it.
 """
 
@@ -57,7 +57,7 @@ _PENDING = State.PENDING  # at hand, for the most frequent question
 log = get_logger("gozo.store")
 
 
-class Mirror:
+class BucketIndex:
     """Takes in messages of the bucket, readable or not."""
 
     def __init__(

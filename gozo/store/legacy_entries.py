@@ -13,7 +13,7 @@ from typing import NoReturn
 from gozo.errors import GozoError
 from gozo.runtime.logs import get_logger
 from gozo.store.bucket import Bucket
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 
 LOOK = 0.1  # seconds between looks for entries to read
 AT_ONCE = 100  # entries read at the same time
@@ -24,20 +24,20 @@ log = get_logger("gozo.store")
 class Originals:
     """Keeps no entry without headers unread."""
 
-    def __init__(self, bucket: Bucket, mirror: Mirror) -> None:
+    def __init__(self, bucket: Bucket, index: BucketIndex) -> None:
         self._bucket = bucket
-        self._mirror = mirror
+        self._index = index
         self._progress = asyncio.Event()
 
     async def all_read(self) -> None:
         """Wait until it is known what each of them is."""
-        while self._mirror.bare:
+        while self._index.bare:
             self._progress.clear()
             await self._progress.wait()
 
     async def run(self) -> NoReturn:
         """Read what comes; runs until it is cancelled."""
-        bare = self._mirror.bare
+        bare = self._index.bare
         while True:
             while bare:
                 some = list(islice(bare.items(), AT_ONCE))
@@ -53,7 +53,7 @@ class Originals:
             await asyncio.sleep(LOOK)
             return
         if message is not None:
-            self._mirror.take_value(key, revision, stored_us, message.payload)
-        elif self._mirror.bare.get(key) == (revision, stored_us):
+            self._index.take_value(key, revision, stored_us, message.payload)
+        elif self._index.bare.get(key) == (revision, stored_us):
             # Removed or replaced meanwhile: the follower will tell.
-            del self._mirror.bare[key]
+            del self._index.bare[key]

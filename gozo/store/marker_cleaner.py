@@ -19,7 +19,7 @@ from gozo.errors import GozoError
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS
 from gozo.store.bucket import Bucket
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.store.purging import Purging
 
 INTERVAL = 1.0  # seconds between looks
@@ -32,10 +32,10 @@ log = get_logger("gozo.store")
 class Cleaner:
     """Keeps the bucket free of old markers."""
 
-    def __init__(self, bucket: Bucket, mirror: Mirror) -> None:
+    def __init__(self, bucket: Bucket, index: BucketIndex) -> None:
         self._bucket = bucket
-        self._mirror = mirror
-        self._timetable = mirror.timetable
+        self._index = index
+        self._timetable = index.timetable
 
     async def run(self, leads: Callable[[], bool]) -> NoReturn:
         """Purge now and then, while `leads`; runs until it is cancelled."""
@@ -43,14 +43,14 @@ class Cleaner:
             await asyncio.sleep(INTERVAL)
             try:
                 began = time.monotonic()
-                while leads() and await self.purge(self._mirror.server_us()):
+                while leads() and await self.purge(self._index.server_us()):
                     # The server has deliveries and requests to see to as well.
                     await asyncio.sleep(time.monotonic() - began)
                     began = time.monotonic()
             except GozoError as error:
                 log.repeated("info", "cleaner.waiting", reason=str(error))
             if not leads():
-                self.forget(self._mirror.server_us() - LEADERS_TIME_US)
+                self.forget(self._index.server_us() - LEADERS_TIME_US)
 
     async def purge(self, before_us: int) -> int:
         """Purge some markers whose time ended before `before_us`; returns how many.

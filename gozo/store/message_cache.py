@@ -22,7 +22,7 @@ from gozo.schedule.model import Entry, Outgoing
 from gozo.schedule.timetable import Item
 from gozo.store.bucket import Bucket
 from gozo.store.entry_codec import EntryError, parse_whole
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.transport.connection import Connection, status_of
 from gozo.transport.jetstream import parse_time
 
@@ -51,15 +51,15 @@ class Payloads:
         connection: Connection,
         bucket: Bucket,
         policy: Policy,
-        mirror: Mirror,
+        index: BucketIndex,
         budget: int = BUDGET,
     ) -> None:
         self._connection = connection
         self._bucket = bucket
         self._policy = policy
         self._budget = budget
-        self._large = mirror.large
-        self._timetable = mirror.timetable
+        self._large = index.large
+        self._timetable = index.timetable
         self._generation = 0
         """A different one means that what was asked for before is of another bucket or term."""
         self._flight = 0
@@ -72,8 +72,8 @@ class Payloads:
         """Revisions that the stream's leader does not have, by key, until somebody asks."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        mirror.on_outdated = self.discard
-        mirror.on_cleared = self.clear
+        index.on_outdated = self.discard
+        index.on_cleared = self.clear
         self._prefix = bucket.prefix.encode()
         self._direct = f"{bucket.js.prefix}.DIRECT.GET.{bucket.stream}".encode()
         self.on_arrival: Callable[[], None] = lambda: None

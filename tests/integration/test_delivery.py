@@ -39,13 +39,13 @@ def deliver(one: Parts, volatile: Volatile | None = None) -> Delivery:
         one.payloads,
         one.ledger,
         Occurrences(one.ledger, one.timetable, one.payloads, clock),
-        one.mirror,
+        one.index,
         Stats(),
         clock,
         pace=Pace(),
         may_deliver=lambda: True,
     )
-    one.mirror.on_change = made.wake_soon
+    one.index.on_change = made.wake_soon
     made.start()
     return made
 

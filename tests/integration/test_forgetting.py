@@ -55,7 +55,7 @@ async def test_what_was_delivered_takes_a_few_bytes() -> None:
                 blocks = sys.getallocatedblocks()
                 await deliver(leader, run, count)
                 for it in both:
-                    await until(lambda it=it: it.mirror.keys == 1, "all are forgotten")
+                    await until(lambda it=it: it.index.keys == 1, "all are forgotten")
                     assert it.timetable.keys() == ["pending"]
                     assert it.timetable.outcome(f"order=20{run}-0") is Reason.DELIVERED
                 gc.collect()
@@ -63,7 +63,7 @@ async def test_what_was_delivered_takes_a_few_bytes() -> None:
             await end(*tasks)
             assert blocks < COUNT / 10
             for it in both:
-                owners = (it.timetable, it.mirror, it.ledger, it.payloads)
+                owners = (it.timetable, it.index, it.ledger, it.payloads)
                 Memory(owners).give_back(1e6, quiet=True)
                 rows = [sys.getsizeof(one) for owner in owners for one in gc.get_referents(owner)]
                 assert it.timetable.outcomes.bytes + sum(rows) < 40 * COUNT

@@ -27,7 +27,7 @@ from gozo.store.change_queue import Ledger
 from gozo.store.changes import Result
 from gozo.store.entry_codec import block
 from gozo.store.follower import DELETION, Follower
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 from gozo.store.legacy_entries import Originals
 from gozo.store.marker_cleaner import Cleaner
 from gozo.store.message_cache import Payloads
@@ -51,7 +51,7 @@ class Parts:
     connection: Connection
     bucket: Bucket
     timetable: Timetable
-    mirror: Mirror
+    index: BucketIndex
     follower: Follower
     ledger: Ledger
     payloads: Payloads
@@ -96,17 +96,17 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     await connection.open(5)
     bucket = await open_bucket(JetStream(connection), "gozo", replicas=None)
     timetable = Timetable()
-    mirror = Mirror(timetable, Policy("gozo"))
+    index = BucketIndex(timetable, Policy("gozo"))
     writer = Writer(connection, bucket)
-    payloads = Payloads(connection, bucket, Policy("gozo"), mirror)
-    ledger = Ledger(bucket, mirror, writer, payloads)
-    follower = Follower(connection, bucket, mirror, None, some_clock())
-    originals = Originals(bucket, mirror)
+    payloads = Payloads(connection, bucket, Policy("gozo"), index)
+    ledger = Ledger(bucket, index, writer, payloads)
+    follower = Follower(connection, bucket, index, None, some_clock())
+    originals = Originals(bucket, index)
     work = (connection.keep(), writer.sweep(), follower.run(), originals.run())
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await follower.loaded.wait()
-        yield Parts(connection, bucket, timetable, mirror, follower, ledger, payloads)
+        yield Parts(connection, bucket, timetable, index, follower, ledger, payloads)
     finally:
         await end(*tasks)
         await connection.close()
@@ -430,14 +430,14 @@ async def test_headers_that_are_large_do_not_end_the_link(monkeypatch: pytest.Mo
         for key in large:
             raw.send(entry(key, Gozo_When="+9999", Gozo_Subject="to", Large="x" * 60_000))
         raw.confirm()
-        take = Mirror.take
+        take = BucketIndex.take
 
-        def take_first(self: Mirror, *message: Any) -> None:
-            monkeypatch.setattr(Mirror, "take", take)
+        def take_first(self: BucketIndex, *message: Any) -> None:
+            monkeypatch.setattr(BucketIndex, "take", take)
             time.sleep(1)  # meanwhile the server sends whatever it was asked for
             take(self, *message)
 
-        monkeypatch.setattr(Mirror, "take", take_first)
+        monkeypatch.setattr(BucketIndex, "take", take_first)
         async with parts(server) as loaded:
             await loaded.knows(*large)
             assert loaded.connection.epoch == 1
@@ -515,7 +515,7 @@ async def test_no_room_for_a_marker() -> None:
                 await until(lambda: one.ledger.outstanding == 0, "it is settled")
                 assert await one.bucket.read("due") is None
                 # It was still on its way here when it was purged.
-                one.mirror.take("due", first, message.stored_us, message.headers)
+                one.index.take("due", first, message.stored_us, message.headers)
                 assert one.timetable.keys() == ["far"]
                 assert await one.cancel("due") is Result.ALREADY_DELIVERED
                 assert sorted(other.timetable.keys()) == ["due", "far"]
@@ -561,14 +561,14 @@ async def test_poison_is_kept_and_told_apart() -> None:
                 client.send(entry("good", Gozo_When="9999999999", Gozo_Subject="to"))
                 client.confirm()
             await until(lambda: "good" in one.timetable, "the good one is known")
-            await until(lambda: len(one.mirror.invalid) == 8, "the others are told apart")
-            assert one.mirror.newer == {"format"}
+            await until(lambda: len(one.index.invalid) == 8, "the others are told apart")
+            assert one.index.newer == {"format"}
             assert (await one.bucket.state()).keys == 9
             assert one.timetable.next_due() == FAR_US
             one.follower.reload("test")
             await until(one.follower.loaded.is_set, "it is loaded again")
             assert await one.put("foreign", 5) is Result.REPLACED
-            await until(lambda: "foreign" not in one.mirror.invalid, "it is a good one now")
+            await until(lambda: "foreign" not in one.index.invalid, "it is a good one now")
 
 
 async def test_what_may_not_be_sent_is_neither_fetched_nor_altered() -> None:
@@ -643,7 +643,7 @@ async def test_old_markers_are_purged_and_nothing_else() -> None:
             for id_ in ("gone", "back"):
                 assert await one.cancel(id_) is Result.CANCELLED
             await one.put("back")
-            cleaner = Cleaner(one.bucket, one.mirror)
+            cleaner = Cleaner(one.bucket, one.index)
             assert await cleaner.purge(wall_us()) == 0
             assert await cleaner.purge(wall_us() + 601_000_000) == 1
             assert (await one.bucket.state()).keys == 2
@@ -666,7 +666,7 @@ async def test_markers_that_cannot_be_purged_alone_stay() -> None:
             for key in keys:
                 one.connection.write(publication(b"$KV.gozo." + key, b"", marker))
             await one.follower.reached(3 + len(keys))
-            cleaner = Cleaner(one.bucket, one.mirror)
+            cleaner = Cleaner(one.bucket, one.index)
             assert await cleaner.purge(wall_us() + 601_000_000) == 2
             cleaner.forget(wall_us() + 601_000_000)
             assert (await one.bucket.state()).keys == 3 + len(keys) - 2

@@ -11,7 +11,7 @@ from gozo.protocol.subject_policy import Policy
 from gozo.schedule.model import Entry, Marker, Reason
 from gozo.schedule.timetable import Timetable
 from gozo.store.entry_codec import block, entry_headers, marker_headers, parse_entry, plain_marker
-from gozo.store.index import Mirror
+from gozo.store.index import BucketIndex
 
 SIZE = b"Nats-Msg-Size: 0\r\n\r\n"
 """What the server adds for those who read headers only."""
@@ -55,16 +55,16 @@ def test_others(headers: bytes | None) -> None:
 
 def test_a_load_does_not_parse_markers() -> None:
     """A marker costs a load few calls of functions: an hour's deliveries are hundred thousands."""
-    mirror = Mirror(Timetable(), Policy("gozo"))
+    index = BucketIndex(Timetable(), Policy("gozo"))
     headers = block(marker_headers(Reason.DELIVERED, 10), 17)[:-2] + SIZE
-    mirror.take("first", 1, 1_000, headers)
+    index.take("first", 1, 1_000, headers)
 
     def load() -> None:
         for revision in range(2, 102):
-            mirror.take(f"key-{revision}", revision, 1_000, headers)
+            index.take(f"key-{revision}", revision, 1_000, headers)
 
     assert calls(load) / 100 < CALLS
-    assert len(mirror.timetable.tombstones) == 101
+    assert len(index.timetable.tombstones) == 101
 
 
 def calls(work: Callable[[], None]) -> int:
