@@ -46,7 +46,6 @@ from gozo.schedule.timetable import Item, Timetable
 from gozo.settings.resolve import ServeSettings
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.change_queue import Ledger
 from gozo.store.changes import Result
 from gozo.store.entry_codec import reserved_key
 from gozo.store.event_history import NAMES, open_history
@@ -58,6 +57,7 @@ from gozo.store.marker_cleaner import Cleaner
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.store.message_cache import Payloads
 from gozo.store.probe import Probe
+from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import ANSWER_TIME, Writer
 from gozo.telemetry.events import Bystander, Events, id_of
 from gozo.telemetry.stats import Stats
@@ -340,7 +340,7 @@ class Daemon:
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
         self._payloads = Payloads(self._main, bucket, self._policy, self._index)
-        self._ledger = Ledger(bucket, self._index, self._writer, self._payloads)
+        self._store = ScheduleStore(bucket, self._index, self._writer, self._payloads)
         self._originals = Originals(bucket, self._index)
         self._follower = Follower(self._main, bucket, self._index, settings.replicas, self._clock)
         rivals = Rivals()
@@ -364,8 +364,8 @@ class Daemon:
             self._timetable,
             self._volatile,
             self._payloads,
-            self._ledger,
-            Occurrences(self._ledger, self._timetable, self._payloads, self._clock),
+            self._store,
+            Occurrences(self._store, self._timetable, self._payloads, self._clock),
             self._index,
             self.stats,
             self._clock,
@@ -382,7 +382,7 @@ class Daemon:
                 settings.max_rate,
                 settings.min_interval_us,
             ),
-            self._ledger,
+            self._store,
             self._volatile,
             self.stats,
             settings.max_backlog,
@@ -412,7 +412,7 @@ class Daemon:
         self._vitals.parts = Parts(
             index=self._index,
             volatile=self._volatile,
-            ledger=self._ledger,
+            store=self._store,
             writer=self._writer,
             probe=self._probe,
             follower=self._follower,
@@ -422,13 +422,13 @@ class Daemon:
         )
         if settings.events or settings.history_us is not None:
             self._events = Events(self._main, chosen.request_subject, settings.name)
-            self._delivery.events = self._intake.events = self._ledger.events = self._events
+            self._delivery.events = self._intake.events = self._store.events = self._events
             self._index.observer = self._bystander = Bystander(
                 self._events, self._index.invalid, leads=lambda: self._vitals.is_active
             )
         self._memory = Memory(
             (
-                *(self._timetable, self._index, self._payloads, self._ledger, self._writer),
+                *(self._timetable, self._index, self._payloads, self._store, self._writer),
                 *(self._delivery, self._volatile, self._main, self._requests),
             )
         )
@@ -524,7 +524,7 @@ class Daemon:
         if self._yielding is not None:
             # This replica led before, and asks what the next leader has: that is this one again.
             await end(self._yielding)
-        self._ledger.frontier = None
+        self._store.frontier = None
         while sequence := await self._barrier.written():
             if await self._follower.reached(sequence):
                 await self._follower.agreed()
@@ -561,7 +561,7 @@ class Daemon:
         def on_moved(item: Item, result: Result, words: str) -> None:
             if result is Result.REFUSED:
                 # It has no later occurrence.
-                self._ledger.settle(item, Reason.MISSED, partial(on_result, item))
+                self._store.settle(item, Reason.MISSED, partial(on_result, item))
             else:
                 on_result(item, result, words)
 
@@ -569,15 +569,15 @@ class Daemon:
         for item in self._timetable.due_before(before_us):
             if item.revision > self._found:
                 continue
-            while not self._ledger.has_room:
-                await self._ledger.progress()
+            while not self._store.has_room:
+                await self._store.progress()
             due = print_rfc3339(item.due_us)
             log.debug("schedule.missed", key=item.key, revision=item.revision, due=due)
             if item.key in self._index.recurring:
                 later = partial(not_before, moment_us=before_us)
-                self._ledger.rewrite(item, later, partial(on_moved, item))
+                self._store.rewrite(item, later, partial(on_moved, item))
             else:
-                self._ledger.settle(item, Reason.MISSED, partial(on_result, item))
+                self._store.settle(item, Reason.MISSED, partial(on_result, item))
             skipped += 1
         self._skips = False
         log.warning("daemon.skipped", schedules=skipped, due_before=print_rfc3339(before_us))
@@ -600,7 +600,7 @@ class Daemon:
         self._delivery.stop()
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
-        self._ledger.frontier = self._seen
+        self._store.frontier = self._seen
         self._payloads.clear()
         if self._yielding is not None:
             self._yielding.cancel()
@@ -639,7 +639,7 @@ class Daemon:
             log.info("daemon.handing_over", schedules=len(requests))
         for taken in requests:
             done = partial(self._on_handed_over, taken)
-            self._ledger.put(taken.request, done, reserved_key())
+            self._store.put(taken.request, done, reserved_key())
 
     def _on_handed_over(self, taken: Taken, result: Result, words: str) -> None:
         self._volatile.on_removed(taken.heard)
@@ -653,7 +653,7 @@ class Daemon:
         if self._main.connected and not self._probe.problem:
             await self._finish_delivering()
             self._hand_over()
-            await self._patiently(lambda: self._ledger.outstanding)
+            await self._patiently(lambda: self._store.outstanding)
             await self._tell()
 
     async def _finish_delivering(self) -> None:
@@ -674,8 +674,8 @@ class Daemon:
                 self._mend()
                 if self._bystander is not None:
                     self._bystander.tell_earlier()
-            if self._lease.is_valid and self._ledger.frontier is None:
-                self._seen = max(self._follower.position, self._ledger.forget_own())
+            if self._lease.is_valid and self._store.frontier is None:
+                self._seen = max(self._follower.position, self._store.forget_own())
             elif len(self._volatile) and self._has_yielded:
                 self._hand_over()
             self._intake.forget_old()
@@ -691,7 +691,7 @@ class Daemon:
         before, self._taken = self._taken, self.stats.accepted
         next_us = self._vitals.next_due_us
         is_near = next_us is not None and next_us < self._clock.now_us() + QUIET_US
-        leisure = self._taken == before and not self._ledger.outstanding and not is_near
+        leisure = self._taken == before and not self._store.outstanding and not is_near
         now = steady()
         if self._garbage.is_due(now, leisure=leisure):
             self._garbage.look_at_old(now, self._main.epoch + self._requests.epoch)
@@ -729,12 +729,12 @@ class Daemon:
 
         And reckon anew what a clock that ran ahead has moved too far on.
         """
-        while self._index.expiring and self._ledger.has_room:
+        while self._index.expiring and self._store.has_room:
             key, revision = self._index.expiring.popitem()
-            self._ledger.rewrite(Item(0, revision, key))
-        while self._index.ahead and self._ledger.has_room and self._clock.is_right:
+            self._store.rewrite(Item(0, revision, key))
+        while self._index.ahead and self._store.has_room and self._clock.is_right:
             key = self._index.ahead.pop()
-            self._ledger.rewrite(Item(0, self._timetable.revision(key), key), self._reckon)
+            self._store.rewrite(Item(0, self._timetable.revision(key), key), self._reckon)
 
     def _reckon(self, entry: Entry) -> Entry | None:
         new = reckoned_anew(entry, self._clock.now_us())
@@ -814,9 +814,7 @@ class Daemon:
     @property
     def _has_duties(self) -> bool:
         leads = self._lease.role is Role.LEADER
-        return leads or bool(
-            self._ledger.outstanding or self._intake.waiting or len(self._volatile)
-        )
+        return leads or bool(self._store.outstanding or self._intake.waiting or len(self._volatile))
 
     async def _drain(self) -> None:
         """Stop taking requests, store what was taken, settle what was sent."""
@@ -834,10 +832,10 @@ class Daemon:
         await self._patiently(lambda: self._intake.waiting)
         await self._finish_delivering()
         self._hand_over()
-        left = await self._patiently(lambda: self._ledger.outstanding)
+        left = await self._patiently(lambda: self._store.outstanding)
         self._intake.answer_late(all_=True)
         await self._tell()
-        lost = self._refused + self._intake.waiting + (self._ledger.unstored if left else 0)
+        lost = self._refused + self._intake.waiting + (self._store.unstored if left else 0)
         if lost:
             raise GozoError(
                 f"{lost} schedules could not be stored before the end, since the bucket could not "

@@ -30,10 +30,10 @@ from gozo.schedule.keys import OCCURRENCE, is_in_memory
 from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State, retried
 from gozo.schedule.recurrence import is_left_out
 from gozo.schedule.timetable import Item, Timetable
-from gozo.store.change_queue import Ledger
 from gozo.store.changes import Result
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import Payloads
+from gozo.store.schedule_store import ScheduleStore
 from gozo.telemetry.events import Events, shown_key
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection, not_published, publication
@@ -79,7 +79,7 @@ class Delivery:
         timetable: Timetable,
         volatile: Volatile,
         payloads: Payloads,
-        ledger: Ledger,
+        store: ScheduleStore,
         occurrences: Occurrences,
         index: BucketIndex,
         stats: Stats,
@@ -91,7 +91,7 @@ class Delivery:
         self._timetable = timetable
         self._volatile = volatile
         self._payloads = payloads
-        self._ledger = ledger
+        self._store = store
         self._occurrences = occurrences
         self._under_way = occurrences.out
         self._recurring = index.recurring
@@ -124,8 +124,8 @@ class Delivery:
         self._confirmations.on_room = self.wake_soon
         self._parked = Parking()
         """Due, and waiting for others to be acknowledged."""
-        ledger.awaits_ack = self._confirmations.awaits
-        ledger.withdraw = self._withdraw
+        store.awaits_ack = self._confirmations.awaits
+        store.withdraw = self._withdraw
         self._confirmed: deque[Item] = deque()
         self._settling = False
         self._woken = False
@@ -334,7 +334,7 @@ class Delivery:
         replaced = self._parked.take(item.key)
         if replaced is not None:
             self._drop(replaced)
-        if self._ledger.is_wanted(item.key):
+        if self._store.is_wanted(item.key):
             self._table(item).give_back(item)  # changes wait for it, and it was not sent
             return
         self._parked.add(item)
@@ -434,7 +434,7 @@ class Delivery:
             self._occurrences.leave_out(item)
         else:
             self._payloads.discard(item.key, item.revision)
-            self._ledger.settle(item, Reason.MISSED)
+            self._store.settle(item, Reason.MISSED)
         return True
 
     def _send_for_ack(self, item: Item, message: Outgoing) -> None:
@@ -503,8 +503,8 @@ class Delivery:
             noted[:] = [after_failure(item.key, entry, reason, self._clock.now_us())]
             return noted[0]
 
-        # Held by the ledger from here on, so a cancel that waited finds it not out for delivery.
-        self._ledger.retry(item, note, partial(self._on_noted, item, noted))
+        # Held by the store from here on, so a cancel that waited finds it not out for delivery.
+        self._store.retry(item, note, partial(self._on_noted, item, noted))
         self._timetable.give_back(item)
 
     def _on_noted(self, item: Item, noted: list[Entry], result: Result, words: str) -> None:
@@ -753,7 +753,7 @@ class Delivery:
         if self._woken and len(confirmed) < SETTLE_LATER:
             return
         for _ in range(min(SETTLE_SLICE, len(confirmed))):
-            if not self._ledger.has_room:
+            if not self._store.has_room:
                 self._settling = True
                 self._loop.call_later(ROOM_WAIT, self._settle)
                 return
@@ -764,5 +764,5 @@ class Delivery:
                 self._volatile.remove(item)
             else:
                 self._payloads.discard(item.key, item.revision)
-                self._ledger.settle(item)
+                self._store.settle(item)
         self._settle_soon()

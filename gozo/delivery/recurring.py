@@ -21,9 +21,9 @@ from gozo.schedule.keys import OCCURRENCE
 from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State, retried
 from gozo.schedule.recurrence import onward, shortest_us
 from gozo.schedule.timetable import Item, Timetable
-from gozo.store.change_queue import Ledger
 from gozo.store.changes import Result
 from gozo.store.message_cache import Payloads
+from gozo.store.schedule_store import ScheduleStore
 
 SLICE = 50  # schedules moved on before others get a turn
 ROOM_WAIT = 0.002  # seconds
@@ -68,10 +68,10 @@ class Occurrences:
     """The schedules under way."""
 
     def __init__(
-        self, ledger: Ledger, timetable: Timetable, payloads: Payloads, clock: ClockWatch
+        self, store: ScheduleStore, timetable: Timetable, payloads: Payloads, clock: ClockWatch
     ) -> None:
         self._clock = clock
-        self._ledger = ledger
+        self._store = store
         self._timetable = timetable
         self._payloads = payloads
         self._courses: dict[str, _Course] = {}
@@ -80,7 +80,7 @@ class Occurrences:
         self._waiting: deque[Item] = deque()
         """Those sent that wait for a burst to end."""
         self._unwritten: deque[_Course] = deque()
-        """Those that wait for the ledger to have room."""
+        """Those that wait for the store to have room."""
         self._count = 0
         self.out: set[Item] = set()
         """The occurrences that were taken up, and of which it is not known what became of them;
@@ -99,7 +99,7 @@ class Occurrences:
 
     def begin(self, item: Item) -> None:
         """Take up an occurrence that the timetable gave."""
-        self._ledger.occupy(item)
+        self._store.occupy(item)
         self._courses[item.key] = _Course(item)
         self.out.add(item)
 
@@ -130,7 +130,7 @@ class Occurrences:
             return False
         if not item.key.startswith(OCCURRENCE):
             return self._timetable.is_current(item)
-        return not self._ledger.is_wanted(course.key) and not self._is_stale(course)
+        return not self._store.is_wanted(course.key) and not self._is_stale(course)
 
     def get(self, item: Item) -> Outgoing | None:
         """The message of an occurrence, if it is in memory."""
@@ -280,19 +280,19 @@ class Occurrences:
             if course.out is None:
                 self._end(course)
             return
-        if not self._ledger.has_room:
+        if not self._store.has_room:
             if not self._unwritten:
                 asyncio.get_running_loop().call_later(ROOM_WAIT, self._write_on)
             self._unwritten.append(course)
         elif course.entry is None:
             del self._courses[course.key]
-            self._ledger.conclude(course.key, course.reason)
+            self._store.conclude(course.key, course.reason)
         else:
             self._write(course, course.entry)
 
     def _write_on(self) -> None:
         for _ in range(min(SLICE, len(self._unwritten))):
-            if not self._ledger.has_room:
+            if not self._store.has_room:
                 break
             course = self._unwritten.popleft()
             if self._courses.get(course.key) is course:
@@ -306,17 +306,17 @@ class Occurrences:
         def on_result(result: Result, words: str) -> None:
             self._on_written(course, result, words)
 
-        self._ledger.advance(
+        self._store.advance(
             course.key, entry, course.payload, on_result, lambda: course.out is None
         )
 
     def _on_written(self, course: _Course, result: Result, words: str) -> None:
         course.writing = False
         if result in (Result.STORED, Result.REPLACED):
-            course.revision = self._ledger.version(course.key)
+            course.revision = self._store.version(course.key)
         elif result is Result.REFUSED:
             # Sent on from memory, it would begin anew from what the bucket has at each start.
-            self._ledger.set_aside(course.key, words)
+            self._store.set_aside(course.key, words)
             self._end(course)
             return
         else:
@@ -332,7 +332,7 @@ class Occurrences:
     def _end(self, course: _Course) -> None:
         """Leave the schedule to the timetable and to others."""
         del self._courses[course.key]
-        self._ledger.vacate(course.key)
+        self._store.vacate(course.key)
 
 
 def after_failure(key: str, entry: Entry, reason: str, now_us: int) -> Entry:

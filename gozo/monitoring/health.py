@@ -15,10 +15,10 @@ from gozo.leadership.serving import Facts, Verdict, judge, needed
 from gozo.monitoring.mappings import Mappings
 from gozo.requests.intake import Intake
 from gozo.runtime.clock import steady, wall_us
-from gozo.store.change_queue import Ledger
 from gozo.store.follower import Follower
 from gozo.store.index import BucketIndex
 from gozo.store.probe import Probe
+from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Writer
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
@@ -32,7 +32,7 @@ class Parts:
 
     index: BucketIndex
     volatile: Volatile
-    ledger: Ledger
+    store: ScheduleStore
     writer: Writer
     probe: Probe
     follower: Follower

@@ -81,7 +81,7 @@ class Metrics(Collector):
             yield _gauge(
                 "writes_outstanding",
                 "Changes that the bucket has not acknowledged.",
-                parts.ledger.outstanding,
+                parts.store.outstanding,
             )
             yield _gauge(
                 "follower_lag_messages",

@@ -27,8 +27,8 @@ from gozo.protocol.subject_policy import Policy
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import LONGEST_REASON, Entry, ScheduleRequest
 from gozo.schedule.recurrence import paused, rescheduled, resumed
-from gozo.store.change_queue import Ledger
 from gozo.store.changes import Result
+from gozo.store.schedule_store import ScheduleStore
 from gozo.telemetry.stats import Stats
 
 Answer = dict[str, object]
@@ -46,7 +46,7 @@ class Administration:
     def __init__(
         self,
         policy: Policy,
-        ledger: Ledger,
+        store: ScheduleStore,
         volatile: Volatile,
         stats: Stats,
         max_payload: Callable[[], int],
@@ -59,7 +59,7 @@ class Administration:
         on_volatile: Callable[[], None],
     ) -> None:
         self._policy = policy
-        self._ledger = ledger
+        self._store = store
         self._volatile = volatile
         self._stats = stats
         self._max_payload = max_payload
@@ -89,7 +89,7 @@ class Administration:
         """Cancel ids."""
 
         def cancel(id_: str, verdict: Verdict) -> None:
-            self._ledger.cancel(id_, partial(_pass_on, id_, verdict), origin=heard)
+            self._store.cancel(id_, partial(_pass_on, id_, verdict), origin=heard)
 
         self._for_each(heard, cancel)
 
@@ -123,7 +123,7 @@ class Administration:
                 else:
                     _pass_on(id_, verdict, result, words)
 
-            self._ledger.alter(id_, alter, on_result, origin=heard)
+            self._store.alter(id_, alter, on_result, origin=heard)
 
         self._for_each(heard, alter_one)
 
@@ -150,7 +150,7 @@ class Administration:
                 if result is not Result.UNCHANGED:
                     _pass_on(id_, verdict, result, words)
 
-            self._ledger.look(id_, send, on_result, origin=heard)
+            self._store.look(id_, send, on_result, origin=heard)
 
         self._for_each(heard, trigger)
 
@@ -159,9 +159,9 @@ class Administration:
 
         def tell(id_: str, verdict: Verdict) -> None:
             def call() -> None:
-                verdict(cancel_receipt(id_, self._ledger.outcome(id_)))
+                verdict(cancel_receipt(id_, self._store.outcome(id_)))
 
-            self._ledger.after(id_, call)
+            self._store.after(id_, call)
 
         self._for_each(heard, tell)
 
@@ -227,7 +227,7 @@ class Administration:
             else:
                 self._answer(heard, cancel_receipt(id_, result))
 
-        self._ledger.alter(id_, alter, on_result, origin=heard)
+        self._store.alter(id_, alter, on_result, origin=heard)
 
     def _told(self, id_: str | None, answer: Answer | RequestError) -> Answer:
         """Return what is answered for an id; a refusal is made known besides."""
@@ -260,7 +260,7 @@ def _is_refusal(answer: Answer) -> bool:
 
 
 def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
-    """Answer for an id what the ledger says; nothing where another leader does it."""
+    """Answer for an id what the store says; nothing where another leader does it."""
     if result is Result.DROPPED:
         verdict(None)
         return

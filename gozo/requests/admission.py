@@ -22,8 +22,8 @@ from gozo.schedule.cron import Cron
 from gozo.schedule.expression import Every, When
 from gozo.schedule.model import MICROSECONDS, Entry, Request, ScheduleRequest
 from gozo.schedule.recurrence import expression
-from gozo.store.change_queue import Ledger
 from gozo.store.entry_codec import headers_size
+from gozo.store.schedule_store import ScheduleStore
 
 KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
 _IMPORTED = IMPORTED.encode()
@@ -48,7 +48,7 @@ class Admission:
         self,
         policy: Policy,
         quotas: Quotas,
-        ledger: Ledger,
+        store: ScheduleStore,
         volatile: Volatile,
         max_payload: Callable[[], int],
     ) -> None:
@@ -57,7 +57,7 @@ class Admission:
         self._rate = Rate(quotas.max_rate)
         self._kept_rate = self._rate
         self._uncounted_us = self._kept_until_us = 0
-        self._ledger = ledger
+        self._store = store
         self._volatile = volatile
         self._max_payload = max_payload
         self._counts = quotas.max_pending is not None
@@ -115,7 +115,7 @@ class Admission:
             self._check_target(entry)
         if self.limits_unread:
             self._quotas.check_payload(size)
-        longest, largest = self._max_payload(), self._ledger.max_message
+        longest, largest = self._max_payload(), self._store.max_message
         might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
         if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
             check_size(size, headers_size(entry), longest, largest)
@@ -123,7 +123,7 @@ class Admission:
         if terms is not None:
             self._check_interval(expression(entry.when))
         if self._counts and self._is_new(entry):
-            kept = self._ledger.kept + len(self._volatile)
+            kept = self._store.kept + len(self._volatile)
             self._quotas.check_pending(kept + self._more)
         if terms is not None:
             request = dated(request)
@@ -192,7 +192,7 @@ class Admission:
         self._count(name, expected)
 
     def _count(self, name: str, expected: _Expected) -> None:
-        more = expected.stays - self._ledger.keeps(name)
+        more = expected.stays - self._store.keeps(name)
         self._more += more - expected.more
         expected.more = more
 
@@ -201,4 +201,4 @@ class Admission:
         if entry.id is None:
             return True
         expected = self._expected.get(entry.id)
-        return not (self._ledger.keeps(entry.id) if expected is None else expected.stays)
+        return not (self._store.keeps(entry.id) if expected is None else expected.stays)

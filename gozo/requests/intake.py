@@ -59,9 +59,9 @@ from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, CancelRequest, Entry, Request, ScheduleRequest
-from gozo.store.change_queue import Ledger
 from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.entry_codec import reserved_key
+from gozo.store.schedule_store import ScheduleStore
 from gozo.telemetry.events import Events
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
@@ -118,7 +118,7 @@ class Intake:
         connection: Connection,
         policy: Policy,
         quotas: Quotas,
-        ledger: Ledger,
+        store: ScheduleStore,
         volatile: Volatile,
         stats: Stats,
         max_backlog: int,
@@ -131,7 +131,7 @@ class Intake:
     ) -> None:
         self._connection = connection
         self._policy = policy
-        self._ledger = ledger
+        self._store = store
         self._volatile = volatile
         self._stats = stats
         self._max_backlog = max_backlog
@@ -142,13 +142,11 @@ class Intake:
         self._lookout = lookout
         self._counted_until_us = 0
         """Until when requests have been counted by who led, towards the rate."""
-        self._admission = Admission(
-            policy, quotas, ledger, volatile, lambda: connection.max_payload
-        )
+        self._admission = Admission(policy, quotas, store, volatile, lambda: connection.max_payload)
         self._unanswered = Waiting()
         self._administration = Administration(
             policy,
-            ledger,
+            store,
             volatile,
             stats,
             lambda: connection.max_payload,
@@ -266,7 +264,7 @@ class Intake:
         self._take_back()  # not earlier: the last leader's reports still came
         self._backlog.index(False)
         self._yielding = False
-        self._ledger.go_on()
+        self._store.go_on()
         self._teller.hello(echoes=ECHOES)
         self._work.set()
         last = self._backlog.last
@@ -303,7 +301,7 @@ class Intake:
             self._progress.keep_from(steady(), self._count)
         self._entrusted.move_to(self._left)
         self._yielding = True
-        self._ledger.hold()
+        self._store.hold()
         if self._mode is not Mode.DEAF:
             self._mode = Mode.KEEPING
             self._index()
@@ -318,12 +316,12 @@ class Intake:
 
         `is_led` tells whether there is one.
         """
-        if self._left or len(self._volatile) or self._ledger.origins:
+        if self._left or len(self._volatile) or self._store.origins:
             account = await self._inquiry.find_out(lambda: self._teller.begun, is_led)
             if self._mode is Mode.KEEPING:
                 self._successor = account
                 if account is not None:
-                    mine = (*self._volatile.requests, *self._left.requests, *self._ledger.origins)
+                    mine = (*self._volatile.requests, *self._left.requests, *self._store.origins)
                     self._entrusted.begin(account.leader, account.pending(mine))
 
     def act_on_left(self) -> None:
@@ -333,15 +331,15 @@ class Intake:
             lacking = self._successor.lacking(left)
             for heard in lacking:
                 self._left.add(heard)
-            begun = self._ledger.origins
+            begun = self._store.origins
             lacking += self._successor.lacking(begun)
             has = others((*begun, *left), lacking)
             if has:
                 log.info("intake.dropped", requests=len(has))
-                self._ledger.drop({heard.position for heard in has})
+                self._store.drop({heard.position for heard in has})
                 self._entrusted.keep(has)
         self._yielding = False
-        self._ledger.go_on()
+        self._store.go_on()
         self._work.set()
 
     def lacking(self, requests: list[Taken]) -> list[Taken]:
@@ -548,7 +546,7 @@ class Intake:
         if question.nonce == GREETING:
             self._teller.hello(echoes=ECHOES)
         elif self._may_act():
-            left = (*self._requests(), *self._ledger.origins)
+            left = (*self._requests(), *self._store.origins)
             self._inherited.tell(question, self._progress, self._teller, left)
 
     def _on_offer(self, offer: Offer) -> None:
@@ -615,8 +613,8 @@ class Intake:
                 self._work.clear()
                 await self._work.wait()
                 continue
-            if not self._ledger.has_room:
-                await self._ledger.progress()
+            if not self._store.has_room:
+                await self._store.progress()
                 continue
             over = time.monotonic() + TURN  # asked for each request, and quicker than `steady`
             while backlog and time.monotonic() < over:
@@ -662,7 +660,7 @@ class Intake:
             self._admission.cancelling(request.id)
             number = self._await_receipt(request, heard, "cancelled")
             done = partial(self._on_result, request, heard, request.id, number)
-            self._ledger.cancel(request.id, done, by_request=True, origin=heard)
+            self._store.cancel(request.id, done, by_request=True, origin=heard)
         elif (id_ := request.entry.id) is not None:
             self._put(request, heard, id_)
         elif self._mode is _ACTING and not (self._ending or request.entry.extended):
@@ -687,7 +685,7 @@ class Intake:
             deadline = self._unanswered.until(number)
         self._admission.storing(name)
         done = partial(self._on_result, request, heard, name, number)
-        self._ledger.put(request, done, key, deadline=deadline, origin=heard)
+        self._store.put(request, done, key, deadline=deadline, origin=heard)
 
     def _await_receipt(self, request: Request, heard: Heard, verb: str) -> int:
         """Make sure that a request is answered in time; 0 if it asks for no receipt."""
@@ -759,7 +757,7 @@ class Intake:
         if id_ is None or at_once:
             answer()
         else:
-            self._ledger.after(id_, answer)
+            self._store.after(id_, answer)
 
     def _is_flooded(self) -> bool:
         """Whether refusals are no longer told: what is not sent yet takes memory."""

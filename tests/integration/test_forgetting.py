@@ -24,17 +24,17 @@ LATER_US = 3600 * MICROSECONDS
 async def deliver(it: Parts, run: int, count: int) -> None:
     """Store schedules, and settle them as the leader does that has delivered them."""
     for number in range(count):
-        while not it.ledger.has_room:
-            await it.ledger.progress()
+        while not it.store.has_room:
+            await it.store.progress()
         schedule = ScheduleRequest(Entry(f"order {run}-{number}", "to", "1", 1, 1), b"")
-        it.ledger.put(schedule, lambda result, words: None)
+        it.store.put(schedule, lambda result, words: None)
     await until(lambda: len(it.timetable) == count + 1, "all are stored")
     for item in it.timetable.due_before(FAR_US):
-        while not it.ledger.has_room:
-            await it.ledger.progress()
-        it.ledger.settle(Item(*item))
+        while not it.store.has_room:
+            await it.store.progress()
+        it.store.settle(Item(*item))
     await until(lambda: len(it.timetable) == 1, "all are settled")
-    it.ledger.forget_own()
+    it.store.forget_own()
 
 
 def forgetter(it: Parts) -> asyncio.Task[None]:
@@ -63,7 +63,7 @@ async def test_what_was_delivered_takes_a_few_bytes() -> None:
             await end(*tasks)
             assert blocks < COUNT / 10
             for it in both:
-                owners = (it.timetable, it.index, it.ledger, it.payloads)
+                owners = (it.timetable, it.index, it.store, it.payloads)
                 Memory(owners).give_back(1e6, quiet=True)
                 rows = [sys.getsizeof(one) for owner in owners for one in gc.get_referents(owner)]
                 assert it.timetable.outcomes.bytes + sum(rows) < 40 * COUNT

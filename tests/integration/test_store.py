@@ -23,7 +23,6 @@ from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequ
 from gozo.schedule.timetable import Item, Timetable
 from gozo.settings.resolve import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.change_queue import Ledger
 from gozo.store.changes import Result
 from gozo.store.entry_codec import block
 from gozo.store.follower import DELETION, Follower
@@ -31,6 +30,7 @@ from gozo.store.index import BucketIndex
 from gozo.store.legacy_entries import Originals
 from gozo.store.marker_cleaner import Cleaner
 from gozo.store.message_cache import Payloads
+from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Outcome, Writer
 from gozo.transport.connection import Connection, publication
 from gozo.transport.jetstream import JetStream, parse_time
@@ -53,26 +53,26 @@ class Parts:
     timetable: Timetable
     index: BucketIndex
     follower: Follower
-    ledger: Ledger
+    store: ScheduleStore
     payloads: Payloads
 
     async def put(self, id_: str, due_us: int = FAR_US, payload: bytes = b"") -> Result:
         """Store a schedule, and return how that ended."""
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         schedule = ScheduleRequest(Entry(id_, "to", "1", due_us, 1), payload)
-        self.ledger.put(schedule, lambda result, words: done.set_result(result))
+        self.store.put(schedule, lambda result, words: done.set_result(result))
         return await done
 
     async def cancel(self, id_: str) -> Result:
         """Cancel a schedule, and return how that ended."""
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.ledger.cancel(id_, lambda result, words: done.set_result(result))
+        self.store.cancel(id_, lambda result, words: done.set_result(result))
         return await done
 
     async def look(self, id_: str) -> Result:
         """Read a schedule as one that is to be changed, change nothing, and return how it ended."""
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.ledger.look(id_, lambda *_: None, lambda result, words: done.set_result(result))
+        self.store.look(id_, lambda *_: None, lambda result, words: done.set_result(result))
         return await done
 
     async def call(self, verb: str, body: object = None) -> dict[str, object]:
@@ -99,14 +99,14 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     index = BucketIndex(timetable, Policy("gozo"))
     writer = Writer(connection, bucket)
     payloads = Payloads(connection, bucket, Policy("gozo"), index)
-    ledger = Ledger(bucket, index, writer, payloads)
+    store = ScheduleStore(bucket, index, writer, payloads)
     follower = Follower(connection, bucket, index, None, some_clock())
     originals = Originals(bucket, index)
     work = (connection.keep(), writer.sweep(), follower.run(), originals.run())
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await follower.loaded.wait()
-        yield Parts(connection, bucket, timetable, index, follower, ledger, payloads)
+        yield Parts(connection, bucket, timetable, index, follower, store, payloads)
     finally:
         await end(*tasks)
         await connection.close()
@@ -221,7 +221,7 @@ async def test_what_others_removed_or_replaced_takes_no_memory() -> None:
             await other.cancel("cancelled")
             await other.put("replaced", NEVER)
             await one.put("moved", NEVER)
-            one.ledger.alter("altered", lambda it: it._replace(due_us=NEVER), lambda *_: None)
+            one.store.alter("altered", lambda it: it._replace(due_us=NEVER), lambda *_: None)
             await until(lambda: len(one.payloads._kept) == 0, "they are forgotten")
             assert one.payloads._bytes == 0
             # Nor is it fetched, though it was asked for while it was good.
@@ -301,7 +301,7 @@ async def test_a_replica_that_lost_the_lease_goes_on_with_its_own_keys() -> None
     """What it wrote itself is no newer than what waits behind it; what another wrote is."""
     with NatsServer() as server:
         async with parts(server) as one, parts(server) as other:
-            one.ledger.frontier = one.follower.position
+            one.store.frontier = one.follower.position
             assert await one.put("a") is Result.STORED
             assert await one.put("a") is Result.REPLACED
             assert await one.cancel("a") is Result.CANCELLED
@@ -351,8 +351,8 @@ async def test_settling_spares_a_newer_version() -> None:
             await one.put("a", 10)
             item = one.timetable.pop_due(20, 1)[0]
             await one.put("a", FAR_US)
-            one.ledger.settle(item)
-            await until(lambda: one.ledger.outstanding == 0, "it is settled")
+            one.store.settle(item)
+            await until(lambda: one.store.outstanding == 0, "it is settled")
             message = await one.bucket.read("a")
             assert message is not None
             assert message.sequence == one.timetable.revision("a")
@@ -366,7 +366,7 @@ async def test_cancel_of_what_is_out_for_delivery() -> None:
             await one.put("a", 10)
             item = one.timetable.pop_due(20, 1)[0]
             assert await one.cancel("a") is Result.ALREADY_DELIVERED
-            one.ledger.settle(item)
+            one.store.settle(item)
             assert await one.cancel("a") is Result.ALREADY_DELIVERED
 
 
@@ -511,8 +511,8 @@ async def test_no_room_for_a_marker() -> None:
             message = await one.bucket.read("due")
             assert message is not None
             async with Limit("server", client):
-                one.ledger.settle(one.timetable.pop_due(20, 1)[0])
-                await until(lambda: one.ledger.outstanding == 0, "it is settled")
+                one.store.settle(one.timetable.pop_due(20, 1)[0])
+                await until(lambda: one.store.outstanding == 0, "it is settled")
                 assert await one.bucket.read("due") is None
                 # It was still on its way here when it was purged.
                 one.index.take("due", first, message.stored_us, message.headers)
@@ -588,7 +588,7 @@ async def test_what_may_not_be_sent_is_neither_fetched_nor_altered() -> None:
             assert one.payloads.get(item) is None
             assert one.payloads.was_absent(item)
             done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-            one.ledger.alter("a", lambda it: it, lambda result, words: done.set_result(result))
+            one.store.alter("a", lambda it: it, lambda result, words: done.set_result(result))
             assert await done is Result.INVALID
             assert one.timetable.revision("a") == revision
             assert await one.put("a") is Result.REPLACED

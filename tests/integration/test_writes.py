@@ -45,15 +45,15 @@ def begin(
     """Begin to store a schedule; the result comes once there is one."""
     done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
     request = ScheduleRequest(Entry(id_, "to", "1", FAR_US, 1), payload)
-    one.ledger.put(request, lambda result, words: done.set_result(result), deadline=deadline)
+    one.store.put(request, lambda result, words: done.set_result(result), deadline=deadline)
     return done
 
 
 async def stuck(one: Parts, id_: str, **more: float) -> asyncio.Future[Result]:
     """Begin to store what there is no room for, and wait until that is known."""
-    before = len(one.ledger._waiting.queue)
+    before = len(one.store._waiting.queue)
     done = begin(one, id_, LARGE, **more)
-    await until(lambda: len(one.ledger._waiting.queue) > before, "it waits")
+    await until(lambda: len(one.store._waiting.queue) > before, "it waits")
     return done
 
 
@@ -91,7 +91,7 @@ async def headers_of(one: Parts, id_: str, size: int) -> Result:
     """Store a schedule with headers of so many bytes, beside what gozo adds."""
     done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
     entry = Entry(id_, "to", "1", FAR_US, 1, headers=b"X: %b\r\n" % (b"x" * (size + 500)))
-    one.ledger.put(ScheduleRequest(entry, b""), lambda result, words: done.set_result(result))
+    one.store.put(ScheduleRequest(entry, b""), lambda result, words: done.set_result(result))
     return await done
 
 
@@ -120,7 +120,7 @@ async def test_what_waits_can_be_cancelled() -> None:
         await set_up(one, max_bytes=-1)
         assert await one.put("c", payload=LARGE) is Result.STORED
         assert one.timetable.keys() == ["c"]
-        assert one.ledger.outstanding == 0
+        assert one.store.outstanding == 0
 
 
 async def test_what_waits_can_be_replaced() -> None:
@@ -140,7 +140,7 @@ async def test_what_waits_can_be_replaced() -> None:
         async with asyncio.timeout(allow(10)):
             assert await others[-1] is Result.STORED
         assert {waiting.result(), *(one.result() for one in others[:-1])} == {Result.SUPERSEDED}
-        assert one.ledger.outstanding == 0
+        assert one.store.outstanding == 0
 
 
 def is_stopped(pid: int) -> bool:
@@ -160,7 +160,7 @@ async def test_who_waits_behind_another_is_answered_in_time(
             await until(lambda: is_stopped(server.pid), "the server stands still")
             first = begin(one, "a", b"")
             before = begin(one, "a", b"", deadline=steady() + 1)
-            await until(lambda: len(one.ledger._waiting.queue) == 1, "the first waits")
+            await until(lambda: len(one.store._waiting.queue) == 1, "the first waits")
             after = begin(one, "a", b"", deadline=steady() + 0.5)
             async with asyncio.timeout(allow(10)):
                 assert [await before, await after] == [Result.UNAVAILABLE] * 2
@@ -168,7 +168,7 @@ async def test_who_waits_behind_another_is_answered_in_time(
             server.thaw()
             async with asyncio.timeout(allow(10)):
                 assert await first is Result.STORED
-            assert one.ledger.outstanding == 0
+            assert one.store.outstanding == 0
 
 
 async def test_many_that_wait_cost_others_little(tried: Counter[str]) -> None:
@@ -177,7 +177,7 @@ async def test_many_that_wait_cost_others_little(tried: Counter[str]) -> None:
         await set_up(one, max_bytes=400_000)
         waiting = [begin(one, f"n{number}", LARGE) for number in range(500)]
         await until(lambda: sum(tried.values()) >= 500, "all were tried")
-        await until(lambda: one.ledger._writer.in_flight == 0, "all were answered")
+        await until(lambda: one.store._writer.in_flight == 0, "all were answered")
         began, before = steady(), sum(tried.values())
         for number in range(1_000):
             assert await one.put(f"small{number % 10}") in (Result.STORED, Result.REPLACED)
@@ -186,7 +186,7 @@ async def test_many_that_wait_cost_others_little(tried: Counter[str]) -> None:
         await set_up(one, max_bytes=-1)
         async with asyncio.timeout(allow(20)):
             await asyncio.gather(*waiting)
-        assert one.ledger.outstanding == 0
+        assert one.store.outstanding == 0
 
 
 @pytest.mark.parametrize("lead", [1, 2])
@@ -198,7 +198,7 @@ async def test_a_lost_link_and_what_waited(lead: int) -> None:
             server.stop()
             await until(lambda: not one.connection.connected, "the link is lost")
             waiting = [begin(one, f"n{number}", b"") for number in range(200 * lead)]
-            await until(lambda: len(one.ledger._waiting.queue) == 200 * lead, "all wait")
+            await until(lambda: len(one.store._waiting.queue) == 200 * lead, "all wait")
             server.start()
             async with asyncio.timeout(allow(20)):
                 await asyncio.gather(*waiting)

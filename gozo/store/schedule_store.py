@@ -86,7 +86,7 @@ _STORED = Outcome.STORED
 _NEW, _REPLACED = Result.STORED, Result.REPLACED
 
 
-class Ledger:
+class ScheduleStore:
     """Takes changes on, and sees each through."""
 
     # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
