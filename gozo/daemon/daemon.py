@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from gozo import embedded
 from gozo.daemon.giving_way import GivingWay
 from gozo.delivery.dispatcher import Delivery
-from gozo.delivery.in_memory import Taken, Volatile
+from gozo.delivery.in_memory import InMemory, Taken
 from gozo.delivery.recurring import Occurrences
 from gozo.errors import GozoError, NoServerError, RequestError, UnsuitableServerError
 from gozo.leadership.lease import Lease, Role, lease_of, open_lease
@@ -156,7 +156,7 @@ class Daemon:
         self._notifier = Notifier(os.environ)
         self._monitor: Monitor | None = None
         self._policy = settings.policy
-        self._volatile = Volatile()
+        self._in_memory = InMemory()
         self._tasks: list[asyncio.Task[Any]] = []
         self._leading: asyncio.Task[None] | None = None
         self._yielding: asyncio.Task[None] | None = None
@@ -362,7 +362,7 @@ class Daemon:
         self._delivery = Delivery(
             self._main,
             self._timetable,
-            self._volatile,
+            self._in_memory,
             self._payloads,
             self._store,
             Occurrences(self._store, self._timetable, self._payloads, self._clock),
@@ -383,11 +383,11 @@ class Daemon:
                 settings.min_interval_us,
             ),
             self._store,
-            self._volatile,
+            self._in_memory,
             self.stats,
             settings.max_backlog,
             self._clock,
-            on_volatile=self._delivery.wake_soon,
+            wake_delivery=self._delivery.wake_soon,
             may_act=lambda: self._lease.is_valid,
             on_too_large=self._doubt_limits,
             tag=tag_of(self._lease.id),
@@ -411,7 +411,7 @@ class Daemon:
         self._lease.on_lost = self._on_lost
         self._vitals.parts = Parts(
             index=self._index,
-            volatile=self._volatile,
+            in_memory=self._in_memory,
             store=self._store,
             writer=self._writer,
             probe=self._probe,
@@ -429,7 +429,7 @@ class Daemon:
         self._memory = Memory(
             (
                 *(self._timetable, self._index, self._payloads, self._store, self._writer),
-                *(self._delivery, self._volatile, self._main, self._requests),
+                *(self._delivery, self._in_memory, self._main, self._requests),
             )
         )
         self._parts = True
@@ -634,7 +634,7 @@ class Daemon:
 
     def _hand_over(self) -> None:
         """Put schedules without an id into the bucket, for whoever leads next."""
-        requests = self._intake.lacking(self._volatile.take_all())
+        requests = self._intake.lacking(self._in_memory.take_all())
         if requests:
             log.info("daemon.handing_over", schedules=len(requests))
         for taken in requests:
@@ -642,7 +642,7 @@ class Daemon:
             self._store.put(taken.request, done, reserved_key())
 
     def _on_handed_over(self, taken: Taken, result: Result, words: str) -> None:
-        self._volatile.on_removed(taken.heard)
+        self._in_memory.on_removed(taken.heard)
         if result is Result.REFUSED:
             self._refused += 1
             entry, reason = taken.request.entry, words[:LONGEST_REASON]
@@ -676,7 +676,7 @@ class Daemon:
                     self._bystander.tell_earlier()
             if self._lease.is_valid and self._store.frontier is None:
                 self._seen = max(self._follower.position, self._store.forget_own())
-            elif len(self._volatile) and self._has_yielded:
+            elif len(self._in_memory) and self._has_yielded:
                 self._hand_over()
             self._intake.forget_old()
             self._look_at_limits()
@@ -814,12 +814,14 @@ class Daemon:
     @property
     def _has_duties(self) -> bool:
         leads = self._lease.role is Role.LEADER
-        return leads or bool(self._store.outstanding or self._intake.waiting or len(self._volatile))
+        return leads or bool(
+            self._store.outstanding or self._intake.waiting or len(self._in_memory)
+        )
 
     async def _drain(self) -> None:
         """Stop taking requests, store what was taken, settle what was sent."""
         self._progress_at = steady()
-        log.info("daemon.stopping", unstored=self._intake.waiting, volatile=len(self._volatile))
+        log.info("daemon.stopping", unstored=self._intake.waiting, in_memory=len(self._in_memory))
         if self._yielding is not None:
             await _over(self._yielding, YIELD)
             await end(self._yielding)

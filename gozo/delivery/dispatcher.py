@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 
 from gozo.delivery.denials import Denials
-from gozo.delivery.in_memory import Volatile
+from gozo.delivery.in_memory import InMemory
 from gozo.delivery.parking import Parking
 from gozo.delivery.recurring import Occurrences, after_failure
 from gozo.delivery.stream_acks import Confirmations
@@ -70,14 +70,14 @@ class Delivery:
         *("_echoing", "_echoing_messages", "_enabled", "_held_since", "_ledger", "_loop"),
         *("_may_deliver", "_occurrences", "_pace", "_parked", "_payloads", "_queue", "_recurring"),
         *("_sent", "_sent_messages", "_settling", "_stalled", "_stats", "_timetable"),
-        *("_unanswered", "_under_way", "_volatile", "_woken", "events"),
+        *("_unanswered", "_under_way", "_in_memory", "_woken", "events"),
     )
 
     def __init__(
         self,
         connection: Connection,
         timetable: Timetable,
-        volatile: Volatile,
+        in_memory: InMemory,
         payloads: Payloads,
         store: ScheduleStore,
         occurrences: Occurrences,
@@ -89,7 +89,7 @@ class Delivery:
     ) -> None:
         self._connection = connection
         self._timetable = timetable
-        self._volatile = volatile
+        self._in_memory = in_memory
         self._payloads = payloads
         self._store = store
         self._occurrences = occurrences
@@ -148,7 +148,7 @@ class Delivery:
         self._queue.clear()
         self._occurrences.stop()
         for item in [item for item in self._confirmed if is_in_memory(item)]:
-            self._volatile.remove(item)
+            self._in_memory.remove(item)
 
     @property
     def is_idle(self) -> bool:
@@ -243,8 +243,8 @@ class Delivery:
 
     def next_due(self) -> int | None:
         """When the next schedule is due, of those waiting; None if there is none."""
-        volatile, occurrences = self._volatile.timetable, self._occurrences
-        tables = (self._timetable.next_due(), volatile.next_due(), occurrences.next_due())
+        in_memory, occurrences = self._in_memory.timetable, self._occurrences
+        tables = (self._timetable.next_due(), in_memory.next_due(), occurrences.next_due())
         return min((due for due in tables if due is not None), default=None)
 
     def _is_due(self, now_us: int) -> bool:
@@ -266,8 +266,8 @@ class Delivery:
                 if item.key in self._recurring:
                     self._occurrences.begin(item)
         others = self._occurrences.pop_due(now_us, room)
-        if len(self._volatile):
-            others += self._volatile.timetable.pop_due(now_us, room - len(items))
+        if len(self._in_memory):
+            others += self._in_memory.timetable.pop_due(now_us, room - len(items))
         if others:
             items = sorted((*items, *others), key=lambda item: item.due_us)
         self._queue.extend(items)
@@ -495,7 +495,7 @@ class Delivery:
                 self.note_failure(entry)
             return
         if is_in_memory(item):
-            self._fail_volatile(item, reason)
+            self._fail_in_memory(item, reason)
             return
         noted: list[Entry] = []
 
@@ -514,10 +514,10 @@ class Delivery:
             self._timetable.take(item)
             self._set_apart(item, words)
 
-    def _fail_volatile(self, item: Item, reason: str) -> None:
+    def _fail_in_memory(self, item: Item, reason: str) -> None:
         """Try what is in memory only again; what was triggered is tried once."""
-        entry = self._volatile.entry(item)
-        if self._volatile.fail(item, reason):
+        entry = self._in_memory.entry(item)
+        if self._in_memory.fail(item, reason):
             if entry is not None:
                 self.note_failure(retried(entry._replace(attempts=1), reason, self._clock.now_us()))
             return
@@ -560,12 +560,12 @@ class Delivery:
     def _message(self, item: Item) -> Outgoing | None:
         if self._under_way and item in self._under_way:
             return self._occurrences.get(item)
-        return self._volatile.get(item) if is_in_memory(item) else self._payloads.get(item)
+        return self._in_memory.get(item) if is_in_memory(item) else self._payloads.get(item)
 
     def _table(self, item: Item) -> Timetable | Occurrences:
         if self._under_way and item in self._under_way:
             return self._occurrences
-        return self._volatile.timetable if is_in_memory(item) else self._timetable
+        return self._in_memory.timetable if is_in_memory(item) else self._timetable
 
     def _wait_for_head(self) -> bool:
         """Fetch what the queue lacks; False once that has taken too long and it is set apart."""
@@ -761,7 +761,7 @@ class Delivery:
             if self._attempts:
                 self._attempts.pop((item.key, item.revision), None)
             if is_in_memory(item):
-                self._volatile.remove(item)
+                self._in_memory.remove(item)
             else:
                 self._payloads.discard(item.key, item.revision)
                 self._store.settle(item)

@@ -56,7 +56,7 @@ class Triggered(NamedTuple):
     """Called with what became of it."""
 
 
-class Volatile:
+class InMemory:
     """The requests, until they are delivered or handed over."""
 
     def __init__(self) -> None:

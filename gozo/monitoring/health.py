@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gozo.delivery.in_memory import Volatile
+from gozo.delivery.in_memory import InMemory
 from gozo.leadership.lease import Lease, Role
 from gozo.leadership.lookout import Lookout
 from gozo.leadership.rivals import Leader
@@ -31,7 +31,7 @@ class Parts:
     """What a daemon is made of once it knows its bucket."""
 
     index: BucketIndex
-    volatile: Volatile
+    in_memory: InMemory
     store: ScheduleStore
     writer: Writer
     probe: Probe
@@ -79,7 +79,7 @@ class Vitals:
         if parts is None:
             return 0
         at_rest = self.paused + self.failed + self.invalid
-        return len(parts.index.timetable) - at_rest + len(parts.volatile)
+        return len(parts.index.timetable) - at_rest + len(parts.in_memory)
 
     @property
     def overdue(self) -> int:
@@ -108,7 +108,7 @@ class Vitals:
         """When the next schedule is due, as far as is known; None where there is none."""
         if self.parts is None:
             return None
-        tables = (self.parts.index.timetable, self.parts.volatile.timetable)
+        tables = (self.parts.index.timetable, self.parts.in_memory.timetable)
         return min((due for table in tables if (due := table.next_due()) is not None), default=None)
 
     @property

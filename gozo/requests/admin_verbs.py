@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from gozo.delivery.in_memory import Sent, Volatile
+from gozo.delivery.in_memory import InMemory, Sent
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.event_kinds import Kind
 from gozo.protocol.heard import Act, Heard
@@ -47,7 +47,7 @@ class Administration:
         self,
         policy: Policy,
         store: ScheduleStore,
-        volatile: Volatile,
+        in_memory: InMemory,
         stats: Stats,
         max_payload: Callable[[], int],
         answer: Callable[[str, Answer], None],
@@ -56,11 +56,11 @@ class Administration:
         on_done: Callable[[Heard], None],
         on_dropped: Callable[[Heard], None],
         on_acted: Callable[[Kind, Entry], None],
-        on_volatile: Callable[[], None],
+        wake_delivery: Callable[[], None],
     ) -> None:
         self._policy = policy
         self._store = store
-        self._volatile = volatile
+        self._in_memory = in_memory
         self._stats = stats
         self._max_payload = max_payload
         self._publish = answer
@@ -68,7 +68,7 @@ class Administration:
         self._on_done = on_done
         self._on_dropped = on_dropped
         self._on_acted = on_acted
-        self._on_volatile = on_volatile
+        self._wake_delivery = wake_delivery
         self.verbs: dict[str, Act] = {
             "cancel": self._cancel,
             "reschedule": self._reschedule,
@@ -143,8 +143,8 @@ class Administration:
             def send(entry: Entry, payload: bytes) -> None:
                 self._on_acted(Kind.TRIGGERED, entry)
                 request = ScheduleRequest(triggered(entry, heard.received_us), payload)
-                self._volatile.add_triggered(request, on_sent)
-                self._on_volatile()
+                self._in_memory.add_triggered(request, on_sent)
+                self._wake_delivery()
 
             def on_result(result: Result, words: str) -> None:
                 if result is not Result.UNCHANGED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gozo.delivery.in_memory import Volatile
+from gozo.delivery.in_memory import InMemory
 from gozo.errors import RequestError
 from gozo.protocol.requests import dated
 from gozo.protocol.subject_policy import (
@@ -49,7 +49,7 @@ class Admission:
         policy: Policy,
         quotas: Quotas,
         store: ScheduleStore,
-        volatile: Volatile,
+        in_memory: InMemory,
         max_payload: Callable[[], int],
     ) -> None:
         self._policy = policy
@@ -58,7 +58,7 @@ class Admission:
         self._kept_rate = self._rate
         self._uncounted_us = self._kept_until_us = 0
         self._store = store
-        self._volatile = volatile
+        self._in_memory = in_memory
         self._max_payload = max_payload
         self._counts = quotas.max_pending is not None
         self.limits_unread = quotas.max_payload is not None or quotas.max_rate is not None
@@ -123,7 +123,7 @@ class Admission:
         if terms is not None:
             self._check_interval(expression(entry.when))
         if self._counts and self._is_new(entry):
-            kept = self._store.kept + len(self._volatile)
+            kept = self._store.kept + len(self._in_memory)
             self._quotas.check_pending(kept + self._more)
         if terms is not None:
             request = dated(request)

@@ -21,7 +21,7 @@ from functools import partial
 from itertools import chain
 from typing import NoReturn
 
-from gozo.delivery.in_memory import Taken, Volatile
+from gozo.delivery.in_memory import InMemory, Taken
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError
 from gozo.leadership.feed_messages import (
     GREETING,
@@ -108,9 +108,9 @@ class Intake:
         *("_administration", "_admission", "_backlog", "_bytes", "_claims", "_clock"),
         *("_connection", "_count", "_counted_until_us", "_details", "_ending", "_entrusted"),
         *("_inherited", "_inquiry", "_ledger", "_left", "_listeners", "_lookout", "_max_backlog"),
-        *("_may_act", "_memory", "_mode", "_offers", "_on_too_large", "_on_volatile", "_policy"),
+        *("_may_act", "_memory", "_mode", "_offers", "_on_too_large", "_wake_delivery", "_policy"),
         *("_progress", "_stats", "_successor", "_teller", "_told_subject", "_turn", "_unanswered"),
-        *("_volatile", "_work", "_yielding", "events"),
+        *("_in_memory", "_work", "_yielding", "events"),
     )
 
     def __init__(
@@ -119,11 +119,11 @@ class Intake:
         policy: Policy,
         quotas: Quotas,
         store: ScheduleStore,
-        volatile: Volatile,
+        in_memory: InMemory,
         stats: Stats,
         max_backlog: int,
         clock: ClockWatch,
-        on_volatile: Callable[[], None],
+        wake_delivery: Callable[[], None],
         may_act: Callable[[], bool],
         on_too_large: Callable[[], None],
         tag: bytes,
@@ -132,22 +132,24 @@ class Intake:
         self._connection = connection
         self._policy = policy
         self._store = store
-        self._volatile = volatile
+        self._in_memory = in_memory
         self._stats = stats
         self._max_backlog = max_backlog
         self._clock = clock
-        self._on_volatile = on_volatile
+        self._wake_delivery = wake_delivery
         self._may_act = may_act
         self._on_too_large = on_too_large
         self._lookout = lookout
         self._counted_until_us = 0
         """Until when requests have been counted by who led, towards the rate."""
-        self._admission = Admission(policy, quotas, store, volatile, lambda: connection.max_payload)
+        self._admission = Admission(
+            policy, quotas, store, in_memory, lambda: connection.max_payload
+        )
         self._unanswered = Waiting()
         self._administration = Administration(
             policy,
             store,
-            volatile,
+            in_memory,
             stats,
             lambda: connection.max_payload,
             self._answer,
@@ -155,7 +157,7 @@ class Intake:
             on_done=self._done,
             on_dropped=self._drop,
             on_acted=self._acted,
-            on_volatile=on_volatile,
+            wake_delivery=wake_delivery,
         )
         self._listeners: list[Listener] = []
         self._mode = Mode.DEAF
@@ -189,7 +191,7 @@ class Intake:
         """What the replica that leads now has; None where that is not known, or it is this one."""
         self.events: Events | None = None
         """Who is told of requests; None: nobody wants to know."""
-        volatile.on_removed = self._handled
+        in_memory.on_removed = self._handled
         connection.on_lost.append(self._on_lost)
         connection.on_connected.append(self._on_connected)
         connection.on_granted.append(self._on_granted)
@@ -233,7 +235,7 @@ class Intake:
 
     def _requests(self) -> Iterable[Heard]:
         """Return the requests that this leader has in memory, and has not begun to store."""
-        held = (self._volatile, self._left, self._entrusted, self._backlog)
+        held = (self._in_memory, self._left, self._entrusted, self._backlog)
         return chain(self._offers.aside, *(one.requests for one in held))
 
     def _take_back(self) -> None:
@@ -316,12 +318,12 @@ class Intake:
 
         `is_led` tells whether there is one.
         """
-        if self._left or len(self._volatile) or self._store.origins:
+        if self._left or len(self._in_memory) or self._store.origins:
             account = await self._inquiry.find_out(lambda: self._teller.begun, is_led)
             if self._mode is Mode.KEEPING:
                 self._successor = account
                 if account is not None:
-                    mine = (*self._volatile.requests, *self._left.requests, *self._store.origins)
+                    mine = (*self._in_memory.requests, *self._left.requests, *self._store.origins)
                     self._entrusted.begin(account.leader, account.pending(mine))
 
     def act_on_left(self) -> None:
@@ -398,7 +400,7 @@ class Intake:
         All without an id it mentions once they are delivered, however late that is.
         """
         self._progress.turn(steady(), self._count)
-        if not (self._yielding or self._left or len(self._volatile)):
+        if not (self._yielding or self._left or len(self._in_memory)):
             self._successor = None
             self._entrusted.end()
         if self._mode is Mode.KEEPING:
@@ -666,11 +668,11 @@ class Intake:
         elif self._mode is _ACTING and not (self._ending or request.entry.extended):
             self._bytes -= heard.size
             self._stats.accepted += 1
-            self._volatile.add(request, heard)
+            self._in_memory.add(request, heard)
             self._teller.heard()
             if self.events is not None:
                 self.events.accepted(request.entry, replaced=False)
-            self._on_volatile()
+            self._wake_delivery()
         else:
             key = reserved_key()
             self._put(request, heard, key, key)

@@ -11,7 +11,7 @@ import pytest
 from gozo.delivery import dispatcher as delivery
 from gozo.delivery import stream_acks as confirmations
 from gozo.delivery.dispatcher import Delivery
-from gozo.delivery.in_memory import Volatile
+from gozo.delivery.in_memory import InMemory
 from gozo.delivery.recurring import Occurrences
 from gozo.protocol.headers import fields
 from gozo.protocol.requests import parse_request
@@ -29,13 +29,13 @@ from tests.support.raw import RawClient
 from tests.support.server import NatsServer
 
 
-def deliver(one: Parts, volatile: Volatile | None = None) -> Delivery:
+def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
     """Make what delivers from the bucket of these parts, and start it."""
     clock = some_clock()
     made = Delivery(
         one.connection,
         one.timetable,
-        volatile or Volatile(),
+        in_memory or InMemory(),
         one.payloads,
         one.store,
         Occurrences(one.store, one.timetable, one.payloads, clock),
@@ -177,11 +177,11 @@ async def test_nothing_is_sent_on_a_link_that_brings_no_message() -> None:
                 client.confirm()
             await one.knows("a")
             way.be(Mode.DEAF)
-            volatile = Volatile()
+            in_memory = InMemory()
             request = parse_request(b"to", b"NATS/1.0\r\nGozo-When: 2\r\n\r\n", b"", wall_us())
             assert isinstance(request, ScheduleRequest)
-            volatile.add(request, heard(b"p"))
-            made = deliver(one, volatile)
+            in_memory.add(request, heard(b"p"))
+            made = deliver(one, in_memory)
             await until(lambda: made._is_waiting, "it is noticed")
             receiver.confirm()
             assert receiver._waiting == []
@@ -194,16 +194,16 @@ async def test_no_more_is_sent_on_a_dead_link_while_a_stream_is_to_acknowledge()
         receiver.subscribe("to")
         async with Proxy(server.port) as way, parts(way) as one:
             way.be(Mode.DEAF)
-            volatile = Volatile()
+            in_memory = InMemory()
             headers = b"NATS/1.0\r\nGozo-When: 2\r\nGozo-Confirm: stream\r\n\r\n"
             request = parse_request(b"to", headers, b"", wall_us())
             assert isinstance(request, ScheduleRequest)
-            volatile.add(request, heard(b"p"))
-            made = deliver(one, volatile)
+            in_memory.add(request, heard(b"p"))
+            made = deliver(one, in_memory)
             await until(lambda: made._is_waiting, "it is noticed")
             receiver.confirm()
             assert len(receiver._waiting) == 1
-            volatile.add(request, heard(b"p"))
+            in_memory.add(request, heard(b"p"))
             made.wake()
             receiver.confirm()
             assert len(receiver._waiting) == 1

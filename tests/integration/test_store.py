@@ -317,7 +317,7 @@ async def test_a_write_of_somebody_else_is_noticed() -> None:
     with NatsServer() as server:
         async with parts(server) as one:
             await one.put("a")
-            # Make the ledger believe in a revision that the bucket does not have.
+            # Make the store believe in a revision that the bucket does not have.
             one.timetable.put("a", FAR_US, 1_000)
             assert await one.put("a", 77) is Result.REPLACED
             assert one.timetable.revision("a") == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gozo.delivery.in_memory import Sent, Volatile
+from gozo.delivery.in_memory import InMemory, Sent
 from gozo.protocol.heard import Heard
 from gozo.protocol.requests import triggered
 from gozo.schedule.model import Entry, Misfire, ScheduleRequest, State, Terms
@@ -35,33 +35,33 @@ def test_what_is_triggered() -> None:
 
 def test_handed_over() -> None:
     """Requests go to whoever leads next, the soonest first; what was triggered is dropped."""
-    volatile = Volatile()
+    in_memory = InMemory()
     told: list[tuple[Sent, str]] = []
-    volatile.add(request(NOW_US + 2), heard(b"late"))
-    volatile.add(request(NOW_US + 1), heard(b"soon"))
-    volatile.add_triggered(request(NOW_US, "a"), lambda sent, reason: told.append((sent, reason)))
-    assert [taken.heard.payload for taken in volatile.take_all()] == [b"soon", b"late"]
+    in_memory.add(request(NOW_US + 2), heard(b"late"))
+    in_memory.add(request(NOW_US + 1), heard(b"soon"))
+    in_memory.add_triggered(request(NOW_US, "a"), lambda sent, reason: told.append((sent, reason)))
+    assert [taken.heard.payload for taken in in_memory.take_all()] == [b"soon", b"late"]
     assert told == [(Sent.DROPPED, "")]
-    assert len(volatile) == 0
+    assert len(in_memory) == 0
 
 
 def test_sent_or_failed() -> None:
     """Who triggered is told what became of it; a request that failed is kept."""
-    volatile = Volatile()
+    in_memory = InMemory()
     removed: list[Heard] = []
     told: list[tuple[Sent, str]] = []
-    volatile.on_removed = removed.append
-    volatile.add(request(NOW_US), heard(b"one"))
+    in_memory.on_removed = removed.append
+    in_memory.add(request(NOW_US), heard(b"one"))
     for _ in range(2):
-        volatile.add_triggered(
+        in_memory.add_triggered(
             request(NOW_US, "a"), lambda sent, reason: told.append((sent, reason))
         )
-    one, first, second = volatile.timetable.pop_due(NOW_US, 10)
-    assert not volatile.fail(one, "why")
-    assert volatile.fail(first, "why")
-    assert not volatile.fail(first, "why")
-    volatile.remove(second)
+    one, first, second = in_memory.timetable.pop_due(NOW_US, 10)
+    assert not in_memory.fail(one, "why")
+    assert in_memory.fail(first, "why")
+    assert not in_memory.fail(first, "why")
+    in_memory.remove(second)
     assert told == [(Sent.FAILED, "why"), (Sent.TRIGGERED, "")]
-    assert (removed, len(volatile)) == ([], 1)
-    volatile.remove(one)
-    assert (removed, len(volatile)) == ([heard(b"one")], 0)
+    assert (removed, len(in_memory)) == ([], 1)
+    in_memory.remove(one)
+    assert (removed, len(in_memory)) == ([heard(b"one")], 0)
