@@ -52,7 +52,7 @@ from gozo.store.event_history import NAMES, open_history
 from gozo.store.follower import Follower
 from gozo.store.forgetter import Forgetter
 from gozo.store.index import BucketIndex
-from gozo.store.legacy_entries import Originals
+from gozo.store.legacy_entries import LegacyEntries
 from gozo.store.marker_cleaner import Cleaner
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.store.message_cache import Payloads
@@ -239,7 +239,7 @@ class Daemon:
         self._begin("inventory", self._inventory.run())
         self._begin("payloads", self._prepare())
         self._begin("housekeeping", self._keep_house())
-        self._begin("originals", self._originals.run())
+        self._begin("originals", self._legacy_entries.run())
         self._begin("forgetter", Forgetter(self._timetable, self._clock.server_us).run())
         self._begin("cleaner", Cleaner(bucket, self._index).run(lambda: self._vitals.is_active))
         await self._until(self._follower.loaded)
@@ -341,7 +341,7 @@ class Daemon:
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
         self._payloads = Payloads(self._main, bucket, self._policy, self._index)
         self._store = ScheduleStore(bucket, self._index, self._writer, self._payloads)
-        self._originals = Originals(bucket, self._index)
+        self._legacy_entries = LegacyEntries(bucket, self._index)
         self._follower = Follower(self._main, bucket, self._index, settings.replicas, self._clock)
         rivals = Rivals()
         self._lease = Lease(
@@ -550,7 +550,7 @@ class Daemon:
 
     async def _leave_out(self, before_us: int) -> None:
         """Settle as missed what was in the bucket at the start and was due before a moment."""
-        await self._originals.all_read()
+        await self._legacy_entries.all_read()
 
         def on_result(item: Item, result: Result, words: str) -> None:
             if result in (Result.SETTLED, Result.STORED, Result.REPLACED):

@@ -21,7 +21,7 @@ AT_ONCE = 100  # entries read at the same time
 log = get_logger("gozo.store")
 
 
-class Originals:
+class LegacyEntries:
     """Keeps no entry without headers unread."""
 
     def __init__(self, bucket: Bucket, index: BucketIndex) -> None:

@@ -27,7 +27,7 @@ from gozo.store.changes import Result
 from gozo.store.entry_codec import block
 from gozo.store.follower import DELETION, Follower
 from gozo.store.index import BucketIndex
-from gozo.store.legacy_entries import Originals
+from gozo.store.legacy_entries import LegacyEntries
 from gozo.store.marker_cleaner import Cleaner
 from gozo.store.message_cache import Payloads
 from gozo.store.schedule_store import ScheduleStore
@@ -101,8 +101,8 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     payloads = Payloads(connection, bucket, Policy("gozo"), index)
     store = ScheduleStore(bucket, index, writer, payloads)
     follower = Follower(connection, bucket, index, None, some_clock())
-    originals = Originals(bucket, index)
-    work = (connection.keep(), writer.sweep(), follower.run(), originals.run())
+    legacy_entries = LegacyEntries(bucket, index)
+    work = (connection.keep(), writer.sweep(), follower.run(), legacy_entries.run())
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await follower.loaded.wait()
