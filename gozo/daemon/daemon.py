@@ -21,7 +21,7 @@ from gozo.leadership.lease import Lease, Role, lease_of, open_lease
 from gozo.leadership.lookout import Lookout, check_alone
 from gozo.leadership.rivals import Rivals, tag_of
 from gozo.leadership.serving import Course
-from gozo.monitoring.health import Parts, Vitals
+from gozo.monitoring.health import Health, Parts
 from gozo.monitoring.mappings import Mappings
 from gozo.monitoring.micro_service import Service
 from gozo.monitoring.systemd import Notifier
@@ -144,7 +144,7 @@ class Daemon:
         self._mappings = Mappings(self._js, chosen.bucket, lease_of(chosen.bucket))
         self._events: Events | None = None
         self._bystander: Bystander | None = None
-        self._vitals = Vitals(
+        self._health = Health(
             settings.name,
             self.stats,
             self._main,
@@ -186,10 +186,10 @@ class Daemon:
             # Imported here: nobody else pays for it.
             from gozo.monitoring.http_server import Monitor  # noqa: PLC0415
 
-            self._monitor = Monitor(self._vitals, self._settings.metrics)
+            self._monitor = Monitor(self._health, self._settings.metrics)
             await self._monitor.open()
         if self._notifier.is_heard:
-            self._begin("notifier", self._notifier.run(self._vitals))
+            self._begin("notifier", self._notifier.run(self._health))
         starting = asyncio.create_task(self._start(), name="start")
         stopped = asyncio.create_task(stop.wait(), name="signal")
         linked = asyncio.create_task(self._miss_links(), name="links")
@@ -207,7 +207,7 @@ class Daemon:
             self._main,
             self._policy,
             bucket=chosen.bucket,
-            vitals=self._vitals,
+            health=self._health,
         )
         self._service.listen()
         await self._persist(partial(check_alone, self._main, chosen.bucket, chosen.request_subject))
@@ -241,7 +241,7 @@ class Daemon:
         self._begin("housekeeping", self._keep_house())
         self._begin("originals", self._legacy_entries.run())
         self._begin("forgetter", Forgetter(self._timetable, self._clock.server_us).run())
-        self._begin("cleaner", Cleaner(bucket, self._index).run(lambda: self._vitals.is_active))
+        self._begin("cleaner", Cleaner(bucket, self._index).run(lambda: self._health.is_active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
         self._garbage.end_loading(steady())
@@ -252,13 +252,13 @@ class Daemon:
             # Not to be ended with this: requests wait for it.
             await self._first(asyncio.create_task(_over(self._leading), name="waiting"))
         await self._until(self._probe.tried)
-        self._vitals.is_started = True
+        self._health.is_started = True
         log.info(
             "daemon.ready",
             role=self._lease.role,
-            pending=self._vitals.pending,
-            overdue=self._vitals.overdue,
-            invalid=self._vitals.invalid,
+            pending=self._health.pending,
+            overdue=self._health.overdue,
+            invalid=self._health.invalid,
             seconds=steady() - self._began,
             bucket=chosen.bucket,
             request_subject=chosen.request_subject,
@@ -356,7 +356,7 @@ class Daemon:
             defers=lambda: self._course.is_ailing(steady()),
         )
         self._giving_way = GivingWay(
-            self._vitals, self._course, self._service, self._lease, self._stop_leading
+            self._health, self._course, self._service, self._lease, self._stop_leading
         )
         self._lookout = Lookout(self._main, self._lease, rivals, chosen.request_subject)
         self._delivery = Delivery(
@@ -409,7 +409,7 @@ class Daemon:
         self._lease.on_gained = self._on_gained
         self._lease.on_renewed = self._on_renewed
         self._lease.on_lost = self._on_lost
-        self._vitals.parts = Parts(
+        self._health.parts = Parts(
             index=self._index,
             in_memory=self._in_memory,
             store=self._store,
@@ -424,7 +424,7 @@ class Daemon:
             self._events = Events(self._main, chosen.request_subject, settings.name)
             self._delivery.events = self._intake.events = self._store.events = self._events
             self._index.observer = self._bystander = Bystander(
-                self._events, self._index.invalid, leads=lambda: self._vitals.is_active
+                self._events, self._index.invalid, leads=lambda: self._health.is_active
             )
         self._memory = Memory(
             (
@@ -464,7 +464,7 @@ class Daemon:
         clock_serves = self._clock.may_lead(held=self._lease.another_holds)
         if self._clock.was_set:
             return False  # until it is compared, in a moment: requests are kept meanwhile
-        self._vitals.can_lead = can_lead = clock_serves and self._can_lead()
+        self._health.can_lead = can_lead = clock_serves and self._can_lead()
         if can_lead:
             self._intake.stand_by()
         elif not (self._clock.waits or self._is_yielding):
@@ -508,7 +508,7 @@ class Daemon:
         )
         if subject == f"{chosen.js_prefix}.{NAMES}":
             needed = False  # what goes wrong is only said in fewer words without it
-        if not self._vitals.is_started and not self._fatal.done() and (needed or heard):
+        if not self._health.is_started and not self._fatal.done() and (needed or heard):
             self._fatal.set_exception(missing_permission(kind, subject))
 
     # Leading
@@ -536,7 +536,7 @@ class Daemon:
             return
         if self._skips:
             await self._leave_out(self._settings.skip_due_before_us or 0)
-        self._vitals.is_active = True
+        self._health.is_active = True
         self._inventory.open()
         # The first of them; the others need not be waited for.
         self._payloads.prepare(self._timetable.approach(self._clock.now_us() + AHEAD_US, PREPARED))
@@ -544,7 +544,7 @@ class Daemon:
         if self._ending:
             return
         self._delivery.start()
-        log.info("daemon.leading", pending=self._vitals.pending)
+        log.info("daemon.leading", pending=self._health.pending)
         if self._events is not None:
             self._events.leads()
 
@@ -593,7 +593,7 @@ class Daemon:
     def _on_lost(self) -> None:
         """Another replica leads, or may: hand everything over."""
         self._clock.lease_lost()
-        self._vitals.is_active = False
+        self._health.is_active = False
         self._inventory.close()
         if self._leading is not None:
             self._leading.cancel()
@@ -616,7 +616,7 @@ class Daemon:
     async def _stop_leading(self) -> None:
         """Act on nothing more, and hand over what is in memory: the lease is about to be left."""
         await end(self._leading)
-        self._vitals.is_active = False
+        self._health.is_active = False
         self._inventory.close()
         self._intake.keep()
         await self._hand_over_lead()
@@ -670,7 +670,7 @@ class Daemon:
             self._look_at_clock()
             self._giving_way.look()
             self._delivery.look()
-            if self._vitals.is_active:
+            if self._health.is_active:
                 self._mend()
                 if self._bystander is not None:
                     self._bystander.tell_earlier()
@@ -689,13 +689,13 @@ class Daemon:
         And give memory back: a standby may take its time for that.
         """
         before, self._taken = self._taken, self.stats.accepted
-        next_us = self._vitals.next_due_us
+        next_us = self._health.next_due_us
         is_near = next_us is not None and next_us < self._clock.now_us() + QUIET_US
         leisure = self._taken == before and not self._store.outstanding and not is_near
         now = steady()
         if self._garbage.is_due(now, leisure=leisure):
             self._garbage.look_at_old(now, self._main.epoch + self._requests.epoch)
-        self._memory.give_back(now, quiet=leisure or not self._vitals.is_active)
+        self._memory.give_back(now, quiet=leisure or not self._health.is_active)
 
     async def _prepare(self) -> None:
         """Have the messages at hand of what is due soon; others get their turn meanwhile.
@@ -704,7 +704,7 @@ class Daemon:
         """
         horizon_us, lags = 0, False
         while True:
-            if not self._vitals.is_active:
+            if not self._health.is_active:
                 lags = False
             else:
                 if not lags:  # else what is put meanwhile would always be before it

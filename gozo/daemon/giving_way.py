@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from gozo.errors import GozoError
 from gozo.leadership.lease import Lease, Role
 from gozo.leadership.serving import Course
-from gozo.monitoring.health import Vitals
+from gozo.monitoring.health import Health
 from gozo.monitoring.micro_service import Service
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
@@ -25,14 +25,14 @@ class GivingWay:
 
     def __init__(
         self,
-        vitals: Vitals,
+        health: Health,
         course: Course,
         service: Service,
         lease: Lease,
         hand_over: Callable[[], Awaitable[None]],
     ) -> None:
         """`hand_over` is awaited before the lease is given up."""
-        self._vitals = vitals
+        self._health = health
         self._course = course
         self._service = service
         self._lease = lease
@@ -46,8 +46,8 @@ class GivingWay:
     def look(self) -> None:
         """Check whether this replica is serving; to be called periodically."""
         now = steady()
-        self._course.note(self._vitals.judge(), now)
-        if self._course.lasts(now) and self._vitals.is_started:
+        self._course.note(self._health.judge(), now)
+        if self._course.lasts(now) and self._health.is_started:
             log.repeated("error", "daemon.not_serving", reason=self._course.verdict.problem)
         if self._is_closed or self._lease.role is not Role.LEADER or now < self._given_at + PAUSE:
             return

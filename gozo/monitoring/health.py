@@ -41,7 +41,7 @@ class Parts:
     lookout: Lookout
 
 
-class Vitals:
+class Health:
     """One daemon, as its operator sees it."""
 
     def __init__(

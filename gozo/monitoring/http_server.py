@@ -17,7 +17,7 @@ import socket
 from http import HTTPStatus
 
 from gozo.errors import GozoError
-from gozo.monitoring.health import Vitals
+from gozo.monitoring.health import Health
 from gozo.monitoring.prometheus import Metrics
 from gozo.runtime.logs import get_logger
 
@@ -33,9 +33,9 @@ log = get_logger("gozo.monitor")
 class Monitor:
     """The listener of one daemon."""
 
-    def __init__(self, vitals: Vitals, address: tuple[str, int]) -> None:
-        self._vitals = vitals
-        self._metrics = Metrics(vitals)
+    def __init__(self, health: Health, address: tuple[str, int]) -> None:
+        self._health = health
+        self._metrics = Metrics(health)
         self._address = address
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, None] = {}
@@ -125,10 +125,10 @@ class Monitor:
                 body, kind = self._metrics.text(accept)
                 return _response(HTTPStatus.OK, body, kind=kind)
             case "/healthz":
-                part = self._vitals.hangs()
+                part = self._health.hangs()
                 return _verdict(f"the {part} hangs" if part else "", "alive")
             case "/readyz":
-                return _verdict(self._vitals.problem(), self._vitals.role)
+                return _verdict(self._health.problem(), self._health.role)
             case _:
                 known = "not here: ask for /metrics, /healthz or /readyz"
                 return _response(HTTPStatus.NOT_FOUND, known)

@@ -15,7 +15,7 @@ from typing import Any
 from gozo import __version__
 from gozo.leadership.lease import Role
 from gozo.leadership.lookout import hear_daemons
-from gozo.monitoring.health import Vitals
+from gozo.monitoring.health import Health
 from gozo.protocol.subject_policy import Policy
 from gozo.requests.admin_verbs import VERBS
 from gozo.runtime.clock import steady
@@ -32,13 +32,13 @@ class Service:
     """One replica, as others see it."""
 
     def __init__(
-        self, connection: Connection, policy: Policy, *, bucket: str, vitals: Vitals
+        self, connection: Connection, policy: Policy, *, bucket: str, health: Health
     ) -> None:
         self._connection = connection
         self._bucket = bucket
         self._request_subject = policy.request_subject
         self._policy = policy
-        self._vitals = vitals
+        self._health = health
         self._id = secrets.token_hex(11)
         self._started = datetime.now(UTC)
 
@@ -77,18 +77,18 @@ class Service:
         return on_question
 
     def _identity(self, kind: str) -> dict[str, Any]:
-        rivals = ", ".join(map(str, self._vitals.rivals))
-        verdict = self._vitals.judge()
+        rivals = ", ".join(map(str, self._health.rivals))
+        verdict = self._health.judge()
         return {
             "type": f"{_KIND}{kind}",
             "name": SERVICE,
             "id": self._id,
             "version": __version__,
             "metadata": {
-                "name": self._vitals.name,
+                "name": self._health.name,
                 "bucket": self._bucket,
                 "request_subject": self._request_subject,
-                "role": self._vitals.role,
+                "role": self._health.role,
                 "serves": YES if verdict.serves else "no",
                 "problem": verdict.problem,
             }
@@ -109,17 +109,17 @@ class Service:
         }
 
     def _statistics(self) -> dict[str, Any]:
-        vitals, stats = self._vitals, self._vitals.stats
+        health, stats = self._health, self._health.stats
         refused = sum(stats.refused.values()) - stats.refused_by_verbs
         median, most = stats.lateness.quantiles(0.5, 0.99, at=steady())
-        next_us = vitals.next_due_us
+        next_us = health.next_due_us
         data = {
-            "role": vitals.role,
-            "pending": vitals.pending,
-            "overdue": vitals.overdue,
-            "paused": vitals.paused,
-            "failed_schedules": vitals.failed,
-            "invalid": vitals.invalid,
+            "role": health.role,
+            "pending": health.pending,
+            "overdue": health.overdue,
+            "paused": health.paused,
+            "failed_schedules": health.failed,
+            "invalid": health.invalid,
             "next_due": None if next_us is None else print_rfc3339(next_us),
             "accepted": stats.accepted,
             "delivered": stats.delivered,

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from gozo import __version__
 from gozo.errors import Refusal
 from gozo.leadership.lease import Role
-from gozo.monitoring.health import Vitals
+from gozo.monitoring.health import Health
 from gozo.schedule.model import MICROSECONDS
 from gozo.telemetry.stats import LIMITS_US
 
@@ -29,8 +29,8 @@ from gozo.telemetry.stats import LIMITS_US
 class Metrics(Collector):
     """Tells the vitals of a daemon."""
 
-    def __init__(self, vitals: Vitals) -> None:
-        self._vitals = vitals
+    def __init__(self, health: Health) -> None:
+        self._health = health
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -48,28 +48,28 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Take the figures now."""
-        vitals = self._vitals
-        stats, parts = vitals.stats, vitals.parts
+        health = self._health
+        stats, parts = health.stats, health.parts
         yield InfoMetricFamily("gozo", "This daemon.", {"version": __version__})
         yield from self._counters()
-        yield _lateness(vitals)
-        yield _gauge("schedules_pending", "Schedules that are waited for.", vitals.pending)
+        yield _lateness(health)
+        yield _gauge("schedules_pending", "Schedules that are waited for.", health.pending)
         yield _gauge(
-            "schedules_overdue", "Schedules that are due and not being sent.", vitals.overdue
+            "schedules_overdue", "Schedules that are due and not being sent.", health.overdue
         )
-        yield _gauge("schedules_paused", "Schedules that are kept and not sent.", vitals.paused)
+        yield _gauge("schedules_paused", "Schedules that are kept and not sent.", health.paused)
         yield _gauge(
-            "schedules_failed", "Schedules that were given up, and are kept.", vitals.failed
+            "schedules_failed", "Schedules that were given up, and are kept.", health.failed
         )
-        yield _gauge("schedules_invalid", "Entries that cannot be served.", vitals.invalid)
+        yield _gauge("schedules_invalid", "Entries that cannot be served.", health.invalid)
         yield _gauge(
-            "leader", "1 where this daemon leads, 0 where not.", vitals.role is Role.LEADER
+            "leader", "1 where this daemon leads, 0 where not.", health.role is Role.LEADER
         )
-        yield _gauge("ready", "1 if it delivers or is ready to take over.", not vitals.problem())
+        yield _gauge("ready", "1 if it delivers or is ready to take over.", not health.problem())
         yield _gauge(
             "rivals",
             "Daemons that lead on the same request subject with another bucket.",
-            len(vitals.rivals),
+            len(health.rivals),
         )
         yield _gauge("lateness_max_seconds", "The latest delivery.", stats.latest_us / MICROSECONDS)
         if parts is not None:
@@ -101,7 +101,7 @@ class Metrics(Collector):
         yield from self._connections()
 
     def _counters(self) -> Iterator[Metric]:
-        stats = self._vitals.stats
+        stats = self._health.stats
         yield _counter("requests_accepted", "Requests taken.", stats.accepted)
         refused = CounterMetricFamily(
             "gozo_requests_refused",
@@ -129,15 +129,15 @@ class Metrics(Collector):
         buffered = GaugeMetricFamily(
             "gozo_connection_buffered_bytes", "Bytes that wait to be sent.", labels=["name"]
         )
-        for name, connection in self._vitals.connections.items():
+        for name, connection in self._health.connections.items():
             up.add_metric([name], connection.connected)
             made.add_metric([name], connection.epoch)
             buffered.add_metric([name], connection.backlog)
         yield from (up, made, buffered)
 
 
-def _lateness(vitals: Vitals) -> Metric:
-    lateness = vitals.stats.lateness
+def _lateness(health: Health) -> Metric:
+    lateness = health.stats.lateness
     limits = [*(f"{limit / MICROSECONDS:g}" for limit in LIMITS_US), "+Inf"]
     return HistogramMetricFamily(
         "gozo_lateness_seconds",

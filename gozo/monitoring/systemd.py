@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from gozo.leadership.lease import Role
-from gozo.monitoring.health import Vitals
+from gozo.monitoring.health import Health
 from gozo.runtime.logs import get_logger, visible
 
 INTERVAL = 1.0  # seconds between two words, where the watchdog does not ask for more
@@ -46,21 +46,21 @@ class Notifier:
         """Whether there is anybody to tell."""
         return bool(self._address)
 
-    async def run(self, vitals: Vitals) -> NoReturn:
+    async def run(self, health: Health) -> NoReturn:
         """Tell how a daemon is doing; runs until it is cancelled."""
         ready = False
         while True:
-            part = vitals.hangs()
+            part = health.hangs()
             words: list[str] = []
-            if vitals.is_started and not ready:
+            if health.is_started and not ready:
                 words.append("READY=1")
             if part:
                 log.repeated("error", "daemon.hangs", reason=part)
-            elif not vitals.is_started or self._is_ending:
+            elif not health.is_started or self._is_ending:
                 words.append(f"EXTEND_TIMEOUT_USEC={MORE_US}")
             if self._is_watched and not part:
                 words.append("WATCHDOG=1")
-            status = "stopping" if self._is_ending else _status(vitals, part)
+            status = "stopping" if self._is_ending else _status(health, part)
             if status != self._told:
                 words.append(f"STATUS={visible(status)}")  # a line break would begin another word
             if self._tell(words):  # else all is told again
@@ -88,11 +88,11 @@ class Notifier:
         return True
 
 
-def _status(vitals: Vitals, hangs: str) -> str:
+def _status(health: Health, hangs: str) -> str:
     if hangs:
         return f"the {hangs} hangs"
-    problem = vitals.problem()
+    problem = health.problem()
     if problem:
         return problem
-    role = "leading" if vitals.role is Role.LEADER else "standing by"
-    return f"{role}, {vitals.pending} schedules pending"
+    role = "leading" if health.role is Role.LEADER else "standing by"
+    return f"{role}, {health.pending} schedules pending"

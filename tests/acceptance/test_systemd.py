@@ -154,7 +154,7 @@ async def test_busy_manager(servers: Servers, tmp_path: Path) -> None:
                 others.sendto(b"STATUS=of another service", address)
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": str(BRIEFLY)})
     async with replica(servers.start()) as daemon:
-        telling = asyncio.create_task(notifier.run(daemon._vitals))
+        telling = asyncio.create_task(notifier.run(daemon._health))
         await asyncio.sleep(0)  # it has been told once, in vain
         await manager.hears("READY=1")
         assert "STATUS=leading, 0 schedules pending" in manager.look()
