@@ -239,7 +239,7 @@ class Daemon:
         self._begin("inventory", self._inventory.run())
         self._begin("payloads", self._prepare())
         self._begin("housekeeping", self._keep_house())
-        self._begin("originals", self._legacy_entries.run())
+        self._begin("legacy_entries", self._legacy_entries.run())
         self._begin("forgetter", Forgetter(self._timetable, self._clock.server_us).run())
         self._begin("cleaner", Cleaner(bucket, self._index).run(lambda: self._health.is_active))
         await self._until(self._follower.loaded)

@@ -27,7 +27,7 @@ from gozo.telemetry.stats import LIMITS_US
 
 
 class Metrics(Collector):
-    """Tells the vitals of a daemon."""
+    """Reports the health of a daemon."""
 
     def __init__(self, health: Health) -> None:
         self._health = health

@@ -40,7 +40,7 @@ VERBS = ("cancel", "reschedule", "pause", "resume", "trigger", "outcome")
 """All of them."""
 
 
-class Administration:
+class AdminVerbs:
     """Acts on the verbs, and answers once it is known what became of each."""
 
     def __init__(

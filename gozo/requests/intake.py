@@ -47,7 +47,7 @@ from gozo.protocol.requests import (
     unknown_receipt,
 )
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, Policy
-from gozo.requests.admin_verbs import Administration, refusal_of
+from gozo.requests.admin_verbs import AdminVerbs, refusal_of
 from gozo.requests.admission import Admission
 from gozo.requests.backlog import Backlog
 from gozo.requests.entrusted import Entrusted
@@ -105,7 +105,7 @@ class Intake:
 
     # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
     __slots__ = (
-        *("_administration", "_admission", "_backlog", "_bytes", "_claims", "_clock"),
+        *("_admin_verbs", "_admission", "_backlog", "_bytes", "_claims", "_clock"),
         *("_connection", "_count", "_counted_until_us", "_details", "_ending", "_entrusted"),
         *("_inherited", "_inquiry", "_ledger", "_left", "_listeners", "_lookout", "_max_backlog"),
         *("_may_act", "_memory", "_mode", "_offers", "_on_too_large", "_wake_delivery", "_policy"),
@@ -146,7 +146,7 @@ class Intake:
             policy, quotas, store, in_memory, lambda: connection.max_payload
         )
         self._unanswered = Waiting()
-        self._administration = Administration(
+        self._admin_verbs = AdminVerbs(
             policy,
             store,
             in_memory,
@@ -205,7 +205,7 @@ class Intake:
             self._index()
             self._begin_hearing()
             subject = self._policy.request_subject
-            verbs = self._administration.verbs
+            verbs = self._admin_verbs.verbs
             self._listeners = [
                 self._hear(subject, self._take),
                 *(self._hear(f"{subject}.admin.{verb}", verbs[verb]) for verb in verbs),
@@ -478,7 +478,7 @@ class Intake:
             if heard.act == self._take:
                 self._refuse_unread(heard, error, at_once=True)
             else:
-                self._administration.refuse(heard, error, told=not self._is_flooded())
+                self._admin_verbs.refuse(heard, error, told=not self._is_flooded())
         else:
             self._backlog.add(heard)
 
