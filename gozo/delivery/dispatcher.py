@@ -20,7 +20,7 @@ from gozo.delivery.denials import Denials
 from gozo.delivery.in_memory import InMemory
 from gozo.delivery.parking import Parking
 from gozo.delivery.recurring import Occurrences, after_failure
-from gozo.delivery.stream_acks import Confirmations
+from gozo.delivery.stream_acks import StreamAcks
 from gozo.errors import DisconnectedError
 from gozo.runtime.clock import Alarm, steady
 from gozo.runtime.clock_watch import ClockWatch
@@ -65,7 +65,7 @@ class Delivery:
 
     # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
     __slots__ = (
-        *("_alarm", "_attempts", "_clock", "_confirmations", "_confirmed", "_confirming"),
+        *("_alarm", "_attempts", "_clock", "_stream_acks", "_confirmed", "_confirming"),
         *("_connection", "_denied", "_draining", "_echo_asked", "_echo_number", "_echo_sent"),
         *("_echoing", "_echoing_messages", "_enabled", "_held_since", "_ledger", "_loop"),
         *("_may_deliver", "_occurrences", "_pace", "_parked", "_payloads", "_queue", "_recurring"),
@@ -120,11 +120,11 @@ class Delivery:
         """What is in the two lists above, where somebody is to be told: by the time of the echo
         another version may have taken its place."""
         self._denied = Denials(self._in_flight)
-        self._confirmations = Confirmations(connection, self)
-        self._confirmations.on_room = self.wake_soon
+        self._stream_acks = StreamAcks(connection, self)
+        self._stream_acks.on_room = self.wake_soon
         self._parked = Parking()
         """Due, and waiting for others to be acknowledged."""
-        store.awaits_ack = self._confirmations.awaits
+        store.awaits_ack = self._stream_acks.awaits
         store.withdraw = self._withdraw
         self._confirmed: deque[Item] = deque()
         self._settling = False
@@ -153,7 +153,7 @@ class Delivery:
     @property
     def is_idle(self) -> bool:
         """Whether all that was sent is confirmed, and being settled."""
-        sent = self._sent or len(self._confirmations)
+        sent = self._sent or len(self._stream_acks)
         going_on = self._confirmed or not self._occurrences.is_idle
         return self._echoing is None and not sent and not going_on
 
@@ -230,16 +230,14 @@ class Delivery:
     def _has_parked(self) -> bool:
         """Whether something waited for room, and there is room."""
         return bool(self._parked) and any(
-            self._parked.waiting(silent=silent) and self._confirmations.room(silent=silent) > 0
+            self._parked.waiting(silent=silent) and self._stream_acks.room(silent=silent) > 0
             for silent in (False, True)
         )
 
     def _must_wait(self, item: Item) -> bool:
         """Tell whether an item whose message is to be acknowledged may not be sent yet."""
         silent = self._parked.is_silent(item)
-        return (
-            self._parked.waiting(silent=silent) > 0 or self._confirmations.room(silent=silent) <= 0
-        )
+        return self._parked.waiting(silent=silent) > 0 or self._stream_acks.room(silent=silent) <= 0
 
     def next_due(self) -> int | None:
         """When the next schedule is due, of those waiting; None if there is none."""
@@ -353,7 +351,7 @@ class Delivery:
         return any(moved)
 
     def _unpark_some(self, now_us: int, *, silent: bool) -> bool:
-        room = min(self._confirmations.room(silent=silent), UNPARK)
+        room = min(self._stream_acks.room(silent=silent), UNPARK)
         if self._pace.most is not None:
             room = min(room, self._pace.room(steady()))
         late: list[int] = []
@@ -408,7 +406,7 @@ class Delivery:
         if message.entry is not None and self._is_left_out(item, message, now_us):
             return True
         silent = message.confirm and self._parked.is_silent(item)
-        if message.confirm and self._confirmations.room(silent=silent) <= 0:
+        if message.confirm and self._stream_acks.room(silent=silent) <= 0:
             self._park(item)
             return True
         if message.size > self._connection.max_payload:
@@ -439,7 +437,7 @@ class Delivery:
 
     def _send_for_ack(self, item: Item, message: Outgoing) -> None:
         try:
-            self._confirmations.send(item, message, silent=self._parked.is_silent(item))
+            self._stream_acks.send(item, message, silent=self._parked.is_silent(item))
         except DisconnectedError:
             self.on_unsent(item)
             return
@@ -703,7 +701,7 @@ class Delivery:
         """The server refused one publication; it says so before the echo of its batch."""
         if kind != "publish":
             return
-        if not self._confirmations.deny(subject.encode()):
+        if not self._stream_acks.deny(subject.encode()):
             self._denied.add(subject)
 
     def _in_flight(self, place: int) -> tuple[Item, bytes] | None:

@@ -50,7 +50,7 @@ class _Sent(NamedTuple):
     silent: bool
 
 
-class Confirmations:
+class StreamAcks:
     """Messages that were sent and are not acknowledged."""
 
     def __init__(self, connection: Connection, owner: Owner) -> None:
