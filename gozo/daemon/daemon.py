@@ -33,7 +33,7 @@ from gozo.requests.quotas import Quotas
 from gozo.runtime import signals
 from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import CURE, WARN_US, WRONG_US, ClockKeeper, ClockWatch
-from gozo.runtime.gc_control import Garbage
+from gozo.runtime.gc_control import GcControl
 from gozo.runtime.logs import get_logger
 from gozo.runtime.memory import Memory
 from gozo.runtime.pace import Pace
@@ -55,7 +55,7 @@ from gozo.store.index import BucketIndex
 from gozo.store.legacy_entries import LegacyEntries
 from gozo.store.marker_cleaner import Cleaner
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
-from gozo.store.message_cache import Payloads
+from gozo.store.message_cache import MessageCache
 from gozo.store.probe import Probe
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import ANSWER_TIME, Writer
@@ -165,7 +165,7 @@ class Daemon:
         self._found = 0
         self._skips = settings.skip_due_before_us is not None
         self._refused = 0
-        self._garbage = Garbage()
+        self._garbage = GcControl()
         self._taken = 0
         """Requests taken when it was last looked whether there is leisure."""
         self._ending = False
@@ -339,8 +339,8 @@ class Daemon:
         self._writer = Writer(self._main, bucket, answer_time)
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
-        self._payloads = Payloads(self._main, bucket, self._policy, self._index)
-        self._store = ScheduleStore(bucket, self._index, self._writer, self._payloads)
+        self._cache = MessageCache(self._main, bucket, self._policy, self._index)
+        self._store = ScheduleStore(bucket, self._index, self._writer, self._cache)
         self._legacy_entries = LegacyEntries(bucket, self._index)
         self._follower = Follower(self._main, bucket, self._index, settings.replicas, self._clock)
         rivals = Rivals()
@@ -363,9 +363,9 @@ class Daemon:
             self._main,
             self._timetable,
             self._in_memory,
-            self._payloads,
+            self._cache,
             self._store,
-            Occurrences(self._store, self._timetable, self._payloads, self._clock),
+            Occurrences(self._store, self._timetable, self._cache, self._clock),
             self._index,
             self.stats,
             self._clock,
@@ -404,7 +404,7 @@ class Daemon:
             leads=lambda: self._lease.role is Role.LEADER,
             leave=self._leave_lead,
         )
-        self._payloads.on_gone = self._follower.doubt
+        self._cache.on_gone = self._follower.doubt
         self._index.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
         self._lease.on_renewed = self._on_renewed
@@ -428,7 +428,7 @@ class Daemon:
             )
         self._memory = Memory(
             (
-                *(self._timetable, self._index, self._payloads, self._store, self._writer),
+                *(self._timetable, self._index, self._cache, self._store, self._writer),
                 *(self._delivery, self._in_memory, self._main, self._requests),
             )
         )
@@ -539,7 +539,7 @@ class Daemon:
         self._health.is_active = True
         self._inventory.open()
         # The first of them; the others need not be waited for.
-        self._payloads.prepare(self._timetable.approach(self._clock.now_us() + AHEAD_US, PREPARED))
+        self._cache.prepare(self._timetable.approach(self._clock.now_us() + AHEAD_US, PREPARED))
         await self._intake.act()
         if self._ending:
             return
@@ -601,7 +601,7 @@ class Daemon:
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
         self._store.frontier = self._seen
-        self._payloads.clear()
+        self._cache.clear()
         if self._yielding is not None:
             self._yielding.cancel()
         self._yielding = asyncio.create_task(self._yield(), name="yielding")
@@ -709,7 +709,7 @@ class Daemon:
             else:
                 if not lags:  # else what is put meanwhile would always be before it
                     horizon_us = self._clock.now_us() + AHEAD_US
-                self._payloads.prepare(self._timetable.approach(horizon_us, PREPARED))
+                self._cache.prepare(self._timetable.approach(horizon_us, PREPARED))
                 lags = self._timetable.lags
             await asyncio.sleep(0 if lags else LOOK)
 

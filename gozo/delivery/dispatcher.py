@@ -32,7 +32,7 @@ from gozo.schedule.recurrence import is_left_out
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
 from gozo.store.index import BucketIndex
-from gozo.store.message_cache import Payloads
+from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 from gozo.telemetry.events import Events, shown_key
 from gozo.telemetry.stats import Stats
@@ -67,8 +67,8 @@ class Delivery:
     __slots__ = (
         *("_alarm", "_attempts", "_clock", "_stream_acks", "_confirmed", "_confirming"),
         *("_connection", "_denied", "_draining", "_echo_asked", "_echo_number", "_echo_sent"),
-        *("_echoing", "_echoing_messages", "_enabled", "_held_since", "_ledger", "_loop"),
-        *("_may_deliver", "_occurrences", "_pace", "_parked", "_payloads", "_queue", "_recurring"),
+        *("_echoing", "_echoing_messages", "_enabled", "_held_since", "_store", "_loop"),
+        *("_may_deliver", "_occurrences", "_pace", "_parked", "_cache", "_queue", "_recurring"),
         *("_sent", "_sent_messages", "_settling", "_stalled", "_stats", "_timetable"),
         *("_unanswered", "_under_way", "_in_memory", "_woken", "events"),
     )
@@ -78,7 +78,7 @@ class Delivery:
         connection: Connection,
         timetable: Timetable,
         in_memory: InMemory,
-        payloads: Payloads,
+        cache: MessageCache,
         store: ScheduleStore,
         occurrences: Occurrences,
         index: BucketIndex,
@@ -90,7 +90,7 @@ class Delivery:
         self._connection = connection
         self._timetable = timetable
         self._in_memory = in_memory
-        self._payloads = payloads
+        self._cache = cache
         self._store = store
         self._occurrences = occurrences
         self._under_way = occurrences.out
@@ -132,7 +132,7 @@ class Delivery:
         self._draining: asyncio.Task[None] | None = None
         self.events: Events | None = None
         """Who is told of deliveries; None: nobody wants to know."""
-        payloads.on_arrival = occurrences.on_due = self.wake_soon
+        cache.on_arrival = occurrences.on_due = self.wake_soon
         occurrences.is_busy = lambda: self._woken
         connection.on_denied.append(self._on_denied)
 
@@ -336,8 +336,8 @@ class Delivery:
             self._table(item).give_back(item)  # changes wait for it, and it was not sent
             return
         self._parked.add(item)
-        if not self._payloads.takes_more:
-            self._payloads.discard(item.key, item.revision)
+        if not self._cache.takes_more:
+            self._cache.discard(item.key, item.revision)
 
     def _unpark(self, now_us: int) -> bool:
         """Send what was parked, as far as there is room and messages are at hand.
@@ -361,15 +361,15 @@ class Delivery:
             if item not in self._parked or size > BATCH_BYTES:
                 continue
             is_current, message = self._table(item).is_current(item), self._message(item)
-            if is_current and message is None and not self._payloads.lacks(item, PATIENCE):
-                self._payloads.fetch(item)
+            if is_current and message is None and not self._cache.lacks(item, PATIENCE):
+                self._cache.fetch(item)
                 continue
             self._parked.take(item.key)
             moved = True
             if not is_current:
                 self._drop(item)
             elif message is None:
-                self._payloads.was_absent(item)  # asked once more when it is due again
+                self._cache.was_absent(item)  # asked once more when it is due again
                 self._set_apart(item, UNREADABLE, unread=True)
             elif not self._is_not_sent(item, message, now_us):
                 late.append(now_us - item.due_us)
@@ -431,7 +431,7 @@ class Delivery:
         if item in self._under_way:
             self._occurrences.leave_out(item)
         else:
-            self._payloads.discard(item.key, item.revision)
+            self._cache.discard(item.key, item.revision)
             self._store.settle(item, Reason.MISSED)
         return True
 
@@ -558,7 +558,7 @@ class Delivery:
     def _message(self, item: Item) -> Outgoing | None:
         if self._under_way and item in self._under_way:
             return self._occurrences.get(item)
-        return self._in_memory.get(item) if is_in_memory(item) else self._payloads.get(item)
+        return self._in_memory.get(item) if is_in_memory(item) else self._cache.get(item)
 
     def _table(self, item: Item) -> Timetable | Occurrences:
         if self._under_way and item in self._under_way:
@@ -572,10 +572,10 @@ class Delivery:
             for item in self._queue
             if self._message(item) is None and self._table(item).is_current(item)
         ]
-        apart = {item for item in missing if self._payloads.was_absent(item)}
+        apart = {item for item in missing if self._cache.was_absent(item)}
         for item in missing:
             if item not in apart:
-                self._payloads.fetch(item)
+                self._cache.fetch(item)
         head, now = missing[0], steady()
         if self._stalled is None or self._stalled[0] != head:
             self._stalled = (head, now)
@@ -584,8 +584,8 @@ class Delivery:
         elif (head.key, head.revision) in self._attempts:
             # It has been waited for before.
             apart = {item for item in missing if (item.key, item.revision) in self._attempts}
-        elif self._payloads.is_overdue(head, PATIENCE):
-            apart = {item for item in missing if self._payloads.is_overdue(item, PATIENCE)}
+        elif self._cache.is_overdue(head, PATIENCE):
+            apart = {item for item in missing if self._cache.is_overdue(item, PATIENCE)}
         elif now - self._stalled[1] > LONGEST_STALL:
             apart = {head}
         else:
@@ -761,6 +761,6 @@ class Delivery:
             if is_in_memory(item):
                 self._in_memory.remove(item)
             else:
-                self._payloads.discard(item.key, item.revision)
+                self._cache.discard(item.key, item.revision)
                 self._store.settle(item)
         self._settle_soon()

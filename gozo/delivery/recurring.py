@@ -22,7 +22,7 @@ from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State, re
 from gozo.schedule.recurrence import onward, shortest_us
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
-from gozo.store.message_cache import Payloads
+from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 
 SLICE = 50  # schedules moved on before others get a turn
@@ -68,12 +68,12 @@ class Occurrences:
     """The schedules under way."""
 
     def __init__(
-        self, store: ScheduleStore, timetable: Timetable, payloads: Payloads, clock: ClockWatch
+        self, store: ScheduleStore, timetable: Timetable, cache: MessageCache, clock: ClockWatch
     ) -> None:
         self._clock = clock
         self._store = store
         self._timetable = timetable
-        self._payloads = payloads
+        self._cache = cache
         self._courses: dict[str, _Course] = {}
         self._next: list[Item] = []
         self._sent: deque[Item] = deque()
@@ -135,7 +135,7 @@ class Occurrences:
     def get(self, item: Item) -> Outgoing | None:
         """The message of an occurrence, if it is in memory."""
         if not item.key.startswith(OCCURRENCE):
-            return self._payloads.get(item)
+            return self._cache.get(item)
         course = self._course(item)
         if course is None or course.entry is None:
             return None
@@ -255,7 +255,7 @@ class Occurrences:
 
     def _move_on(self, course: _Course, entry: Entry | None) -> None:
         if course.out is not None and not course.out.key.startswith(OCCURRENCE):
-            self._payloads.discard(course.key, course.out.revision)
+            self._cache.discard(course.key, course.out.revision)
         course.out, course.entry, course.changed, course.message = None, entry, True, None
         if entry is not None:
             self._count += 1

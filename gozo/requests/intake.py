@@ -107,7 +107,7 @@ class Intake:
     __slots__ = (
         *("_admin_verbs", "_admission", "_backlog", "_bytes", "_claims", "_clock"),
         *("_connection", "_count", "_counted_until_us", "_details", "_ending", "_entrusted"),
-        *("_inherited", "_inquiry", "_ledger", "_left", "_listeners", "_lookout", "_max_backlog"),
+        *("_inherited", "_inquiry", "_store", "_left", "_listeners", "_lookout", "_max_backlog"),
         *("_may_act", "_memory", "_mode", "_offers", "_on_too_large", "_wake_delivery", "_policy"),
         *("_progress", "_stats", "_successor", "_teller", "_told_subject", "_turn", "_unanswered"),
         *("_in_memory", "_work", "_yielding", "events"),

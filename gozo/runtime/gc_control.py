@@ -16,7 +16,7 @@ LONGEST = 4 * 3600.0  # seconds after which that is done anyway
 _NEVER = 1_000_000_000
 
 
-class Garbage:
+class GcControl:
     """When the collector runs. There is one in a process."""
 
     def __init__(self) -> None:

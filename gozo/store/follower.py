@@ -62,7 +62,7 @@ class Follower:
         *("_ahead_us", "_broken", "_bucket", "_buckets", "_clock", "_compare_at", "_confirming"),
         *("_connection", "_consumer", "_copies", "_created", "_current_at", "_doubted_at"),
         *("_doubts", "_end_of_load", "_full", "_key_us", "_known_until", "_latest_us"),
-        *("_load_began_at", "_loads", "_loads_all", "_mirror", "_missed_markers", "_older"),
+        *("_load_began_at", "_loads", "_loads_all", "_index", "_missed_markers", "_older"),
         *("_progress", "_reached", "_replicas", "_restored", "_stored_us", "_unseen", "behind"),
         *("loaded", "position", "turned_at"),
     )

@@ -43,7 +43,7 @@ _ADDED = re.compile(
 log = get_logger("gozo.store")
 
 
-class Payloads:
+class MessageCache:
     """Keeps messages, and fetches them ahead of time."""
 
     def __init__(

@@ -52,7 +52,7 @@ from gozo.store.entry_codec import (
     parse_whole,
 )
 from gozo.store.index import BucketIndex
-from gozo.store.message_cache import Payloads
+from gozo.store.message_cache import MessageCache
 from gozo.store.waiting import FIRST_WAIT, LONGEST_WAIT, Waiting
 from gozo.store.writer import Outcome, Writer
 from gozo.transport.jetstream import StoredMessage
@@ -92,14 +92,14 @@ class ScheduleStore:
     # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
     __slots__ = (
         *("_active", "_behind", "_bucket", "_count", "_delayed", "_found", "_holds", "_lateness"),
-        *("_mirror", "_overtaken", "_own", "_payloads", "_progress", "_pumping", "_pumps_soon"),
+        *("_index", "_overtaken", "_own", "_cache", "_progress", "_pumping", "_pumps_soon"),
         *("_purging", "_reads", "_ready", "_retracted", "_run", "_tasks", "_timer", "_timer_at"),
         *("_timetable", "_tokens", "_waiting", "_writer", "awaits_ack", "events", "frontier"),
         *("max_message", "withdraw"),
     )
 
     def __init__(
-        self, bucket: Bucket, index: BucketIndex, writer: Writer, payloads: Payloads
+        self, bucket: Bucket, index: BucketIndex, writer: Writer, cache: MessageCache
     ) -> None:
         self.frontier: int | None = None
         """Set on a replica that lost the lease: a key that has a later revision, not written
@@ -111,7 +111,7 @@ class ScheduleStore:
         self._timetable = index.timetable
         self._lateness = index.lateness
         self._writer = writer
-        self._payloads = payloads
+        self._cache = cache
         self._own: dict[str, int] = {}
         """The last revision of each key that was written here, until `forget_own`."""
         self._active: dict[str, Change] = {}
@@ -676,10 +676,10 @@ class ScheduleStore:
         if self._holds and change.origin is not None:
             self._found.append((change, change.origin))
         is_soon = wake_us < self._timetable.horizon_us + SOON_US
-        if is_soon and self._payloads.takes_more:
-            self._payloads.offer(change.key, revision, delivery(change.entry, change.payload))
+        if is_soon and self._cache.takes_more:
+            self._cache.offer(change.key, revision, delivery(change.entry, change.payload))
         else:
-            self._payloads.discard(change.key, revision)
+            self._cache.discard(change.key, revision)
         self._finish(change, _REPLACED if change.replaces else _NEW)
         id_ = change.entry.id
         if id_ is not None and id_ != change.key:
@@ -716,7 +716,7 @@ class ScheduleStore:
                 self._index.note_size(change.key, 0)
                 self._index.note(change.key, None)
             self._own[change.key] = revision
-            self._payloads.discard(change.key, revision)
+            self._cache.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)
         elif outcome in _NO_MARKER:
@@ -929,7 +929,7 @@ class ScheduleStore:
                 # Only a leader delivers and cancels, so it was purged from here.
                 until_us = self._index.server_us() + MARKER_SECONDS * MICROSECONDS
                 self._timetable.purge(key, change.expected, until_us, change.reason)
-                self._payloads.discard(key, change.expected)
+                self._cache.discard(key, change.expected)
         else:
             if message.sequence < self._timetable.revision(key) == before:
                 self._index.drop(key)

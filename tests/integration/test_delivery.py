@@ -36,9 +36,9 @@ def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
         one.connection,
         one.timetable,
         in_memory or InMemory(),
-        one.payloads,
+        one.cache,
         one.store,
-        Occurrences(one.store, one.timetable, one.payloads, clock),
+        Occurrences(one.store, one.timetable, one.cache, clock),
         one.index,
         Stats(),
         clock,
@@ -107,7 +107,7 @@ async def test_what_waits_for_room_is_not_read(
             _, made = await in_turn(server, one, [f"k{number}" for number in range(20)])
             await until(lambda: len(made._parked) == 15, "all but five wait")
             # Of a batch that had room at first, all may be read.
-            assert len(one.payloads._kept) + len(one.payloads._fetching) < 10
+            assert len(one.cache._kept) + len(one.cache._fetching) < 10
             made.close()
 
 

@@ -29,7 +29,7 @@ from gozo.store.follower import DELETION, Follower
 from gozo.store.index import BucketIndex
 from gozo.store.legacy_entries import LegacyEntries
 from gozo.store.marker_cleaner import Cleaner
-from gozo.store.message_cache import Payloads
+from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Outcome, Writer
 from gozo.transport.connection import Connection, publication
@@ -54,7 +54,7 @@ class Parts:
     index: BucketIndex
     follower: Follower
     store: ScheduleStore
-    payloads: Payloads
+    cache: MessageCache
 
     async def put(self, id_: str, due_us: int = FAR_US, payload: bytes = b"") -> Result:
         """Store a schedule, and return how that ended."""
@@ -98,15 +98,15 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     timetable = Timetable()
     index = BucketIndex(timetable, Policy("gozo"))
     writer = Writer(connection, bucket)
-    payloads = Payloads(connection, bucket, Policy("gozo"), index)
-    store = ScheduleStore(bucket, index, writer, payloads)
+    cache = MessageCache(connection, bucket, Policy("gozo"), index)
+    store = ScheduleStore(bucket, index, writer, cache)
     follower = Follower(connection, bucket, index, None, some_clock())
     legacy_entries = LegacyEntries(bucket, index)
     work = (connection.keep(), writer.sweep(), follower.run(), legacy_entries.run())
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await follower.loaded.wait()
-        yield Parts(connection, bucket, timetable, index, follower, store, payloads)
+        yield Parts(connection, bucket, timetable, index, follower, store, cache)
     finally:
         await end(*tasks)
         await connection.close()
@@ -201,7 +201,7 @@ async def test_only_what_is_due_soon_is_kept_once_it_is_stored() -> None:
             await one.put("far", now_us + 3_600 * MICROSECONDS)
             await one.put("soon", now_us + 10 * MICROSECONDS)
             keys = one.timetable.keys()
-            kept = [one.payloads.get(Item(0, one.timetable.revision(key), key)) for key in keys]
+            kept = [one.cache.get(Item(0, one.timetable.revision(key), key)) for key in keys]
             assert [outgoing is not None for outgoing in kept] == [key == "soon" for key in keys]
 
 
@@ -216,17 +216,17 @@ async def test_what_others_removed_or_replaced_takes_no_memory() -> None:
                 Item(FAR_US, one.timetable.revision(key), key)
                 for key in sorted(one.timetable.keys())
             ]
-            assert None not in [one.payloads.get(item) for item in items]
+            assert None not in [one.cache.get(item) for item in items]
             await other.knows("altered", "cancelled", "moved", "replaced")
             await other.cancel("cancelled")
             await other.put("replaced", NEVER)
             await one.put("moved", NEVER)
             one.store.alter("altered", lambda it: it._replace(due_us=NEVER), lambda *_: None)
-            await until(lambda: len(one.payloads._kept) == 0, "they are forgotten")
-            assert one.payloads._bytes == 0
+            await until(lambda: len(one.cache._kept) == 0, "they are forgotten")
+            assert one.cache._bytes == 0
             # Nor is it fetched, though it was asked for while it was good.
-            one.payloads.prepare(items)
-            assert one.payloads._fetching == {}
+            one.cache.prepare(items)
+            assert one.cache._fetching == {}
 
 
 async def test_what_is_on_its_way_takes_room_until_it_is_here() -> None:
@@ -238,10 +238,10 @@ async def test_what_is_on_its_way_takes_room_until_it_is_here() -> None:
                 client.confirm()
             await one.knows("a")
             item = Item(FAR_US, one.timetable.revision("a"), "a")
-            one.payloads.fetch(item)
-            one.payloads.discard("a", item.revision)
-            assert one.payloads._flight > 0
-            await until(lambda: one.payloads._flight == 0, "it is here")
+            one.cache.fetch(item)
+            one.cache.discard("a", item.revision)
+            assert one.cache._flight > 0
+            await until(lambda: one.cache._flight == 0, "it is here")
 
 
 async def test_a_bucket_made_anew_is_read_anew() -> None:
@@ -251,7 +251,7 @@ async def test_a_bucket_made_anew_is_read_anew() -> None:
             one.timetable.approach(FAR_US, 1)
             await one.put("a", FAR_US, b"old")
             item = Item(FAR_US, one.timetable.revision("a"), "a")
-            assert one.payloads.get(item) is not None
+            assert one.cache.get(item) is not None
             await one.call("STREAM.DELETE.KV_gozo")
             await one.knows()
             with RawClient(server.url) as client:
@@ -261,10 +261,10 @@ async def test_a_bucket_made_anew_is_read_anew() -> None:
                     client.send(request(b"$KV.gozo.a", headers=headers, payload=b"new"))
                 client.confirm()
             await until(lambda: one.timetable.holds(item), "it has that revision again")
-            assert one.payloads.get(item) is None
-            one.payloads.fetch(item)
-            await until(lambda: one.payloads.get(item) is not None, "it is fetched")
-            outgoing = one.payloads.get(item)
+            assert one.cache.get(item) is None
+            one.cache.fetch(item)
+            await until(lambda: one.cache.get(item) is not None, "it is fetched")
+            outgoing = one.cache.get(item)
             assert outgoing is not None
             assert outgoing.payload == b"new"
 
@@ -537,13 +537,13 @@ async def test_a_key_that_is_gone_is_noticed_when_it_is_due() -> None:
             await one.put("a", 10)
             await one.put("b", 10)
             await other.knows("a", "b")
-            other.payloads.on_gone = other.follower.doubt
+            other.cache.on_gone = other.follower.doubt
             await one.bucket.purge("a", one.timetable.revision("a"))
             items = other.timetable.pop_due(20, 2)
             for item in items:
-                other.payloads.fetch(item)
+                other.cache.fetch(item)
             await other.knows("b")
-            assert [other.payloads.get(item) is not None for item in items] == [False, True]
+            assert [other.cache.get(item) is not None for item in items] == [False, True]
 
 
 async def test_poison_is_kept_and_told_apart() -> None:
@@ -582,11 +582,11 @@ async def test_what_may_not_be_sent_is_neither_fetched_nor_altered() -> None:
             revision = one.timetable.revision("a")
             item = Item(1, revision, "a")
             arrived = asyncio.Event()
-            one.payloads.on_arrival = arrived.set
-            one.payloads.fetch(item)
+            one.cache.on_arrival = arrived.set
+            one.cache.fetch(item)
             await arrived.wait()
-            assert one.payloads.get(item) is None
-            assert one.payloads.was_absent(item)
+            assert one.cache.get(item) is None
+            assert one.cache.was_absent(item)
             done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
             one.store.alter("a", lambda it: it, lambda result, words: done.set_result(result))
             assert await done is Result.INVALID
@@ -602,17 +602,17 @@ async def test_payloads_are_fetched_by_their_version() -> None:
             await writer.put("a b", 10, payload)
             async with parts(server) as reader:
                 item = reader.timetable.pop_due(20, 1)[0]
-                assert reader.payloads.get(item) is None
-                reader.payloads.fetch(item)
-                await until(lambda: reader.payloads.get(item) is not None, "it is fetched")
-                outgoing = reader.payloads.get(item)
+                assert reader.cache.get(item) is None
+                reader.cache.fetch(item)
+                await until(lambda: reader.cache.get(item) is not None, "it is fetched")
+                outgoing = reader.cache.get(item)
                 assert outgoing is not None
                 assert outgoing.payload == payload
                 assert outgoing.headers == b"NATS/1.0\r\nGozo-Reply: Yes\r\nGozo-Id: a b\r\n\r\n"
                 old = Item(10, item.revision + 5, item.key)
-                reader.payloads.fetch(old)
-                await until(lambda: not reader.payloads._fetching, "the search has ended")
-                assert reader.payloads.get(old) is None
+                reader.cache.fetch(old)
+                await until(lambda: not reader.cache._fetching, "the search has ended")
+                assert reader.cache.get(old) is None
 
 
 async def test_a_stale_write_is_refused() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gozo.runtime.gc_control import LEISURE, LONGEST, YOUNG, Garbage
+from gozo.runtime.gc_control import LEISURE, LONGEST, YOUNG, GcControl
 
 
 class Circle:
@@ -19,10 +19,10 @@ class Circle:
 
 
 @pytest.fixture
-def garbage() -> Iterator[Garbage]:
+def garbage() -> Iterator[GcControl]:
     """Have everything loaded at second 0; the collector is as it was afterwards."""
     thresholds = gc.get_threshold()
-    garbage = Garbage()
+    garbage = GcControl()
     garbage.begin_loading()
     garbage.end_loading(0.0)
     yield garbage
@@ -35,14 +35,14 @@ def fill() -> list[list[int]]:
     return [[number] for number in range(2 * YOUNG)]
 
 
-def test_what_is_new_is_looked_at(garbage: Garbage) -> None:
+def test_what_is_new_is_looked_at(garbage: GcControl) -> None:
     """A circle that nobody needs any more goes soon."""
     circle = weakref.ref(Circle())
     fill()
     assert circle() is None
 
 
-def test_what_is_old_is_left_alone_until_there_is_leisure(garbage: Garbage) -> None:
+def test_what_is_old_is_left_alone_until_there_is_leisure(garbage: GcControl) -> None:
     """However much is new meanwhile."""
     old = Circle()
     kept = [fill() for _ in range(30)]
@@ -58,7 +58,7 @@ def test_what_a_lost_link_leaves_is_freed_though_it_was_there_from_the_beginning
     """What was loaded is looked at where a link was lost, and only there."""
     old = Circle()
     thresholds = gc.get_threshold()
-    garbage = Garbage()
+    garbage = GcControl()
     try:
         garbage.end_loading(0.0)
         circle = weakref.ref(old)
@@ -72,7 +72,7 @@ def test_what_a_lost_link_leaves_is_freed_though_it_was_there_from_the_beginning
         gc.set_threshold(*thresholds)
 
 
-def test_leisure_is_waited_for_but_not_for_ever(garbage: Garbage) -> None:
+def test_leisure_is_waited_for_but_not_for_ever(garbage: GcControl) -> None:
     """Times count from the last look."""
     assert not garbage.is_due(LEISURE, leisure=True)
     assert garbage.is_due(LEISURE + 1, leisure=True)
