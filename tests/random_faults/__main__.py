@@ -16,10 +16,11 @@ Nothing may be lost, early, revived, or later than half a minute. Twice may come
 first arrived, within a second of a crash, pause or broken connection of the leader, a restart of a
 server, or the deletion of the lease; and where the leader can send but hears nothing, for as long
 as a lease lasts. So may what was requested within a second of the deletion: two replicas lead for a
-moment then, and both take it. Nothing may come twice because of a SIGTERM, a reload, a step-down,
-or what happens to a standby. A request does not count as lost, but as unheard, where the leader's
-connection was broken when it was sent, from a second before until requests are answered again: that
-much the README says.
+moment then, and both take it. With `--cluster`, where requests are confirmed and so stored, so may
+what has no id and was requested within a second of a crash, pause or broken connection. Nothing may
+come twice because of a SIGTERM, a reload, a step-down, or what happens to a standby. A request does
+not count as lost, but as unheard, where the leader's connection was broken when it was sent, from a
+second before until requests are answered again: that much the README says.
 
 So that nothing is lost that only memory had, a replica ends or dies only where another one has
 heard all requests for longer than any of them waits (its link whole, its process never ended), and

@@ -5,7 +5,8 @@ what was published and not settled at that moment: what was due, or first arrive
 second of the fault. Nothing else may come twice, nor anything in an orderly change.
 
 Where two replicas lead at a time, since somebody deleted the lease, both take what is requested
-then: that may come twice whenever it is due.
+then: that may come twice whenever it is due. So may a request without an id that the leader was
+storing when it crashed or lost its connection: the next one stores it under another key.
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ class Expected:
     """Whether it is known that the server had it: if not, it may be lost."""
     is_request: bool = False
     """Whether it was only sent, and may go unheard."""
+    has_own_key: bool = False
+    """Whether it is stored without an id, under a key that each replica chooses for itself."""
 
     @property
     def at(self) -> float:
@@ -228,7 +231,8 @@ def _unexplained(came: Sequence[float], one: Expected | None, repeating: Sequenc
 
 def _is_taken_twice(one: Expected, fault: Fault) -> bool:
     """Tell whether two replicas may have taken a request."""
-    return one.is_request and fault.two_lead and fault.covers(one.sent)
+    both = fault.two_lead or one.has_own_key
+    return one.is_request and both and fault.covers(one.sent)
 
 
 def reckon_identical(

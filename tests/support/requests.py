@@ -12,6 +12,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, Self
@@ -110,7 +111,13 @@ class Requests(Load):
         self, number: int, due: float, payload: bytes, headers: dict[str, str]
     ) -> None:
         """Send one, and an echo behind it."""
-        self._sent[number] = Expected(due, time.time(), counts=False, is_request=True)
+        self._sent[number] = Expected(
+            due,
+            time.time(),
+            counts=False,
+            is_request=True,
+            has_own_key=bool(self._stream) and "Gozo-Id" not in headers,
+        )
         if self._sender.nats.is_connected:
             self._links[number] = self._link
         await self._publish(payload, headers)
@@ -123,7 +130,7 @@ class Requests(Load):
         number = int(message.data)
         if self._links.pop(number, None) == self._link:
             sent = self._sent[number]
-            self._sent[number] = Expected(sent.due, sent.sent, counts=True, is_request=True)
+            self._sent[number] = replace(sent, counts=True)
             self.due[number] = sent.due
             self.acknowledged[number] = sent.sent
 

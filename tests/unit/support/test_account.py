@@ -91,6 +91,17 @@ def test_taken_by_two() -> None:
     assert reckon_identical("same", expected, [NOW + 1] * 4, faults(two)).unexplained == 1
 
 
+def test_stored_under_two_keys() -> None:
+    """What was being stored without an id when the leader crashed may come twice, however late."""
+    requested = Expected(NOW, NOW - 5, is_request=True, has_own_key=True)
+    came = [(1, NOW + 0.1), (1, NOW + 0.1)]
+    crashed = faults(crash(-5.2))
+    assert reckon({1: requested}, came, crashed).unexplained == 0
+    assert reckon({1: requested}, came, faults(crash(-9.0))).unexplained == 1
+    with_id = replace(requested, has_own_key=False)
+    assert reckon({1: with_id}, came, crashed).unexplained == 1
+
+
 def test_again_and_again() -> None:
     """What happens many times repeats a message as often, while it goes on."""
     cut = Fault("cut", NOW, NOW + 3, again=True)
