@@ -524,7 +524,7 @@ class Daemon:
         if self._yielding is not None:
             # This replica led before, and asks what the next leader has: that is this one again.
             await end(self._yielding)
-        self._store.frontier = None
+        self._store.fence = None
         while sequence := await self._barrier.written():
             if await self._follower.reached(sequence):
                 await self._follower.agreed()
@@ -600,7 +600,7 @@ class Daemon:
         self._delivery.stop()
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
-        self._store.frontier = self._seen
+        self._store.fence = self._seen
         self._cache.clear()
         if self._yielding is not None:
             self._yielding.cancel()
@@ -674,7 +674,7 @@ class Daemon:
                 self._mend()
                 if self._bystander is not None:
                     self._bystander.tell_earlier()
-            if self._lease.is_valid and self._store.frontier is None:
+            if self._lease.is_valid and self._store.fence is None:
                 self._seen = max(self._follower.position, self._store.forget_own())
             elif len(self._in_memory) and self._has_yielded:
                 self._hand_over()

@@ -94,14 +94,14 @@ class ScheduleStore:
         *("_active", "_behind", "_bucket", "_count", "_delayed", "_found", "_holds", "_lateness"),
         *("_index", "_overtaken", "_own", "_cache", "_progress", "_pumping", "_pumps_soon"),
         *("_purging", "_reads", "_ready", "_retracted", "_run", "_tasks", "_timer", "_timer_at"),
-        *("_timetable", "_tokens", "_waiting", "_writer", "awaits_ack", "events", "frontier"),
+        *("_timetable", "_tokens", "_waiting", "_writer", "awaits_ack", "events", "fence"),
         *("max_message", "withdraw"),
     )
 
     def __init__(
         self, bucket: Bucket, index: BucketIndex, writer: Writer, cache: MessageCache
     ) -> None:
-        self.frontier: int | None = None
+        self.fence: int | None = None
         """Set on a replica that lost the lease: a key that has a later revision, not written
         here, is left alone, since the new leader's requests are newer than those still waiting."""
         self._bucket = bucket
@@ -525,7 +525,7 @@ class ScheduleStore:
     def _start(self, change: Change) -> None:
         key = change.key
         revision = self._timetable.revision(key)
-        if self.frontier is not None and self._is_others(key, revision):
+        if self.fence is not None and self._is_others(key, revision):
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
@@ -598,10 +598,10 @@ class ScheduleStore:
 
     def _is_others(self, key: str, revision: int) -> bool:
         """Tell whether another leader may have written this revision."""
-        assert self.frontier is not None
+        assert self.fence is not None
         if key in self._retracted:
             return False
-        return revision > self.frontier and self._own.get(key) != revision
+        return revision > self.fence and self._own.get(key) != revision
 
     async def _alter(self, change: Put, revision: int) -> None:
         """Read the version that is there, and write the one that is made from it."""
@@ -925,7 +925,7 @@ class ScheduleStore:
         if message is None:
             if before:
                 self._index.drop(key)
-            if isinstance(change, Remove) and change.purged and self.frontier is None:
+            if isinstance(change, Remove) and change.purged and self.fence is None:
                 # Only a leader delivers and cancels, so it was purged from here.
                 until_us = self._index.server_us() + MARKER_SECONDS * MICROSECONDS
                 self._timetable.purge(key, change.expected, until_us, change.reason)
