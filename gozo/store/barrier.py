@@ -9,7 +9,7 @@ from gozo.runtime.logs import get_logger
 from gozo.schedule.model import Reason
 from gozo.store.bucket import Bucket
 from gozo.store.entry_codec import BARRIER_KEY, MARKER_SECONDS, marker_headers
-from gozo.store.writer import SILENT, Outcome, Writer
+from gozo.store.writer import SILENT, Writer, WriteResult
 
 RETRY_WAIT = 0.25  # seconds
 
@@ -34,39 +34,39 @@ class Barrier:
         """
         while True:
             try:
-                outcome, sequence, self.problem = await self.attempt()
+                result, sequence, self.problem = await self.attempt()
             except TimeoutError:
                 return 0
             if sequence:
                 return sequence
-            if outcome in (Outcome.NO_ROOM, Outcome.REFUSED):
+            if result in (WriteResult.NO_ROOM, WriteResult.REFUSED):
                 return 0
             await asyncio.sleep(RETRY_WAIT)
 
-    async def attempt(self) -> tuple[Outcome, int, str]:
+    async def attempt(self) -> tuple[WriteResult, int, str]:
         """Write the mark once.
 
         Raises:
             TimeoutError: there was no answer for `SILENT` seconds.
         """
-        done: asyncio.Future[tuple[Outcome, int, str]]
+        done: asyncio.Future[tuple[WriteResult, int, str]]
         done = asyncio.get_running_loop().create_future()
 
-        def on_done(outcome: Outcome, sequence: int, words: str) -> None:
+        def on_done(result: WriteResult, sequence: int, words: str) -> None:
             if not done.done():
-                done.set_result((outcome, sequence, words))
+                done.set_result((result, sequence, words))
 
         try:
             self._writer.write(BARRIER_KEY, self._lines, b"", None, on_done)
         except DisconnectedError as error:
-            return Outcome.UNAVAILABLE, 0, str(error)
+            return WriteResult.UNAVAILABLE, 0, str(error)
         try:
             async with asyncio.timeout(SILENT):
-                outcome, sequence, words = await done
+                result, sequence, words = await done
         except TimeoutError:
             self.problem = f"no answer within {SILENT:g} s"
             log.repeated("warning", "lease.barrier_waits", reason=self.problem)
             raise
         if not sequence:
             log.repeated("warning", "lease.barrier_waits", reason=words)
-        return outcome, sequence, words
+        return result, sequence, words

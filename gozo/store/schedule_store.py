@@ -54,7 +54,7 @@ from gozo.store.entry_codec import (
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
 from gozo.store.waiting import FIRST_WAIT, LONGEST_WAIT, Waiting
-from gozo.store.writer import Outcome, Writer
+from gozo.store.writer import Writer, WriteResult
 from gozo.transport.jetstream import StoredMessage
 
 WINDOW = 4_000  # writes in flight
@@ -82,7 +82,7 @@ class Teller(Protocol):
 
 
 # Looking a member up in its enumeration takes as long as looking a key up in a large dictionary.
-_STORED = Outcome.STORED
+_STORED = WriteResult.STORED
 _NEW, _REPLACED = Result.STORED, Result.REPLACED
 
 
@@ -648,9 +648,9 @@ class ScheduleStore:
         change.become(altered, payload)
         return None, ""
 
-    def _on_put(self, change: Put, outcome: Outcome, revision: int, words: str) -> None:
+    def _on_put(self, change: Put, outcome: WriteResult, revision: int, words: str) -> None:
         if change.done:
-            if change.dropped and outcome in (_STORED, Outcome.UNKNOWN):
+            if change.dropped and outcome in (_STORED, WriteResult.UNKNOWN):
                 self._retract(change)
             return
         if outcome is _STORED:
@@ -659,7 +659,7 @@ class ScheduleStore:
                 self._index.note_size(change.key, len(change.payload))
                 self._index.note(change.key, change.entry)
             self._stored(change, revision, wake_us)
-        elif outcome is Outcome.UNKNOWN:
+        elif outcome is WriteResult.UNKNOWN:
             # It may be stored by now: from here on only the key itself tells.
             change.deadline = NO_DEADLINE
             change.unsure = True
@@ -704,7 +704,7 @@ class ScheduleStore:
         if self._own.get(key) == revision:
             self.rewrite(Item(0, revision, key))
 
-    def _on_remove(self, change: Remove, outcome: Outcome, revision: int, words: str) -> None:
+    def _on_remove(self, change: Remove, outcome: WriteResult, revision: int, words: str) -> None:
         if change.done:
             return
         if outcome is _STORED:
@@ -720,7 +720,7 @@ class ScheduleStore:
             done = Result.SETTLED if change.revision else Result.CANCELLED
             self._finish(change, done)
         elif outcome in _NO_MARKER:
-            if outcome is Outcome.NO_ROOM:
+            if outcome is WriteResult.NO_ROOM:
                 log.repeated("error", "store.full", key=change.key, reason=words)
             self._background(self._purge(change), f"purge {change.key}")
         else:
@@ -738,13 +738,13 @@ class ScheduleStore:
                 return
             await self._reconcile(change)
 
-    def _not_done(self, change: Write, outcome: Outcome, words: str) -> None:
-        if outcome is Outcome.REFUSED:
+    def _not_done(self, change: Write, outcome: WriteResult, words: str) -> None:
+        if outcome is WriteResult.REFUSED:
             log.limited("error", "store.refused", key=change.key, reason=words)
             self._finish(change, Result.REFUSED, words)
-        elif outcome is Outcome.CONFLICT:
+        elif outcome is WriteResult.CONFLICT:
             self._look_up(change)
-        elif outcome is Outcome.NO_ROOM:
+        elif outcome is WriteResult.NO_ROOM:
             log.repeated("error", "store.full", key=change.key, reason=words)
             self._later(change, words)
         else:
@@ -960,8 +960,8 @@ class ScheduleStore:
         return Result.NOT_FOUND
 
 
-_NOT_NOW = frozenset({Outcome.UNAVAILABLE, Outcome.NO_ROOM})
-_NO_MARKER = frozenset({Outcome.NO_ROOM, Outcome.REFUSED})
+_NOT_NOW = frozenset({WriteResult.UNAVAILABLE, WriteResult.NO_ROOM})
+_NO_MARKER = frozenset({WriteResult.NO_ROOM, WriteResult.REFUSED})
 _NOT_MADE = frozenset(
     {
         *(Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.PROTECTED),

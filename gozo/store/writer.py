@@ -29,7 +29,7 @@ SILENT = 3.0  # seconds without any answer after which the bucket counts as one 
 log = get_logger("gozo.store")
 
 
-class Outcome(Enum):
+class WriteResult(Enum):
     """How a write ended."""
 
     STORED = auto()
@@ -45,9 +45,9 @@ class Outcome(Enum):
     """The server will not store this, now or later."""
 
 
-_STORED = Outcome.STORED  # looking it up in the enumeration takes as long as reading an answer
+_STORED = WriteResult.STORED  # looking it up in the enumeration takes as long as reading an answer
 
-OnDone = Callable[[Outcome, int, str], None]
+OnDone = Callable[[WriteResult, int, str], None]
 """Takes the outcome, the revision where it was stored, and the server's words otherwise."""
 
 
@@ -118,7 +118,7 @@ class Writer:
         size = len(headers) + len(payload)
         # What every server takes is not looked at any further.
         if size > MOST_HEADERS and (words := self._too_large(size, len(headers))):
-            asyncio.get_running_loop().call_soon(on_done, Outcome.REFUSED, 0, words)
+            asyncio.get_running_loop().call_soon(on_done, WriteResult.REFUSED, 0, words)
             return
         token = next(self._tokens)
         subject = self._prefix + key.encode()
@@ -144,11 +144,11 @@ class Writer:
         plain = PLAIN_ACK.match(payload)
         sent, on_done = pending
         if steady() - sent > self._answer_time:  # this process stood still, or it would be swept
-            on_done(Outcome.UNKNOWN, 0, self._too_late)
+            on_done(WriteResult.UNKNOWN, 0, self._too_late)
         elif plain is not None:
             on_done(_STORED, int(plain[1]), "")
         else:
-            on_done(*_outcome(headers, payload))
+            on_done(*_write_result(headers, payload))
 
     @property
     def _too_late(self) -> str:
@@ -158,7 +158,7 @@ class Writer:
         pending, self._pending = self._pending, {}
         self._silent_since = None
         for _, on_done in pending.values():
-            on_done(Outcome.UNKNOWN, 0, "the connection was lost")
+            on_done(WriteResult.UNKNOWN, 0, "the connection was lost")
 
     async def sweep(self) -> NoReturn:
         """End writes whose answer is late as unknown; runs until it is cancelled."""
@@ -174,7 +174,7 @@ class Writer:
                 late.append((token, on_done))
             for token, on_done in late:
                 if self._pending.pop(token, None) is not None:
-                    on_done(Outcome.UNKNOWN, 0, self._too_late)
+                    on_done(WriteResult.UNKNOWN, 0, self._too_late)
 
     def _note_silence(self) -> None:
         if self._answered:
@@ -183,16 +183,16 @@ class Writer:
             self._silent_since, _ = next(iter(self._pending.values()))
 
 
-def _outcome(headers: bytes | None, answer: bytes) -> tuple[Outcome, int, str]:
+def _write_result(headers: bytes | None, answer: bytes) -> tuple[WriteResult, int, str]:
     sequence, code, words = read_ack(headers, answer)
     if sequence:
-        return Outcome.STORED, sequence, ""
+        return WriteResult.STORED, sequence, ""
     if code in CONFLICTS:
-        return Outcome.CONFLICT, 0, words
+        return WriteResult.CONFLICT, 0, words
     if is_final(code, words):
-        return Outcome.REFUSED, 0, words
+        return WriteResult.REFUSED, 0, words
     if code in NO_ROOM:
-        return Outcome.NO_ROOM, 0, words
+        return WriteResult.NO_ROOM, 0, words
     if code or status_of(headers):
-        return Outcome.UNAVAILABLE, 0, words
-    return Outcome.UNKNOWN, 0, words
+        return WriteResult.UNAVAILABLE, 0, words
+    return WriteResult.UNKNOWN, 0, words

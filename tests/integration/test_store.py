@@ -31,7 +31,7 @@ from gozo.store.legacy_entries import LegacyEntries
 from gozo.store.marker_cleaner import Cleaner
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
-from gozo.store.writer import Outcome, Writer
+from gozo.store.writer import Writer, WriteResult
 from gozo.transport.connection import Connection, publication
 from gozo.transport.jetstream import JetStream, parse_time
 from tests.support.client import Client
@@ -141,12 +141,12 @@ async def test_a_late_answer_tells_nothing() -> None:
     with NatsServer() as server:
         async with parts(server) as it:
             writer = Writer(it.connection, it.bucket, answer_time=0.2)
-            answered: asyncio.Queue[Outcome] = asyncio.Queue()
+            answered: asyncio.Queue[WriteResult] = asyncio.Queue()
             writer.write("early", b"", b"", 0, lambda outcome, *_: answered.put_nowait(outcome))
-            assert await answered.get() is Outcome.STORED
+            assert await answered.get() is WriteResult.STORED
             writer.write("late", b"", b"", 0, lambda outcome, *_: answered.put_nowait(outcome))
             time.sleep(0.3)  # noqa: ASYNC251  # as a process that stands still
-            assert await answered.get() is Outcome.UNKNOWN
+            assert await answered.get() is WriteResult.UNKNOWN
 
 
 class WrongClock(Proxy):
