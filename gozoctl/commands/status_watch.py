@@ -27,7 +27,7 @@ LATE_MS = 100.0  # from which lateness catches the eye
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """What was seen at one moment."""
 
     at: float
@@ -52,7 +52,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Rates:
     """A daemon, and what it did per second since the look before; None: there was none."""
 
     replica: Replica
@@ -60,7 +60,7 @@ class Pace:
     delivered: float | None = None
 
 
-def paces(before: Look | None, now: Look) -> list[Pace]:
+def rates(before: Snapshot | None, now: Snapshot) -> list[Rates]:
     """Work out how quick each daemon is; one that was started anew begins from nothing."""
     earlier = {} if before is None else {(one.name, one.started): one for one in before.replicas}
     seconds = now.at - before.at if before is not None else 0.0
@@ -68,11 +68,11 @@ def paces(before: Look | None, now: Look) -> list[Pace]:
     for one in now.replicas:
         other = earlier.get((one.name, one.started))
         if other is None or seconds <= 0:
-            found.append(Pace(one))
+            found.append(Rates(one))
         else:
             accepted = max(one.accepted - other.accepted, 0) / seconds
             delivered = max(one.delivered - other.delivered, 0) / seconds
-            found.append(Pace(one, accepted, delivered))
+            found.append(Rates(one, accepted, delivered))
     return found
 
 
@@ -84,14 +84,14 @@ def _ms(late: float) -> Cell:
     return (f"{late:.1f} ms", "magenta" if late >= LATE_MS else "")
 
 
-def _cells(pace: Pace) -> tuple[Cell, ...]:
-    one = pace.replica
+def _cells(measured: Rates) -> tuple[Cell, ...]:
+    one = measured.replica
     return (
         (one.name, "bold"),
         role_cell(one),
         str(one.pending),
-        _rate(pace.accepted),
-        _rate(pace.delivered),
+        _rate(measured.accepted),
+        _rate(measured.delivered),
         _ms(one.lateness_p50_ms),
         _ms(one.lateness_p99_ms),
         times.span(datetime.now(UTC) - one.started),
@@ -108,18 +108,18 @@ def problems(replicas: Iterable[Replica]) -> Iterator[str]:
     return (f"{one.name}: {one.problem}" for one in replicas if one.problem)
 
 
-def _texts(pace: Pace) -> tuple[str, ...]:
-    return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(pace))
+def _texts(measured: Rates) -> tuple[str, ...]:
+    return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(measured))
 
 
 FIGURES = ("ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP")
 
-PACES: Sheet[Pace] = Sheet(
+RATES: Sheet[Rates] = Sheet(
     ("DAEMON", *FIGURES),
     _cells,
     _texts,
-    lambda pace: {},
-    lambda pace: pace.replica.name,
+    lambda measured: {},
+    lambda measured: measured.replica.name,
     whole=frozenset(FIGURES),
 )
 
@@ -128,22 +128,22 @@ PACES: Sheet[Pace] = Sheet(
 class Moment:
     """A look, with the paces: a line in a pipe."""
 
-    look: Look
-    paces: list[Pace]
+    snapshot: Snapshot
+    rates: list[Rates]
 
 
 def _fields(moment: Moment) -> tuple[str, ...]:
-    look, leader = moment.look, moment.look.leader
+    snapshot, leader = moment.snapshot, moment.snapshot.leader
     if leader is None:
-        return (times.utc(look.now), *[""] * (len(MOMENTS.heads) - 1))
-    pace = next(one for one in moment.paces if one.replica is leader)
+        return (times.utc(snapshot.now), *[""] * (len(MOMENTS.heads) - 1))
+    measured = next(one for one in moment.rates if one.replica is leader)
     return (
-        times.utc(look.now),
+        times.utc(snapshot.now),
         leader.name,
         str(leader.pending),
         str(leader.overdue),
-        _rate(pace.accepted),
-        _rate(pace.delivered),
+        _rate(measured.accepted),
+        _rate(measured.delivered),
         f"{leader.lateness_p50_ms:.1f}",
         f"{leader.lateness_p99_ms:.1f}",
         str(leader.paused),
@@ -153,29 +153,29 @@ def _fields(moment: Moment) -> tuple[str, ...]:
 
 
 def _record(moment: Moment) -> dict[str, Any]:
-    look = moment.look
+    snapshot = moment.snapshot
     return {
-        "at": times.utc(look.now),
-        "delivers": look.delivers,
-        "rivals": [asdict(one) for one in look.rivals],
+        "at": times.utc(snapshot.now),
+        "delivers": snapshot.delivers,
+        "rivals": [asdict(one) for one in snapshot.rivals],
         "daemons": [
             {
-                "name": pace.replica.name,
-                "role": pace.replica.role,
-                "problem": pace.replica.problem,
-                "pending": pace.replica.pending,
-                "overdue": pace.replica.overdue,
-                "paused": pace.replica.paused,
-                "failed": pace.replica.failed,
-                "accepted": pace.replica.accepted,
-                "delivered": pace.replica.delivered,
-                "accepted_per_second": pace.accepted,
-                "delivered_per_second": pace.delivered,
-                "lateness_p50_ms": pace.replica.lateness_p50_ms,
-                "lateness_p99_ms": pace.replica.lateness_p99_ms,
-                "next_due": times.utc(due) if (due := pace.replica.next_due) else None,
+                "name": measured.replica.name,
+                "role": measured.replica.role,
+                "problem": measured.replica.problem,
+                "pending": measured.replica.pending,
+                "overdue": measured.replica.overdue,
+                "paused": measured.replica.paused,
+                "failed": measured.replica.failed,
+                "accepted": measured.replica.accepted,
+                "delivered": measured.replica.delivered,
+                "accepted_per_second": measured.accepted,
+                "delivered_per_second": measured.delivered,
+                "lateness_p50_ms": measured.replica.lateness_p50_ms,
+                "lateness_p99_ms": measured.replica.lateness_p99_ms,
+                "next_due": times.utc(due) if (due := measured.replica.next_due) else None,
             }
-            for pace in moment.paces
+            for measured in moment.rates
         ],
     }
 
@@ -188,7 +188,7 @@ MOMENTS: Sheet[Moment] = Sheet(
     _fields,
     _fields,
     _record,
-    lambda moment: moment.look.leader.name if moment.look.leader else None,
+    lambda moment: moment.snapshot.leader.name if moment.snapshot.leader else None,
 )
 
 
@@ -207,9 +207,9 @@ class View:
         self._session = session
         self._interval = interval
         self._count = count
-        self._before: Look | None = None
+        self._before: Snapshot | None = None
 
-    async def run(self) -> Look:
+    async def run(self) -> Snapshot:
         """Look until the end; return the last look."""
         out = self._session.out
         if not (out.is_for_people and has_escapes()):
@@ -220,32 +220,32 @@ class View:
         with live(console()) as show:
             return await self._looks(lambda moment: show(self._frame(moment)))
 
-    async def _looks(self, show: Callable[[Moment], None]) -> Look:
+    async def _looks(self, show: Callable[[Moment], None]) -> Snapshot:
         number = 0
         while True:
-            look = await self._look()
-            show(Moment(look, paces(self._before, look)))
-            self._before = look
+            snapshot = await self._look()
+            show(Moment(snapshot, rates(self._before, snapshot)))
+            self._before = snapshot
             number += 1
             if number == self._count:
-                return look
+                return snapshot
             await asyncio.sleep(self._interval)
 
-    async def _look(self) -> Look:
+    async def _look(self) -> Snapshot:
         client = self._session.client
         try:
             replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
             bucket = await client.bucket()
         except (NoServerError, JetStreamError) as error:
             # The connection is made again by itself, and a cluster elects.
-            return Look(time.monotonic(), datetime.now(UTC), problem=str(error))
+            return Snapshot(time.monotonic(), datetime.now(UTC), problem=str(error))
         now = datetime.now(UTC)
-        return Look(time.monotonic(), now, tuple(replicas), bucket, tuple(rivals))
+        return Snapshot(time.monotonic(), now, tuple(replicas), bucket, tuple(rivals))
 
     def _print(self, lines: Lines[Moment], moment: Moment) -> None:
         out = self._session.out
-        if moment.look.problem:
-            out.fail(moment.look.problem)
+        if moment.snapshot.problem:
+            out.fail(moment.snapshot.problem)
         else:
             lines.put(moment)
         out.flush()
@@ -253,24 +253,24 @@ class View:
     def _frame(self, moment: Moment) -> Any:
         from rich.console import Group  # noqa: PLC0415  # for a terminal only
 
-        said = facts(self._facts(moment.look))
-        return Group(said, "", table(PACES, moment.paces)) if moment.paces else said
+        said = facts(self._facts(moment.snapshot))
+        return Group(said, "", table(RATES, moment.rates)) if moment.rates else said
 
-    def _facts(self, look: Look) -> Iterator[tuple[str, Cell]]:
+    def _facts(self, snapshot: Snapshot) -> Iterator[tuple[str, Cell]]:
         """Name what there is to see, and say it."""
         client = self._session.client
-        server, leader = client.server, look.leader
+        server, leader = client.server, snapshot.leader
         yield "server", f"{server.name} {server.version}, {server.address}"
-        if look.problem:
-            yield "problem", (look.problem, "red")
+        if snapshot.problem:
+            yield "problem", (snapshot.problem, "red")
             return
-        yield "bucket", bucket_words(client.settings.bucket, look.bucket)
-        if look.rivals:
-            yield "problem", (complaint(look.rivals, client.settings.request_subject), "red")
+        yield "bucket", bucket_words(client.settings.bucket, snapshot.bucket)
+        if snapshot.rivals:
+            yield "problem", (complaint(snapshot.rivals, client.settings.request_subject), "red")
         if leader is None:
             yield "problem", ("no daemon delivers", "red")
             return
-        for problem in problems(look.replicas):
+        for problem in problems(snapshot.replicas):
             yield "problem", (problem, "red")
         yield "overdue", (str(leader.overdue), "magenta" if leader.overdue else "")
         yield "paused", (str(leader.paused), "magenta" if leader.paused else "")
@@ -279,5 +279,5 @@ class View:
         if leader.next_due is None:
             yield "next due", "nothing"
         else:
-            left = times.left(leader.next_due, look.now)
+            left = times.left(leader.next_due, snapshot.now)
             yield "next due", f"{times.local(leader.next_due, with_zone=True)}, {left}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gozo.client import Replica
-from gozoctl.commands.status_watch import Look, paces
+from gozoctl.commands.status_watch import Snapshot, rates
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 ONE = Replica(
@@ -27,13 +27,13 @@ ONE = Replica(
 
 def test_paces() -> None:
     """Per second, and unknown at the first look, for who is new, and after a new start."""
-    before = Look(10.0, NOW, (ONE,))
+    before = Snapshot(10.0, NOW, (ONE,))
     later = replace(ONE, delivered=300, accepted=51)
-    (pace,) = paces(before, Look(12.0, NOW, (later,)))
-    assert (pace.accepted, pace.delivered) == (0.5, 100.0)
-    for look in (None, Look(10.0, NOW), Look(12.0, NOW, (ONE,))):
-        (pace,) = paces(look, Look(12.0, NOW, (later,)))
-        assert (pace.accepted, pace.delivered) == (None, None)
+    (measured,) = rates(before, Snapshot(12.0, NOW, (later,)))
+    assert (measured.accepted, measured.delivered) == (0.5, 100.0)
+    for snapshot in (None, Snapshot(10.0, NOW), Snapshot(12.0, NOW, (ONE,))):
+        (measured,) = rates(snapshot, Snapshot(12.0, NOW, (later,)))
+        assert (measured.accepted, measured.delivered) == (None, None)
     anew = replace(ONE, delivered=5, started=NOW + timedelta(seconds=1))
-    (pace,) = paces(before, Look(12.0, NOW, (anew,)))
-    assert pace.delivered is None
+    (measured,) = rates(before, Snapshot(12.0, NOW, (anew,)))
+    assert measured.delivered is None
