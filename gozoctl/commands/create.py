@@ -13,7 +13,7 @@ from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.options import bulk as many
 from gozoctl.options import completion as completing
 from gozoctl.options import moments
-from gozoctl.options.bulk import Meant
+from gozoctl.options.bulk import BulkSelection
 from gozoctl.options.confirmation import FarOk, PastOk, agree
 from gozoctl.options.files import STDIN, read_bytes
 from gozoctl.options.timing import (
@@ -69,7 +69,7 @@ def cancel(
     nothing will be delivered. `already_delivered` is known for ten minutes; to a daemon that was
     started after the delivery, for ten seconds or more.
     """
-    meant = Meant("cancel", "cancelled", ids, subject, id_, all_, dry_run, yes)
+    meant = BulkSelection("cancel", "cancelled", ids, subject, id_, all_, dry_run, yes)
 
     async def work(session: Session) -> int:
         found = await meant.find(session)

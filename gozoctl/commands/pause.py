@@ -10,7 +10,7 @@ from gozo.cli.options import takes
 from gozoctl.exit_codes import FAILED
 from gozoctl.options import bulk as many
 from gozoctl.options import completion as completing
-from gozoctl.options.bulk import Meant
+from gozoctl.options.bulk import BulkSelection
 from gozoctl.output.schedules import State
 from gozoctl.session import (
     OPTIONS,
@@ -49,7 +49,7 @@ def pause(
     def is_meant(schedule: Schedule) -> bool:
         return schedule.state not in (State.PAUSED, State.INVALID)
 
-    meant = Meant("pause", "paused", ids, subject, id_, all_, dry_run, yes, is_meant)
+    meant = BulkSelection("pause", "paused", ids, subject, id_, all_, dry_run, yes, is_meant)
 
     async def work(session: Session) -> int:
         found = await meant.find(session)
@@ -82,7 +82,7 @@ def resume(
     def is_meant(schedule: Schedule) -> bool:
         return schedule.state == State.PAUSED
 
-    meant = Meant("resume", "resumed", ids, subject, id_, all_, dry_run, yes, is_meant)
+    meant = BulkSelection("resume", "resumed", ids, subject, id_, all_, dry_run, yes, is_meant)
 
     async def work(session: Session) -> int:
         found = await meant.find(session)
@@ -114,7 +114,7 @@ def trigger(
     once the server has the message, or a stream where that is asked for; `failed`,
     `already_delivered`, or `not_found`.
     """
-    meant = Meant("trigger", "triggered", ids)
+    meant = BulkSelection("trigger", "triggered", ids)
 
     async def work(session: Session) -> int:
         return meant.finish(session, await session.client.trigger(*ids))

@@ -45,7 +45,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
+class BulkSelection:
     """What was given of these options, and the verb in two forms."""
 
     verb: str
