@@ -16,7 +16,7 @@ from gozo.errors import SettingsError
 from gozoctl.exit_codes import DONE, FAILED, USAGE
 from gozoctl.options.files import STDIN, read_text
 from gozoctl.options.selection import OnlySubject
-from gozoctl.output.printer import Sheet
+from gozoctl.output.printer import TableSpec
 from gozoctl.session import OPTIONS, Session, connected, tell_if_nobody_delivers
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _name(one: Applied) -> str:
     return one.id
 
 
-APPLIED: Sheet[Applied] = Sheet(("ACTION", "ID", "KEYS"), _fields, _fields, _record, _name)
+APPLIED: TableSpec[Applied] = TableSpec(("ACTION", "ID", "KEYS"), _fields, _fields, _record, _name)
 
 Files = Annotated[
     list[str],

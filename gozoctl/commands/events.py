@@ -11,7 +11,7 @@ from gozo.protocol.event_kinds import Kind
 from gozoctl.exit_codes import DONE
 from gozoctl.options import completion as completing
 from gozoctl.output import times
-from gozoctl.output.printer import Cell, Lines, Sheet
+from gozoctl.output.printer import Cell, Lines, TableSpec
 from gozoctl.session import OPTIONS, NoHeader, Session, connected, while_read
 
 if TYPE_CHECKING:
@@ -130,15 +130,15 @@ def _name(event: Event) -> str | None:
 
 HEADS = ("AT", "EVENT", "ID", "DUE", "LATE_MS", "SUBJECT", "DETAIL")
 
-EVENTS: Sheet[Event] = Sheet(HEADS, _fields, _fields, _record, _name)
-LINES: Sheet[Event] = Sheet(("AT", "EVENT", "ID", "WHAT"), _line, _fields, _record, _name)
+EVENTS: TableSpec[Event] = TableSpec(HEADS, _fields, _fields, _record, _name)
+LINES: TableSpec[Event] = TableSpec(("AT", "EVENT", "ID", "WHAT"), _line, _fields, _record, _name)
 """For a person who watches them come."""
-ROWS: Sheet[Event] = Sheet(("AT", "EVENT", "WHAT"), _row, _fields, _record, _name)
+ROWS: TableSpec[Event] = TableSpec(("AT", "EVENT", "WHAT"), _row, _fields, _record, _name)
 """For a person who looks back at those of one schedule."""
 
-LINES_OF_MANY: Sheet[Event] = Sheet(LINES.heads, _dated_line, _fields, _record, _name)
+LINES_OF_MANY: TableSpec[Event] = TableSpec(LINES.heads, _dated_line, _fields, _record, _name)
 """For a person who looks back at more than a table has room for."""
-ROWS_OF_MANY: Sheet[Event] = Sheet(LINES.heads, _row_of_many, _fields, _record, _name)
+ROWS_OF_MANY: TableSpec[Event] = TableSpec(LINES.heads, _row_of_many, _fields, _record, _name)
 """For a person who looks back at those of many schedules."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from gozoctl.output import times
-from gozoctl.output.printer import Lines, Sheet, console, has_escapes, live, table
+from gozoctl.output.printer import Lines, TableSpec, console, has_escapes, live, table
 from gozoctl.output.schedules import ORDERS, Filter, Order, record, sheet_for
 from gozoctl.session import Session, while_read
 
@@ -45,7 +45,7 @@ def _name(change: Change) -> str | None:
     return change.id if change.kind != "current" else None
 
 
-CHANGES: Sheet[Change] = Sheet(
+CHANGES: TableSpec[Change] = TableSpec(
     ("CHANGE", "AT", "ID", "DUE", "SUBJECT", "REASON"), _fields, _fields, _record, _name
 )
 

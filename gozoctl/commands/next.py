@@ -18,7 +18,7 @@ from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.options import completion as completing
 from gozoctl.options.timing import ZoneOfExpression, default_zone, naming, zone_of
 from gozoctl.output import times
-from gozoctl.output.printer import Output, Sheet
+from gozoctl.output.printer import Output, TableSpec
 from gozoctl.output.schedules import is_coming
 from gozoctl.session import OPTIONS, NoHeader, Session, connected, finish, output_of
 
@@ -45,7 +45,7 @@ def _record(one: Occurrence) -> dict[str, Any]:
     return {"due": times.utc(one.due), "due_epoch": times.epoch(one.due)}
 
 
-OCCURRENCES: Sheet[Occurrence] = Sheet(
+OCCURRENCES: TableSpec[Occurrence] = TableSpec(
     ("DUE", "LEFT"), _cells, _fields, _record, lambda one: times.utc(one.due)
 )
 

@@ -41,7 +41,7 @@ from gozoctl.options.timing import (
     naming,
 )
 from gozoctl.output import times
-from gozoctl.output.printer import Lines, Output, Sheet
+from gozoctl.output.printer import Lines, Output, TableSpec
 from gozoctl.session import OPTIONS, NoHeader, Session, connected, while_read
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _name(one: Arrival) -> str | None:
     return next((value for name, value in one.message.headers if name == "Gozo-Id"), None)
 
 
-ARRIVALS: Sheet[Arrival] = Sheet(
+ARRIVALS: TableSpec[Arrival] = TableSpec(
     ("TIME", "LATE_MS", "SUBJECT", "PAYLOAD"), _cells, _fields, _record, _name
 )
 

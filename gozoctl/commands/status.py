@@ -15,7 +15,7 @@ from gozo.leadership.rivals import complaint
 from gozoctl.commands.status_watch import INTERVAL, View, bucket_words, problems, role_cell
 from gozoctl.exit_codes import DONE, FAILED, NO_ANSWER
 from gozoctl.output import times
-from gozoctl.output.printer import Cell, Sheet, console, facts, table
+from gozoctl.output.printer import Cell, TableSpec, console, facts, table
 from gozoctl.session import OPTIONS, NoHeader, Session, connected
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _name(one: Replica) -> str | None:
 
 FIGURES = ("VERSION", "ROLE", "PENDING", "DELIVERED", "P50", "P99", "UP")
 
-DAEMONS: Sheet[Replica] = Sheet(
+DAEMONS: TableSpec[Replica] = TableSpec(
     ("DAEMON", *FIGURES),
     _cells,
     _texts,

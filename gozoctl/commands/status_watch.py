@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gozo.errors import JetStreamError, NoServerError
 from gozo.leadership.rivals import complaint
 from gozoctl.output import times
-from gozoctl.output.printer import Cell, Lines, Sheet, console, facts, has_escapes, live, table
+from gozoctl.output.printer import Cell, Lines, TableSpec, console, facts, has_escapes, live, table
 from gozoctl.output.schedules import size
 from gozoctl.session import Session, while_read
 
@@ -114,7 +114,7 @@ def _texts(measured: Rates) -> tuple[str, ...]:
 
 FIGURES = ("ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP")
 
-RATES: Sheet[Rates] = Sheet(
+RATES: TableSpec[Rates] = TableSpec(
     ("DAEMON", *FIGURES),
     _cells,
     _texts,
@@ -180,7 +180,7 @@ def _record(moment: Moment) -> dict[str, Any]:
     }
 
 
-MOMENTS: Sheet[Moment] = Sheet(
+MOMENTS: TableSpec[Moment] = TableSpec(
     (
         *("AT", "LEADER", "PENDING", "OVERDUE", "IN/S", "OUT/S", "P50_MS", "P99_MS"),
         *("PAUSED", "FAILED", "NEXT_DUE"),

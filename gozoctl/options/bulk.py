@@ -13,7 +13,7 @@ from gozoctl.exit_codes import DONE, FAILED, NOT_FOUND
 from gozoctl.options import completion as completing
 from gozoctl.options.files import STDIN, read_text
 from gozoctl.options.selection import explain_nothing, select
-from gozoctl.output.printer import Sheet, ask, can_ask
+from gozoctl.output.printer import TableSpec, ask, can_ask
 from gozoctl.output.schedules import Filter, sheet_for
 from gozoctl.session import Session
 
@@ -137,4 +137,6 @@ def _name(one: Cancelled | Answer) -> str | None:
     return None if one.status in missing else one.id
 
 
-ANSWERS: Sheet[Cancelled | Answer] = Sheet(("ID", "STATUS"), _fields, _fields, _record, _name)
+ANSWERS: TableSpec[Cancelled | Answer] = TableSpec(
+    ("ID", "STATUS"), _fields, _fields, _record, _name
+)

@@ -25,7 +25,7 @@ Cell = str | tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet(Generic[T]):
+class TableSpec(Generic[T]):
     """How one kind of thing is printed."""
 
     heads: tuple[str, ...]
@@ -98,14 +98,14 @@ class Output:
         """Write a value as JSON, on a line."""
         self.write(_json(record))
 
-    def one(self, sheet: Sheet[T], item: T) -> None:
+    def one(self, sheet: TableSpec[T], item: T) -> None:
         """Print one thing: as JSON an object, else as a list of one."""
         if self.is_json:
             self.json(sheet.record(item))
         else:
             self.all(sheet, [item])
 
-    def all(self, sheet: Sheet[T], items: Iterable[T]) -> None:
+    def all(self, sheet: TableSpec[T], items: Iterable[T]) -> None:
         """Print all things of a kind."""
         match self.format:
             case "table":
@@ -118,7 +118,7 @@ class Output:
                 for item in items:
                     lines.put(item)
 
-    def _table(self, sheet: Sheet[T], items: Iterable[T]) -> None:
+    def _table(self, sheet: TableSpec[T], items: Iterable[T]) -> None:
         items = list(items)
         if items:
             screen = console()
@@ -144,7 +144,7 @@ class Elements:
 class Lines(Generic[T]):
     """Prints things one by one, as they come; for people in columns that grow with what comes."""
 
-    def __init__(self, out: Output, sheet: Sheet[T]) -> None:
+    def __init__(self, out: Output, sheet: TableSpec[T]) -> None:
         self._out = out
         self._sheet = sheet
         self._head = out.header and out.format in ("tsv", "table")
@@ -190,7 +190,7 @@ class Lines(Generic[T]):
 
 
 def table(
-    sheet: Sheet[T], items: Iterable[T], room: int | None = None, *, header: bool = True
+    sheet: TableSpec[T], items: Iterable[T], room: int | None = None, *, header: bool = True
 ) -> Any:
     """Make a table of Rich; a text that is too long for its column goes on in the next line.
 

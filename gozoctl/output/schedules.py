@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gozo.schedule.model import MICROSECONDS, Terms
 from gozoctl.output import times
 from gozoctl.output.layout import Narrow
-from gozoctl.output.printer import Cell, Sheet
+from gozoctl.output.printer import Cell, TableSpec
 
 if TYPE_CHECKING:
     from gozo.client import Schedule
@@ -201,7 +201,7 @@ HEADS = ("ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN")
 LEAST = {"ID": 36, "SUBJECT": 12, "WHEN": 12}
 """What columns keep in a narrow terminal: most ids are UUIDs, and one that is folded is no id."""
 
-SHEET: Sheet[Schedule] = Sheet(
+SHEET: TableSpec[Schedule] = TableSpec(
     HEADS,
     cells,
     fields,
@@ -211,7 +211,7 @@ SHEET: Sheet[Schedule] = Sheet(
     narrow=Narrow(LEAST, (("ID", "SUBJECT"), ("DUE", "LEFT"), ("STATE", "SIZE"))),
 )
 
-RECURRING: Sheet[Schedule] = Sheet(
+RECURRING: TableSpec[Schedule] = TableSpec(
     HEADS,
     recurring_cells,
     fields,
@@ -223,7 +223,7 @@ RECURRING: Sheet[Schedule] = Sheet(
 )
 
 
-def sheet_for(schedules: Iterable[Schedule]) -> Sheet[Schedule]:
+def sheet_for(schedules: Iterable[Schedule]) -> TableSpec[Schedule]:
     """Return how schedules are printed: for people, what recurs needs other columns."""
     return RECURRING if any(one.recurs for one in schedules) else SHEET
 
