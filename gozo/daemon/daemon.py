@@ -67,7 +67,7 @@ from gozo.transport.jetstream import JetStream
 from gozo.transport.permission_check import settle_inboxes
 
 if TYPE_CHECKING:
-    from gozo.monitoring.http_server import Monitor
+    from gozo.monitoring.http_server import HttpServer
 
 LOOK = 0.25  # seconds between looks for what comes near its due time
 PREPARED = 30  # of them, before others get their turn
@@ -154,7 +154,7 @@ class Daemon:
         )
         self._course = Course()
         self._notifier = Notifier(os.environ)
-        self._monitor: Monitor | None = None
+        self._http_server: HttpServer | None = None
         self._policy = settings.policy
         self._in_memory = InMemory()
         self._tasks: list[asyncio.Task[Any]] = []
@@ -184,10 +184,10 @@ class Daemon:
             self._begin("embedded server", _fail_with(self._server))
         if self._settings.metrics is not None:
             # Imported here: nobody else pays for it.
-            from gozo.monitoring.http_server import Monitor  # noqa: PLC0415
+            from gozo.monitoring.http_server import HttpServer  # noqa: PLC0415
 
-            self._monitor = Monitor(self._health, self._settings.metrics)
-            await self._monitor.open()
+            self._http_server = HttpServer(self._health, self._settings.metrics)
+            await self._http_server.open()
         if self._notifier.is_heard:
             self._begin("notifier", self._notifier.run(self._health))
         starting = asyncio.create_task(self._start(), name="start")
@@ -794,8 +794,8 @@ class Daemon:
             await end(*self._tasks, self._yielding)
             if self._fatal.done():
                 self._fatal.exception()
-            if self._monitor is not None:
-                self._monitor.close()
+            if self._http_server is not None:
+                self._http_server.close()
             await self._requests.close()
             await self._main.close()
 

@@ -30,7 +30,7 @@ WORDS = 3  # of the first line: method, target, version
 log = get_logger("gozo.monitor")
 
 
-class Monitor:
+class HttpServer:
     """The listener of one daemon."""
 
     def __init__(self, health: Health, address: tuple[str, int]) -> None:
