@@ -81,7 +81,7 @@ class Place(NamedTuple):
     """Its count when it heard that."""
 
 
-class Told(NamedTuple):
+class FeedMessage(NamedTuple):
     """One message of a leader, read."""
 
     term: bytes
@@ -209,7 +209,7 @@ def read_question(payload: bytes) -> Question | None:
     return Question(*_QUESTION.unpack(payload)[1:])
 
 
-def read_told(payload: bytes) -> Told | None:
+def read_feed_message(payload: bytes) -> FeedMessage | None:
     """Read a message of a leader; None if it is not one."""
     kind = payload[:1]
     if kind in (_OLD_HANDLED, _OLD_TAKEN):
@@ -217,15 +217,15 @@ def read_told(payload: bytes) -> Told | None:
     if kind not in (HANDLED, ACCOUNT) or len(payload) < _HEAD.size:
         return None
     _, term, number, before, *numbers = _HEAD.unpack_from(payload)
-    told = Told(term, number, Place(*numbers), before=before)
+    message = FeedMessage(term, number, Place(*numbers), before=before)
     begin = _HEAD.size + _ANSWER.size * (kind == ACCOUNT)
     if len(payload) < begin or (len(payload) - begin) % ENTRY:
         return None
     digests, positions = read_entries(payload, begin)
     if kind == HANDLED:
-        return told._replace(digests=digests, positions=positions)
+        return message._replace(digests=digests, positions=positions)
     nonce, led_at, gap, left = _ANSWER.unpack_from(payload, _HEAD.size)
-    return told._replace(answer=Answer(nonce, led_at, gap, left, digests, positions))
+    return message._replace(answer=Answer(nonce, led_at, gap, left, digests, positions))
 
 
 def read_entries(payload: bytes, begin: int = 0) -> tuple[list[bytes], list[int]]:
@@ -236,10 +236,10 @@ def read_entries(payload: bytes, begin: int = 0) -> tuple[list[bytes], list[int]
     return digests, positions
 
 
-def _read_old(kind: bytes, payload: bytes) -> Told | None:
+def _read_old(kind: bytes, payload: bytes) -> FeedMessage | None:
     length = len(payload) - _OLD_HEAD
     if length < 0 or length % ENTRY:
         return None
     digests, takings = read_entries(payload, _OLD_HEAD)
     taken = kind == _OLD_TAKEN
-    return Told(term_of(payload), number_of(payload), None, digests, takings, is_taken=taken)
+    return FeedMessage(term_of(payload), number_of(payload), None, digests, takings, is_taken=taken)

@@ -29,8 +29,8 @@ from gozo.leadership.feed_messages import (
     LEADER,
     TERM,
     Answer,
+    FeedMessage,
     Place,
-    Told,
     number_of,
     write_answer,
     write_entries,
@@ -52,7 +52,7 @@ class Handled(NamedTuple):
     position: int
 
 
-class Progress:
+class FeedReader:
     """What leaders have handled, as this replica hears it."""
 
     def __init__(self, on_earlier: Callable[[bytes, bytes, int], None] = lambda *_: None) -> None:
@@ -95,54 +95,56 @@ class Progress:
         self._turn_at = now
         self._turn_count = self._earlier_count = count
 
-    def hear(self, told: Told, count: int) -> bool:
+    def hear(self, message: FeedMessage, count: int) -> bool:
         """Take in a message that came at an own count.
 
         Returns whether one before it was not heard that reported requests as handled.
         """
-        last, handled = self._numbers.get(told.term, (0, 0))
+        last, handled = self._numbers.get(message.term, (0, 0))
         is_first = not self._numbers
         if len(self._numbers) >= TERMS:
             self._numbers.clear()
-        before = handled if told.before is None else told.before
-        self._numbers[told.term] = (told.number, before + len(told.digests))
-        if told.place is not None:
-            if len(self._leaders) >= TERMS and told.leader not in self._leaders:
+        before = handled if message.before is None else message.before
+        self._numbers[message.term] = (message.number, before + len(message.digests))
+        if message.place is not None:
+            if len(self._leaders) >= TERMS and message.leader not in self._leaders:
                 self._leaders.clear()
-            self._leaders.setdefault(told.leader, Hearing()).note(told, told.place, count)
-        elif told.is_taken and told.positions and told.leader not in self._first_taken:
+            self._leaders.setdefault(message.leader, Hearing()).note(message, message.place, count)
+        elif message.is_taken and message.positions and message.leader not in self._first_taken:
             if len(self._first_taken) >= TERMS:
                 self._first_taken.clear()
-            before = len(told.positions) - (count - self.kept_from)  # of these, heard here by then
-            self._first_taken[told.leader] = told.positions[0] + max(0, before)
-        if is_first or told.number == last + 1:
+            before = len(message.positions) - (
+                count - self.kept_from
+            )  # of these, heard here by then
+            self._first_taken[message.leader] = message.positions[0] + max(0, before)
+        if is_first or message.number == last + 1:
             return False
-        return told.before is None or told.before != handled
+        return message.before is None or message.before != handled
 
-    def handled(self, told: Told) -> list[Handled]:
+    def handled(self, message: FeedMessage) -> list[Handled]:
         """Return what is known by now to be handled, of what was heard here.
 
         Requests named by an older version have no position: they count as heard for some seconds,
         and so as not early.
         """
-        if told.place is None:
-            return self._handled_by_older(told)
-        leader = told.leader
+        if message.place is None:
+            return self._handled_by_older(message)
+        leader = message.leader
         waiting = self._waiting.setdefault(leader, [])
-        waiting.extend(zip(told.digests, told.positions, strict=True))
+        waiting.extend(zip(message.digests, message.positions, strict=True))
         if not self._leaders[leader].is_settled and len(waiting) < MOST_WAITING:
             return []
         del self._waiting[leader]
         return self._place(leader, waiting)
 
-    def _handled_by_older(self, told: Told) -> list[Handled]:
+    def _handled_by_older(self, message: FeedMessage) -> list[Handled]:
         """Return what was handled, without what was taken before this was heard."""
-        if told.is_taken:
+        if message.is_taken:
             return []
-        first = self._first_taken.get(told.leader, inf)
+        first = self._first_taken.get(message.leader, inf)
         return [
             Handled(digest, self._earlier_count)
-            for digest, taking in zip(told.digests, told.positions, strict=True)
+            for digest, taking in zip(message.digests, message.positions, strict=True)
             if not taking or taking >= first
         ]
 
@@ -206,7 +208,7 @@ class Progress:
         return False
 
 
-class Teller:
+class FeedWriter:
     """Tells what was dealt with, in order; `count` says how many requests were heard so far."""
 
     def __init__(

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from gozo.leadership.feed_messages import Place, Told
+from gozo.leadership.feed_messages import FeedMessage, Place
 
 SAMPLES = 16  # kept
 ENOUGH = 2  # samples before the estimate is trusted
@@ -58,13 +58,13 @@ class Offset:
             some = some[1:-1]
         return some[-1] - some[0] if some else 0
 
-    def note(self, told: Told, place: Place, count: int) -> None:
+    def note(self, message: FeedMessage, place: Place, count: int) -> None:
         """Take in a message that was heard when the own count was `count`."""
-        if told.term != self._term:
-            self._term = told.term
+        if message.term != self._term:
+            self._term = message.term
             self._echoed = 0
             self._counts.clear()
-        self._counts[told.number] = count
+        self._counts[message.number] = count
         if len(self._counts) > RECENT:
             del self._counts[next(iter(self._counts))]
         own = self._counts.get(place.echoed)
@@ -103,14 +103,14 @@ class Hearing:
         """Whether the offset of the present one is to be trusted."""
         return self._last is not None and self._last.is_settled
 
-    def note(self, told: Told, place: Place, count: int) -> None:
+    def note(self, message: FeedMessage, place: Place, count: int) -> None:
         """Take in a message of this leader."""
         if place.begun not in self._offsets:
             if len(self._offsets) >= self.MOST:
                 del self._offsets[next(iter(self._offsets))]
             self._offsets[place.begun] = Offset()
         self._last = self._offsets[place.begun]
-        self._last.note(told, place, count)
+        self._last.note(message, place, count)
 
     def heard_until(self, begun: int) -> int | None:
         """Return the own position of the last that it heard before one of its subscriptions."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from gozo.leadership.feed_messages import Told
+from gozo.leadership.feed_messages import FeedMessage
 from gozo.protocol.heard import Heard
 from gozo.requests.backlog import Backlog
 
@@ -89,11 +89,11 @@ class Entrusted:
         if not self._requests:
             self.clear()
 
-    def handled(self, told: Told) -> None:
+    def handled(self, message: FeedMessage) -> None:
         """Strike out what the leader reports as handled."""
-        if told.leader != self.leader:
+        if message.leader != self.leader:
             return
-        for pair in zip(told.digests, told.positions, strict=True):
+        for pair in zip(message.digests, message.positions, strict=True):
             if self._kept[pair] > 0:
                 self._kept[pair] -= 1
                 self.strike(pair[0])

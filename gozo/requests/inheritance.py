@@ -31,13 +31,13 @@ from gozo.leadership.feed_messages import (
     NONCE,
     UNKNOWN,
     Answer,
+    FeedMessage,
     Question,
-    Told,
     read_entries,
     write_entries,
     write_question,
 )
-from gozo.leadership.handled_feed import Progress, Teller
+from gozo.leadership.handled_feed import FeedReader, FeedWriter
 from gozo.leadership.offsets import ENOUGH
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
@@ -74,16 +74,20 @@ class Inheritance:
         """How many requests the leader had heard by then."""
 
     def tell(
-        self, question: Question, progress: Progress, teller: Teller, left: Iterable[Known]
+        self,
+        question: Question,
+        reader: FeedReader,
+        writer: FeedWriter,
+        left: Iterable[Known],
     ) -> None:
         """Answer a question; `left` are the requests that the leader has not handled yet."""
-        gap = progress.heard_until(question.leader, question.begun)
+        gap = reader.heard_until(question.leader, question.begun)
         answer = Answer(question.nonce, self._led_at, UNKNOWN if gap is None else gap, 0)
         pending = {(one.digest, one.position) for one in left}
         had = zip(*read_entries(self._entries), strict=True)
         entries = [(one[0], one[1] if one in pending else one[1] | DONE) for one in had]
         entries += [(digest, at | LATER) for digest, at in pending if at > self._led_at]
-        teller.answer(answer, write_entries(entries), ENOUGH + 1)
+        writer.answer(answer, write_entries(entries), ENOUGH + 1)
 
 
 class Account:
@@ -188,11 +192,11 @@ class Inquiry:
         self,
         name: bytes,
         publish: Callable[[bytes], None],
-        progress: Progress,
+        reader: FeedReader,
         count: Callable[[], int],
     ) -> None:
         self._publish = publish
-        self._progress = progress
+        self._feed_reader = reader
         self._count = count
         self._name = name
         """What leaders know this replica by."""
@@ -241,7 +245,7 @@ class Inquiry:
 
     def _account(self, begun: int) -> Account:
         leader, (_, led_at, gap, *_) = self._term[:LEADER], self._answers[0]
-        position = self._progress.position
+        position = self._feed_reader.position
         since = position(leader, led_at)
         since_before = None
         if self._resumed_at > led_at:
@@ -251,7 +255,7 @@ class Inquiry:
             since_before = led_at - gap + self._begun - 1
         if since is None:
             since = self._count()  # it has heard no request yet, or that
-        until = self._progress.kept_from
+        until = self._feed_reader.kept_from
         account = Account(since, begun, until, since_before)
         account.leader = leader
         answers, self._answers = self._answers, []
@@ -286,7 +290,7 @@ class Inquiry:
         while not self._answers or self._answers[-1].left:
             if not await self._hear_more(self._heard_at + patience):
                 return False
-        while not self._progress.is_settled(self._term[:LEADER]):
+        while not self._feed_reader.is_settled(self._term[:LEADER]):
             if not await self._hear_more(asked_at + SETTLING):
                 break
         return True
@@ -300,17 +304,17 @@ class Inquiry:
             return False
         return True
 
-    def hear(self, told: Told) -> None:
+    def hear(self, message: FeedMessage) -> None:
         """Handle a message of a leader: a part of the answer, or its count."""
-        answer = told.answer
+        answer = message.answer
         if answer is not None and answer.nonce == self._nonce:
             if not self._answers:
-                self._term = told.term
-                self._resumed_at = told.place.begun if told.place else 0
-            elif told.term != self._term or answer.left != self._answers[-1].left - 1:
+                self._term = message.term
+                self._resumed_at = message.place.begun if message.place else 0
+            elif message.term != self._term or answer.left != self._answers[-1].left - 1:
                 return
             self._answers.append(answer)
             self._heard_at = steady()
-        elif self._answers and told.term == self._term:
-            self._handled += zip(told.digests, told.positions, strict=True)
+        elif self._answers and message.term == self._term:
+            self._handled += zip(message.digests, message.positions, strict=True)
         self._news.set()

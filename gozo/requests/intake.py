@@ -27,12 +27,12 @@ from gozo.leadership.feed_messages import (
     GREETING,
     Offer,
     Question,
+    read_feed_message,
     read_offer,
     read_question,
-    read_told,
     term_of,
 )
-from gozo.leadership.handled_feed import Handled, Progress, Teller
+from gozo.leadership.handled_feed import FeedReader, FeedWriter, Handled
 from gozo.leadership.lookout import Lookout
 from gozo.leadership.offsets import ECHOES, ENOUGH
 from gozo.protocol.event_kinds import Kind
@@ -109,7 +109,15 @@ class Intake:
         *("_connection", "_count", "_counted_until_us", "_details", "_ending", "_entrusted"),
         *("_inherited", "_inquiry", "_store", "_left", "_listeners", "_lookout", "_max_backlog"),
         *("_may_act", "_memory", "_mode", "_offers", "_on_too_large", "_wake_delivery", "_policy"),
-        *("_progress", "_stats", "_successor", "_teller", "_told_subject", "_turn", "_unanswered"),
+        *(
+            "_feed_reader",
+            "_stats",
+            "_successor",
+            "_feed_writer",
+            "_feed_subject",
+            "_turn",
+            "_unanswered",
+        ),
         *("_in_memory", "_work", "_yielding", "events"),
     )
 
@@ -176,17 +184,17 @@ class Intake:
         """Whether each request is worth a line of the log."""
         self._count = 0
         """How many messages were heard, on the request subject and those of the verbs."""
-        self._told_subject = f"{policy.request_subject}.admin.told"
-        tell = partial(connection.publish, self._told_subject)
-        self._teller = Teller(tell, lambda: self._count, tag)
+        self._feed_subject = f"{policy.request_subject}.admin.told"
+        tell = partial(connection.publish, self._feed_subject)
+        self._feed_writer = FeedWriter(tell, lambda: self._count, tag)
         self._entrusted = Entrusted()
-        self._progress = Progress(self._on_earlier)
+        self._feed_reader = FeedReader(self._on_earlier)
         self._offers = Offers(
-            tag, tell, self._progress, (self._memory, self._backlog), self._has_no_id
+            tag, tell, self._feed_reader, (self._memory, self._backlog), self._has_no_id
         )
         self._claims = Claims()
         self._inherited = Inheritance((), 0)
-        self._inquiry = Inquiry(tag, tell, self._progress, lambda: self._count)
+        self._inquiry = Inquiry(tag, tell, self._feed_reader, lambda: self._count)
         self._successor: Account | None = None
         """What the replica that leads now has; None where that is not known, or it is this one."""
         self.events: Events | None = None
@@ -209,7 +217,7 @@ class Intake:
             self._listeners = [
                 self._hear(subject, self._take),
                 *(self._hear(f"{subject}.admin.{verb}", verbs[verb]) for verb in verbs),
-                self._connection.listen(self._told_subject, self._on_told),
+                self._connection.listen(self._feed_subject, self._on_feed),
             ]
             self._inquiry.greet()
 
@@ -225,13 +233,13 @@ class Intake:
         self.stand_by()
         self._admission.begin_term(self._counted_until_us, self._clock.reading_us())
         self._mode = Mode.WAITING
-        self._strike(self._progress.settle())
+        self._strike(self._feed_reader.settle())
         self._backlog.move_to(self._memory)
         self._backlog, self._memory = self._memory, self._backlog
         self._claims.begin_term()
         self._successor = None
         self._inherited = Inheritance(self._requests(), self._count)
-        self._teller.begin_term()
+        self._feed_writer.begin_term()
 
     def _requests(self) -> Iterable[Heard]:
         """Return the requests that this leader has in memory, and has not begun to store."""
@@ -267,7 +275,7 @@ class Intake:
         self._backlog.index(False)
         self._yielding = False
         self._store.go_on()
-        self._teller.hello(echoes=ECHOES)
+        self._feed_writer.hello(echoes=ECHOES)
         self._work.set()
         last = self._backlog.last
         with contextlib.suppress(TimeoutError):
@@ -287,7 +295,7 @@ class Intake:
             self._index()
             first = next(iter(self._backlog.requests), None)
             kept_from = self._count if first is None else first.position - 1
-            self._progress.keep_from(steady(), kept_from)
+            self._feed_reader.keep_from(steady(), kept_from)
             self._counted_until_us = self._clock.reading_us()
 
     def clock_set(self, by_us: int) -> None:
@@ -300,7 +308,7 @@ class Intake:
         if self._mode is Mode.ACTING:
             self._counted_until_us = self._clock.reading_us()
             self._backlog.move_to(self._left)
-            self._progress.keep_from(steady(), self._count)
+            self._feed_reader.keep_from(steady(), self._count)
         self._entrusted.move_to(self._left)
         self._yielding = True
         self._store.hold()
@@ -319,7 +327,7 @@ class Intake:
         `is_led` tells whether there is one.
         """
         if self._left or len(self._in_memory) or self._store.origins:
-            account = await self._inquiry.find_out(lambda: self._teller.begun, is_led)
+            account = await self._inquiry.find_out(lambda: self._feed_writer.begun, is_led)
             if self._mode is Mode.KEEPING:
                 self._successor = account
                 if account is not None:
@@ -371,16 +379,16 @@ class Intake:
             if self._mode is Mode.ACTING:
                 await self._count_together()
         finally:
-            self._teller.end_hearing()
+            self._feed_writer.end_hearing()
             self._end_hearing(hear_out=True)
         await self._connection.echo()
 
     async def _count_together(self) -> None:
         """Let the standbys know for certain how far their counts differ from this one."""
         for _ in range(ENOUGH):
-            self._teller.hello()
+            self._feed_writer.hello()
             await self._connection.echo()
-        self._teller.hello()
+        self._feed_writer.hello()
 
     def _end_hearing(self, *, hear_out: bool = False) -> None:
         for listener in self._listeners:
@@ -390,16 +398,16 @@ class Intake:
     def tell(self, by: Connection) -> None:
         """Tell the standbys at once what was handled, by one's own connection or another."""
         if by is self._connection:
-            self._teller.flush()
+            self._feed_writer.flush()
         else:
-            self._teller.flush_by(partial(by.publish, self._told_subject))
+            self._feed_writer.flush_by(partial(by.publish, self._feed_subject))
 
     def forget_old(self) -> None:
         """Let what a standby keeps not grow: what the leader does not mention, it has not got.
 
         All without an id it mentions once they are delivered, however late that is.
         """
-        self._progress.turn(steady(), self._count)
+        self._feed_reader.turn(steady(), self._count)
         if not (self._yielding or self._left or len(self._in_memory)):
             self._successor = None
             self._entrusted.end()
@@ -443,7 +451,7 @@ class Intake:
             self._backlog.forget(position)
             self._memory.forget(position)
         # What is handled of that must not strike out later ones that are the same.
-        self._progress.keep_from(steady(), position)
+        self._feed_reader.keep_from(steady(), position)
 
     def _hear(self, subject: str, act: Act) -> Listener:
         """Let messages of a subject wait for `act`."""
@@ -459,7 +467,7 @@ class Intake:
                 claims.hear(heard.digest)
                 self._wait(heard)
                 self._work.set()
-            elif self._progress.is_early(heard.digest):
+            elif self._feed_reader.is_early(heard.digest):
                 return
             elif self._mode is Mode.WAITING:
                 self._wait(heard)
@@ -474,7 +482,7 @@ class Intake:
         try:
             self._check_room(heard)
         except RequestError as error:
-            self._teller.handled(heard.digest, heard.position)
+            self._feed_writer.handled(heard.digest, heard.position)
             if heard.act == self._take:
                 self._refuse_unread(heard, error, at_once=True)
             else:
@@ -493,10 +501,10 @@ class Intake:
                 "send it again later, or raise --max-backlog",
             )
 
-    def _on_told(self, _: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+    def _on_feed(self, _: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         """Another leader tells what it has dealt with."""
-        if term_of(payload) == self._teller.term:
-            self._teller.heard_back(payload)  # its own words
+        if term_of(payload) == self._feed_writer.term:
+            self._feed_writer.heard_back(payload)  # its own words
             return
         question = read_question(payload)
         if question is not None:
@@ -507,10 +515,10 @@ class Intake:
         if offer is not None:
             self._on_offer(offer)
             return
-        told = read_told(payload)
+        told = read_feed_message(payload)
         if told is None or self._lookout.is_foreign(told.term):
             return
-        missed = self._progress.hear(told, self._count)
+        missed = self._feed_reader.hear(told, self._count)
         self._inquiry.hear(told)
         if self._mode is Mode.ACTING:
             self._lookout.look_soon()
@@ -519,12 +527,12 @@ class Intake:
             heard_until = None
             if self._offers.note(told, steady()) and told.place is not None:
                 # What the leader told may have been lost with its link, and before it.
-                heard_until = self._progress.heard_until(told.leader, told.place.begun)
+                heard_until = self._feed_reader.heard_until(told.leader, told.place.begun)
             if missed:
                 self._forget_until(heard_until)
         self._counted_until_us = self._clock.reading_us()
         self._entrusted.handled(told)
-        self._strike(self._progress.handled(told))
+        self._strike(self._feed_reader.handled(told))
 
     def _on_earlier(self, leader: bytes, digest: bytes, position: int) -> None:
         """A leader has handled a request that this replica had when it led, or has offered."""
@@ -539,22 +547,22 @@ class Intake:
         memory, backlog = self._memory, self._backlog
         for one in handled:
             if not (memory.strike(*one) or backlog.strike(*one)):
-                self._progress.note_early(one)
+                self._feed_reader.note_early(one)
 
     def _on_question(self, question: Question) -> None:
         """A replica greets the leader, or one that led before asks what the leader had then."""
         if self._mode not in (Mode.WAITING, Mode.ACTING) or self._ending:
             return
         if question.nonce == GREETING:
-            self._teller.hello(echoes=ECHOES)
+            self._feed_writer.hello(echoes=ECHOES)
         elif self._may_act():
             left = (*self._requests(), *self._store.origins)
-            self._inherited.tell(question, self._progress, self._teller, left)
+            self._inherited.tell(question, self._feed_reader, self._feed_writer, left)
 
     def _on_offer(self, offer: Offer) -> None:
         """A standby hands over what this leader did not hear; it acts on that now."""
         leads = self._mode in (Mode.WAITING, Mode.ACTING) and not self._ending
-        if not leads or offer.term != self._teller.term:
+        if not leads or offer.term != self._feed_writer.term:
             return
         came_us = self._clock.reading_us() - offer.age_us
         subject = self._policy.request_subject.encode()
@@ -579,13 +587,13 @@ class Intake:
         self._count += 1
         self._offers.forget()
         self._claims.begin_hearing(self._count)
-        self._progress.begin(steady(), self._count)
-        self._teller.begin_hearing()
+        self._feed_reader.begin(steady(), self._count)
+        self._feed_writer.begin_hearing()
 
     def _on_connected(self) -> None:
         if self._mode is Mode.ACTING:
-            self._teller.hello(echoes=ECHOES)
-            self._teller.flush()
+            self._feed_writer.hello(echoes=ECHOES)
+            self._feed_writer.flush()
         elif self._mode is Mode.KEEPING:
             self._inquiry.greet()
 
@@ -643,7 +651,7 @@ class Intake:
         self._handled(heard)
 
     def _handled(self, heard: Heard) -> None:
-        self._teller.handled(heard.digest, heard.position)
+        self._feed_writer.handled(heard.digest, heard.position)
 
     def _drop(self, heard: Heard) -> None:
         """Let go of what was begun and not done: another leader may have it."""
@@ -669,7 +677,7 @@ class Intake:
             self._bytes -= heard.size
             self._stats.accepted += 1
             self._in_memory.add(request, heard)
-            self._teller.heard()
+            self._feed_writer.heard()
             if self.events is not None:
                 self.events.accepted(request.entry, replaced=False)
             self._wake_delivery()

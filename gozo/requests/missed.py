@@ -24,8 +24,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from gozo.errors import DisconnectedError
-from gozo.leadership.feed_messages import LEADER, Offer, Told, write_offer
-from gozo.leadership.handled_feed import Progress
+from gozo.leadership.feed_messages import LEADER, FeedMessage, Offer, write_offer
+from gozo.leadership.handled_feed import FeedReader
 from gozo.leadership.offsets import Gap
 from gozo.protocol.heard import Heard
 from gozo.requests.backlog import Backlog
@@ -56,14 +56,14 @@ class Offers:
         self,
         name: bytes,
         publish: Callable[[bytes], None],
-        progress: Progress,
+        feed_reader: FeedReader,
         held: tuple[Backlog, Backlog],
         is_wanted: Callable[[Heard], bool],
     ) -> None:
         """`held` are the requests that are held here; `is_wanted`: whether to offer one."""
         self._name = name
         self._publish = publish
-        self._progress = progress
+        self._feed_reader = feed_reader
         self._held = held
         self._is_wanted = is_wanted
         self._term = b""
@@ -93,7 +93,7 @@ class Offers:
         """
         recent = [one for one in self._offered if now < one.at + SETTLING]
         for begun in {one.begun for one in (*self._missed, *recent)} - set(self._aside):
-            gap = self._progress.gap(self._term[:LEADER], begun)
+            gap = self._feed_reader.gap(self._term[:LEADER], begun)
             if gap is not None:
                 aside = self._aside[begun] = Backlog()
                 aside.index(True)
@@ -121,23 +121,23 @@ class Offers:
         found = chain.from_iterable(held.between(after, last) for held in self._held)
         return sorted(filter(self._is_wanted, found), key=lambda heard: heard.position)
 
-    def note(self, told: Told, now: float) -> bool:
+    def note(self, message: FeedMessage, now: float) -> bool:
         """Take in a message of the leader; True if it has missed something before that."""
-        if told.place is None:
+        if message.place is None:
             return False
-        begun, known = told.place.begun, told.term == self._term
+        begun, known = message.place.begun, message.term == self._term
         if known and begun == self._begun:
             return False
         if not known:
             self._clear()
         # Its link was lost again: what was offered just now may have been lost with it.
         begins = {one.begun for one in self._offered if now < one.at + SURE}
-        if (told.leader, begun) not in self._noted:
+        if (message.leader, begun) not in self._noted:
             begins.add(begun)
         self._missed += [Missed(one, now) for one in begins]
         self._missed.sort()
         self._offered, self._left = [], iter(())
-        self._term, self._begun = told.term, begun
+        self._term, self._begun = message.term, begun
         return known
 
     def make(self, now: float, now_us: int) -> None:
@@ -149,7 +149,7 @@ class Offers:
                 if not self._missed or now < self._missed[0].at + SETTLING:
                     return
                 missed = self._missed[0]
-                gap = self._progress.gap(self._term[:LEADER], missed.begun)
+                gap = self._feed_reader.gap(self._term[:LEADER], missed.begun)
                 if gap is None and missed.begun == self._begun:
                     return  # the leader has not said enough yet
                 self._missed.pop(0)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from gozo.leadership.feed_messages import read_told
+from gozo.leadership.feed_messages import read_feed_message
 from tests.acceptance.faults.conftest import LONG_FORM, Note
 from tests.support.client import Client
 from tests.support.daemon import Daemon
@@ -128,7 +128,7 @@ async def test_the_same_request_again(
     await arrivals.wait(1)
 
     def is_told() -> bool:
-        read = map(read_told, told.payloads)
+        read = map(read_feed_message, told.payloads)
         return any(one is not None and one.digests for one in read)
 
     await until(is_told, "it is told")

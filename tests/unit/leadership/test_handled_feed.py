@@ -11,14 +11,14 @@ from gozo.leadership.feed_messages import (
     ACCOUNT,
     NONCE,
     Answer,
+    FeedMessage,
     Place,
     Question,
-    Told,
+    read_feed_message,
     read_question,
-    read_told,
     write_question,
 )
-from gozo.leadership.handled_feed import EARLY, MOST, Handled, Progress, Teller
+from gozo.leadership.handled_feed import EARLY, MOST, FeedReader, FeedWriter, Handled
 from gozo.leadership.offsets import ENOUGH
 from gozo.protocol.heard import hear
 from gozo.requests.backlog import Backlog
@@ -28,9 +28,9 @@ LEADER = b"lead"
 TERM = b"leadterm"
 
 
-def told(term: bytes, number: int) -> Told:
+def told(term: bytes, number: int) -> FeedMessage:
     """Make a message without digests."""
-    return Told(term, number, Place())
+    return FeedMessage(term, number, Place())
 
 
 class Wire:
@@ -39,22 +39,22 @@ class Wire:
     def __init__(self) -> None:
         self.up = True
         self.count = 0
-        self.all: list[Told] = []
+        self.all: list[FeedMessage] = []
         self.sent: list[bytes] = []
-        self.teller = Teller(self.publish, lambda: self.count, LEADER)
+        self.feed_writer = FeedWriter(self.publish, lambda: self.count, LEADER)
 
     def publish(self, payload: bytes) -> None:
         """Take a message, if there is a connection."""
         if not self.up:
             raise DisconnectedError("there is none")
-        message = read_told(payload)
+        message = read_feed_message(payload)
         assert message is not None
         self.sent.append(payload)
         self.all.append(message)
 
     def echo(self) -> None:
         """Let the teller hear its last message."""
-        self.teller.heard_back(self.sent[-1])
+        self.feed_writer.heard_back(self.sent[-1])
 
     @property
     def handled(self) -> list[tuple[int, list[bytes], list[int]]]:
@@ -62,27 +62,27 @@ class Wire:
         return [(it.number, it.digests, it.positions) for it in self.all]
 
 
-def settled(wire: Wire, count: int) -> Progress:
+def settled(wire: Wire, count: int) -> FeedReader:
     """Return what a standby knows that has heard some of a leader, at an own count."""
-    progress = Progress()
-    progress.begin(0.0, count)
+    feed_reader = FeedReader()
+    feed_reader.begin(0.0, count)
     for _ in range(ENOUGH + 1):
-        wire.teller.hello()
+        wire.feed_writer.hello()
         wire.echo()
-        progress.hear(wire.all[-1], count)
-    return progress
+        feed_reader.hear(wire.all[-1], count)
+    return feed_reader
 
 
 async def test_digests_are_gathered_and_numbered() -> None:
     """Many go out in one message, with the count at that time."""
     wire = Wire()
     wire.count = 7
-    wire.teller.handled(OTHER, 3)
-    wire.teller.handled(ONE, 5)
-    wire.teller.flush()
+    wire.feed_writer.handled(OTHER, 3)
+    wire.feed_writer.handled(ONE, 5)
+    wire.feed_writer.flush()
     wire.echo()
     wire.count = 9
-    wire.teller.hello()
+    wire.feed_writer.hello()
     assert wire.handled == [(1, [OTHER, ONE], [3, 5]), (2, [], [])]
     assert [it.place for it in wire.all] == [Place(0, 7), Place(0, 9, 1, 7)]
 
@@ -91,11 +91,11 @@ async def test_what_cannot_be_told_is_told_later() -> None:
     """Without a gap in the numbers, since nobody missed anything."""
     wire = Wire()
     wire.up = False
-    wire.teller.handled(ONE, 1)
-    wire.teller.flush()
+    wire.feed_writer.handled(ONE, 1)
+    wire.feed_writer.flush()
     wire.up = True
-    wire.teller.handled(OTHER, 2)
-    wire.teller.flush()
+    wire.feed_writer.handled(OTHER, 2)
+    wire.feed_writer.flush()
     assert wire.handled == [(1, [ONE, OTHER], [1, 2])]
 
 
@@ -103,17 +103,17 @@ async def test_many_digests_go_into_several_messages() -> None:
     """Each is small enough for any server."""
     wire = Wire()
     for number in range(MOST + 1):
-        wire.teller.handled(number.to_bytes(8), number)
-    wire.teller.flush()
+        wire.feed_writer.handled(number.to_bytes(8), number)
+    wire.feed_writer.flush()
     assert [len(message.digests) for message in wire.all] == [MOST, 1]
 
 
 async def test_a_new_term_has_a_name_of_its_own() -> None:
     """Its numbers begin anew."""
     wire = Wire()
-    wire.teller.hello()
-    wire.teller.begin_term()
-    wire.teller.hello()
+    wire.feed_writer.hello()
+    wire.feed_writer.begin_term()
+    wire.feed_writer.hello()
     first, second = wire.all
     assert first.term != second.term
     assert first.leader == second.leader
@@ -124,35 +124,35 @@ async def test_a_greeting_is_answered_by_counts_that_suffice() -> None:
     """Each is sent as the one before it comes back, and then no more."""
     wire = Wire()
     wire.count = 5
-    wire.teller.hello(echoes=ENOUGH)
+    wire.feed_writer.hello(echoes=ENOUGH)
     while len(wire.sent) <= ENOUGH:
         wire.echo()
     wire.echo()
     assert len(wire.sent) == ENOUGH + 1
-    progress = Progress()
-    progress.begin(0.0, 2)
+    feed_reader = FeedReader()
+    feed_reader.begin(0.0, 2)
     for message in wire.all:
-        progress.hear(message, 2)
-    assert progress.is_settled(LEADER)
-    assert progress.position(LEADER, 5) == 2
+        feed_reader.hear(message, 2)
+    assert feed_reader.is_settled(LEADER)
+    assert feed_reader.position(LEADER, 5) == 2
 
 
 async def test_who_hears_no_more_says_no_count() -> None:
     """A standby goes on hearing requests, and would take the difference for greater."""
     wire = Wire()
     wire.count = 5
-    wire.teller.end_hearing()
-    wire.teller.hello()
+    wire.feed_writer.end_hearing()
+    wire.feed_writer.hello()
     wire.echo()
-    wire.teller.handled(ONE, 4)
-    wire.teller.flush()
+    wire.feed_writer.handled(ONE, 4)
+    wire.feed_writer.flush()
     assert {it.place for it in wire.all} == {Place(0)}
 
 
 @given(st.sampled_from([b"", b"h", b"a", b"H", b"T", b"?"]), st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(kind: bytes, rest: bytes) -> None:
     """Whoever may publish there cannot stop a standby."""
-    message = read_told(kind + rest)
+    message = read_feed_message(kind + rest)
     assert message is None or all(len(digest) == 8 for digest in message.digests)
     question = read_question(kind + rest)
     assert question is None or write_question(question) == kind + rest
@@ -164,7 +164,7 @@ async def test_an_answer_in_parts() -> None:
     assert read_question(write_question(question)) == question
     wire = Wire()
     entries = b"".join(n.to_bytes(8) + (n + 1).to_bytes(8) for n in range(MOST + 1))
-    wire.teller.answer(Answer(question.nonce, 5, -7, 0), entries, 1)
+    wire.feed_writer.answer(Answer(question.nonce, 5, -7, 0), entries, 1)
     first, second = [it.answer for it in wire.all]
     assert first is not None
     assert second is not None
@@ -190,61 +190,61 @@ def test_a_gap_in_the_numbers_is_noticed(
     heard: list[tuple[bytes, int]], missed: list[bool]
 ) -> None:
     """Whatever came before this one began to hear; a leader that was deposed may still tell."""
-    progress = Progress()
-    progress.begin(0.0, 0)
-    assert [progress.hear(told(term, number), 0) for term, number in heard] == missed
+    feed_reader = FeedReader()
+    feed_reader.begin(0.0, 0)
+    assert [feed_reader.hear(told(term, number), 0) for term, number in heard] == missed
 
 
 async def test_what_the_leader_heard_before_this_one_did_strikes_out_nothing() -> None:
     """A later request may be the same byte for byte."""
     wire = Wire()
     wire.count = 10
-    progress = settled(wire, 0)
-    wire.teller.handled(ONE, 10)
+    feed_reader = settled(wire, 0)
+    wire.feed_writer.handled(ONE, 10)
     wire.count = 12
-    wire.teller.handled(OTHER, 11)
-    wire.teller.begin_term()
-    wire.teller.handled(ONE, 12)
-    wire.teller.flush()
-    progress.hear(wire.all[-1], 2)
-    assert progress.handled(wire.all[-1]) == [Handled(OTHER, 1), Handled(ONE, 2)]
+    wire.feed_writer.handled(OTHER, 11)
+    wire.feed_writer.begin_term()
+    wire.feed_writer.handled(ONE, 12)
+    wire.feed_writer.flush()
+    feed_reader.hear(wire.all[-1], 2)
+    assert feed_reader.handled(wire.all[-1]) == [Handled(OTHER, 1), Handled(ONE, 2)]
 
 
 async def test_what_is_handled_waits_until_positions_are_known() -> None:
     """Between them come requests, so that a first message alone says too little."""
     wire = Wire()
     wire.count = 10
-    wire.teller.handled(ONE, 10)
-    wire.teller.flush()
+    wire.feed_writer.handled(ONE, 10)
+    wire.feed_writer.flush()
     wire.echo()
-    progress = Progress()
-    progress.begin(0.0, 0)
-    progress.hear(wire.all[-1], 3)  # three were heard before it comes
-    assert progress.handled(wire.all[-1]) == []
-    assert progress.settle() == [Handled(ONE, 3)]
-    progress.handled(wire.all[-1])
+    feed_reader = FeedReader()
+    feed_reader.begin(0.0, 0)
+    feed_reader.hear(wire.all[-1], 3)  # three were heard before it comes
+    assert feed_reader.handled(wire.all[-1]) == []
+    assert feed_reader.settle() == [Handled(ONE, 3)]
+    feed_reader.handled(wire.all[-1])
     for count in (3, 4):
         wire.count = 7 + count
-        wire.teller.hello()
+        wire.feed_writer.hello()
         wire.echo()
-        progress.hear(wire.all[-1], count)
-    wire.teller.hello()
-    progress.hear(wire.all[-1], 4)
-    assert progress.handled(wire.all[-1]) == [Handled(ONE, 3)]
+        feed_reader.hear(wire.all[-1], count)
+    wire.feed_writer.hello()
+    feed_reader.hear(wire.all[-1], 4)
+    assert feed_reader.handled(wire.all[-1]) == [Handled(ONE, 3)]
 
 
-def older(kind: bytes, number: int, *entries: tuple[bytes, int]) -> Told:
+def older(kind: bytes, number: int, *entries: tuple[bytes, int]) -> FeedMessage:
     """Make a message of an older version, with the number under which each was taken."""
     written = b"".join(digest + taking.to_bytes(8) for digest, taking in entries)
-    message = read_told(kind + TERM + number.to_bytes(8) + written)
+    message = read_feed_message(kind + TERM + number.to_bytes(8) + written)
     assert message is not None
     return message
 
 
 def test_an_older_version_is_followed_by_digests() -> None:
     """As it would be by its like: what it handles is struck out, from the first request on."""
-    progress, backlog = Progress(), Backlog()
-    progress.begin(0.0, 0)
+    feed_reader, backlog = FeedReader(), Backlog()
+    feed_reader.begin(0.0, 0)
     backlog.index(True)
     for position, number in enumerate((1, 2), start=1):
         backlog.add(hear(lambda heard: None, position, 0, b"gozo", b"%d" % number, None, b""))
@@ -255,11 +255,11 @@ def test_an_older_version_is_followed_by_digests() -> None:
         older(b"H", 3, (second, 0), (ONE, 0)),
     ]
     for message in messages:
-        assert not progress.hear(message, 2)
-    handled = [one for message in messages for one in progress.handled(message)]
+        assert not feed_reader.hear(message, 2)
+    handled = [one for message in messages for one in feed_reader.handled(message)]
     assert [backlog.strike(*one) for one in handled] == [True, True, False]
-    progress.note_early(handled[-1])
-    assert not progress.is_early(ONE)
+    feed_reader.note_early(handled[-1])
+    assert not feed_reader.is_early(ONE)
 
 
 @pytest.mark.parametrize(
@@ -269,47 +269,47 @@ def test_what_an_older_version_took_before_this_one_heard_strikes_out_nothing(
     heard: int, first: int
 ) -> None:
     """Of those that it takes first, some may have come before: a later one may be the same."""
-    progress = Progress()
-    progress.begin(0.0, 10)
-    progress.hear(older(b"T", 5, (ONE, 7), (ONE, 8)), 10 + heard)
-    progress.hear(older(b"T", 6, (ONE, 9)), 50)
-    handled = progress.handled(older(b"H", 7, *((ONE, taking) for taking in range(1, 10))))
+    feed_reader = FeedReader()
+    feed_reader.begin(0.0, 10)
+    feed_reader.hear(older(b"T", 5, (ONE, 7), (ONE, 8)), 10 + heard)
+    feed_reader.hear(older(b"T", 6, (ONE, 9)), 50)
+    handled = feed_reader.handled(older(b"H", 7, *((ONE, taking) for taking in range(1, 10))))
     assert len(handled) == 10 - first
 
 
 def test_an_early_digest_strikes_one_request() -> None:
     """Once, and not for ever."""
-    progress = Progress()
-    progress.begin(0.0, 0)
-    progress.note_early(Handled(ONE, 1))
-    assert progress.is_early(ONE)
-    assert not progress.is_early(ONE)
-    progress.note_early(Handled(ONE, 1))
+    feed_reader = FeedReader()
+    feed_reader.begin(0.0, 0)
+    feed_reader.note_early(Handled(ONE, 1))
+    assert feed_reader.is_early(ONE)
+    assert not feed_reader.is_early(ONE)
+    feed_reader.note_early(Handled(ONE, 1))
     for turn in range(1, 3):
-        progress.turn(turn * (EARLY + 0.1), 0)
-    assert not progress.is_early(ONE)
+        feed_reader.turn(turn * (EARLY + 0.1), 0)
+    assert not feed_reader.is_early(ONE)
 
 
 def test_what_was_heard_some_seconds_ago_is_not_early() -> None:
     """It was dropped here, and a later one may be the same byte for byte."""
-    progress = Progress()
-    progress.begin(0.0, 0)
+    feed_reader = FeedReader()
+    feed_reader.begin(0.0, 0)
     for turn in range(1, 3):
-        progress.turn(turn * (EARLY + 0.1), 10 * turn)
-    progress.note_early(Handled(ONE, 10))
-    assert not progress.is_early(ONE)
-    progress.note_early(Handled(ONE, 11))
-    assert progress.is_early(ONE)
+        feed_reader.turn(turn * (EARLY + 0.1), 10 * turn)
+    feed_reader.note_early(Handled(ONE, 10))
+    assert not feed_reader.is_early(ONE)
+    feed_reader.note_early(Handled(ONE, 11))
+    assert feed_reader.is_early(ONE)
 
 
 @pytest.mark.parametrize(("handled", "missed"), [(0, False), (1, True)])
 async def test_only_reports_of_handled_requests_are_missed(handled: int, missed: bool) -> None:
     """A count that was lost with the link says nothing that the next one does not say."""
     wire = Wire()
-    progress = settled(wire, 0)
+    feed_reader = settled(wire, 0)
     for _ in range(handled):
-        wire.teller.handled(ONE, 1)
-    wire.teller.flush()
-    wire.teller.hello()
-    wire.teller.hello()
-    assert progress.hear(wire.all[-1], 2) is missed
+        wire.feed_writer.handled(ONE, 1)
+    wire.feed_writer.flush()
+    wire.feed_writer.hello()
+    wire.feed_writer.hello()
+    assert feed_reader.hear(wire.all[-1], 2) is missed

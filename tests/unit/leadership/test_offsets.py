@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.leadership.feed_messages import Place, Told
+from gozo.leadership.feed_messages import FeedMessage, Place
 from gozo.leadership.offsets import ENOUGH, SAMPLES, Hearing, Offset
 
 TERM = b"leadterm"
@@ -24,7 +24,7 @@ class Server:
         self.chance = chance
         self.hearing = Hearing()
         self.to_leader: list[int] = []
-        self.to_standby: list[Told | None] = []
+        self.to_standby: list[FeedMessage | None] = []
         self.counts = [before, ahead]
         self.number = 0
         self.echoed = (0, 0)
@@ -39,7 +39,7 @@ class Server:
         self.number += 1
         place = Place(0, self.counts[0], *self.echoed)
         self.to_leader.append(self.number)
-        self.to_standby.append(Told(TERM, self.number, place))
+        self.to_standby.append(FeedMessage(TERM, self.number, place))
 
     def read(self, leader: int, standby: int) -> None:
         """Let the leader and the standby read so much."""
@@ -100,10 +100,10 @@ def test_messages_that_cross_do_not_change_it(chance: random.Random) -> None:
 def test_a_first_message_gives_a_bound() -> None:
     """It comes behind all that the leader had counted, so it is not lower than that."""
     offset = Offset()
-    offset.note(Told(TERM, 1), Place(0, 10), 3)
+    offset.note(FeedMessage(TERM, 1), Place(0, 10), 3)
     assert (offset.value, offset.is_settled) == (-7, False)
-    offset.note(Told(TERM, 2), Place(0, 12), 4)
-    offset.note(Told(TERM, 3), Place(0, 13), 9)
+    offset.note(FeedMessage(TERM, 2), Place(0, 12), 4)
+    offset.note(FeedMessage(TERM, 3), Place(0, 13), 9)
     assert offset.value == -8
 
 
@@ -111,7 +111,7 @@ def test_a_first_message_gives_a_bound() -> None:
 def test_what_says_nothing_is_not_taken_for_a_sample(place: Place) -> None:
     """A leader that ends hears no more; an echo of a message that came before this one heard."""
     offset = Offset()
-    offset.note(Told(TERM, 20), place, 5)
+    offset.note(FeedMessage(TERM, 20), place, 5)
     assert offset.value is None
 
 
@@ -124,6 +124,6 @@ def test_each_subscription_of_a_leader_has_its_own() -> None:
             term = TERM[:4] + begun.to_bytes(4)
             echoed = (number - 1, begun + 10) if number > 1 else (0, 0)
             place = Place(begun, begun + 10, *echoed)
-            hearing.note(Told(term, number), place, begun + 10 + ahead)
+            hearing.note(FeedMessage(term, number), place, begun + 10 + ahead)
     assert hearing.position(50) == 150
     assert hearing.position(51) == 158

@@ -7,8 +7,16 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.leadership.feed_messages import DONE, GREETING, LATER, LEADER, Question, Told, read_told
-from gozo.leadership.handled_feed import Progress, Teller
+from gozo.leadership.feed_messages import (
+    DONE,
+    GREETING,
+    LATER,
+    LEADER,
+    FeedMessage,
+    Question,
+    read_feed_message,
+)
+from gozo.leadership.handled_feed import FeedReader, FeedWriter
 from gozo.protocol.heard import Heard
 from gozo.requests.entrusted import Entrusted
 from gozo.requests.inheritance import Inheritance
@@ -23,10 +31,12 @@ def pending(requests: list[Heard]) -> Counter[tuple[bytes, int]]:
     return Counter((one.digest, one.position + AHEAD) for one in requests)
 
 
-def handled(requests: list[Heard], leader: bytes = NEXT) -> Told:
+def handled(requests: list[Heard], leader: bytes = NEXT) -> FeedMessage:
     """What a leader tells when it has handled some."""
     digests = [one.digest for one in requests]
-    return Told(leader + b"term", 1, None, digests, [one.position + AHEAD for one in requests])
+    return FeedMessage(
+        leader + b"term", 1, None, digests, [one.position + AHEAD for one in requests]
+    )
 
 
 @given(
@@ -126,12 +136,12 @@ def test_old_ones_with_an_id_are_forgotten() -> None:
 def test_what_the_leader_answers() -> None:
     """It says which of what it had are done, and what came since and is not."""
     wire: list[bytes] = []
-    teller = Teller(wire.append, lambda: 9, NEXT)
+    feed_writer = FeedWriter(wire.append, lambda: 9, NEXT)
     had = [heard(b"one", 1), heard(b"two", 2)]
     left = [had[1], heard(b"three", 7)]
     question = Question(GREETING, THIRD[:LEADER], 1)
-    Inheritance(had, 5).tell(question, Progress(), teller, left)
-    told = read_told(wire[-1])
+    Inheritance(had, 5).tell(question, FeedReader(), feed_writer, left)
+    told = read_feed_message(wire[-1])
     assert told is not None
     assert told.answer is not None
     assert (told.answer.led_at, told.answer.left) == (5, 0)

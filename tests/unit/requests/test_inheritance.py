@@ -9,8 +9,8 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.leadership.feed_messages import read_question, read_told
-from gozo.leadership.handled_feed import Progress, Teller
+from gozo.leadership.feed_messages import read_feed_message, read_question
+from gozo.leadership.handled_feed import FeedReader, FeedWriter
 from gozo.requests.inheritance import AGAIN, Account, Inheritance, Inquiry
 
 
@@ -101,14 +101,14 @@ def test_what_the_leader_has_not_handled() -> None:
 
 async def test_an_answer_that_takes_longer_than_a_question() -> None:
     """However long the way to the leader and back: it is asked less often, until it answers."""
-    progress = Progress()
+    feed_reader = FeedReader()
     questions = 0
 
     def hear(message: bytes) -> None:
         """Hear what the leader says, at the far end of a long way."""
-        told = read_told(message)
+        told = read_feed_message(message)
         assert told is not None
-        progress.hear(told, 0)
+        feed_reader.hear(told, 0)
         asyncio.get_running_loop().call_later(2.5 * AGAIN, inquiry.hear, told)
 
     def ask(message: bytes) -> None:
@@ -116,11 +116,11 @@ async def test_an_answer_that_takes_longer_than_a_question() -> None:
         questions += 1
         question = read_question(message)
         assert question is not None
-        inherited.tell(question, progress, leader, [])
+        inherited.tell(question, feed_reader, leader, [])
 
-    leader = Teller(hear, lambda: 1, b"lead")
+    leader = FeedWriter(hear, lambda: 1, b"lead")
     inherited = Inheritance([Held(b"12345678", 1)], 1)
-    inquiry = Inquiry(b"mine", ask, progress, lambda: 0)
+    inquiry = Inquiry(b"mine", ask, feed_reader, lambda: 0)
     async with asyncio.timeout(10):
         account = await inquiry.find_out(lambda: 0, lambda: True)
     assert account is not None

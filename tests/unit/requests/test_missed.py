@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from gozo.leadership.feed_messages import (
     LEADER,
     NONCE,
+    FeedMessage,
     Offer,
     Place,
     Question,
-    Told,
     read_offer,
     write_offer,
     write_question,
 )
-from gozo.leadership.handled_feed import Progress
+from gozo.leadership.handled_feed import FeedReader
 from gozo.leadership.offsets import ENOUGH
 from gozo.protocol.heard import Heard, hear
 from gozo.requests.backlog import Backlog
@@ -91,14 +91,14 @@ class Standby:
     """One that hears everything, and a leader that has just heard nothing for a while."""
 
     def __init__(self) -> None:
-        self.progress = Progress()
+        self.feed_reader = FeedReader()
         self.held = (Backlog(), Backlog())
         self.held[1].index(True)
         self.sent: list[Offer] = []
         self.count = 0
         self.leader_count = 0
         self.number = 0
-        self.offers = Offers(STANDBY, self._publish, self.progress, self.held, lambda _: True)
+        self.offers = Offers(STANDBY, self._publish, self.feed_reader, self.held, lambda _: True)
 
     def _publish(self, message: bytes) -> None:
         read = read_offer(message)
@@ -117,8 +117,8 @@ class Standby:
         for first in (True, *[False] * (times - 1)):
             self.number += 1
             echoed = (0, 0) if first else (self.number - 1, self.leader_count)
-            told = Told(term, self.number, Place(begun, self.leader_count, *echoed))
-            self.progress.hear(told, self.count)
+            told = FeedMessage(term, self.number, Place(begun, self.leader_count, *echoed))
+            self.feed_reader.hear(told, self.count)
             self.offers.note(told, now)
 
     def know(self) -> None:
@@ -214,7 +214,7 @@ def test_what_is_still_to_be_offered_is_set_aside() -> None:
     standby.lose()
     standby.request(b"3", missed=True)
     standby.tell(standby.leader_count, 1.5)
-    until = standby.progress.heard_until(TERM[:LEADER], standby.leader_count)
+    until = standby.feed_reader.heard_until(TERM[:LEADER], standby.leader_count)
     assert until is not None
     standby.offers.set_aside(until, 1.5)
     standby.held[1].forget(until)
