@@ -113,9 +113,8 @@ class FeedReader:
         elif message.is_taken and message.positions and message.leader not in self._first_taken:
             if len(self._first_taken) >= TERMS:
                 self._first_taken.clear()
-            before = len(message.positions) - (
-                count - self.kept_from
-            )  # of these, heard here by then
+            heard = count - self.kept_from
+            before = len(message.positions) - heard
             self._first_taken[message.leader] = message.positions[0] + max(0, before)
         if is_first or message.number == last + 1:
             return False
