@@ -92,7 +92,7 @@ class Applying:
                 headers=wanted.headers,
                 confirm=wanted.confirm,
                 attempts=wanted.attempts,
-                terms=wanted.terms,
+                spec=wanted.spec,
                 managed_by=wanted.managed_by,
                 protect=bool(wanted.protect),
             )
@@ -331,7 +331,7 @@ def _in_place(entry: Entry, wanted: Wanted, found: Found, keys: Collection[str])
         entry = paused(entry, old.reason)
     if set(keys) & set(TIMES):
         return entry
-    entry = entry._replace(when=old.when, terms=old.terms, created_us=old.created_us)
+    entry = entry._replace(when=old.when, spec=old.spec, created_us=old.created_us)
     return due_at(entry, old.due_us)
 
 

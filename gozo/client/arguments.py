@@ -12,10 +12,10 @@ from gozo.protocol.headers import END, FIRST_LINE, split
 from gozo.protocol.requests import MOST_ATTEMPTS, read_id
 from gozo.protocol.subject_policy import Policy, check_size
 from gozo.schedule import expression as grammar
-from gozo.schedule.model import MICROSECONDS, Entry, Terms
+from gozo.schedule.model import MICROSECONDS, Entry, ScheduleSpec
 from gozo.schedule.model import Misfire as MisfirePolicy
 from gozo.schedule.recurrence import arranged
-from gozo.schedule.spec_headers import check_recurs, read_terms
+from gozo.schedule.spec_headers import check_recurs, read_spec
 from gozo.store.entry_codec import headers_size
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ def made(
     headers: Mapping[str, str] | Sequence[tuple[str, str]],
     confirm: bool,
     attempts: int,
-    terms: Terms | None = None,
+    spec: ScheduleSpec | None = None,
     managed_by: str = "",
     protect: bool = False,
 ) -> Entry:
@@ -57,7 +57,7 @@ def made(
     _utf8(subject, Refusal.FORBIDDEN_SUBJECT)
     policy.check_target(subject)
     grammar.parse(when)
-    check_recurs(terms, id_)
+    check_recurs(spec, id_)
     if id_ is not None:
         _new_id(id_)
     if protect and id_ is None:
@@ -83,7 +83,7 @@ def made(
         confirm=confirm,
         attempts=attempts,
         managed_by=managed_by,
-        terms=terms,
+        spec=spec,
         protected=protect,
     )
     check_size(len(payload), headers_size(entry), max_payload)
@@ -100,7 +100,7 @@ def as_of(entry: Entry, now_us: int) -> Entry:
     return arranged(entry, grammar.parse(entry.when), now_us)
 
 
-def term_headers(
+def spec_headers(
     *,
     time_zone: str | None,
     start: When | None,
@@ -110,7 +110,7 @@ def term_headers(
     misfire: Misfire | None,
     misfire_grace: Span | None,
 ) -> dict[str, str]:
-    """Write what is given of a schedule's terms as the headers of a request.
+    """Write what is given of a schedule's spec as the headers of a request.
 
     Raises:
         RequestError: `invalid_when`, for a moment without a time zone.
@@ -127,17 +127,17 @@ def term_headers(
     return {name: value for name, value in said.items() if value is not None}
 
 
-def terms_of(headers: Mapping[str, str], when: str, now_us: int) -> Terms | None:
+def spec_of(headers: Mapping[str, str], when: str, now_us: int) -> ScheduleSpec | None:
     """Read such headers as the daemon does; what is relative counts from `now_us`.
 
     Raises:
-        RequestError: as for `gozo.schedule.spec_headers.read_terms`.
+        RequestError: as for `gozo.schedule.spec_headers.read_spec`.
     """
     given = {
         name.lower().encode(): _utf8(value, Refusal.INVALID_REQUEST)
         for name, value in headers.items()
     }
-    return read_terms(given, grammar.parse(when), now_us)
+    return read_spec(given, grammar.parse(when), now_us)
 
 
 def canonical_id(id_: str) -> str:

@@ -25,8 +25,8 @@ from gozo.client.arguments import (
     check_past,
     expression,
     made,
-    term_headers,
-    terms_of,
+    spec_headers,
+    spec_of,
 )
 from gozo.client.bucket_writes import Writes
 from gozo.client.daemon_calls import Daemons
@@ -221,7 +221,7 @@ class Client:
             UnansweredError: it may or may not be stored. With an id it is safe to ask again;
                 with `replace=False` the second attempt may then find the first.
         """
-        terms = term_headers(
+        spec = spec_headers(
             time_zone=time_zone,
             start=start,
             until=until,
@@ -231,9 +231,9 @@ class Client:
             misfire_grace=misfire_grace,
         )
         check_past(when, past, wall_us())
-        entry = self._made(subject, payload, when, id, headers, confirm, attempts, terms, protect)
+        entry = self._made(subject, payload, when, id, headers, confirm, attempts, spec, protect)
         if replace and not protect and await self._daemons.hear():
-            stored = await self._daemons.send(entry, payload, terms, receipt=True, timeout=timeout)
+            stored = await self._daemons.send(entry, payload, spec, receipt=True, timeout=timeout)
             assert stored is not None
             return stored
         return await self._writes.store(entry, payload, replace=replace, timeout=timeout)
@@ -362,7 +362,7 @@ class Client:
             NoServerError: no daemon listens.
             RequestError, UnansweredError: as for `schedule`.
         """
-        terms = term_headers(
+        spec = spec_headers(
             time_zone=time_zone,
             start=start,
             until=until,
@@ -372,9 +372,9 @@ class Client:
             misfire_grace=misfire_grace,
         )
         check_past(when, past, wall_us())
-        entry = self._made(subject, payload, when, id, headers, confirm, attempts, terms)
+        entry = self._made(subject, payload, when, id, headers, confirm, attempts, spec)
         await self._daemons.require()
-        return await self._daemons.send(entry, payload, terms, receipt=receipt, timeout=timeout)
+        return await self._daemons.send(entry, payload, spec, receipt=receipt, timeout=timeout)
 
     def _made(
         self,
@@ -385,7 +385,7 @@ class Client:
         headers: HeadersLike,
         confirm: bool,  # as it was given
         attempts: int,
-        terms: Mapping[str, str],
+        spec: Mapping[str, str],
         protect: bool = False,
     ) -> Entry:
         when = expression(when)
@@ -400,7 +400,7 @@ class Client:
                 headers=headers,
                 confirm=confirm,
                 attempts=attempts,
-                terms=terms_of(terms, when, wall_us()),
+                spec=spec_of(spec, when, wall_us()),
                 protect=protect,
             )
 

@@ -15,7 +15,7 @@ from gozo.client.models import Wanted
 from gozo.errors import RequestError
 from gozo.schedule.cron import read_zone
 from gozo.schedule.expression import NAMES
-from gozo.schedule.model import Terms
+from gozo.schedule.model import ScheduleSpec
 from gozo.schedule.recurrence import expression
 
 END = "END_OF_INPUT"
@@ -133,8 +133,8 @@ def _job(line: str, subject: str, zone: str | None, ids: dict[str, int], *, syst
         subject, command = f"{subject}.{user[1]}", user[2]
     if command.startswith("%"):
         raise _LeftOutError("it has no command, only input for one: left out")
-    terms = Terms(recurs=True, zone="" if zone == "UTC" else zone)
-    return Wanted(_id(command, ids), subject, when, _script(command).encode(), terms=terms)
+    spec = ScheduleSpec(recurs=True, zone="" if zone == "UTC" else zone)
+    return Wanted(_id(command, ids), subject, when, _script(command).encode(), spec=spec)
 
 
 def _script(command: str) -> str:

@@ -157,12 +157,12 @@ class Daemons:
         self,
         entry: Entry,
         payload: bytes,
-        terms: Mapping[str, str],
+        spec: Mapping[str, str],
         *,
         receipt: bool,
         timeout: float,
     ) -> Stored | None:
-        """Send a request, its terms as they were given; with a receipt, wait for it.
+        """Send a request, its spec as it was given; with a receipt, wait for it.
 
         Raises:
             RequestError: it was refused, or its receipt would not come.
@@ -179,7 +179,7 @@ class Daemons:
             self._connection.publish(
                 self._subject,
                 payload,
-                headers=_request_headers(entry, terms, inbox if receipt else b""),
+                headers=_request_headers(entry, spec, inbox if receipt else b""),
                 reply=entry.subject,
             )
             try:
@@ -396,9 +396,9 @@ def _answers(results: list[dict[str, Any]] | None) -> list[Answer] | None:
         return [Answer(one["id"], one["status"], str(one.get("reason", ""))) for one in results]
 
 
-def _request_headers(entry: Entry, terms: Mapping[str, str], receipt: bytes) -> bytes:
+def _request_headers(entry: Entry, spec: Mapping[str, str], receipt: bytes) -> bytes:
     lines = [b"Gozo-When: %b" % entry.when.encode()]
-    lines += [f"{name}: {value}".encode() for name, value in terms.items()]
+    lines += [f"{name}: {value}".encode() for name, value in spec.items()]
     if entry.id is not None:
         lines.append(b"Gozo-Id: %b" % entry.id.encode())
     if receipt:

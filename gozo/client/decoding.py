@@ -85,7 +85,7 @@ def schedule_or_marker(
         payload=value,
         confirm=entry.confirm,
         attempts=entry.attempts,
-        terms=entry.terms,
+        spec=entry.spec,
         managed_by=entry.managed_by,
         tried=entry.tried,
         next=moment(entry.next_us) if state == State.RETRYING and entry.next_us else None,

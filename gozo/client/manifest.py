@@ -27,16 +27,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gozo.client.arguments import microseconds, terms_of
+from gozo.client.arguments import microseconds, spec_of
 from gozo.client.dotted import MOST_PARTS, line_of_long_key
 from gozo.client.models import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
 from gozo.protocol.headers import FIRST_LINE, fields
 from gozo.protocol.requests import read_note
 from gozo.schedule import expression as grammar
-from gozo.schedule.model import State, Terms
+from gozo.schedule.model import ScheduleSpec, State
 from gozo.schedule.recurrence import expression
-from gozo.schedule.spec_headers import term_lines
+from gozo.schedule.spec_headers import spec_lines
 
 SCHEDULES, SET = "schedules", "set"
 PAYLOADS = ("payload", "payload-base64", "payload-file")
@@ -61,10 +61,10 @@ KEYS: dict[str, type] = {
 }
 """What a table may have, and of which kind."""
 
-TERMS = tuple(KEYS)[-8:-1]
+SPEC = tuple(KEYS)[-8:-1]
 """The keys that stand for a header of a request, without `Gozo-`."""
 
-TIMES = ("when", *TERMS)
+TIMES = ("when", *SPEC)
 """The keys that say when it is due."""
 
 LONGEST_SET = 128
@@ -212,7 +212,7 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         tuple(_header(line) for line in table.get("headers", ())),
         table.get("confirm", False),
         table.get("attempts", 0),
-        _terms(table),
+        _spec(table),
         table.get(SET, managed_by),
         table.get("paused"),
         _note(table),
@@ -220,15 +220,15 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
     )
 
 
-def _terms(table: Mapping[str, Any]) -> Terms | None:
-    given = {f"Gozo-{key.title()}": str(table[key]) for key in TERMS if key in table}
+def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
+    given = {f"Gozo-{key.title()}": str(table[key]) for key in SPEC if key in table}
     for key in ("start", "until"):
         if table.get(key, "").startswith("+"):
             raise _WrongError(key, f"{table[key]!r} would be another time each day: give a moment")
     try:
-        return terms_of(given, table["when"], 0)
+        return spec_of(given, table["when"], 0)
     except RequestError as error:
-        named = [key for key in TERMS if str(error).startswith(f"Gozo-{key.title()}")]
+        named = [key for key in SPEC if str(error).startswith(f"Gozo-{key.title()}")]
         raise _WrongError(max(named, key=len, default="when"), str(error)) from error
 
 
@@ -348,7 +348,7 @@ def _table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
         table["confirm"] = True
     if one.attempts:
         table["attempts"] = one.attempts
-    return table | _table_of(one.terms)
+    return table | _table_of(one.spec)
 
 
 def is_paused(schedule: Schedule) -> bool:
@@ -370,10 +370,10 @@ def _set(name: str) -> dict[str, Any]:
     return {SET: name} if name else {}
 
 
-def _table_of(terms: Terms | None) -> dict[str, Any]:
-    """Return what a table says of terms, as the headers of an entry do."""
-    said = None if terms is None else replace(terms, occurred=0, last_us=0, reckoned_us=0)
-    lines = b"" if said is None else term_lines(said)
+def _table_of(spec: ScheduleSpec | None) -> dict[str, Any]:
+    """Return what a table says of a spec, as the headers of an entry do."""
+    said = None if spec is None else replace(spec, occurred=0, last_us=0, reckoned_us=0)
+    lines = b"" if said is None else spec_lines(said)
     found = {name[5:].decode(): value.decode() for name, value in fields(FIRST_LINE + lines)}
     return {key: int(value) if KEYS[key] is int else value for key, value in found.items()}
 
@@ -420,8 +420,8 @@ def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
         differs |= {key: old.get(key) != new.get(key) for key in ("paused", "note")}
     if wanted.protect is not None:
         differs["protect"] = wanted.protect != schedule.protected
-    old, new = _table_of(schedule.terms), _table_of(wanted.terms)
-    differs |= {key: old.get(key) != new.get(key) for key in TERMS}
+    old, new = _table_of(schedule.spec), _table_of(wanted.spec)
+    differs |= {key: old.get(key) != new.get(key) for key in SPEC}
     differs[SET] = wanted.managed_by != schedule.managed_by
     return tuple(key for key, differ in differs.items() if differ)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from gozo.leadership.rivals import words as rival_words
-from gozo.schedule.model import NEVER, Terms
+from gozo.schedule.model import NEVER, ScheduleSpec
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in order; a name may come more than once."""
@@ -48,7 +48,7 @@ class Schedule(NamedTuple):
     """Whether a delivery counts only once a stream has acknowledged it."""
     attempts: int = 0
     """How often a delivery is tried; 0: until it succeeds."""
-    terms: Terms | None = None
+    spec: ScheduleSpec | None = None
     """How it recurs, and until when; None where there is nothing but one moment."""
     managed_by: str = ""
     """The set that it was applied with; empty where it was made otherwise."""
@@ -62,34 +62,34 @@ class Schedule(NamedTuple):
     @property
     def recurs(self) -> bool:
         """Whether the expression names more times than one."""
-        return self.terms is not None and self.terms.recurs
+        return self.spec is not None and self.spec.recurs
 
     @property
     def last(self) -> datetime | None:
         """The nominal time of the last occurrence that was delivered."""
-        if self.terms is None or not self.terms.last_us:
+        if self.spec is None or not self.spec.last_us:
             return None
-        return _moment(self.terms.last_us)
+        return _moment(self.spec.last_us)
 
     @property
     def start(self) -> datetime | None:
         """It is not due before."""
-        start_us = None if self.terms is None else self.terms.start_us
+        start_us = None if self.spec is None else self.spec.start_us
         return None if start_us is None else _moment(start_us)
 
     @property
     def until(self) -> datetime | None:
         """It is not due after."""
-        if self.terms is None or self.terms.until_us == NEVER:
+        if self.spec is None or self.spec.until_us == NEVER:
             return None
-        return _moment(self.terms.until_us)
+        return _moment(self.spec.until_us)
 
     @property
     def remaining(self) -> int | None:
         """How often it is still delivered; None: without end."""
-        if self.terms is None or not self.terms.count:
+        if self.spec is None or not self.spec.count:
             return None
-        return self.terms.count - self.terms.occurred
+        return self.spec.count - self.spec.occurred
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Wanted:
     headers: Headers = ()
     confirm: bool = False
     attempts: int = 0
-    terms: Terms | None = None
+    spec: ScheduleSpec | None = None
     """How it recurs, and until when; None where there is nothing but one moment."""
     managed_by: str = ""
     """The set that it belongs to."""

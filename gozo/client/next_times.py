@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from gozo.client.arguments import microseconds, moment, terms_of
+from gozo.client.arguments import microseconds, moment, spec_of
 from gozo.client.models import Schedule
 from gozo.client.typed import typed
 from gozo.schedule.model import Entry
@@ -25,7 +25,7 @@ def next_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
         *(schedule.id, schedule.subject, schedule.when),
         due_us=microseconds(schedule.due),
         created_us=microseconds(schedule.created),
-        terms=schedule.terms,
+        spec=schedule.spec,
     )
     if schedule.due < now:
         due_us = next(due_times(entry, microseconds(now)), None)
@@ -44,6 +44,6 @@ def times_of(when: str, now: datetime, time_zone: str = "") -> Iterator[datetime
     """
     now_us = microseconds(now)
     given = {"Gozo-Time-Zone": time_zone} if time_zone else {}
-    terms = terms_of(given, when, now_us)
-    entry = arranged(Entry("", "", when, 0, now_us, terms=terms), expression(when), now_us)
+    spec = spec_of(given, when, now_us)
+    entry = arranged(Entry("", "", when, 0, now_us, spec=spec), expression(when), now_us)
     return map(moment, upcoming(entry))

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from gozo.client.models import Schedule, Wanted
-from gozo.schedule.model import Terms
+from gozo.schedule.model import ScheduleSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,7 +95,7 @@ _KINDS = {
         is_shown=False,
     ),
     "Schedule": _kind(Schedule, "a gozo.client.Schedule"),
-    "Terms": _kind(Terms, "a gozo.schedule.model.Terms"),
+    "ScheduleSpec": _kind(ScheduleSpec, "a gozo.schedule.model.ScheduleSpec"),
     # By what they have: their module reads files, and this one is pure.
     "ConnectionSettings | str": _Kind(
         lambda value: isinstance(value, str) or hasattr(value, "addresses"),

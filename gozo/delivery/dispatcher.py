@@ -416,7 +416,7 @@ class Delivery:
         return False
 
     def _is_left_out(self, item: Item, message: Outgoing, now_us: int) -> bool:
-        """Look at a schedule's terms; True: it was missed, and is done with."""
+        """Look at a schedule's spec; True: it was missed, and is done with."""
         entry = message.entry
         assert entry is not None
         if item in self._under_way:

@@ -21,7 +21,7 @@ from gozo.schedule.model import (
     State,
 )
 from gozo.schedule.recurrence import arranged, expression
-from gozo.schedule.spec_headers import check_recurs, read_terms
+from gozo.schedule.spec_headers import check_recurs, read_spec
 
 LONGEST_ID = 1_024
 """Bytes of UTF-8."""
@@ -172,9 +172,9 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
     due = when.parse(text)
     given_id = given.get(b"gozo-id")
     confirm, attempts = read_confirmation(given)
-    terms = read_terms(given, due, received_us)
+    spec = read_spec(given, due, received_us)
     id_ = None if given_id is None else read_id(given_id, "Gozo-Id")
-    check_recurs(terms, id_)
+    check_recurs(spec, id_)
     entry = Entry(
         id=id_,
         subject=reply.decode("utf-8", "surrogateescape"),
@@ -182,10 +182,10 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
         due_us=when.first_due(due, received_us) if isinstance(due, when.Moment) else 0,
         created_us=received_us,
         headers=passed,
-        extended=receipt is not None or confirm or terms is not None,
+        extended=receipt is not None or confirm or spec is not None,
         confirm=confirm,
         attempts=attempts,
-        terms=terms,
+        spec=spec,
     )
     return ScheduleRequest(entry, payload, receipt)
 
@@ -270,14 +270,14 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
     lines = b"Gozo-Reply: Yes\r\n"
     if entry.id is not None:
         lines = b"Gozo-Reply: Yes\r\nGozo-Id: %b\r\n" % entry.id.encode()
-    if not (entry.extended or entry.confirm or entry.headers or entry.terms):
+    if not (entry.extended or entry.confirm or entry.headers or entry.spec):
         block = b"%b%b\r\n" % (FIRST_LINE, lines)
         return Outgoing(entry.subject.encode(), block, payload, entry.due_us)
     if entry.extended:
         lines += b"Gozo-Due: %b\r\n" % when.print_rfc3339(entry.due_us).encode()
-    passed, terms = entry.headers, entry.terms
-    if terms is not None and terms.recurs:
-        lines += b"Gozo-Occurrence: %d\r\n" % (terms.occurred + 1)
+    passed, spec = entry.headers, entry.spec
+    if spec is not None and spec.recurs:
+        lines += b"Gozo-Occurrence: %d\r\n" % (spec.occurred + 1)
         if passed:
             passed = _once(passed, entry.due_us)
     block = b"%b%b%b%b" % (FIRST_LINE, lines, passed, END)
@@ -288,7 +288,7 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
         entry.due_us,
         entry.confirm,
         entry.attempts > 0,
-        None if terms is None else entry,
+        None if spec is None else entry,
     )
 
 
@@ -302,7 +302,7 @@ def triggered(entry: Entry, now_us: int) -> Entry:
         next_us=0,
         headers=_once(entry.headers, now_us),
         state=State.PENDING,
-        terms=None,
+        spec=None,
     )
 
 

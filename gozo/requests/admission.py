@@ -119,16 +119,16 @@ class Admission:
         might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
         if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
             check_size(size, headers_size(entry), longest, largest)
-        terms = entry.terms
-        if terms is not None:
+        spec = entry.spec
+        if spec is not None:
             self._check_interval(expression(entry.when))
         if self._counts and self._is_new(entry):
             kept = self._store.kept + len(self._in_memory)
             self._quotas.check_pending(kept + self._more)
-        if terms is not None:
+        if spec is not None:
             request = dated(request)
         if self._quotas.max_delay_us is not None:
-            jitter_us = 0 if terms is None else terms.jitter_us
+            jitter_us = 0 if spec is None else spec.jitter_us
             self._quotas.check_delay(entry.created_us, request.entry.due_us + jitter_us)
         return request
 

@@ -45,7 +45,7 @@ class Misfire(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ScheduleSpec:
     """What a schedule has beyond a moment: how it recurs, until when, and what if it is late."""
 
     recurs: bool = False
@@ -111,7 +111,7 @@ class Entry(NamedTuple):
     """The set of schedules that it belongs to, which is applied as a whole; "": to none."""
     expires: bool = False
     """Whether the server would remove it by itself (`Nats-TTL`), due or not."""
-    terms: Terms | None = None
+    spec: ScheduleSpec | None = None
     """None where there is nothing but one moment."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
@@ -124,7 +124,7 @@ class Entry(NamedTuple):
     @property
     def recurs(self) -> bool:
         """Whether it may have more occurrences than one."""
-        return self.terms is not None and self.terms.recurs
+        return self.spec is not None and self.spec.recurs
 
 
 RARE = Entry._fields.index("headers")
@@ -198,7 +198,7 @@ class Outgoing:
     counted: bool = False
     """Whether it is sent a limited number of times."""
     entry: Entry | None = None
-    """What it was made from, where the schedule has terms: they are looked at when it is due."""
+    """What it was made from, where the schedule has a spec: it is looked at when it is due."""
 
     @property
     def size(self) -> int:

@@ -26,8 +26,8 @@ from gozo.schedule.model import (
     NEVER,
     Entry,
     Misfire,
+    ScheduleSpec,
     State,
-    Terms,
 )
 
 MOST_MISSED = 1_000
@@ -51,33 +51,33 @@ expression = lru_cache(maxsize=4_096)(grammar.parse)
 
 
 def arranged(entry: Entry, when: grammar.When, received_us: int) -> Entry:
-    """Return an entry with its first due time, from its expression, here read, and its terms.
+    """Return an entry with its first due time, from its expression, here read, and its spec.
 
     Raises:
         RequestError: `invalid_when`, since it is never due.
     """
     if isinstance(when, grammar.Moment):
         return entry._replace(due_us=grammar.first_due(when, received_us))
-    terms = replace(entry.terms or Terms(), recurs=True)
+    spec = replace(entry.spec or ScheduleSpec(), recurs=True)
     if not isinstance(when, Cron):
-        terms = replace(terms, zone="")  # what was a cron expression before may have one
-    start_us = terms.start_us
+        spec = replace(spec, zone="")  # what was a cron expression before may have one
+    start_us = spec.start_us
     due_us = start_us
     if isinstance(when, Cron):
         after_us = received_us if start_us is None else max(received_us, start_us - 1)
-        due_us = when.next_us(after_us, _zone(terms))
+        due_us = when.next_us(after_us, _zone(spec))
     elif start_us is None:
         due_us = received_us + when.us
     elif start_us < received_us:
         due_us = grammar.next_due(when, received_us, start_us)
-    if due_us is None or due_us > min(terms.until_us, grammar.LAST_US):
-        ends = terms.until_us != NEVER
+    if due_us is None or due_us > min(spec.until_us, grammar.LAST_US):
+        ends = spec.until_us != NEVER
         raise RequestError(
             Refusal.INVALID_WHEN,
             f"Gozo-When {entry.when!r} is never due before "
             + ("Gozo-Until: give a later end" if ends else "the year 10000: give an earlier time"),
         )
-    return due_at(entry._replace(terms=terms), due_us)
+    return due_at(entry._replace(spec=spec), due_us)
 
 
 def due_at(entry: Entry, due_us: int) -> Entry:
@@ -91,24 +91,24 @@ def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
 
     `sent` is whether it counts: an occurrence that was given up on does.
     """
-    terms = entry.terms
-    if terms is None or not terms.recurs:
+    spec = entry.spec
+    if spec is None or not spec.recurs:
         return None
     reckoned_us = now_us if now_us > entry.due_us + AHEAD_US else 0
     if sent:
-        terms = replace(
-            terms, occurred=terms.occurred + 1, last_us=entry.due_us, reckoned_us=reckoned_us
+        spec = replace(
+            spec, occurred=spec.occurred + 1, last_us=entry.due_us, reckoned_us=reckoned_us
         )
-    elif reckoned_us != terms.reckoned_us:
-        terms = replace(terms, reckoned_us=reckoned_us)
-    if 0 < terms.count <= terms.occurred:
+    elif reckoned_us != spec.reckoned_us:
+        spec = replace(spec, reckoned_us=reckoned_us)
+    if 0 < spec.count <= spec.occurred:
         return None
     due_us = _following(entry, now_us)
-    if due_us is None or due_us > terms.until_us:
+    if due_us is None or due_us > spec.until_us:
         return None
     delay_us = jitter_us(entry, due_us)
     return entry._replace(
-        terms=terms,
+        spec=spec,
         due_us=due_us,
         next_us=due_us + delay_us if delay_us else 0,
         state=State.PENDING,
@@ -119,8 +119,8 @@ def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
 
 def is_left_out(entry: Entry, now_us: int) -> bool:
     """Tell whether the occurrence is not to be sent, since it was missed."""
-    terms = entry.terms
-    return terms is not None and terms.misfire is Misfire.SKIP and is_missed(entry, now_us)
+    spec = entry.spec
+    return spec is not None and spec.misfire is Misfire.SKIP and is_missed(entry, now_us)
 
 
 def is_missed(entry: Entry, now_us: int) -> bool:
@@ -135,17 +135,17 @@ def _late_us(entry: Entry, due_us: int, now_us: int) -> int:
 
 
 def grace_us(entry: Entry) -> int:
-    """How late an occurrence may be: as the terms say, else a minute or one interval at most."""
-    terms = entry.terms
-    if terms is None:
+    """How late an occurrence may be: as the spec says, else a minute or one interval at most."""
+    spec = entry.spec
+    if spec is None:
         return GRACE_US
-    return _grace(terms, entry.due_us, next(due_times(entry, entry.due_us), None))
+    return _grace(spec, entry.due_us, next(due_times(entry, entry.due_us), None))
 
 
-def _grace(terms: Terms, due_us: int, next_us: int | None) -> int:
+def _grace(spec: ScheduleSpec, due_us: int, next_us: int | None) -> int:
     """How late the occurrence may be that is followed by one at `next_us`."""
-    if terms.grace_us is not None:
-        return terms.grace_us
+    if spec.grace_us is not None:
+        return spec.grace_us
     return GRACE_US if next_us is None else min(GRACE_US, next_us - due_us)
 
 
@@ -162,12 +162,12 @@ def jitter_us(entry: Entry, due_us: int) -> int:
 
     With it an occurrence is not after the year 9999, which nobody could print.
     """
-    terms = entry.terms
-    if terms is None or not terms.jitter_us:
+    spec = entry.spec
+    if spec is None or not spec.jitter_us:
         return 0
     name = f"{entry.id}\0{due_us}".encode()
     number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big")
-    return number % (min(terms.jitter_us, max(grammar.LAST_US - due_us, 0)) + 1)
+    return number % (min(spec.jitter_us, max(grammar.LAST_US - due_us, 0)) + 1)
 
 
 def due_times(entry: Entry, after_us: int) -> Iterator[int]:
@@ -175,18 +175,18 @@ def due_times(entry: Entry, after_us: int) -> Iterator[int]:
     when = expression(entry.when)
     if isinstance(when, grammar.Moment):
         return iter(())
-    return grammar.due_times(when, after_us, entry.due_us, _zone(entry.terms))
+    return grammar.due_times(when, after_us, entry.due_us, _zone(entry.spec))
 
 
 def upcoming(entry: Entry) -> Iterator[int]:
     """The nominal times from the next one on, as far as its lifetime goes."""
     yield entry.due_us
-    terms = entry.terms
-    if terms is None or not terms.recurs:
+    spec = entry.spec
+    if spec is None or not spec.recurs:
         return
-    left = terms.count - terms.occurred - 1 if terms.count else None
+    left = spec.count - spec.occurred - 1 if spec.count else None
     for due_us in islice(due_times(entry, entry.due_us), left):
-        if due_us > terms.until_us:
+        if due_us > spec.until_us:
             return
         yield due_us
 
@@ -224,14 +224,14 @@ def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
         entry = entry._replace(next_us=0)
     else:
         entry = entry._replace(state=State.PENDING, tried=0, next_us=0, reason="")
-    if entry.terms is not None:
-        entry = entry._replace(terms=_as_of(entry.terms, now_us))
+    if entry.spec is not None:
+        entry = entry._replace(spec=_as_of(entry.spec, now_us))
     when = grammar.parse(text)
     if not entry.recurs or not isinstance(when, grammar.Moment):
         return arranged(entry._replace(when=text), when, now_us)
     due_us = grammar.first_due(when, now_us)
-    assert entry.terms is not None
-    if due_us > entry.terms.until_us:
+    assert entry.spec is not None
+    if due_us > entry.spec.until_us:
         raise RequestError(
             Refusal.INVALID_WHEN, f"{text!r} is after its Gozo-Until: give an earlier time"
         )
@@ -245,7 +245,7 @@ def not_before(entry: Entry, moment_us: int) -> Entry:
         RequestError: `invalid_when`, since it has none.
     """
     due_us = next(due_times(entry, max(entry.due_us, moment_us - 1)), None)
-    if due_us is None or entry.terms is None or due_us > entry.terms.until_us:
+    if due_us is None or entry.spec is None or due_us > entry.spec.until_us:
         raise RequestError(Refusal.INVALID_WHEN, "it has no occurrence after that")
     return due_at(entry, due_us)
 
@@ -261,10 +261,10 @@ def ran_ahead(entry: Entry, now_us: int) -> bool:
     """
     if entry.state is State.RETRYING and entry.next_us > now_us + LONGEST_WAIT_US + AHEAD_US:
         return True
-    terms = entry.terms
-    if terms is None or not terms.recurs:
+    spec = entry.spec
+    if spec is None or not spec.recurs:
         return False
-    return max(terms.last_us, terms.reckoned_us) > now_us + AHEAD_US
+    return max(spec.last_us, spec.reckoned_us) > now_us + AHEAD_US
 
 
 def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
@@ -273,12 +273,12 @@ def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
         return None
     if entry.state is State.RETRYING:
         entry = entry._replace(next_us=min(entry.next_us, now_us))
-    terms = entry.terms
-    if terms is None or not terms.recurs:
+    spec = entry.spec
+    if spec is None or not spec.recurs:
         return entry
-    after_us = now_us if terms.start_us is None else max(now_us, terms.start_us - 1)
+    after_us = now_us if spec.start_us is None else max(now_us, spec.start_us - 1)
     due_us = next(due_times(entry, after_us), None)
-    entry = entry._replace(terms=_as_of(terms, now_us))
+    entry = entry._replace(spec=_as_of(spec, now_us))
     if due_us is None or due_us >= entry.due_us:
         return entry
     if entry.state is State.PAUSED:
@@ -286,33 +286,33 @@ def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
     return due_at(entry._replace(state=State.PENDING, tried=0, reason=""), due_us)
 
 
-def _as_of(terms: Terms, now_us: int) -> Terms:
-    """Return the terms without what lies later than now."""
-    return replace(terms, last_us=min(terms.last_us, now_us), reckoned_us=0)
+def _as_of(spec: ScheduleSpec, now_us: int) -> ScheduleSpec:
+    """Return the spec without what lies later than now."""
+    return replace(spec, last_us=min(spec.last_us, now_us), reckoned_us=0)
 
 
-def _zone(terms: Terms | None) -> tzinfo:
-    return read_zone(terms.zone) if terms is not None and terms.zone else UTC
+def _zone(spec: ScheduleSpec | None) -> tzinfo:
+    return read_zone(spec.zone) if spec is not None and spec.zone else UTC
 
 
 def _following(entry: Entry, now_us: int) -> int | None:
     """The nominal time after the entry's own, without what was missed in between."""
-    terms = entry.terms
-    assert terms is not None
-    if terms.misfire is Misfire.ALL:
+    spec = entry.spec
+    assert spec is not None
+    if spec.misfire is Misfire.ALL:
         return _latest(entry, now_us)
-    if terms.misfire is Misfire.ONCE:
+    if spec.misfire is Misfire.ONCE:
         return _first_ahead(entry, now_us)
     due_us = next(due_times(entry, entry.due_us), None)
-    grace = _grace(terms, entry.due_us, due_us)
+    grace = _grace(spec, entry.due_us, due_us)
     if due_us is None or _late_us(entry, entry.due_us, now_us) <= grace:
         return due_us
-    if terms.grace_us is None and isinstance(expression(entry.when), Cron):
+    if spec.grace_us is None and isinstance(expression(entry.when), Cron):
         grace = GRACE_US  # the longest: the intervals of a cron expression differ
-    after_us = max(entry.due_us, now_us - grace - terms.jitter_us - 1)
+    after_us = max(entry.due_us, now_us - grace - spec.jitter_us - 1)
     # A long delay may keep an occurrence from being missed as well, so each is looked at.
     for due_us, next_us in islice(_with_next(due_times(entry, after_us)), MOST_DELAYED):
-        if _late_us(entry, due_us, now_us) <= _grace(terms, due_us, next_us):
+        if _late_us(entry, due_us, now_us) <= _grace(spec, due_us, next_us):
             break
     return due_us
 
@@ -322,8 +322,8 @@ def _first_ahead(entry: Entry, now_us: int) -> int | None:
     following_us = next(due_times(entry, entry.due_us), None)
     if following_us is None or not _any_missed(entry, now_us):
         return following_us
-    assert entry.terms is not None
-    after_us = max(entry.due_us, now_us - entry.terms.jitter_us)
+    assert entry.spec is not None
+    after_us = max(entry.due_us, now_us - entry.spec.jitter_us)
     for due_us in islice(due_times(entry, after_us), MOST_DELAYED):
         if due_us + jitter_us(entry, due_us) > now_us:
             return due_us
@@ -334,12 +334,12 @@ def _any_missed(entry: Entry, now_us: int) -> bool:
     """Tell whether the occurrence was missed, or one after it that was delayed by less."""
     if is_missed(entry, now_us):
         return True
-    terms = entry.terms
-    if terms is None or not terms.jitter_us:
+    spec = entry.spec
+    if spec is None or not spec.jitter_us:
         return False
     overdue = takewhile(lambda pair: pair[0] < now_us, _with_next(due_times(entry, entry.due_us)))
     return any(
-        _late_us(entry, due_us, now_us) > _grace(terms, due_us, next_us)
+        _late_us(entry, due_us, now_us) > _grace(spec, due_us, next_us)
         for due_us, next_us in islice(overdue, MOST_DELAYED)
     )
 
@@ -360,7 +360,7 @@ def _latest(entry: Entry, now_us: int) -> int | None:
     if isinstance(when, grammar.Every):
         after_us = max(after_us, now_us - MOST_MISSED * when.us)
     elif isinstance(when, Cron) and now_us - after_us > MOST_MISSED * when.shortest_us:
-        after_us = max(after_us, _thousandth(when, _zone(entry.terms), -(-now_us // STEP_US)) - 1)
+        after_us = max(after_us, _thousandth(when, _zone(entry.spec), -(-now_us // STEP_US)) - 1)
     return next(due_times(entry, after_us), None)
 
 

@@ -1,4 +1,4 @@
-"""The headers of a schedule's terms: lifetime, misfires, time zone; read and written. Pure.
+"""The headers of a schedule's spec: lifetime, misfires, time zone; read and written. Pure.
 
 A request, an entry that a client has written, and an entry of gozo's own have the same names
 for them. Moments may be any expression of one moment; gozo itself writes epoch seconds.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from gozo.errors import Refusal, RequestError
 from gozo.schedule import expression as grammar
 from gozo.schedule.cron import Cron, read_zone
-from gozo.schedule.model import NEVER, Misfire, Terms
+from gozo.schedule.model import NEVER, Misfire, ScheduleSpec
 
 MOST_OCCURRENCES = 999_999_999
 """The largest `Gozo-Count`."""
@@ -32,18 +32,20 @@ _RECURRING = (_START, _UNTIL, _COUNT, _JITTER)
 _NUMBER = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 
 
-def says_terms(given: Mapping[bytes, bytes]) -> bool:
-    """Tell, without reading its expression, whether a schedule that is stored may have terms.
+def has_spec(given: Mapping[bytes, bytes]) -> bool:
+    """Tell, without reading its expression, whether a schedule that is stored may have a spec.
 
     All but those of one moment have blanks in their expressions, or begin with `@`; and of one
-    moment all terms go with a misfire policy.
+    moment every spec goes with a misfire policy.
     """
     when = given.get(b"gozo-when", b"")
     return b" " in when or when[:1] == b"@" or b"\t" in when or _MISFIRE in given
 
 
-def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: int) -> Terms | None:
-    """Read the terms from gozo's own headers, by name in lower case; None: there are none.
+def read_spec(
+    given: Mapping[bytes, bytes], when: grammar.When, received_us: int
+) -> ScheduleSpec | None:
+    """Read the spec from gozo's own headers, by name in lower case; None: there are none.
 
     A relative moment counts from `received_us`.
 
@@ -52,7 +54,7 @@ def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: in
     """
     recurs = isinstance(when, grammar.Recurring)
     if _NAMES.isdisjoint(given):
-        return Terms(recurs=True) if recurs else None
+        return ScheduleSpec(recurs=True) if recurs else None
     said = {name: given[name].decode("utf-8", "replace") for name in _NAMES if name in given}
     if _ZONE in said and not isinstance(when, Cron):
         raise _refusal("Gozo-Time-Zone goes with a cron expression only: leave it out")
@@ -71,7 +73,7 @@ def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: in
     occurred = _number(said, _OCCURRED, 0, MOST_OCCURRED)
     if 0 < count <= occurred:
         raise _refusal(f"Gozo-Occurred {occurred} is as many as Gozo-Count: give a larger count")
-    return Terms(
+    return ScheduleSpec(
         recurs=recurs,
         zone=zone,
         start_us=start_us,
@@ -86,41 +88,41 @@ def read_terms(given: Mapping[bytes, bytes], when: grammar.When, received_us: in
     )
 
 
-def check_recurs(terms: Terms | None, id_: str | None) -> None:
+def check_recurs(spec: ScheduleSpec | None, id_: str | None) -> None:
     """Refuse a recurring schedule that nobody could end.
 
     Raises:
         RequestError: `invalid_request`, since it has no id.
     """
-    if id_ is None and terms is not None and terms.recurs:
+    if id_ is None and spec is not None and spec.recurs:
         raise _refusal("a recurring schedule needs Gozo-Id, or nobody could end it: give one")
 
 
-def term_lines(terms: Terms) -> bytes:
-    """Write terms as header lines of an entry."""
+def spec_lines(spec: ScheduleSpec) -> bytes:
+    """Write a spec as header lines of an entry."""
     lines = []
-    if terms.zone:
-        lines.append(f"Gozo-Time-Zone: {terms.zone}")
-    if terms.start_us is not None:
-        lines.append(f"Gozo-Start: {grammar.print_when(grammar.At(terms.start_us))}")
-    if terms.until_us != NEVER:
-        lines.append(f"Gozo-Until: {grammar.print_when(grammar.At(terms.until_us))}")
-    if terms.count:
-        lines.append(f"Gozo-Count: {terms.count}")
-    if terms.jitter_us:
-        lines.append(f"Gozo-Jitter: {grammar.print_span(terms.jitter_us)}")
-    if terms.misfire is not Misfire.ONCE:
-        lines.append(f"Gozo-Misfire: {terms.misfire}")
-    if terms.grace_us is not None:
-        lines.append(f"Gozo-Misfire-Grace: {grammar.print_span(terms.grace_us)}")
-    lines += _course_lines(terms)
+    if spec.zone:
+        lines.append(f"Gozo-Time-Zone: {spec.zone}")
+    if spec.start_us is not None:
+        lines.append(f"Gozo-Start: {grammar.print_when(grammar.At(spec.start_us))}")
+    if spec.until_us != NEVER:
+        lines.append(f"Gozo-Until: {grammar.print_when(grammar.At(spec.until_us))}")
+    if spec.count:
+        lines.append(f"Gozo-Count: {spec.count}")
+    if spec.jitter_us:
+        lines.append(f"Gozo-Jitter: {grammar.print_span(spec.jitter_us)}")
+    if spec.misfire is not Misfire.ONCE:
+        lines.append(f"Gozo-Misfire: {spec.misfire}")
+    if spec.grace_us is not None:
+        lines.append(f"Gozo-Misfire-Grace: {grammar.print_span(spec.grace_us)}")
+    lines += _course_lines(spec)
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-def _course_lines(terms: Terms) -> list[str]:
+def _course_lines(spec: ScheduleSpec) -> list[str]:
     """Write what has become of a schedule so far."""
-    lines = [f"Gozo-Occurred: {terms.occurred}"] if terms.occurred else []
-    moments = (("Gozo-Last", terms.last_us), ("Gozo-Reckoned", terms.reckoned_us))
+    lines = [f"Gozo-Occurred: {spec.occurred}"] if spec.occurred else []
+    moments = (("Gozo-Last", spec.last_us), ("Gozo-Reckoned", spec.reckoned_us))
     lines += [f"{name}: {grammar.print_when(grammar.At(us))}" for name, us in moments if us]
     return lines
 

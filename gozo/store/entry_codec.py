@@ -32,7 +32,7 @@ from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, Reason, State
 from gozo.schedule.recurrence import arranged, due_at, expression
-from gozo.schedule.spec_headers import check_recurs, read_terms, says_terms, term_lines
+from gozo.schedule.spec_headers import check_recurs, has_spec, read_spec, spec_lines
 
 FORMAT = 1
 """The format of entries that this version writes, and the newest that it reads."""
@@ -147,8 +147,8 @@ def _rare_lines(entry: Entry) -> bytes:
         lines += b"Gozo-Confirm: stream\r\n"
         if entry.attempts:
             lines += b"Gozo-Attempts: %d\r\n" % entry.attempts
-    if entry.terms is not None:
-        lines += term_lines(entry.terms)
+    if entry.spec is not None:
+        lines += spec_lines(entry.spec)
     if entry.state is not _PENDING:
         reason = " ".join(entry.reason.split()).encode("utf-8", "replace")
         lines += b"Gozo-State: %b\r\nGozo-Tried: %d\r\nGozo-Next: %b\r\nGozo-Reason: %b\r\n" % (
@@ -361,17 +361,17 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         expires=b"nats-ttl" in given,
         protected=PROTECT in given,
     )
-    if due is None or says_terms(given):
-        entry = _with_terms(entry, given, stored_us)
+    if due is None or has_spec(given):
+        entry = _with_spec(entry, given, stored_us)
     state = given.get(b"gozo-state")
     return entry if state is None else _with_state(entry, state, given)
 
 
-def _with_terms(entry: Entry, given: dict[bytes, bytes], stored_us: int) -> Entry:
+def _with_spec(entry: Entry, given: dict[bytes, bytes], stored_us: int) -> Entry:
     when = expression(entry.when)
-    terms = read_terms(given, when, stored_us)
-    check_recurs(terms, entry.id)
-    entry = entry._replace(terms=terms)
+    spec = read_spec(given, when, stored_us)
+    check_recurs(spec, entry.id)
+    entry = entry._replace(spec=spec)
     if b"gozo-due" in given:
         return due_at(entry, entry.due_us)
     return arranged(entry, when, stored_us)

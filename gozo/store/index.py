@@ -307,7 +307,7 @@ class BucketIndex:
                 self.recurring.discard(key)
                 self.confirming.discard(key)
             return
-        if entry.terms is not None and entry.terms.recurs:
+        if entry.spec is not None and entry.spec.recurs:
             self.recurring.add(key)
             if ran_ahead(entry, self.server_us()):
                 self.ahead.add(key)

@@ -156,32 +156,32 @@ def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[st
 
 
 def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
-    """Return the terms of a schedule, and when it is due next."""
-    terms = schedule.terms
-    if terms is None:
+    """Return the spec of a schedule, and when it is due next."""
+    spec = schedule.spec
+    if spec is None:
         return []
     said: list[tuple[str, str]] = []
-    zone = zone_of(terms.zone) if terms.zone else None
+    zone = zone_of(spec.zone) if spec.zone else None
 
     def write(moment: datetime) -> str:
         return times.local(moment, with_zone=True, zone=zone) if people else times.utc(moment)
 
-    if terms.recurs:
+    if spec.recurs:
         if (name := zone_name(schedule)) is not None:
             said.append(("time zone", name))
         if schedule.start is not None:
             said.append(("start", write(schedule.start)))
         if schedule.until is not None:
             said.append(("until", write(schedule.until)))
-        of = f" of {terms.count}" if terms.count else ""
-        said.append(("delivered", f"{terms.occurred}{of}"))
+        of = f" of {spec.count}" if spec.count else ""
+        said.append(("delivered", f"{spec.occurred}{of}"))
         if people and schedule.last is not None:
             said.append(("last", f"{write(schedule.last)}, {times.left(schedule.last, now)}"))
-        if terms.jitter_us:
-            said.append(("jitter", f"up to {terms.jitter_us / MICROSECONDS:g} s"))
-    later = "" if terms.grace_us is None else f", if later than {terms.grace_us / MICROSECONDS:g} s"
-    said.append(("misfire", f"{terms.misfire}{later}"))
-    if terms.recurs:
+        if spec.jitter_us:
+            said.append(("jitter", f"up to {spec.jitter_us / MICROSECONDS:g} s"))
+    later = "" if spec.grace_us is None else f", if later than {spec.grace_us / MICROSECONDS:g} s"
+    said.append(("misfire", f"{spec.misfire}{later}"))
+    if spec.recurs:
         said += [("next", write(moment)) for moment in _next_times(schedule, now)]
     return said
 

@@ -111,8 +111,8 @@ async def _of_stored(session: Session, id_: str, count: int, time_zone: str | No
     if schedule is None:
         session.out.fail(f"there is no schedule {id_!r}")
         return NOT_FOUND
-    terms = schedule.terms
-    zone = zone_of(terms.zone) if terms is not None and terms.zone else None
+    spec = schedule.spec
+    zone = zone_of(spec.zone) if spec is not None and spec.zone else None
     _print(session.out, islice(next_times(schedule, session.now), count), zone)
     if not is_coming(schedule):
         session.out.say(f"it is {schedule.state}, and will not be delivered as long as it is")

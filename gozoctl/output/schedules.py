@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from gozo.schedule.model import MICROSECONDS, Terms
+from gozo.schedule.model import MICROSECONDS, ScheduleSpec
 from gozoctl.output import times
 from gozoctl.output.layout import Narrow
 from gozoctl.output.printer import Cell, TableSpec
@@ -97,33 +97,33 @@ def record(schedule: Schedule) -> dict[str, Any]:
         "revision": schedule.revision,
         "protected": schedule.protected,
     }
-    if schedule.terms is not None:
-        said |= _terms(schedule, schedule.terms)
+    if schedule.spec is not None:
+        said |= _spec(schedule, schedule.spec)
     return said | ({"reason": schedule.reason} if schedule.reason else {})
 
 
-def _terms(schedule: Schedule, terms: Terms) -> dict[str, Any]:
-    grace = terms.grace_us
+def _spec(schedule: Schedule, spec: ScheduleSpec) -> dict[str, Any]:
+    grace = spec.grace_us
     return {
         "time_zone": zone_name(schedule),
         "start": _utc(schedule.start),
         "until": _utc(schedule.until),
-        "count": terms.count or None,
-        "occurred": terms.occurred,
+        "count": spec.count or None,
+        "occurred": spec.occurred,
         "remaining": schedule.remaining,
         "last": _utc(schedule.last),
-        "jitter": terms.jitter_us / MICROSECONDS,
-        "misfire": terms.misfire,
+        "jitter": spec.jitter_us / MICROSECONDS,
+        "misfire": spec.misfire,
         "misfire_grace": None if grace is None else grace / MICROSECONDS,
     }
 
 
 def zone_name(schedule: Schedule) -> str | None:
     """Return whose clocks the times of a cron expression are of; None: it has none."""
-    terms = schedule.terms
-    if terms is None or not terms.recurs or schedule.when.startswith("@every "):
+    spec = schedule.spec
+    if spec is None or not spec.recurs or schedule.when.startswith("@every "):
         return None
-    return terms.zone or "UTC"
+    return spec.zone or "UTC"
 
 
 def _utc(moment: datetime | None) -> str | None:

@@ -112,7 +112,7 @@ timely = st.builds(
     st.lists(lines, max_size=4),
 )
 ids = st.integers(0, 40).map(lambda number: b"costly-%d" % number)
-terms = st.lists(
+spec = st.lists(
     st.sampled_from(COSTLY_TERMS), max_size=4, unique_by=lambda name_and_value: name_and_value[0]
 ).map(lambda some: [line_of(*one) for one in some])
 costly = st.builds(
@@ -121,7 +121,7 @@ costly = st.builds(
     ),
     st.sampled_from(COSTLY),
     ids,
-    terms,
+    spec,
 )
 many_lines = st.sampled_from([b"a:b", b":", b"", b"gozo-a:", b"nats-msg-id:a"]).map(
     lambda line: block_of([b"Gozo-When: +1\r\n", *[line + b"\r\n"] * 600], b"\r\n")
@@ -154,7 +154,7 @@ overdue = st.builds(
     st.sampled_from(COSTLY),
     st.sampled_from([b"0.000000", b"1000000000.000000", b"1700000000.5"]),
     st.sampled_from([b"all", b"skip", b"once"]),
-    terms.map(
+    spec.map(
         lambda some: [
             line for line in some if not line.startswith((b"Gozo-Misfire:", b"Gozo-Count"))
         ]

@@ -32,11 +32,11 @@ def alone(tmp_path: Path) -> Gozoctl:
 
 def test_a_cron_expression(ctl: Gozoctl) -> None:
     """What is said of it is stored and shown, the next times by the clocks of its zone."""
-    terms = ("--count", "10", "--jitter", "30s", "--misfire", "all", "--misfire-grace", "1h")
+    spec = ("--count", "10", "--jitter", "30s", "--misfire", "all", "--misfire-grace", "1h")
     life = ("--start", "2099-03-27 12:00", "--until", "2099-12-24T18:00:00Z")
     ctl.ok(
         *("create", "a", "jobs.a", "--cron", WEEKDAYS, "--tz", "Europe/Malta"),
-        *(*life, *terms, "--yes"),
+        *(*life, *spec, "--yes"),
     )
     found = ctl.ok("inspect", "a", "-o", "json").json
     assert found["when"] == WEEKDAYS

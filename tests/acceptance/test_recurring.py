@@ -37,11 +37,11 @@ def numbers(arrivals: Arrivals) -> list[int]:
 
 
 async def create(
-    client: Client, id_: str, when: str, to: Arrivals | str, **terms: str
+    client: Client, id_: str, when: str, to: Arrivals | str, **spec: str
 ) -> dict[str, Any]:
     """Ask for a recurring schedule, and return its receipt."""
     receipts = await client.arrivals()
-    headers = {name.replace("_", "-"): value for name, value in terms.items()}
+    headers = {name.replace("_", "-"): value for name, value in spec.items()}
     headers |= {"Gozo-When": when, "Gozo-Id": id_, "Gozo-Receipt": receipts.subject}
     await client.send(headers, reply=to if isinstance(to, str) else to.subject, payload=b"work")
     (receipt,) = await receipts.wait()
@@ -109,8 +109,8 @@ async def test_through_a_restart_and_a_crash(
 async def test_until_its_count(client: Client, new_id: str) -> None:
     """A receipt names the first due time; after the last occurrence nothing is left."""
     arrivals = await client.arrivals()
-    terms = {"Gozo_Count": "3", "Nats_Msg_Id": "work", "trace": "1"}
-    receipt = await create(client, new_id, "@every 50ms", arrivals, **terms)
+    spec = {"Gozo_Count": "3", "Nats_Msg_Id": "work", "trace": "1"}
+    receipt = await create(client, new_id, "@every 50ms", arrivals, **spec)
     await arrivals.wait(3)
     assert [round(due(one) - receipt["due_epoch"], 2) for one in arrivals.all] == [0, 0.05, 0.1]
     assert numbers(arrivals) == [1, 2, 3]
@@ -331,14 +331,14 @@ async def test_skip_due_before(servers: Servers, daemons: Daemons, clients: Clie
 async def test_one_that_fails_for_good(running: Running, client: Client, new_id: str) -> None:
     """An occurrence that no stream takes is given up on, and the next ones are tried."""
     mark = running.daemon.mark()
-    terms = {"Gozo_Confirm": "stream", "Gozo_Attempts": "2", "Gozo_Count": "3"}
-    await create(client, new_id, "@every 100ms", f"{new_id}.nowhere", **terms)
+    spec = {"Gozo_Confirm": "stream", "Gozo_Attempts": "2", "Gozo_Count": "3"}
+    await create(client, new_id, "@every 100ms", f"{new_id}.nowhere", **spec)
     await until_reason(client, new_id, "failed")
     given_up = running.daemon.events("delivery.failed", since=mark)
     assert len([event for event in given_up if event.fields["key"] == new_id]) >= 1
     name = new_id.replace("-", "")
     await client.nats.jetstream().add_stream(name=name, subjects=[f"{new_id}.into"])
-    await create(client, new_id, "@every 50ms", f"{new_id}.into", **(terms | ALL))
+    await create(client, new_id, "@every 50ms", f"{new_id}.into", **(spec | ALL))
     await until_reason(client, new_id, "delivered")
     info = await client.nats.jetstream().stream_info(name)
     assert info.state.messages == 3

@@ -68,8 +68,8 @@ async def test_the_largest_that_is_taken_is_kept_up(
     arrivals = await client.arrivals()
 
     def asked(size: int) -> dict[str, str]:
-        terms = {"Gozo-Id": new_id, "Gozo-When": "@every 200ms", "Gozo-Misfire": "all"}
-        return terms | {"Accept": "x" * size}
+        spec = {"Gozo-Id": new_id, "Gozo-When": "@every 200ms", "Gozo-Misfire": "all"}
+        return spec | {"Accept": "x" * size}
 
     low, high = 60_000, 66_000
     while high - low > 2:

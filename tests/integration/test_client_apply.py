@@ -11,7 +11,7 @@ from gozo.client import Client, Wanted
 from gozo.client import apply as applying
 from gozo.client.apply import _Mark
 from gozo.errors import ExistsError, RequestError
-from gozo.schedule.model import Terms
+from gozo.schedule.model import ScheduleSpec
 from gozo.store.bucket import open_bucket
 from tests.support.places import LATER, Place, listed
 from tests.support.processes import Servers
@@ -91,9 +91,9 @@ async def test_nothing_is_done_where_one_is_wrong(client: Client, place: Place, 
 
 async def test_times_stay_unless_they_are_changed(client: Client, place: Place, new: str) -> None:
     """Another payload is no other due time; what recurs goes on as it did."""
-    hourly = Terms(recurs=True, until_us=4_000_000_000_000_000)
-    for when, terms in (("+1h", None), ("@every 1h", hourly)):
-        one = Wanted(new, "to", when, b"1", terms=terms, managed_by=new)
+    hourly = ScheduleSpec(recurs=True, until_us=4_000_000_000_000_000)
+    for when, spec in (("+1h", None), ("@every 1h", hourly)):
+        one = Wanted(new, "to", when, b"1", spec=spec, managed_by=new)
         await actions(client, one)
         before = (await listed(client))[new]
         assert await actions(client, one) == ["leave"]
@@ -101,7 +101,7 @@ async def test_times_stay_unless_they_are_changed(client: Client, place: Place, 
         assert (done.action, done.keys) == ("change", ("payload",))
         after = (await listed(client))[new]
         assert (after.due, after.created) == (before.due, before.created)
-        assert (after.terms, after.when) == (before.terms, before.when)
+        assert (after.spec, after.when) == (before.spec, before.when)
 
 
 async def test_a_pause_is_wanted_or_not_spoken_of(client: Client, place: Place, new: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gozo.client import Answer, Client, Wanted
 from gozo.errors import NoServerError, RequestError
-from gozo.schedule.model import Terms
+from gozo.schedule.model import ScheduleSpec
 from tests.support.patience import allow
 from tests.support.places import LATER, Place
 from tests.support.processes import Clients, Daemons, Servers
@@ -59,7 +59,7 @@ async def test_pause_and_resume_again(client: Client, new: str) -> None:
 
 async def test_what_is_applied_stays_paused(client: Client, new: str) -> None:
     """A file of schedules that changes one does not resume it, and keeps the note."""
-    wanted = Wanted(new, "to", "@every 1h", b"1", terms=Terms(recurs=True), managed_by=new)
+    wanted = Wanted(new, "to", "@every 1h", b"1", spec=ScheduleSpec(recurs=True), managed_by=new)
     await client.apply([wanted])
     await client.pause(new, note="why")
     await client.apply([replace(wanted, payload=b"2")])

@@ -37,9 +37,9 @@ async def test_a_cron_expression(client: Client, new: str) -> None:
     assert (found.when, found.recurs) == ("0 2 * * mon-fri", True)
     assert (found.start, found.until) == (START, datetime(2099, 12, 24, 17, tzinfo=UTC))
     assert (found.remaining, found.last) == (4, None)
-    assert found.terms is not None
-    assert (found.terms.zone, found.terms.jitter_us) == ("Europe/Malta", 30_000_000)
-    assert (found.terms.misfire, found.terms.grace_us) == ("all", 300_000_000)
+    assert found.spec is not None
+    assert (found.spec.zone, found.spec.jitter_us) == ("Europe/Malta", 30_000_000)
+    assert (found.spec.misfire, found.spec.grace_us) == ("all", 300_000_000)
     days = [moment.astimezone(MALTA) for moment in next_times(found, datetime.now(UTC))]
     assert [(day.day, day.hour) for day in days] == [(30, 2), (31, 2), (1, 2), (2, 2)]
     await client.cancel(new)

@@ -35,7 +35,7 @@ def test_a_typical_one() -> None:
     """Times, zones, names and commands."""
     found = imported(TYPICAL)
     told = [
-        (one.id, one.when, one.payload.decode(), one.terms and one.terms.zone)
+        (one.id, one.when, one.payload.decode(), one.spec and one.spec.zone)
         for _, one in found.jobs
     ]
     berlin, new_york = "Europe/Berlin", "America/New_York"
@@ -135,7 +135,7 @@ def test_an_unknown_zone() -> None:
     """What follows has no time, until there is a zone again."""
     found = imported("CRON_TZ=Mars/Phobos\n0 2 * * * lost\nCRON_TZ=UTC\n0 2 * * * fine")
     ((_, one),) = found.jobs
-    assert (one.id, one.terms and one.terms.zone) == ("fine", "")
+    assert (one.id, one.spec and one.spec.zone) == ("fine", "")
     assert [warning[:6] for warning in found.warnings] == ["tab:1:", "tab:2:"]
     with pytest.raises(RequestError):
         read("", "tab", "cron", "Mars/Phobos")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gozo.client import Schedule, Wanted
 from gozo.client.manifest import changed, difference, is_past, parse, write
 from gozo.errors import Refusal, RequestError, SettingsError
-from gozo.schedule.model import NEVER, Misfire, Terms
+from gozo.schedule.model import NEVER, Misfire, ScheduleSpec
 
 DUE = datetime(2026, 12, 24, 17, 0, 0, 250_001, tzinfo=UTC)
 
@@ -28,12 +28,12 @@ moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=s
 
 
 @st.composite
-def terms(draw: st.DrawFn, when: str) -> Terms | None:
+def spec(draw: st.DrawFn, when: str) -> ScheduleSpec | None:
     """Make any terms that go with an expression; some have been sent already."""
     recurs = when.startswith(("@every", "30"))
     if not recurs:
-        return draw(st.sampled_from([None, Terms(misfire=Misfire.SKIP, grace_us=1_500_000)]))
-    return Terms(
+        return draw(st.sampled_from([None, ScheduleSpec(misfire=Misfire.SKIP, grace_us=1_500_000)]))
+    return ScheduleSpec(
         recurs=True,
         zone=draw(st.sampled_from(["", "Europe/Berlin"])) if when[0] == "3" else "",
         start_us=draw(st.none() | st.integers(0, 2**50)),
@@ -65,7 +65,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
         key="key",
         subject=draw(st.text(string.ascii_lowercase, min_size=1)),
         when=when,
-        terms=draw(terms(when)),
+        spec=draw(spec(when)),
         due=due,
         created=due - timedelta(hours=1) if due.year > 1970 else due,
         size=len(payload),

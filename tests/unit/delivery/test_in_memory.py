@@ -5,7 +5,7 @@ from __future__ import annotations
 from gozo.delivery.in_memory import InMemory, Sent
 from gozo.protocol.heard import Heard
 from gozo.protocol.requests import triggered
-from gozo.schedule.model import Entry, Misfire, ScheduleRequest, State, Terms
+from gozo.schedule.model import Entry, Misfire, ScheduleRequest, ScheduleSpec, State
 from tests.support.heard import heard
 
 NOW_US = 1_763_871_234_000_000
@@ -18,17 +18,17 @@ def request(due_us: int, id_: str | None = None) -> ScheduleRequest:
 
 def test_what_is_triggered() -> None:
     """It has the schedule's own id, no occurrence's message id, and nothing of its terms."""
-    terms = Terms(recurs=True, misfire=Misfire.SKIP, occurred=4)
+    spec = ScheduleSpec(recurs=True, misfire=Misfire.SKIP, occurred=4)
     headers = b"X: y\r\nnats-msg-id: m\r\n"
     entry = Entry(
         *("a", "to", "@every 90s", NOW_US + 1, NOW_US),
         next_us=NOW_US + 2,
         headers=headers,
         state=State.PAUSED,
-        terms=terms,
+        spec=spec,
     )
     sent = triggered(entry, NOW_US + 7)
-    assert (sent.id, sent.subject, sent.terms) == ("a", "to", None)
+    assert (sent.id, sent.subject, sent.spec) == ("a", "to", None)
     assert (sent.due_us, sent.wake_us) == (NOW_US + 7, NOW_US + 7)
     assert sent.headers == b"X: y\r\nnats-msg-id: m@2025-11-23T04:13:54.000Z\r\n"
 

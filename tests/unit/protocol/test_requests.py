@@ -36,8 +36,8 @@ from gozo.schedule.model import (
     Misfire,
     Reason,
     ScheduleRequest,
+    ScheduleSpec,
     State,
-    Terms,
     retried,
 )
 from gozo.schedule.recurrence import due_at, onward, paused
@@ -211,7 +211,7 @@ def test_deliveries_have_exactly_these_headers() -> None:
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=40)
-STATE = ("size", "confirm", "attempts", "tried", "state", "reason", "next_us", "expires", "terms")
+STATE = ("size", "confirm", "attempts", "tried", "state", "reason", "next_us", "expires", "spec")
 ENTRIES = st.builds(
     Entry,
     id=TEXTS,
@@ -229,8 +229,8 @@ ENTRIES = st.builds(
 
 
 TIMES = st.integers(1, LAST_US)
-TERMS = st.builds(
-    Terms,
+SPECS = st.builds(
+    ScheduleSpec,
     recurs=st.just(True),
     zone=st.sampled_from(["", "UTC", "Europe/Malta"]),
     start_us=st.none() | st.just(0) | TIMES,
@@ -245,10 +245,10 @@ TERMS = st.builds(
 )
 
 
-@given(entry=ENTRIES, terms=TERMS, state=st.sampled_from([State.PENDING, State.PAUSED]))
-def test_recurring_entries_there_and_back(entry: Entry, terms: Terms, state: State) -> None:
+@given(entry=ENTRIES, spec=SPECS, state=st.sampled_from([State.PENDING, State.PAUSED]))
+def test_recurring_entries_there_and_back(entry: Entry, spec: ScheduleSpec, state: State) -> None:
     """What is stored of a recurring schedule says the same when it is read."""
-    entry = due_at(entry._replace(when="0 2 * * *", terms=terms), entry.due_us)
+    entry = due_at(entry._replace(when="0 2 * * *", spec=spec), entry.due_us)
     if state is State.PAUSED:
         entry = paused(entry)
     assert entry.id is not None
@@ -257,22 +257,20 @@ def test_recurring_entries_there_and_back(entry: Entry, terms: Terms, state: Sta
 
 @given(
     entry=ENTRIES,
-    terms=TERMS,
+    spec=SPECS,
     id_=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     reason=st.text(st.sampled_from(["%", "\U0001f600", "a"])),
     now_us=st.integers(0, LAST_US),
 )
 def test_the_size_of_an_entry_counts_all_that_is_noted_later(
-    entry: Entry, terms: Terms, id_: str, reason: str, now_us: int
+    entry: Entry, spec: ScheduleSpec, id_: str, reason: str, now_us: int
 ) -> None:
     """Whatever becomes of a schedule, its headers have no more bytes than were counted at first."""
     entry = entry._replace(
-        id=id_, when="0 2 * * *", terms=terms, confirm=True, attempts=999_999, extended=True
+        id=id_, when="0 2 * * *", spec=spec, confirm=True, attempts=999_999, extended=True
     )
-    first = entry._replace(terms=replace(terms, occurred=0, last_us=0), due_us=0)
-    last = entry._replace(
-        terms=replace(terms, occurred=10**18 - 1, last_us=LAST_US), next_us=LAST_US
-    )
+    first = entry._replace(spec=replace(spec, occurred=0, last_us=0), due_us=0)
+    last = entry._replace(spec=replace(spec, occurred=10**18 - 1, last_us=LAST_US), next_us=LAST_US)
     counted = headers_size(first)
     for later in (
         retried(last._replace(tried=10**9), reason * 200, now_us),
@@ -334,7 +332,7 @@ def test_entries_of_clients_recur() -> None:
     entry = parse_entry("a", said, NOW_US)
     assert isinstance(entry, Entry)
     assert entry.due_us == NOW_US + 90 * MICROSECONDS
-    assert entry.terms == Terms(recurs=True, until_us=NOW_US + 3_600 * MICROSECONDS, count=3)
+    assert entry.spec == ScheduleSpec(recurs=True, until_us=NOW_US + 3_600 * MICROSECONDS, count=3)
     with pytest.raises(EntryError, match="needs Gozo-Id"):
         parse_entry(f"{RESERVED}abc", said, NOW_US)
 

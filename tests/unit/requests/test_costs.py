@@ -121,12 +121,12 @@ STEPS: dict[str, Callable[[Entry], object]] = {
 }
 
 
-def check_schedule(plain: float, when: str, zone: str, due: str | None, **terms: str) -> None:
+def check_schedule(plain: float, when: str, zone: str, due: str | None, **spec: str) -> None:
     """Hold that a schedule costs little, as a request and as an entry, from first to last."""
-    terms = {name: value for name, value in terms.items() if value}
+    spec = {name: value for name, value in spec.items() if value}
     if zone != "UTC" and not when.startswith("@"):
-        terms["Gozo_Time_Zone"] = zone
-    said = {"Gozo_When": when, "Gozo_Id": "a", **terms}
+        spec["Gozo_Time_Zone"] = zone
+    said = {"Gozo_When": when, "Gozo_Id": "a", **spec}
     check(plain, f"the request {said}", partial(take, header_block(**said)))
     if due is not None:
         said |= {"Gozo_Due": f"{due}.000000", "Gozo_Created": f"{due}.000000"}

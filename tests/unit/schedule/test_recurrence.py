@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gozo.errors import RequestError
 from gozo.schedule.expression import LAST_US
-from gozo.schedule.model import NEVER, Entry, Misfire, State, Terms, retried
+from gozo.schedule.model import NEVER, Entry, Misfire, ScheduleSpec, State, retried
 from gozo.schedule.recurrence import (
     MOST_DELAYED,
     MOST_MISSED,
@@ -36,9 +36,9 @@ NOW_US = 1_795_593_600 * SECOND
 """2026-11-25 08:00 UTC, a Wednesday."""
 
 
-def schedule(when: str = "@every 10s", received_us: int = NOW_US, **terms: object) -> Entry:
+def schedule(when: str = "@every 10s", received_us: int = NOW_US, **spec: object) -> Entry:
     """Make a schedule that was received at some time."""
-    entry = Entry("id", "to", when, 0, received_us, terms=Terms(recurs=True, **terms))  # type: ignore[arg-type]
+    entry = Entry("id", "to", when, 0, received_us, spec=ScheduleSpec(recurs=True, **spec))  # type: ignore[arg-type]
     return arranged(entry, expression(when), received_us)
 
 
@@ -86,15 +86,15 @@ def test_count_and_last() -> None:
     first_us = entry.due_us
     entry = onward(entry, first_us, sent=True)
     assert entry is not None
-    assert entry.terms == Terms(recurs=True, count=2, occurred=1, last_us=first_us)
+    assert entry.spec == ScheduleSpec(recurs=True, count=2, occurred=1, last_us=first_us)
     left_out = onward(entry, entry.due_us, sent=False)
     assert left_out is not None
-    assert left_out.terms == entry.terms
+    assert left_out.spec == entry.spec
     assert onward(entry, entry.due_us, sent=True) is None
 
 
 @pytest.mark.parametrize(
-    ("terms", "late", "sent"),
+    ("spec", "late", "sent"),
     [
         # Due at 10, 20, 30, ...; later than an interval is missed.
         ({}, 10, [10]),
@@ -111,9 +111,9 @@ def test_count_and_last() -> None:
         ({"until_us": NOW_US + 35 * SECOND, "misfire": Misfire.SKIP}, 3_600, []),
     ],
 )
-def test_what_was_missed(terms: dict[str, Any], late: int, sent: list[int]) -> None:
+def test_what_was_missed(spec: dict[str, Any], late: int, sent: list[int]) -> None:
     """`once` sends one for all, `all` each, `skip` none; the grace says what counts as missed."""
-    assert course(schedule(**terms), NOW_US + late * SECOND) == sent
+    assert course(schedule(**spec), NOW_US + late * SECOND) == sent
 
 
 @given(
@@ -225,11 +225,13 @@ def test_single_schedules_may_be_left_out() -> None:
     """With `skip`, a moment that passed by more than the grace is left out; else never."""
     entry = Entry("id", "to", "+5", NOW_US, NOW_US)
     assert not is_left_out(entry, NOW_US + HOUR)
-    strict = entry._replace(terms=Terms(misfire=Misfire.SKIP, grace_us=SECOND))
+    strict = entry._replace(spec=ScheduleSpec(misfire=Misfire.SKIP, grace_us=SECOND))
     assert not is_left_out(strict, NOW_US + SECOND)
     assert is_left_out(strict, NOW_US + SECOND + 1)
     assert onward(strict, NOW_US, sent=False) is None
-    assert is_left_out(strict._replace(terms=Terms(misfire=Misfire.SKIP)), NOW_US + 61 * SECOND)
+    assert is_left_out(
+        strict._replace(spec=ScheduleSpec(misfire=Misfire.SKIP)), NOW_US + 61 * SECOND
+    )
 
 
 def test_paused_and_resumed() -> None:
@@ -255,9 +257,9 @@ def test_rescheduled() -> None:
     other = rescheduled(entry, "*/1 * * * *", NOW_US)
     assert [(us - NOW_US) // SECOND for us in upcoming(other)] == [60, 120, 180, 240, 300]
     local = schedule("0 9 * * *", zone="Europe/Malta")
-    assert rescheduled(local, "@hourly", NOW_US).terms == local.terms
+    assert rescheduled(local, "@hourly", NOW_US).spec == local.spec
     interval = rescheduled(local, "@every 25s", NOW_US)
-    assert interval.terms == Terms(recurs=True)
+    assert interval.spec == ScheduleSpec(recurs=True)
     moved = rescheduled(paused(entry, "why"), "+25", NOW_US)
     assert (moved.state, moved.reason) == (State.PAUSED, "why")
     with pytest.raises(RequestError, match="after its Gozo-Until"):
