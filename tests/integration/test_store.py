@@ -32,6 +32,7 @@ from gozo.store.marker_cleaner import Cleaner
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Writer, WriteResult
+from gozo.telemetry.events import NullEvents
 from gozo.transport.connection import Connection, publication
 from gozo.transport.jetstream import JetStream, parse_time
 from tests.support.client import Client
@@ -99,7 +100,7 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     index = BucketIndex(timetable, Policy("gozo"))
     writer = Writer(connection, bucket)
     cache = MessageCache(connection, bucket, Policy("gozo"), index)
-    store = ScheduleStore(bucket, index, writer, cache)
+    store = ScheduleStore(bucket, index, writer, cache, NullEvents())
     follower = Follower(connection, bucket, index, None, some_clock())
     legacy_entries = LegacyEntries(bucket, index)
     work = (connection.keep(), writer.sweep(), follower.run(), legacy_entries.run())
