@@ -146,8 +146,8 @@ def rights(js: JetStream, settings: ServeSettings) -> Iterator[Right]:
     yield Right("subscribe", f"{admin}.leader", "to be known as the leader")
     yield Right("subscribe", f"{admin}.told", "to stand by")
     yield Right("subscribe", f"{admin}.{inventory.VERB}", "to say what there is")
-    for verb in VERBS:
-        yield Right("subscribe", f"{admin}.{verb}", "to be told by administrators")
+    for call in VERBS:
+        yield Right("subscribe", f"{admin}.{call}", "to be told by administrators")
     for verb in ("PING", "INFO", "STATS"):
         for subject in (verb, f"{verb}.{SERVICE}", f"{verb}.{SERVICE}.{TOKEN}"):
             yield Right("subscribe", f"$SRV.{subject}", "to be found")

@@ -12,7 +12,7 @@ from functools import partial
 from gozo.delivery.in_memory import InMemory, Sent
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.event_kinds import Kind
-from gozo.protocol.heard import Act, Heard
+from gozo.protocol.heard import Heard, Verb
 from gozo.protocol.requests import (
     cancel_receipt,
     parse_ids,
@@ -36,8 +36,8 @@ Answer = dict[str, object]
 Verdict = Callable[[Answer | RequestError | None], None]
 """Takes what is answered for one id; None: nothing, since another leader may answer."""
 
-VERBS = ("cancel", "reschedule", "pause", "resume", "trigger", "outcome")
-"""All of them."""
+VERBS = tuple(verb for verb in Verb if verb is not Verb.REQUEST)
+"""The verbs of administrators."""
 
 
 class AdminVerbs:
@@ -69,15 +69,18 @@ class AdminVerbs:
         self._on_dropped = on_dropped
         self._on_acted = on_acted
         self._wake_delivery = wake_delivery
-        self.verbs: dict[str, Act] = {
-            "cancel": self._cancel,
-            "reschedule": self._reschedule,
-            "pause": self._pause,
-            "resume": self._resume,
-            "trigger": self._trigger,
-            "outcome": self._outcome,
+        self._actions: dict[Verb, Callable[[Heard], None]] = {
+            Verb.CANCEL: self._cancel,
+            Verb.RESCHEDULE: self._reschedule,
+            Verb.PAUSE: self._pause,
+            Verb.RESUME: self._resume,
+            Verb.TRIGGER: self._trigger,
+            Verb.OUTCOME: self._outcome,
         }
-        self._names = {act: verb for verb, act in self.verbs.items()}
+
+    def act(self, heard: Heard) -> None:
+        """Do what a call asks for."""
+        self._actions[heard.verb](heard)
 
     def refuse(self, heard: Heard, error: RequestError, *, told: bool) -> None:
         """Refuse a call that was not acted on, and tell so if there is room for that."""
@@ -242,9 +245,8 @@ class AdminVerbs:
         self._on_done(heard)
 
     def _tell(self, heard: Heard, answer: Answer, *, told: bool = True) -> None:
-        verb = self._names[heard.act]
-        self._stats.calls[verb] += 1
-        self._stats.refused_calls[verb] += _is_refusal(answer)
+        self._stats.calls[heard.verb] += 1
+        self._stats.refused_calls[heard.verb] += _is_refusal(answer)
         if told and self._policy.may_answer(heard.reply):
             self._publish(heard.reply.decode("utf-8", "surrogateescape"), answer)
 

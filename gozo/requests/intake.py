@@ -35,7 +35,7 @@ from gozo.leadership.feed_messages import (
 from gozo.leadership.handled_feed import FeedReader, FeedWriter, Handled
 from gozo.leadership.lookout import Lookout
 from gozo.leadership.offsets import ECHOES, ENOUGH
-from gozo.protocol.heard import Act, Heard, hear
+from gozo.protocol.heard import Heard, Verb, hear
 from gozo.protocol.requests import (
     asks_receipt,
     cancel_receipt,
@@ -46,7 +46,7 @@ from gozo.protocol.requests import (
     unknown_receipt,
 )
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, Policy
-from gozo.requests.admin_verbs import AdminVerbs, refusal_of
+from gozo.requests.admin_verbs import VERBS, AdminVerbs, refusal_of
 from gozo.requests.admission import Admission
 from gozo.requests.backlog import Backlog
 from gozo.requests.entrusted import Entrusted
@@ -96,6 +96,7 @@ class Mode(Enum):
 
 
 _ACTING = Mode.ACTING  # looking it up in the enumeration takes time, for each request
+_REQUEST = Verb.REQUEST
 _NEW, _REPLACED = Result.STORED, Result.REPLACED
 
 
@@ -212,10 +213,9 @@ class Intake:
             self._index()
             self._begin_hearing()
             subject = self._policy.request_subject
-            verbs = self._admin_verbs.verbs
             self._listeners = [
-                self._hear(subject, self._take),
-                *(self._hear(f"{subject}.admin.{verb}", verbs[verb]) for verb in verbs),
+                self._hear(subject, Verb.REQUEST),
+                *(self._hear(f"{subject}.admin.{verb}", verb) for verb in VERBS),
                 self._connection.listen(self._feed_subject, self._on_feed),
             ]
             self._inquiry.greet()
@@ -423,7 +423,7 @@ class Intake:
 
     def _has_no_id(self, heard: Heard) -> bool:
         """Tell whether this is a request for a schedule without an id."""
-        return heard.act == self._take and not _ID.search(heard.headers or b"", 0, LARGEST_BLOCK)
+        return heard.verb is Verb.REQUEST and not _ID.search(heard.headers or b"", 0, LARGEST_BLOCK)
 
     def _shrink(self) -> None:
         dropped = self._entrusted.shrink(self._max_backlog - self._backlog.size - self._memory.size)
@@ -452,14 +452,14 @@ class Intake:
         # What is handled of that must not strike out later ones that are the same.
         self._feed_reader.keep_from(steady(), position)
 
-    def _hear(self, subject: str, act: Act) -> Listener:
-        """Let messages of a subject wait for `act`."""
+    def _hear(self, subject: str, verb: Verb) -> Listener:
+        """Let the messages of a subject wait to be acted on."""
         name, now_us = subject.encode(), self._clock.reading_us
         claims = self._claims
 
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
             self._count += 1
-            heard = hear(act, self._count, now_us(), name, reply, headers, payload)
+            heard = hear(verb, self._count, now_us(), name, reply, headers, payload)
             if self._count <= claims.noting_until:
                 claims.hear_first(heard.digest)
             if self._mode is _ACTING:
@@ -482,7 +482,7 @@ class Intake:
             self._check_room(heard)
         except RequestError as error:
             self._feed_writer.handled(heard.digest, heard.position)
-            if heard.act == self._take:
+            if heard.verb is Verb.REQUEST:
                 self._refuse_unread(heard, error, at_once=True)
             else:
                 self._admin_verbs.refuse(heard, error, told=not self._is_flooded())
@@ -490,7 +490,7 @@ class Intake:
             self._backlog.add(heard)
 
     def _check_room(self, heard: Heard) -> None:
-        if self._admission.limits_unread and heard.act == self._take:
+        if self._admission.limits_unread and heard.verb is Verb.REQUEST:
             self._admission.check_unread(len(heard.payload))
         size = self._backlog.size + self._bytes
         if size + heard.size > self._max_backlog:
@@ -566,7 +566,7 @@ class Intake:
         came_us = self._clock.reading_us() - offer.age_us
         subject = self._policy.request_subject.encode()
         message = (offer.reply, offer.headers, offer.payload)
-        heard = hear(self._take, offer.begun, came_us, subject, *message)
+        heard = hear(Verb.REQUEST, offer.begun, came_us, subject, *message)
         if self._has_no_id(heard) and self._claims.claims(offer, heard.digest):
             self._wait(heard)
             self._work.set()
@@ -630,7 +630,10 @@ class Intake:
                 heard = backlog.take()
                 self._bytes += heard.size
                 try:
-                    heard.act(heard)
+                    if heard.verb is _REQUEST:
+                        self._take(heard)
+                    else:
+                        self._admin_verbs.act(heard)
                 except Exception:
                     # One message that nobody foresaw must not end what all others depend on.
                     self._stats.refused[Refusal.INVALID_REQUEST] += 1

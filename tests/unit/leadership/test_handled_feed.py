@@ -20,7 +20,7 @@ from gozo.leadership.feed_messages import (
 )
 from gozo.leadership.handled_feed import EARLY, MOST, FeedReader, FeedWriter, Handled
 from gozo.leadership.offsets import ENOUGH
-from gozo.protocol.heard import hear
+from gozo.protocol.heard import Verb, hear
 from gozo.requests.backlog import Backlog
 
 ONE, OTHER = b"digest-1", b"digest-2"
@@ -247,7 +247,7 @@ def test_an_older_version_is_followed_by_digests() -> None:
     feed_reader.begin(0.0, 0)
     backlog.index(True)
     for position, number in enumerate((1, 2), start=1):
-        backlog.add(hear(lambda heard: None, position, 0, b"gozo", b"%d" % number, None, b""))
+        backlog.add(hear(Verb.REQUEST, position, 0, b"gozo", b"%d" % number, None, b""))
     first, second = (heard.digest for heard in backlog.requests)
     messages = [
         older(b"T", 1, (first, 7)),

@@ -21,7 +21,7 @@ from gozo.leadership.feed_messages import (
 )
 from gozo.leadership.handled_feed import FeedReader
 from gozo.leadership.offsets import ENOUGH
-from gozo.protocol.heard import Heard, hear
+from gozo.protocol.heard import Verb, hear
 from gozo.requests.backlog import Backlog
 from gozo.requests.missed import EDGE, SETTLING, Claims, Offers
 
@@ -109,7 +109,7 @@ class Standby:
         """Hear one, as the leader does unless it has missed it."""
         self.count += 1
         self.leader_count += not missed
-        heard = hear(_act, self.count, 0, b"gozo", b"reply", None, payload)
+        heard = hear(Verb.REQUEST, self.count, 0, b"gozo", b"reply", None, payload)
         self.held[1].add(heard)
 
     def tell(self, begun: int, now: float, times: int = ENOUGH + 1, term: bytes = TERM) -> None:
@@ -132,17 +132,13 @@ class Standby:
 
     def digest(self, payload: bytes) -> bytes:
         """Return the digest of a request."""
-        return hear(_act, 1, 0, b"gozo", b"reply", None, payload).digest
+        return hear(Verb.REQUEST, 1, 0, b"gozo", b"reply", None, payload).digest
 
     def payloads(self, now: float) -> list[bytes]:
         """Return what is offered at a moment."""
         self.sent.clear()
         self.offers.make(now, 0)
         return [one.payload for one in self.sent]
-
-
-def _act(heard: Heard) -> None:
-    """Do nothing."""
 
 
 def test_what_came_in_between_is_offered() -> None:
