@@ -150,6 +150,11 @@ class Offer(NamedTuple):
     payload: bytes
 
 
+def feed_subject(request_subject: str) -> str:
+    """Return the subject of these messages."""
+    return f"{request_subject}.admin.told"
+
+
 def write_head(kind: bytes, term: bytes, number: int, before: int, place: Place) -> bytes:
     """Return how a message begins."""
     return _HEAD.pack(kind, term, number, before, *place)

@@ -37,6 +37,7 @@ from gozo.leadership.feed_messages import (
     write_head,
 )
 from gozo.leadership.offsets import Gap, Hearing
+from gozo.protocol.heard import HeardCount
 
 EARLY = 2.0  # seconds for which at least it is remembered that a request was handled
 TERMS = 100  # remembered at a time
@@ -55,7 +56,7 @@ class Handled(NamedTuple):
 class FeedReader:
     """What leaders have handled, as this replica hears it."""
 
-    def __init__(self, on_earlier: Callable[[bytes, bytes, int], None] = lambda *_: None) -> None:
+    def __init__(self, on_earlier: Callable[[bytes, bytes, int], None]) -> None:
         """Call `on_earlier` with what a leader has handled that came before anything was kept.
 
         It takes the leader, the digest, and the leader's position.
@@ -208,15 +209,13 @@ class FeedReader:
 
 
 class FeedWriter:
-    """Tells what was dealt with, in order; `count` says how many requests were heard so far."""
+    """Reports what this replica has handled, in order."""
 
-    def __init__(
-        self, publish: Callable[[bytes], None], count: Callable[[], int], tag: bytes
-    ) -> None:
-        """Report with `publish`, as the leader whose id begins with `tag`."""
-        self._leader = tag
+    def __init__(self, publish: Callable[[bytes], None], count: HeardCount, name: bytes) -> None:
+        """Report with `publish`, under a name: the `tag_of` this replica's id."""
+        self.name = name
+        self.count = count
         self._publish = publish
-        self._count = count
         self._waiting: list[tuple[bytes, int]] = []
         self.begun = 0
         """The count when the present subscription began."""
@@ -228,13 +227,13 @@ class FeedWriter:
 
     def begin_term(self) -> None:
         """Restart the count of messages: no listener knows what was reported before."""
-        self.term = self._leader + secrets.token_bytes(TERM - LEADER)
+        self.term = self.name + secrets.token_bytes(TERM - LEADER)
         self._number = self._told = 0
         self._echoed = self._echoed_count = 0
 
     def begin_hearing(self) -> None:
         """Hear requests from now on: some before may have been missed."""
-        self.begun = self._count()
+        self.begun = self.count.value
         self._echoed = self._echoed_count = 0
 
     def end_hearing(self) -> None:
@@ -258,7 +257,7 @@ class FeedWriter:
     def heard_back(self, payload: bytes) -> None:
         """Take note of an own message that has come back."""
         if self._hears:
-            self._echoed, self._echoed_count = number_of(payload), self._count()
+            self._echoed, self._echoed_count = number_of(payload), self.count.value
             if self._echoes:
                 self._echoes -= 1
                 self.hello()
@@ -313,7 +312,7 @@ class FeedWriter:
         number = self._number + 1
         place = Place(self.begun)
         if self._hears:
-            place = Place(self.begun, self._count(), self._echoed, self._echoed_count)
+            place = Place(self.begun, self.count.value, self._echoed, self._echoed_count)
         head = write_head(kind, self.term, number, self._told, place)
         try:
             self._publish(head + rest)

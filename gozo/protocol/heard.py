@@ -45,6 +45,15 @@ class Heard(NamedTuple):
     """Its number among all that were heard here."""
 
 
+class HeardCount:
+    """How many messages this replica has heard: the position of the last one."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+
+
 def hear(
     verb: Verb,
     position: int,

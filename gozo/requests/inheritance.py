@@ -39,6 +39,7 @@ from gozo.leadership.feed_messages import (
 )
 from gozo.leadership.handled_feed import FeedReader, FeedWriter
 from gozo.leadership.offsets import ENOUGH
+from gozo.protocol.heard import HeardCount
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 
@@ -193,7 +194,7 @@ class Inquiry:
         name: bytes,
         publish: Callable[[bytes], None],
         reader: FeedReader,
-        count: Callable[[], int],
+        count: HeardCount,
     ) -> None:
         self._publish = publish
         self._feed_reader = reader
@@ -254,7 +255,7 @@ class Inquiry:
             # It knew by how much the counts differed while this replica led.
             since_before = led_at - gap + self._begun - 1
         if since is None:
-            since = self._count()  # it has heard no request yet, or that
+            since = self._count.value  # it has heard no request yet, or that
         until = self._feed_reader.kept_from
         account = Account(since, begun, until, since_before)
         account.leader = leader

@@ -27,6 +27,7 @@ from gozo.leadership.feed_messages import (
     GREETING,
     Offer,
     Question,
+    feed_subject,
     read_feed_message,
     read_offer,
     read_question,
@@ -135,7 +136,7 @@ class Intake:
         wake_delivery: Callable[[], None],
         may_act: Callable[[], bool],
         on_too_large: Callable[[], None],
-        tag: bytes,
+        feed_writer: FeedWriter,
         lookout: Lookout,
     ) -> None:
         self._connection = connection
@@ -184,11 +185,12 @@ class Intake:
         self._work, self._turn = asyncio.Event(), asyncio.Event()
         self._details = log.enabled(logging.DEBUG)
         """Whether each request is worth a line of the log."""
-        self._count = 0
-        """How many messages were heard, on the request subject and those of the verbs."""
-        self._feed_subject = f"{policy.request_subject}.admin.told"
+        self._feed_subject = feed_subject(policy.request_subject)
         tell = partial(connection.publish, self._feed_subject)
-        self._feed_writer = FeedWriter(tell, lambda: self._count, tag)
+        self._feed_writer = feed_writer
+        self._count = feed_writer.count
+        """The messages heard on the request subject and those of the verbs."""
+        tag = feed_writer.name
         self._entrusted = Entrusted()
         self._feed_reader = FeedReader(self._on_earlier)
         self._offers = Offers(
@@ -196,10 +198,9 @@ class Intake:
         )
         self._claims = Claims()
         self._inherited = Inheritance((), 0)
-        self._inquiry = Inquiry(tag, tell, self._feed_reader, lambda: self._count)
+        self._inquiry = Inquiry(tag, tell, self._feed_reader, self._count)
         self._successor: Account | None = None
         """What the replica that leads now has; None where that is not known, or it is this one."""
-        in_memory.on_removed = self._handled
         connection.on_lost.append(self._on_lost)
         connection.on_connected.append(self._on_connected)
         connection.on_granted.append(self._on_granted)
@@ -237,7 +238,7 @@ class Intake:
         self._backlog, self._memory = self._memory, self._backlog
         self._claims.begin_term()
         self._successor = None
-        self._inherited = Inheritance(self._requests(), self._count)
+        self._inherited = Inheritance(self._requests(), self._count.value)
         self._feed_writer.begin_term()
 
     def _requests(self) -> Iterable[Heard]:
@@ -293,7 +294,7 @@ class Intake:
             self._yielding = True
             self._index()
             first = next(iter(self._backlog.requests), None)
-            kept_from = self._count if first is None else first.position - 1
+            kept_from = self._count.value if first is None else first.position - 1
             self._feed_reader.keep_from(steady(), kept_from)
             self._counted_until_us = self._clock.reading_us()
 
@@ -307,7 +308,7 @@ class Intake:
         if self._mode is Mode.ACTING:
             self._counted_until_us = self._clock.reading_us()
             self._backlog.move_to(self._left)
-            self._feed_reader.keep_from(steady(), self._count)
+            self._feed_reader.keep_from(steady(), self._count.value)
         self._entrusted.move_to(self._left)
         self._yielding = True
         self._store.hold()
@@ -406,7 +407,7 @@ class Intake:
 
         All without an id it mentions once they are delivered, however late that is.
         """
-        self._feed_reader.turn(steady(), self._count)
+        self._feed_reader.turn(steady(), self._count.value)
         if not (self._yielding or self._left or len(self._in_memory)):
             self._successor = None
             self._entrusted.end()
@@ -442,10 +443,10 @@ class Intake:
         """Forget what the leader may have told as handled, which this standby did not hear."""
         log.info("intake.missed", kept=len(self._backlog) + len(self._memory))
         self._entrusted.clear()
-        self._offers.set_aside(self._count if position is None else position, steady())
+        self._offers.set_aside(self._count.value if position is None else position, steady())
         if position is None:
             self._forget_all()
-            position = self._count
+            position = self._count.value
         else:
             self._backlog.forget(position)
             self._memory.forget(position)
@@ -455,12 +456,12 @@ class Intake:
     def _hear(self, subject: str, verb: Verb) -> Listener:
         """Let the messages of a subject wait to be acted on."""
         name, now_us = subject.encode(), self._clock.reading_us
-        claims = self._claims
+        claims, count = self._claims, self._count
 
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            self._count += 1
-            heard = hear(verb, self._count, now_us(), name, reply, headers, payload)
-            if self._count <= claims.noting_until:
+            position = count.value = count.value + 1
+            heard = hear(verb, position, now_us(), name, reply, headers, payload)
+            if position <= claims.noting_until:
                 claims.hear_first(heard.digest)
             if self._mode is _ACTING:
                 claims.hear(heard.digest)
@@ -517,7 +518,7 @@ class Intake:
         told = read_feed_message(payload)
         if told is None or self._lookout.is_foreign(told.term):
             return
-        missed = self._feed_reader.hear(told, self._count)
+        missed = self._feed_reader.hear(told, self._count.value)
         self._inquiry.hear(told)
         if self._mode is Mode.ACTING:
             self._lookout.look_soon()
@@ -537,8 +538,8 @@ class Intake:
         """A leader has handled a request that this replica had when it led, or has offered."""
         if self._offers.has_offered(leader, position):
             self._offers.strike(leader, digest, position)
-            if not self._memory.strike(digest, self._count):
-                self._backlog.strike(digest, self._count)
+            if not self._memory.strike(digest, self._count.value):
+                self._backlog.strike(digest, self._count.value)
         if self._entrusted and leader != self._entrusted.leader:
             self._entrusted.strike(digest)
 
@@ -583,10 +584,10 @@ class Intake:
         The count goes on by one, so that each subscription begins at another. No request has
         this position; those that a standby has handed over count as if they had.
         """
-        self._count += 1
+        self._count.value += 1
         self._offers.forget()
-        self._claims.begin_hearing(self._count)
-        self._feed_reader.begin(steady(), self._count)
+        self._claims.begin_hearing(self._count.value)
+        self._feed_reader.begin(steady(), self._count.value)
         self._feed_writer.begin_hearing()
 
     def _on_connected(self) -> None:

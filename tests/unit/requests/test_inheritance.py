@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from gozo.leadership.feed_messages import read_feed_message, read_question
 from gozo.leadership.handled_feed import FeedReader, FeedWriter
+from gozo.protocol.heard import HeardCount
 from gozo.requests.inheritance import AGAIN, Account, Inheritance, Inquiry
+from tests.support.heard import ignore
 
 
 class Held(NamedTuple):
@@ -101,7 +103,7 @@ def test_what_the_leader_has_not_handled() -> None:
 
 async def test_an_answer_that_takes_longer_than_a_question() -> None:
     """However long the way to the leader and back: it is asked less often, until it answers."""
-    feed_reader = FeedReader()
+    feed_reader = FeedReader(ignore)
     questions = 0
 
     def hear(message: bytes) -> None:
@@ -118,9 +120,9 @@ async def test_an_answer_that_takes_longer_than_a_question() -> None:
         assert question is not None
         inherited.tell(question, feed_reader, leader, [])
 
-    leader = FeedWriter(hear, lambda: 1, b"lead")
+    leader = FeedWriter(hear, HeardCount(1), b"lead")
     inherited = Inheritance([Held(b"12345678", 1)], 1)
-    inquiry = Inquiry(b"mine", ask, feed_reader, lambda: 0)
+    inquiry = Inquiry(b"mine", ask, feed_reader, HeardCount())
     async with asyncio.timeout(10):
         account = await inquiry.find_out(lambda: 0, lambda: True)
     assert account is not None

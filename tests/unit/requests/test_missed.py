@@ -24,6 +24,7 @@ from gozo.leadership.offsets import ENOUGH
 from gozo.protocol.heard import Verb, hear
 from gozo.requests.backlog import Backlog
 from gozo.requests.missed import EDGE, SETTLING, Claims, Offers
+from tests.support.heard import ignore
 
 TERM, STANDBY, OTHER = b"leadterm", b"stdb", b"oths"
 BEGUN = 100
@@ -91,7 +92,7 @@ class Standby:
     """One that hears everything, and a leader that has just heard nothing for a while."""
 
     def __init__(self) -> None:
-        self.feed_reader = FeedReader()
+        self.feed_reader = FeedReader(ignore)
         self.held = (Backlog(), Backlog())
         self.held[1].index(True)
         self.sent: list[Offer] = []
