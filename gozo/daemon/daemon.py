@@ -30,7 +30,7 @@ from gozo.monitoring.systemd import Notifier
 from gozo.protocol.heard import HeardCount
 from gozo.protocol.inboxes import SHARED
 from gozo.protocol.subject_policy import too_small
-from gozo.requests.intake import Intake
+from gozo.requests.build import build_intake
 from gozo.requests.inventory import Inventory
 from gozo.requests.quotas import Quotas
 from gozo.runtime import signals
@@ -382,27 +382,27 @@ class Daemon:
             may_deliver=lambda: self._lease.is_valid and not self._clock.in_doubt,
             pace=Pace(settings.max_deliver_rate),
         )
-        self._intake = Intake(
-            self._requests,
-            self._policy,
-            Quotas(
+        self._intake = build_intake(
+            connection=self._requests,
+            policy=self._policy,
+            quotas=Quotas(
                 settings.max_pending,
                 settings.max_payload,
                 settings.max_delay_us,
                 settings.max_rate,
                 settings.min_interval_us,
             ),
-            self._store,
-            self._in_memory,
-            self.stats,
-            self._events,
-            settings.max_backlog,
-            self._clock,
-            wake_delivery=self._delivery.wake_soon,
-            may_act=lambda: self._lease.is_valid,
-            on_too_large=self._doubt_limits,
+            max_backlog=settings.max_backlog,
+            store=self._store,
+            in_memory=self._in_memory,
             feed_writer=feed_writer,
             lookout=self._lookout,
+            clock=self._clock,
+            stats=self.stats,
+            events=self._events,
+            may_act=lambda: self._lease.is_valid,
+            wake_delivery=self._delivery.wake_soon,
+            on_too_large=self._doubt_limits,
         )
         self._inventory = Inventory(
             self._requests, self._policy, chosen.bucket, self._index, self._follower

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from gozo.delivery.in_memory import InMemory, Sent
+from gozo.delivery.in_memory import Sent
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.event_kinds import Kind
 from gozo.protocol.heard import Heard, Verb
@@ -24,14 +24,13 @@ from gozo.protocol.requests import (
     triggered,
 )
 from gozo.protocol.subject_policy import Policy
+from gozo.requests.context import Context
+from gozo.requests.replies import Answer
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import LONGEST_REASON, Entry, ScheduleRequest
 from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.store.changes import Result
-from gozo.store.schedule_store import ScheduleStore
-from gozo.telemetry.stats import Stats
-
-Answer = dict[str, object]
+from gozo.transport.connection import Connection
 
 Verdict = Callable[[Answer | RequestError | None], None]
 """Takes what is answered for one id; None: nothing, since another leader may answer."""
@@ -45,30 +44,19 @@ class AdminVerbs:
 
     def __init__(
         self,
+        context: Context,
         policy: Policy,
-        store: ScheduleStore,
-        in_memory: InMemory,
-        stats: Stats,
-        max_payload: Callable[[], int],
-        answer: Callable[[str, Answer], None],
-        *,
-        on_refused: Callable[[str | None, RequestError], None],
-        on_done: Callable[[Heard], None],
-        on_dropped: Callable[[Heard], None],
-        on_acted: Callable[[Kind, Entry], None],
-        wake_delivery: Callable[[], None],
+        connection: Connection,
     ) -> None:
         self._policy = policy
-        self._store = store
-        self._in_memory = in_memory
-        self._stats = stats
-        self._max_payload = max_payload
-        self._publish = answer
-        self._on_refused = on_refused
-        self._on_done = on_done
-        self._on_dropped = on_dropped
-        self._on_acted = on_acted
-        self._wake_delivery = wake_delivery
+        self._connection = connection
+        self._store = context.store
+        self._in_memory = context.in_memory
+        self._in_progress = context.in_progress
+        self._replies = context.replies
+        self._stats = context.stats
+        self._events = context.events
+        self._wake_delivery = context.wake_delivery
         self._actions: dict[Verb, Callable[[Heard], None]] = {
             Verb.CANCEL: self._cancel,
             Verb.RESCHEDULE: self._reschedule,
@@ -121,7 +109,7 @@ class AdminVerbs:
             def on_result(result: Result, words: str) -> None:
                 if result in _DONE:
                     if result is not Result.UNCHANGED and new is not None:
-                        self._on_acted(kind, new)
+                        self._events.acted(kind, new)
                     verdict(cancel_receipt(id_, kind))
                 else:
                     _pass_on(id_, verdict, result, words)
@@ -144,7 +132,7 @@ class AdminVerbs:
                         verdict(cancel_receipt(id_, sent))
 
             def send(entry: Entry, payload: bytes) -> None:
-                self._on_acted(Kind.TRIGGERED, entry)
+                self._events.acted(Kind.TRIGGERED, entry)
                 request = ScheduleRequest(triggered(entry, heard.received_us), payload)
                 self._in_memory.add_triggered(request, on_sent)
                 self._wake_delivery()
@@ -171,7 +159,7 @@ class AdminVerbs:
     def _for_each(self, heard: Heard, act: Callable[[str, Verdict], None]) -> None:
         """Do something for each id that is given, and answer once all is done."""
         try:
-            ids = parse_ids(heard.payload, self._max_payload())
+            ids = parse_ids(heard.payload, self._connection.max_payload)
         except RequestError as error:
             self._answer(heard, self._told(None, error))
             return
@@ -186,7 +174,9 @@ class AdminVerbs:
             if left:
                 return
             if len(answers) < len(ids):
-                self._on_dropped(heard)  # and nothing is told: the other leader tells all of it
+                self._in_progress.drop(
+                    heard
+                )  # and nothing is told: the other leader tells all of it
                 return
             results = [self._told(id_, answers[number]) for number, id_ in enumerate(ids)]
             self._answer(heard, {"results": results})
@@ -218,13 +208,13 @@ class AdminVerbs:
 
         def on_result(result: Result, words: str) -> None:
             if result is Result.DROPPED:
-                self._on_dropped(heard)
+                self._in_progress.drop(heard)
                 return
             refusal = refused[0] if refused else refusal_of(result, words)
             if refusal is not None:
                 self._answer(heard, self._told(id_, refusal))
             elif result in (Result.STORED, Result.REPLACED):
-                self._on_acted(Kind.RESCHEDULED, altered[0])
+                self._events.acted(Kind.RESCHEDULED, altered[0])
                 receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
                 self._answer(heard, receipt)
             else:
@@ -237,18 +227,18 @@ class AdminVerbs:
         if not isinstance(answer, RequestError):
             return answer
         self._stats.refused_by_verbs += 1
-        self._on_refused(id_, answer)
+        self._replies.refused(id_, answer)
         return refusal_receipt(id_, answer)
 
     def _answer(self, heard: Heard, answer: Answer) -> None:
         self._tell(heard, answer)
-        self._on_done(heard)
+        self._in_progress.done(heard)
 
     def _tell(self, heard: Heard, answer: Answer, *, told: bool = True) -> None:
         self._stats.calls[heard.verb] += 1
         self._stats.refused_calls[heard.verb] += _is_refusal(answer)
         if told and self._policy.may_answer(heard.reply):
-            self._publish(heard.reply.decode("utf-8", "surrogateescape"), answer)
+            self._replies.answer(heard.reply.decode("utf-8", "surrogateescape"), answer)
 
 
 _DONE = (Result.STORED, Result.REPLACED, Result.UNCHANGED)

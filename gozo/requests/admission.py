@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from gozo.delivery.in_memory import InMemory
@@ -24,6 +23,7 @@ from gozo.schedule.model import MICROSECONDS, Entry, Request, ScheduleRequest
 from gozo.schedule.recurrence import expression
 from gozo.store.entry_codec import headers_size
 from gozo.store.schedule_store import ScheduleStore
+from gozo.transport.connection import Connection
 
 KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
 _IMPORTED = IMPORTED.encode()
@@ -46,11 +46,12 @@ class Admission:
 
     def __init__(
         self,
+        *,
         policy: Policy,
         quotas: Quotas,
         store: ScheduleStore,
         in_memory: InMemory,
-        max_payload: Callable[[], int],
+        connection: Connection,
     ) -> None:
         self._policy = policy
         self._quotas = quotas
@@ -59,7 +60,7 @@ class Admission:
         self._uncounted_us = self._kept_until_us = 0
         self._store = store
         self._in_memory = in_memory
-        self._max_payload = max_payload
+        self._connection = connection
         self._counts = quotas.max_pending is not None
         self.limits_unread = quotas.max_payload is not None or quotas.max_rate is not None
         """Whether `check_unread` ever refuses anything."""
@@ -115,7 +116,7 @@ class Admission:
             self._check_target(entry)
         if self.limits_unread:
             self._quotas.check_payload(size)
-        longest, largest = self._max_payload(), self._store.max_message
+        longest, largest = self._connection.max_payload, self._store.max_message
         might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
         if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
             check_size(size, headers_size(entry), longest, largest)

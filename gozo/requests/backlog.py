@@ -115,6 +115,10 @@ class Backlog:
             dropped += 1
         return dropped
 
+    def note_dropped(self, position: int) -> None:
+        """Note the highest position of those that were taken out and dropped elsewhere."""
+        self.dropped = position
+
     def move_to(self, other: Backlog) -> None:
         """Take all out, and add them to another."""
         while self._queue:

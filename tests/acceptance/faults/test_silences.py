@@ -10,7 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gozo.requests.intake import KEPT
+from gozo.requests.standby import KEPT
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import leader_of, start
 from tests.support.account import Account
