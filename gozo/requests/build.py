@@ -19,6 +19,7 @@ from gozo.requests.in_progress import InProgress
 from gozo.requests.intake import Intake
 from gozo.requests.quotas import Quotas
 from gozo.requests.replies import Replies
+from gozo.requests.request_loop import RequestLoop
 from gozo.requests.standby import Standby
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.store.schedule_store import ScheduleStore
@@ -64,10 +65,12 @@ def build_intake(
         wake_delivery=wake_delivery,
     )
     standby = Standby(feed_writer.name, publish, feed_writer.count, clock, max_backlog)
+    handover = Handover(standby, in_memory, store, feed_writer, publish)
+    handler = RequestHandler(context, admission, feed_writer)
+    admin_verbs = AdminVerbs(context, policy, connection)
     return Intake(
         connection=connection,
         request_subject=policy.request_subject,
-        store=store,
         clock=clock,
         may_act=may_act,
         lookout=lookout,
@@ -75,8 +78,9 @@ def build_intake(
         admission=admission,
         replies=replies,
         in_progress=in_progress,
-        handler=RequestHandler(context, admission, feed_writer),
-        admin_verbs=AdminVerbs(context, policy, connection),
+        handler=handler,
+        admin_verbs=admin_verbs,
         standby=standby,
-        handover=Handover(standby, in_memory, store, feed_writer, publish),
+        handover=handover,
+        loop=RequestLoop(context, standby, handover, handler, admin_verbs, may_act),
     )

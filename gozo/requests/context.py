@@ -15,7 +15,7 @@ from gozo.telemetry.stats import Stats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The parts that `RequestHandler` and `AdminVerbs` share."""
+    """The parts that `RequestHandler`, `AdminVerbs` and `RequestLoop` share."""
 
     store: ScheduleStore
     in_memory: InMemory

@@ -9,9 +9,6 @@ leader begins with them (see `gozo.requests.standby` and `gozo.leadership.handle
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
@@ -35,21 +32,18 @@ from gozo.leadership.offsets import ECHOES, ENOUGH
 from gozo.protocol.heard import Heard, Verb, hear
 from gozo.requests.admin_verbs import VERBS, AdminVerbs
 from gozo.requests.admission import Admission
-from gozo.requests.backlog import Backlog
 from gozo.requests.handler import RequestHandler
 from gozo.requests.handover import Handover
 from gozo.requests.in_progress import InProgress
 from gozo.requests.missed import Claims
 from gozo.requests.replies import Replies
+from gozo.requests.request_loop import RequestLoop
 from gozo.requests.standby import Standby, has_no_id
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
-from gozo.store.schedule_store import ScheduleStore
 from gozo.transport.connection import Connection
 from gozo.transport.subscriptions import Listener
 
-TURN = 0.001  # seconds of acting on requests before other tasks run
-HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
 CATCHING_UP = 1.0  # seconds for which a new leader waits for what its link still has for it
 
 log = get_logger("gozo.intake")
@@ -79,7 +73,6 @@ class Intake:
         *,
         connection: Connection,
         request_subject: str,
-        store: ScheduleStore,
         clock: ClockWatch,
         may_act: Callable[[], bool],
         lookout: Lookout,
@@ -91,11 +84,11 @@ class Intake:
         admin_verbs: AdminVerbs,
         standby: Standby,
         handover: Handover,
+        loop: RequestLoop,
     ) -> None:
         """Act, as the leader, while `may_act`: see `gozo.requests.build`."""
         self._connection = connection
         self._subject = request_subject
-        self._store = store
         self._clock = clock
         self._may_act = may_act
         self._lookout = lookout
@@ -107,11 +100,11 @@ class Intake:
         self._admin_verbs = admin_verbs
         self._standby = standby
         self._handover = handover
+        self._loop = loop
         self._claims = Claims()
         self._listeners: list[Listener] = []
         self._mode = Mode.DEAF
         self._ending = False
-        self._work, self._turn = asyncio.Event(), asyncio.Event()
         connection.on_lost.append(self._on_lost)
         connection.on_connected.append(self._on_connected)
         connection.on_granted.append(self._on_granted)
@@ -160,18 +153,14 @@ class Intake:
         """Begin to act on requests: all keys of the bucket are known by now.
 
         Returns once those are begun that were heard until now, so that a cancel among them is
-        in time, or after `HURRY` seconds.
+        in time, or after a second.
         """
         self._enter(Mode.ACTING)
         self._standby.begin_acting()  # not earlier: the last leader's reports still came
         self._handover.release()
         self._feed_writer.hello(echoes=ECHOES)
-        self._work.set()
-        last = self._standby.backlog.last
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HURRY):
-                while self._standby.backlog.first <= last:
-                    await self._next_turn()
+        self._loop.wake()
+        await self._loop.backlog_begun()
 
     def keep(self) -> None:
         """Stop acting on requests, but keep what is heard: another replica is about to lead."""
@@ -192,6 +181,7 @@ class Intake:
 
     def _enter(self, mode: Mode) -> None:
         self._mode = mode
+        self._loop.lead(mode is Mode.ACTING)
         self._handler.use_memory(mode is Mode.ACTING and not self._ending)
 
     async def hear_successor(self, is_led: Callable[[], bool]) -> None:
@@ -207,7 +197,7 @@ class Intake:
     def act_on_left(self) -> None:
         """Act on what the past term left undone and the next leader does not have."""
         self._handover.act_on_left()
-        self._work.set()
+        self._loop.wake()
 
     def lacking(self, requests: list[Taken]) -> list[Taken]:
         """Return the requests in memory here that the next leader does not have."""
@@ -215,8 +205,7 @@ class Intake:
 
     async def left_begun(self) -> None:
         """Wait until all that the past term left is begun."""
-        while self._handover.left:
-            await self._next_turn()
+        await self._loop.left_begun()
 
     async def stop_hearing(self) -> None:
         """Stop hearing requests; those heard are still acted on, and none is held in memory.
@@ -248,6 +237,14 @@ class Intake:
         else:
             self._feed_writer.flush_by(partial(by.publish, feed_subject(self._subject)))
 
+    def wake(self) -> None:
+        """Look again whether there is anything to act on."""
+        self._loop.wake()
+
+    async def run(self) -> NoReturn:
+        """Act on requests; runs until it is cancelled."""
+        await self._loop.run()
+
     # From time to time
 
     def forget_old(self) -> None:
@@ -256,6 +253,12 @@ class Intake:
         self._handover.end_if_done()
         if self._mode is Mode.KEEPING:
             self._standby.forget_old()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests this replica has still to act on."""
+        mine = self._mode in (Mode.WAITING, Mode.ACTING)
+        return len(self._handover.left) + (len(self._standby.backlog) if mine else 0)
 
     def answer_late(self, *, all_: bool = False) -> None:
         """Answer requests whose result is not known in time, or all that are unanswered."""
@@ -272,7 +275,7 @@ class Intake:
         """Let the messages of a subject wait to be acted on."""
         name, now_us, count = subject.encode(), self._clock.reading_us, self._feed_writer.count
         claims, standby = self._claims, self._standby
-        is_early, most = standby.feed_reader.is_early, standby.max_backlog
+        wake, is_early, most = self._loop.wake, standby.feed_reader.is_early, standby.max_backlog
 
         def on_message(_: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
             position = count.value = count.value + 1
@@ -282,7 +285,7 @@ class Intake:
             if self._mode is _ACTING:
                 claims.hear(heard.digest)
                 self._wait(heard)
-                self._work.set()
+                wake()
             elif is_early(heard.digest):
                 return
             elif self._mode is Mode.WAITING:
@@ -354,7 +357,7 @@ class Intake:
         heard = hear(Verb.REQUEST, offer.begun, came_us, self._subject.encode(), *message)
         if has_no_id(heard) and self._claims.claims(offer, heard.digest):
             self._wait(heard)
-            self._work.set()
+            self._loop.wake()
 
     def _on_lost(self) -> None:
         """Forget what a standby keeps: without a connection, it does not hear what is handled."""
@@ -391,54 +394,3 @@ class Intake:
         if any(listener.subject == subject for listener in self._listeners):
             self._on_lost()
             self._on_connected()
-
-    # Acting
-
-    def wake(self) -> None:
-        """Look again whether there is anything to act on."""
-        self._work.set()
-
-    @property
-    def waiting(self) -> int:
-        """How many requests this replica has still to act on."""
-        mine = self._mode in (Mode.WAITING, Mode.ACTING)
-        return len(self._handover.left) + (len(self._standby.backlog) if mine else 0)
-
-    async def run(self) -> NoReturn:
-        """Act on requests; runs until it is cancelled."""
-        in_progress, handle, call = self._in_progress, self._handler.handle, self._admin_verbs.act
-        while True:
-            backlog = self._next()
-            if backlog is None:
-                self._work.clear()
-                await self._work.wait()
-                continue
-            if not self._store.has_room:
-                await self._store.progress()
-                continue
-            over = time.monotonic() + TURN  # asked for each request, and quicker than `steady`
-            while backlog and time.monotonic() < over:
-                heard = backlog.take()
-                in_progress.size += heard.size
-                try:
-                    if heard.verb is _REQUEST:
-                        handle(heard)
-                    else:
-                        call(heard)
-                except Exception:
-                    # One message that nobody foresaw must not end what all others depend on.
-                    self._replies.count_failed()
-                    log.exception("request.failed")
-            self._turn.set()
-            await asyncio.sleep(0)
-
-    def _next(self) -> Backlog | None:
-        """Return what may be acted on now."""
-        if self._handover.left and not self._handover.is_held:
-            return self._handover.left
-        acting = self._mode is Mode.ACTING and self._may_act()
-        return self._standby.backlog if self._standby.backlog and acting else None
-
-    async def _next_turn(self) -> None:
-        self._turn.clear()
-        await self._turn.wait()
