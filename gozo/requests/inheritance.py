@@ -20,6 +20,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from typing import Protocol, TypeVar
 
 from gozo.errors import DisconnectedError
@@ -91,6 +92,17 @@ class Inheritance:
         writer.answer(answer, write_entries(entries), ENOUGH + 1)
 
 
+class _Came(Enum):
+    """When a request came that this replica had when it lost the lead."""
+
+    NOW = auto()
+    """In the present subscription."""
+    BEFORE = auto()
+    """In an earlier one."""
+    IN_GAP = auto()
+    """Between two, so this replica did not hear it; it may have been handed over to it."""
+
+
 class Account:
     """What the leader has of the requests that this replica had."""
 
@@ -104,58 +116,57 @@ class Account:
         ones is only known from what it had when its term began."""
         self._until = until
         """The last position of what this replica had when it lost the lead."""
-        self._has = Counter[bytes]()
-        self._had = Counter[bytes]()
-        """The same, of what came before the present subscription."""
-        self._handed = Counter[bytes]()
-        """The same, of what this replica did not hear; some may have been handed over to it."""
+        self._has: dict[_Came, Counter[bytes]] = {came: Counter() for came in _Came}
+        """How many of each digest the leader had."""
         self.leader = b""
         """The name of the leader that gave it."""
         self._pending = Counter[tuple[bytes, int]]()
-        """What this replica had and the leader has not handled, by digest and leader's position."""
-        self._pending_handed = Counter[tuple[bytes, int]]()
-        """The same for what this replica did not hear, as `_handed`."""
+        """What this replica heard and the leader has not handled, by digest and leader's position.
+        """
+        self._pending_in_gap = Counter[tuple[bytes, int]]()
+        """The same for what this replica did not hear."""
 
-    def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
-        """Take in what the leader had, with the position here if that is known.
+    def _came(self, position: int | None, *, in_gap: bool) -> _Came | None:
+        """Return when what the leader has came here; None: after this replica lost the lead.
 
-        `in_gap` where this replica heard no requests, unless the position says otherwise. What
-        it has heard since it lost the lead it keeps as a standby does.
+        It keeps that as a standby does. `in_gap` where this replica heard no requests, unless
+        the position here says otherwise.
         """
         if position is not None and position > self._begun:
-            self._has[digest] += position <= self._until
-        elif in_gap:
-            self._handed[digest] += 1
-        else:
-            self._had[digest] += 1
+            return _Came.NOW if position <= self._until else None
+        return _Came.IN_GAP if in_gap else _Came.BEFORE
+
+    def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
+        """Take in what the leader had, with the position here if that is known."""
+        came = self._came(position, in_gap=in_gap)
+        if came is not None:
+            self._has[came][digest] += 1
 
     def note_pending(
         self, digest: bytes, theirs: int, position: int | None, *, in_gap: bool
     ) -> None:
         """Take in what the leader has not handled: its position there, the rest as for `note`."""
-        if position is not None and position > self._begun:
-            self._pending[digest, theirs] += position <= self._until
-        elif in_gap:
-            self._pending_handed[digest, theirs] += 1
-        else:
-            self._pending[digest, theirs] += 1
+        came = self._came(position, in_gap=in_gap)
+        if came is not None:
+            pending = self._pending_in_gap if came is _Came.IN_GAP else self._pending
+            pending[digest, theirs] += 1
 
     def note_handled(self, digest: bytes, theirs: int) -> None:
         """Take in what the leader has handled since it answered."""
         self._pending.pop((digest, theirs), None)
-        self._pending_handed.pop((digest, theirs), None)
+        self._pending_in_gap.pop((digest, theirs), None)
 
     def pending(self, requests: Iterable[Known]) -> Counter[tuple[bytes, int]]:
         """Return which of some requests the leader may not have handled yet.
 
         They are named by digest and the leader's position.
         """
-        heard, handed = set[bytes](), set[bytes]()
+        heard, in_gap = set[bytes](), set[bytes]()
         for request in requests:
-            (handed if request.position == self._begun else heard).add(request.digest)
+            (in_gap if request.position == self._begun else heard).add(request.digest)
         found = Counter[tuple[bytes, int]]()
-        for digests, pending in ((heard, self._pending), (handed, self._pending_handed)):
-            found.update({one: n for one, n in pending.items() if n and one[0] in digests})
+        for digests, pending in ((heard, self._pending), (in_gap, self._pending_in_gap)):
+            found.update({one: n for one, n in pending.items() if one[0] in digests})
         return found
 
     def lacking(self, requests: Sequence[Request]) -> list[Request]:
@@ -170,9 +181,10 @@ class Account:
                 continue
             if self._since_before < request.position < self._begun:
                 continue
-            has = self._has if request.position > self._begun else self._had
+            came = _Came.NOW if request.position > self._begun else _Came.BEFORE
             if request.position == self._begun:
-                has = self._handed
+                came = _Came.IN_GAP
+            has = self._has[came]
             if has[request.digest] > 0:
                 has[request.digest] -= 1
             else:
