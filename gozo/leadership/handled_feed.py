@@ -39,11 +39,11 @@ from gozo.leadership.feed_messages import (
 from gozo.leadership.offsets import Gap, Hearing
 from gozo.protocol.heard import HeardCount
 
-EARLY = 2.0  # seconds for which at least it is remembered that a request was handled
-TERMS = 100  # remembered at a time
+EARLY_KEPT = 2.0  # seconds for which at least it is remembered that a request was handled
+MOST_TERMS = 100  # remembered at a time
 GATHER = 0.02  # seconds that digests wait for others
-MOST = 4_000  # digests in one message
-MOST_WAITING = 100_000  # of them that wait until positions are known
+MOST_DIGESTS = 4_000  # digests in one message
+MOST_UNPLACED = 100_000  # of them that wait until positions are known
 
 
 class Handled(NamedTuple):
@@ -103,16 +103,16 @@ class FeedReader:
         """
         last, handled = self._numbers.get(message.term, (0, 0))
         is_first = not self._numbers
-        if len(self._numbers) >= TERMS:
+        if len(self._numbers) >= MOST_TERMS:
             self._numbers.clear()
         before = handled if message.before is None else message.before
         self._numbers[message.term] = (message.number, before + len(message.digests))
         if message.place is not None:
-            if len(self._leaders) >= TERMS and message.leader not in self._leaders:
+            if len(self._leaders) >= MOST_TERMS and message.leader not in self._leaders:
                 self._leaders.clear()
             self._leaders.setdefault(message.leader, Hearing()).note(message, message.place, count)
         elif message.is_taken and message.positions and message.leader not in self._first_taken:
-            if len(self._first_taken) >= TERMS:
+            if len(self._first_taken) >= MOST_TERMS:
                 self._first_taken.clear()
             heard = count - self.kept_from
             before = len(message.positions) - heard
@@ -132,7 +132,7 @@ class FeedReader:
         leader = message.leader
         waiting = self._waiting.setdefault(leader, [])
         waiting.extend(zip(message.digests, message.positions, strict=True))
-        if not self._leaders[leader].is_settled and len(waiting) < MOST_WAITING:
+        if not self._leaders[leader].is_settled and len(waiting) < MOST_UNPLACED:
             return []
         del self._waiting[leader]
         return self._place(leader, waiting)
@@ -185,7 +185,7 @@ class FeedReader:
 
     def turn(self, now: float, count: int) -> None:
         """Forget what was early some seconds ago; to be called several times a second."""
-        if now > self._turn_at + EARLY:
+        if now > self._turn_at + EARLY_KEPT:
             self._earlier, self._early = self._early, Counter()
             self._earlier_count, self._turn_count = self._turn_count, count
             self._turn_at = now
@@ -273,11 +273,11 @@ class FeedWriter:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            some = self._waiting[:MOST]
+            some = self._waiting[:MOST_DIGESTS]
             if not self._tell(HANDLED, write_entries(some)):
                 return
             self._told += len(some)
-            del self._waiting[:MOST]
+            del self._waiting[:MOST_DIGESTS]
 
     def flush_by(self, publish: Callable[[bytes], None]) -> None:
         """Tell by another connection what waits, since the usual one is lost.
@@ -302,7 +302,7 @@ class FeedWriter:
     def answer(self, answer: Answer, entries: bytes, echoes: int) -> None:
         """Answer a question, and say the count again as for `hello`."""
         self.flush()
-        size = MOST * ENTRY
+        size = MOST_DIGESTS * ENTRY
         parts = [entries[place : place + size] for place in range(0, len(entries), size)] or [b""]
         for left, part in zip(reversed(range(len(parts))), parts, strict=True):
             self._tell(ACCOUNT, write_answer(answer._replace(left=left)) + part)

@@ -28,11 +28,11 @@ from gozo.store.bucket import stream_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream
 
-LOOK = 10.0  # seconds between questions where no other leader is known
-LOOK_AGAIN = 1.0  # seconds where one is
+ASK_INTERVAL = 10.0  # seconds between questions where no other leader is known
+RIVAL_INTERVAL = 1.0  # seconds where one is
 SPACING = 0.6  # seconds between questions at least: more than between renewals of a lease
-SURE = 3  # times that a leader is found to renew another lease than one's own
-LONGEST = 200  # characters that an answer says of each leader
+RENEWALS = 3  # times that a leader is found to renew another lease than one's own
+LONGEST_NAME = 200  # characters that an answer says of each leader
 
 SERVICE_INFO = "$SRV.INFO.gozo"
 
@@ -74,8 +74,8 @@ class Lookout:
         rivals = self.rivals
         if not rivals:
             return answer
-        named = [str(one)[:LONGEST] for one in rivals]
-        return answer | {"leader": self._lease.own_words[:LONGEST], "rivals": named}
+        named = [str(one)[:LONGEST_NAME] for one in rivals]
+        return answer | {"leader": self._lease.own_words[:LONGEST_NAME], "rivals": named}
 
     async def run(self) -> NoReturn:
         """Ask periodically while this replica leads; runs until it is cancelled."""
@@ -86,10 +86,12 @@ class Lookout:
                 else:
                     self._rivals.forget()
             except GozoError as error:
-                log.debug("rivals.not_asked", reason=str(error))
+                log.debug("rivals.query_failed", reason=str(error))
             await asyncio.sleep(SPACING)
             try:
-                async with asyncio.timeout(LOOK if self._rivals.is_alone else LOOK_AGAIN):
+                async with asyncio.timeout(
+                    ASK_INTERVAL if self._rivals.is_alone else RIVAL_INTERVAL
+                ):
                     await self._soon.wait()
             except TimeoutError:
                 pass
@@ -135,7 +137,7 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
     except DisconnectedError:
         raise
     except (JetStreamError, NoServerError) as error:
-        log.debug("rivals.not_known", reason=str(error))  # if there is one, it is found later
+        log.debug("rivals.check_failed", reason=str(error))  # if there is one, it is found later
         return
     if rival is not None:
         own = Place.of(connection)
@@ -163,7 +165,7 @@ async def hear_daemons(connection: Connection) -> list[dict[str, Any]]:
         if isinstance(metadata, dict):
             found.append(metadata)
         else:
-            log.debug("service.odd_answer")
+            log.debug("service.invalid_answer")
 
     inbox = connection.new_inbox(peers=True)
     listener = connection.listen(inbox, on_answer)
@@ -205,7 +207,7 @@ async def _find_foreign(
             earlier = [proof.heard_at for proof in proofs if proof.id == one.id]
             if one.renewed_at is not None and one.renewed_at > max(still_since, *earlier, 0.0):
                 proofs.append(one)
-                if len(earlier) + 1 == SURE:
+                if len(earlier) + 1 == RENEWALS:
                     return one
             if one.heard_at - since.get(one.id, one.heard_at) > UNNOTICED:
                 return one

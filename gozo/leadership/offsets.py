@@ -23,7 +23,7 @@ from typing import NamedTuple
 from gozo.leadership.feed_messages import FeedMessage, Place
 
 SAMPLES = 16  # kept
-ENOUGH = 2  # samples before the estimate is trusted
+ENOUGH_SAMPLES = 2  # samples before the estimate is trusted
 ECHOES = 4  # samples that a leader sees to when it begins to hear or lead
 FIRST = 0  # no request has this position: they are counted from 1
 RECENT = 256  # messages of the other for whose echo one waits
@@ -44,7 +44,7 @@ class Offset:
     @property
     def is_settled(self) -> bool:
         """Whether it rests on enough samples."""
-        return len(self._samples) >= ENOUGH
+        return len(self._samples) >= ENOUGH_SAMPLES
 
     @property
     def spread(self) -> int:
@@ -91,7 +91,7 @@ class Gap(NamedTuple):
 class Hearing:
     """The offsets of one leader, for each of its subscriptions."""
 
-    MOST = 20  # subscriptions remembered
+    MOST_SUBSCRIPTIONS = 20  # subscriptions remembered
 
     def __init__(self) -> None:
         self._offsets: dict[int, Offset] = {}
@@ -106,7 +106,7 @@ class Hearing:
     def note(self, message: FeedMessage, place: Place, count: int) -> None:
         """Take in a message of this leader."""
         if place.begun not in self._offsets:
-            if len(self._offsets) >= self.MOST:
+            if len(self._offsets) >= self.MOST_SUBSCRIPTIONS:
                 del self._offsets[next(iter(self._offsets))]
             self._offsets[place.begun] = Offset()
         self._last = self._offsets[place.begun]

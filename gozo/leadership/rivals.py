@@ -24,8 +24,8 @@ TAG = 4  # bytes of a leader's id by which its messages to standbys are known
 PROOFS = 2  # renewals of another lease that make a rival
 UNNOTICED = 15.0  # seconds after which a leader knows for certain that it lost the lease
 MISSES = 3  # questions without an answer after which a rival is gone
-MOST = 100  # tags of rivals that are remembered
-LONGEST = 80  # characters of each thing that a leader says of itself
+MOST_TAGS = 100  # tags of rivals that are remembered
+LONGEST_FIELD = 80  # characters of each thing that a leader says of itself
 
 
 class Leader(NamedTuple):
@@ -72,7 +72,7 @@ def read_leader(payload: bytes, asked_at: float, heard_at: float) -> Leader | No
 
 def _described(said: Any) -> Leader:
     name, bucket, domain, server = (
-        str(said.get(key, ""))[:LONGEST] for key in ("name", "bucket", "domain", "server")
+        str(said.get(key, ""))[:LONGEST_FIELD] for key in ("name", "bucket", "domain", "server")
     )
     return Leader(str(said["id"]), name, bucket, domain, server)
 
@@ -215,5 +215,5 @@ class Rivals:
         if tag:
             self._tags.pop(tag, None)
             self._tags[tag] = None
-            if len(self._tags) > MOST:
+            if len(self._tags) > MOST_TAGS:
                 del self._tags[next(iter(self._tags))]

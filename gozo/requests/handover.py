@@ -109,7 +109,7 @@ class Handover:
             lacking += self._successor.lacking(begun)
             has = others((*begun, *left), lacking)
             if has:
-                log.info("intake.dropped", requests=len(has))
+                log.info("handover.requests_dropped", requests=len(has))
                 self._store.drop({heard.position for heard in has})
                 self._standby.entrusted.keep(has)
         self.release()

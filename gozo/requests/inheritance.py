@@ -39,15 +39,17 @@ from gozo.leadership.feed_messages import (
     write_question,
 )
 from gozo.leadership.handled_feed import FeedReader, FeedWriter
-from gozo.leadership.offsets import ENOUGH
+from gozo.leadership.offsets import ENOUGH_SAMPLES
 from gozo.protocol.heard import HeardCount
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 
-AGAIN = 0.2  # seconds without an answer after which the question is repeated, twice as many then
-SELDOM = 2.0  # seconds, the same at most: an answer to an earlier question does not count
-SETTLING = 1.0  # seconds to wait, once answered, until it is known how the counts differ
-LONGEST = 15.0  # seconds of asking a leader that does not answer: its version is older
+FIRST_WAIT = (
+    0.2  # seconds without an answer after which the question is repeated, twice as many then
+)
+LONGEST_WAIT = 2.0  # seconds, the same at most: an answer to an earlier question does not count
+OFFSET_WAIT = 1.0  # seconds to wait, once answered, until it is known how the counts differ
+GIVE_UP_TIME = 15.0  # seconds of asking a leader that does not answer: its version is older
 
 log = get_logger("gozo.intake")
 
@@ -89,7 +91,7 @@ class Inheritance:
         had = zip(*read_entries(self._entries), strict=True)
         entries = [(one[0], one[1] if one in pending else one[1] | DONE) for one in had]
         entries += [(digest, at | LATER) for digest, at in pending if at > self._led_at]
-        writer.answer(answer, write_entries(entries), ENOUGH + 1)
+        writer.answer(answer, write_entries(entries), ENOUGH_SAMPLES + 1)
 
 
 class _Came(Enum):
@@ -240,20 +242,20 @@ class Inquiry:
         `begun` returns the count when the present subscription began; `is_led` tells whether
         another replica leads.
         """
-        silent_since, patience = steady(), AGAIN
+        silent_since, patience = steady(), FIRST_WAIT
         while True:
             try:
                 asked_for = begun()
                 if await self._ask(asked_for, patience) and begun() == asked_for:
                     return self._account(asked_for)
-                patience = min(2 * patience, SELDOM)
+                patience = min(2 * patience, LONGEST_WAIT)
             except DisconnectedError:
-                silent_since, patience = steady(), AGAIN
-                await asyncio.sleep(AGAIN)
+                silent_since, patience = steady(), FIRST_WAIT
+                await asyncio.sleep(FIRST_WAIT)
             if not is_led():
                 silent_since = steady()
-            elif steady() > silent_since + LONGEST:
-                log.warning("intake.unanswered", seconds=LONGEST)
+            elif steady() > silent_since + GIVE_UP_TIME:
+                log.warning("handover.no_answer", seconds=GIVE_UP_TIME)
                 return None
 
     def _account(self, begun: int) -> Account:
@@ -285,7 +287,7 @@ class Inquiry:
                     account.note_pending(digest, theirs, mine, in_gap=in_gap)
         for one in self._handled:
             account.note_handled(*one)
-        log.info("intake.answered", requests=sum(len(one.digests) for one in answers))
+        log.info("handover.answered", requests=sum(len(one.digests) for one in answers))
         return account
 
     async def _ask(self, begun: int, patience: float) -> bool:
@@ -304,7 +306,7 @@ class Inquiry:
             if not await self._hear_more(self._heard_at + patience):
                 return False
         while not self._feed_reader.is_settled(self._term[:LEADER]):
-            if not await self._hear_more(asked_at + SETTLING):
+            if not await self._hear_more(asked_at + OFFSET_WAIT):
                 break
         return True
 

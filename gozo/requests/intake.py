@@ -28,7 +28,7 @@ from gozo.leadership.feed_messages import (
 )
 from gozo.leadership.handled_feed import FeedWriter
 from gozo.leadership.lookout import Lookout
-from gozo.leadership.offsets import ECHOES, ENOUGH
+from gozo.leadership.offsets import ECHOES, ENOUGH_SAMPLES
 from gozo.protocol.heard import Heard, Verb, hear
 from gozo.requests.admin_verbs import VERBS, AdminVerbs
 from gozo.requests.admission import Admission
@@ -44,7 +44,7 @@ from gozo.runtime.logs import get_logger
 from gozo.transport.connection import Connection
 from gozo.transport.subscriptions import Listener
 
-CATCHING_UP = 1.0  # seconds for which a new leader waits for what its link still has for it
+CATCH_UP_TIME = 1.0  # seconds for which a new leader waits for what its link still has for it
 
 log = get_logger("gozo.intake")
 
@@ -145,9 +145,9 @@ class Intake:
     async def catch_up(self) -> None:
         """Hear all that the server has for this replica, with the last leader's reports."""
         try:
-            await self._connection.echo(CATCHING_UP)
+            await self._connection.echo(CATCH_UP_TIME)
         except GozoError as error:
-            log.info("intake.behind", reason=str(error))
+            log.info("intake.catch_up_failed", reason=str(error))
 
     async def act(self) -> None:
         """Begin to act on requests: all keys of the bucket are known by now.
@@ -225,7 +225,7 @@ class Intake:
 
     async def _count_together(self) -> None:
         """Let the standbys know for certain how far their counts differ from this one."""
-        for _ in range(ENOUGH):
+        for _ in range(ENOUGH_SAMPLES):
             self._feed_writer.hello()
             await self._connection.echo()
         self._feed_writer.hello()

@@ -33,9 +33,11 @@ from gozo.transport.subscriptions import Listener
 
 VERB = "keys"
 
-TURN = 5_000  # schedules that are looked at before others get their turn: a millisecond's work
-MOST_WAITING = 32  # questions; others are refused
-REVISION = 28  # bytes that a key takes in an answer besides its text
+ROWS_A_TURN = (
+    5_000  # schedules that are looked at before others get their turn: a millisecond's work
+)
+MOST_QUESTIONS = 32  # questions; others are refused
+REVISION_SIZE = 28  # bytes that a key takes in an answer besides its text
 
 Answer = dict[str, object]
 _Row = tuple[int, int, str]
@@ -93,7 +95,7 @@ class Inventory:
         if not self._policy.may_answer(reply):
             return
         to = reply.decode("utf-8", "surrogateescape")
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MOST_QUESTIONS:
             error = RequestError(Refusal.BUSY, "others have asked before: ask again later")
             self._tell(to, refusal_receipt(None, error))
             return
@@ -107,7 +109,7 @@ class Inventory:
         try:
             self._connection.publish(reply, json.dumps(answer).encode())
         except DisconnectedError as error:
-            log.debug("keys.not_told", reason=str(error))
+            log.debug("keys.reply_lost", reason=str(error))
 
     async def _answer(self, asked: KeysAsked) -> Answer:
         index, follower = self._index, self._follower
@@ -167,7 +169,7 @@ class Inventory:
         room, size = self._connection.max_payload // 2, 0
         keys: list[tuple[str, int]] = []
         for key, revision in found[:limit]:
-            size += len(json.dumps(key)) + REVISION
+            size += len(json.dumps(key)) + REVISION_SIZE
             if keys and size > room:
                 break
             keys.append((key, revision))
@@ -180,4 +182,4 @@ class Inventory:
 
 
 def _turns(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
-    return (rows[start : start + TURN] for start in range(0, len(rows), TURN))
+    return (rows[start : start + ROWS_A_TURN] for start in range(0, len(rows), ROWS_A_TURN))

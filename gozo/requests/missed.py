@@ -31,10 +31,10 @@ from gozo.protocol.heard import Heard
 from gozo.requests.backlog import Backlog
 from gozo.runtime.logs import get_logger
 
-SETTLING = 1.0  # seconds until what the leader has handled is told, and the counts are compared
-SURE = 5.0  # seconds after which an offer that was not followed by another gap has arrived
+OFFER_DELAY = 1.0  # seconds until what the leader has handled is told, and the counts are compared
+OFFER_ARRIVES = 5.0  # seconds after which an offer that was not followed by another gap has arrived
 EDGE = 8  # requests next to an end of a gap that are doubtful, if no other is the same
-MOST = 20  # gaps remembered
+MOST_GAPS = 20  # gaps remembered
 PORTION = 1024 * 1024  # bytes offered at a time
 
 log = get_logger("gozo.intake")
@@ -91,7 +91,7 @@ class Offers:
 
         What was offered just now may have been lost with its link.
         """
-        recent = [one for one in self._offered if now < one.at + SETTLING]
+        recent = [one for one in self._offered if now < one.at + OFFER_DELAY]
         for begun in {one.begun for one in (*self._missed, *recent)} - set(self._aside):
             gap = self._feed_reader.gap(self._term[:LEADER], begun)
             if gap is not None:
@@ -131,7 +131,7 @@ class Offers:
         if not known:
             self._clear()
         # Its link was lost again: what was offered just now may have been lost with it.
-        begins = {one.begun for one in self._offered if now < one.at + SURE}
+        begins = {one.begun for one in self._offered if now < one.at + OFFER_ARRIVES}
         if (message.leader, begun) not in self._noted:
             begins.add(begun)
         self._missed += [Missed(one, now) for one in begins]
@@ -146,7 +146,7 @@ class Offers:
         while size < PORTION:
             message = next(self._left, None)
             if message is None:
-                if not self._missed or now < self._missed[0].at + SETTLING:
+                if not self._missed or now < self._missed[0].at + OFFER_DELAY:
                     return
                 missed = self._missed[0]
                 gap = self._feed_reader.gap(self._term[:LEADER], missed.begun)
@@ -157,9 +157,9 @@ class Offers:
                     continue
                 messages = self._messages(missed.begun, gap, now_us)
                 if messages:
-                    self._offered = [*self._offered[-MOST:], Missed(missed.begun, now)]
+                    self._offered = [*self._offered[-MOST_GAPS:], Missed(missed.begun, now)]
                 self._noted[self._term[:LEADER], missed.begun] = None
-                if len(self._noted) > MOST:
+                if len(self._noted) > MOST_GAPS:
                     del self._noted[next(iter(self._noted))]
                 self._left = iter(messages)
                 continue
@@ -193,7 +193,7 @@ class Offers:
             if (is_doubtful := self._is_doubtful(heard, gap)) is not None
         ]
         if offers:
-            log.info("intake.offered", requests=len(offers))
+            log.info("standby.requests_offered", requests=len(offers))
         return offers
 
     def _is_doubtful(self, heard: Heard, gap: Gap) -> bool | None:
@@ -232,7 +232,7 @@ class Claims:
 
     def begin_hearing(self, begun: int) -> None:
         """Hear requests anew, from an own count on."""
-        if len(self._gaps) >= MOST:
+        if len(self._gaps) >= MOST_GAPS:
             del self._gaps[next(iter(self._gaps))]
         self._gaps[begun] = _Taken(set(self._latest))
         self._latest.clear()

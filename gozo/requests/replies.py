@@ -30,7 +30,7 @@ from gozo.transport.connection import Connection
 
 Answer = dict[str, object]
 
-MORE = 1_024
+REFUSAL_MARGIN = 1_024
 """Bytes by which a refusal may exceed its request, so that gozo does not amplify traffic."""
 
 MOST_UNSENT = 4 * 1024 * 1024  # bytes waiting to be sent beyond which refusals are dropped
@@ -120,7 +120,7 @@ class Replies:
         self, receipt: str, id_: str | None, error: RequestError, heard: Heard
     ) -> None:
         """Publish the receipt of a refused request."""
-        self.answer(receipt, refusal_receipt(id_, error), _wire_size(heard) + MORE)
+        self.answer(receipt, refusal_receipt(id_, error), _wire_size(heard) + REFUSAL_MARGIN)
 
     def refuse(self, heard: Heard, error: RequestError, *, at_once: bool = False) -> None:
         """Refuse a request that was not acted on, with a receipt if it asks for one.
@@ -138,7 +138,7 @@ class Replies:
         receipt, id_ = asks_receipt(headers)
         if receipt is None or not self._policy.may_receive(receipt):
             return
-        most = _wire_size(heard) + MORE
+        most = _wire_size(heard) + REFUSAL_MARGIN
         answer = partial(self.answer, receipt, refusal_receipt(id_, error), most)
         if id_ is None or at_once:
             answer()

@@ -18,7 +18,9 @@ from gozo.requests.standby import Standby
 from gozo.runtime.logs import get_logger
 
 TURN = 0.001  # seconds of acting on requests before other tasks run
-HURRY = 1.0  # seconds for which deliveries wait for what was requested before this replica led
+BACKLOG_TIME = (
+    1.0  # seconds for which deliveries wait for what was requested before this replica led
+)
 
 _REQUEST = Verb.REQUEST  # looking it up takes time, for each request
 
@@ -91,10 +93,10 @@ class RequestLoop:
         return backlog if backlog and self._leads and self._may_act() else None
 
     async def backlog_begun(self) -> None:
-        """Wait until what is in the backlog now is begun, but no longer than `HURRY` seconds."""
+        """Wait until what is in the backlog now is begun, for `BACKLOG_TIME` at most."""
         last = self._standby.backlog.last
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HURRY):
+            async with asyncio.timeout(BACKLOG_TIME):
                 while self._standby.backlog.first <= last:
                     await self._next_turn()
 

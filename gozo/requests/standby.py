@@ -23,7 +23,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS
 
-KEPT = 15  # seconds for which a standby keeps a request with an id that nobody has handled
+ID_KEPT_TIME = 15  # seconds for which a standby keeps a request with an id that nobody has handled
 
 _ID = re.compile(rb"gozo-(?:del-)?id", re.IGNORECASE)
 
@@ -152,12 +152,14 @@ class Standby:
 
         Requests without an id are kept: it reports them once they are delivered, however late.
         """
-        for heard in self.backlog.take_before(self._clock.reading_us() - KEPT * MICROSECONDS):
+        for heard in self.backlog.take_before(
+            self._clock.reading_us() - ID_KEPT_TIME * MICROSECONDS
+        ):
             if has_no_id(heard):
                 self._memory.add(heard)
             else:
                 self.backlog.note_dropped(heard.position)
-        before_us = self._clock.reading_us() - KEPT * MICROSECONDS
+        before_us = self._clock.reading_us() - ID_KEPT_TIME * MICROSECONDS
         self.entrusted.forget_old(before_us, has_no_id)
         self.shrink()
         self.offers.make(steady(), self._clock.reading_us())
@@ -169,7 +171,7 @@ class Standby:
         self.backlog.note_dropped(max(self.backlog.dropped, self._memory.dropped))
         dropped += self.backlog.shrink(self.max_backlog)
         if dropped:
-            log.repeated("warning", "intake.not_kept", requests=dropped)
+            log.repeated("warning", "standby.requests_dropped", requests=dropped)
 
     def forget_all(self) -> None:
         """Drop everything."""
@@ -179,7 +181,7 @@ class Standby:
 
     def _forget_until(self, position: int | None) -> None:
         """Drop what the leader may have reported in a message that this standby did not hear."""
-        log.info("intake.missed", kept=len(self.backlog) + len(self._memory))
+        log.info("standby.reports_missed", kept=len(self.backlog) + len(self._memory))
         self.entrusted.clear()
         self.offers.set_aside(self._count.value if position is None else position, steady())
         if position is None:

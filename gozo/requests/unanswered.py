@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-PATIENCE = 4.5
+RECEIPT_TIME = 4.5
 """Seconds after which a request with a receipt is answered, whatever is known: five are promised,
 and this is only checked periodically."""
-LEAST = 1.0  # of them, that are left to one that was heard long before it could be acted on
+LEAST_TIME = 1.0  # of them, that are left to one that was heard long before it could be acted on
 
 
 class Unanswered(NamedTuple):
@@ -36,7 +36,7 @@ class Waiting:
     def add(self, receipt: str, id_: str | None, verb: str, *, age: float, now: float) -> int:
         """Note a request heard `age` seconds before `now`; returns its number."""
         self._count += 1
-        until = now + max(PATIENCE - age, LEAST)
+        until = now + max(RECEIPT_TIME - age, LEAST_TIME)
         self._waiting[self._count] = Unanswered(until, receipt, id_, verb)
         return self._count
 

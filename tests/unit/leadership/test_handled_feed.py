@@ -18,8 +18,8 @@ from gozo.leadership.feed_messages import (
     read_question,
     write_question,
 )
-from gozo.leadership.handled_feed import EARLY, MOST, FeedReader, FeedWriter, Handled
-from gozo.leadership.offsets import ENOUGH
+from gozo.leadership.handled_feed import EARLY_KEPT, MOST_DIGESTS, FeedReader, FeedWriter, Handled
+from gozo.leadership.offsets import ENOUGH_SAMPLES
 from gozo.protocol.heard import HeardCount, Verb, hear
 from gozo.requests.backlog import Backlog
 from tests.support.heard import ignore
@@ -67,7 +67,7 @@ def settled(wire: Wire, count: int) -> FeedReader:
     """Return what a standby knows that has heard some of a leader, at an own count."""
     feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, count)
-    for _ in range(ENOUGH + 1):
+    for _ in range(ENOUGH_SAMPLES + 1):
         wire.feed_writer.hello()
         wire.echo()
         feed_reader.hear(wire.all[-1], count)
@@ -103,10 +103,10 @@ async def test_what_cannot_be_told_is_told_later() -> None:
 async def test_many_digests_go_into_several_messages() -> None:
     """Each is small enough for any server."""
     wire = Wire()
-    for number in range(MOST + 1):
+    for number in range(MOST_DIGESTS + 1):
         wire.feed_writer.handled(number.to_bytes(8), number)
     wire.feed_writer.flush()
-    assert [len(message.digests) for message in wire.all] == [MOST, 1]
+    assert [len(message.digests) for message in wire.all] == [MOST_DIGESTS, 1]
 
 
 async def test_a_new_term_has_a_name_of_its_own() -> None:
@@ -125,11 +125,11 @@ async def test_a_greeting_is_answered_by_counts_that_suffice() -> None:
     """Each is sent as the one before it comes back, and then no more."""
     wire = Wire()
     wire.count.value = 5
-    wire.feed_writer.hello(echoes=ENOUGH)
-    while len(wire.sent) <= ENOUGH:
+    wire.feed_writer.hello(echoes=ENOUGH_SAMPLES)
+    while len(wire.sent) <= ENOUGH_SAMPLES:
         wire.echo()
     wire.echo()
-    assert len(wire.sent) == ENOUGH + 1
+    assert len(wire.sent) == ENOUGH_SAMPLES + 1
     feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 2)
     for message in wire.all:
@@ -164,14 +164,14 @@ async def test_an_answer_in_parts() -> None:
     question = Question(b"n" * NONCE, b"four", 9)
     assert read_question(write_question(question)) == question
     wire = Wire()
-    entries = b"".join(n.to_bytes(8) + (n + 1).to_bytes(8) for n in range(MOST + 1))
+    entries = b"".join(n.to_bytes(8) + (n + 1).to_bytes(8) for n in range(MOST_DIGESTS + 1))
     wire.feed_writer.answer(Answer(question.nonce, 5, -7, 0), entries, 1)
     first, second = [it.answer for it in wire.all]
     assert first is not None
     assert second is not None
     assert (first[:4], second[:4]) == ((question.nonce, 5, -7, 1), (question.nonce, 5, -7, 0))
-    assert second.digests == [MOST.to_bytes(8)]
-    assert second.positions == [MOST + 1]
+    assert second.digests == [MOST_DIGESTS.to_bytes(8)]
+    assert second.positions == [MOST_DIGESTS + 1]
     assert wire.sent[0][:1] == ACCOUNT
 
 
@@ -287,7 +287,7 @@ def test_an_early_digest_strikes_one_request() -> None:
     assert not feed_reader.is_early(ONE)
     feed_reader.note_early(Handled(ONE, 1))
     for turn in range(1, 3):
-        feed_reader.turn(turn * (EARLY + 0.1), 0)
+        feed_reader.turn(turn * (EARLY_KEPT + 0.1), 0)
     assert not feed_reader.is_early(ONE)
 
 
@@ -296,7 +296,7 @@ def test_what_was_heard_some_seconds_ago_is_not_early() -> None:
     feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 0)
     for turn in range(1, 3):
-        feed_reader.turn(turn * (EARLY + 0.1), 10 * turn)
+        feed_reader.turn(turn * (EARLY_KEPT + 0.1), 10 * turn)
     feed_reader.note_early(Handled(ONE, 10))
     assert not feed_reader.is_early(ONE)
     feed_reader.note_early(Handled(ONE, 11))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gozo.leadership.feed_messages import read_feed_message, read_question
 from gozo.leadership.handled_feed import FeedReader, FeedWriter
 from gozo.protocol.heard import HeardCount
-from gozo.requests.inheritance import AGAIN, Account, Inheritance, Inquiry
+from gozo.requests.inheritance import FIRST_WAIT, Account, Inheritance, Inquiry
 from tests.support.heard import ignore
 
 
@@ -111,7 +111,7 @@ async def test_an_answer_that_takes_longer_than_a_question() -> None:
         told = read_feed_message(message)
         assert told is not None
         feed_reader.hear(told, 0)
-        asyncio.get_running_loop().call_later(2.5 * AGAIN, inquiry.hear, told)
+        asyncio.get_running_loop().call_later(2.5 * FIRST_WAIT, inquiry.hear, told)
 
     def ask(message: bytes) -> None:
         nonlocal questions

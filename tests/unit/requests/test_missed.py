@@ -20,10 +20,10 @@ from gozo.leadership.feed_messages import (
     write_question,
 )
 from gozo.leadership.handled_feed import FeedReader
-from gozo.leadership.offsets import ENOUGH
+from gozo.leadership.offsets import ENOUGH_SAMPLES
 from gozo.protocol.heard import Verb, hear
 from gozo.requests.backlog import Backlog
-from gozo.requests.missed import EDGE, SETTLING, Claims, Offers
+from gozo.requests.missed import EDGE, OFFER_DELAY, Claims, Offers
 from tests.support.heard import ignore
 
 TERM, STANDBY, OTHER = b"leadterm", b"stdb", b"oths"
@@ -113,7 +113,9 @@ class Standby:
         heard = hear(Verb.REQUEST, self.count, 0, b"gozo", b"reply", None, payload)
         self.held[1].add(heard)
 
-    def tell(self, begun: int, now: float, times: int = ENOUGH + 1, term: bytes = TERM) -> None:
+    def tell(
+        self, begun: int, now: float, times: int = ENOUGH_SAMPLES + 1, term: bytes = TERM
+    ) -> None:
         """Hear messages of the leader that say its count."""
         for first in (True, *[False] * (times - 1)):
             self.number += 1
@@ -124,7 +126,7 @@ class Standby:
 
     def know(self) -> None:
         """Hear the leader for the first time, and offer nothing: there is nothing yet."""
-        self.tell(0, -SETTLING)
+        self.tell(0, -OFFER_DELAY)
         assert self.payloads(0) == []
 
     def lose(self) -> None:
@@ -159,14 +161,14 @@ def test_what_came_in_between_is_offered() -> None:
     assert standby.payloads(1.0) == []
     # The leader leaves out what it has heard, which it cannot tell of several that are the same.
     offered = [b"1", *missed, b"5"]
-    assert standby.payloads(1.0 + SETTLING) == offered
+    assert standby.payloads(1.0 + OFFER_DELAY) == offered
     certain = [one.payload for one in standby.sent if not one.is_doubtful]
     assert certain == [b"2", *missed[EDGE : len(missed) - EDGE]]
-    assert standby.payloads(2.0 + SETTLING) == []
+    assert standby.payloads(2.0 + OFFER_DELAY) == []
 
     standby.lose()
     standby.tell(standby.leader_count, 3.0)
-    assert standby.payloads(3.0 + SETTLING)[: len(offered)] == offered
+    assert standby.payloads(3.0 + OFFER_DELAY)[: len(offered)] == offered
 
 
 def test_the_ends_of_an_unsure_gap_are_left_alone() -> None:
@@ -182,7 +184,7 @@ def test_the_ends_of_an_unsure_gap_are_left_alone() -> None:
     standby.count += EDGE + 1
     standby.tell(begun, 1.0, times=1)
     standby.tell(begun, 1.0)
-    standby.payloads(1.0 + SETTLING)
+    standby.payloads(1.0 + OFFER_DELAY)
     assert 0 < len(standby.sent) < 4 * EDGE
     assert not any(one.is_doubtful for one in standby.sent)
 
@@ -194,7 +196,7 @@ def test_an_unsure_gap_is_left_alone() -> None:
     standby.lose()
     standby.request(b"1", missed=True)
     standby.tell(standby.leader_count, 0.0, times=1)
-    assert standby.payloads(SETTLING) == []
+    assert standby.payloads(OFFER_DELAY) == []
 
 
 def test_what_is_still_to_be_offered_is_set_aside() -> None:
@@ -215,8 +217,8 @@ def test_what_is_still_to_be_offered_is_set_aside() -> None:
     assert until is not None
     standby.offers.set_aside(until, 1.5)
     standby.held[1].forget(until)
-    assert standby.payloads(1.0 + SETTLING) == [b"1", b"2", b"2", b"3"]
-    assert standby.payloads(1.5 + SETTLING) == [b"3"]
+    assert standby.payloads(1.0 + OFFER_DELAY) == [b"1", b"2", b"2", b"3"]
+    assert standby.payloads(1.5 + OFFER_DELAY) == [b"3"]
 
     standby.offers.strike(TERM[:LEADER], standby.digest(b"1"), begun)
     standby.offers.strike(TERM[:LEADER], standby.digest(b"2"), 1)  # that was heard by both
@@ -235,7 +237,7 @@ def test_a_leader_that_was_not_heard_before() -> None:
         standby.request(payload, missed=True)
     standby.tell(0, 0)
     standby.request(b"heard")
-    assert standby.payloads(SETTLING) == [*missed, b"heard"]
+    assert standby.payloads(OFFER_DELAY) == [*missed, b"heard"]
     assert [one.payload for one in standby.sent if not one.is_doubtful] == missed[:EDGE]
     standby.tell(0, 1.0, term=TERM[:LEADER] + b"next")
-    assert standby.payloads(1.0 + SETTLING) == []
+    assert standby.payloads(1.0 + OFFER_DELAY) == []
