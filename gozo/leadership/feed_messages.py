@@ -1,4 +1,4 @@
-"""The format of the messages in which replicas tell each other about requests. Pure.
+"""The format of the messages that replicas exchange about requests. Pure.
 
 Every replica numbers the requests and calls that it hears, one after the other, for as long as it
 runs; such a number is a *position*. Those of two replicas differ by a constant while both hear
@@ -44,11 +44,11 @@ from gozo.protocol.heard import DIGEST
 
 HANDLED, ACCOUNT = b"h", b"a"
 
-LEADER = 4  # bytes of a term's name that name the leader
+LEADER = 4  # bytes at the start of a term's name that name the leader
 TERM = 2 * LEADER
 NONCE = 8  # bytes
 GREETING = bytes(NONCE)
-"""What a replica sends instead when it subscribes, to learn how the counts differ."""
+"""Sent in place of a nonce by a replica that subscribes, to learn how the counts differ."""
 UNKNOWN = -(2**63)
 """A position of which nothing is known."""
 
@@ -198,12 +198,12 @@ def read_offer(payload: bytes) -> Offer | None:
 
 
 def term_of(payload: bytes) -> bytes:
-    """The term in which a message was told, without reading the rest."""
+    """Return the term of a message, without reading the rest."""
     return payload[1 : 1 + TERM]
 
 
 def number_of(payload: bytes) -> int:
-    """The number of a message in its term, without reading the rest."""
+    """Return the number of a message in its term, without reading the rest."""
     return int.from_bytes(payload[1 + TERM : _OLD_HEAD])
 
 

@@ -39,11 +39,11 @@ from gozo.leadership.feed_messages import (
 from gozo.leadership.offsets import Gap, Hearing
 from gozo.protocol.heard import HeardCount
 
-EARLY_KEPT = 2.0  # seconds for which at least it is remembered that a request was handled
-MOST_TERMS = 100  # remembered at a time
+EARLY_KEPT = 2.0  # seconds at least for which early reports are remembered
+MOST_TERMS = 100  # terms and leaders remembered
 GATHER = 0.02  # seconds that digests wait for others
 MOST_DIGESTS = 4_000  # digests in one message
-MOST_UNPLACED = 100_000  # of them that wait until positions are known
+MOST_UNPLACED = 100_000  # digests that wait until positions are known
 
 
 class Handled(NamedTuple):
@@ -54,10 +54,10 @@ class Handled(NamedTuple):
 
 
 class FeedReader:
-    """What leaders have handled, as this replica hears it."""
+    """Knows which requests leaders have handled, from their reports."""
 
     def __init__(self, on_earlier: Callable[[bytes, bytes, int], None]) -> None:
-        """Call `on_earlier` with what a leader has handled that came before anything was kept.
+        """Call `on_earlier` with each handled request that came before anything was kept.
 
         It takes the leader, the digest, and the leader's position.
         """
@@ -78,9 +78,9 @@ class FeedReader:
         self._turn_count = self._earlier_count = 0
 
     def begin(self, now: float, count: int) -> None:
-        """Hear anew from `now` on, in seconds of a steady clock, and from an own count on.
+        """Start again at `now`, in seconds of a steady clock, and at an own count.
 
-        What was told before is not known, nor what was missed.
+        Earlier reports are forgotten, and some may have been missed.
         """
         self._numbers.clear()
         self._leaders.clear()
@@ -88,7 +88,7 @@ class FeedReader:
         self.keep_from(now, count)
 
     def keep_from(self, now: float, count: int) -> None:
-        """Keep what is heard from an own count on: what came before it is not struck out here."""
+        """Keep requests from an own count on: earlier ones are not struck out here."""
         self.kept_from = count
         self._waiting.clear()
         self._early.clear()
@@ -184,7 +184,7 @@ class FeedReader:
         return hearing is not None and hearing.is_settled
 
     def turn(self, now: float, count: int) -> None:
-        """Forget what was early some seconds ago; to be called several times a second."""
+        """Forget old early reports; to be called several times a second."""
         if now > self._turn_at + EARLY_KEPT:
             self._earlier, self._early = self._early, Counter()
             self._earlier_count, self._turn_count = self._turn_count, count
@@ -237,7 +237,7 @@ class FeedWriter:
         self._echoed = self._echoed_count = 0
 
     def end_hearing(self) -> None:
-        """Stop hearing requests: from now on the count means nothing to those that hear them."""
+        """Stop hearing requests: from now on the count means nothing to other replicas."""
         self._hears = False
 
     def handled(self, digest: bytes, position: int) -> None:
@@ -255,7 +255,7 @@ class FeedWriter:
         self._timer = asyncio.get_running_loop().call_later(GATHER, self._tell_count)
 
     def heard_back(self, payload: bytes) -> None:
-        """Take note of an own message that has come back."""
+        """Note an own message that has come back."""
         if self._hears:
             self._echoed, self._echoed_count = number_of(payload), self.count.value
             if self._echoes:
@@ -268,7 +268,7 @@ class FeedWriter:
         self.flush()
 
     def flush(self) -> None:
-        """Tell now what waits to be told; it goes on waiting where there is no connection."""
+        """Send the reports that wait; without a connection they go on waiting."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -280,10 +280,10 @@ class FeedWriter:
             del self._waiting[:MOST_DIGESTS]
 
     def flush_by(self, publish: Callable[[bytes], None]) -> None:
-        """Tell by another connection what waits, since the usual one is lost.
+        """Send the reports that wait by another connection, since the usual one is lost.
 
-        As a new term: what the usual one had not sent is no gap. It says no count, since requests
-        are not heard by that connection.
+        They are of a new term, so that what the usual one did not send is no gap, and without a
+        count, since requests do not come by that connection.
         """
         self.begin_term()
         usual, hears = self._publish, self._hears
@@ -300,7 +300,7 @@ class FeedWriter:
         self._echoes = max(self._echoes, echoes)
 
     def answer(self, answer: Answer, entries: bytes, echoes: int) -> None:
-        """Answer a question, and say the count again as for `hello`."""
+        """Answer a question, and report the count again as `hello` does."""
         self.flush()
         size = MOST_DIGESTS * ENTRY
         parts = [entries[place : place + size] for place in range(0, len(entries), size)] or [b""]

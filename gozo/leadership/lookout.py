@@ -28,11 +28,11 @@ from gozo.store.bucket import stream_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream
 
-ASK_INTERVAL = 10.0  # seconds between questions where no other leader is known
-RIVAL_INTERVAL = 1.0  # seconds where one is
-SPACING = 0.6  # seconds between questions at least: more than between renewals of a lease
-RENEWALS = 3  # times that a leader is found to renew another lease than one's own
-LONGEST_NAME = 200  # characters that an answer says of each leader
+ASK_INTERVAL = 10.0  # seconds between questions while no other leader is known
+RIVAL_INTERVAL = 1.0  # seconds between questions while one is known
+SPACING = 0.6  # least seconds between questions: more than between renewals of a lease
+RENEWALS = 3  # of a different lease that prove a rival
+LONGEST_NAME = 200  # characters of each leader's description in an answer
 
 SERVICE_INFO = "$SRV.INFO.gozo"
 
@@ -98,7 +98,7 @@ class Lookout:
             self._soon.clear()
 
     async def _look(self) -> None:
-        # By now one's own lease was renewed since the others answered, if it still is one's own.
+        # By now our own lease was renewed since the others answered, if it still is ours.
         self._rivals.judge(self._lease.held_since, self._lease.written_at)
         asked_at = steady()
         leaders = await ask_leaders(self._connection, self._subject)
@@ -181,7 +181,7 @@ async def hear_daemons(connection: Connection) -> list[dict[str, Any]]:
 async def _find_foreign(
     connection: Connection, bucket: str, subject: str, leaders: list[Leader]
 ) -> Leader | None:
-    """Return a leader that renews a lease other than ours, if nobody holds ours.
+    """Return a leader that renews a lease other than ours, if ours has no holder.
 
     A leader does so if it renews a lease while ours does not change.
 
@@ -218,12 +218,12 @@ class Holder(NamedTuple):
     """The holder that a lease names, and its revision."""
 
     id: str
-    """Empty if it names nobody."""
+    """Empty if it names no holder."""
     revision: int
 
 
 async def _read_holder(js: JetStream, bucket: str) -> Holder:
-    """Read who holds the lease of a bucket.
+    """Read the holder of the lease of a bucket.
 
     Raises:
         JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -239,6 +239,6 @@ async def _read_holder(js: JetStream, bucket: str) -> Holder:
         return Holder("", 0)
     try:
         id_ = str(json.loads(message.payload)["id"])
-    except (ValueError, LookupError, TypeError, RecursionError):  # given up: it names nobody
+    except (ValueError, LookupError, TypeError, RecursionError):  # released: it names no holder
         id_ = ""
     return Holder(id_, message.sequence)

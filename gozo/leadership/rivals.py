@@ -88,7 +88,7 @@ def tag_of(id_: str) -> bytes:
     """Return the bytes with which the messages of this leader to its standbys begin."""
     try:
         return bytes.fromhex(id_)[:TAG]
-    except ValueError:  # of an earlier version, or of a stranger
+    except ValueError:  # of an earlier version, or not from gozo
         return b""
 
 

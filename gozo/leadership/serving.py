@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gozo.protocol.inboxes import OWN
 
-UNFIT_TIME = 3.0  # seconds without serving after which a leader gives the lease to one that does
+UNFIT_TIME = 3.0  # seconds without serving after which a leader gives up the lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def needed(refused: Iterable[str], request_subject: str) -> tuple[str, ...]:
     """Pick the subjects without which a replica does not hear requests, verbs and answers.
 
     Not the one on which the leader says what there is: without it, readers read the bucket.
-    Inboxes are named by what they have in common: some are made anew for each question.
+    Inboxes are named by their common prefix: some are new for each question.
     """
     verbs = f"{request_subject}.admin."
     found = {

@@ -1,7 +1,6 @@
-"""The leader's verbs: what an administrator asks of `<request subject>.admin.<verb>`.
+"""The admin verbs: calls of administrators to `<request subject>.admin.<verb>`.
 
-They wait in line with the requests, so that who sends a request and then cancels it gets what
-was meant.
+They wait in line with the requests, so that a call that cancels a request comes after it.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from gozo.store.changes import Result
 from gozo.transport.connection import Connection
 
 Verdict = Callable[[Answer | RequestError | None], None]
-"""Takes what is answered for one id; None: nothing, since another leader may answer."""
+"""Takes the answer for one id; None if another leader may answer."""
 
 VERBS = tuple(verb for verb in Verb if verb is not Verb.REQUEST)
 """The verbs of administrators."""
 
 
 class AdminVerbs:
-    """Acts on the verbs, and answers once it is known what became of each."""
+    """Acts on calls, and answers each once its result is known."""
 
     def __init__(
         self,
@@ -70,9 +69,9 @@ class AdminVerbs:
         """Do what a call asks for."""
         self._actions[heard.verb](heard)
 
-    def refuse(self, heard: Heard, error: RequestError, *, told: bool) -> None:
-        """Refuse a call that was not acted on, and tell so if there is room for that."""
-        self._tell(heard, self._told(None, error), told=told)
+    def refuse(self, heard: Heard, error: RequestError, *, replies: bool) -> None:
+        """Refuse a call that was not acted on; send a reply only if `replies`."""
+        self._reply(heard, self._checked(None, error), replies=replies)
 
     # For many ids
 
@@ -85,16 +84,16 @@ class AdminVerbs:
         self._for_each(heard, cancel)
 
     def _pause(self, heard: Heard) -> None:
-        """Keep schedules, and do not deliver them."""
+        """Pause schedules: they are kept and not delivered."""
         try:
             note = parse_note(heard.payload)
         except RequestError as error:
-            self._answer(heard, self._told(None, error))
+            self._answer(heard, self._checked(None, error))
             return
         self._alter_each(heard, Kind.PAUSED, lambda entry: paused(entry, note))
 
     def _resume(self, heard: Heard) -> None:
-        """Deliver paused schedules again."""
+        """Resume paused schedules."""
         self._alter_each(heard, Kind.RESUMED, resumed)
 
     def _alter_each(self, heard: Heard, kind: Kind, change: Callable[[Entry], Entry]) -> None:
@@ -119,7 +118,7 @@ class AdminVerbs:
         self._for_each(heard, alter_one)
 
     def _trigger(self, heard: Heard) -> None:
-        """Deliver schedules now, and leave them as they are."""
+        """Deliver schedules now, without changing them."""
 
         def trigger(id_: str, verdict: Verdict) -> None:
             def on_sent(sent: Sent, reason: str) -> None:
@@ -146,7 +145,7 @@ class AdminVerbs:
         self._for_each(heard, trigger)
 
     def _outcome(self, heard: Heard) -> None:
-        """Tell what became of schedules, once all is done that was asked for before."""
+        """Report the outcome of schedules, after all earlier requests for them are done."""
 
         def tell(id_: str, verdict: Verdict) -> None:
             def call() -> None:
@@ -157,11 +156,11 @@ class AdminVerbs:
         self._for_each(heard, tell)
 
     def _for_each(self, heard: Heard, act: Callable[[str, Verdict], None]) -> None:
-        """Do something for each id that is given, and answer once all is done."""
+        """Call `act` for each id of a call, and answer once all have results."""
         try:
             ids = parse_ids(heard.payload, self._connection.max_payload)
         except RequestError as error:
-            self._answer(heard, self._told(None, error))
+            self._answer(heard, self._checked(None, error))
             return
         answers: dict[int, Answer | RequestError] = {}
         left = len(ids)
@@ -174,11 +173,9 @@ class AdminVerbs:
             if left:
                 return
             if len(answers) < len(ids):
-                self._in_progress.drop(
-                    heard
-                )  # and nothing is told: the other leader tells all of it
+                self._in_progress.drop(heard)  # without an answer: the other leader answers
                 return
-            results = [self._told(id_, answers[number]) for number, id_ in enumerate(ids)]
+            results = [self._checked(id_, answers[number]) for number, id_ in enumerate(ids)]
             self._answer(heard, {"results": results})
 
         for number, id_ in enumerate(ids):
@@ -187,13 +184,13 @@ class AdminVerbs:
     # For one
 
     def _reschedule(self, heard: Heard) -> None:
-        """Give a schedule another due time, and keep the rest."""
+        """Change the due time of a schedule, and nothing else."""
         id_ = None
         try:
             id_, when = parse_reschedule(heard.payload)
             grammar.parse(when)
         except RequestError as error:
-            self._answer(heard, self._told(id_, error))
+            self._answer(heard, self._checked(id_, error))
             return
         altered: list[Entry] = []
         refused: list[RequestError] = []
@@ -212,7 +209,7 @@ class AdminVerbs:
                 return
             refusal = refused[0] if refused else refusal_of(result, words)
             if refusal is not None:
-                self._answer(heard, self._told(id_, refusal))
+                self._answer(heard, self._checked(id_, refusal))
             elif result in (Result.STORED, Result.REPLACED):
                 self._events.acted(Kind.RESCHEDULED, altered[0])
                 receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
@@ -222,8 +219,8 @@ class AdminVerbs:
 
         self._store.alter(id_, alter, on_result, origin=heard)
 
-    def _told(self, id_: str | None, answer: Answer | RequestError) -> Answer:
-        """Return what is answered for an id; a refusal is made known besides."""
+    def _checked(self, id_: str | None, answer: Answer | RequestError) -> Answer:
+        """Return the answer for an id; a refusal is counted and logged."""
         if not isinstance(answer, RequestError):
             return answer
         self._stats.refused_by_verbs += 1
@@ -231,13 +228,13 @@ class AdminVerbs:
         return refusal_receipt(id_, answer)
 
     def _answer(self, heard: Heard, answer: Answer) -> None:
-        self._tell(heard, answer)
+        self._reply(heard, answer)
         self._in_progress.done(heard)
 
-    def _tell(self, heard: Heard, answer: Answer, *, told: bool = True) -> None:
+    def _reply(self, heard: Heard, answer: Answer, *, replies: bool = True) -> None:
         self._stats.calls[heard.verb] += 1
         self._stats.refused_calls[heard.verb] += _is_refusal(answer)
-        if told and self._policy.may_answer(heard.reply):
+        if replies and self._policy.may_answer(heard.reply):
             self._replies.answer(heard.reply.decode("utf-8", "surrogateescape"), answer)
 
 
@@ -245,14 +242,14 @@ _DONE = (Result.STORED, Result.REPLACED, Result.UNCHANGED)
 
 
 def _is_refusal(answer: Answer) -> bool:
-    """Tell whether an answer says that the whole, or something of it, was refused."""
+    """Tell whether an answer refuses the call, or a part of it."""
     results = answer.get("results", (answer,))
     assert isinstance(results, (list, tuple))
     return any(result["status"] == "refused" for result in results)
 
 
 def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
-    """Answer for an id what the store says; nothing where another leader does it."""
+    """Pass on the store's result for an id, unless another leader answers."""
     if result is Result.DROPPED:
         verdict(None)
         return
@@ -261,7 +258,7 @@ def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
 
 
 def refusal_of(result: Result, words: str) -> RequestError | None:
-    """Why a change was not made, where it was not."""
+    """Return why a change was not made; None if it was."""
     match result:
         case Result.REFUSED:
             return RequestError(Refusal.TOO_LARGE, f"the bucket refused it: {words}")
@@ -276,7 +273,7 @@ def refusal_of(result: Result, words: str) -> RequestError | None:
         case Result.INVALID:
             return RequestError(
                 Refusal.INVALID_REQUEST,
-                f"what is stored under this id is invalid ({words}): replace it, or cancel it",
+                f"the stored schedule with this id is invalid ({words}): replace or cancel it",
             )
         case Result.UNAVAILABLE:
             return RequestError(

@@ -44,12 +44,10 @@ from gozo.protocol.heard import HeardCount
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 
-FIRST_WAIT = (
-    0.2  # seconds without an answer after which the question is repeated, twice as many then
-)
-LONGEST_WAIT = 2.0  # seconds, the same at most: an answer to an earlier question does not count
+FIRST_WAIT = 0.2  # seconds until an unanswered question is repeated; doubled each time
+LONGEST_WAIT = 2.0  # seconds, the limit of that: answers to earlier questions do not count
 OFFSET_WAIT = 1.0  # seconds to wait, once answered, until it is known how the counts differ
-GIVE_UP_TIME = 15.0  # seconds of asking a leader that does not answer: its version is older
+GIVE_UP_TIME = 15.0  # seconds of asking a leader that does not answer: it is an older version
 
 log = get_logger("gozo.intake")
 

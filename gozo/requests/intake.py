@@ -152,8 +152,8 @@ class Intake:
     async def act(self) -> None:
         """Begin to act on requests: all keys of the bucket are known by now.
 
-        Returns once those are begun that were heard until now, so that a cancel among them is
-        in time, or after a second.
+        Returns once those heard until now are begun, so that a cancel among them is in time; after
+        a second at the latest.
         """
         self._enter(Mode.ACTING)
         self._standby.begin_acting()  # not earlier: the last leader's reports still came
@@ -185,9 +185,9 @@ class Intake:
         self._handler.use_memory(mode is Mode.ACTING and not self._ending)
 
     async def hear_successor(self, is_led: Callable[[], bool]) -> None:
-        """Wait until it is known what the next leader has of what this replica has.
+        """Find out which of this replica's requests the next leader has.
 
-        `is_led` tells whether there is one.
+        `is_led` tells whether there is a next leader.
         """
         if self._handover.is_needed:
             account = await self._handover.ask(is_led)
@@ -204,7 +204,7 @@ class Intake:
         return self._handover.lacking(requests)
 
     async def left_begun(self) -> None:
-        """Wait until all that the past term left is begun."""
+        """Wait until everything left by the past term is begun."""
         await self._loop.left_begun()
 
     async def stop_hearing(self) -> None:
@@ -224,7 +224,7 @@ class Intake:
         await self._connection.echo()
 
     async def _count_together(self) -> None:
-        """Let the standbys know for certain how far their counts differ from this one."""
+        """Let standbys find out exactly how far their counts differ from this one."""
         for _ in range(ENOUGH_SAMPLES):
             self._feed_writer.hello()
             await self._connection.echo()
@@ -308,7 +308,7 @@ class Intake:
             if heard.verb is _REQUEST:
                 self._replies.refuse(heard, error, at_once=True)
             else:
-                self._admin_verbs.refuse(heard, error, told=not self._replies.is_flooded())
+                self._admin_verbs.refuse(heard, error, replies=not self._replies.is_flooded())
         else:
             backlog.add(heard)
 
@@ -390,7 +390,7 @@ class Intake:
             self._handover.inquiry.greet()
 
     def _on_granted(self, subject: str) -> None:
-        """Hear anew after a time in which the server kept something from this replica."""
+        """Start again after the server granted a subscription that it had denied."""
         if any(listener.subject == subject for listener in self._listeners):
             self._on_lost()
             self._on_connected()

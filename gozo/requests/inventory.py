@@ -1,7 +1,7 @@
 """Answers `<request subject>.admin.keys`: which keys have a schedule, in pages, and how many.
 
-Whoever reads the bucket reads each delete marker in it as well, and soon after many deliveries
-those are most of it. The leader knows what is there without reading anything.
+A reader of the bucket reads its delete markers as well, which soon after many deliveries are most
+of it. The leader knows what is there without reading anything.
 
 An answer is of one moment: it has the `position`, the sequence of the bucket's stream up to which
 the leader had seen everything then. Keys come in order. So a key with a schedule that is stored
@@ -9,7 +9,7 @@ before the first page is asked for, up to its `position`, and is not changed unt
 answered, is in exactly one page. What comes, goes or is changed meanwhile may be in one or not:
 that is in the stream after the position.
 
-Only the leader listens, so that nobody waits for an answer where there is no leader.
+Only the leader listens: without a leader, askers learn at once that nobody answers.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ from gozo.transport.subscriptions import Listener
 
 VERB = "keys"
 
-ROWS_A_TURN = (
-    5_000  # schedules that are looked at before others get their turn: a millisecond's work
-)
-MOST_QUESTIONS = 32  # questions; others are refused
+ROWS_A_TURN = 5_000  # schedules examined before other tasks run: a millisecond's work
+MOST_QUESTIONS = 32  # that wait; more are refused
 REVISION_SIZE = 28  # bytes that a key takes in an answer besides its text
 
 Answer = dict[str, object]
@@ -73,7 +71,7 @@ class Inventory:
             self._listener = self._connection.listen(self._subject, self._hear)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
@@ -86,7 +84,7 @@ class Inventory:
                 try:
                     self._tell(reply, await self._answer(asked))
                 except Exception:
-                    # A question that nobody foresaw must not end what all others depend on.
+                    # One unforeseen question must not stop all the others.
                     log.exception("keys.failed")
             self._work.clear()
             await self._work.wait()
@@ -96,7 +94,7 @@ class Inventory:
             return
         to = reply.decode("utf-8", "surrogateescape")
         if len(self._waiting) >= MOST_QUESTIONS:
-            error = RequestError(Refusal.BUSY, "others have asked before: ask again later")
+            error = RequestError(Refusal.BUSY, "too many questions are waiting: ask again later")
             self._tell(to, refusal_receipt(None, error))
             return
         try:
@@ -114,9 +112,9 @@ class Inventory:
     async def _answer(self, asked: KeysAsked) -> Answer:
         index, follower = self._index, self._follower
         if not follower.is_following:
-            words = "the leader is reading the bucket anew: ask again later"
+            words = "the leader is rereading the bucket: ask again later"
             return refusal_receipt(None, RequestError(Refusal.UNAVAILABLE, words))
-        # All of this is of one moment: nobody else has a turn before it is complete.
+        # All of this is of one moment: no other task runs until it is complete.
         rows = index.timetable.rows() if asked.limit or asked.counts else []
         told: Answer = {
             "bucket": self._bucket,
@@ -134,7 +132,7 @@ class Inventory:
         return told | await self._page(rows, asked) if asked.limit else told
 
     async def _count(self, rows: list[_Row]) -> Answer:
-        """Count what is overdue, and find what is due next; what is tried again is neither."""
+        """Count overdue schedules and find the next due time, without those being retried."""
         late_us, next_us, overdue = wall_us() - OVERDUE_US, NEVER, 0
         retrying = self._index.retrying.copy()
         for some in _turns(rows):
@@ -150,7 +148,7 @@ class Inventory:
         return {"overdue": overdue, "next_due_epoch": epoch}
 
     async def _page(self, rows: list[_Row], asked: KeysAsked) -> Answer:
-        """Find the first keys in order, as many as fit into an answer."""
+        """Return the first keys in order, as many as fit into an answer."""
         prefix, after, limit = asked.prefix, asked.after, asked.limit
         found: list[tuple[str, int]] = []
         last: str | None = None  # what comes behind is for a later page

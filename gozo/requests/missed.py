@@ -31,9 +31,9 @@ from gozo.protocol.heard import Heard
 from gozo.requests.backlog import Backlog
 from gozo.runtime.logs import get_logger
 
-OFFER_DELAY = 1.0  # seconds until what the leader has handled is told, and the counts are compared
-OFFER_ARRIVES = 5.0  # seconds after which an offer that was not followed by another gap has arrived
-EDGE = 8  # requests next to an end of a gap that are doubtful, if no other is the same
+OFFER_DELAY = 1.0  # seconds for the leader's reports to come, and to compare the counts
+OFFER_ARRIVES = 5.0  # seconds without another gap after which an offer has arrived
+EDGE = 8  # requests near either end of a gap that are doubtful, unless others are identical
 MOST_GAPS = 20  # gaps remembered
 PORTION = 1024 * 1024  # bytes offered at a time
 
@@ -50,7 +50,7 @@ class Missed(NamedTuple):
 
 
 class Offers:
-    """What this standby has to hand over."""
+    """Hands over what the leader has missed and this standby holds."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Offers:
         held: tuple[Backlog, Backlog],
         is_wanted: Callable[[Heard], bool],
     ) -> None:
-        """`held` are the requests that are held here; `is_wanted`: whether to offer one."""
+        """Offer those of the requests in `held` for which `is_wanted` is true."""
         self._name = name
         self._publish = publish
         self._feed_reader = feed_reader
@@ -205,7 +205,7 @@ class Offers:
         held = (*self._held, *self._aside.values())
         if sum(some.copies(heard.digest) for some in held) <= 1:
             return min(start, end) < EDGE
-        # Of several that are the same, the leader could not tell which it has heard.
+        # Of several identical ones, the leader cannot know which it has heard.
         return is_unsure if min(start, end) >= 0 else None
 
 
@@ -225,13 +225,13 @@ class Claims:
         """The last position that each standby has offered."""
 
     def begin_term(self) -> None:
-        """Claim nothing of what was missed before, but for what came before all that was heard."""
+        """Forget earlier gaps, but for the one before the present subscription."""
         for begun in list(self._gaps)[:-1]:
             del self._gaps[begun]
         self._latest.clear()
 
     def begin_hearing(self, begun: int) -> None:
-        """Hear requests anew, from an own count on."""
+        """Start a new subscription, at an own count."""
         if len(self._gaps) >= MOST_GAPS:
             del self._gaps[next(iter(self._gaps))]
         self._gaps[begun] = _Taken(set(self._latest))
@@ -272,6 +272,6 @@ class _Taken:
         """The digests of what was heard just before and after it."""
         self.taken = Counter[bytes]()
         self.unsure = set[bytes]()
-        """Those taken over that were doubtful: there was but one with the digest."""
+        """Those taken over that were doubtful: there was only one with the digest."""
         self.offered: dict[bytes, Counter[bytes]] = {}
         """By each standby."""

@@ -18,9 +18,7 @@ from gozo.requests.standby import Standby
 from gozo.runtime.logs import get_logger
 
 TURN = 0.001  # seconds of acting on requests before other tasks run
-BACKLOG_TIME = (
-    1.0  # seconds for which deliveries wait for what was requested before this replica led
-)
+BACKLOG_TIME = 1.0  # seconds for which deliveries of a new leader wait for earlier requests
 
 _REQUEST = Verb.REQUEST  # looking it up takes time, for each request
 
@@ -79,7 +77,7 @@ class RequestLoop:
                     else:
                         call(heard)
                 except Exception:
-                    # One message that nobody foresaw must not end what all others depend on.
+                    # One unforeseen message must not stop all the others.
                     self._replies.count_failed()
                     log.exception("request.failed")
             self._turn.set()
@@ -93,7 +91,7 @@ class RequestLoop:
         return backlog if backlog and self._leads and self._may_act() else None
 
     async def backlog_begun(self) -> None:
-        """Wait until what is in the backlog now is begun, for `BACKLOG_TIME` at most."""
+        """Wait until the present backlog is begun, but no longer than `BACKLOG_TIME`."""
         last = self._standby.backlog.last
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BACKLOG_TIME):
@@ -101,7 +99,7 @@ class RequestLoop:
                     await self._next_turn()
 
     async def left_begun(self) -> None:
-        """Wait until all that the past term left is begun."""
+        """Wait until everything left by the past term is begun."""
         while self._handover.left:
             await self._next_turn()
 
