@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from gozo.errors import DisconnectedError, JetStreamError, NoServerError
 from gozo.schedule.model import MICROSECONDS
-from gozo.transport.connection import Connection, Reply, status_of
+from gozo.transport.commands import Reply, status_of
+from gozo.transport.connection import Connection
 
 ANSWER_TIME = 2.0  # seconds in which JetStream answers, if it does
 ASK_AGAIN = 0.1  # seconds between questions whether JetStream is there

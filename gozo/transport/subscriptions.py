@@ -14,18 +14,17 @@ from functools import partial
 
 from gozo.errors import DisconnectedError
 from gozo.runtime.logs import get_logger
-from gozo.transport.client import Handler, HardenedClient
+from gozo.transport.client import HardenedClient
+from gozo.transport.commands import OnReply
+from gozo.transport.parser import Handler
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 60.0  # seconds before a refused subscription is made again
+FIRST_WAIT, LONGEST_WAIT = 0.25, 60.0  # seconds before a refused subscription is retried
 GROWTH = 1.5
 """Each wait is this many times the one before it, so a permission is used again after at most half
 the time for which it was missing."""
 
-OnEcho = Callable[[bytes | None, bytes | None], None]
-"""Takes an answer's header block and payload; the payload is None if the link was lost."""
-
 OnGranted = Callable[[str], None]
-"""Takes the subject of a subscription that was refused, and is permitted again."""
+"""Takes the subject of a subscription that was refused and is permitted again."""
 
 log = get_logger("gozo.connection")
 
@@ -45,9 +44,9 @@ class Listener:
         self.sid = 0
 
     def stop(self, *, hear_out: bool = False) -> None:
-        """End the subscription; with `hear_out` the handler still takes what is on its way.
+        """End the subscription; with `hear_out` the handler still gets what is on its way.
 
-        All of that has come once an `echo` is back.
+        All of that has arrived once an `echo` has.
         """
         self._owner.remove(self, hear_out=hear_out)
 
@@ -59,7 +58,7 @@ class _Refused:
         self.wait = FIRST_WAIT
         self.timer: asyncio.TimerHandle | None = None
         self.denied = True
-        """Whether the server refused the last attempt; False: not yet, or not any more."""
+        """Whether the server refused the last attempt; False while that is unknown."""
 
     def cancel(self) -> None:
         if self.timer is not None:
@@ -69,7 +68,7 @@ class _Refused:
 class Subscriptions:
     """All subscriptions of one connection."""
 
-    def __init__(self, call_echo: Callable[[OnEcho], object], on_granted: OnGranted) -> None:
+    def __init__(self, call_echo: Callable[[OnReply], object], on_granted: OnGranted) -> None:
         """`call_echo` sends a message to ourselves; it may raise a DisconnectedError."""
         self._call_echo = call_echo
         self._on_granted = on_granted
@@ -90,7 +89,7 @@ class Subscriptions:
             _subscribe(client, listener)
 
     def rest(self) -> None:
-        """The link was lost: wait for the next."""
+        """Wait for the next link: this one is lost."""
         self._client = None
         for refused in self._refused.values():
             refused.cancel()
@@ -115,7 +114,7 @@ class Subscriptions:
             self._client.unlisten(listener.sid, hear_out=hear_out)
 
     def deny(self, subject: str) -> None:
-        """Note that the server refused a subscription; it is made again later."""
+        """Note that the server refused a subscription, and retry it later."""
         for listener in self._listeners:
             if listener.subject != subject:
                 continue
