@@ -156,7 +156,7 @@ class Listening:
         if self._to_come:
             self._to_come -= 1
             if self._listener is not None:
-                self._listener.most = self._to_come
+                self._listener.limit(self._to_come)
                 if not self._to_come:
                     self._listener.stop()
 
