@@ -22,11 +22,11 @@ from typing import NamedTuple
 
 from gozo.leadership.feed_messages import FeedMessage, Place
 
-SAMPLES = 16  # kept
+SAMPLES = 16  # the latest that are kept
 ENOUGH_SAMPLES = 2  # samples before the estimate is trusted
-ECHOES = 4  # samples that a leader sees to when it begins to hear or lead
+ECHOES = 4  # samples that a leader provides when it begins to hear or lead
 FIRST = 0  # no request has this position: they are counted from 1
-RECENT = 256  # messages of the other for whose echo one waits
+RECENT = 256  # messages of the leader whose echo may still come
 
 
 class Offset:

@@ -25,7 +25,7 @@ PROOFS = 2  # renewals of another lease that make a rival
 UNNOTICED = 15.0  # seconds after which a leader knows for certain that it lost the lease
 MISSES = 3  # questions without an answer after which a rival is gone
 MOST_TAGS = 100  # tags of rivals that are remembered
-LONGEST_FIELD = 80  # characters of each thing that a leader says of itself
+LONGEST_FIELD = 80  # characters of each field of a leader's answer
 
 
 class Leader(NamedTuple):
@@ -37,26 +37,26 @@ class Leader(NamedTuple):
     domain: str
     """The JetStream domain of the bucket; empty if it has none."""
     server: str
-    """The server that it is connected to; empty where it does not say."""
+    """The server that it is connected to; empty if unknown."""
     heard_at: float = 0.0
     renewed_at: float | None = None
-    """When it last renewed its lease, at the earliest; None where it does not say."""
+    """When it last renewed its lease, at the earliest; None if unknown."""
     rivals: tuple[Leader, ...] = ()
     """The rivals that it knows."""
 
     def __str__(self) -> str:
-        """Name it for people."""
+        """Return a description for people."""
         return words(self.name, self.bucket, self.domain, self.server)
 
     @property
     def record(self) -> dict[str, str]:
-        """What is published about it."""
+        """What is published about this leader."""
         told = (self.id, self.name, self.bucket, self.domain, self.server)
         return dict(zip(("id", "name", "bucket", "domain", "server"), told, strict=True))
 
 
 def read_leader(payload: bytes, asked_at: float, heard_at: float) -> Leader | None:
-    """Read the answer of a leader; None where that is not from gozo."""
+    """Read the answer of a leader; None if it is not from gozo."""
     try:
         said = json.loads(payload)
         rivals = tuple(map(_described, said.get("rivals", ())))
@@ -78,7 +78,7 @@ def _described(said: Any) -> Leader:
 
 
 def words(name: str, bucket: str, domain: str, server: str) -> str:
-    """Name a leader for people."""
+    """Describe a leader for people."""
     domain = f" in the domain {domain}" if domain else ""
     server = f", server {server}" if server else ""
     return f"{name} (bucket {bucket}{domain}{server})"

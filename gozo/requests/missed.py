@@ -89,7 +89,7 @@ class Offers:
         self._aside.clear()
 
     def set_aside(self, until: int, now: float) -> None:
-        """Keep what the leader may not have yet, of what is about to be forgotten up to a position.
+        """Set aside what the leader may not have, before all up to a position is forgotten.
 
         What was offered just now may have been lost with its link.
         """
@@ -103,11 +103,11 @@ class Offers:
                     aside.add(heard)
 
     def has_offered(self, leader: bytes, position: int) -> bool:
-        """Tell whether a leader's position is that of what was handed over to it from here."""
+        """Tell whether a leader's position is of a request that was handed over from here."""
         return (leader, position) in self._noted
 
     def strike(self, leader: bytes, digest: bytes, begun: int) -> None:
-        """Strike out what was set aside and handed over, and is handled now."""
+        """Strike out a request that was set aside and handed over, and is handled now."""
         aside = self._aside.get(begun)
         if aside is not None and leader == self._term[:LEADER]:
             aside.strike(digest, begun)
@@ -119,7 +119,7 @@ class Offers:
         return sorted(aside, key=lambda heard: heard.position)
 
     def _between(self, after: int, last: int) -> list[Heard]:
-        """Return what is held and to be offered, from after a position to another."""
+        """Return the requests to be offered after one position, up to another."""
         found = chain.from_iterable(held.between(after, last) for held in self._held)
         return sorted(filter(self._is_wanted, found), key=lambda heard: heard.position)
 
