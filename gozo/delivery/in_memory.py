@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from gozo.protocol.heard import Heard
 from gozo.protocol.requests import delivery
-from gozo.schedule.keys import IN_MEMORY
 from gozo.schedule.model import Entry, Outgoing, ScheduleRequest
 from gozo.schedule.timetable import Item, Timetable
+
+_PREFIX = "\0"
+"""How the keys begin here: no key of a bucket begins so."""
 
 
 class Sent(StrEnum):
@@ -79,7 +81,7 @@ class InMemory:
 
     def _add(self, taken: Taken | Triggered) -> None:
         self._count += 1
-        key = f"{IN_MEMORY}{self._count}"
+        key = f"{_PREFIX}{self._count}"
         self._requests[key] = taken
         self.timetable.put(key, taken.request.entry.due_us, self._count)
 
@@ -131,3 +133,8 @@ class InMemory:
                 taken.on_sent(Sent.DROPPED, "")
         kept = (taken for taken in requests if isinstance(taken, Taken))
         return sorted(kept, key=lambda taken: taken.request.entry.due_us)
+
+
+def shown_key(key: str) -> str:
+    """What logs call a key: as it is, it begins with a character that does not print."""
+    return f"memory:{key.removeprefix(_PREFIX)}"

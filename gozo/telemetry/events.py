@@ -19,7 +19,6 @@ from gozo.protocol.requests import LONGEST_ID, RESERVED, escape_id, unescape_key
 from gozo.runtime.clock import steady, wall_us
 from gozo.runtime.logs import get_logger
 from gozo.schedule.expression import print_rfc3339
-from gozo.schedule.keys import IN_MEMORY, OCCURRENCE
 from gozo.schedule.model import Entry, Outgoing, State
 from gozo.schedule.recurrence import jitter_us
 from gozo.transport.connection import Connection, missing_permission, publication
@@ -237,20 +236,13 @@ class Bystander:
 
 
 def id_of(key: str) -> str | None:
-    """The id that a key of the bucket, or of the memory, stands for; None if there is none."""
-    if key.startswith((IN_MEMORY, RESERVED)):
+    """The id that a key of the bucket stands for; None if there is none."""
+    if key.startswith(RESERVED):
         return None
     try:
         return unescape_key(key)
     except ValueError:
         return key  # the original gozo used ids as they are
-
-
-def shown_key(key: str) -> str:
-    """What logs call a key: those of the memory begin with a character that does not print."""
-    if key.startswith(IN_MEMORY):
-        return f"memory:{key.removeprefix(IN_MEMORY)}"
-    return key.removeprefix(OCCURRENCE)
 
 
 def _key(id_: str) -> str:
