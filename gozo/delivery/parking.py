@@ -1,7 +1,8 @@
-"""What is due and waits until there is room for another message without an acknowledgement. Pure.
+"""What is due and waits until fewer messages are unacknowledged. Pure.
 
-Schedules whose last message nobody acknowledged in time wait apart from the others, and have a
-part of the room only: each takes it for seconds, and any client can make thousands of them.
+Schedules whose last message was not acknowledged in time are called silent. They wait in a queue
+of their own, for a part of the room only: each takes its place for seconds, and any client can
+create thousands of them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from itertools import islice
 from gozo.delivery.source import Due
 from gozo.schedule.timetable import Item
 
-MOST_SILENT = 100_000  # schedules of which it is remembered that nobody acknowledged them
+MOST_SILENT = 100_000  # silent schedules that are remembered
 
 
 class Parking:
-    """The items, in two queues."""
+    """What is parked, in two queues."""
 
     def __init__(self) -> None:
         self._queues: dict[bool, OrderedDict[str, Due]] = {
@@ -39,7 +40,7 @@ class Parking:
     # Which of the two
 
     def is_silent(self, item: Item) -> bool:
-        """Tell whether nobody acknowledged the last message of an item's schedule in time."""
+        """Tell whether the last message of an item's schedule was not acknowledged in time."""
         return item.key in self._silent
 
     def note(self, item: Item, *, silent: bool) -> None:
@@ -54,11 +55,11 @@ class Parking:
     # Waiting
 
     def waiting(self, *, silent: bool) -> int:
-        """How many wait in a queue."""
+        """How many are parked in a queue."""
         return len(self._queues[silent])
 
     def add(self, due: Due) -> None:
-        """Let an item wait behind the others; before them if it is due before the first."""
+        """Park an item behind the others; before them if it is due before the first."""
         item = due[0]
         queue = self._queues[self.is_silent(item)]
         first = next(iter(queue.values()), due)
@@ -67,11 +68,11 @@ class Parking:
             queue.move_to_end(item.key, last=False)
 
     def first(self, most: int, *, silent: bool) -> list[Due]:
-        """The first of a queue."""
+        """The first items of a queue."""
         return list(islice(self._queues[silent].values(), max(most, 0)))
 
     def take(self, key: str) -> Due | None:
-        """Take out what waits under a key; None if nothing does."""
+        """Take out what is parked under a key; None if nothing is."""
         for queue in self._queues.values():
             due = queue.pop(key, None)
             if due is not None:

@@ -1,8 +1,8 @@
 """Deliveries that count only once a stream has acknowledged them (`Gozo-Confirm: stream`).
 
 Each is published with a reply subject of its own, on which the stream's acknowledgement comes
-(PubAck). What is not acknowledged in time, or refused, is told to the owner with the reason, one
-apart from the other; a lost connection is told apart as well, since then nobody knows.
+(PubAck). The owner is called with the outcome: acknowledged, refused, not acknowledged in time,
+or unknown because the connection was lost.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from gozo.transport.connection import Connection, not_published, status_of
 
 ACK_TIME = 3.0  # seconds to wait for an acknowledgement
 SWEEP = 0.5  # seconds between looks for those that are late
-SLICE = 50  # of those that are late, told to the owner before others get a turn
-SLICE_WAIT = 0.01  # seconds until the next are told
+SLICE = 50  # of those that are late, reported before others get a turn
+SLICE_WAIT = 0.01  # seconds until the next are reported
 WINDOW = 4_000  # messages without an acknowledgement
 SILENT_WINDOW = WINDOW // 4
-"""Those of them whose schedule had none in time before: each waits for it as long as it may."""
+"""Of these, messages of silent schedules: each takes its place until its time is over."""
 
 
 class Owner(Protocol):
-    """Who is told what became of a message."""
+    """Called with the outcome of each message."""
 
     def on_acknowledged(self, due: Due, message: Outgoing) -> None:
         """A stream has it."""
 
     def on_failed(self, due: Due, reason: str) -> None:
-        """No stream has it, as far as is known."""
+        """It was refused, or no stream takes it."""
 
     def on_unanswered(self, due: Due, reason: str) -> None:
-        """No stream has acknowledged it in time: one that elects a leader is silent."""
+        """No stream has acknowledged it in time: one that elects a leader does not answer."""
 
     def on_unsent(self, due: Due) -> None:
         """The connection was lost."""
@@ -61,7 +61,7 @@ class StreamAcks:
         self._sent: dict[Due, _Sent] = {}
         self._versions: set[tuple[str, int]] = set()
         self._by_subject: dict[bytes, dict[Due, None]] = {}
-        """The same, in order for each subject: thousands may be refused at once."""
+        """The same by subject, in order: thousands may be refused at once."""
         self._silent = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -69,16 +69,16 @@ class StreamAcks:
         return len(self._sent)
 
     def awaits(self, key: str, revision: int) -> bool:
-        """Tell whether a version of a schedule was sent and is not acknowledged."""
+        """Tell whether a version of a schedule was sent and its acknowledgement is awaited."""
         return (key, revision) in self._versions
 
     def room(self, *, silent: bool) -> int:
-        """How many more may be sent, of schedules that had no acknowledgement or of others."""
+        """How many more may be sent, of silent schedules or of others."""
         room = WINDOW - len(self._sent)
         return min(room, SILENT_WINDOW - self._silent) if silent else room
 
     def send(self, due: Due, message: Outgoing, *, silent: bool) -> None:
-        """Publish a message; `silent`: the last one of its schedule was not acknowledged in time.
+        """Publish a message; `silent`: that of a silent schedule (see `parking`).
 
         Raises:
             DisconnectedError: there is no link.
@@ -93,7 +93,7 @@ class StreamAcks:
             self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
     def deny(self, subject: bytes) -> bool:
-        """Take it that the server refused a message to this subject; False if there is none."""
+        """The server refused a message to this subject; False if none of these is to it."""
         due = next(iter(self._by_subject.get(subject, ())), None)
         if due is None:
             return False
@@ -117,13 +117,13 @@ class StreamAcks:
             elif problem:
                 self._fail(due, problem)
             else:
-                # Somebody else answered: the stream may still do so.
+                # Something other than a stream answered: a stream may still do so.
                 self._connection.expect_more(sent.token, partial(self._on_reply, due))
 
     def _sweep(self) -> None:
         self._timer = None
         before = steady() - ACK_TIME
-        # In the order of sending, so the first that is young ends the search.
+        # In the order of sending, so the first that is not late ends the search.
         late: list[Due] = []
         for due, sent in self._sent.items():
             if sent.at > before or len(late) == SLICE:

@@ -1,7 +1,7 @@
 """Which schedule is next, and which revision of each key is the latest. Pure.
 
-The timetable knows keys, due times and revisions, and nothing of payloads, clocks, networks
-or asyncio; callers pass the time in. Times are microseconds since the Unix epoch.
+The timetable knows keys, due times and revisions; callers pass the time in. Times are
+microseconds since the Unix epoch.
 
 A live key is in one of three states: waiting; taken, which is from when it was popped for
 delivery until its removal is known; or held, while a request that changes it is being
@@ -92,7 +92,7 @@ class Timetable:
         return list(self._live.values())
 
     def revision(self, key: str) -> int:
-        """The latest revision known of a key, removed or not; 0 if there is none."""
+        """The latest revision of a key that is live or has a marker; 0 if there is none."""
         live = self._live.get(key)
         if live is not None:
             return live[1]
@@ -100,7 +100,7 @@ class Timetable:
         return stone[1] if stone else 0
 
     def seen(self, key: str) -> int:
-        """The latest revision of a key that is known to have been, purged or not; 0 if none."""
+        """The latest revision known of a key, purged or not; 0 if there is none."""
         live = self._live.get(key)
         if live is not None:
             return live[1]
@@ -169,7 +169,7 @@ class Timetable:
         return True
 
     def purge(self, key: str, revision: int, until_us: int, reason: Reason) -> None:
-        """Take in that a key was purged: the bucket holds nothing under it, not even a marker.
+        """Take in a purge: the bucket holds nothing under the key, not even a marker.
 
         The next write to it expects no revision, as for a new key. What the bucket held up to
         this `revision` may still be on its way from there, and is not taken in again.
@@ -308,7 +308,7 @@ class Timetable:
         return [Item._make(row) for row in self._live.values() if row[0] < moment_us]
 
     def count_due(self, now_us: int) -> int:
-        """How many waiting items are due by `now_us`; reads these and no others."""
+        """Count the waiting items that are due by `now_us`; reads only these."""
         near = takewhile(lambda row: row[0] <= now_us, self._near)
         due = {row[2] for row in near if self._is_waiting(row)}
         for heap in (self._soon, self._far):
