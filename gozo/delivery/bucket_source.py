@@ -56,7 +56,7 @@ class BucketSource:
 
     def delivered(self, item: Item) -> None:
         """Remove what was delivered, together with others."""
-        self._settling.add(item, self)
+        self._settling.add((item, self))
 
     def settle(self, item: Item) -> None:
         """Remove what was delivered."""

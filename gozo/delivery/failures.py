@@ -28,7 +28,7 @@ class Failures:
         """How often each version was postponed, by key and revision."""
 
     def __bool__(self) -> bool:
-        """Whether anything was postponed and is not settled: asked for each message."""
+        """Whether anything was postponed and is not settled yet."""
         return bool(self._attempts)
 
     def fail(self, due: Due, reason: str) -> None:

@@ -44,7 +44,7 @@ class MemorySource:
 
     def delivered(self, item: Item) -> None:
         """Forget what was delivered, together with others."""
-        self._settling.add(item, self)
+        self._settling.add((item, self))
 
     def failed(self, item: Item, reason: str) -> None:
         """Try a request again later; what was triggered is tried once."""

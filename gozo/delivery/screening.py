@@ -29,7 +29,8 @@ class Screening:
         """Tell whether a message is not sent, for one reason or the other."""
         if message.entry is not None and self.is_missed(due, message, now_us):
             return True
-        return self.is_too_large(due, message)
+        # Looked at here: it is asked for each message, and few are too large.
+        return message.size > self._connection.max_payload and self.is_too_large(due, message)
 
     def is_missed(self, due: Due, message: Outgoing, now_us: int) -> bool:
         """Tell whether a message is too late to be sent by its spec; then it is skipped."""

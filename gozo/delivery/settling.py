@@ -47,6 +47,8 @@ class Settling:
         self._loop = asyncio.get_running_loop()
         self._delivered: deque[tuple[Item, Settled]] = deque()
         self._is_set = False
+        self.add = self._delivered.append
+        """Settle an item of a source, given with it; to be followed by `settle_soon`."""
 
     def __len__(self) -> int:
         return len(self._delivered)
@@ -60,10 +62,6 @@ class Settling:
         for item, source in batch:
             source.delivered(item)
         self.settle_soon()
-
-    def add(self, item: Item, source: Settled) -> None:
-        """Settle an item of a source; to be followed by `settle_soon`."""
-        self._delivered.append((item, source))
 
     def settle_soon(self) -> None:
         """Go on settling, once there is time."""
@@ -85,13 +83,14 @@ class Settling:
         delivered = self._delivered
         if self._wakeup.is_pending and len(delivered) < SETTLE_LATER:
             return
+        any_postponed = bool(self._failures)
         for _ in range(min(SETTLE_SLICE, len(delivered))):
             if not self._store.has_room:
                 self._is_set = True
                 self._loop.call_later(ROOM_WAIT, self._settle)
                 return
             item, source = delivered.popleft()
-            if self._failures:
+            if any_postponed:
                 self._failures.forget(item)
             source.settle(item)
         self.settle_soon()
