@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, Unpack
 
 from gozo.client.apply import Applying
 from gozo.client.arguments import (
-    Misfire,
+    HeadersLike,
     Past,
-    Span,
+    ScheduleOptions,
     When,
     canonical_id,
     check_choice,
     check_past,
     expression,
-    made,
-    spec_headers,
-    spec_of,
+    requested,
 )
 from gozo.client.bucket_writes import Writes
 from gozo.client.daemon_calls import Daemons
@@ -66,8 +64,6 @@ from gozo.settings.resolve import ConnectionSettings, resolve_connection
 from gozo.settings.sources import Sources
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
-
-HeadersLike = Mapping[str, str] | Sequence[tuple[str, str]]
 
 log = get_logger("gozo.client")
 
@@ -178,18 +174,10 @@ class Client:
         id: str | None = None,  # noqa: A002  # the protocol's word
         headers: HeadersLike = (),
         replace: bool = True,
-        confirm: bool = False,
-        attempts: int = 0,
-        time_zone: str | None = None,
-        start: When | None = None,
-        until: When | None = None,
-        count: int = 0,
-        jitter: Span | None = None,
-        misfire: Misfire | None = None,
-        misfire_grace: Span | None = None,
         protect: bool = False,
         past: Past = "send",
         timeout: float = 5.0,
+        **options: Unpack[ScheduleOptions],
     ) -> Stored:
         """Have `payload` sent to `subject` when the time comes; returns once that is stored.
 
@@ -221,19 +209,12 @@ class Client:
             UnansweredError: it may or may not be stored. With an id it is safe to ask again;
                 with `replace=False` the second attempt may then find the first.
         """
-        spec = spec_headers(
-            time_zone=time_zone,
-            start=start,
-            until=until,
-            count=count,
-            jitter=jitter,
-            misfire=misfire,
-            misfire_grace=misfire_grace,
-        )
         check_past(when, past, wall_us())
-        entry = self._made(subject, payload, when, id, headers, confirm, attempts, spec, protect)
+        entry = self._requested(subject, payload, when, id, headers, options, protect)
         if replace and not protect and await self._daemons.hear():
-            stored = await self._daemons.send(entry, payload, spec, receipt=True, timeout=timeout)
+            stored = await self._daemons.send(
+                entry, payload, options, receipt=True, timeout=timeout
+            )
             assert stored is not None
             return stored
         return await self._writes.store(entry, payload, replace=replace, timeout=timeout)
@@ -339,18 +320,10 @@ class Client:
         when: When,
         id: str | None = None,  # noqa: A002  # the protocol's word
         headers: HeadersLike = (),
-        confirm: bool = False,
-        attempts: int = 0,
-        time_zone: str | None = None,
-        start: When | None = None,
-        until: When | None = None,
-        count: int = 0,
-        jitter: Span | None = None,
-        misfire: Misfire | None = None,
-        misfire_grace: Span | None = None,
         receipt: bool = False,
         past: Past = "send",
         timeout: float = 5.0,
+        **options: Unpack[ScheduleOptions],
     ) -> Stored | None:
         """Send a request to the daemon as any client would, and never touch the bucket.
 
@@ -362,35 +335,23 @@ class Client:
             NoServerError: no daemon listens.
             RequestError, UnansweredError: as for `schedule`.
         """
-        spec = spec_headers(
-            time_zone=time_zone,
-            start=start,
-            until=until,
-            count=count,
-            jitter=jitter,
-            misfire=misfire,
-            misfire_grace=misfire_grace,
-        )
         check_past(when, past, wall_us())
-        entry = self._made(subject, payload, when, id, headers, confirm, attempts, spec)
+        entry = self._requested(subject, payload, when, id, headers, options)
         await self._daemons.require()
-        return await self._daemons.send(entry, payload, spec, receipt=receipt, timeout=timeout)
+        return await self._daemons.send(entry, payload, options, receipt=receipt, timeout=timeout)
 
-    def _made(
+    def _requested(
         self,
         subject: str,
         payload: bytes,
         when: When,
         id_: str | None,
         headers: HeadersLike,
-        confirm: bool,  # as it was given
-        attempts: int,
-        spec: Mapping[str, str],
+        options: ScheduleOptions,
         protect: bool = False,
     ) -> Entry:
-        when = expression(when)
         with self._connection.doubting_limits():
-            return made(
+            return requested(
                 self._policy,
                 self._connection.max_payload,
                 subject,
@@ -398,9 +359,8 @@ class Client:
                 when=when,
                 id_=id_,
                 headers=headers,
-                confirm=confirm,
-                attempts=attempts,
-                spec=spec_of(spec, when, wall_us()),
+                options=options,
+                now_us=wall_us(),
                 protect=protect,
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, cast
 
 from gozo.client.answers import Answers
-from gozo.client.arguments import moment_of_epoch
+from gozo.client.arguments import ScheduleOptions, moment_of_epoch, spec_headers
 from gozo.client.models import Answer, Cancelled, Replica, Rival, Stored
 from gozo.errors import (
     ContradictionError,
@@ -157,12 +157,12 @@ class Daemons:
         self,
         entry: Entry,
         payload: bytes,
-        spec: Mapping[str, str],
+        options: ScheduleOptions,
         *,
         receipt: bool,
         timeout: float,
     ) -> Stored | None:
-        """Send a request, its spec as it was given; with a receipt, wait for it.
+        """Send a request, its options as they were given; with a receipt, wait for it.
 
         Raises:
             RequestError: it was refused, or its receipt would not come.
@@ -179,7 +179,7 @@ class Daemons:
             self._connection.publish(
                 self._subject,
                 payload,
-                headers=_request_headers(entry, spec, inbox if receipt else b""),
+                headers=_request_headers(entry, options, inbox if receipt else b""),
                 reply=entry.subject,
             )
             try:
@@ -396,9 +396,9 @@ def _answers(results: list[dict[str, Any]] | None) -> list[Answer] | None:
         return [Answer(one["id"], one["status"], str(one.get("reason", ""))) for one in results]
 
 
-def _request_headers(entry: Entry, spec: Mapping[str, str], receipt: bytes) -> bytes:
+def _request_headers(entry: Entry, options: ScheduleOptions, receipt: bytes) -> bytes:
     lines = [b"Gozo-When: %b" % entry.when.encode()]
-    lines += [f"{name}: {value}".encode() for name, value in spec.items()]
+    lines += [f"{name}: {value}".encode() for name, value in spec_headers(options).items()]
     if entry.id is not None:
         lines.append(b"Gozo-Id: %b" % entry.id.encode())
     if receipt:
