@@ -30,8 +30,8 @@ from gozo.client.manifest import (
 from gozo.client.models import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
+from gozo.protocol.admin import read_note
 from gozo.protocol.headers import fields
-from gozo.protocol.requests import read_note
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import Entry, State

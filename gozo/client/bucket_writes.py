@@ -26,7 +26,8 @@ from gozo.errors import (
     RequestError,
     UnansweredError,
 )
-from gozo.protocol.requests import escape_id, protected_error
+from gozo.protocol.ids import escape_id
+from gozo.protocol.receipts import protected_error
 from gozo.protocol.subject_policy import LARGEST_BLOCK, check_size
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule import expression as grammar

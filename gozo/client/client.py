@@ -53,7 +53,7 @@ from gozo.client.subscription import Listening
 from gozo.client.typed import typed
 from gozo.client.watch import Watcher
 from gozo.errors import SettingsError
-from gozo.protocol.requests import read_note
+from gozo.protocol.admin import read_note
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us
 from gozo.runtime.logs import get_logger

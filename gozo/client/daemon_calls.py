@@ -26,8 +26,8 @@ from gozo.errors import (
     UnansweredError,
 )
 from gozo.leadership.leaders import find_rivals
+from gozo.protocol.admin import MOST_IDS, result_size
 from gozo.protocol.headers import END, FIRST_LINE
-from gozo.protocol.requests import MOST_IDS, result_size
 from gozo.protocol.subject_policy import Policy
 from gozo.schedule.model import Entry
 from gozo.settings.resolve import ConnectionSettings

@@ -31,8 +31,8 @@ from gozo.client.arguments import microseconds, spec_of
 from gozo.client.dotted import MOST_PARTS, line_of_long_key
 from gozo.client.models import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
+from gozo.protocol.admin import read_note
 from gozo.protocol.headers import FIRST_LINE, fields
-from gozo.protocol.requests import read_note
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import ScheduleSpec, State
 from gozo.schedule.recurrence import expression

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
-from gozo.protocol.requests import delivery
+from gozo.protocol.deliveries import delivery
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule.keys import OCCURRENCE

@@ -20,14 +20,8 @@ from gozo.protocol.headers import (
     split,
     unpack,
 )
-from gozo.protocol.requests import (
-    LONGEST_ID,
-    RESERVED,
-    is_addressable,
-    read_confirmation,
-    read_id,
-    unescape_key,
-)
+from gozo.protocol.ids import LONGEST_ID, RESERVED, is_addressable, read_id, unescape_key
+from gozo.protocol.requests import read_confirmation
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, Reason, State

@@ -11,7 +11,7 @@ import asyncio
 from typing import NoReturn
 
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
-from gozo.protocol.requests import RESERVED
+from gozo.protocol.ids import RESERVED
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket
 from gozo.store.entry_codec import block

@@ -18,7 +18,8 @@ from gozo.client.arguments import (
 from gozo.client.daemon_calls import _portions, _stored
 from gozo.client.decoding import keys_of, matcher
 from gozo.errors import RequestError, UnansweredError
-from gozo.protocol.requests import escape_id, stored_receipt, unknown_receipt
+from gozo.protocol.ids import escape_id
+from gozo.protocol.receipts import stored_receipt, unknown_receipt
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, Entry
 
