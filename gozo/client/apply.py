@@ -31,13 +31,13 @@ from gozo.client.models import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
 from gozo.protocol.admin import read_note
-from gozo.protocol.headers import fields
+from gozo.protocol.headers import block, fields
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import Entry, State
 from gozo.schedule.recurrence import due_at, paused
 from gozo.store.bucket import Bucket, open_bucket, stream_of
-from gozo.store.entry_codec import APPLY_KEY, block
+from gozo.store.entry_codec import APPLY_KEY
 
 LEASE = 10.0  # seconds after which a mark that is not renewed is nobody's
 RENEWAL = 2.0  # seconds after which the mark is renewed before more is written

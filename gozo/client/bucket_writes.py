@@ -26,6 +26,7 @@ from gozo.errors import (
     RequestError,
     UnansweredError,
 )
+from gozo.protocol.headers import block
 from gozo.protocol.ids import escape_id
 from gozo.protocol.receipts import protected_error
 from gozo.protocol.subject_policy import LARGEST_BLOCK, check_size
@@ -36,7 +37,6 @@ from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.entry_codec import (
     MARKER_SECONDS,
-    block,
     entry_headers,
     headers_size,
     marker_headers,

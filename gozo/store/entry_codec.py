@@ -223,13 +223,6 @@ def written_us(headers: bytes | None, token: bytes) -> int:
     return 0 if match is None else int(match[1], 16) * 1_000
 
 
-def block(lines: bytes, expected: int | None = None) -> bytes:
-    """Complete header lines to a block; `expected` is the revision that a write demands."""
-    if expected is None:
-        return b"%b%b\r\n" % (FIRST_LINE, lines)
-    return b"%bNats-Expected-Last-Subject-Sequence: %d\r\n%b\r\n" % (FIRST_LINE, expected, lines)
-
-
 def parse_entry(
     key: str, headers: bytes | None, stored_us: int, size: int | None = None
 ) -> Entry | Marker:

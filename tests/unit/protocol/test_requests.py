@@ -17,7 +17,7 @@ from gozo.errors import Refusal, RequestError
 from gozo.protocol import requests as protocol
 from gozo.protocol.admin import parse_note
 from gozo.protocol.deliveries import delivery
-from gozo.protocol.headers import FIRST_LINE, fields, pack, split, unpack
+from gozo.protocol.headers import FIRST_LINE, block, fields, pack, split, unpack
 from gozo.protocol.ids import RESERVED, escape_id, unescape_key
 from gozo.protocol.receipts import refusal_receipt, shortened
 from gozo.protocol.requests import dated, parse_request
@@ -40,7 +40,6 @@ from gozo.schedule.recurrence import due_at, onward, paused
 from gozo.store import entry_codec as entries
 from gozo.store.entry_codec import (
     EntryError,
-    block,
     check_room,
     entry_headers,
     glance,
