@@ -52,15 +52,16 @@ from gozo.client.reader import Reader
 from gozo.client.subscription import Listening
 from gozo.client.typed import typed
 from gozo.client.watch import Watcher
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, UnusableError
 from gozo.protocol.admin import read_note
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us
 from gozo.runtime.logs import get_logger
 from gozo.runtime.tasks import end
 from gozo.schedule.model import Entry
-from gozo.settings.parsers import UnusableError, read_addresses
-from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.model import ConnectionSettings
+from gozo.settings.parsers import read_addresses
+from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import Sources
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream

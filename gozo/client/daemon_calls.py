@@ -30,7 +30,7 @@ from gozo.protocol.admin import MOST_IDS, result_size
 from gozo.protocol.headers import END, FIRST_LINE
 from gozo.protocol.subject_policy import Policy
 from gozo.schedule.model import Entry
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.connection import Connection, Reply
 from gozo.transport.jetstream import NO_RESPONDERS
 

@@ -16,7 +16,7 @@ from gozo.client.subscription import Listening
 from gozo.errors import JetStreamError, NoServerError, NotFoundError, Refusal, RequestError
 from gozo.protocol.event_kinds import NAME_A_SUBJECT, Kind
 from gozo.protocol.ids import escape_id
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import history_of, is_covered
 from gozo.telemetry.events import TYPE
 from gozo.transport.connection import Connection

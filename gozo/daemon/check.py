@@ -26,7 +26,7 @@ from gozo.protocol.inboxes import SHARED
 from gozo.protocol.subject_policy import too_small
 from gozo.requests import inventory
 from gozo.requests.admin_verbs import VERBS
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.bucket import stream_of
 from gozo.store.event_history import history_of
 from gozo.store.probe import KEY, NO_REVISION

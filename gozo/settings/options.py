@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gozo.errors import RequestError, SettingsError
+from gozo.errors import RequestError, SettingsError, UnusableError
 from gozo.runtime import logs
 from gozo.schedule.model import MICROSECONDS
-from gozo.settings import nats_contexts as contexts
-from gozo.settings import parsers as values
-from gozo.settings.parsers import UnusableError, hidden, redacted
+from gozo.settings import nats_contexts, parsers
+from gozo.settings.credentials import hidden, redacted
+from gozo.settings.paths import read_file, read_path
 
 LONGEST_AGE_US = (2**63 - 1) // 1000
 """JetStream counts the ages of messages in nanoseconds, of 64 bits with a sign."""
@@ -75,7 +75,7 @@ class Option:
     @property
     def is_flag(self) -> bool:
         """Whether it is given as `--name` or `--no-name`, without a value."""
-        return self.read is values.read_flag
+        return self.read is parsers.read_flag
 
     @property
     def is_secret(self) -> bool:
@@ -89,7 +89,7 @@ class Option:
             SettingsError: with the value, unless it is secret, and the cure.
         """
         problem = "is not UTF-8 text: save it as such"
-        if values.is_utf8(text) and "\0" not in text:
+        if parsers.is_utf8(text) and "\0" not in text:
             try:
                 return self.read(text)
             except UnusableError as error:
@@ -154,97 +154,97 @@ def read_age(text: str) -> int:
 # A table, kept as it is: what belongs together stands on one line.
 # fmt: off
 CONNECTION = (
-    Option("NATS", "address", "a", values.read_addresses, "LIST",
+    Option("NATS", "address", "a", parsers.read_addresses, "LIST",
            "Addresses of the servers, comma-separated",
            default="nats://localhost:4222", conceal=redacted, fills="addresses",
            also="NATS_URL", aliases=("server",)),
-    Option("GOZO", "context", "", contexts.read_name, "NAME",
+    Option("GOZO", "context", "", nats_contexts.read_name, "NAME",
            "Context of the NATS command line to take address and login from",
-           offers=contexts.names),
-    Option("NATS", "secure", "s", values.read_flag, "",
+           offers=nats_contexts.names),
+    Option("NATS", "secure", "s", parsers.read_flag, "",
            "Require TLS", default="yes with --ca, --cert or tls://, else no"),
-    Option("NATS", "token", "t", values.read_text, "TEXT",
+    Option("NATS", "token", "t", parsers.read_text, "TEXT",
            "Token to log in with", conceal=hidden),
-    Option("NATS", "user", "u", values.read_text, "TEXT",
+    Option("NATS", "user", "u", parsers.read_text, "TEXT",
            "User to log in as"),
-    Option("NATS", "password", "p", values.read_text, "TEXT",
+    Option("NATS", "password", "p", parsers.read_text, "TEXT",
            "Password of that user", conceal=hidden),
-    Option("NATS", "cert", "c", values.read_file, "FILE",
+    Option("NATS", "cert", "c", read_file, "FILE",
            "Certificate of this client, in PEM; needs --key"),
-    Option("NATS", "key", "k", values.read_file, "FILE",
+    Option("NATS", "key", "k", read_file, "FILE",
            "Private key of that certificate, in PEM"),
-    Option("NATS", "ca", "", values.read_file, "FILE",
+    Option("NATS", "ca", "", read_file, "FILE",
            "Certificates of the authorities to trust, in PEM", default="the system's"),
-    Option("NATS", "nkey", "n", values.read_nkey, "SEED|FILE",
+    Option("NATS", "nkey", "n", parsers.read_nkey, "SEED|FILE",
            "NKey to log in with: a seed, or a file that holds one", conceal=hidden),
-    Option("NATS", "jwt", "j", values.read_file, "FILE",
+    Option("NATS", "jwt", "j", read_file, "FILE",
            "Credentials file to log in with", also="NATS_CREDS", aliases=("creds",)),
-    Option("GOZO", "request-subject", "", values.read_subject, "SUBJECT",
+    Option("GOZO", "request-subject", "", parsers.read_subject, "SUBJECT",
            "Subject on which requests are taken", default="gozo"),
-    Option("GOZO", "bucket", "", values.read_bucket, "NAME",
+    Option("GOZO", "bucket", "", parsers.read_bucket, "NAME",
            "Key/value bucket in which schedules are kept", default="gozo"),
-    Option("GOZO", "inbox-prefix", "", values.read_prefix, "SUBJECT",
+    Option("GOZO", "inbox-prefix", "", parsers.read_prefix, "SUBJECT",
            "Prefix of the subjects on which to receive answers",
            default="_INBOX, for daemons _GOZO_INBOX"),
 )
 """Options of every command that connects."""
 
 OUTPUT = (
-    Option("GOZO", "output", "o", values.read_format, "|".join(values.FORMATS),
+    Option("GOZO", "output", "o", parsers.read_format, "|".join(parsers.FORMATS),
            "How to print schedules", default="table on a terminal, else tsv",
-           offers=lambda: values.FORMATS),
+           offers=lambda: parsers.FORMATS),
 )
 """Options of every command that prints schedules."""
 
 SERVE = (
-    Option("GOZO", "replicas", "", values.read_replicas, "1..5",
+    Option("GOZO", "replicas", "", parsers.read_replicas, "1..5",
            "Copies of the bucket that the servers keep", default="3 in a cluster, else 1"),
-    Option("GOZO", "name", "", values.read_name, "NAME",
+    Option("GOZO", "name", "", parsers.read_name, "NAME",
            "Name of this daemon, different for each",
            default="the host's name and a random part"),
-    Option("GOZO", "max-backlog", "", values.read_size, "SIZE",
+    Option("GOZO", "max-backlog", "", parsers.read_size, "SIZE",
            "Memory for requests that wait to be stored; more are refused", default="512MiB"),
-    Option("GOZO", "allow", "", values.read_patterns, "PATTERN",
+    Option("GOZO", "allow", "", parsers.read_patterns, "PATTERN",
            "Subjects that schedules may be sent to, and no others; repeatable",
            default="all but the server's and gozo's", repeats=True),
-    Option("GOZO", "allow-answers", "", values.read_patterns, "PATTERN",
+    Option("GOZO", "allow-answers", "", parsers.read_patterns, "PATTERN",
            "Further subjects that receipts and other answers may be sent to; repeatable",
            default="_INBOX.> with --allow, else all", repeats=True),
-    Option("GOZO", "deny", "", values.read_patterns, "PATTERN",
+    Option("GOZO", "deny", "", parsers.read_patterns, "PATTERN",
            "Subjects that nothing may be sent to, even if allowed; repeatable", repeats=True),
-    Option("GOZO", "max-pending", "", values.read_most, "NUMBER",
+    Option("GOZO", "max-pending", "", parsers.read_most, "NUMBER",
            "Schedules that may wait; requests for more are refused"),
-    Option("GOZO", "max-payload", "", values.read_size, "SIZE",
+    Option("GOZO", "max-payload", "", parsers.read_size, "SIZE",
            "Payload that a request may have", default="the server's less 4 KiB"),
     Option("GOZO", "max-delay", "", read_delay, "DURATION",
            "How far ahead a request may be due, such as 90m or 30d", fills="max_delay_us"),
-    Option("GOZO", "max-rate", "", values.read_rate, "NUMBER",
+    Option("GOZO", "max-rate", "", parsers.read_rate, "NUMBER",
            "Requests a second; more are refused"),
     Option("GOZO", "min-interval", "", read_interval, "DURATION",
            "Shortest interval that a request may have", default="100ms",
            fills="min_interval_us"),
-    Option("GOZO", "max-deliver-rate", "", values.read_rate, "NUMBER",
+    Option("GOZO", "max-deliver-rate", "", parsers.read_rate, "NUMBER",
            "Messages sent per second; those over the limit are sent late"),
-    Option("GOZO", "connect-timeout", "", values.read_seconds, "SECONDS",
+    Option("GOZO", "connect-timeout", "", parsers.read_seconds, "SECONDS",
            "How long to wait for a server at the start", default="3"),
     Option("GOZO", "skip-due-before", "", read_moment, "TIME",
            "Leave out what the bucket holds at the start and was due before: for a restored backup",
            fills="skip_due_before_us"),
-    Option("GOZO", "metrics", "", values.read_listen, "HOST:PORT",
+    Option("GOZO", "metrics", "", parsers.read_listen, "HOST:PORT",
            "Where to serve figures for Prometheus, /healthz and /readyz over HTTP"),
-    Option("GOZO", "events", "", values.read_flag, "",
+    Option("GOZO", "events", "", parsers.read_flag, "",
            "Tell what happens to schedules, on the request subject's .event.>", default="no"),
     Option("GOZO", "history", "", read_age, "DURATION",
            "Keep events for at least so long, such as 30d, in a stream; implies --events",
            fills="history_us"),
-    Option("GOZO", "log-level", "", values.read_level, "LEVEL",
+    Option("GOZO", "log-level", "", parsers.read_level, "LEVEL",
            "What to log: debug, info, warning or error", default="info",
            offers=lambda: logs.LEVELS),
-    Option("GOZO", "log-format", "", values.read_log_format, "|".join(logs.FORMATS),
+    Option("GOZO", "log-format", "", parsers.read_log_format, "|".join(logs.FORMATS),
            "How to log: text or json", default="text", offers=lambda: logs.FORMATS),
-    Option("GOZO", "embedded", "", values.read_flag, "",
+    Option("GOZO", "embedded", "", parsers.read_flag, "",
            "Run a nats-server of gozo's own at the address, a loopback one", default="no"),
-    Option("GOZO", "store", "", values.read_path, "DIRECTORY",
+    Option("GOZO", "store", "", read_path, "DIRECTORY",
            "Where the embedded server keeps its data",
            default="gozo in the user's data directory"),
 )

@@ -17,7 +17,7 @@ from gozo.protocol.headers import block
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady
 from gozo.runtime.tasks import end
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.bucket import open_bucket
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, StoredMessage

@@ -22,7 +22,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.tasks import end
 from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequest
 from gozo.schedule.timetable import Item, Timetable
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.follower import DELETION, Follower

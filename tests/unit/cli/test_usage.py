@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from gozo.cli import app as cli
 from gozo.cli import usage
 from gozo.errors import NoServerError
+from gozo.settings.model import ConnectionSettings
 from gozo.settings.options import CONNECTION, OUTPUT, SERVE
-from gozo.settings.resolve import ConnectionSettings
 from gozoctl import app as gozoctl
 from gozoctl import session
 from tests.support.commands import commands
