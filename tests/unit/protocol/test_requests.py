@@ -34,9 +34,9 @@ from gozo.schedule.model import (
     ScheduleRequest,
     ScheduleSpec,
     State,
-    retried,
 )
 from gozo.schedule.recurrence import due_at, onward, paused
+from gozo.schedule.retry import retried
 from gozo.store import entry_codec as entries
 from gozo.store.entry_codec import (
     EntryError,
