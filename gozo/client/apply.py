@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
 from gozo.client.arguments import Past, as_of, made
-from gozo.client.bucket_writes import AT_ONCE, Writes, tries
+from gozo.client.bucket_writes import AT_ONCE, BucketWrites, tries
 from gozo.client.decoding import entry_of
 from gozo.client.manifest import (
     LONGEST_SET,
@@ -60,10 +60,10 @@ class _Step(NamedTuple):
     wanted: Wanted | None = None
 
 
-class Applying:
+class Applier:
     """Applies sets of schedules to one bucket."""
 
-    def __init__(self, reader: Reader, writes: Writes, policy: Policy) -> None:
+    def __init__(self, reader: Reader, writes: BucketWrites, policy: Policy) -> None:
         self._reader = reader
         self._writes = writes
         self._policy = policy
@@ -192,7 +192,7 @@ class Applying:
 class _Mark:
     """Says in the bucket who applies just now."""
 
-    def __init__(self, reader: Reader, writes: Writes, bucket: Bucket) -> None:
+    def __init__(self, reader: Reader, writes: BucketWrites, bucket: Bucket) -> None:
         self._reader = reader
         self._writes = writes
         self._bucket = bucket

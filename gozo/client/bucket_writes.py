@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from gozo.client.arguments import as_of, moment
-from gozo.client.daemon_calls import absent
+from gozo.client.daemon_answers import absent
 from gozo.client.decoding import entry_of
 from gozo.client.models import Answer, Cancelled, Schedule, Stored
 from gozo.client.reader import Found, Reader
@@ -51,7 +51,7 @@ Change = Callable[[Entry], Entry]
 """Makes a new version of a schedule from the present one, or raises a `RequestError`."""
 
 
-class Writes:
+class BucketWrites:
     """Changes schedules in the bucket."""
 
     def __init__(self, reader: Reader) -> None:

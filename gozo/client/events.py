@@ -58,7 +58,7 @@ class Following:
                 return event
 
 
-class Chronicle:
+class EventLog:
     """The events about the schedules of one bucket."""
 
     def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:

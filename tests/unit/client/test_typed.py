@@ -124,7 +124,7 @@ def test_by_position() -> None:
 
 def test_unknown_arguments() -> None:
     """A misspelt option is refused, as Python does."""
-    for name in ("schedule", "request", "list"):
+    for name in ("schedule", "request", "cancel"):
         with pytest.raises(TypeError, match=rf"^Client\.{name}\(\) got an unexpected .*'coumt'"):
             call(getattr(Client, name), coumt=3)
 
