@@ -17,16 +17,10 @@ from typing import NamedTuple, TypeVar
 
 from gozo.client.arguments import Past, as_of, made
 from gozo.client.bucket_writes import AT_ONCE, BucketWrites, tries
+from gozo.client.comparison import changed, is_past, is_paused
 from gozo.client.decoding import entry_of
-from gozo.client.manifest import (
-    LONGEST_SET,
-    SET,
-    TIMES,
-    changed,
-    is_past,
-    is_paused,
-    is_set_name,
-)
+from gozo.client.manifest import LONGEST_SET, is_set_name
+from gozo.client.manifest_tables import SET, TIMES
 from gozo.client.models import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
