@@ -85,9 +85,9 @@ async def test_relative_terms(client: Client, place: Place, new: str) -> None:
         ({"when": "@every 1s", "id": None}, "needs Gozo-Id"),
         (
             {"when": "@daily", "time_zone": "Europe/Valletta"},
-            "'Europe/Valletta' is not a time zone",
+            "is not a time zone",
         ),
-        ({"when": "@daily", "time_zone": "UTC\r\nX: y"}, "no time zone"),
+        ({"when": "@daily", "time_zone": "UTC\r\nX: y"}, "not a time zone"),
         ({"when": LATER, "time_zone": "UTC"}, "cron expressions only"),
         ({"when": LATER, "count": 3}, "recurring schedules only"),
         ({"when": "@daily", "jitter": "long"}, "Gozo-Jitter 'long'"),

@@ -41,10 +41,10 @@ MISTAKES = [
     (("exec", "jobs", "backup", "--full"), "No such option: --full: put -- before the command"),
     (
         (*CREATE, "--cron", "TZ=Europe/Berlin 0 2 * * *"),
-        "a time zone: give the zone in --time-zone",
+        "give the zone in --time-zone",
     ),
-    ((*CREATE, "--when", "CRON_TZ=UTC 0 2 * * *"), "a time zone: give the zone in --time-zone"),
-    (("next", "CRON_TZ=UTC 0 2 * * *"), "a time zone: give the zone in --time-zone"),
+    ((*CREATE, "--when", "CRON_TZ=UTC 0 2 * * *"), "give the zone in --time-zone"),
+    (("next", "CRON_TZ=UTC 0 2 * * *"), "give the zone in --time-zone"),
     ((*CREATE, "--cron", "15~45 * * * *"), "minute '15~45' is a random value", "--jitter"),
     ((*CREATE, "--cron", "H 2 * * *"), "minute 'h' is a random value", "--jitter"),
     ((*CREATE, "--cron", "@reboot"), "--cron '@reboot' is no time, but the start of a machine"),

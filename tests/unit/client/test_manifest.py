@@ -194,7 +194,7 @@ GOOD = 'subject = "s"\nwhen = "+1"\n'
         ),
         (
             f"[schedules.a]\n{GOOD}misfire = 'x'",
-            "[schedules.a]: misfire: Gozo-Misfire 'x' is unknown",
+            "[schedules.a]: misfire: Gozo-Misfire 'x'",
         ),
         (f"[schedules.a]\n{GOOD}misfire-grace = '1'", "[schedules.a]: misfire-grace: "),
         (f"[schedules.a]\n{GOOD}until = '+1d'", "until: '+1d' would be another time each day"),
