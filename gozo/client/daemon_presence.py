@@ -19,7 +19,8 @@ from gozo.errors import (
 from gozo.leadership.leaders import find_rivals
 from gozo.protocol.subject_policy import Policy
 from gozo.settings.model import ConnectionSettings
-from gozo.transport.connection import Connection, Reply
+from gozo.transport.commands import Reply
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import NO_RESPONDERS
 
 PROBE = 2.0  # seconds to wait for an answer of the leader
