@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, UnusableError
 from gozo.runtime import logs
 from gozo.settings import parsers as values
 from gozoctl.options import completion as completing
@@ -168,5 +168,5 @@ async def _pull(client: Client, plan: Plan, stream: str, consumer: str, subject:
 def _size(text: str) -> int:
     try:
         return values.read_size(text)
-    except values.UnusableError as error:
+    except UnusableError as error:
         raise SettingsError(f"the value {text!r} of --max-backlog {error}") from None

@@ -14,7 +14,7 @@ import pytest
 from gozo.client import Client as Schedules
 from gozo.client import past
 from gozo.errors import RequestError
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import DESCRIPTION
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
@@ -162,7 +162,7 @@ async def test_mistakes(server: NatsServer, clients: Clients, ctl: Gozoctl) -> N
     async with await Schedules.connect(server.url) as schedules:
         with pytest.raises(RequestError, match="'fail' is not a kind of event: give accepted, "):
             schedules.history(kinds=["fail"])
-        with pytest.raises(RequestError, match="is no subject"):
+        with pytest.raises(RequestError, match="is not a valid subject"):
             schedules.history(subject="a..b")
         with pytest.raises(RequestError, match="is not before until"):
             schedules.history(since=datetime.now(UTC), until=datetime(2020, 1, 1, tzinfo=UTC))

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from gozo.cli import app as cli
 from gozo.cli import usage
 from gozo.errors import NoServerError
+from gozo.settings.model import ConnectionSettings
 from gozo.settings.options import CONNECTION, OUTPUT, SERVE
-from gozo.settings.resolve import ConnectionSettings
 from gozoctl import app as gozoctl
 from gozoctl import session
 from tests.support.commands import commands
@@ -39,9 +39,12 @@ MISTAKES = [
     (("get", "--bogus"), "No such option: --bogus"),
     (("show",), "Usage: gozoctl show [OPTIONS] ID...", "Missing argument 'ID'"),
     (("exec", "jobs", "backup", "--full"), "No such option: --full: put -- before the command"),
-    ((*CREATE, "--cron", "TZ=Europe/Berlin 0 2 * * *"), "a time zone: give that in --time-zone"),
-    ((*CREATE, "--when", "CRON_TZ=UTC 0 2 * * *"), "a time zone: give that in --time-zone"),
-    (("next", "CRON_TZ=UTC 0 2 * * *"), "a time zone: give that in --time-zone"),
+    (
+        (*CREATE, "--cron", "TZ=Europe/Berlin 0 2 * * *"),
+        "give the zone in --time-zone",
+    ),
+    ((*CREATE, "--when", "CRON_TZ=UTC 0 2 * * *"), "give the zone in --time-zone"),
+    (("next", "CRON_TZ=UTC 0 2 * * *"), "give the zone in --time-zone"),
     ((*CREATE, "--cron", "15~45 * * * *"), "minute '15~45' is a random value", "--jitter"),
     ((*CREATE, "--cron", "H 2 * * *"), "minute 'h' is a random value", "--jitter"),
     ((*CREATE, "--cron", "@reboot"), "--cron '@reboot' is no time, but the start of a machine"),
@@ -66,12 +69,12 @@ MISTAKES = [
     ((*CREATE, "--in", "noon"), "it is a time: give --at 'noon'"),
     ((*CREATE, "--every", "1y"), "months and years have no fixed length"),
     ((*CREATE, "--every", "5m", "--start", "x"), "--start 'x' is no time"),
-    ((*CREATE, "--every", "5m", "--jitter", "x"), "--jitter 'x' is no length of time"),
+    ((*CREATE, "--every", "5m", "--jitter", "x"), "--jitter 'x' is not a duration"),
     ((*CREATE, "--at", "noon", "--tz", "europe/berlin"), "'europe/berlin' is not a time zone"),
     (CREATE, "give one of --in, --at, --when, --cron and --every"),
     (("reschedule", "tea"), "give one of --in, --at and --when, to say"),
-    (("next", "@reboot"), "EXPR '@reboot' is no time, but the start of a machine"),
-    ((*CREATE, "--when", "@reboot"), "--when '@reboot' is no time, but the start of a machine"),
+    (("next", "@reboot"), "EXPR '@reboot' is not a time but the start of a machine"),
+    ((*CREATE, "--when", "@reboot"), "--when '@reboot' is not a time but the start of a machine"),
     ((*CREATE, "--in", "1e9"), "--in '1e9' is no delay: give seconds, such as 10"),
     ((*CREATE, "--in", "1,5h"), "--in '1,5h' is no delay: give seconds, such as 10"),
     (("status", "-s", "h.example"), f"argument(s) (h.example). If that is an address: {SECURE}"),

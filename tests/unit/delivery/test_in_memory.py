@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gozo.delivery.in_memory import InMemory, Sent, shown_key
-from gozo.protocol.requests import triggered
+from gozo.protocol.deliveries import triggered
 from gozo.runtime.logs import rendered
 from gozo.schedule.model import Entry, Misfire, ScheduleRequest, ScheduleSpec, State
 from tests.support.heard import heard
