@@ -1,4 +1,4 @@
-"""`gozoctl list --watch`: schedules as they come and go."""
+"""`gozoctl list --watch`: follows changes of schedules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gozoctl.session import Session, while_read
 if TYPE_CHECKING:
     from gozo.client import Change, Schedule
 
-REFRESH = 0.5  # seconds between two looks of a table: time passes even where nothing happens
-FRAME = 4  # lines of a terminal that a table of schedules leaves free
+REFRESH = 0.5  # seconds between two frames of a table: the time left changes without an event
+FRAME = 4  # lines of a terminal that a table of schedules does not use
 
 
 def _fields(change: Change) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ async def watch(
     reverse: bool,
     limit: int | None,
 ) -> None:
-    """Print what there is, then each change; in a terminal, a table that follows them."""
+    """Print all schedules, then each change; in a terminal, a table that follows the changes."""
     changes = _meant(session, subject, kept)
     if session.out.is_for_people and has_escapes():
         await _follow(changes, order, reverse=reverse, limit=limit)
@@ -73,9 +73,9 @@ async def watch(
 
 
 async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIterator[Change]:
-    """Iterate over the changes of the schedules that are meant.
+    """Iterate over the changes of the selected schedules.
 
-    One that is no longer meant, since it was moved or is sent elsewhere now, is removed.
+    A schedule that is no longer selected, because its time or subject changed, counts as removed.
     """
     from gozo.client import Change  # noqa: PLC0415  # not needed for --help
     from gozo.client.decoding import matcher  # noqa: PLC0415
@@ -105,7 +105,7 @@ async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIt
 async def _follow(
     changes: AsyncIterator[Change], order: Order, *, reverse: bool, limit: int | None
 ) -> None:
-    """Show a live table; ends with the changes, which is by an error or Ctrl-C."""
+    """Show a live table until the changes end, with an error or Ctrl-C."""
     present: dict[str, Schedule] = {}
     screen = console()
 

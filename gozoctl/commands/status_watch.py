@@ -1,13 +1,13 @@
-"""`gozoctl status --watch`: the daemons at work, looked at again and again.
+"""`gozoctl status --watch`: shows the daemons at work, refreshed at an interval.
 
-Each look is one question that all daemons answer, and one about the bucket: no schedule is read.
+Each refresh sends one request to all daemons and one for the bucket; it reads no schedules.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 from gozo.errors import JetStreamError, NoServerError
 from gozo.leadership.rivals import complaint
 from gozoctl.output import times
+from gozoctl.output.daemons import bucket_words, problems, role_cell
 from gozoctl.output.printer import Cell, Lines, TableSpec, console, facts, has_escapes, live, table
-from gozoctl.output.schedules import size
 from gozoctl.session import Session, while_read
 
 if TYPE_CHECKING:
     from gozo.client import BucketInfo, Replica, Rival
 
 INTERVAL = 2.0  # seconds
-LATE_MS = 100.0  # from which lateness catches the eye
+LATE_MS = 100.0  # lateness from here on is highlighted
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was seen at one moment."""
+    """What one refresh saw."""
 
     at: float
     """Monotonic clock, seconds."""
@@ -37,7 +37,7 @@ class Snapshot:
     bucket: BucketInfo | None = None
     rivals: tuple[Rival, ...] = ()
     problem: str = ""
-    """Why nothing could be seen."""
+    """Why it saw nothing."""
 
     @property
     def leader(self) -> Replica | None:
@@ -53,7 +53,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """A daemon, and what it did per second since the look before; None: there was none."""
+    """A daemon, and what it did per second since the previous refresh; None without one."""
 
     replica: Replica
     accepted: float | None = None
@@ -61,7 +61,7 @@ class Rates:
 
 
 def rates(before: Snapshot | None, now: Snapshot) -> list[Rates]:
-    """Work out how quick each daemon is; one that was started anew begins from nothing."""
+    """Compute the rates of each daemon; a restarted one has none yet."""
     earlier = {} if before is None else {(one.name, one.started): one for one in before.replicas}
     seconds = now.at - before.at if before is not None else 0.0
     found = []
@@ -98,16 +98,6 @@ def _cells(measured: Rates) -> tuple[Cell, ...]:
     )
 
 
-def role_cell(one: Replica) -> Cell:
-    """Show the role of a daemon, coloured by whether it is serving."""
-    return (one.role, "red" if one.problem else "green" if one.role == "leader" else "")
-
-
-def problems(replicas: Iterable[Replica]) -> Iterator[str]:
-    """Return for each daemon that is not serving its name and the reason."""
-    return (f"{one.name}: {one.problem}" for one in replicas if one.problem)
-
-
 def _texts(measured: Rates) -> tuple[str, ...]:
     return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(measured))
 
@@ -126,7 +116,7 @@ RATES: TableSpec[Rates] = TableSpec(
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A look, with the paces: a line in a pipe."""
+    """A snapshot with the rates: a line in a pipe."""
 
     snapshot: Snapshot
     rates: list[Rates]
@@ -190,14 +180,6 @@ MOMENTS: TableSpec[Moment] = TableSpec(
     _record,
     lambda moment: moment.snapshot.leader.name if moment.snapshot.leader else None,
 )
-
-
-def bucket_words(name: str, bucket: BucketInfo | None) -> str:
-    """Describe a bucket for people."""
-    if bucket is None:
-        return f"{name}, does not exist yet"
-    copies = f"{bucket.replicas} cop{'y' if bucket.replicas == 1 else 'ies'}"
-    return f"{name}, {size(bucket.bytes)}, {copies}, {bucket.storage}"
 
 
 class View:
