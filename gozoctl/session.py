@@ -18,8 +18,9 @@ import typer
 from gozo.cli.options import Given, merged, tell
 from gozo.errors import GozoError, NoServerError, NotAllowedError
 from gozo.settings import parsers as values
+from gozo.settings.model import ConnectionSettings
 from gozo.settings.options import CONNECTION, OUTPUT, Option
-from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import Sources
 from gozoctl.exit_codes import DONE, FAILED, INTERRUPTED, code_of
 from gozoctl.output import tz

@@ -20,8 +20,9 @@ from gozo.cli import completion, usage
 from gozo.cli.options import Given, merged, takes, tell
 from gozo.errors import GozoError, NotAllowedError
 from gozo.runtime import logs
+from gozo.settings.model import ServeSettings
 from gozo.settings.options import CONNECTION, SERVE
-from gozo.settings.resolve import ServeSettings, resolve_serve
+from gozo.settings.resolve import resolve_serve
 from gozo.settings.sources import Sources
 
 INTERRUPTED = 130  # what a shell reports for a process that ended with Ctrl-C: 128 + SIGINT

@@ -2,6 +2,7 @@
 
 import logging
 
+from gozo.client.arguments import ScheduleOptions
 from gozo.client.client import Client
 from gozo.client.events import Following
 from gozo.client.models import (
@@ -52,6 +53,7 @@ __all__ = [
     "Replica",
     "Rival",
     "Schedule",
+    "ScheduleOptions",
     "Server",
     "Stored",
     "UnansweredError",

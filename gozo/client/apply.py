@@ -16,28 +16,22 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
 from gozo.client.arguments import Past, as_of, made
-from gozo.client.bucket_writes import AT_ONCE, Writes, tries
+from gozo.client.bucket_writes import AT_ONCE, BucketWrites, tries
+from gozo.client.comparison import changed, is_past, is_paused
 from gozo.client.decoding import entry_of
-from gozo.client.manifest import (
-    LONGEST_SET,
-    SET,
-    TIMES,
-    changed,
-    is_past,
-    is_paused,
-    is_set_name,
-)
+from gozo.client.manifest import LONGEST_SET, is_set_name
+from gozo.client.manifest_tables import SET, TIMES
 from gozo.client.models import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
-from gozo.protocol.headers import fields
-from gozo.protocol.requests import read_note
+from gozo.protocol.admin import read_note
+from gozo.protocol.headers import block, fields
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import Entry, State
 from gozo.schedule.recurrence import due_at, paused
 from gozo.store.bucket import Bucket, open_bucket, stream_of
-from gozo.store.entry_codec import APPLY_KEY, block
+from gozo.store.entry_codec import APPLY_KEY
 
 LEASE = 10.0  # seconds after which a mark that is not renewed is nobody's
 RENEWAL = 2.0  # seconds after which the mark is renewed before more is written
@@ -60,10 +54,10 @@ class _Step(NamedTuple):
     wanted: Wanted | None = None
 
 
-class Applying:
+class Applier:
     """Applies sets of schedules to one bucket."""
 
-    def __init__(self, reader: Reader, writes: Writes, policy: Policy) -> None:
+    def __init__(self, reader: Reader, writes: BucketWrites, policy: Policy) -> None:
         self._reader = reader
         self._writes = writes
         self._policy = policy
@@ -192,7 +186,7 @@ class Applying:
 class _Mark:
     """Says in the bucket who applies just now."""
 
-    def __init__(self, reader: Reader, writes: Writes, bucket: Bucket) -> None:
+    def __init__(self, reader: Reader, writes: BucketWrites, bucket: Bucket) -> None:
         self._reader = reader
         self._writes = writes
         self._bucket = bucket

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from gozo.client.models import Headers
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.headers import END, FIRST_LINE, split
-from gozo.protocol.requests import MOST_ATTEMPTS, read_id
+from gozo.protocol.ids import read_id
+from gozo.protocol.requests import MOST_ATTEMPTS
 from gozo.protocol.subject_policy import Policy, check_size
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import MICROSECONDS, Entry, ScheduleSpec
@@ -33,6 +34,53 @@ Misfire = Literal["once", "all", "skip"] | MisfirePolicy
 Span = str | timedelta
 """A length of time; a text is seconds, or a duration such as `1h30m`."""
 
+HeadersLike = Mapping[str, str] | Sequence[tuple[str, str]]
+"""Headers of a message that are passed on."""
+
+
+class ScheduleOptions(TypedDict, total=False):
+    """How a schedule is delivered and repeated; `Client.schedule` describes each option."""
+
+    confirm: bool
+    attempts: int
+    time_zone: str | None
+    start: When | None
+    until: When | None
+    count: int
+    jitter: Span | None
+    misfire: Misfire | None
+    misfire_grace: Span | None
+
+
+def requested(
+    policy: Policy,
+    max_payload: int,
+    subject: str,
+    payload: bytes,
+    *,
+    when: When,
+    id_: str | None,
+    headers: HeadersLike,
+    options: ScheduleOptions,
+    now_us: int,
+    protect: bool = False,
+) -> Entry:
+    """Make an entry without times from what a caller gives; see `made`."""
+    text = expression(when)
+    return made(
+        policy,
+        max_payload,
+        subject,
+        payload,
+        when=text,
+        id_=id_,
+        headers=headers,
+        confirm=options.get("confirm", False),
+        attempts=options.get("attempts", 0),
+        spec=spec_of(spec_headers(options), text, now_us),
+        protect=protect,
+    )
+
 
 def made(
     policy: Policy,
@@ -42,7 +90,7 @@ def made(
     *,
     when: str,
     id_: str | None,
-    headers: Mapping[str, str] | Sequence[tuple[str, str]],
+    headers: HeadersLike,
     confirm: bool,
     attempts: int,
     spec: ScheduleSpec | None = None,
@@ -100,31 +148,17 @@ def as_of(entry: Entry, now_us: int) -> Entry:
     return arranged(entry, grammar.parse(entry.when), now_us)
 
 
-def spec_headers(
-    *,
-    time_zone: str | None,
-    start: When | None,
-    until: When | None,
-    count: int,
-    jitter: Span | None,
-    misfire: Misfire | None,
-    misfire_grace: Span | None,
-) -> dict[str, str]:
-    """Write what is given of a schedule's spec as the headers of a request.
+def spec_headers(options: ScheduleOptions) -> dict[str, str]:
+    """Write the options of a schedule's spec as the headers of a request.
 
     Raises:
         RequestError: `invalid_when`, for a moment without a time zone.
     """
-    said = {
-        "Gozo-Time-Zone": time_zone,
-        "Gozo-Start": None if start is None else expression(start),
-        "Gozo-Until": None if until is None else expression(until),
-        "Gozo-Count": str(count) if count else None,
-        "Gozo-Jitter": None if jitter is None else _span(jitter),
-        "Gozo-Misfire": misfire,
-        "Gozo-Misfire-Grace": None if misfire_grace is None else _span(misfire_grace),
+    return {
+        f"Gozo-{name.replace('_', '-').title()}": write(value)
+        for name, write in _SPEC.items()
+        if (value := options.get(name)) is not None and value != 0
     }
-    return {name: value for name, value in said.items() if value is not None}
 
 
 def spec_of(headers: Mapping[str, str], when: str, now_us: int) -> ScheduleSpec | None:
@@ -218,7 +252,19 @@ def _seconds(span: timedelta) -> str:
     return f"{whole}.{us:06d}".rstrip("0").rstrip(".")
 
 
-def header_lines(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> bytes:
+_SPEC: dict[str, Callable[[Any], str]] = {
+    "time_zone": str,
+    "start": expression,
+    "until": expression,
+    "count": str,
+    "jitter": _span,
+    "misfire": str,
+    "misfire_grace": _span,
+}
+"""The options that become headers of a request, and how their values are written."""
+
+
+def header_lines(headers: HeadersLike) -> bytes:
     """Turn headers into lines that are passed on.
 
     Raises:

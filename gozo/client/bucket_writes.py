@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from gozo.client.arguments import as_of, moment
-from gozo.client.daemon_calls import absent
+from gozo.client.daemon_answers import absent
 from gozo.client.decoding import entry_of
 from gozo.client.models import Answer, Cancelled, Schedule, Stored
 from gozo.client.reader import Found, Reader
@@ -26,7 +26,9 @@ from gozo.errors import (
     RequestError,
     UnansweredError,
 )
-from gozo.protocol.requests import escape_id, protected_error
+from gozo.protocol.headers import block
+from gozo.protocol.ids import escape_id
+from gozo.protocol.receipts import protected_error
 from gozo.protocol.subject_policy import LARGEST_BLOCK, check_size
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule import expression as grammar
@@ -35,7 +37,6 @@ from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.entry_codec import (
     MARKER_SECONDS,
-    block,
     entry_headers,
     headers_size,
     marker_headers,
@@ -50,7 +51,7 @@ Change = Callable[[Entry], Entry]
 """Makes a new version of a schedule from the present one, or raises a `RequestError`."""
 
 
-class Writes:
+class BucketWrites:
     """Changes schedules in the bucket."""
 
     def __init__(self, reader: Reader) -> None:

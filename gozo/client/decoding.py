@@ -8,7 +8,7 @@ from gozo.client.arguments import header_pairs, moment
 from gozo.client.models import Schedule
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.headers import fields
-from gozo.protocol.requests import RESERVED, escape_id, unescape_key
+from gozo.protocol.ids import RESERVED, escape_id, unescape_key
 from gozo.protocol.subject_policy import Policy, expression
 from gozo.schedule.model import OVERDUE_US, Entry, Marker, State
 from gozo.store.entry_codec import (

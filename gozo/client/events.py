@@ -15,8 +15,8 @@ from gozo.client.past import Past
 from gozo.client.subscription import Listening
 from gozo.errors import JetStreamError, NoServerError, NotFoundError, Refusal, RequestError
 from gozo.protocol.event_kinds import NAME_A_SUBJECT, Kind
-from gozo.protocol.requests import escape_id
-from gozo.settings.resolve import ConnectionSettings
+from gozo.protocol.ids import escape_id
+from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import history_of, is_covered
 from gozo.telemetry.events import TYPE
 from gozo.transport.connection import Connection
@@ -58,7 +58,7 @@ class Following:
                 return event
 
 
-class Chronicle:
+class EventLog:
     """The events about the schedules of one bucket."""
 
     def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:

@@ -27,45 +27,28 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gozo.client.arguments import microseconds, spec_of
+from gozo.client.arguments import spec_of
+from gozo.client.comparison import is_paused, means
 from gozo.client.dotted import MOST_PARTS, line_of_long_key
+from gozo.client.manifest_tables import (
+    KEYS,
+    PAYLOADS,
+    SCHEDULES,
+    SET,
+    SPEC,
+    dumped,
+    pause_table,
+    printable,
+    protect_table,
+    schedule_table,
+    set_table,
+    toml_key,
+    when_of,
+)
 from gozo.client.models import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
-from gozo.protocol.headers import FIRST_LINE, fields
-from gozo.protocol.requests import read_note
-from gozo.schedule import expression as grammar
-from gozo.schedule.model import ScheduleSpec, State
-from gozo.schedule.recurrence import expression
-from gozo.schedule.spec_headers import spec_lines
-
-SCHEDULES, SET = "schedules", "set"
-PAYLOADS = ("payload", "payload-base64", "payload-file")
-KEYS: dict[str, type] = {
-    "subject": str,
-    "when": str,
-    **dict.fromkeys(PAYLOADS, str),
-    "headers": list,
-    "confirm": bool,
-    "attempts": int,
-    "paused": bool,
-    "note": str,
-    "protect": bool,
-    "time-zone": str,
-    "start": str,
-    "until": str,
-    "count": int,
-    "jitter": str,
-    "misfire": str,
-    "misfire-grace": str,
-    SET: str,
-}
-"""What a table may have, and of which kind."""
-
-SPEC = tuple(KEYS)[-8:-1]
-"""The keys that stand for a header of a request, without `Gozo-`."""
-
-TIMES = ("when", *SPEC)
-"""The keys that say when it is due."""
+from gozo.protocol.admin import read_note
+from gozo.schedule.model import ScheduleSpec
 
 LONGEST_SET = 128
 """Characters of a set's name."""
@@ -189,7 +172,7 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         raise _WrongError("", "it is no table: write [schedules.ID] above its keys")
     for key, value in table.items():
         if key not in KEYS and isinstance(value, dict):
-            dotted = _toml_key(f"{id_}.{key}")
+            dotted = toml_key(f"{id_}.{key}")
             raise _WrongError(
                 key, f"tables are not nested; an id with a dot is quoted: [{SCHEDULES}.{dotted}]"
             )
@@ -273,11 +256,7 @@ def _unknown(key: str, known: Iterable[str]) -> str:
 
 
 def _place(name: str, id_: str, key: str) -> str:
-    return f"{name}: [{SCHEDULES}.{_toml_key(id_)}]" + (f": {key}" if key else "")
-
-
-def _toml_key(key: str) -> str:
-    return _dumped({key: 0}).rpartition(" = ")[0]
+    return f"{name}: [{SCHEDULES}.{toml_key(id_)}]" + (f": {key}" if key else "")
 
 
 def write(schedules: Iterable[Schedule]) -> str:
@@ -291,20 +270,20 @@ def write(schedules: Iterable[Schedule]) -> str:
     sets = {schedule.managed_by for schedule in found}
     content: dict[str, Any] = {SET: sets.pop()} if len(sets) == 1 and sets != {""} else {}
     content[SCHEDULES] = {
-        str(one.id): _table(one, _when(one))
-        | ({} if SET in content else _set(one.managed_by))
-        | _pause(is_paused(one) or None, one.reason)
-        | _protect(one.protected or None)
+        str(one.id): schedule_table(one, when_of(one))
+        | ({} if SET in content else set_table(one.managed_by))
+        | pause_table(is_paused(one) or None, one.reason)
+        | protect_table(one.protected or None)
         for one in found
     }
-    return _dumped(content)
+    return dumped(content)
 
 
 def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
     """Write what is wanted as a file, each below a comment of one line."""
     tables = (
-        f"# {_printable(comment.expandtabs())}\n"
-        + _dumped({SCHEDULES: {one.id: _table(one, one.when)}})
+        f"# {printable(comment.expandtabs())}\n"
+        + dumped({SCHEDULES: {one.id: schedule_table(one, one.when)}})
         for comment, one in items
     )
     return "\n".join(tables)
@@ -317,124 +296,18 @@ def difference(
     before = after = None
     moves = old is not None and new is not None and old.managed_by != new.managed_by
     if new is not None:
-        after = _table(new, new.when) | _pause(new.paused, new.note)
-        after |= _protect(new.protect) | _set(new.managed_by if moves else "")
+        after = schedule_table(new, new.when) | pause_table(new.paused, new.note)
+        after |= protect_table(new.protect) | set_table(new.managed_by if moves else "")
     if old is not None:
-        before = _table(old, new.when if new and _means(new.when, old) else _when(old))
+        before = schedule_table(old, new.when if new and means(new.when, old) else when_of(old))
         if is_paused(old) if new is None else new.paused is not None:
-            before |= _pause(is_paused(old), old.reason)
+            before |= pause_table(is_paused(old), old.reason)
         if old.protected if new is None else new.protect is not None:
-            before |= _protect(old.protected)
-        before |= _set(old.managed_by if moves else "")
+            before |= protect_table(old.protected)
+        before |= set_table(old.managed_by if moves else "")
     lines = difflib.unified_diff(_lines(id_, before), _lines(id_, after), *names, n=99, lineterm="")
     return list(lines)
 
 
 def _lines(id_: str, table: dict[str, Any] | None) -> list[str]:
-    return [] if table is None else _dumped({SCHEDULES: {id_: table}}).splitlines()
-
-
-def _table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
-    table: dict[str, Any] = {"subject": one.subject, "when": when}
-    payload = one.payload or b""
-    try:
-        if payload:
-            table["payload"] = payload.decode()
-    except UnicodeDecodeError:
-        table["payload-base64"] = base64.b64encode(payload).decode()
-    if one.headers:
-        table["headers"] = [f"{name}: {value}" for name, value in one.headers]
-    if one.confirm:
-        table["confirm"] = True
-    if one.attempts:
-        table["attempts"] = one.attempts
-    return table | _table_of(one.spec)
-
-
-def is_paused(schedule: Schedule) -> bool:
-    """Tell whether a schedule is kept and not delivered."""
-    return schedule.state == State.PAUSED
-
-
-def _pause(paused: bool | None, note: str) -> dict[str, Any]:  # None: not said
-    if paused is None:
-        return {}
-    return {"paused": paused} | ({"note": note} if paused and note else {})
-
-
-def _protect(protected: bool | None) -> dict[str, Any]:  # None: not said
-    return {} if protected is None else {"protect": protected}
-
-
-def _set(name: str) -> dict[str, Any]:
-    return {SET: name} if name else {}
-
-
-def _table_of(spec: ScheduleSpec | None) -> dict[str, Any]:
-    """Return what a table says of a spec, as the headers of an entry do."""
-    said = None if spec is None else replace(spec, occurred=0, last_us=0, reckoned_us=0)
-    lines = b"" if said is None else spec_lines(said)
-    found = {name[5:].decode(): value.decode() for name, value in fields(FIRST_LINE + lines)}
-    return {key: int(value) if KEYS[key] is int else value for key, value in found.items()}
-
-
-def _dumped(content: Mapping[str, Any]) -> str:
-    """Write TOML in which everything prints: others wrote what is in it."""
-    import tomli_w  # noqa: PLC0415  # for files only
-
-    return "\n".join(map(_printable, tomli_w.dumps(content).split("\n")))
-
-
-def _printable(text: str) -> str:
-    """Write what does not print as TOML does."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in text)
-
-
-def _when(schedule: Schedule) -> str:
-    due = grammar.At(microseconds(schedule.due))
-    try:
-        when = expression(schedule.when)
-    except RequestError:
-        pass  # a client stored it with its due time, and whatever it liked beside that
-    else:
-        if not isinstance(when, grammar.Moment) or when == due:
-            return schedule.when
-    return schedule.due.isoformat().replace("+00:00", "Z")
-
-
-def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
-    """Return the keys in which a schedule, with its payload, is not as it is wanted."""
-    differs = {
-        "subject": wanted.subject != schedule.subject,
-        "when": not _means(wanted.when, schedule),
-        "payload": wanted.payload != (schedule.payload or b""),
-        "headers": wanted.headers != schedule.headers,
-        "confirm": wanted.confirm != schedule.confirm,
-        "attempts": wanted.attempts != schedule.attempts,
-    }
-    if wanted.paused is not None:
-        old = _pause(is_paused(schedule), schedule.reason)
-        new = _pause(wanted.paused, wanted.note)
-        differs |= {key: old.get(key) != new.get(key) for key in ("paused", "note")}
-    if wanted.protect is not None:
-        differs["protect"] = wanted.protect != schedule.protected
-    old, new = _table_of(schedule.spec), _table_of(wanted.spec)
-    differs |= {key: old.get(key) != new.get(key) for key in SPEC}
-    differs[SET] = wanted.managed_by != schedule.managed_by
-    return tuple(key for key, differ in differs.items() if differ)
-
-
-def _means(text: str, schedule: Schedule) -> bool:
-    """Tell whether an expression is the one of a schedule, or the moment that it came to."""
-    if text == schedule.when:
-        return True
-    when = grammar.parse(text)
-    return isinstance(when, grammar.At) and when.us == microseconds(schedule.due)
-
-
-def is_past(text: str, now_us: int) -> bool:
-    """Tell whether an expression names a moment that has passed."""
-    when = grammar.parse(text)
-    return isinstance(when, grammar.At) and when.us < now_us
+    return [] if table is None else dumped({SCHEDULES: {id_: table}}).splitlines()

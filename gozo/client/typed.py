@@ -16,6 +16,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
 
+from gozo.client.arguments import ScheduleOptions
 from gozo.client.models import Schedule, Wanted
 from gozo.schedule.model import ScheduleSpec
 
@@ -160,16 +161,35 @@ class _Parameter(NamedTuple):
 _WANTED = tuple(_Parameter.of(one.name, str(one.type)) for one in fields(Wanted))
 
 
+_OPTIONS = [
+    inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=annotation.__forward_arg__
+    )
+    for name, annotation in ScheduleOptions.__annotations__.items()
+]
+"""What `**options: Unpack[ScheduleOptions]` stands for."""
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a function, with each of its options by name."""
+    found = inspect.signature(function)
+    listed: list[inspect.Parameter] = []
+    for one in found.parameters.values():
+        listed += _OPTIONS if one.kind is one.VAR_KEYWORD else [one]
+    return found.replace(parameters=listed)
+
+
 class _Signature:
     """What a function takes, and a check of what it is given."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], signature: inspect.Signature) -> None:
         self._where = f"{function.__name__}()"
+        self._called = function.__qualname__
         self._named: dict[str, _Parameter] = {}
         self._in_order: list[_Parameter | None] = []
         """Those that may be given without their names; None: not checked."""
         self._rest: _Parameter | None = None
-        for one in inspect.signature(function).parameters.values():
+        for one in signature.parameters.values():
             if one.name in ("self", "cls"):
                 self._in_order.append(None)
                 continue
@@ -182,7 +202,9 @@ class _Signature:
                 self._in_order.append(found)
 
     def check(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        """Refuse what is of another type or out of range; what is too much is left to Python.
+        """Refuse what is of another type or out of range, and arguments that are not known.
+
+        Positional ones that are too many are left to Python.
 
         Raises:
             TypeError, ValueError: as for `_Parameter.check`.
@@ -192,6 +214,8 @@ class _Signature:
         for value in arguments[len(self._in_order) :]:
             self._check(self._rest, value)
         for name, value in named.items():
+            if name not in self._named and name not in ("self", "cls"):
+                raise TypeError(f"{self._called}() got an unexpected keyword argument {name!r}")
             self._check(self._named.get(name), value)
 
     def _check(self, parameter: _Parameter | None, value: Any) -> None:
@@ -206,19 +230,22 @@ class _Signature:
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Have a function or a method check what it is given."""
-    signature = _Signature(function)
+    signature = _signature(function)
+    check = _Signature(function, signature).check
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def awaited(*arguments: Any, **named: Any) -> Any:
-            signature.check(arguments, named)
+            check(arguments, named)
             return await cast(Any, function)(*arguments, **named)
 
+        cast(Any, awaited).__signature__ = signature
         return cast(Callable[P, R], awaited)
 
     @functools.wraps(function)
     def called(*arguments: P.args, **named: P.kwargs) -> R:
-        signature.check(arguments, named)
+        check(arguments, named)
         return function(*arguments, **named)
 
+    cast(Any, called).__signature__ = signature
     return called

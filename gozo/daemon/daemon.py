@@ -43,7 +43,7 @@ from gozo.schedule.expression import print_rfc3339
 from gozo.schedule.model import LONGEST_REASON, MICROSECONDS, Entry, Reason, State
 from gozo.schedule.recurrence import not_before, reckoned_anew
 from gozo.schedule.timetable import Item, Timetable
-from gozo.settings.resolve import ServeSettings
+from gozo.settings.model import ServeSettings
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result

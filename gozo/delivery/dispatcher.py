@@ -27,8 +27,9 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.runtime.pace import Pace
 from gozo.schedule.keys import OCCURRENCE, is_in_memory
-from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State, retried
+from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State
 from gozo.schedule.recurrence import is_left_out
+from gozo.schedule.retry import retried
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
 from gozo.store.index import BucketIndex

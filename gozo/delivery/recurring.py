@@ -14,12 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
-from gozo.protocol.requests import delivery
+from gozo.protocol.deliveries import delivery
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule.keys import OCCURRENCE
-from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State, retried
+from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State
 from gozo.schedule.recurrence import onward, shortest_us
+from gozo.schedule.retry import retried
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
 from gozo.store.message_cache import MessageCache

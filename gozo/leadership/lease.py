@@ -32,11 +32,11 @@ from typing import NoReturn
 from gozo.errors import DisconnectedError, GozoError, JetStreamError, NoServerError
 from gozo.leadership.leaders import Place
 from gozo.leadership.rivals import Rivals, words
+from gozo.protocol.headers import block
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.entry_codec import block
 from gozo.transport.connection import Connection, publication
 from gozo.transport.jetstream import (
     CONFLICTS,

@@ -27,6 +27,13 @@ _NAME = re.compile(rb"[!-9;-~]+\Z")
 _UNSAFE = re.compile(rb"[\r\n\0]")
 
 
+def block(lines: bytes, expected: int | None = None) -> bytes:
+    """Complete header lines to a block; `expected` is the revision that a write demands."""
+    if expected is None:
+        return b"%b%b\r\n" % (FIRST_LINE, lines)
+    return b"%bNats-Expected-Last-Subject-Sequence: %d\r\n%b\r\n" % (FIRST_LINE, expected, lines)
+
+
 def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
     """Split a header block into names, in lower case, and values.
 

@@ -37,15 +37,15 @@ from gozo.leadership.lookout import Lookout
 from gozo.leadership.offsets import ECHOES, ENOUGH
 from gozo.protocol.event_kinds import Kind
 from gozo.protocol.heard import Act, Heard, hear
-from gozo.protocol.requests import (
+from gozo.protocol.receipts import (
     asks_receipt,
     cancel_receipt,
-    parse_request,
     refusal_receipt,
     shortened,
     stored_receipt,
     unknown_receipt,
 )
+from gozo.protocol.requests import parse_request
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, Policy
 from gozo.requests.admin_verbs import AdminVerbs, refusal_of
 from gozo.requests.admission import Admission

@@ -16,6 +16,9 @@ MICROSECONDS = 1_000_000
 NEVER = 1 << 62
 """Later than any due time: a schedule that is kept but not delivered."""
 
+LONGEST_REASON = 200
+"""Characters: others may have a say in a reason."""
+
 
 class State(StrEnum):
     """What becomes of a schedule, as its entry says in `Gozo-State`."""
@@ -204,24 +207,3 @@ class Outgoing:
     def size(self) -> int:
         """Bytes that count against the server's `max_payload`."""
         return len(self.headers) + len(self.payload)
-
-
-FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
-"""How long a delivery that failed waits for the next attempt: twice as long each time."""
-
-
-LONGEST_REASON = 200
-"""Characters: others may have a say in a reason."""
-
-
-def retried(entry: Entry, reason: str, now_us: int) -> Entry:
-    """Return the entry after an attempt that failed: to be tried again, or failed for good."""
-    tried = entry.tried + 1
-    given_up = 0 < entry.attempts <= tried
-    wait_us = min(FIRST_WAIT_US << min(tried - 1, 10), LONGEST_WAIT_US)
-    return entry._replace(
-        state=State.FAILED if given_up else State.RETRYING,
-        tried=tried,
-        next_us=now_us + wait_us,
-        reason=reason[:LONGEST_REASON].encode("utf-8", "replace").decode(),
-    )

@@ -20,15 +20,8 @@ from itertools import islice, takewhile
 from gozo.errors import Refusal, RequestError
 from gozo.schedule import expression as grammar
 from gozo.schedule.cron import Cron, read_zone
-from gozo.schedule.model import (
-    LONGEST_WAIT_US,
-    MICROSECONDS,
-    NEVER,
-    Entry,
-    Misfire,
-    ScheduleSpec,
-    State,
-)
+from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Misfire, ScheduleSpec, State
+from gozo.schedule.retry import LONGEST_WAIT_US
 
 MOST_MISSED = 1_000
 """Missed occurrences that are sent one by one."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gozo.errors import SettingsError
-from gozo.settings import parsers as values
-from gozo.settings.parsers import UnusableError
+from gozo.errors import SettingsError, UnusableError
+from gozo.settings import parsers
+from gozo.settings.credentials import seed_of
 from gozo.settings.paths import config_home
 
 DEFAULT_URL = "nats://localhost:4222"
@@ -152,7 +152,7 @@ def _content(path: Path, name: str) -> dict[str, Any]:
 
 def _text(content: Mapping[str, Any], key: str, path: Path) -> str:
     text = content.get(key) or ""
-    if not isinstance(text, str) or not values.is_utf8(text):
+    if not isinstance(text, str) or not parsers.is_utf8(text):
         raise SettingsError(f"{key} in {path} is not a text: mend it with 'nats context'")
     return text.strip()
 
@@ -169,7 +169,7 @@ def _subject(texts: Mapping[str, str], key: str, path: Path) -> str:
     if not text:
         return ""
     try:
-        values.read_subject(text.removeprefix("$"))  # which a prefix of the API may begin with
+        parsers.read_subject(text.removeprefix("$"))  # which a prefix of the API may begin with
     except UnusableError as error:
         raise SettingsError(f"the value {texts[key]!r} of {key} in {path} {error}") from None
     return text
@@ -177,6 +177,6 @@ def _subject(texts: Mapping[str, str], key: str, path: Path) -> str:
 
 def _seed(nkey: str, path: Path) -> str:
     try:
-        return values.seed_of(nkey)
+        return seed_of(nkey)
     except UnusableError as error:
         raise SettingsError(f"the value (not shown) of user_seed in {path} {error}") from None

@@ -1,4 +1,4 @@
-"""How the text of each kind of value is read and checked, and how secrets are hidden.
+"""How the text of each kind of value is read and checked.
 
 Each `read_...` turns a text into a value or raises `UnusableError`, whose message completes the
 sentence "the value ... of --option": what is wrong, and the cure. The kinds that name a file
@@ -8,20 +8,16 @@ knows options, environments or command lines.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import math
-import os
 import re
 import secrets
 import socket
-import stat
-from itertools import pairwise
-from pathlib import Path
 
+from gozo.errors import UnusableError
 from gozo.runtime.logs import FORMATS as LOG_FORMATS
 from gozo.runtime.logs import LEVELS
+from gozo.settings.credentials import seed_of
 
 DEFAULT_PORT = 4222
 LAST_PORT = 65_535
@@ -36,8 +32,6 @@ MOST_SECONDS = 86_400.0  # a day: beyond that a time-out is a mistake
 MOST_RATE = 1e9  # a second: beyond that a limit is a mistake
 MOST_OF_ALL = 10**15 - 1  # beyond that a limit is a mistake
 
-_SCHEME_AND_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?(?:.*@)?(.*)", re.DOTALL)
-_NO_PORT = re.compile(r":(?!//)(?![0-9]*(?:[,/]|\Z))[^,/:\[\]]+(?=[,/]|\Z)")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::(.*))?")
 _HOST = re.compile(r"[^\s:/?#@\[\]\\]+")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -46,106 +40,6 @@ _COUNT = re.compile(r"[0-9]{1,3}")
 _DIGITS = re.compile(r"0*[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[kmgt]i?)?b?)", re.IGNORECASE)
-_SEED = re.compile(r"S[A-Z2-7]{57}")
-_SEED_FILE = 65_536  # bytes read of a file that should hold a seed
-_JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
-_CREDENTIALS_FILE = 1 << 20  # bytes read of one
-_SEED_PREFIX = 18 << 3  # of nkeys: the letter S
-_USER_PREFIX = 20 << 3  # of nkeys: the letter U
-
-
-class UnusableError(ValueError):
-    """A text is no value of its kind. The message never repeats the text."""
-
-
-# Secrets
-
-
-def hidden(_text: str) -> str:
-    """Stand in for a secret in messages."""
-    return "(not shown)"
-
-
-def redacted(address: str) -> str:
-    """Return an address without its user, password or token, for logs and messages.
-
-    What cannot be told apart is hidden: everything up to the last `@`, and without one what
-    stands where a port should and is no number.
-    """
-    match = _SCHEME_AND_USER.fullmatch(address)
-    if match is None or "@" not in address:
-        return _NO_PORT.sub(":***", address)
-    return f"{match[1] or ''}***@{match[2]}"
-
-
-def seed_of(nkey: str) -> str:
-    """Return the seed that `--nkey` means: itself, or the one in the file that it names.
-
-    A file may hold more lines than the seed, as those that `nsc` writes do.
-
-    Raises:
-        UnusableError: there is none. The message never has the value in it.
-    """
-    if _SEED.fullmatch(nkey.strip()):
-        return _checked_seed(nkey.strip())
-    try:
-        path = read_file(nkey.strip())
-        with path.open("rb") as file:
-            lines = file.read(_SEED_FILE).decode("ascii", "replace").splitlines()
-    except (UnusableError, OSError):
-        raise UnusableError(
-            "is neither a user's seed (SU...) nor a file that can be read: "
-            "give one of the two; it may be a mistyped seed and is not shown"
-        ) from None
-    for line in lines:
-        if _SEED.fullmatch(line.strip()):
-            return _checked_seed(line.strip())
-    raise UnusableError(f"names the file {str(path)!r}, which holds no seed (SU...)")
-
-
-def credentials_of(path: Path) -> tuple[str, str]:
-    """Return the JWT and the seed in a credentials file, as nsc writes it.
-
-    Read here and not by nats-py, which goes round for ever where there is no JWT.
-
-    Raises:
-        UnusableError: one is missing. The message never has what stands there.
-    """
-    try:
-        with path.open("rb") as file:
-            lines = file.read(_CREDENTIALS_FILE).decode("utf-8", "replace").splitlines()
-    except OSError as error:
-        raise UnusableError(f"cannot be read ({error.strerror}): give the path of a file") from None
-    found = {}
-    for head in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"):
-        after = (line.strip() for before, line in pairwise(lines) if head in before)
-        found[head] = next(after, "")
-        if not found[head] or found[head].startswith("-----"):
-            raise UnusableError(
-                f"is no credentials file, since it has no '{head}': give one that nsc made"
-            )
-    jwt, seed = found.values()
-    if not _JWT.fullmatch(jwt):
-        raise UnusableError("holds a JWT that is none: copy the file again")
-    if not _SEED.fullmatch(seed):
-        raise UnusableError("holds a seed that is none (SU...): copy the file again")
-    return jwt, _checked_seed(seed)
-
-
-def _checked_seed(seed: str) -> str:
-    """Check prefix and checksum, as nkeys.go does; Python's nkeys skips the checksum."""
-    raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
-    if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
-        raise UnusableError("is a mistyped seed, its checksum is wrong: copy it again")
-    role = (raw[0] & 7) << 5 | (raw[1] & 248) >> 3
-    if raw[0] & 248 != _SEED_PREFIX or role != _USER_PREFIX:
-        raise UnusableError(
-            "is the seed of something else than a user: give one that begins with SU"
-        )
-    return seed
-
-
-# The kinds of values
 
 
 def read_text(text: str) -> str:
@@ -228,30 +122,6 @@ def _host_and_port(text: str) -> tuple[str, int]:
             "has a port that is not a number from 1 to 65535: mend it or leave it out"
         )
     return host, int(port)
-
-
-def read_file(text: str) -> Path:
-    """Read the path of a file that is there and can be read."""
-    path = read_path(text)
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise UnusableError(f"cannot be read ({error.strerror}): give the path of a file") from None
-    if stat.S_ISDIR(mode):
-        raise UnusableError("is a directory: give the path of a file")
-    if not os.access(path, os.R_OK):
-        raise UnusableError("cannot be read (permission denied): let gozo's user read it")
-    return path
-
-
-def read_path(text: str) -> Path:
-    """Read a path, whether something is there or not; `~` is the home directory."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise UnusableError(
-            "begins with a home directory that is not known: write it out"
-        ) from None
 
 
 def read_nkey(text: str) -> str:

@@ -1,9 +1,13 @@
-"""Where the user's own files are (XDG Base Directory Specification)."""
+"""Paths: of files that options name, and of the user's own (XDG Base Directory Specification)."""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+
+from gozo.errors import UnusableError
 
 
 def config_home(environment: Mapping[str, str]) -> Path | None:
@@ -16,3 +20,27 @@ def config_home(environment: Mapping[str, str]) -> Path | None:
         return chosen
     home = Path(environment.get("HOME", ""))
     return home / ".config" if home.is_absolute() else None
+
+
+def read_file(text: str) -> Path:
+    """Read the path of a file that is there and can be read."""
+    path = read_path(text)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UnusableError(f"cannot be read ({error.strerror}): give the path of a file") from None
+    if stat.S_ISDIR(mode):
+        raise UnusableError("is a directory: give the path of a file")
+    if not os.access(path, os.R_OK):
+        raise UnusableError("cannot be read (permission denied): let gozo's user read it")
+    return path
+
+
+def read_path(text: str) -> Path:
+    """Read a path, whether something is there or not; `~` is the home directory."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UnusableError(
+            "begins with a home directory that is not known: write it out"
+        ) from None

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gozo.errors import SettingsError
 from gozo.runtime.logs import EventLogger
-from gozo.settings import user_config as userconfig
+from gozo.settings import user_config
 from gozo.settings.options import Option
 
 LOCAL = Path("gozo.env")
@@ -97,7 +97,7 @@ class Sources:
                 reason than permissions.
         """
         environment = os.environ if environment is None else environment
-        defaults = userconfig.path(environment)
+        defaults = user_config.path(environment)
         files: list[File] = []
         ignored: list[tuple[str, str]] = []
         for path in (local, defaults, system):
@@ -106,7 +106,7 @@ class Sources:
             shown = str(path) if path.is_absolute() else f"./{path}"
             try:
                 if path is defaults:
-                    files.append(File(shown, userconfig.read(path), by_option=True))
+                    files.append(File(shown, user_config.read(path), by_option=True))
                 elif path is local:
                     files.append(File(shown, _variables(_owned(path), shown), is_local=True))
                 else:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import escape_id
+from gozo.protocol.ids import escape_id
 from gozo.schedule.model import Entry, Reason
 from gozo.store.entry_codec import ORIGINAL, dated, entry_headers
 

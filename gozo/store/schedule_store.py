@@ -21,8 +21,9 @@ from itertools import chain
 from typing import Any, Protocol
 
 from gozo.errors import DisconnectedError, GozoError, RequestError
+from gozo.protocol.deliveries import delivery
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import RESERVED, delivery, escape_id
+from gozo.protocol.ids import RESERVED, escape_id
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, Entry, Reason, ScheduleRequest

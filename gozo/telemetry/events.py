@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from gozo.errors import DisconnectedError, RequestError
 from gozo.protocol.event_kinds import Kind
 from gozo.protocol.headers import fields
-from gozo.protocol.requests import LONGEST_ID, RESERVED, escape_id, unescape_key
+from gozo.protocol.ids import LONGEST_ID, RESERVED, escape_id, unescape_key
 from gozo.runtime.clock import steady, wall_us
 from gozo.runtime.logs import get_logger
 from gozo.schedule.expression import print_rfc3339

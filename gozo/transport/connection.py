@@ -33,7 +33,7 @@ from gozo.protocol.inboxes import PEERS, prefix_for, tokens
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.runtime.tasks import end
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.client import Handler, HardenedClient
 from gozo.transport.dialer import (
     PassingError,

@@ -19,7 +19,8 @@ from gozo.errors import (
     SettingsError,
     UnsuitableServerError,
 )
-from gozo.settings.resolve import ConnectionSettings, redacted
+from gozo.settings.credentials import redacted
+from gozo.settings.model import ConnectionSettings
 
 _FINAL = ("authorization", "authentication", "revoked", "expired")
 """Words with which the server refuses a login (`sendErr` in its client.go, accounts.go and

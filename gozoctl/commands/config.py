@@ -13,7 +13,7 @@ from gozo.cli import usage
 from gozo.errors import SettingsError
 from gozo.runtime.logs import visible
 from gozo.settings import user_config
-from gozo.settings.parsers import redacted
+from gozo.settings.credentials import redacted
 from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.session import finish
 

@@ -52,11 +52,12 @@ def command(
             stored = await session.client.schedule(
                 subject,
                 read_payload(text, payload, file),
+                when=timing.expression,
                 id=id_,
+                headers=message.headers,
                 replace=not no_replace,
                 protect=protect,
-                **message.arguments(),
-                **timing.arguments(),
+                **(timing.options() | message.options()),
             )
         print_stored(session.out, stored, timing.zone)
         await warn_if_no_leader(session)

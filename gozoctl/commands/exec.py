@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, UnusableError
 from gozo.runtime import logs
 from gozo.settings import parsers
 from gozoctl.options import completion, moments
@@ -67,7 +67,7 @@ class Source:
         """
         try:
             return parsers.read_size(self.max_backlog)
-        except parsers.UnusableError as error:
+        except UnusableError as error:
             raise SettingsError(
                 f"the value {self.max_backlog!r} of --max-backlog {error}"
             ) from None

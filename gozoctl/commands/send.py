@@ -64,14 +64,19 @@ def command(
 
     async def work(session: Session) -> int:
         mark = secrets.token_hex(8)
-        payload, arguments = read_payload(text), message.arguments() | timing.arguments()
-        if wait:
-            arguments["headers"] = [*arguments["headers"], (MARK, mark)]
+        payload = read_payload(text)
+        headers = message.headers + ([(MARK, mark)] if wait else [])
 
         async def request() -> Stored:
             with naming(timing.given[0]):
                 stored = await session.client.request(
-                    subject, payload, id=id_, receipt=True, **arguments
+                    subject,
+                    payload,
+                    when=timing.expression,
+                    id=id_,
+                    headers=headers,
+                    receipt=True,
+                    **(timing.options() | message.options()),
                 )
             assert stored is not None
             return stored

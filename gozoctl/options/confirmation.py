@@ -49,11 +49,12 @@ class TimeCheck:
             SettingsError: it has passed, or is far away and there is nobody to ask.
         """
         with naming("the time"):
-            timing.arguments()  # report invalid options first
+            expression = timing.expression
+            timing.options()  # report invalid options before the rest
         option, text = timing.given
         if word is not None and option in ("--at", "--in") and moments.goes_on(text, word):
             raise SettingsError(f"quote a time that has several words: {option} '{text} {word}'")
-        when = grammar.parse(timing.expression)
+        when = grammar.parse(expression)
         if not self.past_ok:
             _refuse_past(timing, when)
         due = _first_due(timing, when)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gozo.errors import SettingsError
 from gozoctl.options.files import STDIN, read_bytes
+
+if TYPE_CHECKING:
+    from gozo.client import ScheduleOptions
 
 Payload = Annotated[
     str | None,
@@ -60,13 +63,9 @@ class Message:
             headers.append((name.strip(), value.strip()))
         return headers
 
-    def arguments(self) -> dict[str, Any]:
-        """Return these options as `Client.schedule` and `Client.request` take them.
-
-        Raises:
-            SettingsError: a header is invalid.
-        """
-        return {"headers": self.headers, "confirm": self.confirm, "attempts": self.attempts}
+    def options(self) -> ScheduleOptions:
+        """Return these options, except the headers, as the client takes them."""
+        return {"confirm": self.confirm, "attempts": self.attempts}
 
 
 def read_payload(argument: str | None, text: str | None = None, file: str | None = None) -> bytes:

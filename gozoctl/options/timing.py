@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from gozo.schedule.cron import Cron, read_zone
 from gozo.schedule.model import Misfire
 from gozoctl.options import moments
 from gozoctl.options.time_zones import local_zone, offered
+
+if TYPE_CHECKING:
+    from gozo.client import ScheduleOptions
 
 In = Annotated[
     str | None,
@@ -164,14 +167,13 @@ class Timing:
             return None  # --at has become a moment
         return self.time_zone or default_zone(self.expression)
 
-    def arguments(self) -> dict[str, Any]:
-        """Return these options as `Client.schedule` and `Client.request` take them.
+    def options(self) -> ScheduleOptions:
+        """Return these options, except the time itself, as the client takes them.
 
         Raises:
             SettingsError: a value is invalid.
         """
         return {
-            "when": self.expression,
             "time_zone": self.zone,
             "start": self.first,
             "until": self._moment(self.until, "--until"),

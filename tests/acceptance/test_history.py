@@ -14,7 +14,7 @@ import pytest
 from gozo.client import Client as Schedules
 from gozo.client import past
 from gozo.errors import RequestError
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import DESCRIPTION
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gozo.daemon.daemon import Daemon
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.barrier import Barrier
 from tests.support.client import Client
 from tests.support.patience import until

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.connection import Connection, publication
 from tests.support.patience import until
 from tests.support.proxy import Mode, Proxy

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gozo.protocol.headers import block
 from gozo.protocol.inboxes import LENGTH
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us
@@ -21,10 +22,9 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.tasks import end
 from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Reason, ScheduleRequest
 from gozo.schedule.timetable import Item, Timetable
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
-from gozo.store.entry_codec import block
 from gozo.store.follower import DELETION, Follower
 from gozo.store.index import BucketIndex
 from gozo.store.legacy_entries import LegacyEntries

@@ -6,8 +6,9 @@ import json
 import time
 from typing import Any
 
+from gozo.protocol.headers import block
 from gozo.schedule.model import MICROSECONDS, Entry, Reason
-from gozo.store.entry_codec import MARKER_SECONDS, block, entry_headers, marker_headers
+from gozo.store.entry_codec import MARKER_SECONDS, entry_headers, marker_headers
 from tests.support.client import Client
 from tests.support.patience import allow, until
 from tests.support.raw import RawClient, request

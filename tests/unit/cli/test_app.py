@@ -28,8 +28,8 @@ from gozo.errors import (
     SettingsError,
 )
 from gozo.runtime import signals
+from gozo.settings.model import ServeSettings
 from gozo.settings.options import CONNECTION, SERVE
-from gozo.settings.resolve import ServeSettings
 from gozoctl.app import app as gozoctl_app
 from tests.support.commands import clashes, commands
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from gozo.cli import app as cli
 from gozo.cli import usage
 from gozo.errors import NoServerError
+from gozo.settings.model import ConnectionSettings
 from gozo.settings.options import CONNECTION, OUTPUT, SERVE
-from gozo.settings.resolve import ConnectionSettings
 from gozoctl import app as gozoctl
 from gozoctl import session
 from tests.support.commands import commands
@@ -72,6 +72,7 @@ MISTAKES = [
         "invalid --time-zone 'europe/berlin': expected",
     ),
     (CREATE, "give the due time with one of --in, --at, --when, --cron and --every"),
+    ((*CREATE, "--tz", "Europe/Malta"), "give the due time with one of --in, --at, --when"),
     (("reschedule", "tea"), "give the due time with one of --in, --at and --when"),
     (("next", "@reboot"), "EXPR '@reboot' is no time, but the start of a machine"),
     ((*CREATE, "--when", "@reboot"), "--when '@reboot' is no time, but the start of a machine"),

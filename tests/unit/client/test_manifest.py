@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gozo.client import Schedule, Wanted
-from gozo.client.manifest import changed, difference, is_past, parse, write
+from gozo.client.comparison import changed, is_past
+from gozo.client.manifest import difference, parse, write
 from gozo.errors import Refusal, RequestError, SettingsError
 from gozo.schedule.model import NEVER, Misfire, ScheduleSpec
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gozo.delivery.in_memory import InMemory, Sent
+from gozo.protocol.deliveries import triggered
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import triggered
 from gozo.schedule.model import Entry, Misfire, ScheduleRequest, ScheduleSpec, State
 from tests.support.heard import heard
 

@@ -15,16 +15,12 @@ from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
 from gozo.protocol import requests as protocol
-from gozo.protocol.headers import FIRST_LINE, fields, pack, split, unpack
-from gozo.protocol.requests import (
-    RESERVED,
-    dated,
-    delivery,
-    escape_id,
-    parse_note,
-    parse_request,
-    unescape_key,
-)
+from gozo.protocol.admin import parse_note
+from gozo.protocol.deliveries import delivery
+from gozo.protocol.headers import FIRST_LINE, block, fields, pack, split, unpack
+from gozo.protocol.ids import RESERVED, escape_id, unescape_key
+from gozo.protocol.receipts import refusal_receipt, shortened
+from gozo.protocol.requests import dated, parse_request
 from gozo.schedule.expression import LAST_US
 from gozo.schedule.model import (
     LONGEST_REASON,
@@ -38,13 +34,12 @@ from gozo.schedule.model import (
     ScheduleRequest,
     ScheduleSpec,
     State,
-    retried,
 )
 from gozo.schedule.recurrence import due_at, onward, paused
+from gozo.schedule.retry import retried
 from gozo.store import entry_codec as entries
 from gozo.store.entry_codec import (
     EntryError,
-    block,
     check_room,
     entry_headers,
     glance,
@@ -295,8 +290,8 @@ def test_what_could_not_be_written_again() -> None:
 def test_a_refusal_that_is_shortened(message: str, id_: str | None) -> None:
     """However it is encoded, it has no more bytes, and still says why."""
     error = RequestError(Refusal.INVALID_WHEN, message)
-    told = protocol.refusal_receipt(id_, error)
-    short = protocol.shortened(told, 1_024)
+    told = refusal_receipt(id_, error)
+    short = shortened(told, 1_024)
     assert len(json.dumps(short)) <= 1_024
     assert (short["status"], short["error"]) == ("refused", "invalid_when")
     assert short["id"] in (id_, None)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gozo.errors import SettingsError
-from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.model import ConnectionSettings
+from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import Sources
 from tests.support.credentials import key_pair, operator
 

@@ -10,7 +10,8 @@ import pytest
 
 from gozo.errors import SettingsError
 from gozo.settings import nats_contexts as contexts
-from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.model import ConnectionSettings
+from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import File, Sources
 from tests.support.credentials import key_pair
 

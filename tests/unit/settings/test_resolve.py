@@ -16,14 +16,10 @@ from hypothesis import strategies as st
 
 from gozo.errors import SettingsError
 from gozo.runtime.logs import get_logger
+from gozo.settings.credentials import redacted
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.settings.options import CONNECTION, SERVE, Option
-from gozo.settings.resolve import (
-    ConnectionSettings,
-    ServeSettings,
-    redacted,
-    resolve_connection,
-    resolve_serve,
-)
+from gozo.settings.resolve import resolve_connection, resolve_serve
 from gozo.settings.sources import File, Sources
 from tests.support.credentials import key_pair
 

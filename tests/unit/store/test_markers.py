@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from gozo.protocol.headers import block
 from gozo.protocol.subject_policy import Policy
 from gozo.schedule.model import Entry, Marker, Reason
 from gozo.schedule.timetable import Timetable
-from gozo.store.entry_codec import block, entry_headers, marker_headers, parse_entry, plain_marker
+from gozo.store.entry_codec import entry_headers, marker_headers, parse_entry, plain_marker
 from gozo.store.index import BucketIndex
 
 SIZE = b"Nats-Msg-Size: 0\r\n\r\n"
