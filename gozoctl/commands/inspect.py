@@ -94,7 +94,7 @@ def _print(session: Session, found: list[Schedule], *, as_array: bool) -> None:
 
 
 def _write(out: Output, schedule: Schedule, now: datetime) -> None:
-    """Print a schedule for a script."""
+    """Print a schedule for scripts."""
     if out.format == "id":
         out.write(schedule.id or "-")
         return
@@ -107,7 +107,7 @@ _FIELDS = ("id", "due", "left", "subject", "size", "state", "last", "when")
 
 
 def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
-    """Print a schedule for a person."""
+    """Print a schedule for people."""
     from rich.text import Text  # noqa: PLC0415  # for a terminal only
 
     due = times.local(schedule.due, with_zone=True)
@@ -131,26 +131,26 @@ def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
 def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
     """Return what a list does not show, by name."""
     write = _local if people else times.utc
-    said = [("when", schedule.when)] if people else []
-    said += _recurrence(schedule, now, people=people)
-    said.append(("created", write(schedule.created)))
-    said.append(("revision", str(schedule.revision)))
+    lines = [("when", schedule.when)] if people else []
+    lines += _recurrence(schedule, now, people=people)
+    lines.append(("created", write(schedule.created)))
+    lines.append(("revision", str(schedule.revision)))
     if schedule.confirm:
         tries = f"{schedule.attempts} attempts" if schedule.attempts else "any number of attempts"
-        said.append(("confirm", f"by a stream, {tries}"))
+        lines.append(("confirm", f"by a stream, {tries}"))
     if schedule.protected:
-        said.append(("protected", "yes"))
+        lines.append(("protected", "yes"))
     if schedule.managed_by:
-        said.append(("set", schedule.managed_by))
+        lines.append(("set", schedule.managed_by))
     if schedule.tried:
-        said.append(("tried", str(schedule.tried)))
+        lines.append(("tried", str(schedule.tried)))
     if schedule.next is not None:
-        said.append(("next try", write(schedule.next)))
+        lines.append(("next try", write(schedule.next)))
     if schedule.reason:
-        said.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
-    said += [("header", f"{name}: {value}") for name, value in schedule.headers]
-    said.append(("payload", preview(schedule.payload or b"")))
-    return said
+        lines.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
+    lines += [("header", f"{name}: {value}") for name, value in schedule.headers]
+    lines.append(("payload", preview(schedule.payload or b"")))
+    return lines
 
 
 def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
@@ -158,7 +158,7 @@ def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tupl
     spec = schedule.spec
     if spec is None:
         return []
-    said: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = []
     zone = zone_of(spec.zone) if spec.zone else None
 
     def write(moment: datetime) -> str:
@@ -166,22 +166,22 @@ def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tupl
 
     if spec.recurs:
         if (name := zone_name(schedule)) is not None:
-            said.append(("time zone", name))
+            lines.append(("time zone", name))
         if schedule.start is not None:
-            said.append(("start", write(schedule.start)))
+            lines.append(("start", write(schedule.start)))
         if schedule.until is not None:
-            said.append(("until", write(schedule.until)))
+            lines.append(("until", write(schedule.until)))
         of = f" of {spec.count}" if spec.count else ""
-        said.append(("delivered", f"{spec.occurred}{of}"))
+        lines.append(("delivered", f"{spec.occurred}{of}"))
         if people and schedule.last is not None:
-            said.append(("last", f"{write(schedule.last)}, {times.left(schedule.last, now)}"))
+            lines.append(("last", f"{write(schedule.last)}, {times.left(schedule.last, now)}"))
         if spec.jitter_us:
-            said.append(("jitter", f"up to {spec.jitter_us / MICROSECONDS:g} s"))
+            lines.append(("jitter", f"up to {spec.jitter_us / MICROSECONDS:g} s"))
     later = "" if spec.grace_us is None else f", if later than {spec.grace_us / MICROSECONDS:g} s"
-    said.append(("misfire", f"{spec.misfire}{later}"))
+    lines.append(("misfire", f"{spec.misfire}{later}"))
     if spec.recurs:
-        said += [("next", write(moment)) for moment in _next_times(schedule, now)]
-    return said
+        lines += [("next", write(moment)) for moment in _next_times(schedule, now)]
+    return lines
 
 
 def _next_times(schedule: Schedule, now: datetime) -> list[datetime]:
@@ -193,7 +193,7 @@ def _next_times(schedule: Schedule, now: datetime) -> list[datetime]:
 def full_record(schedule: Schedule, now: datetime) -> dict[str, Any]:
     """Return a schedule that was read with its payload for JSON."""
     body = schedule.payload or b""
-    said = record(schedule) | {
+    lines = record(schedule) | {
         "confirm": schedule.confirm,
         "attempts": schedule.attempts,
         "set": schedule.managed_by or None,
@@ -201,8 +201,8 @@ def full_record(schedule: Schedule, now: datetime) -> dict[str, Any]:
         "next": times.utc(schedule.next) if schedule.next is not None else None,
     }
     if schedule.recurs:
-        said["upcoming"] = [times.utc(one) for one in _next_times(schedule, now)]
-    return said | payload_record(body)
+        lines["upcoming"] = [times.utc(one) for one in _next_times(schedule, now)]
+    return lines | payload_record(body)
 
 
 async def _explain(session: Session, id_: str) -> None:

@@ -33,12 +33,12 @@ def _fields(change: Change) -> tuple[str, ...]:
 
 def _record(change: Change) -> dict[str, Any]:
     at = None if change.at is None else times.utc(change.at)
-    said: dict[str, Any] = {"change": change.kind}
+    found: dict[str, Any] = {"change": change.kind}
     if change.schedule is not None:
-        return said | {"at": at} | record(change.schedule)
+        return found | {"at": at} | record(change.schedule)
     if change.kind == "removed":
-        said |= {"at": at, "id": change.id, "reason": change.reason}
-    return said
+        found |= {"at": at, "id": change.id, "reason": change.reason}
+    return found
 
 
 def _name(change: Change) -> str | None:
@@ -60,7 +60,7 @@ async def watch(
     limit: int | None,
 ) -> None:
     """Print all schedules, then each change; in a terminal, a table that follows the changes."""
-    changes = _meant(session, subject, kept)
+    changes = _selected(session, subject, kept)
     if session.out.is_for_people and has_escapes():
         await _follow(changes, order, reverse=reverse, limit=limit)
         return
@@ -72,7 +72,7 @@ async def watch(
             session.out.flush()
 
 
-async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIterator[Change]:
+async def _selected(session: Session, subject: str | None, kept: Filter) -> AsyncIterator[Change]:
     """Iterate over the changes of the selected schedules.
 
     A schedule that is no longer selected, because its time or subject changed, counts as removed.
@@ -81,7 +81,7 @@ async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIt
     from gozo.client.decoding import matcher  # noqa: PLC0415
 
     pattern = None if subject is None else matcher(subject)
-    told: set[str] = set()
+    shown: set[str] = set()
     async for change in session.client.watch():
         schedule = change.schedule
         if change.kind == "current":
@@ -91,10 +91,10 @@ async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIt
             and kept.matches(schedule)
             and (pattern is None or pattern.match(schedule.subject))
         ):
-            told.add(change.key)
+            shown.add(change.key)
             yield change
-        elif change.key in told:
-            told.remove(change.key)
+        elif change.key in shown:
+            shown.remove(change.key)
             yield (
                 change
                 if schedule is None
@@ -109,7 +109,7 @@ async def _follow(
     present: dict[str, Schedule] = {}
     screen = console()
 
-    def look() -> Any:
+    def frame() -> Any:
         shown = sorted(present.values(), key=ORDERS[order], reverse=reverse)
         most = max(screen.height - FRAME, 1)
         shown = shown[: most if limit is None else min(limit, most)]
@@ -117,7 +117,7 @@ async def _follow(
 
     async def refresh(show: Callable[[Any], None]) -> None:
         while True:
-            show(look())
+            show(frame())
             await asyncio.sleep(REFRESH)
 
     with live(screen) as show:

@@ -16,8 +16,8 @@ from gozoctl.commands.status_watch import INTERVAL, View
 from gozoctl.exit_codes import DONE, FAILED, NO_ANSWER
 from gozoctl.output import times
 from gozoctl.output.daemons import (
+    COLUMNS,
     DAEMONS,
-    FIGURES,
     bucket_record,
     bucket_words,
     daemon_record,
@@ -125,7 +125,7 @@ def _print(
             out.write_fields(name, value)
         out.write_fields("next_due", times.utc(next_due) if next_due else "")
         if replicas and out.header:
-            out.write_fields("DAEMON", "NAME", *FIGURES)
+            out.write_fields("DAEMON", "NAME", *COLUMNS)
         for one in replicas:
             out.write_fields("daemon", *daemon_texts(one))
         for problem in problems(replicas):

@@ -102,15 +102,15 @@ def _texts(measured: Rates) -> tuple[str, ...]:
     return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(measured))
 
 
-FIGURES = ("ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP")
+COLUMNS = ("ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP")
 
 RATES: TableSpec[Rates] = TableSpec(
-    ("DAEMON", *FIGURES),
+    ("DAEMON", *COLUMNS),
     _cells,
     _texts,
     lambda measured: {},
     lambda measured: measured.replica.name,
-    whole=frozenset(FIGURES),
+    whole=frozenset(COLUMNS),
 )
 
 
@@ -183,7 +183,7 @@ MOMENTS: TableSpec[Moment] = TableSpec(
 
 
 class View:
-    """Looks every `interval` seconds, `count` times or for ever, and shows what it sees."""
+    """Takes a snapshot every `interval` seconds, `count` times or forever, and shows it."""
 
     def __init__(self, session: Session, interval: float, count: int | None) -> None:
         self._session = session
@@ -192,20 +192,20 @@ class View:
         self._before: Snapshot | None = None
 
     async def run(self) -> Snapshot:
-        """Look until the end; return the last look."""
+        """Run until the end; return the last snapshot."""
         out = self._session.out
         if not (out.is_for_people and has_escapes()):
             lines = Lines(out, MOMENTS)
             lines.begin()
             with while_read():
-                return await self._looks(lambda moment: self._print(lines, moment))
+                return await self._follow(lambda moment: self._print(lines, moment))
         with live(console()) as show:
-            return await self._looks(lambda moment: show(self._frame(moment)))
+            return await self._follow(lambda moment: show(self._frame(moment)))
 
-    async def _looks(self, show: Callable[[Moment], None]) -> Snapshot:
+    async def _follow(self, show: Callable[[Moment], None]) -> Snapshot:
         number = 0
         while True:
-            snapshot = await self._look()
+            snapshot = await self._take()
             show(Moment(snapshot, rates(self._before, snapshot)))
             self._before = snapshot
             number += 1
@@ -213,13 +213,13 @@ class View:
                 return snapshot
             await asyncio.sleep(self._interval)
 
-    async def _look(self) -> Snapshot:
+    async def _take(self) -> Snapshot:
         client = self._session.client
         try:
             replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
             bucket = await client.bucket()
         except (NoServerError, JetStreamError) as error:
-            # The connection is made again by itself, and a cluster elects.
+            # The client reconnects, and a cluster elects a leader.
             return Snapshot(time.monotonic(), datetime.now(UTC), problem=str(error))
         now = datetime.now(UTC)
         return Snapshot(time.monotonic(), now, tuple(replicas), bucket, tuple(rivals))
@@ -235,11 +235,11 @@ class View:
     def _frame(self, moment: Moment) -> Any:
         from rich.console import Group  # noqa: PLC0415  # for a terminal only
 
-        said = facts(self._facts(moment.snapshot))
-        return Group(said, "", table(RATES, moment.rates)) if moment.rates else said
+        shown = facts(self._facts(moment.snapshot))
+        return Group(shown, "", table(RATES, moment.rates)) if moment.rates else shown
 
     def _facts(self, snapshot: Snapshot) -> Iterator[tuple[str, Cell]]:
-        """Name what there is to see, and say it."""
+        """Return the lines above the table, by name."""
         client = self._session.client
         server, leader = client.server, snapshot.leader
         yield "server", f"{server.name} {server.version}, {server.address}"

@@ -258,10 +258,10 @@ def _parse(text: str, option: str) -> grammar.When:
     try:
         return grammar.parse(text)
     except RequestError as error:
-        raise SettingsError(told(error, option, text)) from error
+        raise SettingsError(worded(error, option, text)) from error
 
 
-def told(error: RequestError, option: str, text: str) -> str:
+def worded(error: RequestError, option: str, text: str) -> str:
     """Word an error about a text, naming the option that gave the text."""
     words = str(error)
     if words.startswith(_HEADER):
@@ -290,7 +290,7 @@ def _cron(text: str) -> str:
         when: object = grammar.parse(text)
     except RequestError as error:
         if not str(error).startswith(_HEADER):  # it names the field
-            raise SettingsError(told(error, "--cron", text)) from error
+            raise SettingsError(worded(error, "--cron", text)) from error
         when = None
     if not isinstance(when, Cron):
         raise SettingsError(

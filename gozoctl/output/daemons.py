@@ -60,15 +60,15 @@ def _name(one: Replica) -> str | None:
     return one.name
 
 
-FIGURES = ("VERSION", "ROLE", "PENDING", "DELIVERED", "P50", "P99", "UP")
+COLUMNS = ("VERSION", "ROLE", "PENDING", "DELIVERED", "P50", "P99", "UP")
 
 DAEMONS: TableSpec[Replica] = TableSpec(
-    ("DAEMON", *FIGURES),
+    ("DAEMON", *COLUMNS),
     _cells,
     daemon_texts,
     daemon_record,
     _name,
-    whole=frozenset(FIGURES),
+    whole=frozenset(COLUMNS),
 )
 
 

@@ -61,7 +61,7 @@ _STYLES = {
 }
 
 
-def _said(event: Event) -> str:
+def _words(event: Event) -> str:
     """Describe an event for people, without its kind."""
     words = [f"to {event.subject}"] if event.subject else []
     if event.late_ms is not None:
@@ -74,7 +74,7 @@ def _said(event: Event) -> str:
 
 
 def _line(event: Event) -> tuple[Cell, ...]:
-    return (times.clock(event.at), f"{event.kind:{_WIDEST}}", event.id or "-", _said(event))
+    return (times.clock(event.at), f"{event.kind:{_WIDEST}}", event.id or "-", _words(event))
 
 
 def _dated_line(event: Event) -> tuple[Cell, ...]:
@@ -82,12 +82,12 @@ def _dated_line(event: Event) -> tuple[Cell, ...]:
 
 
 def _row(event: Event) -> tuple[Cell, ...]:
-    return (times.local(event.at), (event.kind, _STYLES.get(event.kind, "")), _said(event))
+    return (times.local(event.at), (event.kind, _STYLES.get(event.kind, "")), _words(event))
 
 
 def _row_of_many(event: Event) -> tuple[Cell, ...]:
-    at, kind, said = _row(event)
-    return (at, kind, event.id or "-", said)
+    at, kind, words = _row(event)
+    return (at, kind, event.id or "-", words)
 
 
 def _record(event: Event) -> dict[str, Any]:

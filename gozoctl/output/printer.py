@@ -237,7 +237,7 @@ def table(
     return made
 
 
-def facts(said: Iterable[tuple[str, Cell]]) -> Any:
+def facts(lines: Iterable[tuple[str, Cell]]) -> Any:
     """Make lines of a name and a text, which wraps within its column."""
     from rich.table import Table  # noqa: PLC0415  # for a terminal only
     from rich.text import Text  # noqa: PLC0415
@@ -245,7 +245,7 @@ def facts(said: Iterable[tuple[str, Cell]]) -> Any:
     made = Table.grid(padding=(0, 2))
     made.add_column(style="bold", justify="right", no_wrap=True)
     made.add_column(overflow="fold")
-    for name, cell in said:
+    for name, cell in lines:
         text, style = (cell, "") if isinstance(cell, str) else cell
         made.add_row(name, Text(visible(text), style))
     return made

@@ -83,7 +83,7 @@ def record(schedule: Schedule) -> dict[str, Any]:
     headers: dict[str, list[str]] = {}
     for name, value in schedule.headers:
         headers.setdefault(name, []).append(value)
-    said = {
+    found = {
         "id": schedule.id,
         "key": schedule.key,
         "subject": schedule.subject,
@@ -98,8 +98,8 @@ def record(schedule: Schedule) -> dict[str, Any]:
         "protected": schedule.protected,
     }
     if schedule.spec is not None:
-        said |= _spec(schedule, schedule.spec)
-    return said | ({"reason": schedule.reason} if schedule.reason else {})
+        found |= _spec(schedule, schedule.spec)
+    return found | ({"reason": schedule.reason} if schedule.reason else {})
 
 
 def _spec(schedule: Schedule, spec: ScheduleSpec) -> dict[str, Any]:
