@@ -77,7 +77,7 @@ def test_the_zone_of_this_machine(ctl: Gozoctl) -> None:
     nameless = ("create", "b", "jobs.b", "--cron", "@daily")
     done_ = ctl.run(*nameless, variables={"TZ": "CET-1CEST"})
     assert done_.code == 2
-    assert "give --time-zone" in done_.err
+    assert "use --time-zone" in done_.err
     assert ctl.run(*nameless, "--tz", "UTC", variables={"TZ": "CET-1CEST"}).code == 0
     with ctl.terminal("create", "c", "jobs.c", "--cron", "@daily") as terminal:
         terminal.shows("time zone Europe/Berlin")
@@ -167,7 +167,7 @@ def test_ids_in_a_narrow_terminal(ctl: Gozoctl, *, recurs: bool) -> None:
     ("options", "words"),
     [
         (("--cron", "61 * * * *"), "minute '61' is not within 0-59"),
-        (("--cron", "@every 3s"), "no cron expression"),
+        (("--cron", "@every 3s"), "expected five fields"),
         (("--cron", "@daily", "--tz", "Europe/Valletta"), "--time-zone 'Europe/Valletta'"),
         (("--every", "3 x"), "invalid --every '3 x': expected"),
         (("--every", "3s", "--tz", "UTC"), "cron expression only"),

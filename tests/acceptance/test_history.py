@@ -144,7 +144,7 @@ async def test_nothing_is_known(server: NatsServer, clients: Clients, ctl: Gozoc
     options = ("--bucket", "nothing", "--request-subject", "else")
     done = ctl.run("history", "tea", *options)
     assert done.code == 3
-    assert "keeps nothing.event.>, and not else.event.>: start the daemons with" in done.err
+    assert "stores nothing.event.>, and not else.event.>: start the daemons with" in done.err
 
 
 async def test_mistakes(server: NatsServer, clients: Clients, ctl: Gozoctl) -> None:
