@@ -1,4 +1,4 @@
-"""Secrets: how they are hidden in messages, and read from seeds and credentials files."""
+"""Hides secrets in messages, and reads seeds and credentials files."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from gozo.settings.paths import read_file
 _SCHEME_AND_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?(?:.*@)?(.*)", re.DOTALL)
 _NO_PORT = re.compile(r":(?!//)(?![0-9]*(?:[,/]|\Z))[^,/:\[\]]+(?=[,/]|\Z)")
 _SEED = re.compile(r"S[A-Z2-7]{57}")
-_SEED_FILE = 65_536  # bytes read of a file that should hold a seed
+_SEED_FILE = 65_536  # bytes read of a file that should contain a seed
 _JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
-_CREDENTIALS_FILE = 1 << 20  # bytes read of one
+_CREDENTIALS_FILE = 1 << 20  # bytes read of a credentials file
 _SEED_PREFIX = 18 << 3  # of nkeys: the letter S
 _USER_PREFIX = 20 << 3  # of nkeys: the letter U
 
 
 def hidden(_text: str) -> str:
-    """Stand in for a secret in messages."""
+    """Return what messages show in place of a secret."""
     return "(not shown)"
 
 
 def redacted(address: str) -> str:
     """Return an address without its user, password or token, for logs and messages.
 
-    What cannot be told apart is hidden: everything up to the last `@`, and without one what
-    stands where a port should and is no number.
+    Hides everything up to the last `@`; without one, anything but a number in place of the port.
     """
     match = _SCHEME_AND_USER.fullmatch(address)
     if match is None or "@" not in address:
@@ -39,12 +38,12 @@ def redacted(address: str) -> str:
 
 
 def seed_of(nkey: str) -> str:
-    """Return the seed that `--nkey` means: itself, or the one in the file that it names.
+    """Return the seed that `--nkey` means: the value itself, or the seed in the file it names.
 
-    A file may hold more lines than the seed, as those that `nsc` writes do.
+    The file may have other lines besides, as those written by `nsc` have.
 
     Raises:
-        UnusableError: there is none. The message never has the value in it.
+        UnusableError: there is no seed. The message never contains the value.
     """
     if _SEED.fullmatch(nkey.strip()):
         return _checked_seed(nkey.strip())
@@ -54,22 +53,22 @@ def seed_of(nkey: str) -> str:
             lines = file.read(_SEED_FILE).decode("ascii", "replace").splitlines()
     except (UnusableError, OSError):
         raise UnusableError(
-            "is neither a user's seed (SU...) nor a file that can be read: "
-            "give one of the two; it may be a mistyped seed and is not shown"
+            "is neither a user seed (SU...) nor a readable file: give one of the two; "
+            "it is not shown, since it may be a mistyped seed"
         ) from None
     for line in lines:
         if _SEED.fullmatch(line.strip()):
             return _checked_seed(line.strip())
-    raise UnusableError(f"names the file {str(path)!r}, which holds no seed (SU...)")
+    raise UnusableError(f"names the file {str(path)!r}, which does not contain a seed (SU...)")
 
 
 def credentials_of(path: Path) -> tuple[str, str]:
-    """Return the JWT and the seed in a credentials file, as nsc writes it.
+    """Return the JWT and the seed in a credentials file, as written by nsc.
 
-    Read here and not by nats-py, which goes round for ever where there is no JWT.
+    nats-py would loop without end on a file without a JWT.
 
     Raises:
-        UnusableError: one is missing. The message never has what stands there.
+        UnusableError: one is missing or invalid. The message never contains it.
     """
     try:
         with path.open("rb") as file:
@@ -82,13 +81,13 @@ def credentials_of(path: Path) -> tuple[str, str]:
         found[head] = next(after, "")
         if not found[head] or found[head].startswith("-----"):
             raise UnusableError(
-                f"is no credentials file, since it has no '{head}': give one that nsc made"
+                f"is not a credentials file, it has no '{head}': give one created by nsc"
             )
     jwt, seed = found.values()
     if not _JWT.fullmatch(jwt):
-        raise UnusableError("holds a JWT that is none: copy the file again")
+        raise UnusableError("contains an invalid JWT: copy the file again")
     if not _SEED.fullmatch(seed):
-        raise UnusableError("holds a seed that is none (SU...): copy the file again")
+        raise UnusableError("contains an invalid seed: copy the file again")
     return jwt, _checked_seed(seed)
 
 
@@ -96,10 +95,8 @@ def _checked_seed(seed: str) -> str:
     """Check prefix and checksum, as nkeys.go does; Python's nkeys skips the checksum."""
     raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
     if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
-        raise UnusableError("is a mistyped seed, its checksum is wrong: copy it again")
+        raise UnusableError("is a mistyped seed (wrong checksum): copy it again")
     role = (raw[0] & 7) << 5 | (raw[1] & 248) >> 3
     if raw[0] & 248 != _SEED_PREFIX or role != _USER_PREFIX:
-        raise UnusableError(
-            "is the seed of something else than a user: give one that begins with SU"
-        )
+        raise UnusableError("is not the seed of a user: give one that begins with SU")
     return seed

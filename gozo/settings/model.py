@@ -1,4 +1,4 @@
-"""Settings: what the user chose, checked and frozen."""
+"""The settings of a connection and of `gozo serve`: checked and frozen."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gozo.settings.parsers import default_name
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """How to reach NATS, and where gozo lives there. Secrets are kept out of `repr`."""
+    """How to connect to NATS, and gozo's subject and bucket there. `repr` shows no secrets."""
 
     addresses: tuple[str, ...] = field(default=("nats://localhost:4222",), repr=False)
     """Each with scheme, host and port: `nats://[user[:password]@]host:port`, or `tls://`."""
     context: str | None = None
-    """The context of the NATS command line that some of the rest was taken from."""
+    """The context of the NATS CLI that the other fields were read from, if any."""
     secure: bool | None = None
-    """Whether TLS is required; None: if certificates are given, see `demands_tls`."""
+    """Whether TLS is required; None: depends on the certificates, see `demands_tls`."""
     token: str | None = field(default=None, repr=False)
     user: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -30,24 +30,24 @@ class ConnectionSettings:
     key: Path | None = None
     ca: Path | None = None
     nkey: str | None = field(default=None, repr=False)
-    """A seed (`SU...`), or the path of a file that holds one: see `seed`."""
+    """A seed (`SU...`), or the path of a file that contains one: see `seed`."""
     jwt: Path | None = None
     """The path of a credentials file."""
     request_subject: str = "gozo"
     bucket: str = "gozo"
     js_prefix: str = "$JS.API"
-    """What the subjects of the JetStream API begin with: another where it is in a domain."""
+    """The prefix of the JetStream API; differs in a domain."""
     inbox_prefix: str | None = None
-    """What the subjects of answers begin with; None: see `gozo.protocol.inboxes`."""
+    """The prefix of the inboxes; None: see `gozo.protocol.inboxes`."""
     user_jwt: str | None = field(default=None, repr=False)
-    """What a context may hold in the place of a credentials file, with the seed below."""
+    """The JWT in a context that replaces a credentials file, together with `user_seed`."""
     user_seed: str | None = field(default=None, repr=False)
     tls_first: bool = False
-    """Encrypt before the server has said anything, as it must be configured to expect."""
+    """Start TLS before the server sends its INFO; the server must be configured for it."""
 
     @property
     def demands_tls(self) -> bool:
-        """Whether nothing is sent to a server that does not offer TLS.
+        """Whether TLS is required of the server.
 
         Given certificates require it; `tls://` in an address does so for that address.
         """
@@ -56,10 +56,10 @@ class ConnectionSettings:
         return bool(self.ca or self.cert or self.tls_first)
 
     def seed(self) -> str | None:
-        """Return the seed that `nkey` means, read anew if it is in a file; None without one.
+        """Return the seed of `nkey`, read again if it is in a file; None without `nkey`.
 
         Raises:
-            SettingsError: the file is gone, or holds no seed any more.
+            SettingsError: the file is gone, or no longer contains a seed.
         """
         if self.nkey is None:
             return None
@@ -69,10 +69,10 @@ class ConnectionSettings:
             raise SettingsError(f"the value of --nkey {error}") from None
 
     def credentials(self) -> tuple[str, str] | None:
-        """Return the JWT and the seed to log in with, read anew if in a file; None without.
+        """Return JWT and seed, read again if they are in a file; None if not configured.
 
         Raises:
-            SettingsError: the file is gone, or holds no credentials any more.
+            SettingsError: the file is gone, or no longer contains credentials.
         """
         if self.jwt is None:
             return None if self.user_jwt is None else (self.user_jwt, self.user_seed or "")
@@ -84,54 +84,54 @@ class ConnectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """Everything that `gozo serve` needs to know."""
+    """The settings of `gozo serve`."""
 
     connection: ConnectionSettings
     name: str = field(default_factory=default_name)
-    """Different for each daemon; safe in a log."""
+    """Unique for each daemon; safe in a log."""
     replicas: int | None = None
-    """Copies of the bucket that the servers keep; None: 3 in a cluster, else 1."""
+    """Replicas of the bucket; None: 3 in a cluster, else 1."""
     max_backlog: int = 512 * 1024 * 1024
-    """Bytes of requests that may wait in memory to be stored."""
+    """Bytes of memory for requests waiting to be stored."""
     allow: tuple[str, ...] = ()
-    """Patterns of the subjects that may be targets; empty: all."""
+    """Patterns of subjects that may be targets; empty: all."""
     deny: tuple[str, ...] = ()
-    """Patterns of subjects that may not be targets, allowed or not."""
+    """Patterns of subjects that may not be targets, even if allowed."""
     allow_answers: tuple[str, ...] = ()
-    """Patterns of subjects that answers may go to besides `allow`; empty: see `policy`."""
+    """Patterns of subjects for answers, besides `allow`; empty: see `policy`."""
     max_pending: int | None = None
-    """Schedules that may wait, as far as requests can make it more."""
+    """Maximum number of pending schedules, enforced for requests."""
     max_payload: int | None = None
-    """Bytes of payload that a request may have."""
+    """Maximum payload of a request, in bytes."""
     max_delay_us: int | None = None
-    """Microseconds ahead that a request may be due."""
+    """Maximum time until a request is due, in microseconds."""
     max_rate: float | None = None
-    """Requests taken in a second."""
+    """Maximum requests per second."""
     min_interval_us: int = 100_000
-    """Microseconds between two occurrences, where a request gives an interval."""
+    """Minimum interval that a request may give, in microseconds."""
     max_deliver_rate: float | None = None
-    """Messages sent in a second."""
+    """Maximum messages sent per second."""
     connect_timeout: float = 3.0
-    """Seconds to wait for a server at the start."""
+    """Seconds to wait for a server at startup."""
     skip_due_before_us: int | None = None
-    """Schedules that are in the bucket at the start and were due before are left out."""
+    """Schedules found in the bucket at startup and due before this time are skipped."""
     metrics: tuple[str, int] | None = None
-    """Host and port on which figures are served over HTTP; None: they are not."""
+    """Host and port of the HTTP server for metrics and health; None: no server."""
     events: bool = False
-    """Whether what happens to schedules is told on `<request subject>.event.>`."""
+    """Whether events are published on `<request subject>.event.>`."""
     history_us: int | None = None
-    """How long a stream keeps what is told, in microseconds; None: none is made."""
+    """How long a stream keeps events, in microseconds; None: no stream."""
     log_level: str = DEFAULT_LEVEL
     log_format: str = DEFAULT_FORMAT
     embedded: bool = False
     store: Path | None = None
-    """Where the embedded server keeps its data; None: the user's data directory."""
+    """Data directory of the embedded server; None: the user's data directory."""
 
     @property
     def policy(self) -> Policy:
-        """What schedules and answers may be sent to.
+        """The subjects that schedules and answers may be sent to.
 
-        Where `allow` is all that limits them, answers go to inboxes as well.
+        With `allow` and without `allow_answers`, answers may go to inboxes as well.
         """
         chosen = self.connection
         prefixes = (SHARED, *([chosen.inbox_prefix] if chosen.inbox_prefix else ()))

@@ -1,9 +1,9 @@
-"""How the text of each kind of value is read and checked.
+"""Parses and checks the values of options, one function for each kind.
 
 Each `read_...` turns a text into a value or raises `UnusableError`, whose message completes the
-sentence "the value ... of --option": what is wrong, and the cure. The kinds that name a file
-look whether it is there, so that a mistyped path is told before anything starts. Nothing here
-knows options, environments or command lines.
+sentence "the value ... of --option": what is wrong, and the cure. Paths of files are checked for
+existence, so that a mistyped one is reported before anything starts. Nothing here knows options,
+environments or command lines.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LONGEST_NAME = 255
 """Characters of a name or a subject: far below the 4,096 bytes of the server's control line."""
 
 FORMATS = ("table", "json", "jsonl", "tsv", "id")
-"""How schedules can be printed."""
+"""Output formats for schedules."""
 
-MOST_REPLICAS = 5  # JetStream keeps no more copies of a stream
-MOST_SECONDS = 86_400.0  # a day: beyond that a time-out is a mistake
-MOST_RATE = 1e9  # a second: beyond that a limit is a mistake
-MOST_OF_ALL = 10**15 - 1  # beyond that a limit is a mistake
+MOST_REPLICAS = 5  # the most that JetStream supports
+MOST_SECONDS = 86_400.0  # a day: a longer timeout is a mistake
+MOST_RATE = 1e9  # per second: a higher limit is a mistake
+MOST_OF_ALL = 10**15 - 1  # a higher limit is a mistake
 
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::(.*))?")
 _HOST = re.compile(r"[^\s:/?#@\[\]\\]+")
@@ -54,36 +54,36 @@ def read_flag(text: str) -> bool:
         return True
     if word in ("0", "false", "no", "off"):
         return False
-    raise UnusableError(
-        "is neither yes nor no: give 1, true, yes or on, or else 0, false, no or off"
-    )
+    raise UnusableError("is neither yes nor no: give 1, true, yes or on, or 0, false, no or off")
 
 
 def read_addresses(text: str) -> tuple[str, ...]:
-    """Read addresses of servers, comma-separated; scheme and port are filled in."""
+    """Read comma-separated addresses of servers; adds a missing scheme and port."""
     parts = [part.strip() for part in text.split(",")]
     addresses = [_address(part) for part in parts if part]
     if not addresses:
-        raise UnusableError(f"holds no address: give one such as nats://localhost:{DEFAULT_PORT}")
+        raise UnusableError(
+            f"contains no address: give one such as nats://localhost:{DEFAULT_PORT}"
+        )
     return tuple(dict.fromkeys(addresses))
 
 
 def _address(text: str) -> str:
-    # None of these messages may repeat a part of the text: it could be one of a password.
+    # No message may repeat a part of the text: it could be part of a password.
     scheme, mark, rest = text.partition("://")
     if not mark:
         scheme, rest = "nats", text
     scheme = scheme.lower()
     if scheme in ("ws", "wss"):
         raise UnusableError(
-            "is for WebSockets, which gozo does not use: give a nats:// or tls:// one"
+            "is for WebSockets, which gozo does not support: give a nats:// or tls:// address"
         )
     if scheme not in ("nats", "tls"):
         raise UnusableError("has an unknown scheme: give a nats:// or tls:// address")
     user, at, place = rest.removesuffix("/").rpartition("@")
     if re.search(r"[\s/?#]", rest.removesuffix("/")) or not rest.isprintable():
         raise UnusableError(
-            "holds white space or one of / ? #: give scheme, host and port only, and a user or "
+            "contains white space or one of / ? #: give scheme, host and port only, and a user or "
             "password with such characters as --user and --password"
         )
     host, port = _host_and_port(place)
@@ -91,7 +91,7 @@ def _address(text: str) -> str:
 
 
 def _is_host(text: str) -> bool:
-    """Tell whether a text can be looked up as the name of a host (RFC 5890), or is an address."""
+    """Return whether a text is a valid host name (RFC 5890) or an address."""
     if not _HOST.fullmatch(text):
         return False
     try:
@@ -112,63 +112,61 @@ def _host_and_port(text: str) -> tuple[str, int]:
         port = digits if colon else None
         if not _is_host(host):
             raise UnusableError(
-                f"has no proper host: give one such as nats://localhost:{DEFAULT_PORT}, and an "
+                f"has an invalid host: give one such as nats://localhost:{DEFAULT_PORT}, and an "
                 "IPv6 address in brackets"
             )
     if port is None:
         return host, DEFAULT_PORT
     if not _PORT.fullmatch(port) or not 1 <= int(port) <= LAST_PORT:
-        raise UnusableError(
-            "has a port that is not a number from 1 to 65535: mend it or leave it out"
-        )
+        raise UnusableError("has an invalid port: give a number from 1 to 65535, or omit it")
     return host, int(port)
 
 
 def read_nkey(text: str) -> str:
-    """Read a seed, or the path of a file that holds one; it is returned as it is."""
+    """Read a seed, or the path of a file that contains one; returns it unchanged."""
     seed_of(text)
     return text.strip()
 
 
 def read_subject(text: str) -> str:
-    """Read a literal subject that a daemon can listen on."""
+    """Read a subject without wildcards."""
     if not text.isprintable() or re.search(r"\s", text):
-        raise UnusableError("holds white space or control characters: leave them out")
+        raise UnusableError("contains white space or control characters: remove them")
     if "*" in text or ">" in text:
-        raise UnusableError("holds a wildcard: give one literal subject")
+        raise UnusableError("contains a wildcard: give a single subject")
     if text.startswith("$"):
-        raise UnusableError("begins with $, which belongs to the server: give another subject")
+        raise UnusableError("begins with $, which is reserved for the server: give another subject")
     if not all(text.split(".")):
-        raise UnusableError("has an empty token: mend the dots")
+        raise UnusableError("has an empty token: remove the extra dot")
     return _short_enough(text)
 
 
 def read_prefix(text: str) -> str:
-    """Read what subjects begin with, with the dot at its end or without."""
+    """Read the prefix of subjects, with or without a final dot."""
     return read_subject(text.removesuffix("."))
 
 
 def read_patterns(text: str) -> tuple[str, ...]:
-    """Read patterns of subjects, comma-separated; `*` and `>` are wildcards, as in NATS."""
+    """Read comma-separated subject patterns; `*` and `>` are wildcards, as in NATS."""
     patterns = [part.strip() for part in text.split(",")]
     if not all(patterns):
-        # That of a variable which is not set, say: to go on without it could allow everything.
+        # From an unset variable, say: to ignore it could allow everything.
         raise UnusableError(
-            "holds an empty pattern: give one such as jobs.>, > for all subjects, or leave it out"
+            "contains an empty pattern: give one such as jobs.>, > for all subjects, or omit it"
         )
     for pattern in patterns:
         if not pattern.isprintable() or re.search(r"\s", pattern):
-            raise UnusableError("holds white space or control characters: leave them out")
+            raise UnusableError("contains white space or control characters: remove them")
         tokens = pattern.split(".")
         if not all(tokens) or ">" in tokens[:-1]:
             raise UnusableError(
-                "is no pattern of subjects: mend the dots, and put > at the end only"
+                "is not a valid pattern: remove empty tokens, and use > only as the last token"
             )
         if any(len(token) > 1 and set(token) & {"*", ">"} for token in tokens):
-            # To NATS it is an ordinary character there: what was meant would not be denied.
+            # NATS takes it literally there: the subjects that were meant would not be denied.
             raise UnusableError(
-                "has a wildcard that is not a whole token, as in jobs.*, and stands for nothing: "
-                "give one token for it"
+                "has a wildcard inside a token, where it has no effect: use it as a whole token, "
+                "as in jobs.*"
             )
     return tuple(dict.fromkeys(patterns))
 
@@ -176,46 +174,46 @@ def read_patterns(text: str) -> tuple[str, ...]:
 def read_bucket(text: str) -> str:
     """Read the name of a key/value bucket."""
     if not _BUCKET.fullmatch(text):
-        raise UnusableError("is no name of a bucket: use letters, digits, - and _ of ASCII only")
+        raise UnusableError("is not a valid bucket name: use ASCII letters, digits, - and _ only")
     if text.endswith("_lease"):
-        raise UnusableError("ends in _lease, as the buckets for leases do: give another name")
+        raise UnusableError("ends in _lease, as lease buckets do: give another name")
     return _short_enough(text)
 
 
 def read_name(text: str) -> str:
-    """Read the name of a daemon, safe in logs."""
+    """Read the name of a daemon: printable, without white space."""
     if not text.isprintable() or re.search(r"\s", text):
-        raise UnusableError("holds white space or control characters: leave them out")
+        raise UnusableError("contains white space or control characters: remove them")
     return _short_enough(text)
 
 
 def default_name() -> str:
-    """Return a name for a daemon: its host and a random part."""
+    """Return a name for a daemon: host name and random suffix."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "host"
     return f"{host}-{secrets.token_hex(3)}"
 
 
 def read_replicas(text: str) -> int:
-    """Read how many copies JetStream is to keep."""
+    """Read a number of replicas."""
     digits = text.strip()
     if _COUNT.fullmatch(digits) and 1 <= int(digits) <= MOST_REPLICAS:
         return int(digits)
-    raise UnusableError(f"is no whole number from 1 to {MOST_REPLICAS}: give 1, 3 or 5")
+    raise UnusableError(f"is not a whole number from 1 to {MOST_REPLICAS}: give 1, 3 or 5")
 
 
 def read_level(text: str) -> str:
-    """Read the level of the log."""
+    """Read a log level."""
     level = text.strip().lower()
     if level not in LEVELS:
-        raise UnusableError(f"is no level: give {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
+        raise UnusableError(f"is not a log level: give {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
     return level
 
 
 def read_log_format(text: str) -> str:
-    """Read how the log is to be written."""
+    """Read a log format."""
     form = text.strip().lower()
     if form not in LOG_FORMATS:
-        raise UnusableError(f"is no format: give {' or '.join(LOG_FORMATS)}")
+        raise UnusableError(f"is not a log format: give {' or '.join(LOG_FORMATS)}")
     return form
 
 
@@ -226,16 +224,18 @@ def read_listen(text: str) -> tuple[str, int]:
     if bracketed and _is_ipv6(bracketed[1]):
         host = bracketed[1]
     elif host and not _is_host(host):
-        raise UnusableError("has no proper host: give one such as 127.0.0.1:9464 or [::1]:9464")
+        raise UnusableError("has an invalid host: give one such as 127.0.0.1:9464 or [::1]:9464")
     if not colon or not _PORT.fullmatch(port) or int(port) > LAST_PORT:
-        raise UnusableError("has no port from 0 to 65535: give host and port, as 127.0.0.1:9464")
+        raise UnusableError("has no port from 0 to 65535: give one such as 127.0.0.1:9464")
     return host, int(port)
 
 
 def read_format(text: str) -> str:
-    """Read how schedules are to be printed."""
+    """Read an output format."""
     if text not in FORMATS:
-        raise UnusableError(f"is no output: give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        raise UnusableError(
+            f"is not an output format: give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        )
     return text
 
 
@@ -249,25 +249,25 @@ def read_size(text: str) -> int:
         if 1 <= size < 2**63:
             return int(size)
     raise UnusableError(
-        "is no size: give bytes, or a number with a unit such as 512MiB, 64MB or 1GiB"
+        "is not a size: give bytes, or a number with a unit such as 512MiB, 64MB or 1GiB"
     )
 
 
 def read_most(text: str) -> int:
-    """Read how many there may be at most."""
+    """Read a maximum number."""
     digits = text.strip()
     if _DIGITS.fullmatch(digits) and int(digits):
         return int(digits)
-    raise UnusableError(f"is no whole number from 1 to {MOST_OF_ALL}: give one such as 100000")
+    raise UnusableError(f"is not a whole number from 1 to {MOST_OF_ALL}: give one such as 100000")
 
 
 def read_rate(text: str) -> float:
-    """Read how often something may happen in a second."""
+    """Read a rate per second."""
     number = text.strip()
     if _SECONDS.fullmatch(number) and 0 < float(number) <= MOST_RATE:
         return float(number)
     raise UnusableError(
-        f"is no number a second above 0, {MOST_RATE:,.0f} at most: give one such as 1000 or 0.5"
+        f"is not a rate per second above 0, at most {MOST_RATE:,.0f}: give one such as 1000 or 0.5"
     )
 
 
@@ -279,13 +279,13 @@ def read_seconds(text: str) -> float:
         if math.isfinite(seconds) and 0 < seconds <= MOST_SECONDS:
             return seconds
     raise UnusableError(
-        f"is no number of seconds above 0, {MOST_SECONDS:.0f} at most: give one such as 3 or 0.5"
+        f"is not a number of seconds above 0, at most {MOST_SECONDS:.0f}: give one such as 3 or 0.5"
     )
 
 
 def _short_enough(text: str) -> str:
     if len(text) > LONGEST_NAME:
-        raise UnusableError(f"has {len(text)} characters: use {LONGEST_NAME} at most")
+        raise UnusableError(f"has {len(text)} characters: use at most {LONGEST_NAME}")
     return text
 
 
@@ -298,7 +298,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a text can be written as UTF-8: bytes that were not, cannot."""
+    """Return whether a text can be encoded as UTF-8: undecodable bytes of arguments cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

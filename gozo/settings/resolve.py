@@ -1,7 +1,7 @@
-"""Resolves what the user chose, from every source, into settings.
+"""Resolves the values of all sources into settings.
 
-The options that fill them are declared in `gozo.settings.options`; where values are looked for, and
-in which order, is in `gozo.settings.sources`.
+`gozo.settings.options` declares the options, `gozo.settings.sources` the sources and their
+order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gozo.settings.nats_contexts import Context
 from gozo.settings.options import CONNECTION, SERVE, Option
 from gozo.settings.sources import STEP, Found, Sources
 
-IN_ADDRESS = 1  # added to the rank of an address for the login in it
-IN_CONTEXT = 2  # added to the rank of a context's name for what is in it
-LAST = 1_000_000  # below every rank
+IN_ADDRESS = 1  # added to the rank of an address, for the credentials in it
+IN_CONTEXT = 2  # added to the rank of a context's name, for its content
+LAST = 1_000_000  # greater than every rank
 
 
 def _option(name: str) -> Option:
@@ -29,23 +29,24 @@ def _option(name: str) -> Option:
 _ADDRESS, _CONTEXT = _option("address"), _option("context")
 _USER, _PASSWORD = _option("user"), _option("password")
 _LOGINS = (_option("token"), _USER, _option("nkey"), _option("jwt"))
-"""Ways to log in that replace each other."""
+"""Ways to authenticate; one replaces the others."""
 _SECURE, _CA = _option("secure"), _option("ca")
 _CERT, _KEY = _option("cert"), _option("key")
 _STORE = next(option for option in SERVE if option.name == "store")
 _CREDENTIALS = (*_LOGINS, _PASSWORD, _CERT, _KEY)
-"""What authenticates a client to a server."""
+"""All options with credentials."""
 
 
 def resolve_connection(sources: Sources, *, finds_token: bool = True) -> ConnectionSettings:
-    """Resolve the options that every command that connects has.
+    """Resolve the options of every command that connects.
 
     A context ranks with the source that names it, below the options of that same source. Of
-    the ways to log in, the one of the first source replaces all others. If there is none, and an
-    embedded server of this user answers at the address, its token is used, given `finds_token`.
+    several ways to authenticate, the one from the first source replaces the others. If there is
+    none, and an embedded server of this user answers at the address, its token is used, given
+    `finds_token`.
 
     Raises:
-        SettingsError: a value cannot be used.
+        SettingsError: a value is invalid.
     """
     found = _find(CONNECTION, sources)
     context = None
@@ -81,7 +82,7 @@ def resolve_connection(sources: Sources, *, finds_token: bool = True) -> Connect
 
 
 def _with_token(chosen: ConnectionSettings, sources: Sources) -> ConnectionSettings:
-    """Add the token of the embedded server that answers at the address, if it is the user's."""
+    """Add the token if this user's embedded server answers at the address."""
     given = sources.find(_STORE)
     if given is not None:
         store = _STORE.parse(given.text, given.origin)
@@ -99,7 +100,7 @@ def resolve_serve(sources: Sources) -> ServeSettings:
     """Resolve all options of `gozo serve`.
 
     Raises:
-        SettingsError: a value cannot be used.
+        SettingsError: a value is invalid.
     """
     chosen = _parsed(_find(SERVE, sources))
     connection = resolve_connection(sources, finds_token=not chosen.get("embedded"))
@@ -111,7 +112,7 @@ def _find(options: Iterable[Option], sources: Sources) -> dict[Option, Found]:
 
 
 def _parsed(found: Mapping[Option, Found]) -> dict[str, Any]:
-    """Return the values found, by field; what is not found is left to the default."""
+    """Return the values found, by field; the others keep their defaults."""
     return {option.field: option.parse(one.text, one.origin) for option, one in found.items()}
 
 
@@ -120,10 +121,10 @@ def _rank(found: Found) -> int:
 
 
 def _keep_one_login(found: dict[Option, Found], context: Context | None) -> bool:
-    """Remove the logins that another replaces; tell whether the context's own JWT stays.
+    """Remove credentials that others replace; return whether the context's own JWT stays.
 
-    So no secret goes to a server that it is not meant for because another source happens to
-    have one. One in an address stays there: any option that is left goes before it.
+    So no secret goes to a server that it is not meant for, just because another source contains
+    one. Credentials in an address stay there: any remaining option takes precedence.
     """
     ranks = {option: found[option].rank for option in _LOGINS if option in found}
     first = min(ranks.values(), default=LAST)
@@ -144,14 +145,14 @@ def _keep_one_login(found: dict[Option, Found], context: Context | None) -> bool
 def _check_destination(
     found: Mapping[Option, Found], inside: Mapping[Option, Found], with_jwt: Context | None
 ) -> None:
-    """Make sure that no login from another source is sent to an address from `./gozo.env`.
+    """Make sure that no credentials from another source are sent to an address from `./gozo.env`.
 
-    That file belongs to whatever directory is current. A context's login is for its own address,
-    so it is sent there even if `./gozo.env` names the context; `inside` is what came from the
-    context, and `with_jwt` is the context if its JWT is the login.
+    That file depends on the working directory. A context's credentials are for its own address,
+    so they are sent there even if `./gozo.env` names the context; `inside` is what came from the
+    context, and `with_jwt` is the context if its JWT is used.
 
     Raises:
-        SettingsError: it would be; the message names both sources.
+        SettingsError: they would be; the message names both sources.
     """
     address = found.get(_ADDRESS)
     if address is None or not address.is_local:
@@ -170,14 +171,15 @@ def _check_destination(
         if is_contexts:
             where = f"{where}, which {found[_CONTEXT].origin} names"
         raise SettingsError(
-            f"the login from {' and '.join(origins)} is not sent to the address from {where}, "
-            "since a file in the working directory must not decide where it goes: give the "
-            "address on the command line or in the environment, or the login in ./gozo.env as well"
+            f"the credentials from {' and '.join(origins)} are not sent to the address from "
+            f"{where}: a file in the working directory must not decide where they go; give the "
+            "address on the command line or in the environment, or the credentials in ./gozo.env "
+            "as well"
         )
 
 
 def _keep_tls(found: dict[Option, Found], context: Context | None) -> None:
-    """Drop `--no-secure` from a source that ranks below the one whose certificates require TLS."""
+    """Drop `--no-secure` if certificates from a higher-ranking source require TLS."""
     secure = found.get(_SECURE)
     if secure is None or _SECURE.parse(secure.text, secure.origin):
         return
@@ -189,7 +191,7 @@ def _keep_tls(found: dict[Option, Found], context: Context | None) -> None:
 
 
 def _is_of_the_user(password: Found | None, user: Found | None) -> bool:
-    """Tell whether a password goes with a user: a context's belongs to that context's user."""
+    """Return whether a password is for this user: a context's is for the context's user."""
     if password is None or user is None:
         return False
     return password.rank <= user.rank or password.rank % STEP == user.rank % STEP == 0
@@ -200,5 +202,5 @@ def _check_pair(found: Mapping[Option, Found]) -> None:
         if given in found and missing not in found:
             raise SettingsError(
                 f"{found[given].origin} is given without --{missing.name} ({missing.variable}): "
-                "give both, or neither"
+                "give both or neither"
             )

@@ -111,7 +111,7 @@ def _read() -> dict[str, str]:
 
 def _check(key: str) -> None:
     if key not in user_config.OPTIONS:
-        raise SettingsError(f"unknown key {key!r}: expected one of {', '.join(_keys())}")
+        raise SettingsError(f"unknown default {key!r}: give one of {', '.join(_keys())}")
 
 
 def _shown(key: str, text: str) -> str:

@@ -170,7 +170,7 @@ def test_ids_in_a_narrow_terminal(ctl: Gozoctl, *, recurs: bool) -> None:
         (("--cron", "@every 3s"), "expected five fields"),
         (("--cron", "@daily", "--tz", "Europe/Valletta"), "--time-zone 'Europe/Valletta'"),
         (("--every", "3 x"), "invalid --every '3 x': expected"),
-        (("--every", "3s", "--tz", "UTC"), "cron expression only"),
+        (("--every", "3s", "--tz", "UTC"), "cron expressions only"),
         (("--every", "3s", "--in", "3"), "one of --in"),
         (("--every", "3s", "--jitter", "long"), "--jitter 'long'"),
         (("--every", "3s", "--misfire-grace", "-1"), "--misfire-grace '-1'"),
@@ -178,7 +178,7 @@ def test_ids_in_a_narrow_terminal(ctl: Gozoctl, *, recurs: bool) -> None:
         (("--every", "3s", "--until", "soon"), "soon"),
         (("--every", "3s", "--start", "+2d", "--until", "+1d"), "--until is before"),
         (("--every", "3s", "--count", "0"), "--count"),
-        (("--in", "3", "--count", "3"), "recurring schedule only"),
+        (("--in", "3", "--count", "3"), "recurring schedules only"),
     ],
 )
 def test_what_is_wrong(ctl: Gozoctl, options: tuple[str, ...], words: str) -> None:

@@ -116,7 +116,7 @@ def test_a_system_crontab() -> None:
         ("* * * * *", "no five times, or no command"),
         ("* * * * ", "no five times"),
         ("61 * * * * x", "minute '61'"),
-        ("0 0 31 2 * x", "a day that never comes"),
+        ("0 0 31 2 * x", "a day that does not exist"),
         ("@every 90s x", "@every is no time of a crontab"),
         ("@sometimes x", "@sometimes is no time of a crontab"),
         ("* * * * * %input", "no command, only input"),

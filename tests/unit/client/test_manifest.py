@@ -192,7 +192,10 @@ GOOD = 'subject = "s"\nwhen = "+1"\n'
             f"[schedules.a]\n{GOOD}time-zone = 'Europe/Berlin'",
             "[schedules.a]: time-zone: Gozo-",
         ),
-        (f"[schedules.a]\n{GOOD}misfire = 'x'", "[schedules.a]: misfire: Gozo-Misfire is 'x'"),
+        (
+            f"[schedules.a]\n{GOOD}misfire = 'x'",
+            "[schedules.a]: misfire: Gozo-Misfire 'x'",
+        ),
         (f"[schedules.a]\n{GOOD}misfire-grace = '1'", "[schedules.a]: misfire-grace: "),
         (f"[schedules.a]\n{GOOD}until = '+1d'", "until: '+1d' would be another time each day"),
         (f"[schedules.a]\n{GOOD}note = 'x'", "[schedules.a]: note: .* add paused = true"),
