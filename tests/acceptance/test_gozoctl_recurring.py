@@ -130,7 +130,7 @@ def test_what_rests_has_no_next_time(ctl: Gozoctl) -> None:
         assert re.findall(r"(?m)^ +due  (.*)$", terminal.text) == ["Thu 2099-12-24 18:00:00 CET"]
     said = ctl.ok("next", "--id", "poll")
     assert len(said.rows) > 1
-    assert said.err == "it is paused, and will not be delivered as long as it is\n"
+    assert said.err == "it will not be delivered while it is paused\n"
     ctl.ok("resume", "--all", "--yes")
     assert all(all(row) for row in listed().values())
 

@@ -127,12 +127,12 @@ async def test_nothing_is_known(server: NatsServer, clients: Clients, ctl: Gozoc
     age = 30 * 86_400 * 1_000_000_000
     await keep(client, "nothing", max_age=age, max_bytes=1_000_000)
     said = "no events of schedule 'tea': nothing_history keeps events for 30d"
-    assert f"{said}, 1000000 bytes at most, and has none yet" in none("tea", code=3)
+    assert f"{said}, at most 1000000 bytes, and has none yet" in none("tea", code=3)
     assert "no events: nothing_history keeps events for 30d" in none(code=0)
     await tell(client, "nothing", "accepted", "coffee")
     stream = await client.nats.jetstream().stream_info("nothing_history")
     assert stream.state.messages == 1
-    first = none("tea", code=3).partition("and has them from ")[2]
+    first = none("tea", code=3).partition("and has events from ")[2]
     assert f"{datetime.now(UTC).year}-" in first
     narrowed = none("coffee", "--type", "failed", code=3)
     assert "no matching events of schedule 'coffee': nothing_history" in narrowed
