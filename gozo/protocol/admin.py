@@ -1,4 +1,4 @@
-"""The verbs of administrators: what each is asked, as JSON. Pure."""
+"""The JSON bodies of the administrators' verbs. Pure."""
 
 from __future__ import annotations
 
@@ -11,43 +11,46 @@ from gozo.protocol.receipts import RESULT
 from gozo.schedule.model import LONGEST_REASON
 
 MOST_IDS = 1_000
-"""Ids that one call of a verb for many takes, such as `admin.cancel`."""
+"""Maximum ids in one call of a verb for many ids, such as `admin.cancel`."""
 
 MOST_KEYS = 5_000
-"""Keys that one answer of `admin.keys` has at most."""
+"""Maximum keys in one answer of `admin.keys`."""
 
 
 def result_size(id_: str) -> int:
-    """How many bytes the result for an id takes in the answer of a verb for many."""
+    """Maximum bytes of the result for an id in the answer of a verb for many ids."""
     return len(json.dumps(id_)) + RESULT
 
 
 def parse_ids(payload: bytes, max_payload: int) -> list[str]:
-    """Read the ids that a verb is for: `{"ids": ["a", "b"]}`.
+    """Read the ids of a call: `{"ids": ["a", "b"]}`.
 
     Raises:
-        RequestError: `invalid_request` or `invalid_id`; `too_large`, where the answer would be.
+        RequestError: `invalid_request` or `invalid_id`; `too_large`, if the answer would be.
     """
     ids = _object(payload).get("ids")
     if not isinstance(ids, list) or not 0 < len(ids) <= MOST_IDS:
-        raise RequestError(Refusal.INVALID_REQUEST, f"give ids, a list of 1 to {MOST_IDS} of them")
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"ids is invalid: give a list of 1 to {MOST_IDS}",
+        )
     checked = [_text_id(id_) for id_ in ids]
     if sum(map(result_size, checked)) > max_payload - RESULT:
         raise RequestError(
-            Refusal.TOO_LARGE, "the answer would not fit into one message: give fewer ids at once"
+            Refusal.TOO_LARGE, "the answer would not fit into one message: give fewer ids"
         )
     return checked
 
 
 def parse_note(payload: bytes) -> str:
-    """Read the note that `admin.pause` is given, `{"ids": ["a"], "note": "why"}`; "": none.
+    """Read the note of `admin.pause`, `{"ids": ["a"], "note": "why"}`; "" without one.
 
     Raises:
         RequestError: `invalid_request`.
     """
     note = _object(payload).get("note", "")
     if not isinstance(note, str):
-        raise RequestError(Refusal.INVALID_REQUEST, f"{str(note)[:80]!r} is no note: give a text")
+        raise RequestError(Refusal.INVALID_REQUEST, f"the note {str(note)[:80]!r} is not a string")
     return read_note(note)
 
 
@@ -55,23 +58,23 @@ def read_note(text: str) -> str:
     """Return a note as it is stored, on one line.
 
     Raises:
-        RequestError: `invalid_request`, where it is too long or no text.
+        RequestError: `invalid_request`, if it is too long or not valid text.
     """
     note = " ".join(text.split())
     if len(note) > LONGEST_REASON:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"the note has {len(note)} characters; the most is {LONGEST_REASON}: shorten it",
+            f"the note has {len(note)} characters; the maximum is {LONGEST_REASON}: shorten it",
         )
     if "\0" in note or any("\ud800" <= character <= "\udfff" for character in note):
-        raise RequestError(Refusal.INVALID_REQUEST, "the note is no text of UTF-8: mend it")
+        raise RequestError(Refusal.INVALID_REQUEST, "the note is not valid UTF-8 text: fix it")
     return note
 
 
 def parse_reschedule(payload: bytes) -> tuple[str, str]:
-    """Read what `admin.reschedule` is asked: `{"id": "a", "when": "+10"}`; id and expression.
+    """Read the body of `admin.reschedule`, `{"id": "a", "when": "+10"}`; id and expression.
 
-    The expression is any text.
+    The expression is not checked.
 
     Raises:
         RequestError: `invalid_request`, `invalid_id` or `invalid_when`.
@@ -79,27 +82,27 @@ def parse_reschedule(payload: bytes) -> tuple[str, str]:
     asked = _object(payload)
     text = asked.get("when")
     if not isinstance(text, str):
-        raise RequestError(Refusal.INVALID_WHEN, "give when, an expression as in Gozo-When")
+        raise RequestError(Refusal.INVALID_WHEN, "when is not a string: give one as in Gozo-When")
     return _text_id(asked.get("id")), text
 
 
 class KeysAsked(NamedTuple):
-    """What `admin.keys` is asked."""
+    """The body of `admin.keys`."""
 
     prefix: str
-    """How the keys begin."""
+    """The prefix of the keys."""
     after: str
-    """The last key of the page before; empty for the first page."""
+    """The last key of the previous page; empty for the first page."""
     limit: int
-    """How many keys are answered at most; 0: none."""
+    """Maximum keys in the answer; 0: none."""
     counts: bool
-    """Whether schedules are counted by state besides."""
+    """Whether the answer also counts schedules by state."""
 
 
 def parse_keys(payload: bytes) -> KeysAsked:
-    """Read what `admin.keys` is asked: `{"prefix": "a", "after": "ab", "limit": 100}`.
+    """Read the body of `admin.keys`: `{"prefix": "a", "after": "ab", "limit": 100}`.
 
-    All of it may be omitted.
+    Everything in it is optional.
 
     Raises:
         RequestError: `invalid_request`.
@@ -131,8 +134,8 @@ def _object(payload: bytes) -> dict[str, object]:
 
 def _text_id(value: object) -> str:
     if not isinstance(value, str):
-        raise RequestError(Refusal.INVALID_ID, f"{str(value)[:80]!r} is no id: give a text")
+        raise RequestError(Refusal.INVALID_ID, f"the id {str(value)[:80]!r} is not a string")
     try:
         return read_id(value.encode(), "the id")
     except UnicodeEncodeError as error:
-        raise RequestError(Refusal.INVALID_ID, f"{value[:80]!r} is no text of UTF-8") from error
+        raise RequestError(Refusal.INVALID_ID, f"the id {value[:80]!r} is not UTF-8") from error

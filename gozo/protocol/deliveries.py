@@ -12,7 +12,7 @@ _MESSAGE_ID = re.compile(rb"^nats-msg-id:[^\r]*", re.IGNORECASE | re.MULTILINE)
 
 
 def delivery(entry: Entry, payload: bytes) -> Outgoing:
-    """Make the message that is sent when a schedule is due."""
+    """Return the message of a due schedule."""
     lines = b"Gozo-Reply: Yes\r\n"
     if entry.id is not None:
         lines = b"Gozo-Reply: Yes\r\nGozo-Id: %b\r\n" % entry.id.encode()
@@ -39,9 +39,9 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
 
 
 def triggered(entry: Entry, now_us: int) -> Entry:
-    """Return what is sent when a schedule is triggered: a message due now, and none of its own.
+    """Return the entry of a triggered schedule: due now, and none of its occurrences.
 
-    So it has no number of an occurrence, and a message id that no occurrence has.
+    Its message has no occurrence number, and a message id that no occurrence has.
     """
     return entry._replace(
         due_us=now_us,
@@ -53,6 +53,6 @@ def triggered(entry: Entry, now_us: int) -> Entry:
 
 
 def _once(headers: bytes, due_us: int) -> bytes:
-    """Make a message id that no other time of a schedule has: a stream would drop the second."""
+    """Make the message id unique for each due time: a stream would drop the second message."""
     suffix = b"@" + when.print_rfc3339(due_us).encode()
     return _MESSAGE_ID.sub(lambda line: line[0] + suffix, headers)

@@ -10,7 +10,7 @@ LONGEST_ID = 1_024
 """Bytes of UTF-8."""
 
 RESERVED = "=_"
-"""How keys begin that no id can produce."""
+"""The prefix of keys that no id can produce."""
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_\-/.]|^\.|\.\Z|(?<=\.)\.")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_\-/]+\Z")
@@ -20,8 +20,8 @@ _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 def escape_id(id_: str) -> str:
     """Turn an id into its key, reversibly.
 
-    `=` and two hex digits stand for each byte of UTF-8 that a key cannot hold (ADR-8), for
-    `=` itself, and for leading, trailing and doubled dots.
+    Escapes as `=` and two hex digits each byte of UTF-8 that a key cannot contain (ADR-8), `=`
+    itself, and leading, trailing and doubled dots.
     """
     if _PLAIN_ID.match(id_):
         return id_
@@ -29,7 +29,7 @@ def escape_id(id_: str) -> str:
 
 
 def unescape_key(key: str) -> str:
-    """Turn a key back into the id it came from.
+    """Turn a key back into its id.
 
     Raises:
         ValueError: the key is not the canonical escape of any id.
@@ -45,25 +45,25 @@ def unescape_key(key: str) -> str:
 
 
 def is_addressable(key: str) -> bool:
-    """Tell whether a key means itself alone where the server is asked about it.
+    """Return whether the server takes a key for itself alone when it reads or purges.
 
-    The server stores what is published on `a.*` under that very subject, and yet takes it for
+    The server stores a message published on `a.*` under that subject, but takes the subject for
     a pattern when it reads or purges. No subject has a space: see `printable_key`.
     """
     return " " not in key and not {"*", ">"} & set(key.split("."))
 
 
 def read_id(value: bytes, header: str) -> str:
-    """Read an id from the header so named.
+    """Read an id from a header.
 
     Raises:
         RequestError: `invalid_id`.
     """
     if not value:
-        raise RequestError(Refusal.INVALID_ID, f"{header} is empty: leave it out, or give an id")
+        raise RequestError(Refusal.INVALID_ID, f"{header} is empty: omit it, or give an id")
     if len(value) > LONGEST_ID:
         raise RequestError(
-            Refusal.INVALID_ID, f"{header} has {len(value)} bytes; the most is {LONGEST_ID}"
+            Refusal.INVALID_ID, f"{header} has {len(value)} bytes; the maximum is {LONGEST_ID}"
         )
     if b"\r" in value or b"\n" in value or b"\0" in value:
         raise RequestError(Refusal.INVALID_ID, f"{header} contains a line end or a zero byte")

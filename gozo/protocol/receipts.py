@@ -11,17 +11,17 @@ from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, Entry
 
 ECHOED = 8 * LONGEST_ID
-"""Bytes of an id that was refused which a receipt may still repeat."""
+"""Maximum bytes of a refused id that a receipt repeats."""
 
 LONGEST_MESSAGE = 1_000
-"""Characters of the sentence in a refusal, which may repeat what a client sent."""
+"""Maximum characters of the message in a refusal, which may repeat what a client sent."""
 
 RESULT = 320
-"""Bytes of one result of such a call, besides the id."""
+"""Maximum bytes of one result of a verb for many ids, besides the id."""
 
 
 def asks_receipt(headers: bytes | None) -> tuple[str | None, str | None]:
-    """Find the receipt subject and the id in a request that was refused, where there are any."""
+    """Return the receipt subject and the id of a refused request, if it has them."""
     if headers is not None and is_long(headers):
         given = find(headers, b"gozo-receipt", b"gozo-id", b"gozo-del-id")
     else:
@@ -30,13 +30,13 @@ def asks_receipt(headers: bytes | None) -> tuple[str | None, str | None]:
     id_ = given.get(b"gozo-id", given.get(b"gozo-del-id"))
     return (
         receipt.decode("utf-8", "surrogateescape") if receipt else None,
-        # As JSON an id that is no id could be six times as large as the request was.
+        # As JSON, an invalid id could be six times as large as the request.
         None if id_ is None or len(id_) > ECHOED else id_.decode("utf-8", "replace"),
     )
 
 
 def stored_receipt(entry: Entry, *, replaced: bool, status: str = "stored") -> dict[str, object]:
-    """Say that a schedule is stored."""
+    """Return the receipt of a stored schedule."""
     return {
         "status": status,
         "id": entry.id,
@@ -47,12 +47,12 @@ def stored_receipt(entry: Entry, *, replaced: bool, status: str = "stored") -> d
 
 
 def cancel_receipt(id_: str, status: str) -> dict[str, object]:
-    """Say what became of an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ..."""
+    """Return the result for an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ..."""
     return {"status": status, "id": id_}
 
 
 def protected_error() -> RequestError:
-    """Make the error of whoever may not change a schedule."""
+    """Return the refusal to change a protected schedule."""
     return RequestError(
         Refusal.PROTECTED,
         "the schedule with this id is protected: only administrators can replace it "
@@ -61,15 +61,15 @@ def protected_error() -> RequestError:
 
 
 def refusal_receipt(id_: str | None, error: RequestError) -> dict[str, object]:
-    """Say why a request was refused."""
+    """Return the receipt of a refused request."""
     message = str(error)[:LONGEST_MESSAGE]
     return {"status": "refused", "id": id_, "error": error.code.value, "message": message}
 
 
 def shortened(refusal: dict[str, object], most: int) -> dict[str, object]:
-    """Return a refusal whose JSON has at most `most` bytes, which must be a few hundred.
+    """Return a refusal whose JSON has at most `most` bytes, at least a few hundred.
 
-    Its message is truncated, and an id that alone takes too much becomes None.
+    Truncates its message, and omits an id that is too long by itself.
     """
     message = str(refusal["message"])
     if len(json.dumps(refusal | {"message": ""})) + RESULT > most:
@@ -81,10 +81,10 @@ def shortened(refusal: dict[str, object], most: int) -> dict[str, object]:
 
 
 def unknown_receipt(id_: str | None, verb: str) -> dict[str, object]:
-    """Say that it is not known whether a request was carried out; `verb` is such as `stored`."""
+    """Return the receipt of a request with unknown result; `verb` is a word such as `stored`."""
     message = (
-        f"the bucket did not answer in time: it is not known whether it was {verb}, "
-        "and it may still be: check before you send it again"
+        f"the bucket did not answer in time: it is unknown whether the schedule was {verb}, and "
+        "it may still be: check before you send the request again"
     )
     error = RequestError(Refusal.UNAVAILABLE, message)
     return refusal_receipt(id_, error) | {"unknown": True}

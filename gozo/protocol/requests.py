@@ -36,11 +36,11 @@ _BASIC = re.compile(
 def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_us: int) -> Request:
     """Read a request as it came from the wire.
 
-    When it is due for the first time is still to be found where it recurs, which takes longer
-    than the rest: see `dated`.
+    The first due time of a recurring schedule is not computed yet, since that takes longer than
+    the rest: see `dated`.
 
     Raises:
-        RequestError: with the code and the sentence that the client is to be told.
+        RequestError: with the code and the message for the client.
     """
     return _basic_request(reply, headers, payload, received_us) or _any_request(
         reply, headers, payload, received_us
@@ -50,7 +50,7 @@ def parse_request(reply: bytes, headers: bytes | None, payload: bytes, received_
 def _basic_request(
     reply: bytes, headers: bytes | None, payload: bytes, received_us: int
 ) -> ScheduleRequest | None:
-    """Read what almost all requests are, in a third of the time; None if it is anything else."""
+    """Read the common form of requests, in a third of the time; None for any other form."""
     match = _BASIC.match(headers or b"")
     if match is None:
         return None
@@ -74,7 +74,7 @@ def _basic_request(
 
 _MAKE = tuple.__new__
 _NO_MORE = tuple(Entry._field_defaults.values())
-"""What an entry says that its request does not mention."""
+"""The other fields of an entry, which such a request does not set."""
 
 
 def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_us: int) -> Request:
@@ -99,7 +99,7 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
     if when_text is None:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            "the request has neither Gozo-When nor Gozo-Del-Id: say when, or what to cancel",
+            "the request has neither Gozo-When nor Gozo-Del-Id: give one of them",
         )
     text = when_text.decode("utf-8", "replace")
     due = when.parse(text)
@@ -124,10 +124,10 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
 
 
 def dated(request: ScheduleRequest) -> ScheduleRequest:
-    """Return a request with the first time at which it is due.
+    """Return a request with its first due time.
 
     Raises:
-        RequestError: `invalid_when`, since it is never due.
+        RequestError: `invalid_when`, if it is never due.
     """
     entry = request.entry
     if not entry.recurs:
@@ -136,7 +136,7 @@ def dated(request: ScheduleRequest) -> ScheduleRequest:
 
 
 def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
-    """Read `Gozo-Confirm` and `Gozo-Attempts`: whether, and how often; 0 is without end.
+    """Read `Gozo-Confirm` and `Gozo-Attempts`: whether, and how often; 0 means without limit.
 
     Raises:
         RequestError: `invalid_request`.
@@ -145,32 +145,32 @@ def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
     if wanted is not None and wanted.lower() != b"stream":
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"Gozo-Confirm is {wanted[:40].decode('utf-8', 'replace')!r}: "
-            "give stream, or leave it out",
+            f"Gozo-Confirm {wanted[:40].decode('utf-8', 'replace')!r} is unknown: "
+            "give stream, or omit it",
         )
     if attempts is None:
         return wanted is not None, 0
     if wanted is None:
         raise RequestError(
-            Refusal.INVALID_REQUEST, "Gozo-Attempts goes with Gozo-Confirm: stream only"
+            Refusal.INVALID_REQUEST, "Gozo-Attempts needs Gozo-Confirm: stream: add it"
         )
     if not _ATTEMPTS.match(attempts) or not int(attempts):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"Gozo-Attempts is {attempts[:40].decode('utf-8', 'replace')!r}: "
+            f"Gozo-Attempts {attempts[:40].decode('utf-8', 'replace')!r} is out of range: "
             f"give a whole number from 1 to {MOST_ATTEMPTS}",
         )
     return True, int(attempts)
 
 
 def read_receipt(value: bytes) -> str:
-    """Read `Gozo-Receipt`, a subject; whether it may be published on is decided elsewhere.
+    """Read `Gozo-Receipt`, a subject; whether it is permitted is checked elsewhere.
 
     Raises:
         RequestError: `forbidden_subject`, if it is empty.
     """
     if not value:
         raise RequestError(
-            Refusal.FORBIDDEN_SUBJECT, "Gozo-Receipt is empty: give a subject, or leave it out"
+            Refusal.FORBIDDEN_SUBJECT, "Gozo-Receipt is empty: give a subject, or omit it"
         )
     return value.decode("utf-8", "surrogateescape")

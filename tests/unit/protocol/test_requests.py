@@ -495,7 +495,7 @@ def test_notes() -> None:
         with pytest.raises(RequestError) as caught:
             parse_note(bad)
         assert caught.value.code is Refusal.INVALID_REQUEST
-    with pytest.raises(RequestError, match="201 characters; the most is 200"):
+    with pytest.raises(RequestError, match="201 characters; the maximum is 200"):
         parse_note(b'{"note": "%b"}' % (b"x" * 201))
 
 
