@@ -28,7 +28,7 @@ from gozo.client.pull_consumer import Pulled, Pulling
 from gozo.client.subscription import Listening
 from gozo.errors import ContradictionError, ExistsError, NotFoundError, UnansweredError
 
-# What a library logs is for whoever wants it (the logging module's own advice).
+# A library logs nothing by default, as the documentation of logging advises.
 logging.getLogger("gozo").addHandler(logging.NullHandler())
 
 __all__ = [

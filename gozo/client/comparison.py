@@ -1,4 +1,4 @@
-"""Compares a schedule with what is wanted. Pure."""
+"""Compares a schedule with a wanted one. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gozo.schedule.model import State
 
 
 def is_paused(schedule: Schedule) -> bool:
-    """Tell whether a schedule is kept and not delivered."""
+    """Return whether a schedule is paused."""
     return schedule.state == State.PAUSED
 
 
 def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
-    """Return the keys in which a schedule, with its payload, is not as it is wanted."""
+    """Return the keys in which a schedule, with its payload, differs from a wanted one."""
     differs = {
         "subject": wanted.subject != schedule.subject,
         "when": not means(wanted.when, schedule),
@@ -37,7 +37,7 @@ def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
 
 
 def means(text: str, schedule: Schedule) -> bool:
-    """Tell whether an expression is the one of a schedule, or the moment that it came to."""
+    """Return whether an expression is that of a schedule, or the moment that it came to."""
     if text == schedule.when:
         return True
     when = grammar.parse(text)
@@ -45,6 +45,6 @@ def means(text: str, schedule: Schedule) -> bool:
 
 
 def is_past(text: str, now_us: int) -> bool:
-    """Tell whether an expression names a moment that has passed."""
+    """Return whether an expression names a moment in the past."""
     when = grammar.parse(text)
     return isinstance(when, grammar.At) and when.us < now_us

@@ -1,4 +1,4 @@
-"""Reads what a daemon answers: receipts, results of verbs, refusals."""
+"""Reads the answers of daemons: receipts, results of verbs, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks the daemons of one bucket: requests with receipts, the leader's verbs, who there is."""
+"""Calls the daemons of one bucket: requests with receipts, and the leader's verbs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gozo.transport.connection import Connection
 
 
 class DaemonCalls:
-    """Calls of the daemons that keep one bucket and listen on one request subject."""
+    """Calls the daemons of one bucket and request subject."""
 
     def __init__(
         self, connection: Connection, request_subject: str, presence: DaemonPresence
@@ -46,13 +46,13 @@ class DaemonCalls:
         receipt: bool,
         timeout: float,
     ) -> Stored | None:
-        """Send a request, its options as they were given; with a receipt, wait for it.
+        """Send a request with its options; with `receipt`, wait for the receipt.
 
         Raises:
-            RequestError: it was refused, or its receipt would not come.
+            RequestError: it was refused, or the daemon may not send the receipt.
             UnansweredError: no receipt came.
             NotAllowedError: this user may not publish requests.
-            ContradictionError: daemons of different buckets took it, and answered differently.
+            ContradictionError: daemons of different buckets accepted it and answered differently.
             DisconnectedError: nothing was sent.
         """
         answers = Answers(self._connection)
@@ -85,7 +85,7 @@ class DaemonCalls:
             return stored(json.loads(reply.payload))
 
     async def cancel(self, ids: list[str], *, timeout: float) -> list[Cancelled] | None:
-        """Cancel ids; None where no daemon takes requests, and nothing was cancelled.
+        """Cancel ids; None if no daemon accepts requests, and nothing was cancelled.
 
         Raises:
             RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
@@ -97,7 +97,7 @@ class DaemonCalls:
             return [Cancelled(result["id"], result["status"]) for result in results]
 
     async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer] | None:
-        """Pause ids; None where no daemon takes requests.
+        """Pause ids; None if no daemon accepts requests.
 
         Raises:
             RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
@@ -106,7 +106,7 @@ class DaemonCalls:
         return answers_of(await self._for_each("pause", ids, given, timeout))
 
     async def resume(self, ids: list[str], *, timeout: float) -> list[Answer] | None:
-        """Resume ids; None where no daemon takes requests.
+        """Resume ids; None if no daemon accepts requests.
 
         Raises:
             RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
@@ -114,7 +114,7 @@ class DaemonCalls:
         return answers_of(await self._for_each("resume", ids, {}, timeout))
 
     async def trigger(self, ids: list[str], *, timeout: float) -> list[Answer] | None:
-        """Have ids delivered now; None where no daemon takes requests.
+        """Deliver ids now; None if no daemon accepts requests.
 
         Raises:
             RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
@@ -122,9 +122,9 @@ class DaemonCalls:
         return answers_of(await self._for_each("trigger", ids, {}, timeout))
 
     async def outcome(self, id_: str) -> str | None:
-        """Ask how the schedule with an id left the bucket; None where that is not known."""
+        """Ask how the schedule with an id left the bucket; None if that is unknown."""
         results = None
-        with suppress(GozoError):  # one may not ask, or nobody answers: nothing is known
+        with suppress(GozoError):  # without permission or an answer it is unknown
             results = await self._for_each("outcome", [id_], {}, PROBE)
         if not results:
             return None
@@ -135,7 +135,7 @@ class DaemonCalls:
     async def _for_each(
         self, verb: str, ids: list[str], given: dict[str, object], timeout: float
     ) -> list[dict[str, Any]] | None:
-        """Call a verb for ids, some at a time; returns the result of each."""
+        """Call a verb for ids, in portions; returns the result for each."""
         done: list[dict[str, Any]] = []
         largest = self._connection.max_payload // 2
         contradiction: ContradictionError | None = None
@@ -150,7 +150,7 @@ class DaemonCalls:
             if answer is None:
                 raise UnansweredError(
                     f"the daemon ended after the {verb} of {len(done)} of {len(ids)} schedules: "
-                    "see which are left, and do those again"
+                    "check which are left, and try those again"
                 )
             with readable():
                 check(answer)
@@ -162,10 +162,10 @@ class DaemonCalls:
         return done
 
     async def reschedule(self, id_: str, when: str, *, timeout: float) -> Stored | None:
-        """Give a schedule another due time; None where no daemon takes requests.
+        """Change the due time of a schedule; None if no daemon accepts requests.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such schedule.
             RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
         """
         answer = await self._call("reschedule", {"id": id_, "when": when}, timeout)
@@ -206,7 +206,7 @@ class DaemonCalls:
     ) -> UnansweredError:
         why = str(error) or f"no receipt within {timeout:g} s"
         if keeper:
-            why += f"; no daemon answered, only the stream {keeper}, which captures gozo's subjects"
+            why += f"; no daemon answered, only the stream {keeper}, which stores gozo's subjects"
         if self._presence.is_silent:
             prefix = self._connection.inbox_prefix
             why += f"; does --allow-answers of the daemon match {prefix}.>?"
@@ -228,7 +228,7 @@ def _request_headers(entry: Entry, options: ScheduleOptions, receipt: bytes) -> 
 
 
 def _portions(ids: list[str], largest: int) -> Iterator[list[str]]:
-    """Split ids so that each call, and its answer, fit into `largest` bytes."""
+    """Split ids so that each call and its answer fit into `largest` bytes."""
     rest = iter(ids)
     while some := list(islice(rest, MOST_IDS)):
         start = size = 0

@@ -19,23 +19,24 @@ from gozo.errors import (
 from gozo.leadership.leaders import find_rivals
 from gozo.protocol.subject_policy import Policy
 from gozo.settings.model import ConnectionSettings
-from gozo.transport.connection import Connection, Reply
+from gozo.transport.commands import Reply
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import NO_RESPONDERS
 
-PROBE = 2.0  # seconds to wait for a sign of the leader
+PROBE = 2.0  # seconds to wait for an answer of the leader
 
 STANDBY_PROBE = 0.25  # seconds
 
-QUIET = 0.25  # seconds without an answer after which it is asked whether there is any daemon
+QUIET = 0.25  # seconds without an answer before asking whether there is any daemon
 
-RULES_PROBE = 0.5  # seconds to wait for the rules of a leader that may be frozen
+RULES_PROBE = 0.5  # seconds to wait for the rules: the leader may be frozen
 
 RULES = ("allow", "deny", "answers")
 PING, STATS = "$SRV.PING.gozo", "$SRV.STATS.gozo"
 
 
 class DaemonPresence:
-    """The daemons that keep one bucket and listen on one request subject."""
+    """The daemons of one bucket and request subject."""
 
     def __init__(
         self, connection: Connection, settings: ConnectionSettings, policy: Policy
@@ -48,16 +49,16 @@ class DaemonPresence:
         self._bucket = settings.bucket
 
     async def rules(self) -> Policy:
-        """Return what the leader limits targets to; what every daemon does where none tells."""
+        """Return the leader's limits on targets; without an answer, those of every daemon."""
         with suppress(NoServerError, NotAllowedError):
             await self.lead(RULES_PROBE)
         return self.policy
 
     async def lead(self, timeout: float = PROBE) -> bool:
-        """Tell whether one of them takes requests.
+        """Return whether one of them accepts requests.
 
         Raises:
-            NoServerError, NotAllowedError: it cannot be told.
+            NoServerError, NotAllowedError: it cannot be found out.
         """
         subject = f"{self._subject}.admin.leader"
         asked = Answers(self._connection)
@@ -68,11 +69,11 @@ class DaemonPresence:
                     reply = await self.first(asked)
         except TimeoutError:
             if asked.keeper:
-                # With a stream there, the server never says that nobody listens.
+                # With a stream on the subject, the server never reports "no responders".
                 found = await self.replicas(STANDBY_PROBE)
                 return any(replica.role == "leader" for replica in found)
             self.is_silent = True
-            return True  # somebody listens, and does not answer
+            return True  # a subscriber exists, but does not answer
         finally:
             asked.close()
         self.is_silent = False
@@ -86,14 +87,14 @@ class DaemonPresence:
         return True
 
     async def hear(self) -> bool:
-        """Tell whether one of them takes requests, or keeps them for when it will.
+        """Return whether one of them accepts requests, or keeps them until it does.
 
         Raises:
-            NoServerError, NotAllowedError: it cannot be told.
+            NoServerError, NotAllowedError: it cannot be found out.
         """
         if await self.lead():
             return True
-        # While the lead changes, those who stand by hear what the next leader begins with.
+        # During a change of leader, standbys keep the requests for the next leader.
         try:
             return not await self._are_none() and bool(await self.replicas(STANDBY_PROBE))
         except DisconnectedError:
@@ -102,9 +103,9 @@ class DaemonPresence:
             return False
 
     async def first(self, answers: Answers) -> Reply | None:
-        """Wait for the first answer; None: there is no daemon.
+        """Wait for the first answer; None if there is no daemon.
 
-        The server says so at once, unless a stream or anything else listens on the subject.
+        The server reports that at once, unless a stream or another subscriber has the subject.
         """
         await asyncio.wait([answers.first], timeout=QUIET)
         if not answers.first.done() and await self._are_none():
@@ -113,7 +114,7 @@ class DaemonPresence:
         return None if reply.status == NO_RESPONDERS else reply
 
     async def _are_none(self) -> bool:
-        """Tell whether the server says that there is no daemon, of whatever bucket.
+        """Return whether the server reports that there is no daemon, of any bucket.
 
         Raises:
             DisconnectedError: the link was lost.
@@ -123,10 +124,10 @@ class DaemonPresence:
         except DisconnectedError:
             raise
         except (NoServerError, NotAllowedError):
-            return False  # it cannot be told
+            return False  # unknown
 
     async def require(self) -> None:
-        """Make sure that one of them takes requests.
+        """Make sure that one of them accepts requests.
 
         Raises:
             NoServerError: none does.
@@ -135,14 +136,14 @@ class DaemonPresence:
             raise self.missing()
 
     def missing(self) -> NoServerError:
-        """Make the error that says that there is no daemon."""
+        """Return the error for a missing daemon."""
         return NoServerError(
             f"no daemon listens on {self._subject}: start one with 'gozo serve', or give "
             "its --request-subject"
         )
 
     async def rivals(self, wait: float) -> list[Rival]:
-        """Listen for `wait` seconds for leaders; longer if there are several.
+        """Wait `wait` seconds for answers of leaders; longer if there are several.
 
         Raises:
             NoServerError, NotAllowedError: as for `Connection.request`.
@@ -152,7 +153,7 @@ class DaemonPresence:
         return sorted(rivals, key=lambda rival: rival.name)
 
     async def replicas(self, wait: float) -> list[Replica]:
-        """Hear for `wait` seconds who there is; by name.
+        """Collect answers for `wait` seconds; sorted by name.
 
         Raises:
             NoServerError, NotAllowedError: as for `Connection.request`.
@@ -166,7 +167,7 @@ class DaemonPresence:
                 if (told["request_subject"], told["bucket"]) == (self._subject, self._bucket):
                     found.append(_replica(answer))
             except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-                return  # of another kind, or another version
+                return  # not a daemon's, or of another version
 
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         inbox = self._connection.new_inbox()
@@ -184,7 +185,7 @@ class DaemonPresence:
 
 
 def _replica(answer: dict[str, Any]) -> Replica:
-    """Read an answer, which may be of somebody who only says that it is a daemon."""
+    """Read an answer, which may come from an impostor."""
     told, data = answer["metadata"], answer["endpoints"][0]["data"]
     next_due = data.get("next_due")
     return Replica(

@@ -1,6 +1,6 @@
-"""Schedules as a file: TOML to what is wanted, and schedules to TOML. Pure.
+"""Schedules as a TOML file: reads, writes and compares them. Pure.
 
-    set = "nightly"                  # optional: else the file's name
+    set = "nightly"                  # default: the file's name
 
     [schedules.backup]
     subject = "jobs.backup"
@@ -9,12 +9,12 @@
     headers = ["Content-Type: text/plain"]
     confirm = true
     attempts = 3
-    paused = true                    # false resumes it; else it stays as it is
+    paused = true                    # false resumes it; default: unchanged
     note = "till Monday"
-    protect = true                   # false ends that; else it stays as it is
-    set = "weekly"                   # in the place of the file's
+    protect = true                   # false ends that; default: unchanged
+    set = "weekly"                   # instead of the file's
 
-A file is read only: what its owner wrote, comments too, stays as it is.
+Files are only read: their owner's comments and order stay.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ from gozo.protocol.admin import read_note
 from gozo.schedule.model import ScheduleSpec
 
 LONGEST_SET = 128
-"""Characters of a set's name."""
+"""Maximum characters of a set's name."""
 
 _SET_CURE = f"give a name of 1 to {LONGEST_SET} printable characters, without spaces around it"
 
 _KINDS: dict[type, str] = {
-    str: "a text in quotation marks",
-    list: "a list of texts such as 'Name: value'",
+    str: "a string in quotation marks",
+    list: "a list of strings such as 'Name: value'",
 }
 _KINDS |= {bool: "true or false", int: "a whole number"}
 
@@ -71,12 +71,12 @@ _KEY_OF = {
 }
 
 ReadFile = Callable[[str], bytes]
-"""Returns what is in a file that a manifest names, or raises `OSError`."""
+"""Returns the content of a file named in a manifest, or raises `OSError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What one file wants."""
+    """The content of one file."""
 
     name: str
     managed_by: str
@@ -84,11 +84,11 @@ class Manifest:
 
     @property
     def sets(self) -> set[str]:
-        """All sets that something in it belongs to, and its own."""
+        """Its own set, and all sets of its schedules."""
         return {self.managed_by, *(one.managed_by for one in self.wanted)}
 
     def place(self, id_: str, key: str = "") -> str:
-        """Say where something stands in the file."""
+        """Return the place of a schedule or key in the file, for messages."""
         return _place(self.name, id_, key)
 
 
@@ -103,21 +103,23 @@ def parse(
 ) -> Manifest:
     """Read a file called `name`; `check` raises `RequestError` for what gozo would refuse.
 
-    `managed_by` is the set of all, whatever the file says; `default_set` is what it is if that
-    says nothing.
+    `managed_by` overrides the sets in the file; `default_set` applies if the file names none.
 
     Raises:
-        SettingsError: something in it is wrong. Each mistake has a line, which names the file,
-            the table and the key.
+        SettingsError: something in it is invalid. The message has one line for each mistake, with
+            file, table and key.
     """
     if (line := line_of_long_key(text)) is not None:
         raise SettingsError(
-            f"{name}: line {line}: a key has more than {MOST_PARTS} parts: an id with dots is "
-            f'quoted: [{SCHEDULES}."a.b"]'
+            f"{name}: line {line}: a key has more than {MOST_PARTS} parts: quote an id with dots: "
+            f'[{SCHEDULES}."a.b"]'
         )
     try:
         content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # of a number that is too long, and of brackets
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a long number, or many brackets
         raise SettingsError(f"{name} is not TOML: {error}") from error
     problems = [
         f"{name}: {_unknown(key, (SCHEDULES, SET))}"
@@ -130,7 +132,7 @@ def parse(
         set_ = ""
     tables = content.get(SCHEDULES, {})
     if not isinstance(tables, dict):
-        problems.append(f"{name}: {SCHEDULES} is no table: write [schedules.ID] for each schedule")
+        problems.append(f"{name}: {SCHEDULES} is not a table: write [schedules.ID] for each")
         tables = {}
     wanted = []
     for id_, table in tables.items():
@@ -150,7 +152,7 @@ def parse(
 
 
 def is_set_name(name: object) -> bool:
-    """Tell whether something can be the name of a set."""
+    """Return whether a value is a valid name of a set."""
     return (
         isinstance(name, str)
         and 0 < len(name) <= LONGEST_SET
@@ -169,12 +171,12 @@ class _WrongError(GozoError):
 
 def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wanted:
     if not isinstance(table, dict):
-        raise _WrongError("", "it is no table: write [schedules.ID] above its keys")
+        raise _WrongError("", "it is not a table: write [schedules.ID] above its keys")
     for key, value in table.items():
         if key not in KEYS and isinstance(value, dict):
             dotted = toml_key(f"{id_}.{key}")
             raise _WrongError(
-                key, f"tables are not nested; an id with a dot is quoted: [{SCHEDULES}.{dotted}]"
+                key, f"tables cannot be nested; quote an id with a dot: [{SCHEDULES}.{dotted}]"
             )
         if key not in KEYS:
             raise _WrongError("", _unknown(key, KEYS))
@@ -217,7 +219,7 @@ def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
 
 def _note(table: Mapping[str, Any]) -> str:
     if "note" in table and not table.get("paused"):
-        raise _WrongError("note", "it says why a schedule is paused: add paused = true")
+        raise _WrongError("note", "a note says why a schedule is paused: add paused = true")
     try:
         return read_note(table.get("note", ""))
     except RequestError as error:
@@ -227,7 +229,7 @@ def _note(table: Mapping[str, Any]) -> str:
 def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
     given = [key for key in PAYLOADS if key in table]
     if len(given) > 1:
-        raise _WrongError(given[1], f"the payload is given once, and there is {given[0]} already")
+        raise _WrongError(given[1], f"the payload is already in {given[0]}: remove one of the two")
     for key in given:
         text: str = table[key]
         try:
@@ -245,14 +247,14 @@ def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
-        raise _WrongError("headers", f"{line!r} is no header: give it as 'Name: value'")
+        raise _WrongError("headers", f"{line!r} is not a header: give 'Name: value'")
     return name.strip(), value.strip(" \t")
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(key, known, 1)
-    cure = f"it may be meant to be {near[0]!r}" if near else f"known are {', '.join(known)}"
-    return f"the key {key!r} is not known: {cure}"
+    cure = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
+    return f"unknown key {key!r}: {cure}"
 
 
 def _place(name: str, id_: str, key: str) -> str:
@@ -260,11 +262,10 @@ def _place(name: str, id_: str, key: str) -> str:
 
 
 def write(schedules: Iterable[Schedule]) -> str:
-    """Write schedules, which have ids and payloads, as a file.
+    """Write schedules with ids and payloads as a file.
 
-    The set is named once where all belong to the same, else in the table of each that belongs
-    to one. A delay becomes the moment that it came to: the file may be applied at any time, and
-    to another bucket.
+    The set is named once if all have the same, otherwise in each table. A delay is written as the
+    moment that it came to: the file may be applied at any time, and to another bucket.
     """
     found = list(schedules)
     sets = {schedule.managed_by for schedule in found}
@@ -280,7 +281,7 @@ def write(schedules: Iterable[Schedule]) -> str:
 
 
 def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
-    """Write what is wanted as a file, each below a comment of one line."""
+    """Write wanted schedules as a file, each below a one-line comment."""
     tables = (
         f"# {printable(comment.expandtabs())}\n"
         + dumped({SCHEDULES: {one.id: schedule_table(one, one.when)}})
@@ -292,7 +293,7 @@ def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
 def difference(
     id_: str, old: Schedule | None, new: Wanted | None, names: tuple[str, str]
 ) -> list[str]:
-    """Write what differs as diff(1) does, with `names` for the two sides."""
+    """Return the differences as diff(1) prints them, with `names` for the two sides."""
     before = after = None
     moves = old is not None and new is not None and old.managed_by != new.managed_by
     if new is not None:

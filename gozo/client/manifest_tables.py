@@ -1,4 +1,4 @@
-"""The tables of a file of schedules: their keys, and what they say of a schedule. Pure."""
+"""The tables in a file of schedules: their keys, and how a schedule is written. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ KEYS: dict[str, type] = {
 """The keys that the table of a schedule may have, and their types."""
 
 TIMES = ("when", *SPEC)
-"""The keys that say when it is due."""
+"""The keys that determine when it is due."""
 
 
 def schedule_table(one: Schedule | Wanted, when: str) -> dict[str, Any]:

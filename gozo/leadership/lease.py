@@ -37,7 +37,8 @@ from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.transport.connection import Connection, publication
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import (
     CONFLICTS,
     NO_RESOURCES,

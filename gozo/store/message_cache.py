@@ -23,7 +23,8 @@ from gozo.schedule.timetable import Item
 from gozo.store.bucket import Bucket
 from gozo.store.entry_codec import EntryError, parse_whole
 from gozo.store.index import BucketIndex
-from gozo.transport.connection import Connection, status_of
+from gozo.transport.commands import status_of
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import parse_time
 
 BUDGET = 96 * 1024 * 1024  # bytes of messages in memory

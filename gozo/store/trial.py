@@ -21,8 +21,8 @@ from gozo.store.bucket import Bucket, bucket_of, stream_of
 from gozo.store.entry_codec import entry_headers, marker_headers
 from gozo.store.marker_life import SHORTEST
 from gozo.store.ordered_consumer import Consumer
-from gozo.transport.connection import missing_permission
 from gozo.transport.jetstream import STREAM_NAME_IN_USE, JetStream, parse_time, read_ack
+from gozo.transport.permissions import missing_permission
 
 DESCRIPTION = "temporary, of gozo check"
 """What the description of a temporary bucket begins with; a random word follows."""

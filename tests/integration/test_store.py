@@ -32,7 +32,8 @@ from gozo.store.marker_cleaner import Cleaner
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Writer, WriteResult
-from gozo.transport.connection import Connection, publication
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, parse_time
 from tests.support.client import Client
 from tests.support.patience import allow, until
