@@ -19,11 +19,11 @@ from gozo.runtime.clock import wall_us
 from gozo.runtime.tasks import end
 from gozo.store.changes import Result
 from gozo.store.marker_cleaner import WINDOW, Cleaner
-from tests.integration.test_store import Parts, parts
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient, request
 from tests.support.server import NatsServer
+from tests.support.store import Parts, parts
 
 MARKER = b"NATS/1.0\r\nKV-Operation: DEL\r\nGozo-Reason: delivered\r\n\r\n"
 AFTER_US = 601_000_000  # by now, every marker's time is over

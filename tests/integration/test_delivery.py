@@ -21,12 +21,12 @@ from gozo.schedule.model import ScheduleRequest
 from gozo.store.changes import Result
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
-from tests.integration.test_store import Parts, entry, parts, some_clock
 from tests.support.heard import heard
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient
 from tests.support.server import NatsServer
+from tests.support.store import Parts, entry, parts, some_clock
 
 
 def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:

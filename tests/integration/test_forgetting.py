@@ -13,9 +13,9 @@ from gozo.schedule.model import MICROSECONDS, Entry, Reason, ScheduleRequest
 from gozo.schedule.timetable import Item
 from gozo.store.changes import Result
 from gozo.store.forgetter import Forgetter
-from tests.integration.test_store import FAR_US, Parts, parts
 from tests.support.patience import until
 from tests.support.server import NatsServer
+from tests.support.store import FAR_US, Parts, parts
 
 COUNT = 20_000
 LATER_US = 3600 * MICROSECONDS

@@ -16,9 +16,9 @@ from gozo.runtime.clock import steady
 from gozo.schedule.model import Entry, ScheduleRequest
 from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.writer import Writer
-from tests.integration.test_store import FAR_US, Parts, parts
 from tests.support.patience import allow, until
 from tests.support.server import NatsServer
+from tests.support.store import FAR_US, Parts, parts
 
 LARGE = bytes(20_000)
 ROOM = 10_000  # bytes that the bucket may take: a small schedule, and no large one
