@@ -59,7 +59,7 @@ from gozo.store.message_cache import MessageCache
 from gozo.store.probe import Probe
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import ANSWER_TIME, Writer
-from gozo.telemetry.events import Bystander, Events, id_of
+from gozo.telemetry.events import Bystander, Events, EventSink, NullEvents, id_of
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import SETTLED, Connection, missing_permission
 from gozo.transport.dialer import TurnedAwayError
@@ -142,7 +142,6 @@ class Daemon:
         self._requests = Connection(chosen, f"{settings.name} requests", REQUESTS, private=True)
         self._js = JetStream(self._main)
         self._mappings = Mappings(self._js, chosen.bucket, lease_of(chosen.bucket))
-        self._events: Events | None = None
         self._bystander: Bystander | None = None
         self._health = Health(
             settings.name,
@@ -339,8 +338,11 @@ class Daemon:
         self._writer = Writer(self._main, bucket, answer_time)
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
+        self._events: EventSink = NullEvents()
+        if settings.events or settings.history_us is not None:
+            self._events = Events(self._main, chosen.request_subject, settings.name)
         self._cache = MessageCache(self._main, bucket, self._policy, self._index)
-        self._store = ScheduleStore(bucket, self._index, self._writer, self._cache)
+        self._store = ScheduleStore(bucket, self._index, self._writer, self._cache, self._events)
         self._legacy_entries = LegacyEntries(bucket, self._index)
         self._follower = Follower(self._main, bucket, self._index, settings.replicas, self._clock)
         rivals = Rivals()
@@ -368,6 +370,7 @@ class Daemon:
             Occurrences(self._store, self._timetable, self._cache, self._clock),
             self._index,
             self.stats,
+            self._events,
             self._clock,
             may_deliver=lambda: self._lease.is_valid and not self._clock.in_doubt,
             pace=Pace(settings.max_deliver_rate),
@@ -385,6 +388,7 @@ class Daemon:
             self._store,
             self._in_memory,
             self.stats,
+            self._events,
             settings.max_backlog,
             self._clock,
             wake_delivery=self._delivery.wake_soon,
@@ -420,9 +424,7 @@ class Daemon:
             intake=self._intake,
             lookout=self._lookout,
         )
-        if settings.events or settings.history_us is not None:
-            self._events = Events(self._main, chosen.request_subject, settings.name)
-            self._delivery.events = self._intake.events = self._store.events = self._events
+        if isinstance(self._events, Events):
             self._index.observer = self._bystander = Bystander(
                 self._events, self._index.invalid, leads=lambda: self._health.is_active
             )
@@ -545,8 +547,7 @@ class Daemon:
             return
         self._delivery.start()
         log.info("daemon.leading", pending=self._health.pending)
-        if self._events is not None:
-            self._events.leads()
+        self._events.leads()
 
     async def _leave_out(self, before_us: int) -> None:
         """Settle as missed what was in the bucket at the start and was due before a moment."""
@@ -555,8 +556,7 @@ class Daemon:
         def on_result(item: Item, result: Result, words: str) -> None:
             if result in (Result.SETTLED, Result.STORED, Result.REPLACED):
                 self.stats.missed += 1
-                if self._events is not None:
-                    self._events.missed(id_of(item.key), item.due_us)
+                self._events.missed(id_of(item.key), item.due_us)
 
         def on_moved(item: Item, result: Result, words: str) -> None:
             if result is Result.REFUSED:

@@ -34,7 +34,7 @@ from gozo.store.changes import Result
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
-from gozo.telemetry.events import Events, shown_key
+from gozo.telemetry.events import EventSink, shown_key
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection, not_published, publication
 
@@ -70,7 +70,7 @@ class Delivery:
         *("_echoing", "_echoing_messages", "_enabled", "_held_since", "_store", "_loop"),
         *("_may_deliver", "_occurrences", "_pace", "_parked", "_cache", "_queue", "_recurring"),
         *("_sent", "_sent_messages", "_settling", "_stalled", "_stats", "_timetable"),
-        *("_unanswered", "_under_way", "_in_memory", "_woken", "events"),
+        *("_unanswered", "_under_way", "_in_memory", "_woken", "_events"),
     )
 
     def __init__(
@@ -83,6 +83,7 @@ class Delivery:
         occurrences: Occurrences,
         index: BucketIndex,
         stats: Stats,
+        events: EventSink,
         clock: ClockWatch,
         may_deliver: Callable[[], bool],
         pace: Pace,
@@ -97,6 +98,7 @@ class Delivery:
         self._recurring = index.recurring
         self._confirming = index.confirming
         self._stats = stats
+        self._events = events
         self._clock = clock
         self._may_deliver = may_deliver
         self._pace = pace
@@ -130,8 +132,6 @@ class Delivery:
         self._settling = False
         self._woken = False
         self._draining: asyncio.Task[None] | None = None
-        self.events: Events | None = None
-        """Who is told of deliveries; None: nobody wants to know."""
         cache.on_arrival = occurrences.on_due = self.wake_soon
         occurrences.is_busy = lambda: self._woken
         connection.on_denied.append(self._on_denied)
@@ -276,7 +276,7 @@ class Delivery:
         late: list[int] = []
         size = 0
         queue, sent = self._queue, self._sent
-        messages = None if self.events is None else self._sent_messages
+        messages = self._sent_messages if self._events.enabled else None
         moved = asks = False
         most = BATCH * 4 if self._pace.most is None else self._pace.room(steady())
         while queue and size < BATCH_BYTES and len(late) < most:
@@ -426,8 +426,7 @@ class Delivery:
         self._stats.missed += 1
         late_s = (now_us - entry.due_us) / MICROSECONDS
         log.limited("warning", "schedule.missed", id=entry.id, late_s=late_s)
-        if self.events is not None:
-            self.events.missed(entry.id, entry.due_us)
+        self._events.missed(entry.id, entry.due_us)
         if item in self._under_way:
             self._occurrences.leave_out(item)
         else:
@@ -448,8 +447,7 @@ class Delivery:
     def on_acknowledged(self, item: Item, message: Outgoing) -> None:
         """A stream has it."""
         self._stats.delivered += 1
-        if self.events is not None:
-            self.events.delivered(message)
+        self._events.delivered(message)
         self._unanswered.discard((item.key, item.revision))
         self._parked.note(item, silent=False)
         if item in self._under_way:
@@ -526,8 +524,7 @@ class Delivery:
     def note_failure(self, entry: Entry) -> None:
         """Count what is given up, and tell what became of a schedule after an attempt in vain."""
         self._stats.failed += entry.state is State.FAILED
-        if self.events is not None:
-            self.events.not_delivered(entry)
+        self._events.not_delivered(entry)
 
     def _write(self, parts: list[bytes]) -> None:
         if not parts:
@@ -659,8 +656,8 @@ class Delivery:
             self._give_back(batch)
             self._unsent()
             return
-        if self.events is not None:
-            self._tell(self.events, batch)
+        if self._events.enabled:
+            self._tell(batch)
         self._denied.restart()
         if self._denied:
             batch = self._without_denied(batch)
@@ -691,11 +688,11 @@ class Delivery:
         for item in items:
             self._table(item).give_back(item)
 
-    def _tell(self, events: Events, batch: list[Item]) -> None:
+    def _tell(self, batch: list[Item]) -> None:
         messages, self._echoing_messages = self._echoing_messages, []
         for item, message in zip(batch, messages, strict=True):
             if item not in self._denied:
-                events.delivered(message)
+                self._events.delivered(message)
 
     def _on_denied(self, kind: str, subject: str) -> None:
         """The server refused one publication; it says so before the echo of its batch."""
@@ -713,7 +710,7 @@ class Delivery:
             if place >= len(echoing):
                 return None
         item = echoing[place]
-        message = self._message(item) if self.events is None else messages[place]
+        message = messages[place] if self._events.enabled else self._message(item)
         return item, b"" if message is None else message.subject
 
     def _without_denied(self, batch: list[Item]) -> list[Item]:

@@ -35,7 +35,6 @@ from gozo.leadership.feed_messages import (
 from gozo.leadership.handled_feed import FeedReader, FeedWriter, Handled
 from gozo.leadership.lookout import Lookout
 from gozo.leadership.offsets import ECHOES, ENOUGH
-from gozo.protocol.event_kinds import Kind
 from gozo.protocol.heard import Act, Heard, hear
 from gozo.protocol.requests import (
     asks_receipt,
@@ -58,11 +57,11 @@ from gozo.requests.unanswered import Waiting
 from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
-from gozo.schedule.model import MICROSECONDS, CancelRequest, Entry, Request, ScheduleRequest
+from gozo.schedule.model import MICROSECONDS, CancelRequest, Request, ScheduleRequest
 from gozo.store.changes import NO_DEADLINE, Result
 from gozo.store.entry_codec import reserved_key
 from gozo.store.schedule_store import ScheduleStore
-from gozo.telemetry.events import Events
+from gozo.telemetry.events import EventSink
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 from gozo.transport.subscriptions import Listener
@@ -118,7 +117,7 @@ class Intake:
             "_turn",
             "_unanswered",
         ),
-        *("_in_memory", "_work", "_yielding", "events"),
+        *("_in_memory", "_work", "_yielding", "_events"),
     )
 
     def __init__(
@@ -129,6 +128,7 @@ class Intake:
         store: ScheduleStore,
         in_memory: InMemory,
         stats: Stats,
+        events: EventSink,
         max_backlog: int,
         clock: ClockWatch,
         wake_delivery: Callable[[], None],
@@ -142,6 +142,7 @@ class Intake:
         self._store = store
         self._in_memory = in_memory
         self._stats = stats
+        self._events = events
         self._max_backlog = max_backlog
         self._clock = clock
         self._wake_delivery = wake_delivery
@@ -164,7 +165,7 @@ class Intake:
             on_refused=self._refused,
             on_done=self._done,
             on_dropped=self._drop,
-            on_acted=self._acted,
+            on_acted=events.acted,
             wake_delivery=wake_delivery,
         )
         self._listeners: list[Listener] = []
@@ -197,8 +198,6 @@ class Intake:
         self._inquiry = Inquiry(tag, tell, self._feed_reader, lambda: self._count)
         self._successor: Account | None = None
         """What the replica that leads now has; None where that is not known, or it is this one."""
-        self.events: Events | None = None
-        """Who is told of requests; None: nobody wants to know."""
         in_memory.on_removed = self._handled
         connection.on_lost.append(self._on_lost)
         connection.on_connected.append(self._on_connected)
@@ -678,8 +677,8 @@ class Intake:
             self._stats.accepted += 1
             self._in_memory.add(request, heard)
             self._feed_writer.heard()
-            if self.events is not None:
-                self.events.accepted(request.entry, replaced=False)
+            if self._events.enabled:
+                self._events.accepted(request.entry, replaced=False)
             self._wake_delivery()
         else:
             key = reserved_key()
@@ -726,12 +725,8 @@ class Intake:
             self._refused(request.id, refusal)
         else:
             self._stats.accepted += 1
-            if (
-                self.events is not None
-                and isinstance(request, ScheduleRequest)
-                and request.id is None
-            ):
-                self.events.accepted(request.entry, replaced=False)
+            if self._events.enabled and isinstance(request, ScheduleRequest) and request.id is None:
+                self._events.accepted(request.entry, replaced=False)
         if self._details:
             log.debug("request.done", id=request.id, result=result)
         if request.receipt is None or not self._unanswered.settle(number):
@@ -753,7 +748,7 @@ class Intake:
         told `at_once`: nothing of a flood is kept.
         """
         headers = heard.headers
-        self._refused(None if self.events is None else asks_receipt(headers)[1], error)
+        self._refused(asks_receipt(headers)[1] if self._events.enabled else None, error)
         is_asked = headers is not None and (
             len(headers) > LARGEST_BLOCK or _RECEIPT.search(headers)
         )
@@ -781,12 +776,7 @@ class Intake:
         if error.code is Refusal.TOO_LARGE:
             self._on_too_large()
         log.limited("warning", "request.refused", code=error.code, reason=str(error))
-        if self.events is not None:
-            self.events.refused(id_, error)
-
-    def _acted(self, kind: Kind, entry: Entry) -> None:
-        if self.events is not None:
-            self.events.acted(kind, entry)
+        self._events.refused(id_, error)
 
     def _answer(self, subject: str, answer: dict[str, object], most: int = UNLIMITED) -> None:
         """Publish an answer; a refusal of more bytes than `most` is shortened."""

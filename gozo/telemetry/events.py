@@ -35,6 +35,8 @@ log = get_logger("gozo.events")
 class Events:
     """The voice of one daemon."""
 
+    enabled = True
+
     def __init__(self, connection: Connection, request_subject: str, name: str) -> None:
         self._connection = connection
         self._prefix = f"{request_subject}.event"
@@ -151,6 +153,40 @@ class Events:
 
     def _on_connected(self) -> None:
         self._silent_until, self._complained = 0.0, False
+
+
+class NullEvents:
+    """Events that nobody asked for: nothing is published."""
+
+    enabled = False
+    """Asked where a call for each message would cost too much."""
+
+    def accepted(self, entry: Entry, *, replaced: bool) -> None:
+        """Publish nothing, like all that follow."""
+
+    def acted(self, kind: Kind, entry: Entry) -> None:
+        """An administrator's verb was done."""
+
+    def delivered(self, message: Outgoing) -> None:
+        """The server, or a stream, has a message."""
+
+    def not_delivered(self, entry: Entry) -> None:
+        """An attempt failed."""
+
+    def missed(self, id_: str | None, due_us: int) -> None:
+        """A schedule, or an occurrence of one, was skipped."""
+
+    def cancelled(self, key: str) -> None:
+        """A schedule was cancelled."""
+
+    def refused(self, id_: str | None, error: RequestError) -> None:
+        """A request was refused."""
+
+    def leads(self) -> None:
+        """This daemon leads from now on."""
+
+
+EventSink = Events | NullEvents
 
 
 class Bystander:

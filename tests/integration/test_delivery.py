@@ -19,6 +19,7 @@ from gozo.runtime.clock import wall_us
 from gozo.runtime.pace import Pace
 from gozo.schedule.model import ScheduleRequest
 from gozo.store.changes import Result
+from gozo.telemetry.events import NullEvents
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 from tests.support.heard import heard
@@ -41,6 +42,7 @@ def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
         Occurrences(one.store, one.timetable, one.cache, clock),
         one.index,
         Stats(),
+        NullEvents(),
         clock,
         pace=Pace(),
         may_deliver=lambda: True,
