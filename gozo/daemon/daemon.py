@@ -47,6 +47,7 @@ from gozo.settings.resolve import ServeSettings
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.entry_codec import reserved_key
 from gozo.store.event_history import NAMES, open_history
 from gozo.store.follower import Follower
@@ -142,7 +143,6 @@ class Daemon:
         self._requests = Connection(chosen, f"{settings.name} requests", REQUESTS, private=True)
         self._js = JetStream(self._main)
         self._mappings = Mappings(self._js, chosen.bucket, lease_of(chosen.bucket))
-        self._bystander: Bystander | None = None
         self._health = Health(
             settings.name,
             self.stats,
@@ -240,7 +240,8 @@ class Daemon:
         self._begin("housekeeping", self._keep_house())
         self._begin("legacy_entries", self._legacy_entries.run())
         self._begin("forgetter", Forgetter(self._timetable, self._clock.server_us).run())
-        self._begin("cleaner", Cleaner(bucket, self._index).run(lambda: self._health.is_active))
+        cleaner = Cleaner(bucket, self._timetable, self._clock.server_us)
+        self._begin("cleaner", cleaner.run(lambda: self._health.is_active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
         self._garbage.end_loading(steady())
@@ -329,22 +330,34 @@ class Daemon:
         doubted = asyncio.Event()
         self._clock = ClockWatch(doubted.set, self._on_clock_set)
         self._timetable = Timetable()
+        hooks = DeliveryHooks()
+        self._events: EventSink = NullEvents()
+        if settings.events or settings.history_us is not None:
+            self._events = Events(self._main, chosen.request_subject, settings.name)
+        self._bystander = Bystander(self._events, leads=lambda: self._health.is_active)
         self._index = BucketIndex(
-            self._timetable, self._policy, max_message=bucket.max_message, life=self._life
+            self._timetable,
+            self._policy,
+            self._main,
+            hooks,
+            self._bystander,
+            self._clock.server_us,
+            marker_ttl=bucket.marker_ttl,
+            max_message=bucket.max_message,
+            life=self._life,
         )
-        self._index.max_payload = lambda: self._main.max_payload
-        self._index.marker_ttl = bucket.marker_ttl
         answer_time = min(ANSWER_TIME, self._index.lateness.in_time)
         self._writer = Writer(self._main, bucket, answer_time)
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
-        self._events: EventSink = NullEvents()
-        if settings.events or settings.history_us is not None:
-            self._events = Events(self._main, chosen.request_subject, settings.name)
-        self._cache = MessageCache(self._main, bucket, self._policy, self._index)
-        self._store = ScheduleStore(bucket, self._index, self._writer, self._cache, self._events)
-        self._legacy_entries = LegacyEntries(bucket, self._index)
         self._follower = Follower(self._main, bucket, self._index, settings.replicas, self._clock)
+        self._cache = MessageCache(
+            self._main, bucket, self._policy, self._index, hooks, on_gone=self._follower.doubt
+        )
+        self._store = ScheduleStore(
+            bucket, self._index, self._writer, self._cache, self._events, hooks
+        )
+        self._legacy_entries = LegacyEntries(bucket, self._index)
         rivals = Rivals()
         self._lease = Lease(
             self._main,
@@ -369,6 +382,7 @@ class Daemon:
             self._store,
             Occurrences(self._store, self._timetable, self._cache, self._clock),
             self._index,
+            hooks,
             self.stats,
             self._events,
             self._clock,
@@ -408,8 +422,6 @@ class Daemon:
             leads=lambda: self._lease.role is Role.LEADER,
             leave=self._leave_lead,
         )
-        self._cache.on_gone = self._follower.doubt
-        self._index.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
         self._lease.on_renewed = self._on_renewed
         self._lease.on_lost = self._on_lost
@@ -424,10 +436,6 @@ class Daemon:
             intake=self._intake,
             lookout=self._lookout,
         )
-        if isinstance(self._events, Events):
-            self._index.observer = self._bystander = Bystander(
-                self._events, self._index.invalid, leads=lambda: self._health.is_active
-            )
         self._memory = Memory(
             (
                 *(self._timetable, self._index, self._cache, self._store, self._writer),
@@ -526,7 +534,7 @@ class Daemon:
         if self._yielding is not None:
             # This replica led before, and asks what the next leader has: that is this one again.
             await end(self._yielding)
-        self._store.fence = None
+        self._store.lift_fence()
         while sequence := await self._barrier.written():
             if await self._follower.reached(sequence):
                 await self._follower.agreed()
@@ -600,7 +608,7 @@ class Daemon:
         self._delivery.stop()
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
-        self._store.fence = self._seen
+        self._store.fence_at(self._seen)
         self._cache.clear()
         if self._yielding is not None:
             self._yielding.cancel()
@@ -672,9 +680,8 @@ class Daemon:
             self._delivery.look()
             if self._health.is_active:
                 self._mend()
-                if self._bystander is not None:
-                    self._bystander.tell_earlier()
-            if self._lease.is_valid and self._store.fence is None:
+                self._bystander.tell_earlier(self._index.invalid)
+            if self._lease.is_valid and not self._store.is_fenced:
                 self._seen = max(self._follower.position, self._store.forget_own())
             elif len(self._in_memory) and self._has_yielded:
                 self._hand_over()

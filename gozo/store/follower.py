@@ -123,7 +123,6 @@ class Follower:
         """Whether that is what the bucket holds; None: that was not asked."""
         self._copies = 0  # servers that hold the bucket, at most so far
         self._consumer: Consumer | None = None
-        index.server_us = clock.server_us
         connection.on_lost.append(self._on_lost)
 
     @property

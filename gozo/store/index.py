@@ -13,11 +13,11 @@ from typing import Protocol
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.requests import escape_id, is_addressable
 from gozo.protocol.subject_policy import UNLIMITED, Policy, check_size
-from gozo.runtime.clock import wall_us
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, NEVER, PLAIN, RARE, Entry, Marker, Reason, State
 from gozo.schedule.recurrence import ran_ahead
 from gozo.schedule.timetable import Item, Timetable
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.entry_codec import (
     BARRIER_KEY,
     GROWTH,
@@ -38,8 +38,20 @@ OnEntry = Callable[[str, int, bytes], None]
 """Takes the key, the revision and the token of an entry."""
 
 
+class Limits(Protocol):
+    """What the server takes, which may change."""
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that one message may have."""
+
+
 class Observer(Protocol):
-    """Who tells what others did to the bucket."""
+    """Publishes what others did to the bucket."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is published: asked before each call."""
 
     def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
         """Somebody stored a schedule."""
@@ -64,10 +76,21 @@ class BucketIndex:
         self,
         timetable: Timetable,
         policy: Policy,
+        limits: Limits,
+        hooks: DeliveryHooks,
+        observer: Observer,
+        server_us: Callable[[], int],
         *,
+        marker_ttl: bool,
         max_message: int = UNLIMITED,
         life: MarkerLife = USUAL_LIFE,
     ) -> None:
+        """Make one that has seen nothing.
+
+        `server_us` is the server's clock, as far as it is known: markers end by it. `marker_ttl`
+        is whether the server removes delete markers that have an end of their own, `max_message`
+        how many bytes the bucket takes of one message, and `life` the rule by which markers live.
+        """
         self.timetable = timetable
         self.life, self.marker_seconds = life, life.chosen(0, 0)
         """The rule by which delete markers live, and how long one is to live written now."""
@@ -99,23 +122,16 @@ class BucketIndex:
         """Keys of schedules whose last attempt failed, and that are tried again."""
         self.ahead: set[str] = set()
         """Keys of schedules that wait too long, since a clock that ran ahead moved them on."""
-        self.on_entry: OnEntry | None = None
-        """Told of each readable entry, after the timetable."""
-        self.observer: Observer | None = None
-        """Told what others did; None: nobody wants to know."""
-        self.on_change: Callable[[], None] = lambda: None
-        """Told that there is more to deliver than before."""
-        self.on_outdated: Callable[[str, int], None] = lambda key, revision: None
-        """Told of a key and the revision up to which nothing of it is to be sent any more."""
-        self.on_cleared: Callable[[], None] = lambda: None
-        """Told that everything was forgotten."""
-        self.max_payload: Callable[[], int] = lambda: UNLIMITED
-        """Bytes that one message of the server may have."""
-        self.server_us: Callable[[], int] = wall_us
-        """The server's clock, as far as it is known: markers end by it."""
-        self.marker_ttl = True
-        """Whether the server removes delete markers that have an end of their own."""
-        self._policy, self._max_message = policy, max_message
+        self.on_entry: list[OnEntry] = []
+        """Called with each readable entry, after the timetable."""
+        self.on_outdated: list[Callable[[str, int], None]] = []
+        """Called with a key and the revision up to which nothing of it is to be sent any more."""
+        self.on_cleared: list[Callable[[], None]] = []
+        """Called when everything was forgotten."""
+        self.server_us = server_us
+        self._policy, self._limits, self._hooks, self._observer = policy, limits, hooks, observer
+        self._observes = observer.enabled
+        self._marker_ttl, self._max_message = marker_ttl, max_message
         self._allowed = b""
         """The last subject that the policy allowed: most entries go where the one before goes."""
 
@@ -137,7 +153,7 @@ class BucketIndex:
         if revision <= known:
             return
         if known:
-            self.on_outdated(key, known)
+            self._outdate(key, known)
         self.bare.pop(key, None)
         if size is None and self._take_plain(key, revision, stored_us, headers):
             return
@@ -145,7 +161,7 @@ class BucketIndex:
             entry = parse_entry(key, headers, stored_us, size)
             if isinstance(entry, Entry):
                 self.check(entry)
-                check_room(entry, headers, self.max_payload(), self._max_message)
+                check_room(entry, headers, self._limits.max_payload, self._max_message)
         except BareEntryError:
             self.bare[key] = (revision, stored_us)
             self.note(key, None)
@@ -164,15 +180,19 @@ class BucketIndex:
             return
         self._known(key, revision, entry)
 
+    def _outdate(self, key: str, revision: int) -> None:
+        for forget in self.on_outdated:
+            forget(key, revision)
+
     def _removed(self, key: str, revision: int, stored_us: int, marker: Marker) -> None:
-        ttl_us = marker.ttl_us if self.marker_ttl else 0
+        ttl_us = marker.ttl_us if self._marker_ttl else 0
         until_us = stored_us + (ttl_us or self.marker_seconds * MICROSECONDS)
         lasting = not ttl_us
         if lasting and not is_addressable(key):
             until_us = NEVER  # purged, it would take other keys with it, or stay
         by_others = marker.reason is Reason.UNKNOWN or marker.by_client
-        if self.observer and by_others and key in self.timetable:
-            self.observer.cancelled(key)
+        if self._observes and by_others and key in self.timetable:
+            self._observer.cancelled(key)
         self.note_size(key, 0)
         self.note(key, None)
         self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
@@ -186,7 +206,7 @@ class BucketIndex:
                 self._removed(key, revision, stored_us, marker)
             return marker is not None
         due_us, subject, token, size = glanced
-        if self.observer and not is_of_daemon(token):
+        if self._observes and not is_of_daemon(token):
             return False  # it is told of what others write, and wants to know more of it
         if self.lateness.is_late(key, stored_us, headers, token):
             self._take_late(key, revision, stored_us)
@@ -196,7 +216,7 @@ class BucketIndex:
                 self._policy.check_target(subject.decode())
                 self._allowed = subject
             headers_size = len(headers or b"") + GROWTH
-            check_size(size, headers_size, self.max_payload(), self._max_message)
+            check_size(size, headers_size, self._limits.max_payload, self._max_message)
         except RequestError:
             return False
         self.note_size(key, size)
@@ -266,18 +286,18 @@ class BucketIndex:
             self.expiring[key] = revision
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
-        if self.observer and not is_of_daemon(entry.token):
+        if self._observes and not is_of_daemon(entry.token):
             replaced, was_paused = key in self.timetable, key in self.paused
-            self.observer.accepted(entry, replaced=replaced, was_paused=was_paused)
+            self._observer.accepted(entry, replaced=replaced, was_paused=was_paused)
         self.note_size(key, entry.size)
         self.note(key, entry)
         self._take_in(key, revision, entry.wake_us, entry.token)
 
     def _take_in(self, key: str, revision: int, wake_us: int, token: bytes) -> None:
         self.timetable.put(key, wake_us, revision)
-        if self.on_entry is not None:
-            self.on_entry(key, revision, token)
-        self.on_change()
+        for hear in self.on_entry:
+            hear(key, revision, token)
+        self._hooks.wake()
 
     def note_size(self, key: str, size: int) -> None:
         """Remember how large the payload of a key is, in bytes; 0: there is none."""
@@ -334,7 +354,7 @@ class BucketIndex:
 
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""
-        self.on_outdated(key, self.timetable.revision(key))
+        self._outdate(key, self.timetable.revision(key))
         self.large.pop(key, None)
         self.note(key, None)
         self.bare.pop(key, None)
@@ -347,7 +367,8 @@ class BucketIndex:
         """Forget everything: the bucket is another one."""
         for key in (*self.timetable.keys(), *self.timetable.tombstones):
             self.drop(key)
-        self.on_cleared()
+        for forget_all in self.on_cleared:
+            forget_all()
 
     def refused(self, key: str, revision: int, words: str) -> None:
         """Stop serving a schedule whose new state the bucket will never store."""
@@ -378,5 +399,5 @@ class BucketIndex:
             self.newer.add(key)
         log.limited("warning", "entry.invalid", key=key, revision=revision, reason=str(error))
         self.timetable.put(key, NEVER, revision)
-        if self.observer is not None:
-            self.observer.invalid(key, str(error))
+        if self._observes:
+            self._observer.invalid(key, str(error))

@@ -36,10 +36,10 @@ class Lateness:
         """Seconds in which an answer counts."""
         self.server_ahead = 0.0
         """Seconds that the server's clock is ahead of the steady one; creates are dated by it."""
-        self.is_awaited: Callable[[str, bytes], bool] = lambda key, token: False
-        """Whether an entry with this key and token was written here a moment ago."""
-        self.on_misdated: Callable[[str, int], None] = lambda key, revision: None
-        """Told of the key and revision of an entry that was in time, and says that it was late."""
+        self.awaited_by: list[Callable[[str, bytes], bool]] = []
+        """Each tells whether it wrote an entry with this key and token a moment ago."""
+        self.on_misdated: list[Callable[[str, int], None]] = []
+        """Called with the key and revision of an entry that was in time, and says it was late."""
         self._limit_us = limit * MICROSECONDS
         self._reserved_limit_us = int(RESERVED_SHARE * limit * MICROSECONDS)
 
@@ -51,13 +51,14 @@ class Lateness:
         if not at_us or stored_us <= at_us + self._limit_of(key):
             return False
         # Where the server's clock was set a moment ago, what is in time seems to be late.
-        return not self.is_awaited(key, token)
+        return not any(awaits(key, token) for awaits in self.awaited_by)
 
     def check(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> None:
         """See to an entry that was in time, but will seem late to others."""
         at_us = written_us(headers, token_of(headers))
         if at_us and stored_us > at_us + self._limit_of(key):
-            self.on_misdated(key, revision)
+            for rewrite in self.on_misdated:
+                rewrite(key, revision)
 
     def _limit_of(self, key: str) -> int:
         return self._reserved_limit_us if key.startswith(RESERVED) else self._limit_us

@@ -21,6 +21,7 @@ from gozo.runtime.logs import get_logger
 from gozo.schedule.model import Entry, Outgoing
 from gozo.schedule.timetable import Item
 from gozo.store.bucket import Bucket
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.entry_codec import EntryError, parse_whole
 from gozo.store.index import BucketIndex
 from gozo.transport.connection import Connection, status_of
@@ -52,8 +53,14 @@ class MessageCache:
         bucket: Bucket,
         policy: Policy,
         index: BucketIndex,
+        hooks: DeliveryHooks,
+        on_gone: Callable[[str], None],
         budget: int = BUDGET,
     ) -> None:
+        """Make an empty one.
+
+        `on_gone` is called with a key that was to be sent, and of which the bucket holds nothing.
+        """
         self._connection = connection
         self._bucket = bucket
         self._policy = policy
@@ -72,14 +79,12 @@ class MessageCache:
         """Revisions that the stream's leader does not have, by key, until somebody asks."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        index.on_outdated = self.discard
-        index.on_cleared = self.clear
+        index.on_outdated.append(self.discard)
+        index.on_cleared.append(self.clear)
         self._prefix = bucket.prefix.encode()
         self._direct = f"{bucket.js.prefix}.DIRECT.GET.{bucket.stream}".encode()
-        self.on_arrival: Callable[[], None] = lambda: None
-        """Told that a message came which was being waited for, or that it is not there."""
-        self.on_gone: Callable[[str], None] = lambda key: None
-        """Told of a key that was to be sent, and under which the bucket holds nothing at all."""
+        self._hooks = hooks
+        self._on_gone = on_gone
 
     def get(self, item: Item) -> Outgoing | None:
         """The message of this version of a schedule, if it is in memory."""
@@ -211,7 +216,7 @@ class MessageCache:
         self._arrived_at = time.monotonic()
         self._keep(item.key, item.revision, delivery(entry, payload))
         self._prefetch()
-        self.on_arrival()
+        self._hooks.wake()
         return True
 
     def _ask_directly(self, item: Item) -> None:
@@ -226,7 +231,7 @@ class MessageCache:
             elif not self._timetable.holds(item):
                 self._arrived_at = time.monotonic()
                 self._landed(item.key, item.revision)
-                self.on_arrival()
+                self._hooks.wake()
             elif status_of(headers) or not self._arrived(item, headers, payload):
                 # A replica of the stream may be behind; its leader is not.
                 self._ask_leader(item)
@@ -248,7 +253,7 @@ class MessageCache:
             if generation != self._generation:
                 return
             if not self._timetable.holds(item):
-                self.on_arrival()
+                self._hooks.wake()
                 return
             found = (
                 message is not None
@@ -259,9 +264,9 @@ class MessageCache:
                 # Replaced or removed a moment ago, most likely: the follower will tell.
                 log.debug("payload.not_found", key=item.key, revision=item.revision)
                 self._absent[item.key] = item.revision
-                self.on_arrival()
+                self._hooks.wake()
                 if await self._bucket.read(item.key) is None:
-                    self.on_gone(item.key)
+                    self._on_gone(item.key)
         except GozoError as error:
             log.repeated("warning", "payload.unreachable", key=item.key, reason=str(error))
         finally:

@@ -45,6 +45,7 @@ from gozo.store.changes import (
     gives_way,
     nothing,
 )
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.entry_codec import (
     MARKER_SECONDS,
     EntryError,
@@ -98,8 +99,8 @@ class ScheduleStore:
         *("_active", "_behind", "_bucket", "_count", "_delayed", "_found", "_holds", "_lateness"),
         *("_index", "_overtaken", "_own", "_cache", "_progress", "_pumping", "_pumps_soon"),
         *("_purging", "_reads", "_ready", "_retracted", "_run", "_tasks", "_timer", "_timer_at"),
-        *("_timetable", "_tokens", "_waiting", "_writer", "awaits_ack", "_events", "fence"),
-        *("max_message", "withdraw"),
+        *("_timetable", "_tokens", "_waiting", "_writer", "_events", "_fence", "_hooks"),
+        "max_message",
     )
 
     def __init__(
@@ -109,10 +110,10 @@ class ScheduleStore:
         writer: Writer,
         cache: MessageCache,
         events: Events,
+        hooks: DeliveryHooks,
     ) -> None:
-        self.fence: int | None = None
-        """Set on a replica that lost the lease: a key that has a later revision, not written
-        here, is left alone, since the new leader's requests are newer than those still waiting."""
+        self._fence: int | None = None
+        """The revision given to `fence_at`; None: there is no fence."""
         self._bucket = bucket
         self.max_message = bucket.max_message
         """Bytes that the bucket takes of one schedule, where that is less than the server does."""
@@ -122,6 +123,7 @@ class ScheduleStore:
         self._writer = writer
         self._cache = cache
         self._events = events
+        self._hooks = hooks
         self._own: dict[str, int] = {}
         """The last revision of each key that was written here, until `forget_own`."""
         self._active: dict[str, Change] = {}
@@ -138,10 +140,6 @@ class ScheduleStore:
         """Keys that only this replica knows, under which nothing may stay."""
         self._overtaken: dict[Change, Put] = {}
         """By a change that is made first, the one that it leaves nothing of."""
-        self.awaits_ack: Callable[[str, int], bool] = lambda key, revision: False
-        """Whether a version of a key was sent, and a stream has still to acknowledge it."""
-        self.withdraw: Callable[[str], None] = lambda key: None
-        """Gives back what was taken for delivery, and was not sent yet."""
         self._count = 0
         self._purging = asyncio.Semaphore(PURGES)
         self._timer: asyncio.TimerHandle | None = None
@@ -152,9 +150,9 @@ class ScheduleStore:
         self._reads = asyncio.Semaphore(READS)
         self._run = secrets.token_hex(5).encode()
         self._tokens = 0
-        index.on_entry = self._on_entry
-        self._lateness.is_awaited = self._is_awaited
-        self._lateness.on_misdated = self._redate
+        index.on_entry.append(self._on_entry)
+        self._lateness.awaited_by.append(self._is_awaited)
+        self._lateness.on_misdated.append(self._redate)
 
     # What callers want
 
@@ -350,6 +348,23 @@ class ScheduleStore:
         """Remove this version of a schedule; a later one stays."""
         self._submit(Remove(item.key, item.revision, reason, on_result or nothing))
 
+    def fence_at(self, revision: int) -> None:
+        """Leave alone each key that has a later revision which was not written here.
+
+        For a replica that lost the lease: what is asked of the new leader is newer than what is
+        still waiting here.
+        """
+        self._fence = revision
+
+    def lift_fence(self) -> None:
+        """Change all keys again."""
+        self._fence = None
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether there is a fence."""
+        return self._fence is not None
+
     def forget_own(self) -> int:
         """Forget which revisions were written here, and return the last of them, or 0."""
         last = max(self._own.values(), default=0)
@@ -476,7 +491,7 @@ class ScheduleStore:
         self._count += 1
         if key in self._active:
             self._behind.add(change)
-            self.withdraw(key)
+            self._hooks.withdraw(key)
             active = self._active.get(key)
             if isinstance(active, Write) and active.wait and active is not change:
                 self._expire_in_time(change)
@@ -533,7 +548,7 @@ class ScheduleStore:
     def _start(self, change: Change) -> None:
         key = change.key
         revision = self._timetable.revision(key)
-        if self.fence is not None and self._is_others(key, revision):
+        if self._fence is not None and self._is_others(key, revision):
             self._finish(change, Result.SUPERSEDED)
         elif isinstance(change, WRITES_NOTHING):
             self._finish(change, Result.NOT_FOUND)
@@ -550,7 +565,7 @@ class ScheduleStore:
         elif key not in self._timetable:
             self._look_up(change)
         elif not change.revision and self._is_out(key):
-            if self.awaits_ack(key, revision):
+            if self._hooks.awaits_ack(key, revision):
                 self._in_a_moment(change)
             else:
                 self._finish(change, Result.ALREADY_DELIVERED)
@@ -601,15 +616,15 @@ class ScheduleStore:
     def _is_out(self, key: str) -> bool:
         """Tell whether a schedule is out for delivery, and it is too late to change it."""
         if self._timetable.is_taken(key):
-            self.withdraw(key)
+            self._hooks.withdraw(key)
         return self._timetable.is_taken(key)
 
     def _is_others(self, key: str, revision: int) -> bool:
         """Tell whether another leader may have written this revision."""
-        assert self.fence is not None
+        assert self._fence is not None
         if key in self._retracted:
             return False
-        return revision > self.fence and self._own.get(key) != revision
+        return revision > self._fence and self._own.get(key) != revision
 
     async def _alter(self, change: Put, revision: int) -> None:
         """Read the version that is there, and write the one that is made from it."""
@@ -692,7 +707,7 @@ class ScheduleStore:
         id_ = change.entry.id
         if id_ is not None and id_ != change.key:
             self._replace_odd_key(id_)
-        self._index.on_change()
+        self._hooks.wake()
 
     def _on_entry(self, key: str, revision: int, token: bytes) -> None:
         """An entry was seen; if it is ours, its acknowledgement is late or lost."""
@@ -775,7 +790,7 @@ class ScheduleStore:
         else:
             del self._active[key]
             if self._timetable.release(key):
-                self._index.on_change()  # it may have become due meanwhile
+                self._hooks.wake()  # it may have become due meanwhile
         self._progress.set()
         if self._events.enabled:
             self._tell(change, result)
@@ -933,7 +948,7 @@ class ScheduleStore:
         if message is None:
             if before:
                 self._index.drop(key)
-            if isinstance(change, Remove) and change.purged and self.fence is None:
+            if isinstance(change, Remove) and change.purged and self._fence is None:
                 # Only a leader delivers and cancels, so it was purged from here.
                 until_us = self._index.server_us() + MARKER_SECONDS * MICROSECONDS
                 self._timetable.purge(key, change.expected, until_us, change.reason)

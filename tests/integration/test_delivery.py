@@ -41,13 +41,13 @@ def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
         one.store,
         Occurrences(one.store, one.timetable, one.cache, clock),
         one.index,
+        one.hooks,
         Stats(),
         NullEvents(),
         clock,
         pace=Pace(),
         may_deliver=lambda: True,
     )
-    one.index.on_change = made.wake_soon
     made.start()
     return made
 

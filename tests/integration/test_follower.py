@@ -214,7 +214,6 @@ async def test_a_key_that_is_gone_is_noticed_when_it_is_due() -> None:
             await one.put("a", 10)
             await one.put("b", 10)
             await other.knows("a", "b")
-            other.cache.on_gone = other.follower.doubt
             await one.bucket.purge("a", one.timetable.revision("a"))
             items = other.timetable.pop_due(20, 2)
             for item in items:
@@ -264,7 +263,7 @@ async def test_old_markers_are_purged_and_nothing_else() -> None:
             for id_ in ("gone", "back"):
                 assert await one.cancel(id_) is Result.CANCELLED
             await one.put("back")
-            cleaner = Cleaner(one.bucket, one.index)
+            cleaner = Cleaner(one.bucket, one.timetable, wall_us)
             assert await cleaner.purge(wall_us()) == 0
             assert await cleaner.purge(wall_us() + 601_000_000) == 1
             assert (await one.bucket.state()).keys == 2
@@ -287,7 +286,7 @@ async def test_markers_that_cannot_be_purged_alone_stay() -> None:
             for key in keys:
                 one.connection.write(publication(b"$KV.gozo." + key, b"", marker))
             await one.follower.reached(3 + len(keys))
-            cleaner = Cleaner(one.bucket, one.index)
+            cleaner = Cleaner(one.bucket, one.timetable, wall_us)
             assert await cleaner.purge(wall_us() + 601_000_000) == 2
             cleaner.forget(wall_us() + 601_000_000)
             assert (await one.bucket.state()).keys == 3 + len(keys) - 2

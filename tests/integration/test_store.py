@@ -117,7 +117,7 @@ async def test_a_replica_that_lost_the_lease_goes_on_with_its_own_keys() -> None
     """What it wrote itself is no newer than what waits behind it; what another wrote is."""
     with NatsServer() as server:
         async with parts(server) as one, parts(server) as other:
-            one.store.fence = one.follower.position
+            one.store.fence_at(one.follower.position)
             assert await one.put("a") is Result.STORED
             assert await one.put("a") is Result.REPLACED
             assert await one.cancel("a") is Result.CANCELLED
@@ -259,7 +259,7 @@ async def test_what_may_not_be_sent_is_neither_fetched_nor_altered() -> None:
             revision = one.timetable.revision("a")
             item = Item(1, revision, "a")
             arrived = asyncio.Event()
-            one.cache.on_arrival = arrived.set
+            one.hooks.wake = arrived.set
             one.cache.fetch(item)
             await arrived.wait()
             assert one.cache.get(item) is None

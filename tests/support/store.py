@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from gozo.protocol.subject_policy import Policy
+from gozo.protocol.subject_policy import UNLIMITED, Policy
+from gozo.runtime.clock import wall_us
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.tasks import end
 from gozo.schedule.model import Entry, ScheduleRequest
@@ -15,13 +16,14 @@ from gozo.schedule.timetable import Timetable
 from gozo.settings.resolve import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.follower import Follower
 from gozo.store.index import BucketIndex
 from gozo.store.legacy_entries import LegacyEntries
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Writer
-from gozo.telemetry.events import NullEvents
+from gozo.telemetry.events import Bystander, NullEvents
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
 from tests.support.patience import until
@@ -43,6 +45,7 @@ class Parts:
     follower: Follower
     store: ScheduleStore
     cache: MessageCache
+    hooks: DeliveryHooks
 
     async def put(self, id_: str, due_us: int = FAR_US, payload: bytes = b"") -> Result:
         """Store a schedule, and return how that ended."""
@@ -72,6 +75,37 @@ class Parts:
         await until(lambda: sorted(self.timetable.keys()) == sorted(ids), f"{ids} are known")
 
 
+def no_delivery(wake: Callable[[], None] = lambda: None) -> DeliveryHooks:
+    """Stand for a delivery that never takes anything."""
+    hooks = DeliveryHooks()
+    hooks.attach(wake=wake, withdraw=lambda key: None, awaits_ack=lambda key, revision: False)
+    return hooks
+
+
+def some_observer() -> Bystander:
+    """Make an observer that publishes nothing."""
+    return Bystander(NullEvents(), leads=lambda: True)
+
+
+def some_index() -> BucketIndex:
+    """Make an index of a bucket that has no limits, without a server."""
+    return BucketIndex(
+        Timetable(),
+        Policy("gozo"),
+        Unlimited(),
+        no_delivery(),
+        some_observer(),
+        wall_us,
+        marker_ttl=True,
+    )
+
+
+class Unlimited:
+    """Stands for a server that takes messages of any size."""
+
+    max_payload = UNLIMITED
+
+
 def some_clock() -> ClockWatch:
     """Make a watch over a clock that nobody sets."""
     return ClockWatch(lambda: None, lambda by_us: None)
@@ -84,17 +118,27 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     await connection.open(5)
     bucket = await open_bucket(JetStream(connection), "gozo", replicas=None)
     timetable = Timetable()
-    index = BucketIndex(timetable, Policy("gozo"))
+    clock = some_clock()
+    hooks = no_delivery()
+    index = BucketIndex(
+        timetable,
+        Policy("gozo"),
+        connection,
+        hooks,
+        some_observer(),
+        clock.server_us,
+        marker_ttl=bucket.marker_ttl,
+    )
     writer = Writer(connection, bucket)
-    cache = MessageCache(connection, bucket, Policy("gozo"), index)
-    store = ScheduleStore(bucket, index, writer, cache, NullEvents())
-    follower = Follower(connection, bucket, index, None, some_clock())
+    follower = Follower(connection, bucket, index, None, clock)
+    cache = MessageCache(connection, bucket, Policy("gozo"), index, hooks, follower.doubt)
+    store = ScheduleStore(bucket, index, writer, cache, NullEvents(), hooks)
     legacy_entries = LegacyEntries(bucket, index)
     work = (connection.keep(), writer.sweep(), follower.run(), legacy_entries.run())
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await follower.loaded.wait()
-        yield Parts(connection, bucket, timetable, index, follower, store, cache)
+        yield Parts(connection, bucket, timetable, index, follower, store, cache, hooks)
     finally:
         await end(*tasks)
         await connection.close()
