@@ -380,7 +380,7 @@ class Daemon:
             self._in_memory,
             self._cache,
             self._store,
-            Occurrences(self._store, self._timetable, self._cache, self._clock),
+            Occurrences(self._store.reservations, self._timetable, self._cache, self._clock),
             self._index,
             hooks,
             self.stats,
@@ -438,7 +438,8 @@ class Daemon:
         )
         self._memory = Memory(
             (
-                *(self._timetable, self._index, self._cache, self._store, self._writer),
+                *(self._timetable, self._index, self._cache, self._writer),
+                *self._store.containers,
                 *(self._delivery, self._in_memory, self._main, self._requests),
             )
         )
@@ -534,7 +535,7 @@ class Daemon:
         if self._yielding is not None:
             # This replica led before, and asks what the next leader has: that is this one again.
             await end(self._yielding)
-        self._store.lift_fence()
+        self._store.fence.take_down()
         while sequence := await self._barrier.written():
             if await self._follower.reached(sequence):
                 await self._follower.agreed()
@@ -608,7 +609,7 @@ class Daemon:
         self._delivery.stop()
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
-        self._store.fence_at(self._seen)
+        self._store.fence.put_up(self._seen)
         self._cache.clear()
         if self._yielding is not None:
             self._yielding.cancel()
@@ -681,8 +682,8 @@ class Daemon:
             if self._health.is_active:
                 self._mend()
                 self._bystander.tell_earlier(self._index.invalid)
-            if self._lease.is_valid and not self._store.is_fenced:
-                self._seen = max(self._follower.position, self._store.forget_own())
+            if self._lease.is_valid and not self._store.fence.is_up:
+                self._seen = max(self._follower.position, self._store.fence.forget_own())
             elif len(self._in_memory) and self._has_yielded:
                 self._hand_over()
             self._intake.forget_old()

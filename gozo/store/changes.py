@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import count
 from typing import ClassVar
 
 from gozo.protocol.heard import Heard
@@ -41,6 +43,14 @@ class Result(StrEnum):
     DROPPED = "dropped"
     """Another leader has the request, and sees to it."""
 
+
+WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
+NOT_MADE = frozenset(
+    {
+        *(Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.PROTECTED),
+        *(Result.SUPERSEDED, Result.INVALID, Result.DROPPED),
+    }
+)
 
 Alter = Callable[[Entry], Entry | None]
 """Makes a new version of a schedule from the present one; None leaves it as it is.
@@ -215,6 +225,12 @@ def gives_way(change: Change, later: Change) -> bool:
         return leaves_nothing and (change.may_yield is None or change.may_yield())
     is_whole = isinstance(later, Put) and later.alter is None and not later.revision
     return is_whole and change.holder is None
+
+
+def request_tokens() -> Iterator[bytes]:
+    """Make tokens that no other run of gozo makes; by its hyphen `is_of_daemon` knows each."""
+    run = secrets.token_hex(5).encode()
+    return (b"%b-%x" % (run, number) for number in count(1))
 
 
 Write = Put | Remove

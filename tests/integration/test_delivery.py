@@ -39,7 +39,7 @@ def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
         in_memory or InMemory(),
         one.cache,
         one.store,
-        Occurrences(one.store, one.timetable, one.cache, clock),
+        Occurrences(one.store.reservations, one.timetable, one.cache, clock),
         one.index,
         one.hooks,
         Stats(),

@@ -117,7 +117,7 @@ async def test_a_replica_that_lost_the_lease_goes_on_with_its_own_keys() -> None
     """What it wrote itself is no newer than what waits behind it; what another wrote is."""
     with NatsServer() as server:
         async with parts(server) as one, parts(server) as other:
-            one.store.fence_at(one.follower.position)
+            one.store.fence.put_up(one.follower.position)
             assert await one.put("a") is Result.STORED
             assert await one.put("a") is Result.REPLACED
             assert await one.cancel("a") is Result.CANCELLED

@@ -43,6 +43,7 @@ class Parts:
     timetable: Timetable
     index: BucketIndex
     follower: Follower
+    writer: Writer
     store: ScheduleStore
     cache: MessageCache
     hooks: DeliveryHooks
@@ -138,7 +139,7 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await follower.loaded.wait()
-        yield Parts(connection, bucket, timetable, index, follower, store, cache, hooks)
+        yield Parts(connection, bucket, timetable, index, follower, writer, store, cache, hooks)
     finally:
         await end(*tasks)
         await connection.close()
