@@ -438,7 +438,7 @@ class Daemon:
         )
         self._memory = Memory(
             (
-                *(self._timetable, self._index, self._cache, self._writer),
+                *(self._timetable, self._index, self._index.traits, self._cache, self._writer),
                 *self._store.containers,
                 *(self._delivery, self._in_memory, self._main, self._requests),
             )
@@ -452,7 +452,7 @@ class Daemon:
 
     def _look_at_limits(self) -> None:
         """See whether the server takes what it did not, and complain where that is too little."""
-        if self._index.too_large:
+        if self._index.traits.too_large:
             self._main.doubt_limits()
         if reason := too_small(self._main.max_payload):
             log.repeated("error", "server.unsuitable", reason=reason)
@@ -483,8 +483,8 @@ class Daemon:
         return can_lead
 
     def _can_lead(self) -> bool:
-        if self._index.newer:
-            log.repeated("error", "bucket.newer_format", entries=len(self._index.newer))
+        if self._index.traits.newer:
+            log.repeated("error", "bucket.newer_format", entries=len(self._index.traits.newer))
             return False
         return self._follower.loaded.is_set()
 
@@ -582,7 +582,7 @@ class Daemon:
                 await self._store.progress()
             due = print_rfc3339(item.due_us)
             log.debug("schedule.missed", key=item.key, revision=item.revision, due=due)
-            if item.key in self._index.recurring:
+            if item.key in self._index.traits.recurring:
                 later = partial(not_before, moment_us=before_us)
                 self._store.rewrite(item, later, partial(on_moved, item))
             else:
@@ -681,7 +681,7 @@ class Daemon:
             self._delivery.look()
             if self._health.is_active:
                 self._mend()
-                self._bystander.tell_earlier(self._index.invalid)
+                self._bystander.tell_earlier(self._index.traits.invalid)
             if self._lease.is_valid and not self._store.fence.is_up:
                 self._seen = max(self._follower.position, self._store.fence.forget_own())
             elif len(self._in_memory) and self._has_yielded:
@@ -740,8 +740,8 @@ class Daemon:
         while self._index.expiring and self._store.has_room:
             key, revision = self._index.expiring.popitem()
             self._store.rewrite(Item(0, revision, key))
-        while self._index.ahead and self._store.has_room and self._clock.is_right:
-            key = self._index.ahead.pop()
+        while self._index.traits.ahead and self._store.has_room and self._clock.is_right:
+            key = self._index.traits.ahead.pop()
             self._store.rewrite(Item(0, self._timetable.revision(key), key), self._reckon)
 
     def _reckon(self, entry: Entry) -> Entry | None:

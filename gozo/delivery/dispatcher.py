@@ -97,8 +97,8 @@ class Delivery:
         self._store = store
         self._occurrences = occurrences
         self._under_way = occurrences.out
-        self._recurring = index.recurring
-        self._confirming = index.confirming
+        self._recurring = index.traits.recurring
+        self._confirming = index.traits.confirming
         self._stats = stats
         self._events = events
         self._clock = clock

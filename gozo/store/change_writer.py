@@ -72,6 +72,7 @@ class ChangeWriter:
         self._bucket = bucket
         self._index = index
         self._timetable = index.timetable
+        self._traits = index.traits
         self._lateness = index.lateness
         self._writer = writer
         self._cache = cache
@@ -179,8 +180,8 @@ class ChangeWriter:
         if outcome is _STORED:
             wake_us = change.entry.wake_us
             if self._timetable.put(change.key, wake_us, revision):
-                self._index.note_size(change.key, len(change.payload))
-                self._index.note(change.key, change.entry)
+                self._traits.note_size(change.key, len(change.payload))
+                self._traits.note(change.key, change.entry)
             self._stored(change, revision, wake_us)
         elif outcome is WriteResult.UNKNOWN:
             # It may be stored by now: from here on only the key itself tells.
@@ -225,8 +226,8 @@ class ChangeWriter:
             if self._timetable.remove(
                 change.key, revision, until_us, change.reason, lasting=lasting
             ):
-                self._index.note_size(change.key, 0)
-                self._index.note(change.key, None)
+                self._traits.note_size(change.key, 0)
+                self._traits.note(change.key, None)
             self._own[change.key] = revision
             self._cache.discard(change.key, revision)
             done = Result.SETTLED if change.revision else Result.CANCELLED

@@ -14,8 +14,7 @@ from gozo.errors import Refusal, RequestError
 from gozo.protocol.requests import escape_id, is_addressable
 from gozo.protocol.subject_policy import UNLIMITED, Policy, check_size
 from gozo.runtime.logs import get_logger
-from gozo.schedule.model import MICROSECONDS, NEVER, PLAIN, RARE, Entry, Marker, Reason, State
-from gozo.schedule.recurrence import ran_ahead
+from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Marker, Reason
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.entry_codec import (
@@ -33,6 +32,7 @@ from gozo.store.entry_codec import (
 )
 from gozo.store.lateness import Lateness
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
+from gozo.store.traits import Traits
 
 OnEntry = Callable[[str, int, bytes], None]
 """Takes the key, the revision and the token of an entry."""
@@ -63,9 +63,6 @@ class Observer(Protocol):
         """An entry cannot be served."""
 
 
-LARGE = 16 * 1024  # bytes of payload from which a size is remembered
-_PENDING = State.PENDING  # at hand, for the most frequent question
-
 log = get_logger("gozo.store")
 
 
@@ -95,33 +92,13 @@ class BucketIndex:
         self.life, self.marker_seconds = life, life.chosen(0, 0)
         """The rule by which delete markers live, and how long one is to live written now."""
         self.lateness = Lateness(life.shortest)
-        self.invalid: dict[str, tuple[int, str]] = {}
-        """Revision and reason of each entry that gozo cannot serve, by key."""
-        self.too_large: dict[str, tuple[int, int, bytes | None, int | None]] = {}
-        """What `take` was given of entries that the server would not take as messages, by key."""
-        self.large: dict[str, int] = {}
-        """Bytes of each payload that is large."""
-        self.newer: set[str] = set()
-        """Keys whose entries are of a format that a later version wrote."""
+        self.traits = Traits(server_us)
         self.bare: dict[str, tuple[int, int]] = {}
         """Revision and time of storing of entries without headers: their value must be read."""
         self.odd_keys: set[str] = set()
         """Ids that the original gozo used as keys as they are, though gozo would escape them."""
         self.expiring: dict[str, int] = {}
         """Revisions of entries that the server would remove by itself, by key."""
-        self.recurring: set[str] = set()
-        """Keys of schedules that recur."""
-        self.confirming: set[str] = set()
-        """Keys of schedules whose messages a stream has to acknowledge."""
-        self.protected: set[str] = set()
-        """Keys of what requests can neither replace nor cancel, readable or not."""
-        self.paused: set[str] = set()
-        self.failed: set[str] = set()
-        """Keys of schedules that were given up, and are kept."""
-        self.retrying: set[str] = set()
-        """Keys of schedules whose last attempt failed, and that are tried again."""
-        self.ahead: set[str] = set()
-        """Keys of schedules that wait too long, since a clock that ran ahead moved them on."""
         self.on_entry: list[OnEntry] = []
         """Called with each readable entry, after the timetable."""
         self.on_outdated: list[Callable[[str, int], None]] = []
@@ -164,13 +141,13 @@ class BucketIndex:
                 check_room(entry, headers, self._limits.max_payload, self._max_message)
         except BareEntryError:
             self.bare[key] = (revision, stored_us)
-            self.note(key, None)
+            self.traits.note(key, None)
             self.timetable.put(key, NEVER, revision)
             return
         except (EntryError, RequestError) as error:
             self._set_aside(key, revision, error, headers)
             if isinstance(error, RequestError) and error.code is Refusal.TOO_LARGE:
-                self.too_large[key] = (revision, stored_us, headers, size)
+                self.traits.too_large[key] = (revision, stored_us, headers, size)
             return
         if isinstance(entry, Marker):
             self._removed(key, revision, stored_us, entry)
@@ -193,8 +170,8 @@ class BucketIndex:
         by_others = marker.reason is Reason.UNKNOWN or marker.by_client
         if self._observes and by_others and key in self.timetable:
             self._observer.cancelled(key)
-        self.note_size(key, 0)
-        self.note(key, None)
+        self.traits.note_size(key, 0)
+        self.traits.note(key, None)
         self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
 
     def _take_plain(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> bool:
@@ -219,16 +196,16 @@ class BucketIndex:
             check_size(size, headers_size, self._limits.max_payload, self._max_message)
         except RequestError:
             return False
-        self.note_size(key, size)
-        self.note(key, None)
+        self.traits.note_size(key, size)
+        self.traits.note(key, None)
         self._take_in(key, revision, due_us, token)
         return True
 
     def _take_late(self, key: str, revision: int, stored_us: int) -> None:
         """Take an entry that came too late for a marker whose time is over: it is purged."""
         log.limited("warning", "entry.late", key=key, revision=revision)
-        self.note_size(key, 0)
-        self.note(key, None)
+        self.traits.note_size(key, 0)
+        self.traits.note(key, None)
         self.timetable.remove(key, revision, stored_us, lasting=True)
 
     def is_over(self, key: str, headers: bytes | None, *, unseen: bool) -> bool:
@@ -255,7 +232,7 @@ class BucketIndex:
 
     def reconsider(self) -> None:
         """Look again at entries that were too large: the server takes larger messages now."""
-        for key, message in list(self.too_large.items()):
+        for key, message in list(self.traits.too_large.items()):
             self.timetable.forget(key)  # else it would be passed over as seen
             self.take(key, *message)
 
@@ -287,10 +264,10 @@ class BucketIndex:
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
         if self._observes and not is_of_daemon(entry.token):
-            replaced, was_paused = key in self.timetable, key in self.paused
+            replaced, was_paused = key in self.timetable, key in self.traits.paused
             self._observer.accepted(entry, replaced=replaced, was_paused=was_paused)
-        self.note_size(key, entry.size)
-        self.note(key, entry)
+        self.traits.note_size(key, entry.size)
+        self.traits.note(key, entry)
         self._take_in(key, revision, entry.wake_us, entry.token)
 
     def _take_in(self, key: str, revision: int, wake_us: int, token: bytes) -> None:
@@ -299,64 +276,11 @@ class BucketIndex:
             hear(key, revision, token)
         self._hooks.wake()
 
-    def note_size(self, key: str, size: int) -> None:
-        """Remember how large the payload of a key is, in bytes; 0: there is none."""
-        if size > LARGE:
-            self.large[key] = size
-        elif self.large:
-            self.large.pop(key, None)
-
-    def note(self, key: str, entry: Entry | None) -> None:
-        """Remember of the latest version of a key what has to be known before its message is read.
-
-        That is whether it recurs, is to be acknowledged, protected, or at rest. None: nothing of
-        this, or there is no schedule any more.
-        """
-        if self.ahead or self.retrying:
-            self.ahead.discard(key)
-            self.retrying.discard(key)
-        if self.invalid or self.paused or self.failed or self.protected:
-            self.invalid.pop(key, None)
-            self.too_large.pop(key, None)
-            self.newer.discard(key)
-            self.paused.discard(key)
-            self.failed.discard(key)
-            self.protected.discard(key)
-        if entry is None or entry[RARE:] == PLAIN:
-            if self.recurring or self.confirming:
-                self.recurring.discard(key)
-                self.confirming.discard(key)
-            return
-        if entry.spec is not None and entry.spec.recurs:
-            self.recurring.add(key)
-            if ran_ahead(entry, self.server_us()):
-                self.ahead.add(key)
-        else:
-            self.recurring.discard(key)
-        if entry.confirm:
-            self.confirming.add(key)
-        else:
-            self.confirming.discard(key)
-        if entry.protected:
-            self.protected.add(key)
-        if entry.state is not _PENDING:
-            self._note_state(key, entry)
-
-    def _note_state(self, key: str, entry: Entry) -> None:
-        if entry.state is State.PAUSED:
-            self.paused.add(key)
-        elif entry.state is State.FAILED:
-            self.failed.add(key)
-        else:
-            self.retrying.add(key)
-            if ran_ahead(entry, self.server_us()):
-                self.ahead.add(key)
-
     def drop(self, key: str) -> None:
         """Forget a key that the bucket does not hold any more, not even as a marker."""
         self._outdate(key, self.timetable.revision(key))
-        self.large.pop(key, None)
-        self.note(key, None)
+        self.traits.large.pop(key, None)
+        self.traits.note(key, None)
         self.bare.pop(key, None)
         was_there = key in self.timetable
         self.timetable.forget(key)
@@ -390,13 +314,13 @@ class BucketIndex:
         """Serve an entry no more; without `headers` it is the version that was known before."""
         if key == BARRIER_KEY:
             return
-        protected = key in self.protected if headers is None else says_protected(headers)
-        self.note(key, None)
+        protected = key in self.traits.protected if headers is None else says_protected(headers)
+        self.traits.note(key, None)
         if protected:
-            self.protected.add(key)
-        self.invalid[key] = (revision, str(error))
+            self.traits.protected.add(key)
+        self.traits.invalid[key] = (revision, str(error))
         if isinstance(error, EntryError) and error.newer:
-            self.newer.add(key)
+            self.traits.newer.add(key)
         log.limited("warning", "entry.invalid", key=key, revision=revision, reason=str(error))
         self.timetable.put(key, NEVER, revision)
         if self._observes:

@@ -65,7 +65,7 @@ class MessageCache:
         self._bucket = bucket
         self._policy = policy
         self._budget = budget
-        self._large = index.large
+        self._large = index.traits.large
         self._timetable = index.timetable
         self._generation = 0
         """A different one means that what was asked for before is of another bucket or term."""

@@ -10,10 +10,10 @@ class Protection:
     """Knows what administrators have protected, and what a later version of gozo wrote."""
 
     def __init__(self, index: BucketIndex) -> None:
-        self.newer = index.newer
+        self.newer = index.traits.newer
         """Keys whose entries a later version wrote; where it and `protected` are empty, nothing
         is barred, which spares nearly every request a call."""
-        self.protected = index.protected
+        self.protected = index.traits.protected
         """Keys of what requests can neither replace nor cancel."""
         self._odd_keys = index.odd_keys
 

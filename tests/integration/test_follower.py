@@ -237,14 +237,14 @@ async def test_poison_is_kept_and_told_apart() -> None:
                 client.send(entry("good", Gozo_When="9999999999", Gozo_Subject="to"))
                 client.confirm()
             await until(lambda: "good" in one.timetable, "the good one is known")
-            await until(lambda: len(one.index.invalid) == 8, "the others are told apart")
-            assert one.index.newer == {"format"}
+            await until(lambda: len(one.index.traits.invalid) == 8, "the others are told apart")
+            assert one.index.traits.newer == {"format"}
             assert (await one.bucket.state()).keys == 9
             assert one.timetable.next_due() == FAR_US
             one.follower.reload("test")
             await until(one.follower.loaded.is_set, "it is loaded again")
             assert await one.put("foreign", 5) is Result.REPLACED
-            await until(lambda: "foreign" not in one.index.invalid, "it is a good one now")
+            await until(lambda: "foreign" not in one.index.traits.invalid, "it is a good one now")
 
 
 async def test_old_markers_are_purged_and_nothing_else() -> None:
