@@ -112,6 +112,12 @@ class BucketIndex:
         self._allowed = b""
         """The last subject that the policy allowed: most entries go where the one before goes."""
 
+    def choose_marker_life(self, key_us: float) -> None:
+        """Choose how long markers live that are written from now on; see `MarkerLife.chosen`."""
+        self.marker_seconds = self.life.chosen(
+            len(self.timetable), len(self.timetable.tombstones), key_us
+        )
+
     @property
     def keys(self) -> int:
         """How many keys the bucket holds, delete markers included, as far as was seen."""

@@ -43,6 +43,10 @@ class Lateness:
         self._limit_us = limit * MICROSECONDS
         self._reserved_limit_us = int(RESERVED_SHARE * limit * MICROSECONDS)
 
+    def set_server_ahead(self, seconds: float) -> None:
+        """Date creates by the server's clock, so far ahead of the steady one, from now on."""
+        self.server_ahead = seconds
+
     def is_late(self, key: str, stored_us: int, headers: bytes | None, token: bytes) -> bool:
         """Tell whether an entry counts for nothing."""
         if len(token) <= UNDATED:
