@@ -33,10 +33,10 @@ from gozo.store.changes import (
     nothing,
 )
 from gozo.store.delivery_hooks import DeliveryHooks
-from gozo.store.entry_codec import marker_headers
 from gozo.store.fence import Fence
 from gozo.store.handover import Handover
 from gozo.store.index import BucketIndex
+from gozo.store.marker_codec import marker_headers
 from gozo.store.message_cache import MessageCache
 from gozo.store.protection import Protection
 from gozo.store.reconcile import Next, Reconciler, Verdict

@@ -26,11 +26,11 @@ from gozo.store.entry_codec import (
     glance,
     is_of_daemon,
     parse_entry,
-    parse_original,
-    plain_marker,
     says_protected,
 )
 from gozo.store.lateness import Lateness
+from gozo.store.legacy_codec import parse_original
+from gozo.store.marker_codec import plain_marker
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.store.traits import Traits
 

@@ -22,8 +22,9 @@ from gozo.schedule.model import Entry, Outgoing
 from gozo.schedule.timetable import Item
 from gozo.store.bucket import Bucket
 from gozo.store.delivery_hooks import DeliveryHooks
-from gozo.store.entry_codec import EntryError, parse_whole
+from gozo.store.entry_codec import EntryError
 from gozo.store.index import BucketIndex
+from gozo.store.legacy_codec import parse_whole
 from gozo.transport.connection import Connection, status_of
 from gozo.transport.jetstream import parse_time
 

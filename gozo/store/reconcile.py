@@ -12,9 +12,11 @@ from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, Entry, Reason
 from gozo.store.bucket import Bucket
 from gozo.store.changes import Put, Remove, Result, Write
-from gozo.store.entry_codec import MARKER_SECONDS, EntryError, parse_whole
+from gozo.store.entry_codec import EntryError
 from gozo.store.fence import Fence
 from gozo.store.index import BucketIndex
+from gozo.store.legacy_codec import parse_whole
+from gozo.store.marker_codec import MARKER_SECONDS
 from gozo.store.message_cache import MessageCache
 from gozo.transport.jetstream import StoredMessage
 

@@ -17,7 +17,11 @@ from gozo.errors import DisconnectedError, GozoError, JetStreamError, NotAllowed
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import MICROSECONDS, Entry, Reason
 from gozo.store.bucket import Bucket, bucket_of, stream_of
-from gozo.store.entry_codec import block, entry_headers, marker_headers
+from gozo.store.entry_codec import (
+    block,
+    entry_headers,
+)
+from gozo.store.marker_codec import marker_headers
 from gozo.store.marker_life import SHORTEST
 from gozo.store.ordered_consumer import Consumer
 from gozo.transport.connection import missing_permission

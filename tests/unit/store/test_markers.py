@@ -8,7 +8,15 @@ from collections.abc import Callable
 import pytest
 
 from gozo.schedule.model import Entry, Marker, Reason
-from gozo.store.entry_codec import block, entry_headers, marker_headers, parse_entry, plain_marker
+from gozo.store.entry_codec import (
+    block,
+    entry_headers,
+    parse_entry,
+)
+from gozo.store.marker_codec import (
+    marker_headers,
+    plain_marker,
+)
 from tests.support.store import some_index
 
 SIZE = b"Nats-Msg-Size: 0\r\n\r\n"
