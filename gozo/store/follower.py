@@ -1,15 +1,15 @@
-"""Follows the bucket: every entry once, then every change, and never stalls.
+"""Follows the bucket: reads every entry once, then every change, and never stalls.
 
-The follower reads through a consumer, and makes a new one whenever something is not as it
-should be: silence, an unexpected status, a gap in the sequence, a lost connection. After a
-lost connection it loads everything anew and drops what is no longer there, since a purge and a
-restored backup leave no other trace; for the same reason it now and then compares the number
-of messages with the server's. Delete markers live for a limited time, so it loads everything anew
-as well where half of that has passed since it was up to date: because the process stood still, or
-nothing came, or more than it could read.
+The follower reads through a consumer, and replaces it whenever something is wrong: silence, an
+unexpected status, a gap in the sequence, a lost connection. After a lost connection it reloads
+everything and drops what is gone, since a purge and a restored backup leave no other trace; for
+the same reason it regularly compares the number of messages with the server's. Delete markers live
+for a limited time, so it also reloads everything when it was not up to date for half of that time:
+because the process stood still, nothing came, or more came than it could read.
 
-A consumer lives on any replica of the stream, and that one may be behind the stream's leader. So
-the leader is asked where what was stored last did not come, or an older version than is known.
+A consumer lives on any replica of the stream, which may be behind the stream's leader. So the
+leader is asked when the last message stored did not come, or when an older version came than is
+known.
 
 Payloads are not fetched here (`headers_only`).
 """
@@ -33,16 +33,16 @@ from gozo.store.ordered_consumer import HEARTBEAT, Consumer
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND
 
-COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
+COMPARISONS = 10  # attempts to find the bucket at the same sequence while others write to it
 COMPARE_AGAIN = 0.02  # seconds between them
-DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
-SWEEP = 60
+DOUBT_INTERVAL = 5.0  # seconds between reloads because the bucket lacks a single key
+SWEEP_LAG = 60
 """Seconds that the server may be late in removing markers: thousands end at once after a burst."""
 RETRY_WAIT = 0.25  # seconds
-ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
+ANOTHER = "the bucket is another one, or was restored"  # why everything is reloaded
 LAGS = "the replica of the stream that it read from is behind"
-PROGRESS = 0.5  # seconds in which more comes from a replica that only is catching up
-DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
+PROGRESS = 0.5  # seconds within which more comes from a replica that is catching up
+DELETION = 1.0  # seconds for the server to remove the files of a deleted stream
 
 log = get_logger("gozo.follower")
 
@@ -73,10 +73,10 @@ class Follower:
             bucket, index, self._freshness, self._broken, self._break, self._caught_up
         )
         self._full = True
-        """Whether everything is to be loaded anew."""
+        """Whether everything must be reloaded."""
         self._created = ""
         self._doubts = self._loads = self._buckets = 0
-        self._doubted_at = -DOUBT
+        self._doubted_at = -DOUBT_INTERVAL
         self._confirming: asyncio.Task[None] | None = None
         """Finds out whether everything was seen up to the end of the load."""
         self._consumer: Consumer | None = None
@@ -99,14 +99,14 @@ class Follower:
 
     @property
     def is_following(self) -> bool:
-        """Whether all was loaded, and the server was heard of in the last seconds."""
+        """Whether everything was loaded, and the server was heard of in the last seconds."""
         consumer = self._consumer
         heard = consumer is not None and not consumer.is_silent
         return heard and self.loaded.is_set() and not self._full
 
     @property
     def created(self) -> str:
-        """When the server says that the bucket was created: no other bucket says the same."""
+        """When the bucket was created, by the server: no other bucket has the same time."""
         return self._created
 
     @property
@@ -118,7 +118,7 @@ class Follower:
         """Follow; runs until it is cancelled.
 
         Raises:
-            NotAllowedError: before anything was loaded, a permission was found missing.
+            NotAllowedError: a permission is missing, before anything was loaded.
         """
         while True:
             self._broken.clear()
@@ -150,7 +150,7 @@ class Follower:
             self._stop_consumer()
 
     async def _look(self) -> None:
-        """See to what shows in nothing that comes."""
+        """Check for silence and stalls, and compare counts now and then."""
         if self._consumer is None or self._consumer.is_silent:
             self._break("silence")
         elif self._consumer.stalls:
@@ -172,9 +172,9 @@ class Follower:
         self.reload(self._freshness.take_missed())
 
     async def reached(self, sequence: int) -> bool:
-        """Wait until everything up to a sequence was seen, by a complete load if need be.
+        """Wait until everything up to a sequence was seen, by a full load if necessary.
 
-        False if the bucket is another one by then: the sequence says nothing there.
+        False if the bucket was replaced meanwhile: the sequence means nothing there.
         """
         buckets = self._buckets
         while self.position < sequence or not self.loaded.is_set():
@@ -185,12 +185,12 @@ class Follower:
         return True
 
     def reload(self, reason: str) -> None:
-        """Load everything anew."""
+        """Reload everything."""
         self._full = True
         self._break(reason)
 
     async def reloaded(self, reason: str) -> None:
-        """Load everything anew, and wait until that is done."""
+        """Reload everything, and wait until that is done."""
         loads = self._loads
         self.reload(reason)
         while self._loads == loads:
@@ -198,9 +198,9 @@ class Follower:
             await self._progress.wait()
 
     async def agreed(self) -> None:
-        """Make sure that nothing is known which was purged: a purge leaves no mark to wait for.
+        """Make sure that nothing purged is still known: a purge leaves no mark to wait for.
 
-        Where others write all the time the counts cannot be compared; then `doubt` will tell.
+        While others write all the time the counts cannot be compared; `doubt` has to do then.
         """
         for _ in range(COMPARISONS):
             asked_at = self.position
@@ -219,16 +219,16 @@ class Follower:
             await asyncio.sleep(COMPARE_AGAIN)
 
     def doubt(self, key: str) -> None:
-        """Take it that the bucket does not hold a key that is known: it was purged."""
-        if time.monotonic() - self._doubted_at > DOUBT:
+        """Reload everything because the bucket lacks a known key: it was purged."""
+        if time.monotonic() - self._doubted_at > DOUBT_INTERVAL:
             self._doubted_at = time.monotonic()
             self.reload(f"the bucket does not hold the key {key}")
 
     async def _make_again(self, error: GozoError) -> None:
-        """Create a bucket that was deleted: what it held is gone, new requests need one.
+        """Create the bucket again after it was deleted: new requests need one.
 
-        Not at once. The server says that there is no such stream before it has removed the
-        stream's files, and one that is made meanwhile begins with the old messages in it.
+        Not at once: the server reports that the stream does not exist before it has removed the
+        stream's files, and a stream made meanwhile begins with the old messages in it.
         """
         if isinstance(error, JetStreamError) and error.code == STREAM_NOT_FOUND:
             await asyncio.sleep(DELETION)
@@ -265,7 +265,7 @@ class Follower:
         self._reader.expect(await consumer.start(None if self._full else self.position))
 
     async def _stalled(self, consumer: Consumer) -> None:
-        """Find out whether all was seen, where the server said that more is to come."""
+        """Find out whether everything was seen, although the server announced more."""
         try:
             has_all = await consumer.has_all()
         except GozoError as error:
@@ -297,7 +297,7 @@ class Follower:
     # Loads
 
     def _caught_up(self) -> None:
-        """Go on where nothing more is to come; what was stored last may be missing, though."""
+        """Go on where nothing more is to come, though what was stored last may be missing."""
         if not self._reader.is_at_end:
             if self._confirming is None:
                 self._confirming = asyncio.create_task(self._confirm(), name="end of load")
@@ -313,9 +313,9 @@ class Follower:
         self._progress.set()
 
     async def _confirm(self) -> None:
-        """Ask the stream's leader whether anything is left of what was not seen.
+        """Ask the stream's leader whether anything was not seen.
 
-        What was stored last may be gone, or on its way, or the consumer's replica does not have it.
+        What was stored last may be gone, on its way, or missing on the consumer's replica.
         """
         bucket, pattern = self._bucket, f"{self._bucket.prefix}>"
         reader = self._reader
@@ -341,7 +341,7 @@ class Follower:
     # Comparison with the server
 
     async def _compare(self) -> None:
-        """Load anew if the server's count of messages is not ours, at the same sequence."""
+        """Reload if the server's count of messages differs from ours at the same sequence."""
         asked_at = self.position  # before the answer is looked at, more may have been seen
         try:
             state = await self._bucket.state()
@@ -372,19 +372,19 @@ class Follower:
         self._clock.compared(state.server_us, state.error_us)
 
     def _is_another(self, state: BucketState, asked_at: int) -> bool:
-        """Tell whether a state, asked for at a position, is that of a bucket unlike ours."""
+        """Tell whether a state that was asked for at a position is that of another bucket."""
         return state.created != self._created or state.last_sequence < asked_at
 
     def _difference(self, state: BucketState) -> str:
         return f"the bucket holds {state.keys} keys, {self._index.keys} are known"
 
     def _agrees(self, state: BucketState) -> bool:
-        """Tell whether the counts can be the same.
+        """Tell whether the counts agree.
 
-        The server may have removed markers near their end, and not yet those forgotten here.
+        The server may have removed markers near their end, or still keep some forgotten here.
         """
         now_us = self._index.server_us()
         timetable, keys = self._index.timetable, self._index.keys
         swept = timetable.count_ending(now_us + MICROSECONDS)
-        unswept = timetable.count_forgotten(SWEEP, now_us)
+        unswept = timetable.count_forgotten(SWEEP_LAG, now_us)
         return keys - swept <= state.keys <= keys + unswept

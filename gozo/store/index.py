@@ -1,8 +1,7 @@
-"""What the bucket holds, as far as it has been seen: messages of the stream to timetable.
+"""What the bucket holds, as far as it has been seen.
 
 Every message of the bucket passes through `BucketIndex.take`, whether the follower brought it or
-somebody read it to settle a conflict. The index decides what it means; the timetable
-remembers it.
+it was read to resolve a conflict. The index decides what it means; the timetable remembers it.
 """
 
 from __future__ import annotations
@@ -90,15 +89,15 @@ class BucketIndex:
         """
         self.timetable = timetable
         self.life, self.marker_seconds = life, life.chosen(0, 0)
-        """The rule by which delete markers live, and how long one is to live written now."""
+        """The rule by which delete markers live, and for how long one written now does."""
         self.lateness = Lateness(life.shortest)
         self.traits = Traits(server_us)
         self.bare: dict[str, tuple[int, int]] = {}
-        """Revision and time of storing of entries without headers: their value must be read."""
+        """Revision and time of storing of entries without headers: their values must be read."""
         self.odd_keys: set[str] = set()
         """Ids that the original gozo used as keys as they are, though gozo would escape them."""
         self.expiring: dict[str, int] = {}
-        """Revisions of entries that the server would remove by itself, by key."""
+        """Revisions of entries that the server would remove when they expire, by key."""
         self.on_entry: list[OnEntry] = []
         """Called with each readable entry, after the timetable."""
         self.on_outdated: list[Callable[[str, int], None]] = []
@@ -110,7 +109,7 @@ class BucketIndex:
         self._observes = observer.enabled
         self._marker_ttl, self._max_message = marker_ttl, max_message
         self._allowed = b""
-        """The last subject that the policy allowed: most entries go where the one before goes."""
+        """The last subject that the policy allowed: most entries have the same one."""
 
     def choose_marker_life(self, key_us: float) -> None:
         """Choose how long markers live that are written from now on; see `MarkerLife.chosen`."""
@@ -181,7 +180,7 @@ class BucketIndex:
         self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
 
     def _take_plain(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> bool:
-        """Take in what most messages are, in the shortest way; False if it is anything else."""
+        """Take in an ordinary message the quick way; False if it is anything else."""
         glanced = glance(key, headers, stored_us)
         if glanced is None:
             marker = plain_marker(headers)
@@ -190,7 +189,7 @@ class BucketIndex:
             return marker is not None
         due_us, subject, token, size = glanced
         if self._observes and not is_of_daemon(token):
-            return False  # it is told of what others write, and wants to know more of it
+            return False  # the observer publishes what others write, and needs all of it
         if self.lateness.is_late(key, stored_us, headers, token):
             self._take_late(key, revision, stored_us)
             return True
@@ -208,7 +207,7 @@ class BucketIndex:
         return True
 
     def _take_late(self, key: str, revision: int, stored_us: int) -> None:
-        """Take an entry that came too late for a marker whose time is over: it is purged."""
+        """Take in an entry that was stored too late, as removed: it is purged."""
         log.limited("warning", "entry.late", key=key, revision=revision)
         self.traits.note_size(key, 0)
         self.traits.note(key, None)
@@ -229,7 +228,7 @@ class BucketIndex:
         return plain_marker(headers) is None
 
     def take_revived(self, key: str, revision: int, stored_us: int) -> None:
-        """Take an entry that was removed, and that the server has brought back: it is purged."""
+        """Take in an entry that the server brought back after its removal: it is purged."""
         log.limited("warning", "entry.revived", key=key, revision=revision)
         reason = self.timetable.outcome(key) or Reason.UNKNOWN
         self.drop(key)
@@ -237,9 +236,9 @@ class BucketIndex:
         self.timetable.remove(key, revision, until_us, reason, lasting=True)
 
     def reconsider(self) -> None:
-        """Look again at entries that were too large: the server takes larger messages now."""
+        """Check again the entries that were too large: the server takes larger messages now."""
         for key, message in list(self.traits.too_large.items()):
-            self.timetable.forget(key)  # else it would be passed over as seen
+            self.timetable.forget(key)  # else it would be skipped as seen
             self.take(key, *message)
 
     def take_value(self, key: str, revision: int, stored_us: int, value: bytes) -> None:
@@ -283,7 +282,7 @@ class BucketIndex:
         self._hooks.wake()
 
     def drop(self, key: str) -> None:
-        """Forget a key that the bucket does not hold any more, not even as a marker."""
+        """Forget a key that the bucket no longer holds, not even as a marker."""
         self._outdate(key, self.timetable.revision(key))
         self.traits.large.pop(key, None)
         self.traits.note(key, None)
@@ -294,7 +293,7 @@ class BucketIndex:
             self.timetable.outcomes.note(key, Reason.UNKNOWN)
 
     def clear(self) -> None:
-        """Forget everything: the bucket is another one."""
+        """Forget everything: the bucket was replaced."""
         for key in (*self.timetable.keys(), *self.timetable.tombstones):
             self.drop(key)
         for forget_all in self.on_cleared:
@@ -317,7 +316,7 @@ class BucketIndex:
         error: EntryError | RequestError,
         headers: bytes | None = None,
     ) -> None:
-        """Serve an entry no more; without `headers` it is the version that was known before."""
+        """Stop serving an entry; without `headers` it is the version that was already known."""
         if key == BARRIER_KEY:
             return
         protected = key in self.traits.protected if headers is None else says_protected(headers)

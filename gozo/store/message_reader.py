@@ -1,9 +1,9 @@
 """Reads the messages that a consumer of the bucket brings, and knows how far it has read.
 
-A server that is killed may bring entries back that were removed in its last minutes: it reads from
-its disk that each was replaced by a delete marker only as long as the marker is there. What is
-known to be over, and was stored before the load began, is not taken in again, but purged. If the
-bucket has only ever had one copy, keys that a full load did not show are over as well.
+A killed server may bring back entries that were removed in its last minutes: it learns from its
+disk that a delete marker replaced an entry only while the marker exists. An entry that is known to
+be over, and was stored before the load began, is not taken in again, but purged. If the bucket has
+only ever had one copy, keys that a full load did not show are over as well.
 """
 
 from __future__ import annotations
