@@ -14,7 +14,7 @@ import pytest
 from gozo.protocol.subject_policy import UNLIMITED
 from gozo.runtime.clock import steady
 from gozo.schedule.model import Entry, ScheduleRequest
-from gozo.store.changes import NO_DEADLINE, Result
+from gozo.store.changes import NO_DEADLINE, Put, Result
 from gozo.store.writer import Writer
 from tests.support.patience import allow, until
 from tests.support.server import NatsServer
@@ -56,9 +56,11 @@ def begin(
 
 async def stuck(one: Parts, id_: str, **more: float) -> asyncio.Future[Result]:
     """Begin to store what there is no room for, and wait until that is known."""
-    before = waiting_in(one)
     done = begin(one, id_, LARGE, **more)
-    await until(lambda: waiting_in(one) > before, "it waits")
+    queue = one.store._queue
+    change = (queue.active[id_], *queue.behind.of(id_))[-1]
+    assert isinstance(change, Put)
+    await until(lambda: change.parked, "it waits")
     return done
 
 
