@@ -17,7 +17,7 @@
 
 The number is the exit code of a process that ends with the error. Each message is one
 sentence, or two, that names the value and the cure: it is shown to the user as it stands.
-Errors of nats-py are translated where they arise, in `gozo.transport.connection`, and nowhere else.
+Errors of nats-py are translated in `gozo.transport`, and nowhere else.
 """
 
 from __future__ import annotations

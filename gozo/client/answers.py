@@ -13,7 +13,8 @@ from typing import Any
 
 from gozo.errors import ContradictionError, DisconnectedError
 from gozo.leadership.rivals import complaint
-from gozo.transport.connection import Connection, Reply, keeper_of
+from gozo.transport.commands import Reply, keeper_of
+from gozo.transport.connection import Connection
 
 ANOTHER = 0.5  # seconds to wait for the answers of rivals
 MARK = b'"rivals"'

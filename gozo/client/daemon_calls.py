@@ -31,7 +31,8 @@ from gozo.protocol.requests import MOST_IDS, result_size
 from gozo.protocol.subject_policy import Policy
 from gozo.schedule.model import Entry
 from gozo.settings.resolve import ConnectionSettings
-from gozo.transport.connection import Connection, Reply
+from gozo.transport.commands import Reply
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import NO_RESPONDERS
 
 PROBE = 2.0  # seconds to wait for a sign of the leader

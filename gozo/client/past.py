@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from gozo.client.arguments import moment
 from gozo.errors import JetStreamError, NoServerError
-from gozo.transport.connection import Connection, Reply, status_of
+from gozo.transport.commands import Reply, status_of
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
 
 PAGE = 500  # messages asked for at a time

@@ -23,7 +23,8 @@ from gozo.errors import (
     RequestError,
 )
 from gozo.runtime.logs import get_logger
-from gozo.transport.connection import Connection, missing_permission, status_of
+from gozo.transport.commands import status_of
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import (
     CONSUMER_EXISTS,
     CONSUMER_NOT_FOUND,
@@ -31,6 +32,7 @@ from gozo.transport.jetstream import (
     STREAM_NOT_FOUND,
     JetStream,
 )
+from gozo.transport.permissions import missing_permission
 
 ACK_WAIT = 30  # seconds after which a message that nobody spoke for is delivered again
 PULL_TIME = 5  # seconds that the server keeps the request for a message

@@ -14,7 +14,9 @@ from gozo.client.models import Message
 from gozo.errors import DisconnectedError, NotAllowedError, Refusal, RequestError
 from gozo.protocol.headers import END
 from gozo.runtime.logs import get_logger
-from gozo.transport.connection import Connection, missing_permission, status_of
+from gozo.transport.commands import status_of
+from gozo.transport.connection import Connection
+from gozo.transport.permissions import missing_permission
 from gozo.transport.subscriptions import Listener
 
 OVERHEAD = 1_000  # bytes of memory that a message takes besides what came
@@ -154,7 +156,7 @@ class Listening:
         if self._to_come:
             self._to_come -= 1
             if self._listener is not None:
-                self._listener.most = self._to_come
+                self._listener.limit(self._to_come)
                 if not self._to_come:
                     self._listener.stop()
 

@@ -8,7 +8,8 @@ from gozo.errors import DisconnectedError, GozoError, NoServerError
 from gozo.protocol.subject_policy import LONGEST_SUBJECT
 from gozo.requests.admin_verbs import VERBS
 from gozo.settings.resolve import ConnectionSettings
-from gozo.transport.connection import ATTEMPT, Connection
+from gozo.transport.connection import Connection
+from gozo.transport.dialer import ATTEMPT
 
 SUBSCRIPTIONS = len(VERBS) + 20
 """That a daemon has on one connection, at most: for requests, verbs and answers."""

@@ -30,7 +30,8 @@ from gozo.store.bucket import stream_of
 from gozo.store.entry_codec import block
 from gozo.store.event_history import history_of
 from gozo.store.probe import KEY, NO_REVISION
-from gozo.transport.connection import Connection, keeper_of
+from gozo.transport.commands import keeper_of
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, read_ack
 from gozo.transport.permission_check import settle_inboxes
 

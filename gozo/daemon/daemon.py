@@ -62,10 +62,12 @@ from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import ANSWER_TIME, Writer
 from gozo.telemetry.events import Bystander, Events, EventSink, NullEvents, id_of
 from gozo.telemetry.stats import Stats
-from gozo.transport.connection import SETTLED, Connection, missing_permission
-from gozo.transport.dialer import TurnedAwayError
+from gozo.transport.connection import Connection
+from gozo.transport.failures import TurnedAwayError
 from gozo.transport.jetstream import JetStream
+from gozo.transport.link import SETTLED
 from gozo.transport.permission_check import settle_inboxes
+from gozo.transport.permissions import missing_permission
 
 if TYPE_CHECKING:
     from gozo.monitoring.http_server import HttpServer

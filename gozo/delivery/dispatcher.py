@@ -37,7 +37,9 @@ from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 from gozo.telemetry.events import EventSink, shown_key
 from gozo.telemetry.stats import Stats
-from gozo.transport.connection import Connection, not_published, publication
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
+from gozo.transport.permissions import not_published
 
 BATCH = 500  # messages
 BATCH_BYTES = 1024 * 1024

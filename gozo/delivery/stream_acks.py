@@ -16,7 +16,9 @@ from typing import NamedTuple, Protocol
 from gozo.runtime.clock import steady
 from gozo.schedule.model import Outgoing
 from gozo.schedule.timetable import Item
-from gozo.transport.connection import Connection, not_published, status_of
+from gozo.transport.commands import status_of
+from gozo.transport.connection import Connection
+from gozo.transport.permissions import not_published
 
 ACK_TIME = 3.0  # seconds to wait for an acknowledgement
 SWEEP = 0.5  # seconds between looks for those that are late

@@ -37,7 +37,8 @@ from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.entry_codec import block
-from gozo.transport.connection import Connection, publication
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import (
     CONFLICTS,
     NO_RESOURCES,

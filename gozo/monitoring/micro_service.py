@@ -20,7 +20,8 @@ from gozo.protocol.subject_policy import Policy
 from gozo.requests.admin_verbs import VERBS
 from gozo.runtime.clock import steady
 from gozo.schedule.expression import print_rfc3339
-from gozo.transport.connection import Connection, publication
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
 
 SERVICE = "gozo"
 YES = "yes"

@@ -25,7 +25,8 @@ from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.entry_codec import EntryError
 from gozo.store.index import BucketIndex
 from gozo.store.legacy_codec import parse_whole
-from gozo.transport.connection import Connection, status_of
+from gozo.transport.commands import status_of
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import parse_time
 
 BUDGET = 96 * 1024 * 1024  # bytes of messages in memory

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from gozo.errors import GozoError
 from gozo.store.bucket import Bucket
 from gozo.store.entry_codec import printable_key
-from gozo.transport.connection import Connection, status_of
+from gozo.transport.commands import status_of
+from gozo.transport.connection import Connection
 from gozo.transport.subscriptions import Listener
 
 BATCH = 2_000  # messages asked for at a time

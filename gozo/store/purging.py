@@ -9,7 +9,7 @@ from functools import partial
 
 from gozo.errors import DisconnectedError, GozoError, NoServerError
 from gozo.store.bucket import Bucket
-from gozo.transport.connection import Reply
+from gozo.transport.commands import Reply
 from gozo.transport.jetstream import ANSWER_TIME, read_answer
 
 READ_EACH = 50  # purges; see `Purging._read`

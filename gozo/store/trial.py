@@ -24,8 +24,8 @@ from gozo.store.entry_codec import (
 from gozo.store.marker_codec import marker_headers
 from gozo.store.marker_life import SHORTEST
 from gozo.store.ordered_consumer import Consumer
-from gozo.transport.connection import missing_permission
 from gozo.transport.jetstream import STREAM_NAME_IN_USE, JetStream, parse_time, read_ack
+from gozo.transport.permissions import missing_permission
 
 DESCRIPTION = "temporary, of gozo check"
 """What the description of a temporary bucket begins with; a random word follows."""

@@ -17,7 +17,8 @@ from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.store.bucket import Bucket
 from gozo.store.entry_codec import block
-from gozo.transport.connection import Connection, publication, status_of
+from gozo.transport.commands import publication, status_of
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, is_final, read_ack
 
 ANSWER_TIME = 5.0  # seconds to wait for an answer

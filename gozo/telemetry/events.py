@@ -22,7 +22,9 @@ from gozo.schedule.expression import print_rfc3339
 from gozo.schedule.keys import IN_MEMORY, OCCURRENCE
 from gozo.schedule.model import Entry, Outgoing, State
 from gozo.schedule.recurrence import jitter_us
-from gozo.transport.connection import Connection, missing_permission, publication
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
+from gozo.transport.permissions import missing_permission
 
 TYPE = "gozo.event.v1"
 BACKLOG = 1024 * 1024  # bytes that wait to be sent, beyond which events are left out
@@ -44,7 +46,7 @@ class Events:
         self._silent_until = 0.0
         self._complained = False
         """Whether it was said that this connection may not publish events."""
-        connection.takes_denied = self._takes_denied
+        connection.denial_claims.append(self._takes_denied)
         connection.on_connected.append(self._on_connected)
 
     def accepted(self, entry: Entry, *, replaced: bool) -> None:

@@ -1,51 +1,66 @@
-"""A NATS client that no message can kill: nats-py's, with its own way to read and write.
+"""A NATS client that no message can stop: that of nats-py, with its own reading and writing.
 
-nats-py 2.16 makes the connection: addresses, TLS, authentication. What comes after is done
-here, because there nats-py can be stopped or made to lose messages from outside:
+nats-py 2.16 makes the connection: addresses, TLS, authentication. The rest is done here, because
+others can stop nats-py there, or make it lose messages:
 
 - Its parser splits a line at any white space and decodes subjects as it goes, so a subject
   with a vertical tab or one that is not UTF-8 ends the connection; a header block of exactly
-  `NATS/1.0` ends its reader. Here subjects, headers and payloads are handed on as bytes.
-- A PONG that comes after its `flush()` timed out ends its reader. Here nobody waits for one:
-  whatever is heard shows that the link lives.
+  `NATS/1.0` ends its reader. This client passes subjects, headers and payloads on as bytes.
+- A PONG that arrives after its `flush()` timed out ends its reader. This client waits for no
+  PONG: anything it receives shows that the link is alive.
 - What was written while the connection was lost is sent after a reconnect, however late.
-  Here a client lives for one connection; what it had buffered dies with it.
-- A server that ends the connection before its first PONG counts as connected to. Here not.
-- Servers that the first INFO names are believed, though it came before TLS. Here not.
-- `publish` waits in a buffer for a task to flush it. Here bytes reach the transport in the
-  same turn of the event loop, or at once.
+  This client lives for one connection and loses its buffer with it.
+- It considers itself connected to a server that ends the connection before the first PONG.
+- It believes the list of servers in the first INFO, which came before TLS.
+- `publish` waits in a buffer for a task to flush it. This client hands bytes to the transport
+  in the same turn of the event loop, or at once.
 
-It uses private names of nats-py, hence the pinned version; a test holds each cure.
+It uses private names of nats-py, hence the pinned version; each point has a test.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
 
 from gozo.runtime.clock import steady
-from gozo.runtime.logs import get_logger
-
-Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
-"""Takes subject, reply subject, header block or None, and payload. Must not block."""
+from gozo.transport.parser import Handler, WireParser
 
 READ_SIZE = 64 * 1024  # bytes
 WRITE_BUFFER = 1024 * 1024  # bytes that the transport takes before it asks to wait
-MAX_CONTROL_LINE = 1024 * 1024  # bytes; only INFO lines come near it
-MOST_PAYLOAD = 64 * 1024 * 1024
-"""Bytes that a message may have of a server that takes no more itself: it may have been set lower
-just now."""
-LARGEST_LIMIT = (1 << 31) - 1  # of nats-server's max_payload
+LARGEST_LIMIT = (1 << 31) - 1  # the largest max_payload of nats-server
 MAX_PINGS = 2
-PING_INTERVAL = 1  # seconds: a connection that is dead is noticed within three
+PING_INTERVAL = 1  # seconds: a dead connection is noticed within three
 
-log = get_logger("gozo.connection")
+
+class Owner(Protocol):
+    """Whoever is told what happens to a client."""
+
+    def client_lost(self, reason: str) -> None:
+        """The connection is lost. Called once."""
+
+    def server_error(self, text: str) -> None:
+        """The server sent an error line."""
+
+    def limit_raised(self) -> None:
+        """The server accepts larger messages than before."""
+
+
+class NoOwner:
+    """The owner of a client that nobody uses for long."""
+
+    def client_lost(self, reason: str) -> None:
+        """Ignore it."""
+
+    def server_error(self, text: str) -> None:
+        """Ignore it."""
+
+    def limit_raised(self) -> None:
+        """Ignore it."""
 
 
 class HardenedClient(Client):
@@ -56,28 +71,26 @@ class HardenedClient(Client):
         *,
         secure: bool,
         portion: int,
-        on_lost: Callable[[str], None],
-        on_error: Callable[[str], None],
-        on_larger: Callable[[], None],
+        owner: Owner,
     ) -> None:
+        """Make a client that is not connected yet.
+
+        `secure` demands TLS; `portion` is that of `WireParser`.
+        """
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._secure = secure
-        self._on_lost = on_lost
-        self._on_error = on_error
-        self._on_larger = on_larger
+        self._owner = owner
         self.handlers: dict[bytes, Handler] = {}
-        """Who takes the messages of each subscription, by its id as it comes over the wire."""
+        """The handler of each subscription, by its id on the wire."""
         self._lost = False
         self._outgoing: list[bytes] = []
         self._waiting = 0  # bytes in `_outgoing`
         self._written = 0
         self._heard = False
-        self.carried = False
-        """Whether a message has come since somebody set this back."""
         self.lived_at = steady()
-        """When something had last moved on the link, on the steady clock; within a second."""
-        self._ps = WireParser(self, portion)  # type: ignore[assignment]  # same methods, no base class
+        """When data last moved on the link, on the steady clock, to within a second."""
+        self.parser = self._ps = WireParser(self, portion)  # type: ignore[assignment]  # duck-typed
 
     @property
     def info(self) -> dict[str, Any]:
@@ -87,13 +100,13 @@ class HardenedClient(Client):
 
     @property
     def address(self) -> str:
-        """The address of the server, as it was connected to."""
+        """The address of the server, as the connection was made."""
         url = self.connected_url
         return "" if url is None else f"{url.scheme}://{url.hostname}:{url.port}"
 
     @property
     def buffered(self) -> int:
-        """Bytes that the operating system has not taken yet."""
+        """Bytes that the operating system has not taken yet, after a push."""
         self.push()
         return 0 if self._lost else self._stream.transport.get_write_buffer_size()
 
@@ -109,8 +122,8 @@ class HardenedClient(Client):
 
         Raises:
             OSError, nats.errors.Error, TimeoutError: as nats-py raises them.
-            ConnectionError: the server ended the connection instead of answering a first PING.
-            ValueError: what it said of itself is not what NATS servers say.
+            ConnectionError: the server ended the connection instead of answering the first PING.
+            ValueError: its INFO is not that of a NATS server.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -126,26 +139,26 @@ class HardenedClient(Client):
             raise
         check_info(self._server_info)
         if not self.is_connected:
-            # nats-py takes the end of the connection for an answer, and returns.
+            # nats-py takes the end of the connection for the PONG, and returns.
             raise ConnectionResetError("the first PING was not answered")
         self._socket = self._stream.transport
         self._socket.set_write_buffer_limits(high=WRITE_BUFFER)
         if self._socket.get_extra_info("ssl_object") is not None:
-            # nats-py makes a reader as for a plain link, which at the end would want to go on
-            # half closed; TLS cannot, and asyncio warns of it. Nor does it tell the reader of
-            # its transport, which then reads without end however much is still to be handled.
+            # nats-py makes a reader as for a plain link. Such a reader tries to stay half open
+            # at the end; TLS cannot, and asyncio warns about it. Without a transport it also
+            # never pauses reading, however much is still unhandled.
             self._socket.get_protocol()._over_ssl = True  # type: ignore[attr-defined]
             self._transport._io_reader.set_transport(self._socket)  # type: ignore[union-attr]
             if not self.options["tls_handshake_first"]:
-                # It came before TLS, when whoever is in between could write it. What servers
-                # there are is believed once an INFO inside of TLS says so.
+                # That INFO came before TLS, so a man in the middle could have written it. The
+                # list of servers is believed once an INFO inside TLS has it.
                 self.info.pop("connect_urls", None)
 
     def _last_words(self) -> str:
-        """The error line of a server that ended the connection at once; empty if none was read.
+        """Return the error line of a server that ended the connection at once; empty if none.
 
-        A full server sends its line behind INFO, and closes. What nats-py writes then fails
-        before it has read that line.
+        A full server sends it right after INFO, and closes. Then nats-py fails to write before it
+        has read that line.
         """
         if not self._transport:
             return ""
@@ -156,8 +169,8 @@ class HardenedClient(Client):
     def write(self, data: bytes) -> None:
         """Send bytes of the protocol with the next turn of the event loop, in order.
 
-        What is written within one turn goes to the transport as one piece: that is several
-        times cheaper for a burst of small messages. Nothing happens once the link is lost.
+        Everything written within one turn goes to the transport as one piece, which is several
+        times cheaper for a burst of small messages. Does nothing once the link is lost.
         """
         if not self._lost:
             self._outgoing.append(data)
@@ -166,9 +179,9 @@ class HardenedClient(Client):
                 self._loop.call_soon(self.push)
 
     def push(self) -> None:
-        """Hand what was written to the transport now."""
+        """Hand everything written to the transport now."""
         if not self._lost and self._stream.transport.is_closing():
-            # The transport knows before its reader is told; uvloop's then refuses to write.
+            # The transport knows before its reader does; that of uvloop then refuses to write.
             self.lose("the connection was closed")
         if self._outgoing and not self._lost:
             data = b"".join(self._outgoing)
@@ -179,21 +192,22 @@ class HardenedClient(Client):
 
     async def emptied(self) -> None:
         """Wait until the operating system has taken everything."""
-        while self.buffered:  # noqa: ASYNC110  # a transport tells of less, not of empty
+        while self.buffered:  # noqa: ASYNC110  # a transport reports less, not empty
             await asyncio.sleep(0.01)
 
     async def drained(self) -> None:
         """Wait until the transport has room again.
 
         Raises:
-            ConnectionError: the connection was lost meanwhile.
+            ConnectionError: the connection was lost.
         """
         await self._stream.drain()
 
     def listen(self, subject: str, handler: Handler, queue: str = "", most: int = 0) -> int:
-        """Subscribe, in a queue group or for oneself; the server ends it after `most` messages.
+        """Subscribe, in a queue group if one is given; return the id of the subscription.
 
-        Messages go to `handler` as they are read; 0 is without end. Returns the subscription's id.
+        `handler` gets the messages as they are read. The server ends the subscription after `most`
+        of them; 0: never.
         """
         self._sid += 1
         self.handlers[b"%d" % self._sid] = handler
@@ -203,14 +217,14 @@ class HardenedClient(Client):
         return self._sid
 
     def unlisten(self, sid: int, *, hear_out: bool = False) -> None:
-        """End a subscription; with `hear_out` its handler still takes what is on its way."""
+        """End a subscription; with `hear_out` its handler still gets what is on its way."""
         if (known := b"%d" % sid) in self.handlers:
             self.write(b"UNSUB %b\r\n" % known)
             if not hear_out:
                 del self.handlers[known]
 
     def lose(self, reason: str) -> None:
-        """Give the connection up, at once and with all that is buffered."""
+        """Abort the connection; what is buffered is lost."""
         if self._lost:
             return
         self._lost = True
@@ -222,23 +236,23 @@ class HardenedClient(Client):
                 task.cancel()
         if self._transport:
             self._stream.transport.abort()
-        self._on_lost(reason)
+        self._owner.client_lost(reason)
 
     def note_info(self, news: object) -> None:
-        """Take in what the server says of itself.
+        """Take what the server says of itself.
 
         Raises:
-            ValueError: NATS servers do not say that.
+            ValueError: no NATS server says that.
         """
         self._server_info.update(check_info(news))
         before = self._max_payload
         self._max_payload = self._server_info.get("max_payload", before)
         if self._max_payload > before:
-            self._on_larger()
+            self._owner.limit_raised()
 
     def server_error(self, text: str) -> None:
-        """Take an error line of the server: a missing permission, or the end."""
-        self._on_error(text)
+        """Take an error line of the server: a missing permission, or the end of the link."""
+        self._owner.server_error(text)
         if not text.lower().startswith("permissions violation"):
             self.lose(text)
 
@@ -247,7 +261,7 @@ class HardenedClient(Client):
         writer: asyncio.StreamWriter = self._transport._io_writer  # type: ignore[union-attr]
         return writer
 
-    # What follows replaces methods that nats-py calls itself.
+    # These replace methods that nats-py calls itself.
 
     async def _select_next_server(self) -> None:
         server = self._server_pool[0]
@@ -256,7 +270,7 @@ class HardenedClient(Client):
         protocol = getattr(getattr(self._transport, "_io_writer", None), "_protocol", None)
         closed = getattr(protocol, "_closed", None)
         if closed is not None:
-            # What ended a connection is reported elsewhere; asyncio may log it again, at the end.
+            # The reason is reported elsewhere; without this, asyncio may log it again at the end.
             closed.add_done_callback(_retrieve)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -264,7 +278,7 @@ class HardenedClient(Client):
             self.note_info(info)
             return
         if self.options["tls_handshake_first"]:
-            return  # it came through TLS
+            return  # INFO came through TLS
         uri = self._current_server.uri if self._current_server else None
         if self._secure or (uri is not None and uri.scheme == "tls"):
             if info.get("tls_available"):
@@ -283,10 +297,10 @@ class HardenedClient(Client):
             self.lose("closed")
 
     async def _ping_interval(self) -> None:
-        """Give the link up once nothing has moved on it for a few PINGs.
+        """Abort the link once nothing has moved on it for a few PINGs.
 
-        On a slow link a PONG waits behind all that is still to be sent, so what the operating
-        system takes from a buffer that was not empty counts as a sign of life as well.
+        On a slow link a PONG waits behind everything still to be sent, so it is also a sign of life
+        if the operating system takes data from a buffer that was not empty.
         """
         left, taken = 0, 0
         while not self._lost:
@@ -313,134 +327,17 @@ class HardenedClient(Client):
                     self._heard = True
                     await self._ps.parse(data)
                     if len(data) == READ_SIZE:
-                        # More is there already, and what is due must not wait for all of it.
+                        # There is more to read, and due deliveries must not wait for all of it.
                         await asyncio.sleep(0)
         except (OSError, ValueError, LookupError, nats_errors.Error) as error:
             self.lose(str(error) or type(error).__name__)
 
 
-class WireParser:
-    """Splits what the server sends into messages (NATS client protocol)."""
-
-    def __init__(self, client: HardenedClient, portion: int) -> None:
-        self._client = client
-        self._portion = portion
-        """How many messages are dispatched before others get their turn."""
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget an unfinished message."""
-        self._rest = bytearray()
-        self._needed = 0
-
-    async def parse(self, data: bytes = b"") -> None:
-        """Take in what was read and dispatch each message that is complete, in portions.
-
-        Others get their turn between these, who may have to send what is due.
-
-        Raises:
-            ValueError: it is not the protocol.
-        """
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
-        used, more = self._consume(data, 0)
-        while more:
-            await asyncio.sleep(0)
-            used, more = self._consume(data, used)
-        if used < len(data):
-            self._rest += data[used:] if used else data
-        else:
-            self._needed = 0
-
-    def _consume(self, data: bytes, position: int) -> tuple[int, bool]:
-        """Dispatch some messages in `data`; return where the next begins, and if it may be there.
-
-        Without all of it there, `_needed` is how long it is; 0 if that is not known either.
-        """
-        size = len(data)
-        client = self._client
-        handlers = client.handlers
-        for _ in range(self._portion):
-            if position >= size:
-                break
-            end = data.find(b"\r\n", position)
-            if end < 0:
-                if size - position > MAX_CONTROL_LINE:
-                    raise ValueError("the server sent a line without an end")
-                self._needed = 0
-                break
-            # The server puts exactly one space between words; white space of other kinds
-            # may be part of a subject.
-            words = data[position:end].split(b" ")
-            operation = words[0]
-            start = end + 2
-            with_headers = operation == b"HMSG"
-            if with_headers:
-                body = start + int(words[-2])
-            elif operation == b"MSG":
-                body = start
-            else:
-                self._control(operation, data[position:end])
-                position = start
-                continue
-            finish = start + int(words[-1])
-            if not body <= finish <= size - 2:
-                self._check_size(finish - start, finish - body)
-                self._needed = finish + 2 - position
-                break
-            position = finish + 2
-            client.carried = True
-            handler = handlers.get(words[2])
-            if handler is None:
-                continue
-            reply = words[3] if len(words) == 5 + with_headers else b""
-            headers = data[start:body] if with_headers else None
-            try:
-                handler(words[1], reply, headers, data[body:finish])
-            except Exception:
-                # One that fails fails alone.
-                name = words[1].decode("utf-8", "replace")
-                log.exception("connection.handler_failed", subject=name)
-        else:
-            return position, True
-        return position, False
-
-    def _check_size(self, size: int, payload: int) -> None:
-        """Refuse to wait for a message of a size that no server would send.
-
-        Raises:
-            ValueError: for the whole or its payload there is no such size.
-        """
-        if payload < 0 or size > max(self._client.max_payload, MOST_PAYLOAD):
-            raise ValueError(f"the server sent a message of {size} bytes, {payload} of payload")
-
-    def _control(self, operation: bytes, line: bytes) -> None:
-        match operation:
-            case b"PING":
-                self._client.write(b"PONG\r\n")
-            case b"PONG" | b"+OK" | b"":
-                pass
-            case b"-ERR":
-                self._client.server_error(line[5:].decode("utf-8", "replace").strip("' "))
-            case b"INFO":
-                try:
-                    news = json.loads(line[5:])
-                except RecursionError as error:
-                    raise ValueError("the server sent an INFO line that does not end") from error
-                self._client.note_info(news)
-            case _:
-                raise ValueError("the server sent something that is not the NATS protocol")
-
-
 def check_info(info: object) -> dict[str, Any]:
-    """Return an INFO in which that can be used which gozo reckons with.
+    """Return an INFO after checking the values that gozo relies on.
 
     Raises:
-        ValueError: it is not what NATS servers say of themselves.
+        ValueError: it is not that of a NATS server.
     """
     if not isinstance(info, dict):
         raise ValueError("the server sent an INFO that is not a JSON object")  # noqa: TRY004
@@ -451,7 +348,7 @@ def check_info(info: object) -> dict[str, Any]:
 
 
 async def _ignore(error: Exception) -> None:
-    """Errors are raised by what was called, or told to `on_lost` and `on_error`."""
+    """Ignore it: errors are raised by `open`, or go to the owner."""
 
 
 def _current_task() -> asyncio.Task[Any] | None:

@@ -1,7 +1,8 @@
-"""Which servers to try for a connection and with what, and why one of them failed."""
+"""Connects to one of the servers: which are tried, and with what login and TLS."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 from collections.abc import Mapping
@@ -9,53 +10,139 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from nats import errors as nats_errors
 from nats.aio.client import RawCredentials
 
-from gozo.errors import (
-    GozoError,
-    NoServerError,
-    NotAllowedError,
-    SettingsError,
-    UnsuitableServerError,
-)
+from gozo.errors import GozoError, NoServerError, SettingsError, UnsuitableServerError
+from gozo.runtime.logs import get_logger
 from gozo.settings.resolve import ConnectionSettings, redacted
+from gozo.transport.client import HardenedClient, NoOwner
+from gozo.transport.failures import PassingError, TurnedAwayError, explain, verdict
+from gozo.transport.link import Link
 
-_FINAL = ("authorization", "authentication", "revoked", "expired")
-"""Words with which the server refuses a login (`sendErr` in its client.go, accounts.go and
-server.go). `Authentication Timeout` is not among them: there the server, or its auth callout, was
-slow. Other words are about a limit, such as `maximum account active connections exceeded`,
-`maximum connections exceeded`, `Failed Account Registration` or `Connection throttling is
-active`: that may pass."""
-
-
+ATTEMPT = 2.0  # seconds for one server to answer
+RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
 MOST_ANNOUNCED = 16
 """Announced servers that are tried in one round. Each may take seconds, and the given addresses are
 not tried again before the next."""
 
-
-class TurnedAwayError(NoServerError):
-    """A server answered, and does not accept the connection for now."""
+log = get_logger("gozo.connection")
 
 
-class PassingError(NotAllowedError):
-    """A refusal that may pass: another server may accept, or the link just ended."""
+class Dialer:
+    """Connects one client after the other, for one link after the other."""
 
+    def __init__(self, settings: ConnectionSettings, portion: int, link: Link) -> None:
+        """`portion` is that of `WireParser`."""
+        self._settings = settings
+        self._portion = portion
+        self._link = link
+        self._served = settings.addresses[0]
+        """The given address that was last connected to."""
+        self._dialed = self._served, ""
+        """The address of the present link, and its name for TLS; see `targets`."""
 
-def lasts(failure: GozoError) -> bool:
-    """Whether trying again cannot help."""
-    final = isinstance(failure, (NotAllowedError, UnsuitableServerError))
-    return final and not isinstance(failure, PassingError)
+    async def dial(self, timeout: float) -> HardenedClient:
+        """Connect for the first time; repeat it for `timeout` seconds.
+
+        Raises:
+            NoServerError: no server answered.
+            TurnedAwayError: one answered and refused the connection, being full for instance.
+            NotAllowedError: a server refused the credentials, or does not offer TLS; raised at once
+                if all servers refused.
+            UnsuitableServerError: no server supports what gozo needs.
+            SettingsError: a file of certificates or credentials cannot be used.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        logged: set[str] = set()
+        turned_away: TurnedAwayError | None = None
+        while True:
+            try:
+                return await self.redial(deadline)
+            except (NoServerError, PassingError) as error:
+                if isinstance(error, TurnedAwayError):
+                    turned_away = error
+                if clock() + RECONNECT_WAIT >= deadline:
+                    if isinstance(error, NoServerError) and turned_away is not None:
+                        # The server's own words say more; those of the last round may be lost.
+                        raise turned_away from error
+                    raise
+                if str(error) not in logged:
+                    logged.add(str(error))
+                    log.info("connection.failed", reason=str(error), wait_s=timeout)
+            await asyncio.sleep(RECONNECT_WAIT)
+
+    async def redial(self, deadline: float | None = None) -> HardenedClient:
+        """Try each server once; `deadline` is by the event loop's clock.
+
+        Raises:
+            NotAllowedError: all have refused; a PassingError if trying again may help.
+            UnsuitableServerError: no server supports what gozo needs.
+            NoServerError: no server accepts connections now; a TurnedAwayError if one answered.
+            SettingsError: a file of certificates or credentials cannot be used.
+        """
+        failures: list[GozoError] = []
+        for address, tls_name in targets(self._settings, self._served, self._link.info):
+            timeout = ATTEMPT
+            if deadline is not None:
+                timeout = min(timeout, max(0.1, deadline - asyncio.get_running_loop().time()))
+            client = HardenedClient(
+                secure=self._settings.demands_tls, portion=self._portion, owner=self._link
+            )
+            try:
+                await self._open(client, address, tls_name, timeout)
+            except SettingsError:
+                raise
+            except GozoError as error:
+                self._link.attempt_failed()
+                failures.append(error)
+                continue
+            if address in self._settings.addresses:
+                self._served = address
+            self._dialed = address, tls_name
+            return client
+        self._link.all_failed("; ".join(dict.fromkeys(map(str, failures))))
+        raise verdict(failures)
+
+    async def ask_info(self) -> dict[str, Any]:
+        """Return what the server of the present link says of itself to a new connection.
+
+        Raises:
+            GozoError: it could not be asked.
+        """
+        client = HardenedClient(
+            secure=self._settings.demands_tls, portion=self._portion, owner=NoOwner()
+        )
+        await self._open(client, *self._dialed, ATTEMPT)
+        client.lose("asked")
+        return client.info | {"max_payload": client.max_payload}
+
+    async def _open(
+        self, client: HardenedClient, address: str, tls_name: str, timeout: float
+    ) -> None:
+        connected = False
+        try:
+            given = options(self._settings, self._link.name, address, tls_name)
+            await client.open(timeout=timeout, **given)
+            check_headers(address, client.info)
+            connected = True
+        except (SettingsError, UnsuitableServerError):
+            raise
+        except Exception as error:  # whatever nats-py makes of what is no NATS server
+            raise explain(address, error, client.info, self._settings) from error
+        finally:
+            if not connected:
+                client.lose("could not connect")
 
 
 def targets(
     settings: ConnectionSettings, served: str, info: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
-    """The given addresses, then those that the cluster announced, each with a name for TLS.
+    """Return the given addresses, then those that the cluster announced, each with a name for TLS.
 
-    The name is empty if it is the address's own. Announced servers belong to the address that
-    announced them: they get its login, and no other. They are announced by IP address, and a
-    certificate may be valid for the name alone.
+    The name is empty if it is that of the address. Announced servers belong to the address that
+    announced them: they get its login and no other. They are announced by IP address, and their
+    certificate may be valid for the name only.
 
     `served` is the given address that was last connected to, and `info` its server's INFO.
     """
@@ -65,11 +152,11 @@ def targets(
     scheme = "tls" if used.scheme == "tls" else "nats"
     login, at, _ = used.netloc.rpartition("@")
     name = "" if used.hostname is None or _is_ip(used.hostname) else used.hostname
-    told = info.get("connect_urls")
-    announced = map(str, told if isinstance(told, list) else [])
+    urls = info.get("connect_urls")
+    announced = map(str, urls if isinstance(urls, list) else [])
     others = [host for host in announced if host not in hosts]
     if len(others) > MOST_ANNOUNCED:
-        others = random.sample(others, MOST_ANNOUNCED)  # the rest have their turn later
+        others = random.sample(others, MOST_ANNOUNCED)  # the rest may be in the next round
     for host in others:
         address = f"{scheme}://{login}{at}{host}"
         found.append((address, ""))
@@ -79,15 +166,15 @@ def targets(
 
 
 def options(settings: ConnectionSettings, name: str, address: str, tls_name: str) -> dict[str, Any]:
-    """What nats-py's `connect` is given; files are read anew each time."""
+    """Return the arguments for `connect` of nats-py; files are read each time."""
     given: dict[str, Any] = {"servers": [address], "name": name}
     url = urlsplit(address)
     if url.username is not None:
-        # Taken out of the address and decoded (RFC 3986, 2.1): nats-py does not.
+        # Taken out of the address and decoded (RFC 3986, 2.1), which nats-py does not do.
         bare = url._replace(netloc=_bare(address))
         given["servers"] = [bare.geturl()]
         if settings.token or settings.user or settings.nkey or settings.jwt or settings.user_jwt:
-            pass  # an option replaces what the address says
+            pass  # an option overrides the address
         elif url.password is None:
             given["token"] = unquote(url.username)
         else:
@@ -109,10 +196,10 @@ def options(settings: ConnectionSettings, name: str, address: str, tls_name: str
 
 
 def check_headers(address: str, info: Mapping[str, Any]) -> None:
-    """Make sure that a server supports headers.
+    """Check that a server supports headers.
 
     Raises:
-        UnsuitableServerError: it does not, by its own INFO.
+        UnsuitableServerError: its INFO says that it does not.
     """
     if not info.get("headers"):
         raise UnsuitableServerError(
@@ -121,55 +208,8 @@ def check_headers(address: str, info: Mapping[str, Any]) -> None:
         )
 
 
-def explain(
-    address: str, error: Exception, info: dict[str, Any], settings: ConnectionSettings
-) -> GozoError:
-    """Say why connecting to an address failed; `info` is what its server sent, if it did.
-
-    It is a NotAllowedError if the server would refuse again, and a TurnedAwayError if it does
-    not accept the connection for now.
-    """
-    if isinstance(error, UnsuitableServerError):
-        return error
-    shown = redacted(address)
-    if info.get("tls_verify") and not settings.cert:
-        return NotAllowedError(f"{shown} requires a client certificate: give --cert and --key")
-    if info.get("tls_verify") and isinstance(error, ConnectionError):
-        # With TLS 1.3 the client is through before the server has looked at its certificate,
-        # and the alert may be lost with the connection.
-        return PassingError(
-            f"{shown} closed the connection after it got the certificate: check --cert and --key"
-        )
-    if isinstance(error, nats_errors.SecureConnRequiredError):
-        return NotAllowedError(
-            f"{shown} does not offer TLS, which tls://, --secure, --ca or --cert requires: enable "
-            "it there, or give --no-secure and a nats:// address to connect without TLS"
-        )
-    if isinstance(error, ssl.SSLError):
-        return NotAllowedError(
-            f"no TLS with {shown}: {_reason(error)}: check --ca, --cert and --key"
-        )
-    said = _said(error)
-    if said and any(word in said.lower() for word in _FINAL) and "timeout" not in said.lower():
-        return NotAllowedError(
-            f"{shown} refused the credentials ({said}): check --token, --user and --password, "
-            "--nkey or --jwt"
-        )
-    if said:
-        return TurnedAwayError(f"{shown} refused the connection ({said})")
-    return NoServerError(f"{shown} does not answer ({_plain(error)})")
-
-
-def _said(error: Exception) -> str:
-    """What the server itself said: nats-py hands its error line on, in the server's quotes."""
-    if not isinstance(error, nats_errors.Error):
-        return ""
-    text = str(error).removeprefix("nats: ").strip()
-    return text.strip("' ") if text.startswith("'") else ""
-
-
 def _credentials(jwt: str, seed: str) -> RawCredentials:
-    """Put a JWT and a seed into the form of a credentials file."""
+    """Return a JWT and a seed in the form of a credentials file."""
     return RawCredentials(
         f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n"
         f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
@@ -187,22 +227,8 @@ def _tls(settings: ConnectionSettings) -> ssl.SSLContext:
     return context
 
 
-def _reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message.rstrip('.')})"
-    return str(error.reason or error)
-
-
-def _plain(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return str(error).removeprefix("nats: ").strip() or type(error).__name__
-
-
 def _bare(address: str) -> str:
-    """The host and the port of an address, without a login."""
+    """Return the host and the port of an address, without a login."""
     return urlsplit(address).netloc.rpartition("@")[2]
 
 

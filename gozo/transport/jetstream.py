@@ -1,7 +1,7 @@
 """The calls of the JetStream API that gozo needs, on its own connection (ADR-1, ADR-31).
 
-Answers are the server's own JSON. "Not there" and "no answer" are kept apart: while a
-cluster elects a leader, silence does not mean that a stream or a key is gone.
+Answers are the JSON of the server. "Not found" and "no answer" are distinct: silence does not mean
+that a stream or a key is gone, since a cluster is silent while it elects a leader.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 
 from gozo.errors import DisconnectedError, JetStreamError, NoServerError
 from gozo.schedule.model import MICROSECONDS
-from gozo.transport.connection import Connection, Reply, status_of
+from gozo.transport.commands import Reply, status_of
+from gozo.transport.connection import Connection
 
-ANSWER_TIME = 2.0  # seconds in which JetStream answers, if it does
-ASK_AGAIN = 0.1  # seconds between questions whether JetStream is there
+ANSWER_TIME = 2.0  # seconds to wait for an answer
+ASK_AGAIN = 0.1  # seconds between attempts to find JetStream
 
 OWN_PREFIX = "$JS.API"
-"""The prefix of the server that one is connected to."""
+"""The prefix of the API of the server that gozo is connected to."""
 
 NO_RESPONDERS = 503
 
@@ -42,7 +43,7 @@ NO_RESOURCES = frozenset({10023, 10028, 10047})
 NO_PEERS = frozenset({10005, 10074})
 STORE_FAILED = 10077
 NO_ROOM = NO_RESOURCES | {10002, STORE_FAILED}
-"""A limit of the server, of the account or of the stream is reached, or the disk is full."""
+"""A limit of the server, the account or the stream is reached, or the disk is full."""
 NOT_ENABLED_FOR_ACCOUNT = 10039
 NOT_ENABLED = frozenset({NOT_ENABLED_FOR_ACCOUNT, 10076})
 _START = "start nats-server with JetStream (nats-server -js), or use 'gozo serve --embedded'"
@@ -53,7 +54,7 @@ NOT_NOW = frozenset({10008, 10009})
 CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
 
 CHANGED = "somebody else has changed it meanwhile"
-"""What a conflict means; the server says `wrong last sequence: 428`."""
+"""How gozo words a conflict; the server says `wrong last sequence: 428`."""
 
 FINAL = frozenset(
     {
@@ -68,41 +69,42 @@ FINAL = frozenset(
         10111,  # it asks for a rollup, which the stream does not allow
     }
 )
-"""Error codes with which a stream says that it will never store a message.
+"""Error codes that mean that a stream will never store a message.
 
-These reasons are in the message (stream.go, jetstream_batching.go in nats-server). For reasons in
-the stream, which an administrator can change, schedules wait: it is sealed (10109), offline
-(10118, 10194), without a leader (10008, 10009), too busy (10163, 10167), or a counter (10169,
-10172). They also wait for unknown codes. Codes for headers that gozo never sends are not here.
+Their reasons are in the message (stream.go, jetstream_batching.go in nats-server). If the reason is
+in the stream, an administrator can change it, and schedules wait: the stream is sealed (10109),
+offline (10118, 10194), without a leader (10008, 10009), too busy (10163, 10167), or a counter
+(10169, 10172). They also wait on unknown codes. Codes about headers that gozo never sends are not
+here.
 """
 
-_TOO_LARGE = "message too large"  # 32 MiB: how `STORE_FAILED` says it
+_TOO_LARGE = "message too large"  # words of `STORE_FAILED` for more than 32 MiB
 
 
 def is_final(code: int, words: str) -> bool:
-    """Tell whether a stream that refused a message would refuse it each time."""
+    """Tell whether a stream that refused a message would always refuse it."""
     return code in FINAL or (code == STORE_FAILED and _TOO_LARGE in words)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message as a stream keeps it."""
+    """A message as stored in a stream."""
 
     subject: str
     sequence: int
     stored_us: int
-    """The server's time of storing, in microseconds since the Unix epoch."""
+    """When the server stored it, in microseconds since the Unix epoch."""
     headers: bytes | None
     payload: bytes
 
 
 class Ack(NamedTuple):
-    """The answer to a message that a stream was to store (PubAck, ADR-1)."""
+    """The answer to a message published to a stream (PubAck, ADR-1)."""
 
     sequence: int
-    """0: it was not stored, or nobody can tell."""
+    """0 if it was not stored, or if that is unknown."""
     code: int = 0
-    """The server's error code; `NO_RESPONDERS` where no stream listens; 0 if there is none."""
+    """The server's error code; `NO_RESPONDERS` if no stream listens; 0 if there is none."""
     words: str = ""
     """Why it was not stored."""
 
@@ -123,19 +125,19 @@ def read_ack(headers: bytes | None, payload: bytes) -> Ack:
         code, words = int(error.get("err_code", 0)), str(error.get("description", error))
         return Ack(0, code, CHANGED if code in CONFLICTS else words)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Ack(0, 0, f"an answer that is no acknowledgement: {payload[:80]!r}")
+        return Ack(0, 0, f"the answer is not an acknowledgement: {payload[:80]!r}")
 
 
 PLAIN_ACK = re.compile(rb'\{"stream":"[^"]*", ?"seq":([0-9]+)\}\Z')
-"""What nearly every answer is; reading it so saves a third of the cost of a write."""
+"""Nearly every answer; matching it first saves a third of the cost of a write."""
 
 
 def read_answer(shown: str, reply: Reply) -> dict[str, Any]:
-    """Read the answer to a call, `shown` in errors as it is given.
+    """Read the answer to a call; `shown` is the name of the call in errors.
 
     Raises:
         JetStreamError: the server refused; `code` says why.
-        NoServerError: nobody answers just now.
+        NoServerError: JetStream does not answer now.
     """
     if reply.status == NO_RESPONDERS:
         raise NoServerError(f"JetStream does not answer {shown} at the moment")
@@ -165,10 +167,10 @@ class JetStream:
         self.prefix = connection.js_prefix
 
     def entrance(self, subject: str) -> str:
-        """Where to publish what a stream is to store under `subject`.
+        """Return where to publish a message that a stream is to store under `subject`.
 
-        The server of a domain takes it below its prefix of the API, and stores it under the
-        subject itself; nats.go publishes there as well.
+        The server of a domain receives it below its prefix of the API and stores it under the
+        subject itself; nats.go does the same.
         """
         return subject if self.prefix == OWN_PREFIX else f"{self.prefix}.{subject}"
 
@@ -179,11 +181,11 @@ class JetStream:
 
         Raises:
             JetStreamError: the server refused; `code` says why.
-            NoServerError: nobody answers just now.
+            NoServerError: JetStream does not answer now.
             NotAllowedError: a permission is missing.
         """
         payload = b"" if body is None else json.dumps(body).encode()
-        # Without the names of consumers: they are random, and what waits gives one reason.
+        # Without the name of a consumer, which is random: errors are logged once for each text.
         shown = ".".join(verb.split(".")[:3])
         try:
             reply = await self.connection.request(f"{self.prefix}.{verb}", payload, timeout=timeout)
@@ -195,12 +197,12 @@ class JetStream:
         return read_answer(shown, reply)
 
     async def check_enabled(self, timeout: float) -> None:
-        """Make sure that JetStream is there.
+        """Check that JetStream is available.
 
         Raises:
-            JetStreamError: it is not; the message says how to turn it on.
+            JetStreamError: it is not; the message says how to enable it.
         """
-        cure = _START
+        advice = _START
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -209,7 +211,7 @@ class JetStream:
             except DisconnectedError:
                 raise
             except NoServerError as error:
-                # A server of a cluster that has no leader yet is silent as well.
+                # A server of a cluster without a leader is silent as well.
                 elsewhere = self.prefix != OWN_PREFIX
                 here = elsewhere or self.connection.info.get("jetstream")
                 if here and time.monotonic() < deadline:
@@ -217,13 +219,13 @@ class JetStream:
                     continue
                 where = self.prefix if elsewhere else "this server"
                 if elsewhere:
-                    cure = "look for the server there, or mend the domain or prefix of the context"
-                raise JetStreamError(f"JetStream does not answer on {where}: {cure}") from error
+                    advice = "check that server, or fix the domain or prefix of the NATS context"
+                raise JetStreamError(f"JetStream does not answer on {where}: {advice}") from error
             else:
                 return
 
     async def explain_silence(self) -> None:
-        """Say so if JetStream is not there at all.
+        """Raise the reason if JetStream is not available at all.
 
         Raises:
             JetStreamError: it is not.
@@ -240,7 +242,7 @@ class JetStream:
         return await self._message(stream, {"last_by_subj": subject})
 
     async def message(self, stream: str, sequence: int) -> StoredMessage | None:
-        """Read one message from the stream's leader; None if it is not there any more.
+        """Read one message from the stream's leader; None if it is gone.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `call`.
@@ -288,7 +290,7 @@ class JetStream:
         return [_stored(answers[sequence], shown) for sequence in sequences]
 
     async def next_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
-        """Read the first message of a subject, or of a pattern, from a sequence on.
+        """Read the first message of a subject or pattern from a sequence on; None if there is none.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `call`.
@@ -314,7 +316,7 @@ def _stored(reply: Reply, shown: str) -> StoredMessage | None:
 
 
 def _read(answer: dict[str, Any]) -> StoredMessage:
-    """Read an answer that has a message."""
+    """Read an answer that contains a message."""
     message = answer["message"]
     headers = message.get("hdrs")
     return StoredMessage(
@@ -327,7 +329,7 @@ def _read(answer: dict[str, Any]) -> StoredMessage:
 
 
 def parse_time(text: str) -> int:
-    """Read a time as the server writes it (RFC 3339, nanoseconds); microseconds since 1970."""
+    """Return a time of the server (RFC 3339, nanoseconds) in microseconds since 1970."""
     whole, _, rest = text.partition(".")
     if not rest:
         return int(datetime.fromisoformat(text).timestamp()) * MICROSECONDS
@@ -338,5 +340,5 @@ def parse_time(text: str) -> int:
 
 @lru_cache(maxsize=1_024)
 def _seconds(text: str) -> int:
-    """Read a time of whole seconds: many messages are stored in the same one."""
+    """Read a time of whole seconds, cached: many messages are stored in the same second."""
     return int(datetime.fromisoformat(text).timestamp())

@@ -6,15 +6,16 @@ import asyncio
 
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
 from gozo.protocol.inboxes import OWN, SHARED
-from gozo.transport.connection import Connection, missing_permission
+from gozo.transport.connection import Connection
+from gozo.transport.permissions import missing_permission
 
 ANSWER_TIME = 2.0  # seconds
 
 
 async def settle_inboxes(connection: Connection) -> str:
-    """Make sure that a connection receives answers; return a warning if clients may too.
+    """Make sure that a connection receives replies; return a warning if clients may too.
 
-    They arrive below `_INBOX` if no prefix was chosen and the user has no permission for
+    Replies arrive below `_INBOX` if no prefix was chosen and the user has no permission for
     `_GOZO_INBOX`, like users set up before gozo had its own inboxes.
 
     Raises:
@@ -34,15 +35,14 @@ async def settle_inboxes(connection: Connection) -> str:
 
 
 async def _lacking(connection: Connection) -> NotAllowedError | None:
-    """Try to receive an echo; return the missing permission, None if it arrived."""
+    """Try to receive an echo; return the missing permission, or None if it arrived."""
     heard: asyncio.Future[NotAllowedError | None] = asyncio.get_running_loop().create_future()
     prefix = f"{connection.inbox_prefix}."
-    before = connection.takes_denied
 
-    def takes_denied(kind: str, subject: str) -> bool:
+    def claim(kind: str, subject: str) -> bool:
         if subject.startswith(prefix) and not heard.done():
             heard.set_result(missing_permission(kind, f"{prefix}>"))
-        return OWN in subject or before(kind, subject)
+        return OWN in subject
 
     def on_echo(headers: bytes | None, payload: bytes | None) -> None:
         if heard.done():
@@ -53,8 +53,8 @@ async def _lacking(connection: Connection) -> NotAllowedError | None:
             heard.set_result(None)
 
     for subject in connection.refused:
-        takes_denied("subscription", subject)
-    connection.takes_denied = takes_denied
+        claim("subscription", subject)
+    connection.denial_claims.append(claim)
     token = connection.call_echo(on_echo)
     try:
         async with asyncio.timeout(ANSWER_TIME):
@@ -63,4 +63,4 @@ async def _lacking(connection: Connection) -> NotAllowedError | None:
         raise NoServerError(f"no answer to an echo within {ANSWER_TIME:g} s") from error
     finally:
         connection.hang_up(token)
-        connection.takes_denied = before
+        connection.denial_claims.remove(claim)

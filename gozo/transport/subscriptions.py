@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from gozo.errors import DisconnectedError
 from gozo.runtime.logs import get_logger
-from gozo.transport.client import Handler, HardenedClient
+from gozo.transport.client import HardenedClient
+from gozo.transport.commands import OnReply
+from gozo.transport.parser import Handler
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 60.0  # seconds before a refused subscription is made again
+FIRST_WAIT, LONGEST_WAIT = 0.25, 60.0  # seconds before a refused subscription is retried
 GROWTH = 1.5
 """Each wait is this many times the one before it, so a permission is used again after at most half
 the time for which it was missing."""
 
-OnEcho = Callable[[bytes | None, bytes | None], None]
-"""Takes an answer's header block and payload; the payload is None if the link was lost."""
-
 OnGranted = Callable[[str], None]
-"""Takes the subject of a subscription that was refused, and is permitted again."""
+"""Takes the subject of a subscription that was refused and is permitted again."""
 
 log = get_logger("gozo.connection")
 
@@ -37,39 +37,65 @@ class Listener:
         self, owner: Subscriptions, subject: str, handler: Handler, queue: str = "", most: int = 0
     ) -> None:
         self.subject = subject
-        self.handler = handler
-        self.queue = queue
-        self.most = most
-        """How many more messages a later link may bring; 0: no limit."""
-        self._owner = owner
         self.sid = 0
+        """The id of the subscription on the present link."""
+        self._owner = owner
+        self._handler = handler
+        self._queue = queue
+        self._most = most
+
+    def limit(self, most: int) -> None:
+        """Let the next link bring at most so many messages; 0: no limit."""
+        self._most = most
+
+    def subscribe(self, client: HardenedClient) -> None:
+        """Subscribe on a link."""
+        self.sid = client.listen(self.subject, self._handler, self._queue, self._most)
 
     def stop(self, *, hear_out: bool = False) -> None:
-        """End the subscription; with `hear_out` the handler still takes what is on its way.
+        """End the subscription; with `hear_out` the handler still gets what is on its way.
 
-        All of that has come once an `echo` is back.
+        All of that has arrived once an `echo` has.
         """
         self._owner.remove(self, hear_out=hear_out)
 
 
 class _Refused:
-    """A subscription that the server refused."""
+    """A subscription that the server refused, and the timer until it is retried."""
 
-    def __init__(self) -> None:
-        self.wait = FIRST_WAIT
-        self.timer: asyncio.TimerHandle | None = None
+    def __init__(self, retry: Callable[[_Refused], None]) -> None:
         self.denied = True
-        """Whether the server refused the last attempt; False: not yet, or not any more."""
+        """Whether the server refused the last attempt; False while that is unknown."""
+        self._retry = retry
+        self._wait = FIRST_WAIT
+        self._timer: asyncio.TimerHandle | None = None
+        self.retry_later()
+
+    def deny(self) -> None:
+        """The server refused the last attempt."""
+        self.denied = True
+
+    def attempt(self) -> None:
+        """There is a new attempt."""
+        self.denied = False
+
+    def retry_later(self, *, soon: bool = False) -> None:
+        """Start the timer again; `soon`: with the first wait."""
+        self.cancel()
+        wait = FIRST_WAIT if soon else self._wait
+        self._timer = asyncio.get_running_loop().call_later(wait, self._retry, self)
+        self._wait = min(GROWTH * wait, LONGEST_WAIT)
 
     def cancel(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Subscriptions:
     """All subscriptions of one connection."""
 
-    def __init__(self, call_echo: Callable[[OnEcho], object], on_granted: OnGranted) -> None:
+    def __init__(self, call_echo: Callable[[OnReply], object], on_granted: OnGranted) -> None:
         """`call_echo` sends a message to ourselves; it may raise a DisconnectedError."""
         self._call_echo = call_echo
         self._on_granted = on_granted
@@ -87,21 +113,21 @@ class Subscriptions:
         self.rest()
         self._client = client
         for listener in self._listeners:
-            _subscribe(client, listener)
+            listener.subscribe(client)
 
     def rest(self) -> None:
-        """The link was lost: wait for the next."""
+        """Wait for the next link: this one is lost."""
         self._client = None
         for refused in self._refused.values():
             refused.cancel()
         self._refused.clear()
 
     def add(self, subject: str, handler: Handler, queue: str = "", most: int = 0) -> Listener:
-        """Subscribe, on this link and on each later one."""
+        """Subscribe, on this link and on all later ones."""
         listener = Listener(self, subject, handler, queue, most)
         self._listeners[listener] = None
         if self._client is not None:
-            _subscribe(self._client, listener)
+            listener.subscribe(self._client)
         return listener
 
     def remove(self, listener: Listener, *, hear_out: bool = False) -> None:
@@ -115,34 +141,25 @@ class Subscriptions:
             self._client.unlisten(listener.sid, hear_out=hear_out)
 
     def deny(self, subject: str) -> None:
-        """Note that the server refused a subscription; it is made again later."""
+        """Note that the server refused a subscription, and retry it later."""
         for listener in self._listeners:
             if listener.subject != subject:
                 continue
-            refused = self._refused.get(listener)
-            if refused is None:
-                refused = self._refused[listener] = _Refused()
-                self._try_later(listener, refused)
-            refused.denied = True
-
-    def _try_later(self, listener: Listener, refused: _Refused) -> None:
-        refused.cancel()
-        loop = asyncio.get_running_loop()
-        refused.timer = loop.call_later(refused.wait, self._try_again, listener, refused)
-        refused.wait = min(GROWTH * refused.wait, LONGEST_WAIT)
+            if refused := self._refused.get(listener):
+                refused.deny()
+            else:
+                self._refused[listener] = _Refused(partial(self._try_again, listener))
 
     def _try_again(self, listener: Listener, refused: _Refused) -> None:
-        self._try_later(listener, refused)  # unless the echo comes before that
+        refused.retry_later()  # unless the echo arrives before that
         client = self._client
         if client is None:
             return
         client.unlisten(listener.sid)
-        _subscribe(client, listener)
-        refused.denied = False
-        try:
+        listener.subscribe(client)
+        refused.attempt()
+        with suppress(DisconnectedError):
             self._call_echo(partial(self._on_echo, listener, refused, listener.sid))
-        except DisconnectedError:
-            return
 
     def _on_echo(
         self,
@@ -159,12 +176,7 @@ class Subscriptions:
         del self._refused[listener]
         self._on_granted(listener.subject)
         log.info("connection.granted", kind="subscription", subject=listener.subject)
-        # What was withdrawn together often comes back together.
-        for other, its in list(self._refused.items()):
-            if its.denied:
-                its.wait = FIRST_WAIT
-                self._try_later(other, its)
-
-
-def _subscribe(client: HardenedClient, listener: Listener) -> None:
-    listener.sid = client.listen(listener.subject, listener.handler, listener.queue, listener.most)
+        # Permissions that were revoked together are often granted together.
+        for other in list(self._refused.values()):
+            if other.denied:
+                other.retry_later(soon=True)

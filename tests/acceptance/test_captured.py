@@ -8,7 +8,7 @@ import pytest
 
 from gozo.client import Client as Schedules
 from gozo.errors import NoServerError, UnansweredError
-from gozo.transport.connection import keeper_of
+from gozo.transport.commands import keeper_of
 from tests.support.places import LATER
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.storage import call

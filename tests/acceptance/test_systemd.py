@@ -23,7 +23,7 @@ from gozo.daemon.daemon import Daemon as Replica
 from gozo.monitoring.systemd import Notifier
 from gozo.settings.resolve import ConnectionSettings, ServeSettings
 from gozo.store.follower import Follower
-from gozo.transport.connection import Connection
+from gozo.transport.dialer import Dialer
 from tests.support.patience import allow, until
 from tests.support.processes import Daemons, Servers
 from tests.support.programs import require_program
@@ -220,7 +220,7 @@ async def _forever(*_: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("owner", "method", "part"),
-    [(Follower, "_start", "follower"), (Connection, "_connect", "main connection")],
+    [(Follower, "_start", "follower"), (Dialer, "redial", "main connection")],
 )
 async def test_part_hangs(
     servers: Servers,

@@ -15,7 +15,8 @@ from gozo.client import Client
 from gozo.errors import NotAllowedError
 from gozo.runtime.tasks import end, persist
 from gozo.settings.resolve import ConnectionSettings
-from gozo.transport.connection import RECONNECT_WAIT, Connection
+from gozo.transport.connection import Connection
+from gozo.transport.dialer import RECONNECT_WAIT
 from gozo.transport.jetstream import JetStream
 from tests.support.credentials import certificates
 from tests.support.false_server import FalseServer
@@ -146,7 +147,7 @@ async def test_a_server_that_the_cluster_told_of_is_used(kind: str, tmp_path: Pa
 
 async def test_who_may_not_hear_an_echo_is_connected_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that may publish to gozo alone lives on after the look at its link."""
-    monkeypatch.setattr("gozo.transport.connection.CHECK", 0.1)
+    monkeypatch.setattr("gozo.transport.liveness.CHECK", 0.1)
     config = """
     authorization { users: [ { user: u, password: p,
       permissions: { publish: ["gozo"], subscribe: ["_INBOX.>"] } } ] }
@@ -209,8 +210,8 @@ async def test_tls_reads_no_more_than_is_handled(tmp_path: Path) -> None:
         def handle(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
             nonlocal heard, most
             heard += 1
-            assert connection._client is not None
-            reader = connection._client._transport._io_reader  # type: ignore[union-attr]
+            assert connection._link.client is not None
+            reader = connection._link.client._transport._io_reader  # type: ignore[union-attr]
             most = max(most, len(reader._buffer))
             time.sleep(0.00002)
 

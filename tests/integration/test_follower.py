@@ -18,7 +18,8 @@ from gozo.store.changes import Result
 from gozo.store.follower import DELETION
 from gozo.store.index import BucketIndex
 from gozo.store.marker_cleaner import Cleaner
-from gozo.transport.connection import Connection, publication
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, parse_time
 from tests.support.patience import allow, until
 from tests.support.proxy import Proxy

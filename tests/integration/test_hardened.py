@@ -13,7 +13,8 @@ import uvloop
 
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
 from gozo.settings.resolve import ConnectionSettings
-from gozo.transport.connection import Connection, publication
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
 from tests.support.patience import until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient, request
@@ -308,8 +309,8 @@ def test_a_transport_that_closed_first_is_a_lost_link() -> None:
             connection = await connected(server)
             lost: list[bool] = []
             connection.on_lost.append(lambda: lost.append(True))
-            assert connection._client is not None
-            connection._client._stream.transport.close()
+            assert connection._link.client is not None
+            connection._link.client._stream.transport.close()
             connection.publish("a", b"x")
             assert connection.buffered == 0
             assert lost == [True]
@@ -323,7 +324,7 @@ def test_a_transport_that_closed_first_is_a_lost_link() -> None:
 
 async def test_a_burst_that_is_long_in_reading_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link is not left because the echo is behind all that the server has to bring."""
-    monkeypatch.setattr("gozo.transport.connection.CHECK", 0.1)
+    monkeypatch.setattr("gozo.transport.liveness.CHECK", 0.1)
     count = 2_000
     with NatsServer() as server:
         connection = await connected(server)
@@ -351,8 +352,8 @@ async def test_a_link_that_brings_and_takes_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Messages that come do not hide for ever that what is sent gets nowhere."""
-    monkeypatch.setattr("gozo.transport.connection.CHECK", 0.2)
-    monkeypatch.setattr("gozo.transport.connection.LAG", 1.0)
+    monkeypatch.setattr("gozo.transport.liveness.CHECK", 0.2)
+    monkeypatch.setattr("gozo.transport.liveness.LAG", 1.0)
     with NatsServer() as server:
         async with Proxy(server.port) as proxy:
             connection = await connected(proxy.url)
@@ -376,7 +377,7 @@ async def test_a_link_that_brings_and_takes_nothing_is_left(
 
 async def test_a_link_without_subscriptions_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its PINGs are answered, and no message ever comes: a new link is made."""
-    monkeypatch.setattr("gozo.transport.connection.CHECK", 0.2)
+    monkeypatch.setattr("gozo.transport.liveness.CHECK", 0.2)
     with NatsServer() as server:
         connection = await connected(server)
         keeping = asyncio.create_task(connection.keep())

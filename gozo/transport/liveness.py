@@ -1,0 +1,61 @@
+"""Finds links that look alive and carry no messages."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
+from gozo.runtime.clock import steady
+from gozo.transport.inbox import Inbox
+from gozo.transport.link import Link
+
+CHECK = 10.0  # seconds between checks, and for the echo of a check to arrive
+LAG = 60.0  # seconds without an echo while other messages arrive: on a busy link it comes last
+
+
+class Liveness:
+    """Checks the present link now and then."""
+
+    def __init__(self, link: Link, inbox: Inbox) -> None:
+        self._link = link
+        self._inbox = inbox
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew: the link is a new one."""
+        self._echoed_at = steady()
+        self._may_echo = True
+        """Whether the server has not denied an echo on this link."""
+
+    async def watch(self) -> None:
+        """Check the link until it is lost."""
+        while True:
+            try:
+                async with asyncio.timeout(CHECK):
+                    return await self._link.until_lost()
+            except TimeoutError:
+                await self._check()
+
+    async def _check(self) -> None:
+        """Drop a link that answers PINGs and carries no messages: its subscriptions are gone.
+
+        An echo arrives after everything that the server has for us, so it may take longer while
+        that arrives. There is a limit: a link may deliver what it is sent and accept nothing.
+        """
+        client = self._link.client
+        if client is None or not self._may_echo:
+            return
+        client.parser.reset_carried()
+        try:
+            await self._inbox.echo(CHECK)
+        except NotAllowedError:
+            self._may_echo = False  # the denial itself is a sign of life, and would be repeated
+        except DisconnectedError:
+            return
+        except NoServerError:
+            if client is self._link.client and not client.buffered:
+                lag = steady() - self._echoed_at
+                if not client.parser.carried or lag > LAG:
+                    client.lose("it carries no messages")
+            return
+        self._echoed_at = steady()
