@@ -118,7 +118,7 @@ class ChangeQueue:
         self._pump()
 
     def begin(self, change: Write) -> None:
-        """Begin a change by the occupant of a key, before those that wait for the key."""
+        """Begin a change that belongs to a reservation, before those that wait for the key."""
         self.outstanding += 1
         self.active[change.key] = change
         self._ready.append(change)
@@ -327,7 +327,7 @@ class ChangeQueue:
         if change.holder is not None:
             self.behind.remove(later)
             self.behind.add(later, first=True)
-            self.finish(change, Result.SUPERSEDED)  # and the occupant ends the occupation
+            self.finish(change, Result.SUPERSEDED)  # and the reservation ends
             return
         self.behind.remove(later)
         earlier: Put | None = change

@@ -204,7 +204,7 @@ class ScheduleStore:
         return self._queue.outstanding
 
     def is_wanted(self, key: str) -> bool:
-        """Tell whether a change waits for another one, or for an occupant, of a key."""
+        """Tell whether a change waits for another one, or for a reservation, of a key."""
         return self._queue.is_wanted(key)
 
     @property

@@ -7,9 +7,10 @@ import json
 import time
 
 from gozo.protocol.inboxes import LENGTH
+from gozo.runtime.clock import wall_us
 from gozo.schedule.model import MICROSECONDS, NEVER
 from gozo.schedule.timetable import Item
-from gozo.store.changes import Result
+from gozo.store.changes import Put, Result
 from gozo.store.entry_codec import block
 from gozo.store.writer import Writer, WriteResult
 from tests.support.client import Client
@@ -211,7 +212,33 @@ async def test_a_lost_answer_is_not_a_second_write() -> None:
             assert state.keys == 1
             message = await one.bucket.read("a")
             assert message is not None
-            assert message.sequence == one.timetable.revision("a")
+            assert message.sequence == one.timetable.revision("a") == 1
+
+
+async def test_what_is_awaited_is_not_late() -> None:
+    """An entry seen before its acknowledgement is in time, though the server's clock was set."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            writing = asyncio.create_task(one.put("a"))
+            await asyncio.sleep(0)  # written, not yet answered
+            change = one.store._queue.active["a"]
+            assert isinstance(change, Put)
+            now_us = wall_us()
+            headers = block(change.lines(now_us / MICROSECONDS), 0)
+            one.index.take("a", 1, now_us + 60 * MICROSECONDS, headers, 0)
+            assert await writing is Result.STORED
+            assert one.timetable.keys() == ["a"]
+
+
+async def test_fetches_end_with_the_bucket() -> None:
+    """What was asked for of a bucket that was replaced is not waited for."""
+    with NatsServer() as server:
+        async with parts(server) as one:
+            await one.put("a")
+            one.cache.fetch(Item(FAR_US, one.timetable.revision("a"), "a"))
+            assert one.cache._fetching
+            one.index.clear()
+            assert not one.cache._fetching
 
 
 async def test_no_room_for_a_marker() -> None:
