@@ -226,6 +226,7 @@ async def test_what_is_awaited_is_not_late() -> None:
             now_us = wall_us()
             headers = block(change.lines(now_us / MICROSECONDS), 0)
             one.index.take("a", 1, now_us + 60 * MICROSECONDS, headers, 0)
+            assert one.store.outstanding == 0, "it is known to be stored"
             assert await writing is Result.STORED
             assert one.timetable.keys() == ["a"]
 
