@@ -17,6 +17,8 @@ from gozo.delivery.dispatcher import Delivery
 from gozo.delivery.in_memory import InMemory, Taken
 from gozo.delivery.recurring import Occurrences
 from gozo.errors import GozoError, NoServerError, RequestError, UnsuitableServerError
+from gozo.leadership.feed_messages import feed_subject
+from gozo.leadership.handled_feed import FeedWriter
 from gozo.leadership.lease import Lease, Role, lease_of, open_lease
 from gozo.leadership.lookout import Lookout, check_alone
 from gozo.leadership.rivals import Rivals, tag_of
@@ -25,9 +27,10 @@ from gozo.monitoring.health import Health, Parts
 from gozo.monitoring.mappings import Mappings
 from gozo.monitoring.micro_service import Service
 from gozo.monitoring.systemd import Notifier
+from gozo.protocol.heard import HeardCount
 from gozo.protocol.inboxes import SHARED
 from gozo.protocol.subject_policy import too_small
-from gozo.requests.intake import Intake
+from gozo.requests.build import build_intake
 from gozo.requests.inventory import Inventory
 from gozo.requests.quotas import Quotas
 from gozo.runtime import signals
@@ -157,7 +160,6 @@ class Daemon:
         self._notifier = Notifier(os.environ)
         self._http_server: HttpServer | None = None
         self._policy = settings.policy
-        self._in_memory = InMemory()
         self._tasks: list[asyncio.Task[Any]] = []
         self._leading: asyncio.Task[None] | None = None
         self._yielding: asyncio.Task[None] | None = None
@@ -376,6 +378,11 @@ class Daemon:
             self._health, self._course, self._service, self._lease, self._stop_leading
         )
         self._lookout = Lookout(self._main, self._lease, rivals, chosen.request_subject)
+        feed = feed_subject(chosen.request_subject)
+        feed_writer = FeedWriter(
+            partial(self._requests.publish, feed), HeardCount(), tag_of(self._lease.id)
+        )
+        self._in_memory = InMemory(feed_writer.handled)
         self._delivery = Delivery(
             self._main,
             self._timetable,
@@ -391,27 +398,27 @@ class Daemon:
             may_deliver=lambda: self._lease.is_valid and not self._clock.in_doubt,
             pace=Pace(settings.max_deliver_rate),
         )
-        self._intake = Intake(
-            self._requests,
-            self._policy,
-            Quotas(
+        self._intake = build_intake(
+            connection=self._requests,
+            policy=self._policy,
+            quotas=Quotas(
                 settings.max_pending,
                 settings.max_payload,
                 settings.max_delay_us,
                 settings.max_rate,
                 settings.min_interval_us,
             ),
-            self._store,
-            self._in_memory,
-            self.stats,
-            self._events,
-            settings.max_backlog,
-            self._clock,
-            wake_delivery=self._delivery.wake_soon,
-            may_act=lambda: self._lease.is_valid,
-            on_too_large=self._doubt_limits,
-            tag=tag_of(self._lease.id),
+            max_backlog=settings.max_backlog,
+            store=self._store,
+            in_memory=self._in_memory,
+            feed_writer=feed_writer,
             lookout=self._lookout,
+            clock=self._clock,
+            stats=self.stats,
+            events=self._events,
+            may_act=lambda: self._lease.is_valid,
+            wake_delivery=self._delivery.wake_soon,
+            on_too_large=self._doubt_limits,
         )
         self._inventory = Inventory(
             self._requests, self._policy, chosen.bucket, self._index, self._follower
@@ -515,7 +522,7 @@ class Daemon:
         # Who leads is told there, and asked: a crashed leader's lease is else waited out.
         leader = f"{asked}.admin.leader"
         needed = subject == leader or subject.startswith((f"{chosen.js_prefix}.", stored))
-        own = (asked, f"{asked}.admin.told")
+        own = (asked, feed_subject(asked))
         heard = kind == "subscription" and (
             subject in own or subject.startswith(f"{self._main.inbox_prefix}.")
         )
@@ -653,7 +660,7 @@ class Daemon:
             self._store.put(taken.request, done, reserved_key())
 
     def _on_handed_over(self, taken: Taken, result: Result, words: str) -> None:
-        self._in_memory.on_removed(taken.heard)
+        self._in_memory.handed_over(taken)
         if result is Result.REFUSED:
             self._refused += 1
             entry, reason = taken.request.entry, words[:LONGEST_REASON]

@@ -59,10 +59,10 @@ class Triggered(NamedTuple):
 class InMemory:
     """The requests, until they are delivered or handed over."""
 
-    def __init__(self) -> None:
+    def __init__(self, report_handled: Callable[[bytes, int], None]) -> None:
+        """Call `report_handled` with digest and position of each that is delivered or stored."""
         self.timetable = Timetable()
-        self.on_removed: Callable[[Heard], None] = lambda heard: None
-        """Called with each that was delivered."""
+        self._report_handled = report_handled
         self._requests: dict[str, Taken | Triggered] = {}
         self._count = 0
 
@@ -98,9 +98,13 @@ class InMemory:
         removed = self._requests.pop(item.key, None)
         self.timetable.forget(item.key)
         if isinstance(removed, Taken):
-            self.on_removed(removed.heard)
+            self._report_handled(removed.digest, removed.position)
         elif removed is not None:
             removed.on_sent(Sent.TRIGGERED, "")
+
+    def handed_over(self, taken: Taken) -> None:
+        """Note that a request from `take_all` is settled: the bucket has it, or refused it."""
+        self._report_handled(taken.digest, taken.position)
 
     def fail(self, item: Item, reason: str) -> bool:
         """Forget what was sent in vain; False if it is to be tried again."""

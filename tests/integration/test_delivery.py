@@ -22,7 +22,7 @@ from gozo.store.changes import Result
 from gozo.telemetry.events import NullEvents
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
-from tests.support.heard import heard
+from tests.support.heard import heard, ignore
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient
@@ -36,7 +36,7 @@ def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
     made = Delivery(
         one.connection,
         one.timetable,
-        in_memory or InMemory(),
+        in_memory or InMemory(ignore),
         one.cache,
         one.store,
         Occurrences(one.store.reservations, one.timetable, one.cache, clock),
@@ -179,7 +179,7 @@ async def test_nothing_is_sent_on_a_link_that_brings_no_message() -> None:
                 client.confirm()
             await one.knows("a")
             way.be(Mode.DEAF)
-            in_memory = InMemory()
+            in_memory = InMemory(ignore)
             request = parse_request(b"to", b"NATS/1.0\r\nGozo-When: 2\r\n\r\n", b"", wall_us())
             assert isinstance(request, ScheduleRequest)
             in_memory.add(request, heard(b"p"))
@@ -196,7 +196,7 @@ async def test_no_more_is_sent_on_a_dead_link_while_a_stream_is_to_acknowledge()
         receiver.subscribe("to")
         async with Proxy(server.port) as way, parts(way) as one:
             way.be(Mode.DEAF)
-            in_memory = InMemory()
+            in_memory = InMemory(ignore)
             headers = b"NATS/1.0\r\nGozo-When: 2\r\nGozo-Confirm: stream\r\n\r\n"
             request = parse_request(b"to", headers, b"", wall_us())
             assert isinstance(request, ScheduleRequest)
