@@ -34,12 +34,10 @@ from gozo.schedule import expression as grammar
 from gozo.schedule.model import Entry, Marker, Reason
 from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.entry_codec import (
+from gozo.store.entry_codec import entry_headers, headers_size, reserved_key
+from gozo.store.marker_codec import (
     MARKER_SECONDS,
-    entry_headers,
-    headers_size,
     marker_headers,
-    reserved_key,
 )
 from gozo.transport.jetstream import CONFLICTS, NO_ROOM, is_final, read_ack
 

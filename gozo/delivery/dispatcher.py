@@ -30,6 +30,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.pace import Pace
 from gozo.schedule.model import MICROSECONDS, Entry, Outgoing
 from gozo.schedule.timetable import Timetable
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
@@ -58,14 +59,15 @@ class Delivery:
         cache: MessageCache,
         store: ScheduleStore,
         index: BucketIndex,
+        hooks: DeliveryHooks,
         stats: Stats,
         events: EventSink,
         clock: ClockWatch,
         may_deliver: Callable[[], bool],
         pace: Pace,
     ) -> None:
-        self._recurring = index.recurring
-        self._confirming = index.confirming
+        self._recurring = index.traits.recurring
+        self._confirming = index.traits.confirming
         self._clock = clock
         self._may_deliver = may_deliver
         self._alarm = Alarm(self.wake)
@@ -79,7 +81,9 @@ class Delivery:
         self._settling = Settling(store, self._failures, wakeup, stats, events)
         self._bucket = BucketSource(timetable, cache, store, self._settling, self._failures, clock)
         self._memory = MemorySource(in_memory, self._settling, self._failures, clock)
-        self._occurrences = Occurrences(store, timetable, cache, self._failures, clock, wakeup)
+        self._occurrences = Occurrences(
+            store.reservations, timetable, cache, self._failures, clock, wakeup
+        )
         self._missing = MissingMessages(cache, self._failures)
         self._screening = Screening(connection, self._failures, stats, events)
         self._in_flight = InFlight(
@@ -102,9 +106,7 @@ class Delivery:
             wakeup,
             note_sent=self._note_sent,
         )
-        store.awaits_ack = self._stream.awaits
-        store.withdraw = self._withdraw
-        cache.on_arrival = self.wake_soon
+        hooks.attach(wake=self.wake_soon, withdraw=self._withdraw, awaits_ack=self._stream.awaits)
         connection.on_denied.append(self._on_denied)
 
     def start(self) -> None:

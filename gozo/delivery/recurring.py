@@ -25,7 +25,7 @@ from gozo.schedule.recurrence import onward, shortest_us
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
 from gozo.store.message_cache import MessageCache
-from gozo.store.schedule_store import ScheduleStore
+from gozo.store.reservations import Reservations
 
 SLICE = 50  # schedules advanced before others get a turn
 ROOM_WAIT = 0.002  # seconds until the store is asked for room again
@@ -77,7 +77,7 @@ class Occurrences:
 
     def __init__(
         self,
-        store: ScheduleStore,
+        reservations: Reservations,
         timetable: Timetable,
         cache: MessageCache,
         failures: Failures,
@@ -87,7 +87,7 @@ class Occurrences:
         self._failures = failures
         self._clock = clock
         self._wakeup = wakeup
-        self._store = store
+        self._reservations = reservations
         self._timetable = timetable
         self._cache = cache
         self._courses: dict[str, _Course] = {}
@@ -108,7 +108,7 @@ class Occurrences:
 
     def begin(self, item: Item) -> None:
         """Take over an occurrence that was popped from the timetable."""
-        self._store.occupy(item)
+        self._reservations.occupy(item)
         self._courses[item.key] = _Course(item)
 
     def next_due(self) -> int | None:
@@ -137,7 +137,7 @@ class Occurrences:
             return False
         if not course.from_memory:
             return self._timetable.is_current(item)
-        return not self._store.is_wanted(course.key) and not self._is_stale(course)
+        return not self._reservations.is_wanted(course.key) and not self._is_stale(course)
 
     def message(self, item: Item) -> Outgoing | None:
         """The message of an occurrence, if it is in memory."""
@@ -282,19 +282,19 @@ class Occurrences:
             if course.out is None:
                 self._end(course)
             return
-        if not self._store.has_room:
+        if not self._reservations.has_room:
             if not self._unwritten:
                 asyncio.get_running_loop().call_later(ROOM_WAIT, self._write_on)
             self._unwritten.append(course)
         elif course.entry is None:
             del self._courses[course.key]
-            self._store.conclude(course.key, course.reason)
+            self._reservations.conclude(course.key, course.reason)
         else:
             self._write(course, course.entry)
 
     def _write_on(self) -> None:
         for _ in range(min(SLICE, len(self._unwritten))):
-            if not self._store.has_room:
+            if not self._reservations.has_room:
                 break
             course = self._unwritten.popleft()
             if self._courses.get(course.key) is course:
@@ -308,17 +308,17 @@ class Occurrences:
         def on_result(result: Result, words: str) -> None:
             self._on_written(course, result, words)
 
-        self._store.advance(
+        self._reservations.advance(
             course.key, entry, course.payload, on_result, lambda: course.out is None
         )
 
     def _on_written(self, course: _Course, result: Result, words: str) -> None:
         course.writing = False
         if result in (Result.STORED, Result.REPLACED):
-            course.revision = self._store.version(course.key)
+            course.revision = self._reservations.version(course.key)
         elif result is Result.REFUSED:
             # Continued from memory, it would begin again from the old state at each start.
-            self._store.set_aside(course.key, words)
+            self._reservations.set_aside(course.key, words)
             self._end(course)
             return
         else:
@@ -334,4 +334,4 @@ class Occurrences:
     def _end(self, course: _Course) -> None:
         """Leave the schedule to the timetable, and to changes by others."""
         del self._courses[course.key]
-        self._store.vacate(course.key)
+        self._reservations.vacate(course.key)
