@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from gozo.daemon.capacity import find_limits
 from gozo.daemon.inspection import PROBLEM, Say, look, print_size
 from gozo.errors import ForeignDaemonError, UnsuitableServerError
+from gozo.leadership.feed_messages import feed_subject
 from gozo.leadership.leaders import find_rivals
 from gozo.leadership.lookout import check_alone
 from gozo.leadership.rivals import complaint
@@ -145,16 +146,16 @@ def rights(js: JetStream, settings: ServeSettings) -> Iterator[Right]:
     lease = f"{chosen.bucket}_lease"
     yield Right("subscribe", asked, "to take requests")
     yield Right("subscribe", f"{admin}.leader", "to be known as the leader")
-    yield Right("subscribe", f"{admin}.told", "to stand by")
+    yield Right("subscribe", feed_subject(asked), "to stand by")
     yield Right("subscribe", f"{admin}.{inventory.VERB}", "to say what there is")
-    for verb in VERBS:
-        yield Right("subscribe", f"{admin}.{verb}", "to be told by administrators")
+    for call in VERBS:
+        yield Right("subscribe", f"{admin}.{call}", "to be told by administrators")
     for verb in ("PING", "INFO", "STATS"):
         for subject in (verb, f"{verb}.{SERVICE}", f"{verb}.{SERVICE}.{TOKEN}"):
             yield Right("subscribe", f"$SRV.{subject}", "to be found")
     yield Right("subscribe", f"$KV.{lease}.leader", "to take over at once")
     yield Right("publish", f"{admin}.leader", "to ask whether another one leads")
-    yield Right("publish", f"{admin}.told", "to tell who stands by what was done")
+    yield Right("publish", feed_subject(asked), "to tell who stands by what was done")
     yield Right("publish", f"$SRV.INFO.{SERVICE}", "to find other daemons")
     yield Right("publish", f"{js.prefix}.INFO", "to look whether JetStream is there")
     write = block(b"", NO_REVISION)

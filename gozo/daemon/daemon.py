@@ -15,8 +15,9 @@ from gozo import embedded
 from gozo.daemon.giving_way import GivingWay
 from gozo.delivery.dispatcher import Delivery
 from gozo.delivery.in_memory import InMemory, Taken
-from gozo.delivery.recurring import Occurrences
 from gozo.errors import GozoError, NoServerError, RequestError, UnsuitableServerError
+from gozo.leadership.feed_messages import feed_subject
+from gozo.leadership.handled_feed import FeedWriter
 from gozo.leadership.lease import Lease, Role, lease_of, open_lease
 from gozo.leadership.lookout import Lookout, check_alone
 from gozo.leadership.rivals import Rivals, tag_of
@@ -25,9 +26,10 @@ from gozo.monitoring.health import Health, Parts
 from gozo.monitoring.mappings import Mappings
 from gozo.monitoring.micro_service import Service
 from gozo.monitoring.systemd import Notifier
+from gozo.protocol.heard import HeardCount
 from gozo.protocol.inboxes import SHARED
 from gozo.protocol.subject_policy import too_small
-from gozo.requests.intake import Intake
+from gozo.requests.build import build_intake
 from gozo.requests.inventory import Inventory
 from gozo.requests.quotas import Quotas
 from gozo.runtime import signals
@@ -59,7 +61,7 @@ from gozo.store.message_cache import MessageCache
 from gozo.store.probe import Probe
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import ANSWER_TIME, Writer
-from gozo.telemetry.events import Bystander, Events, id_of
+from gozo.telemetry.events import Bystander, Events, EventSink, NullEvents, id_of
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 from gozo.transport.failures import TurnedAwayError
@@ -144,7 +146,6 @@ class Daemon:
         self._requests = Connection(chosen, f"{settings.name} requests", REQUESTS, private=True)
         self._js = JetStream(self._main)
         self._mappings = Mappings(self._js, chosen.bucket, lease_of(chosen.bucket))
-        self._events: Events | None = None
         self._bystander: Bystander | None = None
         self._health = Health(
             settings.name,
@@ -158,7 +159,6 @@ class Daemon:
         self._notifier = Notifier(os.environ)
         self._http_server: HttpServer | None = None
         self._policy = settings.policy
-        self._in_memory = InMemory()
         self._tasks: list[asyncio.Task[Any]] = []
         self._leading: asyncio.Task[None] | None = None
         self._yielding: asyncio.Task[None] | None = None
@@ -341,8 +341,11 @@ class Daemon:
         self._writer = Writer(self._main, bucket, answer_time)
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
+        self._events: EventSink = NullEvents()
+        if settings.events or settings.history_us is not None:
+            self._events = Events(self._main, chosen.request_subject, settings.name)
         self._cache = MessageCache(self._main, bucket, self._policy, self._index)
-        self._store = ScheduleStore(bucket, self._index, self._writer, self._cache)
+        self._store = ScheduleStore(bucket, self._index, self._writer, self._cache, self._events)
         self._legacy_entries = LegacyEntries(bucket, self._index)
         self._follower = Follower(self._main, bucket, self._index, settings.replicas, self._clock)
         rivals = Rivals()
@@ -361,39 +364,45 @@ class Daemon:
             self._health, self._course, self._service, self._lease, self._stop_leading
         )
         self._lookout = Lookout(self._main, self._lease, rivals, chosen.request_subject)
+        feed = feed_subject(chosen.request_subject)
+        feed_writer = FeedWriter(
+            partial(self._requests.publish, feed), HeardCount(), tag_of(self._lease.id)
+        )
+        self._in_memory = InMemory(feed_writer.handled)
         self._delivery = Delivery(
             self._main,
             self._timetable,
             self._in_memory,
             self._cache,
             self._store,
-            Occurrences(self._store, self._timetable, self._cache, self._clock),
             self._index,
             self.stats,
+            self._events,
             self._clock,
             may_deliver=lambda: self._lease.is_valid and not self._clock.in_doubt,
             pace=Pace(settings.max_deliver_rate),
         )
-        self._intake = Intake(
-            self._requests,
-            self._policy,
-            Quotas(
+        self._intake = build_intake(
+            connection=self._requests,
+            policy=self._policy,
+            quotas=Quotas(
                 settings.max_pending,
                 settings.max_payload,
                 settings.max_delay_us,
                 settings.max_rate,
                 settings.min_interval_us,
             ),
-            self._store,
-            self._in_memory,
-            self.stats,
-            settings.max_backlog,
-            self._clock,
-            wake_delivery=self._delivery.wake_soon,
-            may_act=lambda: self._lease.is_valid,
-            on_too_large=self._doubt_limits,
-            tag=tag_of(self._lease.id),
+            max_backlog=settings.max_backlog,
+            store=self._store,
+            in_memory=self._in_memory,
+            feed_writer=feed_writer,
             lookout=self._lookout,
+            clock=self._clock,
+            stats=self.stats,
+            events=self._events,
+            may_act=lambda: self._lease.is_valid,
+            wake_delivery=self._delivery.wake_soon,
+            on_too_large=self._doubt_limits,
         )
         self._inventory = Inventory(
             self._requests, self._policy, chosen.bucket, self._index, self._follower
@@ -422,16 +431,14 @@ class Daemon:
             intake=self._intake,
             lookout=self._lookout,
         )
-        if settings.events or settings.history_us is not None:
-            self._events = Events(self._main, chosen.request_subject, settings.name)
-            self._delivery.events = self._intake.events = self._store.events = self._events
+        if isinstance(self._events, Events):
             self._index.observer = self._bystander = Bystander(
                 self._events, self._index.invalid, leads=lambda: self._health.is_active
             )
         self._memory = Memory(
             (
                 *(self._timetable, self._index, self._cache, self._store, self._writer),
-                *(self._delivery, self._in_memory, self._main, self._requests),
+                *(*self._delivery.parts, self._in_memory, self._main, self._requests),
             )
         )
         self._parts = True
@@ -504,7 +511,7 @@ class Daemon:
         # Who leads is told there, and asked: a crashed leader's lease is else waited out.
         leader = f"{asked}.admin.leader"
         needed = subject == leader or subject.startswith((f"{chosen.js_prefix}.", stored))
-        own = (asked, f"{asked}.admin.told")
+        own = (asked, feed_subject(asked))
         heard = kind == "subscription" and (
             subject in own or subject.startswith(f"{self._main.inbox_prefix}.")
         )
@@ -547,8 +554,7 @@ class Daemon:
             return
         self._delivery.start()
         log.info("daemon.leading", pending=self._health.pending)
-        if self._events is not None:
-            self._events.leads()
+        self._events.leads()
 
     async def _leave_out(self, before_us: int) -> None:
         """Settle as missed what was in the bucket at the start and was due before a moment."""
@@ -557,8 +563,7 @@ class Daemon:
         def on_result(item: Item, result: Result, words: str) -> None:
             if result in (Result.SETTLED, Result.STORED, Result.REPLACED):
                 self.stats.missed += 1
-                if self._events is not None:
-                    self._events.missed(id_of(item.key), item.due_us)
+                self._events.missed(id_of(item.key), item.due_us)
 
         def on_moved(item: Item, result: Result, words: str) -> None:
             if result is Result.REFUSED:
@@ -644,7 +649,7 @@ class Daemon:
             self._store.put(taken.request, done, reserved_key())
 
     def _on_handed_over(self, taken: Taken, result: Result, words: str) -> None:
-        self._in_memory.on_removed(taken.heard)
+        self._in_memory.handed_over(taken)
         if result is Result.REFUSED:
             self._refused += 1
             entry, reason = taken.request.entry, words[:LONGEST_REASON]

@@ -37,12 +37,13 @@ from gozo.leadership.feed_messages import (
     write_head,
 )
 from gozo.leadership.offsets import Gap, Hearing
+from gozo.protocol.heard import HeardCount
 
-EARLY = 2.0  # seconds for which at least it is remembered that a request was handled
-TERMS = 100  # remembered at a time
+EARLY_KEPT = 2.0  # seconds at least for which early reports are remembered
+MOST_TERMS = 100  # terms and leaders remembered
 GATHER = 0.02  # seconds that digests wait for others
-MOST = 4_000  # digests in one message
-MOST_WAITING = 100_000  # of them that wait until positions are known
+MOST_DIGESTS = 4_000  # digests in one message
+MOST_UNPLACED = 100_000  # digests that wait until positions are known
 
 
 class Handled(NamedTuple):
@@ -50,13 +51,16 @@ class Handled(NamedTuple):
 
     digest: bytes
     position: int
+    until: int
+    """The last position that it can have: another one if it was handed over to the leader, which
+    knows only the gap in which it came."""
 
 
 class FeedReader:
-    """What leaders have handled, as this replica hears it."""
+    """Knows which requests leaders have handled, from their reports."""
 
-    def __init__(self, on_earlier: Callable[[bytes, bytes, int], None] = lambda *_: None) -> None:
-        """Call `on_earlier` with what a leader has handled that came before anything was kept.
+    def __init__(self, on_earlier: Callable[[bytes, bytes, int], None]) -> None:
+        """Call `on_earlier` with each handled request that came before anything was kept.
 
         It takes the leader, the digest, and the leader's position.
         """
@@ -77,9 +81,9 @@ class FeedReader:
         self._turn_count = self._earlier_count = 0
 
     def begin(self, now: float, count: int) -> None:
-        """Hear anew from `now` on, in seconds of a steady clock, and from an own count on.
+        """Start again at `now`, in seconds of a steady clock, and at an own count.
 
-        What was told before is not known, nor what was missed.
+        Earlier reports are forgotten, and some may have been missed.
         """
         self._numbers.clear()
         self._leaders.clear()
@@ -87,7 +91,7 @@ class FeedReader:
         self.keep_from(now, count)
 
     def keep_from(self, now: float, count: int) -> None:
-        """Keep what is heard from an own count on: what came before it is not struck out here."""
+        """Keep requests from an own count on: earlier ones are not struck out here."""
         self.kept_from = count
         self._waiting.clear()
         self._early.clear()
@@ -102,16 +106,16 @@ class FeedReader:
         """
         last, handled = self._numbers.get(message.term, (0, 0))
         is_first = not self._numbers
-        if len(self._numbers) >= TERMS:
+        if len(self._numbers) >= MOST_TERMS:
             self._numbers.clear()
         before = handled if message.before is None else message.before
         self._numbers[message.term] = (message.number, before + len(message.digests))
         if message.place is not None:
-            if len(self._leaders) >= TERMS and message.leader not in self._leaders:
+            if len(self._leaders) >= MOST_TERMS and message.leader not in self._leaders:
                 self._leaders.clear()
             self._leaders.setdefault(message.leader, Hearing()).note(message, message.place, count)
         elif message.is_taken and message.positions and message.leader not in self._first_taken:
-            if len(self._first_taken) >= TERMS:
+            if len(self._first_taken) >= MOST_TERMS:
                 self._first_taken.clear()
             heard = count - self.kept_from
             before = len(message.positions) - heard
@@ -131,7 +135,7 @@ class FeedReader:
         leader = message.leader
         waiting = self._waiting.setdefault(leader, [])
         waiting.extend(zip(message.digests, message.positions, strict=True))
-        if not self._leaders[leader].is_settled and len(waiting) < MOST_WAITING:
+        if not self._leaders[leader].is_settled and len(waiting) < MOST_UNPLACED:
             return []
         del self._waiting[leader]
         return self._place(leader, waiting)
@@ -142,7 +146,7 @@ class FeedReader:
             return []
         first = self._first_taken.get(message.leader, inf)
         return [
-            Handled(digest, self._earlier_count)
+            Handled(digest, self._earlier_count, self._earlier_count)
             for digest, taking in zip(message.digests, message.positions, strict=True)
             if not taking or taking >= first
         ]
@@ -154,10 +158,14 @@ class FeedReader:
 
     def _place(self, leader: bytes, handled: Iterable[tuple[bytes, int]]) -> list[Handled]:
         found: list[Handled] = []
+        hearing = self._leaders.get(leader)
+        if hearing is None:
+            return found
         for digest, theirs in handled:
-            own = self.position(leader, theirs)
+            own = hearing.position(theirs)
             if own is not None and own > self.kept_from:
-                found.append(Handled(digest, own))
+                until = hearing.end_of_gap(theirs)
+                found.append(Handled(digest, own, own if until is None else until))
             elif own is not None:
                 self._on_earlier(leader, digest, theirs)
         return found
@@ -183,8 +191,8 @@ class FeedReader:
         return hearing is not None and hearing.is_settled
 
     def turn(self, now: float, count: int) -> None:
-        """Forget what was early some seconds ago; to be called several times a second."""
-        if now > self._turn_at + EARLY:
+        """Forget old early reports; to be called several times a second."""
+        if now > self._turn_at + EARLY_KEPT:
             self._earlier, self._early = self._early, Counter()
             self._earlier_count, self._turn_count = self._turn_count, count
             self._turn_at = now
@@ -208,15 +216,13 @@ class FeedReader:
 
 
 class FeedWriter:
-    """Tells what was dealt with, in order; `count` says how many requests were heard so far."""
+    """Reports what this replica has handled, in order."""
 
-    def __init__(
-        self, publish: Callable[[bytes], None], count: Callable[[], int], tag: bytes
-    ) -> None:
-        """Report with `publish`, as the leader whose id begins with `tag`."""
-        self._leader = tag
+    def __init__(self, publish: Callable[[bytes], None], count: HeardCount, name: bytes) -> None:
+        """Report with `publish`, under a name: the `tag_of` this replica's id."""
+        self.name = name
+        self.count = count
         self._publish = publish
-        self._count = count
         self._waiting: list[tuple[bytes, int]] = []
         self.begun = 0
         """The count when the present subscription began."""
@@ -228,17 +234,17 @@ class FeedWriter:
 
     def begin_term(self) -> None:
         """Restart the count of messages: no listener knows what was reported before."""
-        self.term = self._leader + secrets.token_bytes(TERM - LEADER)
+        self.term = self.name + secrets.token_bytes(TERM - LEADER)
         self._number = self._told = 0
         self._echoed = self._echoed_count = 0
 
     def begin_hearing(self) -> None:
         """Hear requests from now on: some before may have been missed."""
-        self.begun = self._count()
+        self.begun = self.count.value
         self._echoed = self._echoed_count = 0
 
     def end_hearing(self) -> None:
-        """Stop hearing requests: from now on the count means nothing to those that hear them."""
+        """Stop hearing requests: from now on the count means nothing to other replicas."""
         self._hears = False
 
     def handled(self, digest: bytes, position: int) -> None:
@@ -256,9 +262,9 @@ class FeedWriter:
         self._timer = asyncio.get_running_loop().call_later(GATHER, self._tell_count)
 
     def heard_back(self, payload: bytes) -> None:
-        """Take note of an own message that has come back."""
+        """Note an own message that has come back."""
         if self._hears:
-            self._echoed, self._echoed_count = number_of(payload), self._count()
+            self._echoed, self._echoed_count = number_of(payload), self.count.value
             if self._echoes:
                 self._echoes -= 1
                 self.hello()
@@ -269,22 +275,22 @@ class FeedWriter:
         self.flush()
 
     def flush(self) -> None:
-        """Tell now what waits to be told; it goes on waiting where there is no connection."""
+        """Send the reports that wait; without a connection they go on waiting."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            some = self._waiting[:MOST]
+            some = self._waiting[:MOST_DIGESTS]
             if not self._tell(HANDLED, write_entries(some)):
                 return
             self._told += len(some)
-            del self._waiting[:MOST]
+            del self._waiting[:MOST_DIGESTS]
 
     def flush_by(self, publish: Callable[[bytes], None]) -> None:
-        """Tell by another connection what waits, since the usual one is lost.
+        """Send the reports that wait by another connection, since the usual one is lost.
 
-        As a new term: what the usual one had not sent is no gap. It says no count, since requests
-        are not heard by that connection.
+        They are of a new term, so that what the usual one did not send is no gap, and without a
+        count, since requests do not come by that connection.
         """
         self.begin_term()
         usual, hears = self._publish, self._hears
@@ -301,9 +307,9 @@ class FeedWriter:
         self._echoes = max(self._echoes, echoes)
 
     def answer(self, answer: Answer, entries: bytes, echoes: int) -> None:
-        """Answer a question, and say the count again as for `hello`."""
+        """Answer a question, and report the count again as `hello` does."""
         self.flush()
-        size = MOST * ENTRY
+        size = MOST_DIGESTS * ENTRY
         parts = [entries[place : place + size] for place in range(0, len(entries), size)] or [b""]
         for left, part in zip(reversed(range(len(parts))), parts, strict=True):
             self._tell(ACCOUNT, write_answer(answer._replace(left=left)) + part)
@@ -313,7 +319,7 @@ class FeedWriter:
         number = self._number + 1
         place = Place(self.begun)
         if self._hears:
-            place = Place(self.begun, self._count(), self._echoed, self._echoed_count)
+            place = Place(self.begun, self.count.value, self._echoed, self._echoed_count)
         head = write_head(kind, self.term, number, self._told, place)
         try:
             self._publish(head + rest)

@@ -42,7 +42,7 @@ async def ask_leaders(
     """Return the leaders that answer within `listen` seconds.
 
     Raises:
-        NoServerError, NotAllowedError: nobody could be asked.
+        NoServerError, NotAllowedError: the question could not be sent.
     """
     found: dict[str, Leader] = {}
     asked_at = steady()

@@ -28,11 +28,11 @@ from gozo.store.bucket import stream_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream
 
-LOOK = 10.0  # seconds between questions where no other leader is known
-LOOK_AGAIN = 1.0  # seconds where one is
-SPACING = 0.6  # seconds between questions at least: more than between renewals of a lease
-SURE = 3  # times that a leader is found to renew another lease than one's own
-LONGEST = 200  # characters that an answer says of each leader
+ASK_INTERVAL = 10.0  # seconds between questions while no other leader is known
+RIVAL_INTERVAL = 1.0  # seconds between questions while one is known
+SPACING = 0.6  # least seconds between questions: more than between renewals of a lease
+RENEWALS = 3  # of a different lease that prove a rival
+LONGEST_NAME = 200  # characters of each leader's description in an answer
 
 SERVICE_INFO = "$SRV.INFO.gozo"
 
@@ -74,8 +74,8 @@ class Lookout:
         rivals = self.rivals
         if not rivals:
             return answer
-        named = [str(one)[:LONGEST] for one in rivals]
-        return answer | {"leader": self._lease.own_words[:LONGEST], "rivals": named}
+        named = [str(one)[:LONGEST_NAME] for one in rivals]
+        return answer | {"leader": self._lease.own_words[:LONGEST_NAME], "rivals": named}
 
     async def run(self) -> NoReturn:
         """Ask periodically while this replica leads; runs until it is cancelled."""
@@ -86,17 +86,19 @@ class Lookout:
                 else:
                     self._rivals.forget()
             except GozoError as error:
-                log.debug("rivals.not_asked", reason=str(error))
+                log.debug("rivals.query_failed", reason=str(error))
             await asyncio.sleep(SPACING)
             try:
-                async with asyncio.timeout(LOOK if self._rivals.is_alone else LOOK_AGAIN):
+                async with asyncio.timeout(
+                    ASK_INTERVAL if self._rivals.is_alone else RIVAL_INTERVAL
+                ):
                     await self._soon.wait()
             except TimeoutError:
                 pass
             self._soon.clear()
 
     async def _look(self) -> None:
-        # By now one's own lease was renewed since the others answered, if it still is one's own.
+        # By now our own lease was renewed since the others answered, if it still is ours.
         self._rivals.judge(self._lease.held_since, self._lease.written_at)
         asked_at = steady()
         leaders = await ask_leaders(self._connection, self._subject)
@@ -135,7 +137,7 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
     except DisconnectedError:
         raise
     except (JetStreamError, NoServerError) as error:
-        log.debug("rivals.not_known", reason=str(error))  # if there is one, it is found later
+        log.debug("rivals.check_failed", reason=str(error))  # if there is one, it is found later
         return
     if rival is not None:
         own = Place.of(connection)
@@ -163,7 +165,7 @@ async def hear_daemons(connection: Connection) -> list[dict[str, Any]]:
         if isinstance(metadata, dict):
             found.append(metadata)
         else:
-            log.debug("service.odd_answer")
+            log.debug("service.invalid_answer")
 
     inbox = connection.new_inbox(peers=True)
     listener = connection.listen(inbox, on_answer)
@@ -179,7 +181,7 @@ async def hear_daemons(connection: Connection) -> list[dict[str, Any]]:
 async def _find_foreign(
     connection: Connection, bucket: str, subject: str, leaders: list[Leader]
 ) -> Leader | None:
-    """Return a leader that renews a lease other than ours, if nobody holds ours.
+    """Return a leader that renews a lease other than ours, if ours has no holder.
 
     A leader does so if it renews a lease while ours does not change.
 
@@ -205,7 +207,7 @@ async def _find_foreign(
             earlier = [proof.heard_at for proof in proofs if proof.id == one.id]
             if one.renewed_at is not None and one.renewed_at > max(still_since, *earlier, 0.0):
                 proofs.append(one)
-                if len(earlier) + 1 == SURE:
+                if len(earlier) + 1 == RENEWALS:
                     return one
             if one.heard_at - since.get(one.id, one.heard_at) > UNNOTICED:
                 return one
@@ -216,12 +218,12 @@ class Holder(NamedTuple):
     """The holder that a lease names, and its revision."""
 
     id: str
-    """Empty if it names nobody."""
+    """Empty if it names no holder."""
     revision: int
 
 
 async def _read_holder(js: JetStream, bucket: str) -> Holder:
-    """Read who holds the lease of a bucket.
+    """Read the holder of the lease of a bucket.
 
     Raises:
         JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -237,6 +239,6 @@ async def _read_holder(js: JetStream, bucket: str) -> Holder:
         return Holder("", 0)
     try:
         id_ = str(json.loads(message.payload)["id"])
-    except (ValueError, LookupError, TypeError, RecursionError):  # given up: it names nobody
+    except (ValueError, LookupError, TypeError, RecursionError):  # released: it names no holder
         id_ = ""
     return Holder(id_, message.sequence)

@@ -22,11 +22,11 @@ from typing import NamedTuple
 
 from gozo.leadership.feed_messages import FeedMessage, Place
 
-SAMPLES = 16  # kept
-ENOUGH = 2  # samples before the estimate is trusted
-ECHOES = 4  # samples that a leader sees to when it begins to hear or lead
+SAMPLES = 16  # the latest that are kept
+ENOUGH_SAMPLES = 2  # samples before the estimate is trusted
+ECHOES = 4  # samples that a leader provides when it begins to hear or lead
 FIRST = 0  # no request has this position: they are counted from 1
-RECENT = 256  # messages of the other for whose echo one waits
+RECENT = 256  # messages of the leader whose echo may still come
 
 
 class Offset:
@@ -44,7 +44,7 @@ class Offset:
     @property
     def is_settled(self) -> bool:
         """Whether it rests on enough samples."""
-        return len(self._samples) >= ENOUGH
+        return len(self._samples) >= ENOUGH_SAMPLES
 
     @property
     def spread(self) -> int:
@@ -86,12 +86,15 @@ class Gap(NamedTuple):
     after_spread: int
     """By how much that end may be wrong."""
     last_spread: int
+    is_known: bool = True
+    """Whether the leader missed all of it: not where an earlier subscription of its was not heard
+    of."""
 
 
 class Hearing:
     """The offsets of one leader, for each of its subscriptions."""
 
-    MOST = 20  # subscriptions remembered
+    MOST_SUBSCRIPTIONS = 20  # subscriptions remembered
 
     def __init__(self) -> None:
         self._offsets: dict[int, Offset] = {}
@@ -106,32 +109,42 @@ class Hearing:
     def note(self, message: FeedMessage, place: Place, count: int) -> None:
         """Take in a message of this leader."""
         if place.begun not in self._offsets:
-            if len(self._offsets) >= self.MOST:
+            if len(self._offsets) >= self.MOST_SUBSCRIPTIONS:
                 del self._offsets[next(iter(self._offsets))]
             self._offsets[place.begun] = Offset()
         self._last = self._offsets[place.begun]
         self._last.note(message, place, count)
 
     def heard_until(self, begun: int) -> int | None:
-        """Return the own position of the last that it heard before one of its subscriptions."""
+        """Return the own position of the last that it heard before one of its subscriptions.
+
+        None where no earlier one is known.
+        """
         old = self._before(begun)
-        if old is None or old.value is None:
+        if old is None:
+            return None
+        if old.value is None:
             return self.position(begun)
         return begun - 1 + old.value  # the count when a subscription begins is nobody's position
 
     def gap(self, begun: int) -> Gap | None:
         """Return what it missed before one of its subscriptions; None while that is not certain.
 
-        Before the first that is known, it missed everything.
+        Before the first that is known, it missed everything, or heard some of it earlier.
         """
         old, new = self._before(begun), self._offsets.get(begun)
         if new is None or new.value is None or not new.is_settled:
             return None
         if old is None:
-            return Gap(FIRST, begun + new.value, 0, new.spread)
+            return Gap(FIRST, begun + new.value, 0, new.spread, is_known=begun <= FIRST + 1)
         if old.value is None or not old.is_settled:
             return None
         return Gap(begun - 1 + old.value, begun + new.value, old.spread, new.spread)
+
+    def end_of_gap(self, begun: int) -> int | None:
+        """Return the own position at which one of its subscriptions began; None if unknown."""
+        new = self._offsets.get(begun)
+        return None if new is None or new.value is None else begun + new.value
 
     def _before(self, begun: int) -> Offset | None:
         earlier = [one for one in self._offsets if one < begun]

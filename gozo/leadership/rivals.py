@@ -24,8 +24,8 @@ TAG = 4  # bytes of a leader's id by which its messages to standbys are known
 PROOFS = 2  # renewals of another lease that make a rival
 UNNOTICED = 15.0  # seconds after which a leader knows for certain that it lost the lease
 MISSES = 3  # questions without an answer after which a rival is gone
-MOST = 100  # tags of rivals that are remembered
-LONGEST = 80  # characters of each thing that a leader says of itself
+MOST_TAGS = 100  # tags of rivals that are remembered
+LONGEST_FIELD = 80  # characters of each field of a leader's answer
 
 
 class Leader(NamedTuple):
@@ -37,26 +37,26 @@ class Leader(NamedTuple):
     domain: str
     """The JetStream domain of the bucket; empty if it has none."""
     server: str
-    """The server that it is connected to; empty where it does not say."""
+    """The server that it is connected to; empty if unknown."""
     heard_at: float = 0.0
     renewed_at: float | None = None
-    """When it last renewed its lease, at the earliest; None where it does not say."""
+    """When it last renewed its lease, at the earliest; None if unknown."""
     rivals: tuple[Leader, ...] = ()
     """The rivals that it knows."""
 
     def __str__(self) -> str:
-        """Name it for people."""
+        """Return a description for people."""
         return words(self.name, self.bucket, self.domain, self.server)
 
     @property
     def record(self) -> dict[str, str]:
-        """What is published about it."""
+        """What is published about this leader."""
         told = (self.id, self.name, self.bucket, self.domain, self.server)
         return dict(zip(("id", "name", "bucket", "domain", "server"), told, strict=True))
 
 
 def read_leader(payload: bytes, asked_at: float, heard_at: float) -> Leader | None:
-    """Read the answer of a leader; None where that is not from gozo."""
+    """Read the answer of a leader; None if it is not from gozo."""
     try:
         said = json.loads(payload)
         rivals = tuple(map(_described, said.get("rivals", ())))
@@ -72,13 +72,13 @@ def read_leader(payload: bytes, asked_at: float, heard_at: float) -> Leader | No
 
 def _described(said: Any) -> Leader:
     name, bucket, domain, server = (
-        str(said.get(key, ""))[:LONGEST] for key in ("name", "bucket", "domain", "server")
+        str(said.get(key, ""))[:LONGEST_FIELD] for key in ("name", "bucket", "domain", "server")
     )
     return Leader(str(said["id"]), name, bucket, domain, server)
 
 
 def words(name: str, bucket: str, domain: str, server: str) -> str:
-    """Name a leader for people."""
+    """Describe a leader for people."""
     domain = f" in the domain {domain}" if domain else ""
     server = f", server {server}" if server else ""
     return f"{name} (bucket {bucket}{domain}{server})"
@@ -88,7 +88,7 @@ def tag_of(id_: str) -> bytes:
     """Return the bytes with which the messages of this leader to its standbys begin."""
     try:
         return bytes.fromhex(id_)[:TAG]
-    except ValueError:  # of an earlier version, or of a stranger
+    except ValueError:  # of an earlier version, or not from gozo
         return b""
 
 
@@ -215,5 +215,5 @@ class Rivals:
         if tag:
             self._tags.pop(tag, None)
             self._tags[tag] = None
-            if len(self._tags) > MOST:
+            if len(self._tags) > MOST_TAGS:
                 del self._tags[next(iter(self._tags))]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gozo.protocol.inboxes import OWN
 
-LASTS = 3.0  # seconds without serving after which a leader gives the lease to one that does
+UNFIT_TIME = 3.0  # seconds without serving after which a leader gives up the lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ class Course:
             self.verdict, self._since = verdict, now
 
     def lasts(self, now: float) -> bool:
-        """Tell whether it has not been serving for `LASTS` seconds, for one reason."""
-        return not self.verdict.serves and now >= self._since + LASTS
+        """Tell whether it has not been serving for `UNFIT_TIME` seconds, for one reason."""
+        return not self.verdict.serves and now >= self._since + UNFIT_TIME
 
     def is_ailing(self, now: float) -> bool:
         """Tell whether it has not been for a reason of its own, which others need not share.
@@ -126,7 +126,7 @@ def needed(refused: Iterable[str], request_subject: str) -> tuple[str, ...]:
     """Pick the subjects without which a replica does not hear requests, verbs and answers.
 
     Not the one on which the leader says what there is: without it, readers read the bucket.
-    Inboxes are named by what they have in common: some are made anew for each question.
+    Inboxes are named by their common prefix: some are new for each question.
     """
     verbs = f"{request_subject}.admin."
     found = {

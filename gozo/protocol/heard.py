@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -16,10 +16,23 @@ OVERHEAD = 600
 _HASH = blake2b(digest_size=DIGEST)  # to be copied, which is quicker than making one
 
 
+class Verb(StrEnum):
+    """What a message asks for: its subject says it."""
+
+    REQUEST = "request"
+    """A message on the request subject itself; calls come on `<request subject>.admin.<verb>`."""
+    CANCEL = "cancel"
+    RESCHEDULE = "reschedule"
+    PAUSE = "pause"
+    RESUME = "resume"
+    TRIGGER = "trigger"
+    OUTCOME = "outcome"
+
+
 class Heard(NamedTuple):
     """A message to act on; a tuple, because millions are made."""
 
-    act: Act
+    verb: Verb
     received_us: int
     reply: bytes
     headers: bytes | None
@@ -32,8 +45,17 @@ class Heard(NamedTuple):
     """Its number among all that were heard here."""
 
 
+class HeardCount:
+    """How many messages this replica has heard: the position of the last one."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+
+
 def hear(
-    act: Act,
+    verb: Verb,
     position: int,
     received_us: int,
     subject: bytes,
@@ -46,10 +68,8 @@ def hear(
     digest = _HASH.copy()
     digest.update(whole)
     size = len(payload) + (len(headers) if headers else 0) + OVERHEAD
-    heard = (act, received_us, reply, headers, payload, digest.digest(), size, position)
+    heard = (verb, received_us, reply, headers, payload, digest.digest(), size, position)
     return _MAKE(Heard, heard)
 
-
-Act = Callable[[Heard], None]
 
 _MAKE = tuple.__new__  # what `Heard(...)` calls, by a function of its own

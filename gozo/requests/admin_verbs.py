@@ -1,7 +1,6 @@
-"""The leader's verbs: what an administrator asks of `<request subject>.admin.<verb>`.
+"""The admin verbs: calls of administrators to `<request subject>.admin.<verb>`.
 
-They wait in line with the requests, so that who sends a request and then cancels it gets what
-was meant.
+They wait in line with the requests, so that a call that cancels a request comes after it.
 """
 
 from __future__ import annotations
@@ -9,72 +8,63 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from gozo.delivery.in_memory import InMemory, Sent
+from gozo.delivery.in_memory import Sent
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.admin import parse_ids, parse_note, parse_reschedule
 from gozo.protocol.deliveries import triggered
 from gozo.protocol.event_kinds import Kind
-from gozo.protocol.heard import Act, Heard
+from gozo.protocol.heard import Heard, Verb
 from gozo.protocol.receipts import cancel_receipt, protected_error, refusal_receipt, stored_receipt
 from gozo.protocol.subject_policy import Policy
+from gozo.requests.context import Context
+from gozo.requests.replies import Answer
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import LONGEST_REASON, Entry, ScheduleRequest
 from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.store.changes import Result
-from gozo.store.schedule_store import ScheduleStore
-from gozo.telemetry.stats import Stats
-
-Answer = dict[str, object]
+from gozo.transport.connection import Connection
 
 Verdict = Callable[[Answer | RequestError | None], None]
-"""Takes what is answered for one id; None: nothing, since another leader may answer."""
+"""Takes the answer for one id; None if another leader may answer."""
 
-VERBS = ("cancel", "reschedule", "pause", "resume", "trigger", "outcome")
-"""All of them."""
+VERBS = tuple(verb for verb in Verb if verb is not Verb.REQUEST)
+"""The verbs of administrators."""
 
 
 class AdminVerbs:
-    """Acts on the verbs, and answers once it is known what became of each."""
+    """Acts on calls, and answers each once its result is known."""
 
     def __init__(
         self,
+        context: Context,
         policy: Policy,
-        store: ScheduleStore,
-        in_memory: InMemory,
-        stats: Stats,
-        max_payload: Callable[[], int],
-        answer: Callable[[str, Answer], None],
-        *,
-        on_refused: Callable[[str | None, RequestError], None],
-        on_done: Callable[[Heard], None],
-        on_dropped: Callable[[Heard], None],
-        on_acted: Callable[[Kind, Entry], None],
-        wake_delivery: Callable[[], None],
+        connection: Connection,
     ) -> None:
         self._policy = policy
-        self._store = store
-        self._in_memory = in_memory
-        self._stats = stats
-        self._max_payload = max_payload
-        self._publish = answer
-        self._on_refused = on_refused
-        self._on_done = on_done
-        self._on_dropped = on_dropped
-        self._on_acted = on_acted
-        self._wake_delivery = wake_delivery
-        self.verbs: dict[str, Act] = {
-            "cancel": self._cancel,
-            "reschedule": self._reschedule,
-            "pause": self._pause,
-            "resume": self._resume,
-            "trigger": self._trigger,
-            "outcome": self._outcome,
+        self._connection = connection
+        self._store = context.store
+        self._in_memory = context.in_memory
+        self._in_progress = context.in_progress
+        self._replies = context.replies
+        self._stats = context.stats
+        self._events = context.events
+        self._wake_delivery = context.wake_delivery
+        self._actions: dict[Verb, Callable[[Heard], None]] = {
+            Verb.CANCEL: self._cancel,
+            Verb.RESCHEDULE: self._reschedule,
+            Verb.PAUSE: self._pause,
+            Verb.RESUME: self._resume,
+            Verb.TRIGGER: self._trigger,
+            Verb.OUTCOME: self._outcome,
         }
-        self._names = {act: verb for verb, act in self.verbs.items()}
 
-    def refuse(self, heard: Heard, error: RequestError, *, told: bool) -> None:
-        """Refuse a call that was not acted on, and tell so if there is room for that."""
-        self._tell(heard, self._told(None, error), told=told)
+    def act(self, heard: Heard) -> None:
+        """Do what a call asks for."""
+        self._actions[heard.verb](heard)
+
+    def refuse(self, heard: Heard, error: RequestError, *, replies: bool) -> None:
+        """Refuse a call that was not acted on; send a reply only if `replies`."""
+        self._reply(heard, self._checked(None, error), replies=replies)
 
     # For many ids
 
@@ -87,16 +77,16 @@ class AdminVerbs:
         self._for_each(heard, cancel)
 
     def _pause(self, heard: Heard) -> None:
-        """Keep schedules, and do not deliver them."""
+        """Pause schedules: they are kept and not delivered."""
         try:
             note = parse_note(heard.payload)
         except RequestError as error:
-            self._answer(heard, self._told(None, error))
+            self._answer(heard, self._checked(None, error))
             return
         self._alter_each(heard, Kind.PAUSED, lambda entry: paused(entry, note))
 
     def _resume(self, heard: Heard) -> None:
-        """Deliver paused schedules again."""
+        """Resume paused schedules."""
         self._alter_each(heard, Kind.RESUMED, resumed)
 
     def _alter_each(self, heard: Heard, kind: Kind, change: Callable[[Entry], Entry]) -> None:
@@ -111,7 +101,7 @@ class AdminVerbs:
             def on_result(result: Result, words: str) -> None:
                 if result in _DONE:
                     if result is not Result.UNCHANGED and new is not None:
-                        self._on_acted(kind, new)
+                        self._events.acted(kind, new)
                     verdict(cancel_receipt(id_, kind))
                 else:
                     _pass_on(id_, verdict, result, words)
@@ -121,7 +111,7 @@ class AdminVerbs:
         self._for_each(heard, alter_one)
 
     def _trigger(self, heard: Heard) -> None:
-        """Deliver schedules now, and leave them as they are."""
+        """Deliver schedules now, without changing them."""
 
         def trigger(id_: str, verdict: Verdict) -> None:
             def on_sent(sent: Sent, reason: str) -> None:
@@ -134,7 +124,7 @@ class AdminVerbs:
                         verdict(cancel_receipt(id_, sent))
 
             def send(entry: Entry, payload: bytes) -> None:
-                self._on_acted(Kind.TRIGGERED, entry)
+                self._events.acted(Kind.TRIGGERED, entry)
                 request = ScheduleRequest(triggered(entry, heard.received_us), payload)
                 self._in_memory.add_triggered(request, on_sent)
                 self._wake_delivery()
@@ -148,7 +138,7 @@ class AdminVerbs:
         self._for_each(heard, trigger)
 
     def _outcome(self, heard: Heard) -> None:
-        """Tell what became of schedules, once all is done that was asked for before."""
+        """Report the outcome of schedules, after all earlier requests for them are done."""
 
         def tell(id_: str, verdict: Verdict) -> None:
             def call() -> None:
@@ -159,11 +149,11 @@ class AdminVerbs:
         self._for_each(heard, tell)
 
     def _for_each(self, heard: Heard, act: Callable[[str, Verdict], None]) -> None:
-        """Do something for each id that is given, and answer once all is done."""
+        """Call `act` for each id of a call, and answer once all have results."""
         try:
-            ids = parse_ids(heard.payload, self._max_payload())
+            ids = parse_ids(heard.payload, self._connection.max_payload)
         except RequestError as error:
-            self._answer(heard, self._told(None, error))
+            self._answer(heard, self._checked(None, error))
             return
         answers: dict[int, Answer | RequestError] = {}
         left = len(ids)
@@ -176,9 +166,9 @@ class AdminVerbs:
             if left:
                 return
             if len(answers) < len(ids):
-                self._on_dropped(heard)  # and nothing is told: the other leader tells all of it
+                self._in_progress.drop(heard)  # without an answer: the other leader answers
                 return
-            results = [self._told(id_, answers[number]) for number, id_ in enumerate(ids)]
+            results = [self._checked(id_, answers[number]) for number, id_ in enumerate(ids)]
             self._answer(heard, {"results": results})
 
         for number, id_ in enumerate(ids):
@@ -187,13 +177,13 @@ class AdminVerbs:
     # For one
 
     def _reschedule(self, heard: Heard) -> None:
-        """Give a schedule another due time, and keep the rest."""
+        """Change the due time of a schedule, and nothing else."""
         id_ = None
         try:
             id_, when = parse_reschedule(heard.payload)
             grammar.parse(when)
         except RequestError as error:
-            self._answer(heard, self._told(id_, error))
+            self._answer(heard, self._checked(id_, error))
             return
         altered: list[Entry] = []
         refused: list[RequestError] = []
@@ -208,13 +198,13 @@ class AdminVerbs:
 
         def on_result(result: Result, words: str) -> None:
             if result is Result.DROPPED:
-                self._on_dropped(heard)
+                self._in_progress.drop(heard)
                 return
             refusal = refused[0] if refused else refusal_of(result, words)
             if refusal is not None:
-                self._answer(heard, self._told(id_, refusal))
+                self._answer(heard, self._checked(id_, refusal))
             elif result in (Result.STORED, Result.REPLACED):
-                self._on_acted(Kind.RESCHEDULED, altered[0])
+                self._events.acted(Kind.RESCHEDULED, altered[0])
                 receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
                 self._answer(heard, receipt)
             else:
@@ -222,38 +212,37 @@ class AdminVerbs:
 
         self._store.alter(id_, alter, on_result, origin=heard)
 
-    def _told(self, id_: str | None, answer: Answer | RequestError) -> Answer:
-        """Return what is answered for an id; a refusal is made known besides."""
+    def _checked(self, id_: str | None, answer: Answer | RequestError) -> Answer:
+        """Return the answer for an id; a refusal is counted and logged."""
         if not isinstance(answer, RequestError):
             return answer
         self._stats.refused_by_verbs += 1
-        self._on_refused(id_, answer)
+        self._replies.refused(id_, answer)
         return refusal_receipt(id_, answer)
 
     def _answer(self, heard: Heard, answer: Answer) -> None:
-        self._tell(heard, answer)
-        self._on_done(heard)
+        self._reply(heard, answer)
+        self._in_progress.done(heard)
 
-    def _tell(self, heard: Heard, answer: Answer, *, told: bool = True) -> None:
-        verb = self._names[heard.act]
-        self._stats.calls[verb] += 1
-        self._stats.refused_calls[verb] += _is_refusal(answer)
-        if told and self._policy.may_answer(heard.reply):
-            self._publish(heard.reply.decode("utf-8", "surrogateescape"), answer)
+    def _reply(self, heard: Heard, answer: Answer, *, replies: bool = True) -> None:
+        self._stats.calls[heard.verb] += 1
+        self._stats.refused_calls[heard.verb] += _is_refusal(answer)
+        if replies and self._policy.may_answer(heard.reply):
+            self._replies.answer(heard.reply.decode("utf-8", "surrogateescape"), answer)
 
 
 _DONE = (Result.STORED, Result.REPLACED, Result.UNCHANGED)
 
 
 def _is_refusal(answer: Answer) -> bool:
-    """Tell whether an answer says that the whole, or something of it, was refused."""
+    """Tell whether an answer refuses the call, or a part of it."""
     results = answer.get("results", (answer,))
     assert isinstance(results, (list, tuple))
     return any(result["status"] == "refused" for result in results)
 
 
 def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
-    """Answer for an id what the store says; nothing where another leader does it."""
+    """Pass on the store's result for an id, unless another leader answers."""
     if result is Result.DROPPED:
         verdict(None)
         return
@@ -262,7 +251,7 @@ def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
 
 
 def refusal_of(result: Result, words: str) -> RequestError | None:
-    """Why a change was not made, where it was not."""
+    """Return why a change was not made; None if it was."""
     match result:
         case Result.REFUSED:
             return RequestError(Refusal.TOO_LARGE, f"the bucket refused it: {words}")
@@ -277,7 +266,7 @@ def refusal_of(result: Result, words: str) -> RequestError | None:
         case Result.INVALID:
             return RequestError(
                 Refusal.INVALID_REQUEST,
-                f"what is stored under this id is invalid ({words}): replace it, or cancel it",
+                f"the stored schedule with this id is invalid ({words}): replace or cancel it",
             )
         case Result.UNAVAILABLE:
             return RequestError(

@@ -1,8 +1,7 @@
-"""Which requests are taken: the policy's word, the server's limits, and the daemon's quotas."""
+"""Decides which requests are accepted: by policy, server limits and quotas."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from gozo.delivery.in_memory import InMemory
@@ -24,33 +23,35 @@ from gozo.schedule.model import MICROSECONDS, Entry, Request, ScheduleRequest
 from gozo.schedule.recurrence import expression
 from gozo.store.entry_codec import headers_size
 from gozo.store.schedule_store import ScheduleStore
+from gozo.transport.connection import Connection
 
-KEPT_BURST = 2.0  # seconds' worth at once of what was kept: what the last leader took is among it
+KEPT_BURST = 2.0  # seconds' worth of requests at once, since some were for the last leader
 _IMPORTED = IMPORTED.encode()
-LONG_TIME = 256  # characters of an expression
+LONG_EXPRESSION = 256  # characters from which the size of the entry is checked
 
 
 @dataclass(slots=True)
 class _Expected:
-    """What becomes of one schedule by the changes of it that are not done."""
+    """The effect of pending changes on one schedule."""
 
     changes: int = 0
     stays: bool = False
-    """Whether it is there after the last of them."""
+    """Whether it exists after the last of them."""
     more: int = 0
-    """How many more than now there are then: 1, 0 or -1."""
+    """By how much they change the number of schedules: 1, 0 or -1."""
 
 
 class Admission:
-    """Knows what is kept, and what is about to be."""
+    """Admits requests, and counts the schedules that exist and those being stored."""
 
     def __init__(
         self,
+        *,
         policy: Policy,
         quotas: Quotas,
         store: ScheduleStore,
         in_memory: InMemory,
-        max_payload: Callable[[], int],
+        connection: Connection,
     ) -> None:
         self._policy = policy
         self._quotas = quotas
@@ -59,21 +60,21 @@ class Admission:
         self._uncounted_us = self._kept_until_us = 0
         self._store = store
         self._in_memory = in_memory
-        self._max_payload = max_payload
+        self._connection = connection
         self._counts = quotas.max_pending is not None
         self.limits_unread = quotas.max_payload is not None or quotas.max_rate is not None
         """Whether `check_unread` ever refuses anything."""
         self._good: str | None = None
-        """The subject that was allowed last: the next request has the same, most likely."""
+        """The last subject that was allowed: the next request probably has the same."""
         self._expected: dict[str, _Expected] = {}
-        """By ids, or keys of what has none: what is being stored or cancelled."""
+        """The schedules being stored or cancelled, by id, or by key without an id."""
         self._more = 0
-        """How many schedules more than now there will be once all of that is done."""
+        """By how much all pending changes alter the number of schedules."""
 
     def check_unread(self, size: int) -> None:
-        """Refuse what must not even wait to be read: a payload of `size` bytes, heard just now.
+        """Refuse a message as it comes, by its payload's size and the rate of requests.
 
-        So what a flood of these takes in memory is nothing.
+        It never waits to be read, so a flood takes no memory.
 
         Raises:
             RequestError: `payload_too_large` or `too_many_requests`.
@@ -82,13 +83,13 @@ class Admission:
         self._rate.check(steady())
 
     def begin_term(self, uncounted_us: int, now_us: int) -> None:
-        """Count what was kept before this replica leads, from the moment when no one else did."""
+        """Count the requests kept while no replica led: from `uncounted_us` until now."""
         if self._quotas.max_rate is not None:
             self._kept_rate = Rate(self._quotas.max_rate, KEPT_BURST)
             self._uncounted_us, self._kept_until_us = uncounted_us, now_us
 
     def check_kept(self, received_us: int) -> None:
-        """Refuse what came while no replica led, and faster than is allowed.
+        """Refuse a request that came while no replica led, if there were too many.
 
         Raises:
             RequestError: `too_many_requests`.
@@ -98,13 +99,12 @@ class Admission:
             self._kept_rate.check(received_us / MICROSECONDS)
 
     def admit(self, request: Request, reply: bytes) -> Request:
-        """Return a request with its first time, or refuse one that cannot be taken.
+        """Return an acceptable request with its first due time; `reply` is its reply subject.
 
-        `reply` is its reply subject. All that can be known before that time is looked for is
-        looked at first.
+        The due time is computed last, since that may take longest.
 
         Raises:
-            RequestError: with the code and the sentence that the client is to be told.
+            RequestError: with the code and the message for the client.
         """
         if request.receipt is not None:
             self._check_receipt(request.receipt, reply)
@@ -115,9 +115,9 @@ class Admission:
             self._check_target(entry)
         if self.limits_unread:
             self._quotas.check_payload(size)
-        longest, largest = self._max_payload(), self._store.max_message
+        longest, largest = self._connection.max_payload, self._store.max_message
         might_not_fit = size + MOST_HEADERS > longest or size + MOST_HEADERS > largest
-        if entry.headers or might_not_fit or len(entry.when) > LONG_TIME:
+        if entry.headers or might_not_fit or len(entry.when) > LONG_EXPRESSION:
             check_size(size, headers_size(entry), longest, largest)
         spec = entry.spec
         if spec is not None:
@@ -138,7 +138,7 @@ class Admission:
             raise self._not_imported("a receipt would not arrive")
 
     def _check_target(self, entry: Entry) -> None:
-        """Refuse a subject that is not allowed, or that will be gone when it is due."""
+        """Refuse a subject that is not allowed, or will no longer exist when it is due."""
         self._policy.check_target(entry.subject)
         if not entry.subject.startswith(IMPORTED):
             self._good = entry.subject
@@ -169,12 +169,12 @@ class Admission:
             self._expect(name, stays=True)
 
     def cancelling(self, id_: str) -> None:
-        """Leave a schedule out of the count that is being cancelled."""
+        """Remove a schedule that is being cancelled from the count."""
         if self._counts:
             self._expect(id_, stays=False)
 
     def done(self, name: str) -> None:
-        """Count what was stored or cancelled as the bucket has it now."""
+        """Count a schedule as the bucket has it, once a change is done."""
         expected = self._expected.get(name)
         if expected is None:
             return
@@ -197,7 +197,7 @@ class Admission:
         expected.more = more
 
     def _is_new(self, entry: Entry) -> bool:
-        """Tell whether there will be one more, since it takes no other's place."""
+        """Tell whether this is a schedule more, and replaces no other."""
         if entry.id is None:
             return True
         expected = self._expected.get(entry.id)

@@ -37,7 +37,7 @@ class Backlog:
 
     @property
     def first(self) -> int:
-        """The number of the first; above `last` where there is none."""
+        """The number of the first; if there is none, above `last`."""
         return next(iter(self._queue), self.last + 1)
 
     @property
@@ -67,7 +67,7 @@ class Backlog:
         return heard
 
     def index(self, wanted: bool) -> None:
-        """Be ready for `strike`, or rather save the work that this takes."""
+        """Maintain the index that `strike` needs, or save that work."""
         self._indexed = wanted
         self._numbers.clear()
         if wanted:
@@ -114,6 +114,10 @@ class Backlog:
             self.dropped = self.take().position
             dropped += 1
         return dropped
+
+    def note_dropped(self, position: int) -> None:
+        """Note the highest position of those that were taken out and dropped elsewhere."""
+        self.dropped = position
 
     def move_to(self, other: Backlog) -> None:
         """Take all out, and add them to another."""

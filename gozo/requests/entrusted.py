@@ -15,7 +15,7 @@ from gozo.leadership.feed_messages import FeedMessage
 from gozo.protocol.heard import Heard
 from gozo.requests.backlog import Backlog
 
-ANY = 1 << 63  # a position above all others: what was dropped is counted here
+ANY = 1 << 63  # a position above all others: dropped requests are counted here instead
 
 
 class Entrusted:

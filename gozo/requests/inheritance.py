@@ -20,6 +20,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from typing import Protocol, TypeVar
 
 from gozo.errors import DisconnectedError
@@ -38,14 +39,15 @@ from gozo.leadership.feed_messages import (
     write_question,
 )
 from gozo.leadership.handled_feed import FeedReader, FeedWriter
-from gozo.leadership.offsets import ENOUGH
+from gozo.leadership.offsets import ENOUGH_SAMPLES
+from gozo.protocol.heard import HeardCount
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 
-AGAIN = 0.2  # seconds without an answer after which the question is repeated, twice as many then
-SELDOM = 2.0  # seconds, the same at most: an answer to an earlier question does not count
-SETTLING = 1.0  # seconds to wait, once answered, until it is known how the counts differ
-LONGEST = 15.0  # seconds of asking a leader that does not answer: its version is older
+FIRST_WAIT = 0.2  # seconds until an unanswered question is repeated; doubled each time
+LONGEST_WAIT = 2.0  # seconds, the limit of that: answers to earlier questions do not count
+OFFSET_WAIT = 1.0  # seconds to wait, once answered, until it is known how the counts differ
+GIVE_UP_TIME = 15.0  # seconds of asking a leader that does not answer: it is an older version
 
 log = get_logger("gozo.intake")
 
@@ -87,13 +89,32 @@ class Inheritance:
         had = zip(*read_entries(self._entries), strict=True)
         entries = [(one[0], one[1] if one in pending else one[1] | DONE) for one in had]
         entries += [(digest, at | LATER) for digest, at in pending if at > self._led_at]
-        writer.answer(answer, write_entries(entries), ENOUGH + 1)
+        writer.answer(answer, write_entries(entries), ENOUGH_SAMPLES + 1)
+
+
+class _Came(Enum):
+    """When a request came that this replica had when it lost the lead."""
+
+    NOW = auto()
+    """In the present subscription."""
+    BEFORE = auto()
+    """In an earlier one."""
+    IN_GAP = auto()
+    """Between two, so this replica did not hear it; it may have been handed over to it."""
 
 
 class Account:
     """What the leader has of the requests that this replica had."""
 
-    def __init__(self, since: int, begun: int, until: int, since_before: int | None = None) -> None:
+    def __init__(
+        self,
+        since: int,
+        begun: int,
+        until: int,
+        since_before: int | None = None,
+        *,
+        is_gap_known: bool = True,
+    ) -> None:
         self._since = since
         """The last position here before the leader's term: all after that is the leader's."""
         self._since_before = begun if since_before is None else since_before
@@ -103,58 +124,62 @@ class Account:
         ones is only known from what it had when its term began."""
         self._until = until
         """The last position of what this replica had when it lost the lead."""
-        self._has = Counter[bytes]()
-        self._had = Counter[bytes]()
-        """The same, of what came before the present subscription."""
-        self._handed = Counter[bytes]()
-        """The same, of what this replica did not hear; some may have been handed over to it."""
+        self._has: dict[_Came, Counter[bytes]] = {came: Counter() for came in _Came}
+        """How many of each digest the leader had."""
+        if not is_gap_known:  # the leader could not say which came in the gap
+            self._has[_Came.IN_GAP] = self._has[_Came.BEFORE]
         self.leader = b""
         """The name of the leader that gave it."""
         self._pending = Counter[tuple[bytes, int]]()
-        """What this replica had and the leader has not handled, by digest and leader's position."""
-        self._pending_handed = Counter[tuple[bytes, int]]()
-        """The same for what this replica did not hear, as `_handed`."""
+        """What this replica heard and the leader has not handled, by digest and leader's position.
+        """
+        self._pending_in_gap = Counter[tuple[bytes, int]]() if is_gap_known else self._pending
+        """The same for what this replica did not hear."""
 
-    def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
-        """Take in what the leader had, with the position here if that is known.
+    def _came(self, position: int | None, *, in_gap: bool) -> _Came | None:
+        """Return when what the leader has came here; None: after this replica lost the lead.
 
-        `in_gap` where this replica heard no requests, unless the position says otherwise. What
-        it has heard since it lost the lead it keeps as a standby does.
+        It keeps that as a standby does. `in_gap` where this replica heard no requests, unless
+        the position here says otherwise.
         """
         if position is not None and position > self._begun:
-            self._has[digest] += position <= self._until
-        elif in_gap:
-            self._handed[digest] += 1
-        else:
-            self._had[digest] += 1
+            return _Came.NOW if position <= self._until else None
+        return _Came.IN_GAP if in_gap else _Came.BEFORE
+
+    def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
+        """Take in what the leader had, with the position here if that is known."""
+        came = self._came(position, in_gap=in_gap)
+        if came is not None:
+            self._has[came][digest] += 1
 
     def note_pending(
         self, digest: bytes, theirs: int, position: int | None, *, in_gap: bool
     ) -> None:
         """Take in what the leader has not handled: its position there, the rest as for `note`."""
-        if position is not None and position > self._begun:
-            self._pending[digest, theirs] += position <= self._until
-        elif in_gap:
-            self._pending_handed[digest, theirs] += 1
-        else:
-            self._pending[digest, theirs] += 1
+        came = self._came(position, in_gap=in_gap)
+        if came is not None:
+            pending = self._pending_in_gap if came is _Came.IN_GAP else self._pending
+            pending[digest, theirs] += 1
 
     def note_handled(self, digest: bytes, theirs: int) -> None:
         """Take in what the leader has handled since it answered."""
         self._pending.pop((digest, theirs), None)
-        self._pending_handed.pop((digest, theirs), None)
+        self._pending_in_gap.pop((digest, theirs), None)
 
     def pending(self, requests: Iterable[Known]) -> Counter[tuple[bytes, int]]:
         """Return which of some requests the leader may not have handled yet.
 
         They are named by digest and the leader's position.
         """
-        heard, handed = set[bytes](), set[bytes]()
+        heard, in_gap = set[bytes](), set[bytes]()
         for request in requests:
-            (handed if request.position == self._begun else heard).add(request.digest)
+            (in_gap if request.position == self._begun else heard).add(request.digest)
+        if self._pending_in_gap is self._pending:
+            heard |= in_gap
+            in_gap.clear()
         found = Counter[tuple[bytes, int]]()
-        for digests, pending in ((heard, self._pending), (handed, self._pending_handed)):
-            found.update({one: n for one, n in pending.items() if n and one[0] in digests})
+        for digests, pending in ((heard, self._pending), (in_gap, self._pending_in_gap)):
+            found.update({one: n for one, n in pending.items() if one[0] in digests})
         return found
 
     def lacking(self, requests: Sequence[Request]) -> list[Request]:
@@ -169,9 +194,10 @@ class Account:
                 continue
             if self._since_before < request.position < self._begun:
                 continue
-            has = self._has if request.position > self._begun else self._had
+            came = _Came.NOW if request.position > self._begun else _Came.BEFORE
             if request.position == self._begun:
-                has = self._handed
+                came = _Came.IN_GAP
+            has = self._has[came]
             if has[request.digest] > 0:
                 has[request.digest] -= 1
             else:
@@ -193,7 +219,7 @@ class Inquiry:
         name: bytes,
         publish: Callable[[bytes], None],
         reader: FeedReader,
-        count: Callable[[], int],
+        count: HeardCount,
     ) -> None:
         self._publish = publish
         self._feed_reader = reader
@@ -227,20 +253,20 @@ class Inquiry:
         `begun` returns the count when the present subscription began; `is_led` tells whether
         another replica leads.
         """
-        silent_since, patience = steady(), AGAIN
+        silent_since, patience = steady(), FIRST_WAIT
         while True:
             try:
                 asked_for = begun()
                 if await self._ask(asked_for, patience) and begun() == asked_for:
                     return self._account(asked_for)
-                patience = min(2 * patience, SELDOM)
+                patience = min(2 * patience, LONGEST_WAIT)
             except DisconnectedError:
-                silent_since, patience = steady(), AGAIN
-                await asyncio.sleep(AGAIN)
+                silent_since, patience = steady(), FIRST_WAIT
+                await asyncio.sleep(FIRST_WAIT)
             if not is_led():
                 silent_since = steady()
-            elif steady() > silent_since + LONGEST:
-                log.warning("intake.unanswered", seconds=LONGEST)
+            elif steady() > silent_since + GIVE_UP_TIME:
+                log.warning("handover.no_answer", seconds=GIVE_UP_TIME)
                 return None
 
     def _account(self, begun: int) -> Account:
@@ -254,9 +280,9 @@ class Inquiry:
             # It knew by how much the counts differed while this replica led.
             since_before = led_at - gap + self._begun - 1
         if since is None:
-            since = self._count()  # it has heard no request yet, or that
+            since = self._count.value  # it has heard no request yet, or that
         until = self._feed_reader.kept_from
-        account = Account(since, begun, until, since_before)
+        account = Account(since, begun, until, since_before, is_gap_known=gap > UNKNOWN)
         account.leader = leader
         answers, self._answers = self._answers, []
         for answer in answers:
@@ -272,7 +298,7 @@ class Inquiry:
                     account.note_pending(digest, theirs, mine, in_gap=in_gap)
         for one in self._handled:
             account.note_handled(*one)
-        log.info("intake.answered", requests=sum(len(one.digests) for one in answers))
+        log.info("handover.answered", requests=sum(len(one.digests) for one in answers))
         return account
 
     async def _ask(self, begun: int, patience: float) -> bool:
@@ -291,7 +317,7 @@ class Inquiry:
             if not await self._hear_more(self._heard_at + patience):
                 return False
         while not self._feed_reader.is_settled(self._term[:LEADER]):
-            if not await self._hear_more(asked_at + SETTLING):
+            if not await self._hear_more(asked_at + OFFSET_WAIT):
                 break
         return True
 

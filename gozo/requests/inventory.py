@@ -1,7 +1,7 @@
 """Answers `<request subject>.admin.keys`: which keys have a schedule, in pages, and how many.
 
-Whoever reads the bucket reads each delete marker in it as well, and soon after many deliveries
-those are most of it. The leader knows what is there without reading anything.
+A reader of the bucket reads its delete markers as well, which soon after many deliveries are most
+of it. The leader knows what is there without reading anything.
 
 An answer is of one moment: it has the `position`, the sequence of the bucket's stream up to which
 the leader had seen everything then. Keys come in order. So a key with a schedule that is stored
@@ -9,7 +9,7 @@ before the first page is asked for, up to its `position`, and is not changed unt
 answered, is in exactly one page. What comes, goes or is changed meanwhile may be in one or not:
 that is in the stream after the position.
 
-Only the leader listens, so that nobody waits for an answer where there is no leader.
+Only the leader listens: without a leader, askers learn at once that nobody answers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from gozo.transport.subscriptions import Listener
 
 VERB = "keys"
 
-TURN = 5_000  # schedules that are looked at before others get their turn: a millisecond's work
-MOST_WAITING = 32  # questions; others are refused
-REVISION = 28  # bytes that a key takes in an answer besides its text
+ROWS_A_TURN = 5_000  # schedules examined before other tasks run: a millisecond's work
+MOST_QUESTIONS = 32  # that wait; more are refused
+REVISION_SIZE = 28  # bytes that a key takes in an answer besides its text
 
 Answer = dict[str, object]
 _Row = tuple[int, int, str]
@@ -72,7 +72,7 @@ class Inventory:
             self._listener = self._connection.listen(self._subject, self._hear)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
@@ -85,7 +85,7 @@ class Inventory:
                 try:
                     self._tell(reply, await self._answer(asked))
                 except Exception:
-                    # A question that nobody foresaw must not end what all others depend on.
+                    # One unforeseen question must not stop all the others.
                     log.exception("keys.failed")
             self._work.clear()
             await self._work.wait()
@@ -94,8 +94,8 @@ class Inventory:
         if not self._policy.may_answer(reply):
             return
         to = reply.decode("utf-8", "surrogateescape")
-        if len(self._waiting) >= MOST_WAITING:
-            error = RequestError(Refusal.BUSY, "others have asked before: ask again later")
+        if len(self._waiting) >= MOST_QUESTIONS:
+            error = RequestError(Refusal.BUSY, "too many questions are waiting: ask again later")
             self._tell(to, refusal_receipt(None, error))
             return
         try:
@@ -108,14 +108,14 @@ class Inventory:
         try:
             self._connection.publish(reply, json.dumps(answer).encode())
         except DisconnectedError as error:
-            log.debug("keys.not_told", reason=str(error))
+            log.debug("keys.reply_lost", reason=str(error))
 
     async def _answer(self, asked: KeysAsked) -> Answer:
         index, follower = self._index, self._follower
         if not follower.is_following:
-            words = "the leader is reading the bucket anew: ask again later"
+            words = "the leader is rereading the bucket: ask again later"
             return refusal_receipt(None, RequestError(Refusal.UNAVAILABLE, words))
-        # All of this is of one moment: nobody else has a turn before it is complete.
+        # All of this is of one moment: no other task runs until it is complete.
         rows = index.timetable.rows() if asked.limit or asked.counts else []
         told: Answer = {
             "bucket": self._bucket,
@@ -133,7 +133,7 @@ class Inventory:
         return told | await self._page(rows, asked) if asked.limit else told
 
     async def _count(self, rows: list[_Row]) -> Answer:
-        """Count what is overdue, and find what is due next; what is tried again is neither."""
+        """Count overdue schedules and find the next due time, without those being retried."""
         late_us, next_us, overdue = wall_us() - OVERDUE_US, NEVER, 0
         retrying = self._index.retrying.copy()
         for some in _turns(rows):
@@ -149,7 +149,7 @@ class Inventory:
         return {"overdue": overdue, "next_due_epoch": epoch}
 
     async def _page(self, rows: list[_Row], asked: KeysAsked) -> Answer:
-        """Find the first keys in order, as many as fit into an answer."""
+        """Return the first keys in order, as many as fit into an answer."""
         prefix, after, limit = asked.prefix, asked.after, asked.limit
         found: list[tuple[str, int]] = []
         last: str | None = None  # what comes behind is for a later page
@@ -168,7 +168,7 @@ class Inventory:
         room, size = self._connection.max_payload // 2, 0
         keys: list[tuple[str, int]] = []
         for key, revision in found[:limit]:
-            size += len(json.dumps(key)) + REVISION
+            size += len(json.dumps(key)) + REVISION_SIZE
             if keys and size > room:
                 break
             keys.append((key, revision))
@@ -181,4 +181,4 @@ class Inventory:
 
 
 def _turns(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
-    return (rows[start : start + TURN] for start in range(0, len(rows), TURN))
+    return (rows[start : start + ROWS_A_TURN] for start in range(0, len(rows), ROWS_A_TURN))

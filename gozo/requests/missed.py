@@ -3,7 +3,8 @@
 A standby that heard them finds out which they are: the leader says when its subscription began,
 and how far the counts differ before and after that shows what came in between (see
 `gozo.leadership.offsets`). Of a leader that was not known before, that is all that came before its
-subscription began. The standby hands over to the leader what it still holds of that and what has
+subscription began; if it had another one before, it may have heard some of that, and leaves out
+what it remembers. The standby hands over to the leader what it still holds of that and what has
 no id. Requests with an id stay lost: the leader has acted on later ones for the same id by then.
 
 Several standbys offer the same requests, and one of them may offer them again, so the leader
@@ -24,17 +25,18 @@ from itertools import chain
 from typing import NamedTuple
 
 from gozo.errors import DisconnectedError
-from gozo.leadership.feed_messages import LEADER, FeedMessage, Offer, write_offer
+from gozo.leadership.feed_messages import LEADER, Doubt, FeedMessage, Offer, write_offer
 from gozo.leadership.handled_feed import FeedReader
 from gozo.leadership.offsets import Gap
 from gozo.protocol.heard import Heard
 from gozo.requests.backlog import Backlog
 from gozo.runtime.logs import get_logger
 
-SETTLING = 1.0  # seconds until what the leader has handled is told, and the counts are compared
-SURE = 5.0  # seconds after which an offer that was not followed by another gap has arrived
-EDGE = 8  # requests next to an end of a gap that are doubtful, if no other is the same
-MOST = 20  # gaps remembered
+OFFER_DELAY = 1.0  # seconds for the leader's reports to come, and to compare the counts
+OFFER_ARRIVES = 5.0  # seconds without another gap after which an offer has arrived
+EDGE = 8  # requests near either end of a gap that are doubtful, unless others are identical
+MOST_GAPS = 20  # gaps remembered
+LATEST = 20_000  # digests that a leader remembers: those of seconds, for two megabytes at most
 PORTION = 1024 * 1024  # bytes offered at a time
 
 log = get_logger("gozo.intake")
@@ -50,7 +52,7 @@ class Missed(NamedTuple):
 
 
 class Offers:
-    """What this standby has to hand over."""
+    """Hands over what the leader has missed and this standby holds."""
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class Offers:
         held: tuple[Backlog, Backlog],
         is_wanted: Callable[[Heard], bool],
     ) -> None:
-        """`held` are the requests that are held here; `is_wanted`: whether to offer one."""
+        """Offer those of the requests in `held` for which `is_wanted` is true."""
         self._name = name
         self._publish = publish
         self._feed_reader = feed_reader
@@ -87,11 +89,11 @@ class Offers:
         self._aside.clear()
 
     def set_aside(self, until: int, now: float) -> None:
-        """Keep what the leader may not have yet, of what is about to be forgotten up to a position.
+        """Set aside what the leader may not have, before all up to a position is forgotten.
 
         What was offered just now may have been lost with its link.
         """
-        recent = [one for one in self._offered if now < one.at + SETTLING]
+        recent = [one for one in self._offered if now < one.at + OFFER_DELAY]
         for begun in {one.begun for one in (*self._missed, *recent)} - set(self._aside):
             gap = self._feed_reader.gap(self._term[:LEADER], begun)
             if gap is not None:
@@ -101,11 +103,11 @@ class Offers:
                     aside.add(heard)
 
     def has_offered(self, leader: bytes, position: int) -> bool:
-        """Tell whether a leader's position is that of what was handed over to it from here."""
+        """Tell whether a leader's position is of a request that was handed over from here."""
         return (leader, position) in self._noted
 
     def strike(self, leader: bytes, digest: bytes, begun: int) -> None:
-        """Strike out what was set aside and handed over, and is handled now."""
+        """Strike out a request that was set aside and handed over, and is handled now."""
         aside = self._aside.get(begun)
         if aside is not None and leader == self._term[:LEADER]:
             aside.strike(digest, begun)
@@ -117,7 +119,7 @@ class Offers:
         return sorted(aside, key=lambda heard: heard.position)
 
     def _between(self, after: int, last: int) -> list[Heard]:
-        """Return what is held and to be offered, from after a position to another."""
+        """Return the requests to be offered after one position, up to another."""
         found = chain.from_iterable(held.between(after, last) for held in self._held)
         return sorted(filter(self._is_wanted, found), key=lambda heard: heard.position)
 
@@ -131,7 +133,7 @@ class Offers:
         if not known:
             self._clear()
         # Its link was lost again: what was offered just now may have been lost with it.
-        begins = {one.begun for one in self._offered if now < one.at + SURE}
+        begins = {one.begun for one in self._offered if now < one.at + OFFER_ARRIVES}
         if (message.leader, begun) not in self._noted:
             begins.add(begun)
         self._missed += [Missed(one, now) for one in begins]
@@ -146,7 +148,7 @@ class Offers:
         while size < PORTION:
             message = next(self._left, None)
             if message is None:
-                if not self._missed or now < self._missed[0].at + SETTLING:
+                if not self._missed or now < self._missed[0].at + OFFER_DELAY:
                     return
                 missed = self._missed[0]
                 gap = self._feed_reader.gap(self._term[:LEADER], missed.begun)
@@ -157,9 +159,9 @@ class Offers:
                     continue
                 messages = self._messages(missed.begun, gap, now_us)
                 if messages:
-                    self._offered = [*self._offered[-MOST:], Missed(missed.begun, now)]
+                    self._offered = [*self._offered[-MOST_GAPS:], Missed(missed.begun, now)]
                 self._noted[self._term[:LEADER], missed.begun] = None
-                if len(self._noted) > MOST:
+                if len(self._noted) > MOST_GAPS:
                     del self._noted[next(iter(self._noted))]
                 self._left = iter(messages)
                 continue
@@ -183,37 +185,41 @@ class Offers:
                     begun,
                     heard.position,
                     max(0, now_us - heard.received_us),
-                    is_doubtful,
+                    doubt,
                     heard.reply,
                     heard.headers,
                     heard.payload,
                 )
             )
             for heard in missed
-            if (is_doubtful := self._is_doubtful(heard, gap)) is not None
+            if (doubt := self._doubt(heard, gap)) is not None
         ]
         if offers:
-            log.info("intake.offered", requests=len(offers))
+            log.info("standby.requests_offered", requests=len(offers))
         return offers
 
-    def _is_doubtful(self, heard: Heard, gap: Gap) -> bool | None:
+    def _doubt(self, heard: Heard, gap: Gap) -> Doubt | None:
         """Whether the leader may have heard a request; None if it is not to be offered."""
         start, end = heard.position - 1 - gap.after, gap.last - heard.position
         is_unsure = start < gap.after_spread or end < gap.last_spread
         if max(gap.after_spread, gap.last_spread) > EDGE:  # the leader does not remember as many
-            return None if is_unsure else False
+            return None if is_unsure else Doubt.NONE
         held = (*self._held, *self._aside.values())
         if sum(some.copies(heard.digest) for some in held) <= 1:
-            return min(start, end) < EDGE
-        # Of several that are the same, the leader could not tell which it has heard.
-        return is_unsure if min(start, end) >= 0 else None
+            if not gap.is_known:
+                return Doubt.BEFORE
+            return Doubt.NEAR if min(start, end) < EDGE else Doubt.NONE
+        # Of several identical ones, the leader cannot know which it has heard.
+        if min(start, end) < 0:
+            return None
+        return Doubt.NEAR if is_unsure else Doubt.NONE
 
 
 class Claims:
     """What this leader has taken over of what it missed, in the present term."""
 
     def __init__(self) -> None:
-        self._latest = deque[bytes](maxlen=2 * EDGE)
+        self._latest = deque[bytes](maxlen=LATEST)
         """The digests of the last requests."""
         self.hear = self._latest.append
         """Take note of a request that is heard; called for each."""
@@ -225,16 +231,19 @@ class Claims:
         """The last position that each standby has offered."""
 
     def begin_term(self) -> None:
-        """Claim nothing of what was missed before, but for what came before all that was heard."""
+        """Forget earlier gaps, but for the one before the present subscription."""
         for begun in list(self._gaps)[:-1]:
             del self._gaps[begun]
         self._latest.clear()
 
     def begin_hearing(self, begun: int) -> None:
-        """Hear requests anew, from an own count on."""
-        if len(self._gaps) >= MOST:
+        """Start a new subscription, at an own count."""
+        if len(self._gaps) >= MOST_GAPS:
             del self._gaps[next(iter(self._gaps))]
-        self._gaps[begun] = _Taken(set(self._latest))
+        for gap in self._gaps.values():
+            gap.before = frozenset()
+        latest = list(self._latest)
+        self._gaps[begun] = _Taken(set(latest[-2 * EDGE :]), frozenset(latest))
         self._latest.clear()
         self.noting_until = begun + 2 * EDGE
 
@@ -248,18 +257,20 @@ class Claims:
         if gap is None or offer.position <= self._highest.get(offer.standby, -1):
             return False
         self._highest[offer.standby] = offer.position
-        if offer.is_doubtful and digest in gap.near:
+        if offer.doubt and digest in gap.near:
+            return False
+        if offer.doubt is Doubt.BEFORE and digest in gap.before:
             return False
         # Where little was heard between two gaps, what is near one end may belong to the other.
         others = (other for begun, other in self._gaps.items() if begun != offer.begun)
-        if any(digest in (other.taken if offer.is_doubtful else other.unsure) for other in others):
+        if any(digest in (other.taken if offer.doubt else other.unsure) for other in others):
             return False
         offered = gap.offered.setdefault(offer.standby, Counter())
         offered[digest] += 1
         if offered[digest] <= gap.taken[digest]:
             return False  # another standby has offered it
         gap.taken[digest] += 1
-        if offer.is_doubtful:
+        if offer.doubt:
             gap.unsure.add(digest)
         return True
 
@@ -267,11 +278,13 @@ class Claims:
 class _Taken:
     """What was taken over of one gap."""
 
-    def __init__(self, near: set[bytes]) -> None:
+    def __init__(self, near: set[bytes], before: frozenset[bytes]) -> None:
         self.near = near
         """The digests of what was heard just before and after it."""
+        self.before = before
+        """The digests of what was heard for some seconds before it; empty once another follows."""
         self.taken = Counter[bytes]()
         self.unsure = set[bytes]()
-        """Those taken over that were doubtful: there was but one with the digest."""
+        """Those taken over that were doubtful: there was only one with the digest."""
         self.offered: dict[bytes, Counter[bytes]] = {}
         """By each standby."""

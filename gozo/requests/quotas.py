@@ -1,4 +1,4 @@
-"""How much requests may ask for, and how often they may come. Pure: callers pass the time in."""
+"""The quotas of requests, and their rate. Pure: callers pass the time in."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from gozo.schedule.model import MICROSECONDS
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """What is refused beyond what everybody is; None is no limit."""
+    """What a daemon refuses beyond the limits of the protocol; None means no limit."""
 
     max_pending: int | None = None
-    """Schedules that may be kept."""
+    """Schedules that may be pending."""
     max_payload: int | None = None
     """Bytes of payload that a request may have."""
     max_delay_us: int | None = None
-    """Microseconds from when a request is received until it is due, for the first time at least.
-
-    Its longest delay (`Gozo-Jitter`) counts."""
+    """Microseconds from receipt of a request until it is first due, including its `Gozo-Jitter`."""
     max_rate: float | None = None
     """Requests a second."""
     min_interval_us: int = 0
     """Microseconds between two occurrences of an interval, or on one day of a cron expression."""
 
     def check_payload(self, size: int) -> None:
-        """Refuse a payload of more bytes than are allowed.
+        """Refuse a payload that is too large.
 
         Raises:
             RequestError: `payload_too_large`.
@@ -39,7 +37,7 @@ class Quotas:
             )
 
     def check_pending(self, pending: int) -> None:
-        """Refuse one more schedule where there are as many as are allowed.
+        """Refuse one more schedule if the limit is reached.
 
         Raises:
             RequestError: `too_many_pending`.
@@ -52,7 +50,7 @@ class Quotas:
             )
 
     def check_delay(self, received_us: int, due_us: int) -> None:
-        """Refuse a due time that is farther ahead than is allowed.
+        """Refuse a due time that is too far ahead.
 
         Raises:
             RequestError: `too_far_ahead`.
@@ -66,7 +64,7 @@ class Quotas:
             )
 
     def check_interval(self, us: int) -> None:
-        """Refuse an interval that is shorter than is allowed.
+        """Refuse an interval that is too short.
 
         Raises:
             RequestError: `too_often`.
@@ -81,7 +79,7 @@ class Quotas:
 
 
 class Rate:
-    """So many in a second: as many at once as come in `burst` seconds, but one at least."""
+    """A limit per second, with bursts of `burst` seconds' worth, but of one at least."""
 
     def __init__(self, most: float | None, burst: float = 1.0) -> None:
         self._most = most
@@ -90,7 +88,7 @@ class Rate:
         self._seen = 0.0
 
     def check(self, at: float) -> None:
-        """Count a request, at a time that is never set back; refuse it where it is one too many.
+        """Count a request, at a time that never goes back, or refuse it.
 
         Raises:
             RequestError: `too_many_requests`; it is not counted.
@@ -102,7 +100,7 @@ class Rate:
         if self._room < 1:
             raise RequestError(
                 Refusal.TOO_MANY_REQUESTS,
-                f"the daemon takes {self._most:g} requests a second, its --max-rate: "
+                f"the daemon accepts {self._most:g} requests per second, its --max-rate: "
                 "send it again later",
             )
         self._room -= 1

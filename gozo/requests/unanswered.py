@@ -1,4 +1,4 @@
-"""Requests that asked for a receipt and have none yet: each is answered in time. Pure.
+"""Requests that wait for a receipt: each is answered in time. Pure.
 
 A write that got no answer may have been applied, or may still be: it is retried until the key
 itself shows which. Until then, the receipt can only say that the result is not known.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-PATIENCE = 4.5
-"""Seconds after which a request with a receipt is answered, whatever is known: five are promised,
-and this is only checked periodically."""
-LEAST = 1.0  # of them, that are left to one that was heard long before it could be acted on
+RECEIPT_TIME = 4.5
+"""Seconds after which a request is answered even if its result is not known: five are promised,
+and this is checked periodically."""
+LEAST_TIME = 1.0  # seconds for a request that was heard long before it could be acted on
 
 
 class Unanswered(NamedTuple):
@@ -20,14 +20,14 @@ class Unanswered(NamedTuple):
 
     until: float
     receipt: str
-    """Where the receipt is to go."""
+    """The subject of the receipt."""
     id: str | None
     verb: str
     """What may have been done, as in `it is not known whether it was stored`."""
 
 
 class Waiting:
-    """All of them, in the order in which they are acted on."""
+    """These requests, in the order in which they are acted on."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, Unanswered] = {}
@@ -36,20 +36,20 @@ class Waiting:
     def add(self, receipt: str, id_: str | None, verb: str, *, age: float, now: float) -> int:
         """Note a request heard `age` seconds before `now`; returns its number."""
         self._count += 1
-        until = now + max(PATIENCE - age, LEAST)
+        until = now + max(RECEIPT_TIME - age, LEAST_TIME)
         self._waiting[self._count] = Unanswered(until, receipt, id_, verb)
         return self._count
 
     def until(self, number: int) -> float:
-        """When a request is answered at the latest."""
+        """Return when a request is answered at the latest."""
         return self._waiting[number].until
 
     def settle(self, number: int) -> bool:
-        """Note that the result is known; tell whether nothing was answered yet."""
+        """Note that the result is known; False if the request was answered already."""
         return self._waiting.pop(number, None) is not None
 
     def late(self, now: float) -> Iterator[Unanswered]:
-        """Take out those whose time is over."""
+        """Take out those that are to be answered by `now`."""
         while self._waiting:
             number, first = next(iter(self._waiting.items()))
             if first.until > now:

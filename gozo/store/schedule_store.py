@@ -72,8 +72,12 @@ PURGES = 100  # schedules that are purged at the same time
 log = get_logger("gozo.store")
 
 
-class Teller(Protocol):
-    """Who tells others what became of schedules."""
+class Events(Protocol):
+    """Publishes what became of schedules with an id."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is published: asked before each call."""
 
     def accepted(self, entry: Entry, *, replaced: bool) -> None:
         """One was stored."""
@@ -95,12 +99,17 @@ class ScheduleStore:
         *("_active", "_behind", "_bucket", "_count", "_delayed", "_found", "_holds", "_lateness"),
         *("_index", "_overtaken", "_own", "_cache", "_progress", "_pumping", "_pumps_soon"),
         *("_purging", "_reads", "_ready", "_retracted", "_run", "_tasks", "_timer", "_timer_at"),
-        *("_timetable", "_tokens", "_waiting", "_writer", "awaits_ack", "events", "fence"),
+        *("_timetable", "_tokens", "_waiting", "_writer", "awaits_ack", "_events", "fence"),
         *("max_message", "withdraw"),
     )
 
     def __init__(
-        self, bucket: Bucket, index: BucketIndex, writer: Writer, cache: MessageCache
+        self,
+        bucket: Bucket,
+        index: BucketIndex,
+        writer: Writer,
+        cache: MessageCache,
+        events: Events,
     ) -> None:
         self.fence: int | None = None
         """Set on a replica that lost the lease: a key that has a later revision, not written
@@ -113,6 +122,7 @@ class ScheduleStore:
         self._lateness = index.lateness
         self._writer = writer
         self._cache = cache
+        self._events = events
         self._own: dict[str, int] = {}
         """The last revision of each key that was written here, until `forget_own`."""
         self._active: dict[str, Change] = {}
@@ -146,8 +156,6 @@ class ScheduleStore:
         index.on_entry = self._on_entry
         self._lateness.is_awaited = self._is_awaited
         self._lateness.on_misdated = self._redate
-        self.events: Teller | None = None
-        """Who is told what became of schedules with an id; None: nobody wants to know."""
 
     # What callers want
 
@@ -770,16 +778,16 @@ class ScheduleStore:
             if self._timetable.release(key):
                 self._index.on_change()  # it may have become due meanwhile
         self._progress.set()
-        if self.events is not None:
-            self._tell(self.events, change, result)
+        if self._events.enabled:
+            self._tell(change, result)
         change.on_result(result, words)
         if self._ready:
             self._pump()
 
-    def _tell(self, events: Teller, change: Change, result: Result) -> None:
+    def _tell(self, change: Change, result: Result) -> None:
         if isinstance(change, Remove):
             if result is Result.CANCELLED and change.on_result is not nothing:
-                events.cancelled(change.key)
+                self._events.cancelled(change.key)
         elif (
             isinstance(change, Put)
             and result in (Result.STORED, Result.REPLACED)
@@ -787,7 +795,7 @@ class ScheduleStore:
             and change.entry.id is not None
         ):
             replaced = result is Result.REPLACED or change.alter is not None
-            events.accepted(change.entry, replaced=replaced)
+            self._events.accepted(change.entry, replaced=replaced)
 
     # What goes wrong
 

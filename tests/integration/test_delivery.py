@@ -12,17 +12,17 @@ from gozo.delivery import dispatcher as delivery
 from gozo.delivery import stream_acks as confirmations
 from gozo.delivery.dispatcher import Delivery
 from gozo.delivery.in_memory import InMemory
-from gozo.delivery.recurring import Occurrences
 from gozo.protocol.headers import fields
 from gozo.protocol.requests import parse_request
 from gozo.runtime.clock import wall_us
 from gozo.runtime.pace import Pace
 from gozo.schedule.model import ScheduleRequest
 from gozo.store.changes import Result
+from gozo.telemetry.events import NullEvents
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 from tests.integration.test_store import Parts, entry, parts, some_clock
-from tests.support.heard import heard
+from tests.support.heard import heard, ignore
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient
@@ -31,17 +31,16 @@ from tests.support.server import NatsServer
 
 def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
     """Make what delivers from the bucket of these parts, and start it."""
-    clock = some_clock()
     made = Delivery(
         one.connection,
         one.timetable,
-        in_memory or InMemory(),
+        in_memory or InMemory(ignore),
         one.cache,
         one.store,
-        Occurrences(one.store, one.timetable, one.cache, clock),
         one.index,
         Stats(),
-        clock,
+        NullEvents(),
+        some_clock(),
         pace=Pace(),
         may_deliver=lambda: True,
     )
@@ -105,7 +104,7 @@ async def test_what_waits_for_room_is_not_read(
     with NatsServer() as server:
         async with parts(server) as one:
             _, made = await in_turn(server, one, [f"k{number}" for number in range(20)])
-            await until(lambda: len(made._parked) == 15, "all but five wait")
+            await until(lambda: made._stream.parked == 15, "all but five wait")
             # Of a batch that had room at first, all may be read.
             assert len(one.cache._kept) + len(one.cache._fetching) < 10
             made.close()
@@ -158,7 +157,7 @@ async def test_what_cannot_be_read_holds_up_nobody(
     with NatsServer() as server:
         async with parts(server) as one:
             stream, made = await in_turn(server, one, ids)
-            await until(lambda: len(made._parked) == 3, "all others wait")
+            await until(lambda: made._stream.parked == 3, "all others wait")
             await one.call("STREAM.PURGE.KV_gozo", {"filter": "$KV.gozo.k1"})
             for following in ("k0", "k2", "k3"):
                 await until(lambda id_=following: id_ in stream.ids, f"{following} is sent")
@@ -177,12 +176,12 @@ async def test_nothing_is_sent_on_a_link_that_brings_no_message() -> None:
                 client.confirm()
             await one.knows("a")
             way.be(Mode.DEAF)
-            in_memory = InMemory()
+            in_memory = InMemory(ignore)
             request = parse_request(b"to", b"NATS/1.0\r\nGozo-When: 2\r\n\r\n", b"", wall_us())
             assert isinstance(request, ScheduleRequest)
             in_memory.add(request, heard(b"p"))
             made = deliver(one, in_memory)
-            await until(lambda: made._is_waiting, "it is noticed")
+            await until(lambda: made._in_flight.is_slow, "it is noticed")
             receiver.confirm()
             assert receiver._waiting == []
             made.close()
@@ -194,13 +193,13 @@ async def test_no_more_is_sent_on_a_dead_link_while_a_stream_is_to_acknowledge()
         receiver.subscribe("to")
         async with Proxy(server.port) as way, parts(way) as one:
             way.be(Mode.DEAF)
-            in_memory = InMemory()
+            in_memory = InMemory(ignore)
             headers = b"NATS/1.0\r\nGozo-When: 2\r\nGozo-Confirm: stream\r\n\r\n"
             request = parse_request(b"to", headers, b"", wall_us())
             assert isinstance(request, ScheduleRequest)
             in_memory.add(request, heard(b"p"))
             made = deliver(one, in_memory)
-            await until(lambda: made._is_waiting, "it is noticed")
+            await until(lambda: made._in_flight.is_slow, "it is noticed")
             receiver.confirm()
             assert len(receiver._waiting) == 1
             in_memory.add(request, heard(b"p"))

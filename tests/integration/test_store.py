@@ -32,6 +32,7 @@ from gozo.store.marker_cleaner import Cleaner
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Writer, WriteResult
+from gozo.telemetry.events import NullEvents
 from gozo.transport.commands import publication
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, parse_time
@@ -100,7 +101,7 @@ async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     index = BucketIndex(timetable, Policy("gozo"))
     writer = Writer(connection, bucket)
     cache = MessageCache(connection, bucket, Policy("gozo"), index)
-    store = ScheduleStore(bucket, index, writer, cache)
+    store = ScheduleStore(bucket, index, writer, cache, NullEvents())
     follower = Follower(connection, bucket, index, None, some_clock())
     legacy_entries = LegacyEntries(bucket, index)
     work = (connection.keep(), writer.sweep(), follower.run(), legacy_entries.run())

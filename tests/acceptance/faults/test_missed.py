@@ -69,7 +69,7 @@ async def test_the_leader_missed_some(
             await come_back(one, proxy)
             sent += await schedule(sender, arrivals, AHEAD)
             for other in others:
-                await other.event("intake.offered")
+                await other.event("standby.requests_offered")
             await arrivals.wait(BATCH)  # those that were due at once
             await asyncio.sleep(SWALLOWED)  # this is told by then
             if after == "killed":
@@ -103,7 +103,7 @@ async def test_the_leader_came_later(
     await daemons.serve(server)
     sent += await schedule(sender, arrivals, AHEAD)
     other.send(signal.SIGCONT)
-    await other.event("intake.offered")
+    await other.event("standby.requests_offered")
     note(await account(arrivals, sent, AHEAD))
 
 

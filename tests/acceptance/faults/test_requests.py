@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 
-from gozo.requests.intake import CATCHING_UP
+from gozo.requests.intake import CATCH_UP_TIME
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import start
 from tests.support.account import Account
@@ -236,7 +236,7 @@ async def test_the_next_leader_dies(
             await until(lambda: any(leads(other) for other in others), "another one leads")
             leader = next(other for other in others if leads(other))
             others.remove(leader)
-            await one.event("intake.answered")
+            await one.event("handover.answered")
             some = await schedule(sender, arrivals, 0)
             await arrivals.wait((replicas - 1 - len(others)) * BATCH)
             await asyncio.sleep(SWALLOWED)  # that has been told by then
@@ -274,7 +274,7 @@ async def test_the_leader_is_not_heard(
             await asyncio.sleep(SWALLOWED)  # it has been told by then
             proxy.be(Mode.PASS)
             proxy.cut("requests")
-            await other.event("intake.missed")
+            await other.event("standby.reports_missed")
             sent += await schedule(sender, arrivals, LATEST)
             await arrivals.wait(BATCH)
             await asyncio.sleep(SWALLOWED)  # so has that
@@ -328,7 +328,7 @@ async def test_the_standby_lags(
             await asyncio.sleep(SWALLOWED)  # it has told that by then
             await one.kill()
             await other.event("lease.acquired")
-            await asyncio.sleep(CATCHING_UP / 3)  # it would act before that
+            await asyncio.sleep(CATCH_UP_TIME / 3)  # it would act before that
             proxy.be(Mode.PASS)
             await other.event("daemon.leading")
             result = await account(arrivals, sent, 0)
@@ -349,11 +349,11 @@ async def test_a_former_leader_lags(
             sent = await schedule(sender, arrivals, LATER)
             await sender.delete_lease()
             await other.event("daemon.leading")
-            await one.event("intake.answered")
+            await one.event("handover.answered")
             proxy.be(Mode.HOLD, only="requests")
             assert await other.terminate() == 0
             await until(lambda: len(one.events("lease.acquired")) == 2, "it has the lease")
-            await asyncio.sleep(CATCHING_UP / 3)  # it would act before that
+            await asyncio.sleep(CATCH_UP_TIME / 3)  # it would act before that
             proxy.be(Mode.PASS)
             await until(lambda: leads(one, 2), "it leads again")
             return await account(arrivals, sent, LATER)

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gozo.requests.intake import KEPT
+from gozo.requests.standby import ID_KEPT_TIME
 from tests.acceptance.faults.conftest import Note
 from tests.acceptance.faults.test_daemons import leader_of, start
 from tests.support.account import Account
@@ -21,7 +21,7 @@ from tests.support.proxy import Mode, Proxy
 from tests.support.requests import Requests
 
 SILENCE = 15.0  # seconds: longer than a lease lasts
-OLD = KEPT + 1  # seconds: what has an id would have been handled long since
+OLD = ID_KEPT_TIME + 1  # seconds: what has an id would have been handled long since
 AHEAD = 3.0  # seconds: most of what is pending when the silence begins is due well after that
 RATE = 50  # a second, of each of the two loads: three clusters take over at the same time
 LATEST = 12.0  # seconds that a schedule may be late, as promised

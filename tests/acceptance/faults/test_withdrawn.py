@@ -78,7 +78,7 @@ async def test_the_answers_do_not_come(
             await receipts.wait(BATCH)
             proxy.be(Mode.PASS)
             proxy.cut()
-            await one.event("intake.dropped")
+            await one.event("handover.requests_dropped")
             return await account(arrivals, sent, AHEAD)
 
     for _ in range(rounds):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gozo.delivery.in_memory import InMemory, Sent
+from gozo.delivery.in_memory import InMemory, Sent, shown_key
 from gozo.protocol.deliveries import triggered
-from gozo.protocol.heard import Heard
+from gozo.runtime.logs import rendered
 from gozo.schedule.model import Entry, Misfire, ScheduleRequest, ScheduleSpec, State
 from tests.support.heard import heard
 
@@ -35,22 +35,25 @@ def test_what_is_triggered() -> None:
 
 def test_handed_over() -> None:
     """Requests go to whoever leads next, the soonest first; what was triggered is dropped."""
-    in_memory = InMemory()
+    reported: list[tuple[bytes, int]] = []
+    in_memory = InMemory(lambda *handled: reported.append(handled))
     told: list[tuple[Sent, str]] = []
     in_memory.add(request(NOW_US + 2), heard(b"late"))
     in_memory.add(request(NOW_US + 1), heard(b"soon"))
     in_memory.add_triggered(request(NOW_US, "a"), lambda sent, reason: told.append((sent, reason)))
-    assert [taken.heard.payload for taken in in_memory.take_all()] == [b"soon", b"late"]
+    taken = in_memory.take_all()
+    assert [one.heard.payload for one in taken] == [b"soon", b"late"]
     assert told == [(Sent.DROPPED, "")]
-    assert len(in_memory) == 0
+    assert (reported, len(in_memory)) == ([], 0)
+    in_memory.handed_over(taken[0])
+    assert reported == [(taken[0].digest, taken[0].position)]
 
 
 def test_sent_or_failed() -> None:
     """Who triggered is told what became of it; a request that failed is kept."""
-    in_memory = InMemory()
-    removed: list[Heard] = []
+    removed: list[tuple[bytes, int]] = []
+    in_memory = InMemory(lambda *handled: removed.append(handled))
     told: list[tuple[Sent, str]] = []
-    in_memory.on_removed = removed.append
     in_memory.add(request(NOW_US), heard(b"one"))
     for _ in range(2):
         in_memory.add_triggered(
@@ -64,4 +67,12 @@ def test_sent_or_failed() -> None:
     assert told == [(Sent.FAILED, "why"), (Sent.TRIGGERED, "")]
     assert (removed, len(in_memory)) == ([], 1)
     in_memory.remove(one)
-    assert (removed, len(in_memory)) == ([heard(b"one")], 0)
+    assert (removed, len(in_memory)) == ([(heard(b"one").digest, 1)], 0)
+
+
+def test_what_logs_call_it() -> None:
+    """Its key begins with what does not print."""
+    in_memory = InMemory(lambda digest, position: None)
+    in_memory.add(request(NOW_US), heard(b"one"))
+    [item] = in_memory.timetable.pop_due(NOW_US, 1)
+    assert rendered(shown_key(item.key)) == "memory:1"

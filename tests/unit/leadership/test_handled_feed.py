@@ -18,14 +18,20 @@ from gozo.leadership.feed_messages import (
     read_question,
     write_question,
 )
-from gozo.leadership.handled_feed import EARLY, MOST, FeedReader, FeedWriter, Handled
-from gozo.leadership.offsets import ENOUGH
-from gozo.protocol.heard import hear
+from gozo.leadership.handled_feed import EARLY_KEPT, MOST_DIGESTS, FeedReader, FeedWriter, Handled
+from gozo.leadership.offsets import ENOUGH_SAMPLES
+from gozo.protocol.heard import HeardCount, Verb, hear
 from gozo.requests.backlog import Backlog
+from tests.support.heard import ignore
 
 ONE, OTHER = b"digest-1", b"digest-2"
 LEADER = b"lead"
 TERM = b"leadterm"
+
+
+def at(digest: bytes, position: int) -> Handled:
+    """Return what a leader has handled that it heard itself."""
+    return Handled(digest, position, position)
 
 
 def told(term: bytes, number: int) -> FeedMessage:
@@ -38,10 +44,10 @@ class Wire:
 
     def __init__(self) -> None:
         self.up = True
-        self.count = 0
+        self.count = HeardCount()
         self.all: list[FeedMessage] = []
         self.sent: list[bytes] = []
-        self.feed_writer = FeedWriter(self.publish, lambda: self.count, LEADER)
+        self.feed_writer = FeedWriter(self.publish, self.count, LEADER)
 
     def publish(self, payload: bytes) -> None:
         """Take a message, if there is a connection."""
@@ -64,9 +70,9 @@ class Wire:
 
 def settled(wire: Wire, count: int) -> FeedReader:
     """Return what a standby knows that has heard some of a leader, at an own count."""
-    feed_reader = FeedReader()
+    feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, count)
-    for _ in range(ENOUGH + 1):
+    for _ in range(ENOUGH_SAMPLES + 1):
         wire.feed_writer.hello()
         wire.echo()
         feed_reader.hear(wire.all[-1], count)
@@ -76,12 +82,12 @@ def settled(wire: Wire, count: int) -> FeedReader:
 async def test_digests_are_gathered_and_numbered() -> None:
     """Many go out in one message, with the count at that time."""
     wire = Wire()
-    wire.count = 7
+    wire.count.value = 7
     wire.feed_writer.handled(OTHER, 3)
     wire.feed_writer.handled(ONE, 5)
     wire.feed_writer.flush()
     wire.echo()
-    wire.count = 9
+    wire.count.value = 9
     wire.feed_writer.hello()
     assert wire.handled == [(1, [OTHER, ONE], [3, 5]), (2, [], [])]
     assert [it.place for it in wire.all] == [Place(0, 7), Place(0, 9, 1, 7)]
@@ -102,10 +108,10 @@ async def test_what_cannot_be_told_is_told_later() -> None:
 async def test_many_digests_go_into_several_messages() -> None:
     """Each is small enough for any server."""
     wire = Wire()
-    for number in range(MOST + 1):
+    for number in range(MOST_DIGESTS + 1):
         wire.feed_writer.handled(number.to_bytes(8), number)
     wire.feed_writer.flush()
-    assert [len(message.digests) for message in wire.all] == [MOST, 1]
+    assert [len(message.digests) for message in wire.all] == [MOST_DIGESTS, 1]
 
 
 async def test_a_new_term_has_a_name_of_its_own() -> None:
@@ -123,13 +129,13 @@ async def test_a_new_term_has_a_name_of_its_own() -> None:
 async def test_a_greeting_is_answered_by_counts_that_suffice() -> None:
     """Each is sent as the one before it comes back, and then no more."""
     wire = Wire()
-    wire.count = 5
-    wire.feed_writer.hello(echoes=ENOUGH)
-    while len(wire.sent) <= ENOUGH:
+    wire.count.value = 5
+    wire.feed_writer.hello(echoes=ENOUGH_SAMPLES)
+    while len(wire.sent) <= ENOUGH_SAMPLES:
         wire.echo()
     wire.echo()
-    assert len(wire.sent) == ENOUGH + 1
-    feed_reader = FeedReader()
+    assert len(wire.sent) == ENOUGH_SAMPLES + 1
+    feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 2)
     for message in wire.all:
         feed_reader.hear(message, 2)
@@ -140,7 +146,7 @@ async def test_a_greeting_is_answered_by_counts_that_suffice() -> None:
 async def test_who_hears_no_more_says_no_count() -> None:
     """A standby goes on hearing requests, and would take the difference for greater."""
     wire = Wire()
-    wire.count = 5
+    wire.count.value = 5
     wire.feed_writer.end_hearing()
     wire.feed_writer.hello()
     wire.echo()
@@ -163,14 +169,14 @@ async def test_an_answer_in_parts() -> None:
     question = Question(b"n" * NONCE, b"four", 9)
     assert read_question(write_question(question)) == question
     wire = Wire()
-    entries = b"".join(n.to_bytes(8) + (n + 1).to_bytes(8) for n in range(MOST + 1))
+    entries = b"".join(n.to_bytes(8) + (n + 1).to_bytes(8) for n in range(MOST_DIGESTS + 1))
     wire.feed_writer.answer(Answer(question.nonce, 5, -7, 0), entries, 1)
     first, second = [it.answer for it in wire.all]
     assert first is not None
     assert second is not None
     assert (first[:4], second[:4]) == ((question.nonce, 5, -7, 1), (question.nonce, 5, -7, 0))
-    assert second.digests == [MOST.to_bytes(8)]
-    assert second.positions == [MOST + 1]
+    assert second.digests == [MOST_DIGESTS.to_bytes(8)]
+    assert second.positions == [MOST_DIGESTS + 1]
     assert wire.sent[0][:1] == ACCOUNT
 
 
@@ -190,7 +196,7 @@ def test_a_gap_in_the_numbers_is_noticed(
     heard: list[tuple[bytes, int]], missed: list[bool]
 ) -> None:
     """Whatever came before this one began to hear; a leader that was deposed may still tell."""
-    feed_reader = FeedReader()
+    feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 0)
     assert [feed_reader.hear(told(term, number), 0) for term, number in heard] == missed
 
@@ -198,39 +204,39 @@ def test_a_gap_in_the_numbers_is_noticed(
 async def test_what_the_leader_heard_before_this_one_did_strikes_out_nothing() -> None:
     """A later request may be the same byte for byte."""
     wire = Wire()
-    wire.count = 10
+    wire.count.value = 10
     feed_reader = settled(wire, 0)
     wire.feed_writer.handled(ONE, 10)
-    wire.count = 12
+    wire.count.value = 12
     wire.feed_writer.handled(OTHER, 11)
     wire.feed_writer.begin_term()
     wire.feed_writer.handled(ONE, 12)
     wire.feed_writer.flush()
     feed_reader.hear(wire.all[-1], 2)
-    assert feed_reader.handled(wire.all[-1]) == [Handled(OTHER, 1), Handled(ONE, 2)]
+    assert feed_reader.handled(wire.all[-1]) == [at(OTHER, 1), at(ONE, 2)]
 
 
 async def test_what_is_handled_waits_until_positions_are_known() -> None:
     """Between them come requests, so that a first message alone says too little."""
     wire = Wire()
-    wire.count = 10
+    wire.count.value = 10
     wire.feed_writer.handled(ONE, 10)
     wire.feed_writer.flush()
     wire.echo()
-    feed_reader = FeedReader()
+    feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 0)
     feed_reader.hear(wire.all[-1], 3)  # three were heard before it comes
     assert feed_reader.handled(wire.all[-1]) == []
-    assert feed_reader.settle() == [Handled(ONE, 3)]
+    assert feed_reader.settle() == [at(ONE, 3)]
     feed_reader.handled(wire.all[-1])
     for count in (3, 4):
-        wire.count = 7 + count
+        wire.count.value = 7 + count
         wire.feed_writer.hello()
         wire.echo()
         feed_reader.hear(wire.all[-1], count)
     wire.feed_writer.hello()
     feed_reader.hear(wire.all[-1], 4)
-    assert feed_reader.handled(wire.all[-1]) == [Handled(ONE, 3)]
+    assert feed_reader.handled(wire.all[-1]) == [at(ONE, 3)]
 
 
 def older(kind: bytes, number: int, *entries: tuple[bytes, int]) -> FeedMessage:
@@ -243,11 +249,11 @@ def older(kind: bytes, number: int, *entries: tuple[bytes, int]) -> FeedMessage:
 
 def test_an_older_version_is_followed_by_digests() -> None:
     """As it would be by its like: what it handles is struck out, from the first request on."""
-    feed_reader, backlog = FeedReader(), Backlog()
+    feed_reader, backlog = FeedReader(ignore), Backlog()
     feed_reader.begin(0.0, 0)
     backlog.index(True)
     for position, number in enumerate((1, 2), start=1):
-        backlog.add(hear(lambda heard: None, position, 0, b"gozo", b"%d" % number, None, b""))
+        backlog.add(hear(Verb.REQUEST, position, 0, b"gozo", b"%d" % number, None, b""))
     first, second = (heard.digest for heard in backlog.requests)
     messages = [
         older(b"T", 1, (first, 7)),
@@ -257,7 +263,7 @@ def test_an_older_version_is_followed_by_digests() -> None:
     for message in messages:
         assert not feed_reader.hear(message, 2)
     handled = [one for message in messages for one in feed_reader.handled(message)]
-    assert [backlog.strike(*one) for one in handled] == [True, True, False]
+    assert [backlog.strike(one.digest, one.until) for one in handled] == [True, True, False]
     feed_reader.note_early(handled[-1])
     assert not feed_reader.is_early(ONE)
 
@@ -269,7 +275,7 @@ def test_what_an_older_version_took_before_this_one_heard_strikes_out_nothing(
     heard: int, first: int
 ) -> None:
     """Of those that it takes first, some may have come before: a later one may be the same."""
-    feed_reader = FeedReader()
+    feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 10)
     feed_reader.hear(older(b"T", 5, (ONE, 7), (ONE, 8)), 10 + heard)
     feed_reader.hear(older(b"T", 6, (ONE, 9)), 50)
@@ -279,26 +285,26 @@ def test_what_an_older_version_took_before_this_one_heard_strikes_out_nothing(
 
 def test_an_early_digest_strikes_one_request() -> None:
     """Once, and not for ever."""
-    feed_reader = FeedReader()
+    feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 0)
-    feed_reader.note_early(Handled(ONE, 1))
+    feed_reader.note_early(at(ONE, 1))
     assert feed_reader.is_early(ONE)
     assert not feed_reader.is_early(ONE)
-    feed_reader.note_early(Handled(ONE, 1))
+    feed_reader.note_early(at(ONE, 1))
     for turn in range(1, 3):
-        feed_reader.turn(turn * (EARLY + 0.1), 0)
+        feed_reader.turn(turn * (EARLY_KEPT + 0.1), 0)
     assert not feed_reader.is_early(ONE)
 
 
 def test_what_was_heard_some_seconds_ago_is_not_early() -> None:
     """It was dropped here, and a later one may be the same byte for byte."""
-    feed_reader = FeedReader()
+    feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 0)
     for turn in range(1, 3):
-        feed_reader.turn(turn * (EARLY + 0.1), 10 * turn)
-    feed_reader.note_early(Handled(ONE, 10))
+        feed_reader.turn(turn * (EARLY_KEPT + 0.1), 10 * turn)
+    feed_reader.note_early(at(ONE, 10))
     assert not feed_reader.is_early(ONE)
-    feed_reader.note_early(Handled(ONE, 11))
+    feed_reader.note_early(at(ONE, 11))
     assert feed_reader.is_early(ONE)
 
 

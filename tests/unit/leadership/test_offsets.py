@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gozo.leadership.feed_messages import FeedMessage, Place
-from gozo.leadership.offsets import ENOUGH, SAMPLES, Hearing, Offset
+from gozo.leadership.offsets import ENOUGH_SAMPLES, SAMPLES, Hearing, Offset
 
 TERM = b"leadterm"
 
@@ -73,7 +73,7 @@ def test_it_is_exact_however_far_either_lags_behind(
             server.request()
         server.message()
         server.read(chance.randint(0, 2 * rate + 2), chance.randint(0, 2 * rate + 2))
-    for _ in range(ENOUGH + 1):
+    for _ in range(ENOUGH_SAMPLES + 1):
         server.read(10_000, 10_000)
         server.message()
     server.read(10_000, 10_000)
@@ -120,7 +120,7 @@ def test_each_subscription_of_a_leader_has_its_own() -> None:
     hearing = Hearing()
     assert hearing.position(1) is None
     for begun, ahead in ((0, 100), (50, 107)):
-        for number in range(1, ENOUGH + 2):
+        for number in range(1, ENOUGH_SAMPLES + 2):
             term = TERM[:4] + begun.to_bytes(4)
             echoed = (number - 1, begun + 10) if number > 1 else (0, 0)
             place = Place(begun, begun + 10, *echoed)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gozo.leadership.rivals import (
     MISSES,
-    MOST,
+    MOST_TAGS,
     UNNOTICED,
     Leader,
     Rivals,
@@ -90,7 +90,7 @@ def test_standbys_are_told_whom_not_to_listen_to() -> None:
     assert rivals.told([OTHER])
     assert not rivals.told([OTHER])
     assert rivals.is_foreign(tag_of(OTHER) + b"term")
-    for number in range(MOST):
+    for number in range(MOST_TAGS):
         rivals.told([f"{number:08x}"])
     assert not rivals.is_foreign(tag_of(OTHER))
 

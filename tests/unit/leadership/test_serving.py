@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gozo.leadership.serving import LASTS, Course, Facts, Verdict, judge, needed
+from gozo.leadership.serving import UNFIT_TIME, Course, Facts, Verdict, judge, needed
 
 LEADER = Facts(leads=True, is_started=True)
 STANDBY = replace(LEADER, leads=False)
@@ -67,9 +67,9 @@ def test_how_long() -> None:
     """It ails once one reason of its own has lasted; another reason begins anew."""
     course = Course()
     course.note(Verdict("lost", is_own=True), 10.0)
-    course.note(Verdict("lost", is_own=True), 10.0 + LASTS)
-    assert not course.is_ailing(9.9 + LASTS)
-    assert course.is_ailing(10.0 + LASTS)
+    course.note(Verdict("lost", is_own=True), 10.0 + UNFIT_TIME)
+    assert not course.is_ailing(9.9 + UNFIT_TIME)
+    assert course.is_ailing(10.0 + UNFIT_TIME)
     course.note(Verdict("reading", is_own=True), 20.0)
     assert not course.is_ailing(20.0)
     course.note(Verdict("silent"), 30.0)

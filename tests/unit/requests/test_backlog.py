@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.protocol.heard import OVERHEAD, Heard, hear
+from gozo.protocol.heard import OVERHEAD, Heard, Verb, hear
 from gozo.requests.backlog import Backlog
 
 
 def heard(name: int, received_us: int = 0, payload: bytes = b"", position: int = 1) -> Heard:
     """Make a request that its payload tells from others."""
-    return hear(lambda heard: None, position, received_us, b"gozo", b"%d" % name, None, payload)
+    return hear(Verb.REQUEST, position, received_us, b"gozo", b"%d" % name, None, payload)
 
 
 def names(backlog: Backlog) -> list[int]:
@@ -99,7 +99,7 @@ def test_every_part_of_a_request_tells_it_from_others() -> None:
         (b"gozo", b"a", b"h", b"q"),
         (b"gozo", b"a", None, b"hp"),
     )
-    digests = {hear(print, 1, 0, *parts).digest for parts in each}
+    digests = {hear(Verb.REQUEST, 1, 0, *parts).digest for parts in each}
     assert len(digests) == len(each)
 
 

@@ -17,10 +17,10 @@ from gozo.leadership.feed_messages import (
     read_feed_message,
 )
 from gozo.leadership.handled_feed import FeedReader, FeedWriter
-from gozo.protocol.heard import Heard
+from gozo.protocol.heard import Heard, HeardCount
 from gozo.requests.entrusted import Entrusted
 from gozo.requests.inheritance import Inheritance
-from tests.support.heard import heard
+from tests.support.heard import heard, ignore
 
 NEXT, THIRD = b"next", b"more"
 AHEAD = 1_000  # by how much the next leader's positions are greater
@@ -136,11 +136,11 @@ def test_old_ones_with_an_id_are_forgotten() -> None:
 def test_what_the_leader_answers() -> None:
     """It says which of what it had are done, and what came since and is not."""
     wire: list[bytes] = []
-    feed_writer = FeedWriter(wire.append, lambda: 9, NEXT)
+    feed_writer = FeedWriter(wire.append, HeardCount(9), NEXT)
     had = [heard(b"one", 1), heard(b"two", 2)]
     left = [had[1], heard(b"three", 7)]
     question = Question(GREETING, THIRD[:LEADER], 1)
-    Inheritance(had, 5).tell(question, FeedReader(), feed_writer, left)
+    Inheritance(had, 5).tell(question, FeedReader(ignore), feed_writer, left)
     told = read_feed_message(wire[-1])
     assert told is not None
     assert told.answer is not None

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from gozo.leadership.feed_messages import read_feed_message, read_question
 from gozo.leadership.handled_feed import FeedReader, FeedWriter
-from gozo.requests.inheritance import AGAIN, Account, Inheritance, Inquiry
+from gozo.protocol.heard import HeardCount
+from gozo.requests.inheritance import FIRST_WAIT, Account, Inheritance, Inquiry
+from tests.support.heard import ignore
 
 
 class Held(NamedTuple):
@@ -76,6 +78,17 @@ def test_what_was_handed_over_is_the_other_ones_as_well() -> None:
     assert account.lacking(held) == [Held(b"a", 3), Held(b"a", 5)]
 
 
+def test_the_leader_cannot_say_what_came_in_the_gap() -> None:
+    """What was handed over is not told from what was heard in an earlier subscription."""
+    account = Account(since=0, begun=4, until=9, is_gap_known=False)
+    for number in range(2):
+        account.note(b"a", None, in_gap=False)
+        account.note_pending(b"a", number, None, in_gap=False)
+    held = [Held(b"a", 1), Held(b"a", 4), Held(b"a", 4)]
+    assert account.pending(held) == Counter({(b"a", 0): 1, (b"a", 1): 1})
+    assert account.lacking(held) == [Held(b"a", 1)]
+
+
 def test_what_comes_after_the_change_counts_for_nothing() -> None:
     """A leader that thaws hears it as a standby, and the next one had it when its term began."""
     account = Account(since=9, begun=0, until=3)
@@ -101,7 +114,7 @@ def test_what_the_leader_has_not_handled() -> None:
 
 async def test_an_answer_that_takes_longer_than_a_question() -> None:
     """However long the way to the leader and back: it is asked less often, until it answers."""
-    feed_reader = FeedReader()
+    feed_reader = FeedReader(ignore)
     questions = 0
 
     def hear(message: bytes) -> None:
@@ -109,7 +122,7 @@ async def test_an_answer_that_takes_longer_than_a_question() -> None:
         told = read_feed_message(message)
         assert told is not None
         feed_reader.hear(told, 0)
-        asyncio.get_running_loop().call_later(2.5 * AGAIN, inquiry.hear, told)
+        asyncio.get_running_loop().call_later(2.5 * FIRST_WAIT, inquiry.hear, told)
 
     def ask(message: bytes) -> None:
         nonlocal questions
@@ -118,9 +131,9 @@ async def test_an_answer_that_takes_longer_than_a_question() -> None:
         assert question is not None
         inherited.tell(question, feed_reader, leader, [])
 
-    leader = FeedWriter(hear, lambda: 1, b"lead")
+    leader = FeedWriter(hear, HeardCount(1), b"lead")
     inherited = Inheritance([Held(b"12345678", 1)], 1)
-    inquiry = Inquiry(b"mine", ask, feed_reader, lambda: 0)
+    inquiry = Inquiry(b"mine", ask, feed_reader, HeardCount())
     async with asyncio.timeout(10):
         account = await inquiry.find_out(lambda: 0, lambda: True)
     assert account is not None

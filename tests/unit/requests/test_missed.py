@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gozo.leadership.feed_messages import (
     LEADER,
     NONCE,
+    Doubt,
     FeedMessage,
     Offer,
     Place,
@@ -20,19 +21,20 @@ from gozo.leadership.feed_messages import (
     write_question,
 )
 from gozo.leadership.handled_feed import FeedReader
-from gozo.leadership.offsets import ENOUGH
-from gozo.protocol.heard import Heard, hear
+from gozo.leadership.offsets import ENOUGH_SAMPLES
+from gozo.protocol.heard import Verb, hear
 from gozo.requests.backlog import Backlog
-from gozo.requests.missed import EDGE, SETTLING, Claims, Offers
+from gozo.requests.missed import EDGE, OFFER_DELAY, Claims, Offers
+from tests.support.heard import ignore
 
 TERM, STANDBY, OTHER = b"leadterm", b"stdb", b"oths"
 BEGUN = 100
 DIGESTS = [b"digest-%d" % number for number in range(3)]
 
 
-def offer(position: int, standby: bytes = STANDBY, *, doubtful: bool = False) -> Offer:
+def offer(position: int, standby: bytes = STANDBY, *, doubt: Doubt = Doubt.NONE) -> Offer:
     """Make an offer of something."""
-    return Offer(standby, TERM, BEGUN, position, 0, doubtful, b"reply", None, b"")
+    return Offer(standby, TERM, BEGUN, position, 0, doubt, b"reply", None, b"")
 
 
 @given(st.lists(st.sampled_from(DIGESTS), max_size=20))
@@ -53,17 +55,23 @@ def test_each_is_taken_once(digests: list[bytes]) -> None:
     assert taken == Counter(digests)
 
 
-@pytest.mark.parametrize("doubtful", [False, True])
-def test_what_is_doubtful_is_not_taken_if_it_was_heard(doubtful: bool) -> None:
-    """The leader heard it just before its link was lost, or just after."""
+@pytest.mark.parametrize("doubt", Doubt)
+def test_what_is_doubtful_is_not_taken_if_it_was_heard(doubt: Doubt) -> None:
+    """The leader heard it just before its link was lost, or just after, or longer ago."""
     claims = Claims()
     for number in range(4 * EDGE):
         claims.hear(b"before-%d" % number)
     claims.begin_hearing(BEGUN)
     claims.hear_first(b"after")
-    for number, heard in enumerate((b"before-%d" % (4 * EDGE - 1), b"after", b"other")):
-        is_other = heard == b"other"
-        assert claims.claims(offer(number, doubtful=doubtful), heard) == (is_other or not doubtful)
+    taken = [b"other"]
+    if doubt is not Doubt.BEFORE:
+        taken.append(b"before-0")
+    if doubt is Doubt.NONE:
+        taken += [b"before-%d" % (4 * EDGE - 1), b"after"]
+    for number, heard in enumerate(
+        (b"before-0", b"before-%d" % (4 * EDGE - 1), b"after", b"other")
+    ):
+        assert claims.claims(offer(number, doubt=doubt), heard) == (heard in taken)
 
 
 def test_what_was_missed_earlier_is_not_known() -> None:
@@ -91,7 +99,7 @@ class Standby:
     """One that hears everything, and a leader that has just heard nothing for a while."""
 
     def __init__(self) -> None:
-        self.feed_reader = FeedReader()
+        self.feed_reader = FeedReader(ignore)
         self.held = (Backlog(), Backlog())
         self.held[1].index(True)
         self.sent: list[Offer] = []
@@ -109,10 +117,12 @@ class Standby:
         """Hear one, as the leader does unless it has missed it."""
         self.count += 1
         self.leader_count += not missed
-        heard = hear(_act, self.count, 0, b"gozo", b"reply", None, payload)
+        heard = hear(Verb.REQUEST, self.count, 0, b"gozo", b"reply", None, payload)
         self.held[1].add(heard)
 
-    def tell(self, begun: int, now: float, times: int = ENOUGH + 1, term: bytes = TERM) -> None:
+    def tell(
+        self, begun: int, now: float, times: int = ENOUGH_SAMPLES + 1, term: bytes = TERM
+    ) -> None:
         """Hear messages of the leader that say its count."""
         for first in (True, *[False] * (times - 1)):
             self.number += 1
@@ -123,7 +133,7 @@ class Standby:
 
     def know(self) -> None:
         """Hear the leader for the first time, and offer nothing: there is nothing yet."""
-        self.tell(0, -SETTLING)
+        self.tell(0, -OFFER_DELAY)
         assert self.payloads(0) == []
 
     def lose(self) -> None:
@@ -132,17 +142,13 @@ class Standby:
 
     def digest(self, payload: bytes) -> bytes:
         """Return the digest of a request."""
-        return hear(_act, 1, 0, b"gozo", b"reply", None, payload).digest
+        return hear(Verb.REQUEST, 1, 0, b"gozo", b"reply", None, payload).digest
 
     def payloads(self, now: float) -> list[bytes]:
         """Return what is offered at a moment."""
         self.sent.clear()
         self.offers.make(now, 0)
         return [one.payload for one in self.sent]
-
-
-def _act(heard: Heard) -> None:
-    """Do nothing."""
 
 
 def test_what_came_in_between_is_offered() -> None:
@@ -162,14 +168,14 @@ def test_what_came_in_between_is_offered() -> None:
     assert standby.payloads(1.0) == []
     # The leader leaves out what it has heard, which it cannot tell of several that are the same.
     offered = [b"1", *missed, b"5"]
-    assert standby.payloads(1.0 + SETTLING) == offered
-    certain = [one.payload for one in standby.sent if not one.is_doubtful]
+    assert standby.payloads(1.0 + OFFER_DELAY) == offered
+    certain = [one.payload for one in standby.sent if not one.doubt]
     assert certain == [b"2", *missed[EDGE : len(missed) - EDGE]]
-    assert standby.payloads(2.0 + SETTLING) == []
+    assert standby.payloads(2.0 + OFFER_DELAY) == []
 
     standby.lose()
     standby.tell(standby.leader_count, 3.0)
-    assert standby.payloads(3.0 + SETTLING)[: len(offered)] == offered
+    assert standby.payloads(3.0 + OFFER_DELAY)[: len(offered)] == offered
 
 
 def test_the_ends_of_an_unsure_gap_are_left_alone() -> None:
@@ -185,9 +191,9 @@ def test_the_ends_of_an_unsure_gap_are_left_alone() -> None:
     standby.count += EDGE + 1
     standby.tell(begun, 1.0, times=1)
     standby.tell(begun, 1.0)
-    standby.payloads(1.0 + SETTLING)
+    standby.payloads(1.0 + OFFER_DELAY)
     assert 0 < len(standby.sent) < 4 * EDGE
-    assert not any(one.is_doubtful for one in standby.sent)
+    assert not any(one.doubt for one in standby.sent)
 
 
 def test_an_unsure_gap_is_left_alone() -> None:
@@ -197,7 +203,7 @@ def test_an_unsure_gap_is_left_alone() -> None:
     standby.lose()
     standby.request(b"1", missed=True)
     standby.tell(standby.leader_count, 0.0, times=1)
-    assert standby.payloads(SETTLING) == []
+    assert standby.payloads(OFFER_DELAY) == []
 
 
 def test_what_is_still_to_be_offered_is_set_aside() -> None:
@@ -218,8 +224,8 @@ def test_what_is_still_to_be_offered_is_set_aside() -> None:
     assert until is not None
     standby.offers.set_aside(until, 1.5)
     standby.held[1].forget(until)
-    assert standby.payloads(1.0 + SETTLING) == [b"1", b"2", b"2", b"3"]
-    assert standby.payloads(1.5 + SETTLING) == [b"3"]
+    assert standby.payloads(1.0 + OFFER_DELAY) == [b"1", b"2", b"2", b"3"]
+    assert standby.payloads(1.5 + OFFER_DELAY) == [b"3"]
 
     standby.offers.strike(TERM[:LEADER], standby.digest(b"1"), begun)
     standby.offers.strike(TERM[:LEADER], standby.digest(b"2"), 1)  # that was heard by both
@@ -238,7 +244,26 @@ def test_a_leader_that_was_not_heard_before() -> None:
         standby.request(payload, missed=True)
     standby.tell(0, 0)
     standby.request(b"heard")
-    assert standby.payloads(SETTLING) == [*missed, b"heard"]
-    assert [one.payload for one in standby.sent if not one.is_doubtful] == missed[:EDGE]
+    assert standby.payloads(OFFER_DELAY) == [*missed, b"heard"]
+    assert [one.payload for one in standby.sent if not one.doubt] == missed[:EDGE]
     standby.tell(0, 1.0, term=TERM[:LEADER] + b"next")
-    assert standby.payloads(1.0 + SETTLING) == []
+    assert standby.payloads(1.0 + OFFER_DELAY) == []
+
+
+def test_a_leader_that_had_heard_requests_before_it_was_heard() -> None:
+    """Its reports were lost with its link: it may have what came meanwhile, and leaves it out."""
+    standby, claims = Standby(), Claims()
+    standby.count, standby.leader_count = 100, 1_000
+    for number in range(3 * EDGE):
+        standby.request(b"heard-%d" % number)
+        claims.hear(standby.digest(b"heard-%d" % number))
+    standby.lose()
+    begun = standby.leader_count
+    claims.begin_hearing(begun)
+    missed = [b"missed-%d" % number for number in range(3 * EDGE)]
+    for payload in missed:
+        standby.request(payload, missed=True)
+    standby.tell(begun, 0)
+    standby.payloads(OFFER_DELAY)
+    taken = [one.payload for one in standby.sent if claims.claims(one, standby.digest(one.payload))]
+    assert taken == missed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gozo.requests.unanswered import LEAST, PATIENCE, Waiting
+from gozo.requests.unanswered import LEAST_TIME, RECEIPT_TIME, Waiting
 
 
 def test_each_is_answered_once_and_in_time() -> None:
@@ -13,8 +13,8 @@ def test_each_is_answered_once_and_in_time() -> None:
     third = waiting.add("r.3", "c", "stored", age=0.0, now=12.0)
     assert waiting.settle(second)
     assert not waiting.settle(second)
-    assert list(waiting.late(9.9 + PATIENCE)) == []
-    assert [one.receipt for one in waiting.late(10.0 + PATIENCE)] == ["r.1"]
+    assert list(waiting.late(9.9 + RECEIPT_TIME)) == []
+    assert [one.receipt for one in waiting.late(10.0 + RECEIPT_TIME)] == ["r.1"]
     assert not waiting.settle(first)
     assert [one.id for one in waiting.late(float("inf"))] == ["c"]
     assert not waiting.settle(third)
@@ -25,5 +25,5 @@ def test_from_when_it_was_heard() -> None:
     waiting = Waiting()
     young = waiting.add("r.1", None, "stored", age=2.0, now=10.0)
     old = waiting.add("r.2", None, "stored", age=60.0, now=10.0)
-    assert waiting.until(young) == 10.0 + PATIENCE - 2.0
-    assert waiting.until(old) == 10.0 + LEAST
+    assert waiting.until(young) == 10.0 + RECEIPT_TIME - 2.0
+    assert waiting.until(old) == 10.0 + LEAST_TIME

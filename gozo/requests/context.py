@@ -1,0 +1,27 @@
+"""What requests and calls are acted on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gozo.delivery.in_memory import InMemory
+from gozo.requests.in_progress import InProgress
+from gozo.requests.replies import Replies
+from gozo.store.schedule_store import ScheduleStore
+from gozo.telemetry.events import EventSink
+from gozo.telemetry.stats import Stats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The parts that `RequestHandler`, `AdminVerbs` and `RequestLoop` share."""
+
+    store: ScheduleStore
+    in_memory: InMemory
+    in_progress: InProgress
+    replies: Replies
+    stats: Stats
+    events: EventSink
+    wake_delivery: Callable[[], None]
+    """Called when there is something new to deliver from memory."""

@@ -1,0 +1,129 @@
+"""Acts on requests: stores, cancels or refuses what they ask for, and answers them.
+
+A schedule without an id stays in this leader's memory until it is delivered, without being stored
+first: see `RequestHandler.use_memory`.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from gozo.errors import RequestError
+from gozo.leadership.handled_feed import FeedWriter
+from gozo.protocol.heard import Heard
+from gozo.protocol.receipts import cancel_receipt, stored_receipt
+from gozo.protocol.requests import parse_request
+from gozo.requests.admin_verbs import refusal_of
+from gozo.requests.admission import Admission
+from gozo.requests.context import Context
+from gozo.runtime.logs import get_logger
+from gozo.schedule.model import CancelRequest, Request, ScheduleRequest
+from gozo.store.changes import NO_DEADLINE, Result
+from gozo.store.entry_codec import reserved_key
+
+_NEW, _REPLACED = Result.STORED, Result.REPLACED
+
+log = get_logger("gozo.intake")
+
+
+class RequestHandler:
+    """Acts on what comes on the request subject, as `AdminVerbs` does on calls."""
+
+    def __init__(
+        self,
+        context: Context,
+        admission: Admission,
+        feed_writer: FeedWriter,
+    ) -> None:
+        self._admission = admission
+        self._feed_writer = feed_writer
+        self._store = context.store
+        self._in_memory = context.in_memory
+        self._in_progress = context.in_progress
+        self._replies = context.replies
+        self._stats = context.stats
+        self._events = context.events
+        self._wake_delivery = context.wake_delivery
+        self._holds = False
+        self._details = log.enabled(logging.DEBUG)
+        """Whether each request is worth a line in the log."""
+
+    def use_memory(self, allowed: bool) -> None:
+        """Allow or forbid to hold schedules without an id in memory: only a leader may.
+
+        Otherwise they are stored, each under a key of its own.
+        """
+        self._holds = allowed
+
+    def handle(self, heard: Heard) -> None:
+        """Act on a request."""
+        try:
+            self._admission.check_kept(heard.received_us)
+            request = parse_request(heard.reply, heard.headers, heard.payload, heard.received_us)
+            request = self._admission.admit(request, heard.reply)
+        except RequestError as error:
+            self._in_progress.done(heard)
+            self._replies.refuse(heard, error)
+            return
+        if isinstance(request, CancelRequest):
+            self._admission.cancelling(request.id)
+            number = self._replies.await_receipt(request, heard, "cancelled")
+            done = partial(self._on_result, request, heard, request.id, number)
+            self._store.cancel(request.id, done, by_request=True, origin=heard)
+        elif (id_ := request.entry.id) is not None:
+            self._put(request, heard, id_)
+        elif self._holds and not request.entry.extended:
+            self._in_progress.size -= heard.size
+            self._stats.accepted += 1
+            self._in_memory.add(request, heard)
+            self._feed_writer.heard()
+            if self._events.enabled:
+                self._events.accepted(request.entry, replaced=False)
+            self._wake_delivery()
+        else:
+            key = reserved_key()
+            self._put(request, heard, key, key)
+
+    def _put(
+        self, request: ScheduleRequest, heard: Heard, name: str, key: str | None = None
+    ) -> None:
+        """Store a request under its id, which is its `name`, or else under a key of its own."""
+        number, deadline = 0, NO_DEADLINE
+        if request.receipt is not None:
+            number = self._replies.await_receipt(request, heard, "stored")
+            deadline = self._replies.until(number)
+        self._admission.storing(name)
+        done = partial(self._on_result, request, heard, name, number)
+        self._store.put(request, done, key, deadline=deadline, origin=heard)
+
+    def _on_result(
+        self, request: Request, heard: Heard, name: str, number: int, result: Result, words: str
+    ) -> None:
+        self._admission.done(name)
+        if result is Result.DROPPED:
+            self._in_progress.drop(heard)
+            self._replies.settle(number)  # the other leader answers
+            return
+        self._in_progress.done(heard)
+        refusal = None
+        if result is not _NEW and result is not _REPLACED:
+            refusal = refusal_of(result, words)
+        if refusal is not None:
+            self._replies.refused(request.id, refusal)
+        else:
+            self._stats.accepted += 1
+            if self._events.enabled and isinstance(request, ScheduleRequest) and request.id is None:
+                self._events.accepted(request.entry, replaced=False)
+        if self._details:
+            log.debug("request.done", id=request.id, result=result)
+        if request.receipt is None or not self._replies.settle(number):
+            return
+        if refusal is not None:
+            self._replies.answer_refused(request.receipt, request.id, refusal, heard)
+            return
+        if isinstance(request, ScheduleRequest):
+            receipt = stored_receipt(request.entry, replaced=result is Result.REPLACED)
+        else:
+            receipt = cancel_receipt(request.id, result)
+        self._replies.answer(request.receipt, receipt)

@@ -1,0 +1,43 @@
+"""The requests that are begun and not done: the memory that they take, and the report that follows.
+
+Together with those that wait they may take so much memory, `--max-backlog`; more are refused.
+"""
+
+from __future__ import annotations
+
+from gozo.errors import Refusal, RequestError
+from gozo.leadership.handled_feed import FeedWriter
+from gozo.protocol.heard import Heard
+
+
+class InProgress:
+    """Counts them; whoever begins one adds its `size`."""
+
+    def __init__(self, feed_writer: FeedWriter, max_backlog: int) -> None:
+        self._feed_writer = feed_writer
+        self._max_backlog = max_backlog
+        self.size = 0
+        """Bytes of memory that they take."""
+
+    def check_room(self, heard: Heard, waiting: int) -> None:
+        """Refuse a message for which there is no memory; those that wait take `waiting` bytes.
+
+        Raises:
+            RequestError: `busy`.
+        """
+        size = waiting + self.size
+        if size + heard.size > self._max_backlog:
+            raise RequestError(
+                Refusal.BUSY,
+                f"{size} bytes of requests wait to be stored already: "
+                "send it again later, or raise --max-backlog",
+            )
+
+    def done(self, heard: Heard) -> None:
+        """Report a message as handled: it is stored, or answered."""
+        self.size -= heard.size
+        self._feed_writer.handled(heard.digest, heard.position)
+
+    def drop(self, heard: Heard) -> None:
+        """Let go of a message that another leader may have."""
+        self.size -= heard.size
