@@ -39,7 +39,7 @@ import asyncio, sys
 from pathlib import Path
 from gozo import embedded
 from gozo.embedded import server
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 
 port, store, loop, kernel = sys.argv[1:]
 if kernel == "no":
