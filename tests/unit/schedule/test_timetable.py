@@ -229,7 +229,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=200, stateful_step_count=40)
+TestModel.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
 
 
 def test_an_entry_that_cannot_be_delivered_is_never_due() -> None:
