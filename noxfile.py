@@ -54,3 +54,14 @@ def acceptance(session: nox.Session) -> None:
 def everything(session: nox.Session) -> None:
     """Every test and check, with all examples of each property, as CI runs them."""
     run(session, "pytest", *PARALLEL, "--hypothesis-profile=full", *session.posargs)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Change operators of the pure packages, and list what no unit test notices: hours.
+
+    `.venv/bin/pip install -e '.[mutation]'` comes first. Some of it: `nox -s mutation --
+    'gozo.schedule.timetable.*'`. `.venv/bin/mutmut show NAME` shows a change.
+    """
+    run(session, "mutmut", "run", "--max-children=1", *session.posargs)
+    run(session, "mutmut", "results")
