@@ -1,20 +1,28 @@
-"""Fixtures for every test: servers, daemons and clients that end with the test."""
+"""Fixtures for every test: servers, daemons and clients that end with the test.
 
+What they need is imported only where a test asks for one: a unit test starts sooner.
+"""
+
+# ruff: noqa: PLC0415
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.support import forking
-from tests.support.processes import Clients, Daemons, Servers
+
+if TYPE_CHECKING:
+    from tests.support.processes import Clients, Daemons, Servers
 
 # How long an example takes says how busy the machine is, and fails no test.
-settings.register_profile("gozo", deadline=None)
-settings.load_profile("gozo")
+settings.register_profile("quick", deadline=None, max_examples=20)
+settings.register_profile("full", deadline=None, max_examples=100)
+settings.load_profile("quick")  # unless --hypothesis-profile=full is given
 
 # A shell without job control ignores SIGINT for what runs in its background, nohup(1) SIGHUP, and
 # children inherit that: here it is as at a terminal, however the tests were started.
@@ -30,6 +38,8 @@ os.umask(0o022)  # or a `gozo.env` that a test writes would not count, since oth
 @pytest.fixture
 def servers() -> Iterator[Servers]:
     """Start servers with any configuration."""
+    from tests.support.processes import Servers
+
     with Servers() as servers:
         yield servers
 
@@ -37,6 +47,8 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture
 def daemons() -> Iterator[Daemons]:
     """Start daemons with any arguments."""
+    from tests.support.processes import Daemons
+
     with Daemons() as daemons:
         yield daemons
 
@@ -44,5 +56,7 @@ def daemons() -> Iterator[Daemons]:
 @pytest.fixture
 async def clients() -> AsyncIterator[Clients]:
     """Connect clients."""
+    from tests.support.processes import Clients
+
     async with Clients() as clients:
         yield clients

@@ -19,6 +19,7 @@ from tests.support.readme import ROOT
 VERSIONS = ("2.10.26", "2.11.11", "2.12.8", "2.15.1")
 CACHE = ROOT / ".versions_cache"
 
+PARALLEL = ["--numprocesses=6", "--dist=worksteal"]  # as in noxfile.py
 WHOLE = ["tests/integration", "tests/acceptance"]
 
 ELSEWHERE = [
@@ -54,7 +55,7 @@ def main() -> int:
         print(f"+ nats-server {version}", flush=True)
         variables = os.environ | {"GOZO_TEST_NATS_SERVER": str(binary(version))}
         # A process of its own: what one run leaves behind has no say in the next.
-        command = [sys.executable, "-m", "pytest", *selected, *rest]
+        command = [sys.executable, "-m", "pytest", *PARALLEL, *selected, *rest]
         if subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode:
             failed.append(version)
     if failed:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from tests.support.client import Client
-from tests.support.daemon import Daemon
 from tests.support.patience import allow
 from tests.support.processes import Clients, Daemons
+from tests.support.running import Running
 from tests.support.server import NatsServer
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A server with one daemon on it."""
-
-    server: NatsServer
-    daemon: Daemon
 
 
 @pytest.fixture(scope="module")

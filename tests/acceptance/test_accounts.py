@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from tests.acceptance.test_metrics import scrape, serve
 from tests.support.client import Client
+from tests.support.metrics import scrape, serve
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.readme import ROOT

@@ -19,11 +19,11 @@ from gozo.store.event_history import DESCRIPTION
 from gozo.store.probe import KEY
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
-from tests.acceptance.test_permissions import MISSING, documented, login
 from tests.support.daemon import Daemon
+from tests.support.documented import documented, login
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.readme import ROOT
-from tests.support.rights import LOGIN, withholding
+from tests.support.rights import LOGIN, MISSING, withholding
 from tests.support.server import free_port
 from tests.support.terminal import Terminal
 

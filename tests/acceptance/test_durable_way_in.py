@@ -9,10 +9,10 @@ import time
 import msgpack
 from nats.js.api import KeyValueConfig
 
-from tests.acceptance.conftest import Running
 from tests.support.client import Client
 from tests.support.patience import allow
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.running import Running
 
 
 async def test_stored_by_a_client(client: Client, new_id: str) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_poison import known_to_have_arrived
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.false_server import FalseServer
@@ -19,6 +18,7 @@ from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.server import HOST, free_port, listens
+from tests.support.service import known_to_have_arrived
 
 AT_ONCE = 4  # seconds: less than a shutdown waits for a server that may come back
 

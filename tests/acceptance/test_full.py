@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.acceptance.test_receipts import ask
 from tests.support.client import Client
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.receipts import ask
 from tests.support.storage import Limit, call, marker, without
 
 COUNT = 200

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from nats.js import api
 
-from tests.acceptance.conftest import Running
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.running import Running
 
 NOTE = 'read -r line; echo "$line" >>ran'
 """Writes the payload to the file of what was run; commands run in their worker's folder."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pytest
 from nats.aio.msg import Msg
 
-from tests.acceptance.test_permissions import documented, login, violations
 from tests.support.client import Arrivals, Client
 from tests.support.daemon import Daemon
+from tests.support.documented import documented, login, violations
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.rights import LOGIN, withholding

@@ -7,9 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.acceptance.conftest import Running
 from tests.support.patience import allow
 from tests.support.programs import require_program
+from tests.support.running import Running
 
 PACKAGES = ["@nats-io/transport-node@3", "@nats-io/kv@3", "@nats-io/jetstream@3"]
 

@@ -21,12 +21,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from nats import errors as nats_errors
 
-from tests.acceptance.faults.test_daemons import leader_of
 from tests.support.client import Arrivals, Client
 from tests.support.daemon import Daemon
 from tests.support.model import Model, Version
 from tests.support.patience import allow, until, wall_clock
 from tests.support.processes import Daemons
+from tests.support.replicas import leader_of
 from tests.support.server import NatsServer
 
 EXAMPLES = int(os.environ.get("GOZO_TEST_EXAMPLES", "4"))

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from nats.js.api import StorageType
 
-from tests.acceptance.test_poison import known_to_have_arrived
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.server import HOST, free_port
+from tests.support.service import known_to_have_arrived
 
 FAILED = 1
 NO_SERVER = 5

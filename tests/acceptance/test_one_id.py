@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from tests.acceptance.conftest import Running
 from tests.support.client import Client
 from tests.support.raw import RawClient, header_block, request
+from tests.support.running import Running
 
 MANY = 12_000  # more than the daemon works on at a time
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -11,30 +10,14 @@ import pytest
 from gozo.client import Client as GozoClient
 from gozo.errors import NotAllowedError
 from gozo.settings.model import ConnectionSettings
+from tests.support.documented import documented, login, violations
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
-from tests.support.readme import ROOT
-from tests.support.rights import LOGIN, admin, grant, withholding
+from tests.support.rights import LOGIN, MISSING, admin, grant, withholding
 from tests.support.server import NatsServer
 
 NOT_ALLOWED = 4
-
-
-MISSING: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "JetStream": ("publish", ("$JS.API.>",), "$JS.API."),
-    "reading the bucket": ("publish", ("$JS.API.CONSUMER.>",), "$JS.API.CONSUMER."),
-    "creating the bucket": (
-        "publish",
-        ("$JS.API.STREAM.CREATE.>",),
-        "$JS.API.STREAM.CREATE.KV_gozo",
-    ),
-    "writing to the bucket": ("publish", ("$KV.gozo.>",), "$KV.gozo."),
-    "the lease": ("publish", ("$KV.gozo_lease.>",), "$KV.gozo_lease."),
-    "requests": ("subscribe", ("gozo",), "gozo"),
-    "answers": ("subscribe", ("_GOZO_INBOX.>", "_INBOX.>"), "_GOZO_INBOX.>"),
-    "echoes": ("publish", ("_GOZO_INBOX.>", "_INBOX.>"), "_GOZO_INBOX.>"),
-}
 
 
 @pytest.mark.parametrize("missing", MISSING)
@@ -111,21 +94,6 @@ async def test_unreadable(servers: Servers, daemons: Daemons, clients: Clients) 
     assert opened.payloads == [b"x"]
 
 
-def documented() -> str:
-    """Return the configuration with the permissions that gozo-protocol(7) says are needed."""
-    page = (ROOT / "man" / "source" / "gozo-protocol.7").read_text("utf-8")
-    part = page.partition(".SS Permissions\n")[2]
-    found = re.search(r"^\.EX\n(.*?)^\.EE", part, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
-def login(user: str) -> tuple[str, ...]:
-    """Return the options to log in as a user of that configuration."""
-    prefix = () if user == "daemon" else ("--inbox-prefix", f"_INBOX.{user}")
-    return ("--user", user, "--password", "change_me", *prefix)
-
-
 def settings_of(server: NatsServer, user: str) -> ConnectionSettings:
     """Return the same as settings."""
     return ConnectionSettings(
@@ -134,14 +102,6 @@ def settings_of(server: NatsServer, user: str) -> ConnectionSettings:
         password="change_me",  # noqa: S106
         inbox_prefix=f"_INBOX.{user}",
     )
-
-
-def violations(server: NatsServer) -> list[tuple[str, str]]:
-    """Return the subjects that the server kept users from, after the user's name."""
-    newer = r'user:(?P<user>\w+)" - \w+ Violation - '
-    older = r'Violation - User "(?P<by>\w+)", '  # 2.10
-    found = re.finditer(rf'(?:{newer}|{older})Subject "(?P<subject>[^"]*)', server.log)
-    return [(one["user"] or one["by"], one["subject"]) for one in found]
 
 
 DONE, NOT_FOUND, NO_DAEMON = 0, 3, 5

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
-from typing import Any
 
-from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
-from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.raw import RawClient, header_block, request
+from tests.support.service import figures
 
 GOOD = header_block(Gozo_When="9999999999", Gozo_Subject="to")
 
@@ -61,22 +58,6 @@ REQUESTS = {
     "invalid_header": [b"NATS/1.0\r\nGozo-When: +1\r\nno colon\r\n\r\n"],
 }
 """Header blocks of requests that are refused, by the code of the refusal."""
-
-
-async def figures(client: Client) -> dict[str, Any]:
-    """Return what the daemon tells of itself as a NATS service."""
-    answer = json.loads((await client.nats.request("$SRV.STATS.gozo", timeout=5)).data)
-    data: dict[str, Any] = answer["endpoints"][0]["data"]
-    return data
-
-
-async def known_to_have_arrived(client: Client) -> None:
-    """Wait until the daemon knows that the one schedule that was due has arrived."""
-
-    async def is_known() -> bool:
-        return bool((await figures(client))["delivered"] == 1)
-
-    await until(is_known, "the daemon knows that it has arrived")
 
 
 def send(url: str, data: bytes) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Running
-from tests.acceptance.test_permissions import documented, login, violations
 from tests.support.aged import followed
 from tests.support.client import Arrivals, Client
+from tests.support.documented import documented, login, violations
 from tests.support.gozoctl import Gozoctl
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.running import Running
 from tests.support.storage import call
 
 MANY = 50

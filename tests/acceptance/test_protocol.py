@@ -9,32 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.conftest import Running
 from tests.support.client import Client
+from tests.support.ids import ODD_IDS
 from tests.support.raw import RawClient, header_block, request
+from tests.support.running import Running
 
 MAX_PAYLOAD = 1024 * 1024  # bytes: the server's default
 LARGEST = MAX_PAYLOAD - 4096  # bytes: what a schedule may carry
-
-ODD_IDS = [
-    "tea",
-    "TEA",
-    "with spaces  inside",
-    "dots.in.it",
-    ".leading",
-    "trailing.",
-    "double..dot",
-    "..",
-    "=",
-    "=2Eleading",
-    "=_barrier",
-    "a:b/c\\d",
-    ">",
-    "*",
-    "wild.>",
-    "Grüße aus 日本 🫖",
-    "x" * 1024,
-]
 
 
 @pytest.mark.parametrize("when", ["+0", "+1", "+0.25", "+0.000001", "+1.5"])

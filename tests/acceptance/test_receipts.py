@@ -6,34 +6,21 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
-from nats.js.errors import NotFoundError
 
-from tests.acceptance.conftest import Running
 from tests.support.client import Arrivals, Client
 from tests.support.patience import allow
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.raw import RawClient, header_block, request
+from tests.support.receipts import ask, entry_of
+from tests.support.running import Running
 
 SLOW = 16_000
 """Schedules whose acknowledgements come slowly: four times as many as are in flight."""
-
-
-async def ask(
-    client: Client, headers: Mapping[str, str], *, reply: str = "", payload: bytes = b""
-) -> dict[str, Any]:
-    """Send a request that wants a receipt, and return it."""
-    receipts = await client.arrivals()
-    await client.send({**headers, "Gozo-Receipt": receipts.subject}, reply=reply, payload=payload)
-    (receipt,) = await receipts.wait()
-    assert "Gozo-Reply" not in receipt.headers
-    answer: dict[str, Any] = json.loads(receipt.data)
-    return answer
 
 
 async def test_stored_replaced_and_delivered(client: Client, new_id: str) -> None:
@@ -166,15 +153,6 @@ async def stream(client: Client, name: str, subject: str) -> None:
 async def messages(client: Client, name: str) -> int:
     """Count the messages of a stream."""
     return (await client.nats.jetstream().stream_info(name)).state.messages
-
-
-async def entry_of(client: Client, key: str) -> dict[str, str]:
-    """Read the headers of an entry of the bucket."""
-    try:
-        found = await client.nats.jetstream().get_last_msg("KV_gozo", f"$KV.gozo.{key}")
-    except NotFoundError:
-        return {}
-    return dict(found.headers or {})
 
 
 async def until(condition: Any, what: str) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Running
 from tests.support.client import Arrival, Arrivals, Client
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.running import Running
 
 ALL = {"Gozo-Misfire": "all"}
 OFTEN = ("--min-interval", "10ms")

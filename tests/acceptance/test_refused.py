@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.conftest import Running
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.events import Event
 from tests.support.patience import allow
 from tests.support.raw import RawClient, header_block, request
+from tests.support.running import Running
 
 TO = b"refused.reply"
 

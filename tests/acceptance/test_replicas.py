@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from nats.aio.msg import Msg
 
 from gozo.client import Client as Gozo
-from tests.acceptance.test_restart import stored
 from tests.support.client import Arrivals, Client
 from tests.support.daemon import Daemon
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.replicas import stored
 
 COUNT = 4000
 INTERVAL = 0.0005  # seconds between two due times

@@ -7,19 +7,11 @@ import time
 
 import pytest
 
-from tests.acceptance.test_protocol import ODD_IDS
-from tests.support.client import Arrivals, Client
+from tests.support.client import Arrivals
+from tests.support.ids import ODD_IDS
 from tests.support.patience import until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
-
-
-async def stored(client: Client, count: int) -> None:
-    """Wait until the bucket holds at least so many messages."""
-
-    async def enough() -> bool:
-        return await client.stored() >= count
-
-    await until(enough, f"{count} messages stored")
+from tests.support.replicas import stored
 
 
 def numbers(arrivals: Arrivals) -> list[int]:

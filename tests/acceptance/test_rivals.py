@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_metrics import get, scrape, serve
 from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.daemon import Daemon
 from tests.support.gozoctl import Gozoctl
+from tests.support.metrics import get, scrape, serve
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy

@@ -11,11 +11,11 @@ import pytest
 from gozo.client import Client
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.subject_policy import LEAST_MAX_PAYLOAD
-from tests.acceptance.test_receipts import ask
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Proxy
+from tests.support.receipts import ask
 
 FAILED = 1
 

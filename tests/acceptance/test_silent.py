@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from nats.js.api import StreamConfig
 
-from tests.acceptance.conftest import Running
 from tests.support.client import Client
 from tests.support.patience import allow, until
 from tests.support.raw import RawClient, header_block, request
+from tests.support.running import Running
 
 MANY = 10_000  # far more than may be without an acknowledgement at a time
 MORE = 1_500

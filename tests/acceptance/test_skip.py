@@ -10,11 +10,11 @@ from pathlib import Path
 import msgpack
 
 from gozo.client import Client as GozoClient
-from tests.acceptance.test_receipts import ask
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.receipts import ask
 from tests.support.storage import marker
 
 COUNT = 300

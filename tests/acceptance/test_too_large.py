@@ -6,13 +6,13 @@ import json
 import re
 from pathlib import Path
 
-from tests.acceptance.conftest import Running
-from tests.acceptance.test_receipts import ask, entry_of
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import until
 from tests.support.places import write
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.receipts import ask, entry_of
+from tests.support.running import Running
 from tests.support.storage import call
 
 PERCENT = "%" * 22_000  # bytes of a header that become three times as many in the bucket

@@ -11,6 +11,22 @@ from tests.support.server import NatsServer
 
 LOGIN = ("--user", "gozo", "--password", "p")
 
+MISSING: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "JetStream": ("publish", ("$JS.API.>",), "$JS.API."),
+    "reading the bucket": ("publish", ("$JS.API.CONSUMER.>",), "$JS.API.CONSUMER."),
+    "creating the bucket": (
+        "publish",
+        ("$JS.API.STREAM.CREATE.>",),
+        "$JS.API.STREAM.CREATE.KV_gozo",
+    ),
+    "writing to the bucket": ("publish", ("$KV.gozo.>",), "$KV.gozo."),
+    "the lease": ("publish", ("$KV.gozo_lease.>",), "$KV.gozo_lease."),
+    "requests": ("subscribe", ("gozo",), "gozo"),
+    "answers": ("subscribe", ("_GOZO_INBOX.>", "_INBOX.>"), "_GOZO_INBOX.>"),
+    "echoes": ("publish", ("_GOZO_INBOX.>", "_INBOX.>"), "_GOZO_INBOX.>"),
+}
+"""Rights without one of which gozo does not start: their kind, subjects, and what is shown."""
+
 
 def withholding(kind: str, *subjects: str) -> str:
     """Return a server's configuration: a user `gozo` without these rights, and an `admin`."""

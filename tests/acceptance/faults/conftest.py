@@ -1,22 +1,11 @@
-"""What the fault suite shares: the number of rounds, and the accounts, shown at the end."""
+"""Fixtures of the fault suite: the number of rounds, and the accounts, shown at the end."""
 
 from __future__ import annotations
-
-import os
-from collections.abc import Callable
 
 import pytest
 
 from tests.support.account import Account
-
-ROUNDS = int(os.environ.get("GOZO_TEST_ROUNDS", "1"))
-
-LONG_FORM = pytest.mark.skipif(ROUNDS == 1, reason="in the long form: python -m tests.faults")
-"""On cases that resemble another one and would make the usual run too long."""
-
-Note = Callable[[Account], None]
-"""Takes an account for the summary, and fails where something was lost or early, came back after
-a cancel, or came twice though none of the faults that the test noted explains it."""
+from tests.support.rounds import ROUNDS, Note
 
 _ACCOUNT = "account"
 

@@ -7,23 +7,16 @@ import signal
 import pytest
 
 from gozo.leadership.feed_messages import read_feed_message
-from tests.acceptance.faults.conftest import LONG_FORM, Note
-from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.load import Load
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.replicas import leader_of, start
 from tests.support.requests import MIXED, Kind, Requests
-from tests.support.server import NatsServer
+from tests.support.rounds import LONG_FORM, Note
 
 LATEST = {"SIGTERM": 0.3, "SIGKILL": 2.0}
 """Seconds that a schedule may be late when the leader is sent this signal, as promised."""
-
-
-async def start(servers: Servers, clients: Clients) -> tuple[NatsServer, Client, Client]:
-    """Start a server, and connect a sender and a receiver."""
-    server = servers.start()
-    return server, await clients.connect(server), await clients.connect(server)
 
 
 async def end(leader: Daemon, ending: str, *loads: Load) -> None:
@@ -33,22 +26,6 @@ async def end(leader: Daemon, ending: str, *loads: Load) -> None:
             load.faults.note(ending)
     leader.send(signal.Signals[ending])
     await leader.wait()
-
-
-async def leader_of(replicas: list[Daemon]) -> Daemon:
-    """Wait until one replica leads, and return it."""
-    found: list[Daemon] = []
-
-    async def one_leads() -> bool:
-        for daemon in replicas:
-            led = [*daemon.events("daemon.leading"), *daemon.events("lease.lost")]
-            last = max(led, key=lambda event: event.line[:24], default=None)
-            if daemon.alive and last is not None and last.name == "daemon.leading":
-                found.append(daemon)
-        return bool(found)
-
-    await until(one_leads, "one replica leads")
-    return found[-1]
 
 
 @pytest.mark.parametrize("replicas", [2, pytest.param(3, marks=LONG_FORM)])

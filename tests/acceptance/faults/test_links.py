@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.acceptance.faults.conftest import Note
-from tests.acceptance.faults.test_daemons import start
 from tests.support.account import Account
 from tests.support.load import Load
 from tests.support.patience import allow
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
+from tests.support.replicas import start
+from tests.support.rounds import Note
 
 CUTS = 5  # in one round
 MAKING = 0.01  # seconds: the making of a connection takes some of them

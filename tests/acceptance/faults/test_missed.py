@@ -11,15 +11,15 @@ import signal
 
 import pytest
 
-from tests.acceptance.faults.conftest import Note
-from tests.acceptance.faults.test_daemons import start
-from tests.acceptance.faults.test_requests import BATCH, SWALLOWED, account, schedule
 from tests.support.account import Account, total
+from tests.support.batches import BATCH, SWALLOWED, account, schedule
 from tests.support.daemon import Daemon
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
+from tests.support.replicas import start
 from tests.support.requests import Kind, Requests
+from tests.support.rounds import Note
 
 AHEAD = 8  # seconds: another replica leads by then though the leader is cut off
 HANDED = 5.0  # seconds after which the leader has what only standbys have heard

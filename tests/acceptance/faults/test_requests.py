@@ -7,23 +7,19 @@ for byte are told apart by their order alone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import time
-import uuid
-from collections import Counter
 from collections.abc import Callable
 
 from gozo.requests.intake import CATCH_UP_TIME
-from tests.acceptance.faults.conftest import Note
-from tests.acceptance.faults.test_daemons import start
 from tests.support.account import Account
-from tests.support.client import Arrivals, Client
+from tests.support.batches import BATCH, SWALLOWED, account, schedule
 from tests.support.daemon import Daemon
-from tests.support.patience import allow, until
+from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
+from tests.support.replicas import behind_proxy, start
 from tests.support.requests import Identical, Kind, Requests
+from tests.support.rounds import Note
 
 JOINED = 1.0  # seconds for which a standby has heard requests when the leader ends
 RATES = (200, 1000)  # identical requests a second
@@ -32,45 +28,6 @@ LATER = 5  # seconds: another replica leads by then
 LATEST = 9  # seconds: what is due `LATER` has arrived by then, and the leader is killed
 LATE = 16  # seconds: another replica leads by then though the leader is silent
 ALL = 1_000_000  # that are the same: more than are sent
-BATCH = 40  # requests
-SWALLOWED = 0.2  # seconds in which a leader tells what it has handled
-
-
-async def account(arrivals: Arrivals, sent: Counter[bytes], ahead: float) -> Account:
-    """Wait until as many have arrived as were sent of each, and a moment longer, and account."""
-    last = time.time() + ahead
-
-    def complete() -> bool:
-        return time.time() > last and len(arrivals.all) >= sent.total()
-
-    with contextlib.suppress(AssertionError):  # what is missing, the account says
-        await until(complete, "all have arrived", ahead + allow(2))
-    await asyncio.sleep(0.5)  # in which what comes twice would come
-    arrived = Counter(arrivals.payloads)
-    return Account(
-        created=sent.total(),
-        delivered=(arrived & sent).total(),
-        lost=(sent - arrived).total(),
-        twice=(arrived - sent).total(),
-        unexplained=(arrived - sent).total(),
-        early=0,
-        latest=0.0,
-    )
-
-
-async def schedule(
-    client: Client, arrivals: Arrivals, ahead: int, receipts: str = ""
-) -> Counter[bytes]:
-    """Send requests, half of them the same byte for byte, and return their payloads.
-
-    Those that ask for `receipts` are not kept in memory but stored.
-    """
-    payloads = [b"same" if number % 2 else uuid.uuid4().bytes for number in range(BATCH)]
-    headers = {"Gozo-When": f"+{ahead}"} | ({"Gozo-Receipt": receipts} if receipts else {})
-    for payload in payloads:
-        await client.send(headers, reply=arrivals.subject, payload=payload)
-    await client.confirm()
-    return Counter(payloads)
 
 
 async def test_a_standby_joins(
@@ -103,11 +60,8 @@ async def test_after_a_change(
 
     async def blip() -> Account:
         """The link is away, and what was pending has been sent when the next change comes."""
-        server, sender, receiver = await start(servers, clients)
-        async with Proxy(server.port) as proxy:
-            one = await daemons.serve(proxy.url)
-            other = await daemons.serve(server)
-            arrivals = await receiver.arrivals()
+        async with behind_proxy(servers, daemons, clients) as pair:
+            sender, arrivals, proxy, one, other = pair
             sent = await schedule(sender, arrivals, LATER)
             proxy.be(Mode.HOLD)
             proxy.cut()
@@ -120,7 +74,7 @@ async def test_after_a_change(
             assert await other.terminate() == 0
             await until(lambda: len(one.events("daemon.leading")) == 2, "it leads again")
             assert await one.terminate() == 0
-            await daemons.serve(server)
+            await daemons.serve(other.arguments[2])
             return await account(arrivals, sent, LATER)
 
     async def deleted() -> Account:
@@ -202,11 +156,8 @@ async def test_away(
 
     async def held() -> None:
         """What it wrote under keys of its own arrives once another leads, and counts no more."""
-        server, sender, receiver = await start(servers, clients)
-        async with Proxy(server.port) as proxy:
-            one = await daemons.serve(proxy.url, "--name", "one")
-            other = await daemons.serve(server)
-            arrivals = await receiver.arrivals()
+        async with behind_proxy(servers, daemons, clients) as pair:
+            sender, arrivals, proxy, one, other = pair
             proxy.be(Mode.HOLD, only="one")
             await one.event("lease.waiting")  # a second later: it writes for another one or so
             sent = await schedule(sender, arrivals, LATER, receipts="nobody")
@@ -262,11 +213,9 @@ async def test_the_leader_is_not_heard(
 ) -> None:
     """A standby that missed what the leader told keeps what it hears from then on, all of it."""
     for _ in range(rounds):
-        server, sender, receiver = await start(servers, clients)
-        async with Proxy(server.port) as proxy:
-            one = await daemons.serve(proxy.url, "--name", "one")
-            other = await daemons.serve(server)
-            arrivals, soon = [await receiver.arrivals() for _ in range(2)]
+        async with behind_proxy(servers, daemons, clients) as pair:
+            sender, arrivals, proxy, one, other = pair
+            soon = await sender.arrivals()
             sent = await schedule(sender, arrivals, LATER)
             proxy.be(Mode.SWALLOW, only="requests")
             await sender.schedule("+0", reply=soon)
@@ -290,11 +239,8 @@ async def test_the_requests_link_is_away(
     """A leader that gives way for that, or ends meanwhile, tells by its other link what it did."""
 
     async def run(mode: Mode, ends: bool) -> Account:
-        server, sender, receiver = await start(servers, clients)
-        async with Proxy(server.port) as proxy:
-            one = await daemons.serve(proxy.url, "--name", "one")
-            other = await daemons.serve(server)
-            arrivals = await receiver.arrivals()
+        async with behind_proxy(servers, daemons, clients) as pair:
+            sender, arrivals, proxy, one, other = pair
             sent = await schedule(sender, arrivals, LATER)
             proxy.be(mode, only="requests")
             if mode is Mode.REFUSE:
@@ -317,11 +263,8 @@ async def test_the_standby_lags(
 ) -> None:
     """It has not read yet what a leader told that dies, and reads that before it acts."""
     for _ in range(rounds):
-        server, sender, receiver = await start(servers, clients)
-        async with Proxy(server.port) as proxy:
-            one = await daemons.serve(server)
-            other = await daemons.serve(proxy.url)
-            arrivals = await receiver.arrivals()
+        async with behind_proxy(servers, daemons, clients, leader=False) as pair:
+            sender, arrivals, proxy, one, other = pair
             proxy.be(Mode.HOLD, only="requests")
             sent = await schedule(sender, arrivals, 0)
             await arrivals.wait(BATCH)
@@ -341,11 +284,8 @@ async def test_a_former_leader_lags(
     """It leads again, and has not read yet what the one in between stored when it ended."""
 
     async def run() -> Account:
-        server, sender, receiver = await start(servers, clients)
-        async with Proxy(server.port) as proxy:
-            one = await daemons.serve(proxy.url)
-            other = await daemons.serve(server)
-            arrivals = await receiver.arrivals()
+        async with behind_proxy(servers, daemons, clients) as pair:
+            sender, arrivals, proxy, one, other = pair
             sent = await schedule(sender, arrivals, LATER)
             await sender.delete_lease()
             await other.event("daemon.leading")

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.acceptance.faults.conftest import LONG_FORM, Note
 from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.daemon import Daemon
 from tests.support.load import Load
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.rounds import LONG_FORM, Note
 from tests.support.server import NatsServer
 
 STREAM = "arrived"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.acceptance.faults.conftest import Note
-from tests.acceptance.faults.test_daemons import start
-from tests.acceptance.test_metrics import get, serve
 from tests.support.account import Account
 from tests.support.daemon import Daemon
 from tests.support.gozoctl import Gozoctl
+from tests.support.metrics import get, serve
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
+from tests.support.replicas import start
 from tests.support.requests import Requests
 from tests.support.rights import LOGIN, admin, grant, withdraw, withholding
+from tests.support.rounds import Note
 from tests.support.storage import call
 
 RATE = 50  # requests a second

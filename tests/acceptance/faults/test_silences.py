@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gozo.requests.standby import ID_KEPT_TIME
-from tests.acceptance.faults.conftest import Note
-from tests.acceptance.faults.test_daemons import leader_of, start
 from tests.support.account import Account
 from tests.support.daemon import Daemon
 from tests.support.load import Load
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
+from tests.support.replicas import leader_of, start
 from tests.support.requests import Requests
+from tests.support.rounds import Note
 
 SILENCE = 15.0  # seconds: longer than a lease lasts
 OLD = ID_KEPT_TIME + 1  # seconds: what has an id would have been handled long since

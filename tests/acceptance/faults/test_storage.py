@@ -8,12 +8,12 @@ import signal
 import time
 import uuid
 
-from tests.acceptance.faults.conftest import Note
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.load import Load
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.rounds import Note
 from tests.support.storage import Limit, fill_disk, small_disk
 
 

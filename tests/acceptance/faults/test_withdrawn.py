@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tests.acceptance.faults.conftest import Note
-from tests.acceptance.faults.test_daemons import start
-from tests.acceptance.faults.test_requests import BATCH, account
 from tests.support.account import Account
+from tests.support.batches import BATCH, account
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
-from tests.support.proxy import Mode, Proxy
+from tests.support.proxy import Mode
+from tests.support.replicas import behind_proxy
 from tests.support.requests import Kind, Requests
 from tests.support.rights import LOGIN, admin, grant, withdraw, withholding
+from tests.support.rounds import Note
 
 ENTRIES = "$KV.gozo.>"
 AHEAD = 10.0  # seconds: all is due after another replica has taken over
@@ -56,11 +56,9 @@ async def test_the_answers_do_not_come(
     """What it has stored without knowing it goes, since the next leader stores it as well."""
 
     async def run() -> Account:
-        server, sender, receiver = await start(servers, clients)
-        async with Proxy(server.port) as proxy:
-            arrivals, receipts = [await receiver.arrivals() for _ in range(2)]
-            one = await daemons.serve(proxy.url, "--name", "one")
-            other = await daemons.serve(server)
+        async with behind_proxy(servers, daemons, clients) as pair:
+            sender, arrivals, proxy, one, other = pair
+            receipts = await sender.arrivals()
             proxy.be(Mode.DEAF, only="one")
             headers = {"Gozo-When": f"+{AHEAD:g}", "Gozo-Receipt": receipts.subject}
             sent = Counter(b"%d" % number for number in range(BATCH))

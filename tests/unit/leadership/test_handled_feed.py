@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.up = True
+        self.published = asyncio.Event()
         self.count = HeardCount()
         self.all: list[FeedMessage] = []
         self.sent: list[bytes] = []
@@ -57,6 +60,7 @@ class Wire:
         assert message is not None
         self.sent.append(payload)
         self.all.append(message)
+        self.published.set()
 
     def echo(self) -> None:
         """Let the teller hear its last message."""
@@ -91,6 +95,23 @@ async def test_digests_are_gathered_and_numbered() -> None:
     wire.feed_writer.hello()
     assert wire.handled == [(1, [OTHER, ONE], [3, 5]), (2, [], [])]
     assert [it.place for it in wire.all] == [Place(0, 7), Place(0, 9, 1, 7)]
+
+
+@pytest.mark.parametrize("handled", [True, False])
+async def test_it_reports_by_itself(handled: bool) -> None:
+    """What was handled, or only the count, a moment later and once."""
+    wire = Wire()
+    for position in range(1, 4):
+        wire.count.value = position
+        if handled:
+            wire.feed_writer.handled(ONE, position)
+        else:
+            wire.feed_writer.heard()
+    assert wire.sent == []
+    async with asyncio.timeout(10):
+        await wire.published.wait()
+    assert wire.handled == [(1, [ONE] * 3 * handled, [1, 2, 3] if handled else [])]
+    assert wire.all[0].place == Place(0, 3)
 
 
 async def test_what_cannot_be_told_is_told_later() -> None:
@@ -216,6 +237,36 @@ async def test_what_the_leader_heard_before_this_one_did_strikes_out_nothing() -
     assert feed_reader.handled(wire.all[-1]) == [at(OTHER, 1), at(ONE, 2)]
 
 
+async def test_what_came_before_anything_was_kept_is_passed_on() -> None:
+    """With the leader, the digest, and the leader's own position."""
+    earlier: list[tuple[bytes, bytes, int]] = []
+    wire = Wire()
+    wire.count.value = 10
+    feed_reader = FeedReader(lambda *one: earlier.append(one))
+    feed_reader.begin(0.0, 3)
+    for _ in range(ENOUGH_SAMPLES + 1):
+        wire.feed_writer.hello()
+        wire.echo()
+        feed_reader.hear(wire.all[-1], 3)
+    wire.feed_writer.handled(ONE, 9)
+    wire.count.value = 11
+    wire.feed_writer.handled(OTHER, 11)
+    wire.feed_writer.flush()
+    feed_reader.hear(wire.all[-1], 4)
+    assert feed_reader.handled(wire.all[-1]) == [at(OTHER, 4)]
+    assert earlier == [(LEADER, ONE, 9)]
+
+
+def test_of_a_leader_that_was_never_heard_nothing_is_known() -> None:
+    """Neither what it missed, nor what it took before."""
+    feed_reader = FeedReader(ignore)
+    feed_reader.begin(0.0, 0)
+    assert feed_reader.gap(LEADER, 5) is None
+    assert feed_reader.position(LEADER, 5) is None
+    assert not feed_reader.is_settled(LEADER)
+    assert feed_reader.handled(older(b"H", 1, (ONE, 7))) == []
+
+
 async def test_what_is_handled_waits_until_positions_are_known() -> None:
     """Between them come requests, so that a first message alone says too little."""
     wire = Wire()
@@ -294,6 +345,17 @@ def test_an_early_digest_strikes_one_request() -> None:
     for turn in range(1, 3):
         feed_reader.turn(turn * (EARLY_KEPT + 0.1), 0)
     assert not feed_reader.is_early(ONE)
+
+
+def test_identical_ones_are_early_each() -> None:
+    """As many as were handled, and for some seconds at least."""
+    feed_reader = FeedReader(ignore)
+    feed_reader.begin(0.0, 0)
+    for position in range(1, 4):
+        feed_reader.note_early(at(ONE, position))
+    for turn in range(1, 5):
+        feed_reader.turn(turn * EARLY_KEPT / 4, 0)
+    assert [feed_reader.is_early(ONE) for _ in range(4)] == [True, True, True, False]
 
 
 def test_what_was_heard_some_seconds_ago_is_not_early() -> None:

@@ -217,7 +217,7 @@ TAKEN = 0.3  # how probable it is that a standby takes it
 LENGTH = 300  # of a life, in moments
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.randoms(use_true_random=True), st.none() | st.integers(0, LENGTH))
 def test_replicas_of_one_bucket_are_never_rivals(life: Random, made_anew_at: int | None) -> None:
     """Whatever takes how long, whoever takes the lease, also where it is deleted or made anew."""

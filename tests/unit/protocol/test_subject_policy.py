@@ -16,6 +16,7 @@ from gozo.protocol.subject_policy import (
     ROOM,
     Policy,
     check_size,
+    expression,
     too_small,
 )
 from gozo.settings.model import ConnectionSettings, ServeSettings
@@ -27,7 +28,7 @@ POLICY = Policy("gozo")
     "subject",
     [
         *("a", "a.b.c", "_INBOX.x.y", "gozos", "gozo2.admin", "my.gozo", "gozo.reply", "a$b"),
-        *("a*b", "\u00fcber.uns", "x" * LONGEST_SUBJECT, "a-b_c:d/e"),
+        *("a*b", "\u00fcber.uns", "x" * LONGEST_SUBJECT, "\u00fc" * 1750, "a-b_c:d/e"),
     ],
 )
 def test_allowed(subject: str) -> None:
@@ -51,9 +52,43 @@ def test_forbidden(subject: str) -> None:
     assert refused.value.code is Refusal.FORBIDDEN_SUBJECT
 
 
+@pytest.mark.parametrize(
+    ("subject", "problem"),
+    [
+        ("$KV.gozo.x", "begins with '$'"),
+        ("a b", "contains ' '"),
+        ("a\udc80", "is not UTF-8"),
+        ("\udcff", "is not UTF-8"),
+        ("a..b", "has an empty token"),
+        ("a.*", "has the wildcard '*'"),
+        ("\u00fc" * 1751, "has 3502 bytes; the maximum is 3500"),
+        ("gozo", "belongs to gozo"),
+    ],
+)
+def test_sentences(subject: str, problem: str) -> None:
+    """They say what the subject was to be, its beginning at least, and what is wrong with it."""
+    limited = Policy("gozo", allow=("jobs.>",))
+    with pytest.raises(RequestError, match=f"^the reply subject '.*' {re.escape(problem)}"):
+        limited.check_target(subject)
+    with pytest.raises(RequestError, match=f"^the receipt subject '.*' {re.escape(problem)}"):
+        limited.check_answer(subject)
+
+
+@pytest.mark.parametrize(
+    ("subject", "shown"), [("y" * 80, "y" * 80), ("y" * 80 + "zzz", "y" * 80 + "...")]
+)
+def test_a_long_subject_is_cut_in_sentences(subject: str, shown: str) -> None:
+    """They stay readable."""
+    limited = Policy("gozo", allow=("jobs.>",))
+    for check, what in ((limited.check_target, "reply"), (limited.check_answer, "receipt")):
+        said = re.escape(f"the {what} subject '{shown}' matches no --allow")
+        with pytest.raises(RequestError, match=f"^{said}"):
+            check(subject)
+
+
 def test_missing() -> None:
     """A request without a reply subject has a code of its own."""
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError, match=r"^the request has no reply subject: ") as refused:
         POLICY.check_target("")
     assert refused.value.code is Refusal.NO_REPLY_SUBJECT
 
@@ -81,6 +116,7 @@ def test_own_subjects_follow_the_request_subject() -> None:
 def test_rules(pattern: str, matching: list[str], others: list[str]) -> None:
     """What is allowed is what a pattern of NATS matches, and what is denied likewise."""
     for allows, subject in [(True, s) for s in matching] + [(False, s) for s in others]:
+        assert (expression(("nothing.else", pattern)).match(subject) is not None) is allows
         assert Policy("gozo", allow=("nothing.else", pattern)).may_receive(subject) is allows
         assert Policy("gozo", deny=("nothing.else", pattern)).may_receive(subject) is not allows
 
@@ -130,6 +166,19 @@ def test_answers_are_under_rules_of_their_own() -> None:
     assert not only_answers.may_answer(b"orders")
 
 
+def test_receipts_that_clients_cannot_get() -> None:
+    """The sentence has their inboxes, and the option that helps."""
+    assert POLICY.without_receipts("_INBOX.me") == ""
+    assert Policy("gozo", allow=("_INBOX.>",)).without_receipts("_INBOX.me") == ""
+    narrow = Policy("gozo", allow=("jobs.>",)).without_receipts("_INBOX.me")
+    assert narrow.startswith("_INBOX.me.> is not allowed: ")
+    assert narrow.endswith("give --allow-answers '_INBOX.me.>' as well")
+    denied = Policy("gozo", deny=("x", "_INBOX.>")).without_receipts("_INBOX.me")
+    assert denied.endswith("omit --deny _INBOX.>")
+    denied = Policy("gozo", allow=("jobs.>",), deny=("x",)).without_receipts("_INBOX.me")
+    assert denied == narrow
+
+
 def test_inboxes_of_daemons() -> None:
     """Nothing goes there on behalf of others; daemons answer each other below one part of it."""
     for prefix in ("_GOZO_INBOX", "_INBOX._GOZO_INBOX", "mine._GOZO_INBOX"):
@@ -142,6 +191,11 @@ def test_inboxes_of_daemons() -> None:
             assert not policy.may_answer_daemon(subjects[0].encode())
     limited = Policy("gozo", allow=("jobs.>",), deny=(">",))
     assert limited.may_answer_daemon(b"_GOZO_INBOX.peers.a.b")
+    assert limited.may_answer_daemon(b"_GOZO_INBOX.peers.".ljust(LONGEST_SUBJECT, b"x"))
+    assert not limited.may_answer_daemon(b"_GOZO_INBOX.peers.".ljust(LONGEST_SUBJECT + 1, b"x"))
+    for unreadable in (b"\xff", b"_GOZO_INBOX.peers.\xff"):
+        assert not POLICY.may_answer(unreadable)
+        assert not POLICY.may_answer_daemon(unreadable)
     for subject in ("_GOZO_INBOX.peers.a b", "$KV.gozo._GOZO_INBOX.peers.a", "x", "jobs.x"):
         assert not limited.may_answer_daemon(subject.encode())
     mine = ServeSettings(ConnectionSettings(inbox_prefix="mine"), allow=("jobs.>",)).policy
@@ -166,8 +220,11 @@ def test_any_subject_is_allowed_or_refused(subject: str) -> None:
 def test_sizes() -> None:
     """A payload leaves 4 KiB free, and all together fits into a message."""
     check_size(1_000_000 - ROOM, ROOM, 1_000_000)
-    for payload, headers in ((1_000_000 - ROOM + 1, 0), (1_000_000 - ROOM, ROOM + 1)):
-        with pytest.raises(RequestError) as refused:
+    for payload, headers, said in (
+        (1_000_000 - ROOM + 1, 0, "the payload has 995905 bytes; the maximum is 995904, "),
+        (1_000_000 - ROOM, ROOM + 1, "headers have 1000001 bytes; the maximum is 1000000: "),
+    ):
+        with pytest.raises(RequestError, match=said) as refused:
             check_size(payload, headers, 1_000_000)
         assert refused.value.code is Refusal.TOO_LARGE
 
@@ -190,5 +247,7 @@ def test_a_server_that_takes_too_little(max_payload: int) -> None:
 def test_sizes_of_what_is_stored(payload: int, headers: int, most: int) -> None:
     """JetStream stores header blocks of 64 KiB, a bucket as much as it is set to."""
     check_size(payload, headers, 1 << 20, most)
-    with pytest.raises(RequestError, match=f"{payload + headers + 1} bytes .* {min(most, 65535)}"):
+    said = f"{payload + headers + 1} bytes .* {min(most, 65535)}"
+    with pytest.raises(RequestError, match=said) as refused:
         check_size(payload, headers + 1, 1 << 20, most)
+    assert refused.value.code is Refusal.TOO_LARGE

@@ -143,7 +143,7 @@ def check_schedule(plain: float, when: str, zone: str, due: str | None, **spec: 
             check(plain, f"{name} of {said}", partial(step, entry))
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     when=expressions,
     zone=st.sampled_from(ZONES),

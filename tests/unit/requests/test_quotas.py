@@ -21,20 +21,41 @@ QUOTAS = Quotas(
 
 
 @pytest.mark.parametrize(
-    ("check", "code"),
+    ("check", "code", "told"),
     [
-        (lambda quotas, more: quotas.check_pending(2 + more), Refusal.TOO_MANY_PENDING),
-        (lambda quotas, more: quotas.check_payload(100 + more), Refusal.PAYLOAD_TOO_LARGE),
-        (lambda quotas, more: quotas.check_interval(max(100_000 - more, 1)), Refusal.TOO_OFTEN),
-        (lambda quotas, more: quotas.check_delay(5, 60_000_005 + more), Refusal.TOO_FAR_AHEAD),
+        (
+            lambda quotas, more: quotas.check_pending(2 + more),
+            Refusal.TOO_MANY_PENDING,
+            ("3 schedules", "most is 3,", "--max-pending: "),
+        ),
+        (
+            lambda quotas, more: quotas.check_payload(100 + more),
+            Refusal.PAYLOAD_TOO_LARGE,
+            ("101 bytes", "most is 100,", "--max-payload: "),
+        ),
+        (
+            lambda quotas, more: quotas.check_interval(max(100_000 - more, 1)),
+            Refusal.TOO_OFTEN,
+            (" 0.099999 s", "least is 0.1 s", "--min-interval: "),
+        ),
+        (
+            lambda quotas, more: quotas.check_delay(5, 60_000_005 + more),
+            Refusal.TOO_FAR_AHEAD,
+            (" 60.000001 s ahead", "most is 60 s", "--max-delay: "),
+        ),
     ],
 )
-def test_limits(check: Callable[[Quotas, int], None], code: Refusal) -> None:
-    """What is at the limit is taken, one more is refused; without a limit nothing is."""
+def test_limits(check: Callable[[Quotas, int], None], code: Refusal, told: tuple[str, ...]) -> None:
+    """What is at the limit is taken, one more is refused; without a limit nothing is.
+
+    The sentence has what was asked for, the limit, and the option that sets it.
+    """
     check(QUOTAS, 0)
     with pytest.raises(RequestError) as refused:
         check(QUOTAS, 1)
     assert refused.value.code is code
+    for words in told:
+        assert words in str(refused.value)
     check(Quotas(), 1 << 60)
 
 

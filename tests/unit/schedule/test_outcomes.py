@@ -62,7 +62,9 @@ class Remembering(RuleBasedStateMachine):
 
 
 test_remembering = Remembering.TestCase
-test_remembering.settings = settings(max_examples=30, stateful_step_count=20)
+test_remembering.settings = settings(
+    max_examples=settings().max_examples // 3, stateful_step_count=20
+)
 
 
 def test_thousands_a_second_take_little() -> None:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gozo.errors import RequestError
+from gozo.errors import Refusal, RequestError
 from gozo.schedule.expression import LAST_US
 from gozo.schedule.model import NEVER, Entry, Misfire, ScheduleSpec, State
 from gozo.schedule.recurrence import (
+    AHEAD_US,
     MOST_DELAYED,
     MOST_MISSED,
     arranged,
@@ -20,16 +21,19 @@ from gozo.schedule.recurrence import (
     expression,
     grace_us,
     is_left_out,
+    is_missed,
     jitter_us,
+    not_before,
     onward,
     paused,
     ran_ahead,
     reckoned_anew,
     rescheduled,
     resumed,
+    shortest_us,
     upcoming,
 )
-from gozo.schedule.retry import retried
+from gozo.schedule.retry import LONGEST_WAIT_US, retried
 
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND
@@ -72,6 +76,40 @@ def test_lifetime() -> None:
         schedule(until_us=NOW_US + 9 * SECOND)
     with pytest.raises(RequestError, match="never due before the year 10000"):
         schedule("@every 70000000h")
+
+
+def test_at_its_very_end() -> None:
+    """What is due at the moment of `until` is the last; what is due a moment later is not."""
+    until_us = NOW_US + 20 * SECOND
+    for more, sent in ((0, [10, 20]), (-1, [10])):
+        entry = schedule(until_us=until_us + more)
+        assert [(us - NOW_US) // SECOND for us in upcoming(entry)] == sent
+        assert course(entry, NOW_US + 10 * SECOND, 10 * SECOND) == sent
+    assert schedule(until_us=NOW_US + 10 * SECOND).due_us == NOW_US + 10 * SECOND
+    assert schedule(start_us=NOW_US, until_us=NOW_US).due_us == NOW_US
+    with pytest.raises(RequestError) as refused:
+        schedule(until_us=NOW_US + 10 * SECOND - 1)
+    assert refused.value.code is Refusal.INVALID_WHEN
+
+
+def test_not_before() -> None:
+    """The first occurrence at a moment or after it, but none that has been already."""
+    entry = schedule(until_us=NOW_US + 40 * SECOND)
+    for moment, due in ((0, 20), (20, 20), (21, 30), (30, 30), (40, 40)):
+        assert not_before(entry, NOW_US + moment * SECOND).due_us == NOW_US + due * SECOND
+    for ended in (entry, Entry("id", "to", "+5", NOW_US, NOW_US)):
+        with pytest.raises(RequestError, match="no occurrence after that") as refused:
+            not_before(ended, NOW_US + 40 * SECOND + 1)
+        assert refused.value.code is Refusal.INVALID_WHEN
+    delayed = not_before(schedule(jitter_us=SECOND), NOW_US + HOUR)
+    assert delayed.wake_us == delayed.due_us + jitter_us(delayed, delayed.due_us)
+
+
+def test_shortest() -> None:
+    """A moment has no next one."""
+    whens = ("+5", "@every 90s", "* * * * *")
+    entries = [Entry("id", "to", when, NOW_US, NOW_US) for when in whens]
+    assert list(map(shortest_us, entries)) == [0, 90 * SECOND, 60 * SECOND]
 
 
 def test_the_last_times() -> None:
@@ -149,6 +187,21 @@ def test_once_is_once(when: str, grace: int | None, jitter: int, late_us: int) -
         assert following.due_us == (ahead or [next(due_times(entry, now_us))])[0]
     else:
         assert following.due_us == next(due_times(entry, entry.due_us))
+
+
+@pytest.mark.parametrize("grace", [0, 3 * SECOND])
+def test_it_is_late_from_its_delay_on(grace: int) -> None:
+    """Missed is what is later than the grace after its delayed time, not after its nominal one."""
+    entry = schedule("@every 1h", misfire=Misfire.SKIP, grace_us=grace, jitter_us=10 * SECOND)
+    assert entry.wake_us > entry.due_us
+    for check in (is_missed, is_left_out):
+        assert not check(entry, entry.due_us)
+        assert not check(entry, entry.wake_us + grace)
+        assert check(entry, entry.wake_us + grace + 1)
+    late_us = entry.wake_us + grace
+    following = onward(entry, late_us, sent=False)
+    assert following is not None
+    assert following.due_us == entry.due_us + HOUR
 
 
 @pytest.mark.parametrize(("misfire", "sent"), [(Misfire.ONCE, [1]), (Misfire.SKIP, [61])])
@@ -270,6 +323,28 @@ def test_rescheduled() -> None:
     assert single.due_us == NOW_US + HOUR
 
 
+def test_rescheduled_up_to_its_end() -> None:
+    """To the moment of `until`, and no later."""
+    entry = schedule(until_us=NOW_US + 25 * SECOND)
+    assert rescheduled(entry, "+25", NOW_US).due_us == NOW_US + 25 * SECOND
+    with pytest.raises(RequestError, match="is after its Gozo-Until") as refused:
+        rescheduled(entry, "+25.000001", NOW_US)
+    assert refused.value.code is Refusal.INVALID_WHEN
+
+
+def test_rescheduled_counts_no_attempts() -> None:
+    """What was tried before does not count any more; what is paused stays so, and why."""
+    fresh = rescheduled(schedule(), "+25", NOW_US)
+    assert rescheduled(retried(schedule(), "why", NOW_US), "+25", NOW_US) == fresh
+    asleep = rescheduled(paused(schedule(), "why"), "+25", NOW_US)
+    assert (asleep.state, asleep.reason, asleep.wake_us) == (State.PAUSED, "why", NEVER)
+    assert resumed(asleep) == fresh
+    single = Entry("id", "to", "+5", NOW_US, NOW_US)
+    moved = rescheduled(retried(single, "why", NOW_US), "+25", NOW_US)
+    assert moved == single._replace(when="+25", due_us=NOW_US + 25 * SECOND)
+    assert resumed(rescheduled(paused(single), "+25", NOW_US)) == moved
+
+
 AHEAD = 3_600 * SECOND
 """How far a leader's clock was ahead."""
 
@@ -306,6 +381,24 @@ def test_a_clock_that_ran_ahead(
     assert reckoned_anew(paused(moved), NOW_US) == paused(new)
 
 
+def test_how_far_ahead_a_clock_may_be() -> None:
+    """A few seconds are no error: what was sent, or is tried again, may be later by them."""
+    spec = ScheduleSpec(recurs=True, last_us=NOW_US + AHEAD_US)
+    sent = schedule()._replace(spec=spec)
+    assert not ran_ahead(sent, NOW_US)
+    assert ran_ahead(sent, NOW_US - 1)
+    waits_us = LONGEST_WAIT_US + AHEAD_US
+    tried = retried(Entry("id", "to", "+5", NOW_US, NOW_US), "why", NOW_US)
+    assert not ran_ahead(tried._replace(next_us=NOW_US + waits_us), NOW_US)
+    assert ran_ahead(tried._replace(next_us=NOW_US + waits_us + 1), NOW_US)
+    for late_us, reckoned in ((AHEAD_US, False), (AHEAD_US + 1, True)):
+        entry = schedule()
+        following = onward(entry, entry.due_us + late_us, sent=True)
+        assert following is not None
+        assert following.spec is not None
+        assert bool(following.spec.reckoned_us) is reckoned
+
+
 def test_what_was_put_off_stays_put_off() -> None:
     """A next time that is far off does not tell that a clock ran ahead."""
     entry = onward(schedule(), NOW_US + 10 * SECOND, sent=True)
@@ -329,3 +422,15 @@ def test_attempts_by_a_clock_that_ran_ahead() -> None:
     new = reckoned_anew(late, NOW_US)
     assert new is not None
     assert (new.next_us, new.state, new.tried) == (NOW_US, State.RETRYING, 1)
+
+
+def test_attempts_at_an_occurrence_by_a_clock_that_ran_ahead() -> None:
+    """The occurrence that is due by the right clock was not tried yet."""
+    ahead = onward(schedule(), NOW_US + AHEAD, sent=True)
+    assert ahead is not None
+    right = reckoned_anew(ahead, NOW_US)
+    assert right is not None
+    assert right.recurs
+    assert (right.tried, right.reason) == (0, "")
+    assert (right.state, right.due_us) == (State.PENDING, NOW_US + 10 * SECOND)
+    assert reckoned_anew(retried(ahead, "why", NOW_US + AHEAD), NOW_US) == right

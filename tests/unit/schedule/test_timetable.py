@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gozo.schedule.model import NEVER, Reason
 from gozo.schedule.timetable import Item, Timetable
+from gozo.schedule.tombstones import Tombstone
 
 KEYS = st.sampled_from("abcdef")
 
@@ -27,7 +28,10 @@ def test_an_older_revision_changes_nothing() -> None:
     assert not timetable.put("a", 1, 5)
     assert not timetable.put("a", 1, 4)
     assert not timetable.remove("a", 4)
+    assert not timetable.remove("a", 5)
     assert timetable.pop_due(5, 10) == []
+    assert timetable.remove("a", 6)
+    assert not timetable.remove("a", 6)
 
 
 def test_a_removed_key_keeps_its_revision_until_its_end() -> None:
@@ -36,6 +40,7 @@ def test_a_removed_key_keeps_its_revision_until_its_end() -> None:
     timetable.put("a", 10, 5)
     timetable.remove("a", 6, until_us=100, reason=Reason.CANCELLED)
     assert (timetable.revision("a"), "a" in timetable) == (6, False)
+    assert timetable.tombstone("a") == Tombstone(6, 100, Reason.CANCELLED)
     timetable.forget_ended(100, 9)
     assert timetable.revision("a") == 6
     timetable.forget_ended(101, 9)
@@ -54,14 +59,64 @@ def test_a_marker_that_stays_long_keeps_no_other() -> None:
     assert timetable.revision("long False") == timetable.revision("long True") == 1
 
 
+def test_markers_are_purged_once_their_time_is_over() -> None:
+    """Each once, unless it could not be: then again, if nothing took its place meanwhile."""
+    timetable = Timetable()
+    for key in ("stays", "replaced"):
+        timetable.remove(key, 1, until_us=10, lasting=True)
+    assert timetable.pop_lasting(10, 5) == []
+    markers = timetable.pop_lasting(11, 5)
+    assert sorted(markers) == [("replaced", 1), ("stays", 1)]
+    assert timetable.pop_lasting(11, 5) == []
+    timetable.put("replaced", 20, 2)
+    timetable.put_back_lasting([*markers, ("never was", 3)])
+    assert timetable.pop_lasting(11, 5) == [("stays", 1)]
+
+
+def test_nothing_is_left_of_a_key_that_is_dropped() -> None:
+    """Neither a marker of it, nor a purge, nor that it is out for delivery."""
+    timetable = Timetable()
+    timetable.remove("removed", 1, 100)
+    timetable.purge("purged", 2, 100, Reason.DELIVERED)
+    timetable.put("out", 10, 3)
+    timetable.pop_due(10, 1)
+    for key in ("removed", "purged", "out"):
+        timetable.forget(key)
+        assert (timetable.seen(key), timetable.tombstone(key)) == (0, None)
+    assert timetable.taken == {}
+
+
 def test_a_held_key_is_not_popped() -> None:
     """While a change of it is being written, a schedule is not delivered."""
     timetable = Timetable()
     timetable.put("a", 10, 1)
     timetable.hold("a")
     assert timetable.pop_due(20, 10) == []
-    timetable.release("a")
+    assert timetable.release("a")
     assert [item.key for item in timetable.pop_due(20, 10)] == ["a"]
+    timetable.hold("a")
+    assert not timetable.release("a"), "it is out for delivery"
+    assert not timetable.release("never was")
+
+
+def test_what_is_out_for_delivery() -> None:
+    """The latest version of a key that was popped, until it is given back, replaced or removed."""
+    timetable = Timetable()
+    for revision, key in enumerate(("back", "replaced", "removed", "waits"), 1):
+        timetable.put(key, 10 * revision, revision)
+    back, replaced, removed = timetable.pop_due(30, 9)
+    assert all(map(timetable.is_current, (back, replaced, removed)))
+    assert not timetable.is_taken("waits")
+    assert timetable.rows()[:2] == [(10, 1, "back"), (20, 2, "replaced")]
+    assert timetable.due_before(20) == [back]
+    timetable.give_back(back)
+    timetable.put("replaced", 20, 5)
+    timetable.remove("removed", 6)
+    for item in (back, replaced, removed):
+        assert not timetable.is_current(item)
+        assert not timetable.is_taken(item.key)
+    assert list(map(timetable.holds, (back, replaced, removed))) == [True, False, False]
+    assert timetable.taken == {"replaced": 2}
 
 
 def test_what_comes_near_is_told_once() -> None:
@@ -71,7 +126,11 @@ def test_what_comes_near_is_told_once() -> None:
     timetable.put("b", 50, 2)
     assert [item.key for item in timetable.approach(20, 10)] == ["a"]
     assert timetable.approach(20, 10) == []
-    timetable.put("c", 15, 3)
+    timetable.put("at the horizon", 20, 70)
+    timetable.put("beyond", 90, 3)
+    assert timetable.approach(20, 10) == []
+    timetable.remove("at the horizon", 71)
+    timetable.put("c", 15, 72)
     assert sorted(item.key for item in timetable.approach(60, 10)) == ["b", "c"]
 
 
@@ -229,7 +288,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=200, stateful_step_count=40)
+TestModel.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
 
 
 def test_an_entry_that_cannot_be_delivered_is_never_due() -> None:
@@ -257,6 +316,15 @@ def test_what_is_due_is_counted() -> None:
     timetable.hold("key3")
     assert timetable.count_due(50) == 49
     assert timetable.count_due(-1) == 0
+
+
+def test_what_is_near_is_counted_by_its_time() -> None:
+    """What is due at that very moment is; its revision says nothing of it."""
+    timetable = Timetable()
+    for number in range(10):
+        timetable.put(f"key{number}", number, 1_000 - number)
+    timetable.approach(10, 10)
+    assert timetable.count_due(5) == 6
 
 
 def test_put_off_while_it_was_held() -> None:
@@ -287,8 +355,13 @@ def test_purged() -> None:
     timetable.purge("a", 5, 100, Reason.DELIVERED)
     assert timetable.revision("a") == 6, "a later version stays"
     timetable.purge("a", 6, 100, Reason.CANCELLED)
+    assert timetable.outcome("a") is Reason.CANCELLED
     timetable.forget_ended(101, 9)
     assert timetable.tombstone("a") is None
+    timetable.purge("a", 7, 200, Reason.CANCELLED)
+    timetable.remove("a", 8, 150)
+    timetable.forget_ended(151, 9)
+    assert timetable.tombstone("a") is None, "a marker took the place of the purge"
 
 
 def test_what_became_of_a_key_is_known_after_its_tombstone_is_gone() -> None:
@@ -311,6 +384,10 @@ def test_what_became_of_a_key_is_known_after_its_tombstone_is_gone() -> None:
     timetable.put("b", 10, 31)
     timetable.forget("b")
     assert timetable.outcome("b") is None
+    timetable.purge("c", 32, 100, Reason.DELIVERED)
+    timetable.put("c", 10, 33)
+    timetable.forget("c")
+    assert timetable.outcome("c") is not Reason.DELIVERED, "only an earlier one was"
 
 
 def test_tombstones_are_forgotten_little_by_little() -> None:
@@ -350,6 +427,17 @@ def test_a_standby_drops_what_others_delivered() -> None:
     assert not timetable.drop_outdated(4)
     assert [len(rows) for rows in (timetable._near, timetable._soon, timetable._far)] == [0, 0, 5]
     assert [item.key for item in timetable.pop_due(9, 9)] == ["key5", "key7", "key8", "key9"]
+
+
+def test_a_standby_drops_little_at_a_time() -> None:
+    """So that others get their turn meanwhile."""
+    timetable = Timetable()
+    for number in range(10):
+        timetable.put(f"key{number}", number, number + 1)
+    timetable.approach(20, 10)
+    for number in range(10):
+        timetable.remove(f"key{number}", 100)
+    assert [timetable.drop_outdated(4) for _ in range(3)] == [True, True, False]
 
 
 def test_what_was_cancelled_goes_although_nothing_is_put() -> None:

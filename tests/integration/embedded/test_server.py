@@ -1,4 +1,4 @@
-"""The embedded server against the real program: it serves, it refuses, and it always ends."""
+"""The embedded server against the real program: it serves, and it refuses."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ import re
 import signal
 import socket
 import stat
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
-from gozo import embedded
 from gozo.embedded import EmbeddedServer, host, server
 from gozo.errors import EmbeddedServerError
 from gozo.settings import local_store as localstore
 from gozo.settings.model import ConnectionSettings, ServeSettings
+from tests.support.embedded import Start, lives, port_of, start_child, store_of
 from tests.support.patience import allow, until
 from tests.support.processes import Servers
 from tests.support.server import HOST, free_port, listens, nats_server_binary
@@ -32,70 +30,12 @@ from tests.support.server import HOST, free_port, listens, nats_server_binary
 AWKWARD = "a\"b\\c'd #e //f $PATH {g} \t\x01 \x7f ü€ $2a$"
 """Characters that mean something in nats-server's configuration."""
 
-Start = Callable[[ServeSettings], Awaitable[EmbeddedServer]]
-
-CHILD = """
-import asyncio, sys
-from pathlib import Path
-from gozo import embedded
-from gozo.embedded import server
-from gozo.settings.model import ConnectionSettings, ServeSettings
-
-port, store, loop, kernel = sys.argv[1:]
-if kernel == "no":
-    server._has_parent_death_signal = lambda: False
-
-async def main():
-    address = f"nats://127.0.0.1:{port}"
-    settings = ServeSettings(ConnectionSettings(addresses=(address,)), store=Path(store))
-    print((await embedded.start(settings)).pid, flush=True)
-    await asyncio.Event().wait()
-
-factory = None
-if loop == "uvloop":
-    import uvloop
-    factory = uvloop.new_event_loop
-with asyncio.Runner(loop_factory=factory) as runner:
-    runner.run(main())
-"""
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> ServeSettings:
-    """Return settings with a free port and a store of the test's own."""
-    connection = ConnectionSettings(addresses=(f"nats://localhost:{free_port()}",))
-    return ServeSettings(connection, name="test", embedded=True, store=tmp_path / "data" / "store")
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """Start servers that end with the test."""
-    async with AsyncExitStack() as stack:
-
-        async def start(settings: ServeSettings) -> EmbeddedServer:
-            started = await embedded.start(settings)
-            stack.push_async_callback(started.stop)
-            return started
-
-        yield start
-
-
-def port_of(settings: ServeSettings) -> int:
-    """Return the port that the settings name."""
-    return int(settings.connection.addresses[0].rpartition(":")[2])
-
 
 def with_login(settings: ServeSettings, login: Mapping[str, Any]) -> ServeSettings:
     """Return the settings with a token, or a user and password."""
     return dataclasses.replace(
         settings, connection=dataclasses.replace(settings.connection, **login)
     )
-
-
-def store_of(settings: ServeSettings) -> Path:
-    """Return the store that the settings name."""
-    assert settings.store is not None
-    return settings.store
 
 
 async def connect(started: EmbeddedServer, **login: Any) -> Client:
@@ -276,12 +216,12 @@ class TestLogin:
 
     async def test_a_server_that_was_killed_with_gozo(self, settings: ServeSettings) -> None:
         """What it left says where it was, and not that it is there."""
-        child, pid = _child(settings, "asyncio", "yes")
+        child, pid = start_child(settings, "asyncio", "yes")
         store, address = store_of(settings), settings.connection.addresses[0]
         assert localstore.find(store, address) is not None
         child.kill()
         child.wait()
-        await until(lambda: not _lives(pid), "the server has ended")
+        await until(lambda: not lives(pid), "the server has ended")
         assert (store / "address").exists()
         # The kernel frees the lock of a process a moment after its number.
         await until(lambda: localstore.find(store, address) is None, "its lock is free")
@@ -499,117 +439,3 @@ class TestRefusals:
             with pytest.raises(EmbeddedServerError, match=r"does not answer after 0\.2 s"):
                 await start(settings)
         await start(settings)
-
-
-class TestEnd:
-    """It ends with gozo, and gozo learns when it ends."""
-
-    async def test_its_end_is_told(self, settings: ServeSettings, start: Start) -> None:
-        """`wait` returns the status; `failure` says where to look."""
-        started = await start(settings)
-        os.kill(started.pid, signal.SIGKILL)
-        async with asyncio.timeout(allow(5)):
-            status = await started.wait()
-        error = started.failure(status)
-        assert f"ended with status {-signal.SIGKILL}" in str(error)
-        assert str(store_of(settings) / "nats-server.log") in str(error)
-        assert "Server is ready" in str(error)
-        await started.stop()
-        await started.stop()
-
-    async def test_a_server_that_does_not_end_is_killed(
-        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The daemon does not hang at its own end."""
-        monkeypatch.setattr(server, "STOP_WAIT", 0.2)
-        started = await start(settings)
-        os.kill(started.pid, signal.SIGSTOP)
-        async with asyncio.timeout(allow(5)):
-            await started.stop()
-        assert await started.wait() == -signal.SIGKILL
-
-    async def test_a_start_that_is_cancelled_leaves_nothing_behind(
-        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Neither a process nor a lock, as when Ctrl-C comes early."""
-        asked = asyncio.Event()
-
-        async def never(_where: object) -> None:
-            asked.set()
-            await asyncio.Event().wait()
-
-        with monkeypatch.context() as patch:
-            patch.setattr(server, "_info", never)
-            starting = asyncio.ensure_future(start(settings))
-            async with asyncio.timeout(allow(5)):
-                await asked.wait()
-            starting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await starting
-        monkeypatch.setattr(host, "LOCK_WAIT", 0.0)
-        monkeypatch.setattr(host, "PORT_WAIT", 0.0)
-        await start(settings)
-
-    @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-    @pytest.mark.parametrize("kernel", ["yes", "no"])
-    async def test_it_ends_when_gozo_is_killed(
-        self, loop: str, kernel: str, settings: ServeSettings
-    ) -> None:
-        """Nothing can be done after SIGKILL: the kernel sees to it on Linux, a guard elsewhere."""
-        if kernel == "yes" and sys.platform != "linux":
-            pytest.skip("only Linux has a signal for the death of the parent")
-        child, pid = _child(settings, loop, kernel)
-        try:
-            assert listens(port_of(settings))
-            child.kill()
-            child.wait()
-            await until(lambda: not _lives(pid), "the server has ended")
-            assert not listens(port_of(settings))
-        finally:
-            if _lives(pid):
-                os.kill(pid, signal.SIGKILL)
-
-    async def test_the_store_is_in_use_as_long_as_the_server_lives(
-        self, settings: ServeSettings, start: Start, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Also when the gozo that started it is gone: the lock is the server's as well."""
-        child, pid = _child(settings, "asyncio", "yes")
-        os.kill(pid, signal.SIGSTOP)  # SIGTERM waits until the process goes on
-        try:
-            child.kill()
-            child.wait()
-            with monkeypatch.context() as patch:
-                patch.setattr(host, "LOCK_WAIT", 0.2)
-                with pytest.raises(EmbeddedServerError, match=r"the store .* is in use"):
-                    await start(settings)
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        await until(lambda: not _lives(pid), "the server has ended")
-        await start(settings)
-
-
-def _child(settings: ServeSettings, loop: str, kernel: str) -> tuple[subprocess.Popen[str], int]:
-    """Start a process that starts a server; return it and the server's number."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(port_of(settings)), str(settings.store), loop, kernel],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    with child.stdout:
-        line = child.stdout.readline()
-    if not line:
-        child.wait()
-        raise AssertionError("the child could not start a server")
-    return child, int(line)
-
-
-def _lives(pid: int) -> bool:
-    """Tell whether a process that is not ours runs; one that awaits its burial does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"

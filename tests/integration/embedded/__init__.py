@@ -1,0 +1,1 @@
+"""The embedded server against the real program."""

@@ -1,0 +1,31 @@
+"""The users and permissions that gozo-protocol(7) documents, on a real server."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.readme import ROOT
+from tests.support.server import NatsServer
+
+
+def documented() -> str:
+    """Return the configuration with the permissions that gozo-protocol(7) says are needed."""
+    page = (ROOT / "man" / "source" / "gozo-protocol.7").read_text("utf-8")
+    part = page.partition(".SS Permissions\n")[2]
+    found = re.search(r"^\.EX\n(.*?)^\.EE", part, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def login(user: str) -> tuple[str, ...]:
+    """Return the options to log in as a user of that configuration."""
+    prefix = () if user == "daemon" else ("--inbox-prefix", f"_INBOX.{user}")
+    return ("--user", user, "--password", "change_me", *prefix)
+
+
+def violations(server: NatsServer) -> list[tuple[str, str]]:
+    """Return the subjects that the server kept users from, after the user's name."""
+    newer = r'user:(?P<user>\w+)" - \w+ Violation - '
+    older = r'Violation - User "(?P<by>\w+)", '  # 2.10
+    found = re.finditer(rf'(?:{newer}|{older})Subject "(?P<subject>[^"]*)', server.log)
+    return [(one["user"] or one["by"], one["subject"]) for one in found]
