@@ -229,7 +229,7 @@ def check_size(payload: int, headers: int, max_payload: int, max_message: int = 
 
 
 def _check_shape(subject: str, what: str) -> None:
-    size = len(subject.encode("utf-8", "surrogateescape"))
+    size = len(subject.encode("utf-8", "replace"))
     if size > LONGEST_SUBJECT:
         raise _forbidden(subject, what, f"has {size} bytes; the maximum is {LONGEST_SUBJECT}")
     if subject.startswith("$"):
