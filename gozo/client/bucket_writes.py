@@ -34,12 +34,14 @@ from gozo.schedule.model import Entry, Marker, Reason
 from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.entry_codec import (
-    MARKER_SECONDS,
     block,
     entry_headers,
     headers_size,
-    marker_headers,
     reserved_key,
+)
+from gozo.store.marker_codec import (
+    MARKER_SECONDS,
+    marker_headers,
 )
 from gozo.transport.jetstream import CONFLICTS, NO_ROOM, is_final, read_ack
 

@@ -19,8 +19,8 @@ from gozo.store.entry_codec import (
     EntryError,
     check_room,
     parse_entry,
-    parse_whole,
 )
+from gozo.store.legacy_codec import parse_whole
 
 _RAW_KEY = re.compile(r"[A-Za-z0-9_=/-]+(?:\.[A-Za-z0-9_=/-]+)*\Z")
 _PLAIN_START = re.compile(r"[A-Za-z0-9_/-]*(?:\.[A-Za-z0-9_/-]+)*")

@@ -18,7 +18,7 @@ from gozo.client.keys import Keys
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError
 from gozo.runtime.clock import steady
 from gozo.store.bucket import Bucket, BucketState
-from gozo.store.entry_codec import plain_marker
+from gozo.store.marker_codec import plain_marker
 from gozo.store.ordered_consumer import BATCH, HEARTBEAT, Consumer
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream

@@ -50,6 +50,7 @@ from gozo.settings.resolve import ServeSettings
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.entry_codec import reserved_key
 from gozo.store.event_history import NAMES, open_history
 from gozo.store.follower import Follower
@@ -147,7 +148,6 @@ class Daemon:
         self._requests = Connection(chosen, f"{settings.name} requests", REQUESTS, private=True)
         self._js = JetStream(self._main)
         self._mappings = Mappings(self._js, chosen.bucket, lease_of(chosen.bucket))
-        self._bystander: Bystander | None = None
         self._health = Health(
             settings.name,
             self.stats,
@@ -244,7 +244,8 @@ class Daemon:
         self._begin("housekeeping", self._keep_house())
         self._begin("legacy_entries", self._legacy_entries.run())
         self._begin("forgetter", Forgetter(self._timetable, self._clock.server_us).run())
-        self._begin("cleaner", Cleaner(bucket, self._index).run(lambda: self._health.is_active))
+        cleaner = Cleaner(bucket, self._timetable, self._clock.server_us)
+        self._begin("cleaner", cleaner.run(lambda: self._health.is_active))
         await self._until(self._follower.loaded)
         self._found = self._follower.position
         self._garbage.end_loading(steady())
@@ -333,22 +334,34 @@ class Daemon:
         doubted = asyncio.Event()
         self._clock = ClockWatch(doubted.set, self._on_clock_set)
         self._timetable = Timetable()
+        hooks = DeliveryHooks()
+        self._events: EventSink = NullEvents()
+        if settings.events or settings.history_us is not None:
+            self._events = Events(self._main, chosen.request_subject, settings.name)
+        self._bystander = Bystander(self._events, leads=lambda: self._health.is_active)
         self._index = BucketIndex(
-            self._timetable, self._policy, max_message=bucket.max_message, life=self._life
+            self._timetable,
+            self._policy,
+            self._main,
+            hooks,
+            self._bystander,
+            self._clock.server_us,
+            marker_ttl=bucket.marker_ttl,
+            max_message=bucket.max_message,
+            life=self._life,
         )
-        self._index.max_payload = lambda: self._main.max_payload
-        self._index.marker_ttl = bucket.marker_ttl
         answer_time = min(ANSWER_TIME, self._index.lateness.in_time)
         self._writer = Writer(self._main, bucket, answer_time)
         self._barrier = Barrier(self._writer, bucket)
         self._probe = Probe(self._main, bucket, self._writer, self._barrier)
-        self._events: EventSink = NullEvents()
-        if settings.events or settings.history_us is not None:
-            self._events = Events(self._main, chosen.request_subject, settings.name)
-        self._cache = MessageCache(self._main, bucket, self._policy, self._index)
-        self._store = ScheduleStore(bucket, self._index, self._writer, self._cache, self._events)
-        self._legacy_entries = LegacyEntries(bucket, self._index)
         self._follower = Follower(self._main, bucket, self._index, settings.replicas, self._clock)
+        self._cache = MessageCache(
+            self._main, bucket, self._policy, self._index, hooks, on_gone=self._follower.doubt
+        )
+        self._store = ScheduleStore(
+            bucket, self._index, self._writer, self._cache, self._events, hooks
+        )
+        self._legacy_entries = LegacyEntries(bucket, self._index)
         rivals = Rivals()
         self._lease = Lease(
             self._main,
@@ -376,8 +389,9 @@ class Daemon:
             self._in_memory,
             self._cache,
             self._store,
-            Occurrences(self._store, self._timetable, self._cache, self._clock),
+            Occurrences(self._store.reservations, self._timetable, self._cache, self._clock),
             self._index,
+            hooks,
             self.stats,
             self._events,
             self._clock,
@@ -417,8 +431,6 @@ class Daemon:
             leads=lambda: self._lease.role is Role.LEADER,
             leave=self._leave_lead,
         )
-        self._cache.on_gone = self._follower.doubt
-        self._index.on_change = self._delivery.wake_soon
         self._lease.on_gained = self._on_gained
         self._lease.on_renewed = self._on_renewed
         self._lease.on_lost = self._on_lost
@@ -433,13 +445,10 @@ class Daemon:
             intake=self._intake,
             lookout=self._lookout,
         )
-        if isinstance(self._events, Events):
-            self._index.observer = self._bystander = Bystander(
-                self._events, self._index.invalid, leads=lambda: self._health.is_active
-            )
         self._memory = Memory(
             (
-                *(self._timetable, self._index, self._cache, self._store, self._writer),
+                *(self._timetable, self._index, self._index.traits, self._cache, self._writer),
+                *self._store.containers,
                 *(self._delivery, self._in_memory, self._main, self._requests),
             )
         )
@@ -452,7 +461,7 @@ class Daemon:
 
     def _look_at_limits(self) -> None:
         """See whether the server takes what it did not, and complain where that is too little."""
-        if self._index.too_large:
+        if self._index.traits.too_large:
             self._main.doubt_limits()
         if reason := too_small(self._main.max_payload):
             log.repeated("error", "server.unsuitable", reason=reason)
@@ -483,8 +492,8 @@ class Daemon:
         return can_lead
 
     def _can_lead(self) -> bool:
-        if self._index.newer:
-            log.repeated("error", "bucket.newer_format", entries=len(self._index.newer))
+        if self._index.traits.newer:
+            log.repeated("error", "bucket.newer_format", entries=len(self._index.traits.newer))
             return False
         return self._follower.loaded.is_set()
 
@@ -535,7 +544,7 @@ class Daemon:
         if self._yielding is not None:
             # This replica led before, and asks what the next leader has: that is this one again.
             await end(self._yielding)
-        self._store.fence = None
+        self._store.fence.take_down()
         while sequence := await self._barrier.written():
             if await self._follower.reached(sequence):
                 await self._follower.agreed()
@@ -582,7 +591,7 @@ class Daemon:
                 await self._store.progress()
             due = print_rfc3339(item.due_us)
             log.debug("schedule.missed", key=item.key, revision=item.revision, due=due)
-            if item.key in self._index.recurring:
+            if item.key in self._index.traits.recurring:
                 later = partial(not_before, moment_us=before_us)
                 self._store.rewrite(item, later, partial(on_moved, item))
             else:
@@ -609,7 +618,7 @@ class Daemon:
         self._delivery.stop()
         self._intake.lose()
         # What was seen while the lease was good: a later revision may be a new leader's.
-        self._store.fence = self._seen
+        self._store.fence.put_up(self._seen)
         self._cache.clear()
         if self._yielding is not None:
             self._yielding.cancel()
@@ -681,10 +690,9 @@ class Daemon:
             self._delivery.look()
             if self._health.is_active:
                 self._mend()
-                if self._bystander is not None:
-                    self._bystander.tell_earlier()
-            if self._lease.is_valid and self._store.fence is None:
-                self._seen = max(self._follower.position, self._store.forget_own())
+                self._bystander.tell_earlier(self._index.traits.invalid)
+            if self._lease.is_valid and not self._store.fence.is_up:
+                self._seen = max(self._follower.position, self._store.fence.forget_own())
             elif len(self._in_memory) and self._has_yielded:
                 self._hand_over()
             self._intake.forget_old()
@@ -741,8 +749,8 @@ class Daemon:
         while self._index.expiring and self._store.has_room:
             key, revision = self._index.expiring.popitem()
             self._store.rewrite(Item(0, revision, key))
-        while self._index.ahead and self._store.has_room and self._clock.is_right:
-            key = self._index.ahead.pop()
+        while self._index.traits.ahead and self._store.has_room and self._clock.is_right:
+            key = self._index.traits.ahead.pop()
             self._store.rewrite(Item(0, self._timetable.revision(key), key), self._reckon)
 
     def _reckon(self, entry: Entry) -> Entry | None:

@@ -31,6 +31,7 @@ from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State, re
 from gozo.schedule.recurrence import is_left_out
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
@@ -84,6 +85,7 @@ class Delivery:
         store: ScheduleStore,
         occurrences: Occurrences,
         index: BucketIndex,
+        hooks: DeliveryHooks,
         stats: Stats,
         events: EventSink,
         clock: ClockWatch,
@@ -97,8 +99,8 @@ class Delivery:
         self._store = store
         self._occurrences = occurrences
         self._under_way = occurrences.out
-        self._recurring = index.recurring
-        self._confirming = index.confirming
+        self._recurring = index.traits.recurring
+        self._confirming = index.traits.confirming
         self._stats = stats
         self._events = events
         self._clock = clock
@@ -128,13 +130,14 @@ class Delivery:
         self._stream_acks.on_room = self.wake_soon
         self._parked = Parking()
         """Due, and waiting for others to be acknowledged."""
-        store.awaits_ack = self._stream_acks.awaits
-        store.withdraw = self._withdraw
+        hooks.attach(
+            wake=self.wake_soon, withdraw=self._withdraw, awaits_ack=self._stream_acks.awaits
+        )
         self._confirmed: deque[Item] = deque()
         self._settling = False
         self._woken = False
         self._draining: asyncio.Task[None] | None = None
-        cache.on_arrival = occurrences.on_due = self.wake_soon
+        occurrences.on_due = self.wake_soon
         occurrences.is_busy = lambda: self._woken
         connection.on_denied.append(self._on_denied)
 

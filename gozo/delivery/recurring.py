@@ -23,7 +23,7 @@ from gozo.schedule.recurrence import onward, shortest_us
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
 from gozo.store.message_cache import MessageCache
-from gozo.store.schedule_store import ScheduleStore
+from gozo.store.reservations import Reservations
 
 SLICE = 50  # schedules moved on before others get a turn
 ROOM_WAIT = 0.002  # seconds
@@ -68,10 +68,14 @@ class Occurrences:
     """The schedules under way."""
 
     def __init__(
-        self, store: ScheduleStore, timetable: Timetable, cache: MessageCache, clock: ClockWatch
+        self,
+        reservations: Reservations,
+        timetable: Timetable,
+        cache: MessageCache,
+        clock: ClockWatch,
     ) -> None:
         self._clock = clock
-        self._store = store
+        self._reservations = reservations
         self._timetable = timetable
         self._cache = cache
         self._courses: dict[str, _Course] = {}
@@ -99,7 +103,7 @@ class Occurrences:
 
     def begin(self, item: Item) -> None:
         """Take up an occurrence that the timetable gave."""
-        self._store.occupy(item)
+        self._reservations.occupy(item)
         self._courses[item.key] = _Course(item)
         self.out.add(item)
 
@@ -130,7 +134,7 @@ class Occurrences:
             return False
         if not item.key.startswith(OCCURRENCE):
             return self._timetable.is_current(item)
-        return not self._store.is_wanted(course.key) and not self._is_stale(course)
+        return not self._reservations.is_wanted(course.key) and not self._is_stale(course)
 
     def get(self, item: Item) -> Outgoing | None:
         """The message of an occurrence, if it is in memory."""
@@ -280,19 +284,19 @@ class Occurrences:
             if course.out is None:
                 self._end(course)
             return
-        if not self._store.has_room:
+        if not self._reservations.has_room:
             if not self._unwritten:
                 asyncio.get_running_loop().call_later(ROOM_WAIT, self._write_on)
             self._unwritten.append(course)
         elif course.entry is None:
             del self._courses[course.key]
-            self._store.conclude(course.key, course.reason)
+            self._reservations.conclude(course.key, course.reason)
         else:
             self._write(course, course.entry)
 
     def _write_on(self) -> None:
         for _ in range(min(SLICE, len(self._unwritten))):
-            if not self._store.has_room:
+            if not self._reservations.has_room:
                 break
             course = self._unwritten.popleft()
             if self._courses.get(course.key) is course:
@@ -306,17 +310,17 @@ class Occurrences:
         def on_result(result: Result, words: str) -> None:
             self._on_written(course, result, words)
 
-        self._store.advance(
+        self._reservations.advance(
             course.key, entry, course.payload, on_result, lambda: course.out is None
         )
 
     def _on_written(self, course: _Course, result: Result, words: str) -> None:
         course.writing = False
         if result in (Result.STORED, Result.REPLACED):
-            course.revision = self._store.version(course.key)
+            course.revision = self._reservations.version(course.key)
         elif result is Result.REFUSED:
             # Sent on from memory, it would begin anew from what the bucket has at each start.
-            self._store.set_aside(course.key, words)
+            self._reservations.set_aside(course.key, words)
             self._end(course)
             return
         else:
@@ -332,7 +336,7 @@ class Occurrences:
     def _end(self, course: _Course) -> None:
         """Leave the schedule to the timetable and to others."""
         del self._courses[course.key]
-        self._store.vacate(course.key)
+        self._reservations.vacate(course.key)
 
 
 def after_failure(key: str, entry: Entry, reason: str, now_us: int) -> Entry:

@@ -96,12 +96,12 @@ class Health:
     @property
     def paused(self) -> int:
         """Schedules that are kept until they are resumed."""
-        return len(self.parts.index.paused) if self.parts else 0
+        return len(self.parts.index.traits.paused) if self.parts else 0
 
     @property
     def failed(self) -> int:
         """Schedules that were given up, and are kept."""
-        return len(self.parts.index.failed) if self.parts else 0
+        return len(self.parts.index.traits.failed) if self.parts else 0
 
     @property
     def next_due_us(self) -> int | None:
@@ -114,7 +114,7 @@ class Health:
     @property
     def invalid(self) -> int:
         """Entries of the bucket that it cannot serve."""
-        return len(self.parts.index.invalid) if self.parts else 0
+        return len(self.parts.index.traits.invalid) if self.parts else 0
 
     @property
     def rivals(self) -> list[Leader]:

@@ -123,8 +123,8 @@ class Inventory:
             "schedules": len(index.timetable),
         }
         if asked.counts:
-            told |= {"paused": len(index.paused), "failed": len(index.failed)}
-            told["invalid"] = len(index.invalid)
+            told |= {"paused": len(index.traits.paused), "failed": len(index.traits.failed)}
+            told["invalid"] = len(index.traits.invalid)
             if index.bare:  # how these count is only known once their values are read
                 unread = min(revision for revision, _ in index.bare.values())
                 told["position"] = min(follower.position, unread - 1)
@@ -134,7 +134,7 @@ class Inventory:
     async def _count(self, rows: list[_Row]) -> Answer:
         """Count overdue schedules and find the next due time, without those being retried."""
         late_us, next_us, overdue = wall_us() - OVERDUE_US, NEVER, 0
-        retrying = self._index.retrying.copy()
+        retrying = self._index.traits.retrying.copy()
         for some in _turns(rows):
             for due_us, _, key in some:
                 if due_us >= next_us or key in retrying:
@@ -171,7 +171,7 @@ class Inventory:
             if keys and size > room:
                 break
             keys.append((key, revision))
-        large = self._index.large
+        large = self._index.traits.large
         return {
             "keys": keys,
             "more": len(keys) < len(found),

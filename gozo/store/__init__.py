@@ -1,1 +1,1 @@
-"""Where schedules are: the bucket, following it, and writing to it."""
+"""The bucket that holds the schedules: following it, and writing to it."""

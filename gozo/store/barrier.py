@@ -8,7 +8,11 @@ from gozo.errors import DisconnectedError
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import Reason
 from gozo.store.bucket import Bucket
-from gozo.store.entry_codec import BARRIER_KEY, MARKER_SECONDS, marker_headers
+from gozo.store.entry_codec import BARRIER_KEY
+from gozo.store.marker_codec import (
+    MARKER_SECONDS,
+    marker_headers,
+)
 from gozo.store.writer import SILENT, Writer, WriteResult
 
 RETRY_WAIT = 0.25  # seconds

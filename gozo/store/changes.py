@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import count
 from typing import ClassVar
 
 from gozo.protocol.heard import Heard
@@ -26,21 +28,29 @@ class Result(StrEnum):
     ALREADY_DELIVERED = "already_delivered"
     NOT_FOUND = "not_found"
     SUPERSEDED = "superseded"
-    """Somebody else changed the key meanwhile; theirs stands."""
+    """Another writer changed the key meanwhile; that version stands."""
     REFUSED = "refused"
     NEWER_FORMAT = "newer_format"
-    """What is there was written by a later version, and is left alone."""
+    """The entry was written by a later version of gozo, and is left alone."""
     UNCHANGED = "unchanged"
-    """There is a schedule, and it stays as it is."""
+    """The schedule exists, and stays as it is."""
     INVALID = "invalid"
-    """What is there cannot be read, or may not be delivered; it can be replaced or removed."""
+    """The entry is invalid, or may not be delivered; it can be replaced or removed."""
     PROTECTED = "protected"
-    """A request does not change what administrators have protected."""
+    """Administrators have protected the schedule from requests."""
     UNAVAILABLE = "unavailable"
-    """The server said that it cannot store anything now, and went on to say so."""
+    """The server reported until the deadline that it cannot store anything now."""
     DROPPED = "dropped"
-    """Another leader has the request, and sees to it."""
+    """Another leader has the request, and acts on it."""
 
+
+WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
+NOT_MADE = frozenset(
+    {
+        *(Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.PROTECTED),
+        *(Result.SUPERSEDED, Result.INVALID, Result.DROPPED),
+    }
+)
 
 Alter = Callable[[Entry], Entry | None]
 """Makes a new version of a schedule from the present one; None leaves it as it is.
@@ -85,29 +95,29 @@ class Put:
         self.token = token
         self.on_result = on_result
         self.alter = alter
-        """Where given, what is to be stored depends on what is there."""
+        """Where given, makes what is to be stored from what is there."""
         self.look = look
-        """Told what is there, before it is altered."""
+        """Called with what is there, before it is altered."""
         self.revision = revision
-        """The version that is altered or replaced; 0: whichever there is."""
+        """The version that is altered or replaced; 0: any."""
         self.holder = holder
-        """Who occupies the key, and goes on doing so once this is done."""
+        """The reservation of the key, which goes on once this is done."""
         self.deadline = deadline
         """When to give up if the server refuses for now, on the steady clock."""
         self.may_yield = may_yield
-        """Whether the occupant lets a cancel go before this; None: it is nobody's."""
+        """Whether a cancel may go before this; None: the key is not reserved."""
         self.wait = 0.0
-        """Seconds that it waited last for the bucket to take it; 0: it never did."""
+        """Seconds between its last two attempts; 0: it never waited."""
         self.parked = False
         """Whether it waits now."""
         self.unsure = False
         """Whether it may be stored all the same."""
         self.by_request = by_request
-        """Whether a request wants it, and no administrator: what is protected stays then."""
+        """Whether a request asked for it, not an administrator: what is protected stays then."""
         self.origin = origin
         """The request or call that asked for it, which standbys have heard as well."""
         self.dropped = False
-        """Whether another leader sees to that now."""
+        """Whether another leader acts on the request now."""
         self.replaces = False
         self.done = False
         self.sent = 0.0
@@ -122,7 +132,7 @@ class Put:
         self.payload = payload
 
     def lines(self, written: float = 0.0) -> bytes:
-        """Make its header lines; `written` dates a create, see `entries.dated`."""
+        """Make its header lines; `written` dates a create, see `entry_codec.dated`."""
         key, entry, token = self.key, self.entry, self.token
         lines = entry_headers(entry, dated(token, written) if written else token)
         if "=" in key and entry.id == key and escape_id(key) != key:
@@ -155,11 +165,11 @@ class Remove:
     ) -> None:
         self.key = key
         self.revision = revision
-        """The version to remove; 0: whichever there is."""
+        """The version to remove; 0: any."""
         self.reason = reason
         self.on_result = on_result
         self.expected = 0
-        """The version that was to be removed by the last attempt; 0: there was none."""
+        """The version that the last attempt was to remove; 0: there was none."""
         self.life = 0
         """Seconds that the marker of the last attempt lives."""
         self.purged = False
@@ -182,7 +192,7 @@ class Occupied:
     def __init__(self, key: str, revision: int) -> None:
         self.key = key
         self.revision = revision
-        """The version that the next change of the occupant's is to replace."""
+        """The version that `Reservations.advance` is to replace next."""
         self.on_result: OnResult = nothing
         self.done = False
 
@@ -199,7 +209,7 @@ class Note:
 
 
 def nothing(result: Result, words: str) -> None:
-    """Nobody waits for this result."""
+    """Ignore a result."""
 
 
 def gives_way(change: Change, later: Change) -> bool:
@@ -215,6 +225,12 @@ def gives_way(change: Change, later: Change) -> bool:
         return leaves_nothing and (change.may_yield is None or change.may_yield())
     is_whole = isinstance(later, Put) and later.alter is None and not later.revision
     return is_whole and change.holder is None
+
+
+def request_tokens() -> Iterator[bytes]:
+    """Make tokens that no other run of gozo makes; by its hyphen `is_of_daemon` knows each."""
+    run = secrets.token_hex(5).encode()
+    return (b"%b-%x" % (run, number) for number in count(1))
 
 
 Write = Put | Remove

@@ -1,13 +1,10 @@
-"""What the bucket holds: entries and delete markers, from headers to objects and back. Pure."""
+"""Entries of the bucket, from headers to objects and back. Pure."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from functools import lru_cache
 from typing import Any
-
-import msgpack
 
 from gozo.errors import RequestError
 from gozo.protocol.headers import (
@@ -30,9 +27,10 @@ from gozo.protocol.requests import (
 )
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.schedule import expression as when
-from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, Reason, State
+from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, State
 from gozo.schedule.recurrence import arranged, due_at, expression
 from gozo.schedule.spec_headers import check_recurs, has_spec, read_spec, spec_lines
+from gozo.store.marker_codec import read_marker
 
 FORMAT = 1
 """The format of entries that this version writes, and the newest that it reads."""
@@ -46,11 +44,6 @@ GROWTH = 1_152
 """Bytes that gozo may add to an entry's headers later: what was sent last, why an attempt or a
 pause is, the revision that a write expects."""
 
-MARKER_SECONDS = 600
-"""How long a delete marker stays where it is not known how much the bucket holds."""
-
-MOST_ORIGINAL = 16
-"""What an entry of the original gozo may say; it says three things."""
 
 _WHEN = rb"(?:Gozo-When: (\+?[0-9]{1,10}+(?:\.[0-9]{1,6}+)?)\r\n)?"
 _PLAIN = re.compile(
@@ -63,12 +56,6 @@ _PLAIN = re.compile(
     rb"Gozo-Request: ([0-9a-f-]++)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9}+)\r\n)?\r\n\Z"
 )
 """An entry without anything special, as gozo writes it, or a client that knows the bucket."""
-_PLAIN_MARKER = re.compile(
-    rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]++\r\n)?"
-    rb"KV-Operation: DEL\r\nGozo-Reason: ([a-z]++)\r\n(?:Nats-TTL: ([0-9]{1,9}+)s\r\n)?"
-    rb"(?:Nats-Msg-Size: 0\r\n)?\r\n\Z"
-)
-"""A delete marker as gozo writes it, see `marker_headers`."""
 _PLAIN_KEY = re.compile(rf"(?:[A-Za-z0-9_\-/]++(?:\.[A-Za-z0-9_\-/]++)*|{RESERVED}[0-9a-f]++)\Z")
 """A key that is its own id, or one from `reserved_key`."""
 _CREATE = FIRST_LINE + b"Nats-Expected-Last-Subject-Sequence: 0\r\n"
@@ -76,7 +63,6 @@ _CREATE = FIRST_LINE + b"Nats-Expected-Last-Subject-Sequence: 0\r\n"
 _DATED = re.compile(rb"[0-9a-f]++-[0-9a-f]++-([0-9a-f]{9,11}+)\Z")
 """A token that says when a create was written."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
-_TTL = re.compile(rb"([0-9]{1,9})s?\Z")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
 
 
@@ -196,17 +182,6 @@ ORIGINAL = b"Gozo-Original: Yes\r\n"
 """Says that the key is the id as it stands: the original gozo kept the schedule there."""
 
 
-def marker_headers(reason: Reason, seconds: int, token: bytes = b"") -> bytes:
-    """Make the header lines of a delete marker that lives for so many seconds; 0: for ever.
-
-    With a `token` it is a client's, which a daemon is to tell of.
-    """
-    lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
-    if token:
-        lines += b"Gozo-Request: %b\r\n" % token
-    return lines + b"Nats-TTL: %ds\r\n" % seconds if seconds else lines
-
-
 def dated(token: bytes, written: float) -> bytes:
     """Make a token that says when a create was written, in epoch seconds of the server's clock."""
     return b"%b-%x" % (token, int(written * 1_000))
@@ -251,7 +226,7 @@ def parse_entry(
         return plain if size is None else plain._replace(size=size)
     given = dict(fields(headers))
     if b"kv-operation" in given or b"nats-marker-reason" in given:
-        return _marker(given)
+        return read_marker(given)
     format_ = given.get(b"gozo-format", b"1")
     if format_ != b"%d" % FORMAT:
         newer = format_.isdigit() and int(format_[:9]) > FORMAT
@@ -265,22 +240,6 @@ def parse_entry(
     except (RequestError, ValueError) as error:
         raise EntryError(str(error)) from error
     return entry if size is None else entry._replace(size=size)
-
-
-def plain_marker(headers: bytes | None) -> Marker | None:
-    """Read a delete marker as gozo writes it; None if it is anything else.
-
-    After many deliveries most of a bucket are such: each is read so in a fraction of the time
-    that `parse_entry` takes.
-    """
-    match = _PLAIN_MARKER.match(headers or b"")
-    return None if match is None else _marker_of(*match.groups())
-
-
-@lru_cache(maxsize=256)
-def _marker_of(reason: bytes, seconds: bytes | None) -> Marker:
-    given = {b"gozo-reason": reason}
-    return _marker(given if seconds is None else given | {b"nats-ttl": seconds})
 
 
 def glance(key: str, headers: bytes | None, stored_us: int) -> tuple[int, bytes, bytes, int] | None:
@@ -387,71 +346,6 @@ def _with_state(entry: Entry, state: bytes, given: dict[bytes, bytes]) -> Entry:
         next_us=_read_us(given.get(b"gozo-next", b"0")),
         reason=given.get(b"gozo-reason", b"").decode("utf-8", "replace"),
     )
-
-
-def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes]:
-    """Read an entry of the original gozo: a MessagePack map of when, subject and payload.
-
-    Its key is the id as it was given. Returns the schedule and its payload.
-
-    Raises:
-        EntryError: it is something else.
-    """
-    try:
-        found = _flat_map(value)
-        at, subject, payload = found["when"], found["subject"], found["payload"]
-    except (ValueError, LookupError, TypeError, msgpack.UnpackException) as error:
-        raise EntryError("it has no headers, and its value is no schedule either") from error
-    whole = type(at) is int and isinstance(subject, str) and isinstance(payload, bytes)
-    if not whole or not 0 <= at * MICROSECONDS <= when.LAST_US:
-        raise EntryError("it has no headers, and its value is no schedule of the original gozo")
-    if not is_addressable(key):
-        raise EntryError(f"its key {key!r} can be no id")
-    try:
-        id_ = read_id(key.encode("utf-8", "surrogateescape"), "the id")
-    except RequestError as error:
-        raise EntryError(str(error)) from error
-    entry = Entry(
-        id_, subject, str(at), max(at * MICROSECONDS, stored_us), stored_us, size=len(payload)
-    )
-    return entry, payload
-
-
-def _flat_map(value: bytes) -> dict[Any, Any]:
-    """Read a MessagePack map of a few values, none of which is a map or an array itself."""
-    unpacker = msgpack.Unpacker(max_array_len=0, max_map_len=0, max_buffer_size=len(value))
-    unpacker.feed(value)
-    size = unpacker.read_map_header()
-    if size > MOST_ORIGINAL:
-        raise ValueError(f"it is a map of {size}")
-    found = {unpacker.unpack(): unpacker.unpack() for _ in range(size)}
-    if unpacker.tell() != len(value):
-        raise ValueError("more follows it")
-    return found
-
-
-def parse_whole(
-    key: str, headers: bytes | None, value: bytes, stored_us: int
-) -> tuple[Entry | Marker, bytes]:
-    """Read an entry of any kind whose value is at hand; returns its payload besides.
-
-    Raises:
-        EntryError: it is neither a schedule nor a delete marker that this version knows.
-    """
-    try:
-        return parse_entry(key, headers, stored_us, len(value)), value
-    except BareEntryError:
-        return parse_original(key, value, stored_us)
-
-
-def _marker(given: dict[bytes, bytes]) -> Marker:
-    try:
-        reason = Reason(given.get(b"gozo-reason", b"").decode("ascii"))
-    except ValueError:
-        reason = Reason.UNKNOWN
-    ttl = _TTL.match(given.get(b"nats-ttl", b""))
-    ttl_us = int(ttl[1]) * MICROSECONDS if ttl else 0
-    return Marker(reason, ttl_us, by_client=b"gozo-request" in given)
 
 
 def _entry_id(key: str, header: bytes | None, *, original: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""The stream that keeps events for a while, so that one can ask what happened to a schedule."""
+"""The stream that keeps events, so that one can ask later what happened to a schedule."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gozo.transport.jetstream import (
 )
 
 DESCRIPTION = "events of gozo"
-"""By which gozo knows a stream that it made."""
+"""The description of streams that gozo made."""
 
 NAMES = "STREAM.NAMES"
-"""What a sentence about overlapping subjects is worded with; a daemon works without it."""
+"""Called only to name the streams in an error message; a daemon works without it."""
 
 log = get_logger("gozo.store")
 
@@ -35,14 +35,14 @@ def history_of(bucket: str) -> str:
 async def open_history(
     js: JetStream, bucket: str, request_subject: str, *, age_us: int, replicas: int | None
 ) -> None:
-    """Make the stream, or let the one that is there keep these events for so long from now on.
+    """Make the stream, or let the existing one keep these events for so long from now on.
 
-    What it kept so far, of another request subject too, stays: one that keeps events for longer
+    What it kept so far stays, also for another request subject. One that keeps events for longer
     is not changed, since a mistyped time would remove them for good. `replicas` None means the
     same as for the bucket.
 
     Raises:
-        JetStreamError: the server refused it, or another stream is in the way.
+        JetStreamError: the server refused it, or another stream keeps the events.
         NoServerError, NotAllowedError: as for `JetStream.call`.
     """
     name, subject = history_of(bucket), _events_of(request_subject)
@@ -67,10 +67,10 @@ async def open_history(
 async def find_history(
     js: JetStream, bucket: str, request_subject: str, *, age_us: int
 ) -> dict[str, Any] | None:
-    """Return the configuration of the stream, which gozo can change as it needs; None: no such.
+    """Return the configuration of the stream, which gozo may change; None if it does not exist.
 
     Raises:
-        JetStreamError: the stream of that name is somebody else's, and keeps something else, or
+        JetStreamError: gozo did not make the stream of that name, and it keeps something else, or
             it is sealed.
         NoServerError, NotAllowedError: as for `JetStream.call`.
     """
@@ -104,7 +104,7 @@ def how_long(config: Mapping[str, Any]) -> str:
 
 
 def why_longer(bucket: str, config: Mapping[str, Any], age_us: int) -> str:
-    """Say that a stream keeps events for longer than is asked for, and how to change it."""
+    """Say that a stream keeps events for longer than asked for, and how to change that."""
     if not _is_longer(config, age_us * 1000):
         return ""
     name, given = history_of(bucket), print_duration(age_us)
@@ -120,7 +120,7 @@ def _is_longer(config: Mapping[str, Any], age: int) -> bool:
 
 
 async def check_room(js: JetStream, bucket: str, request_subject: str) -> None:
-    """Make sure that no other stream keeps the events; without the right to ask, all is well.
+    """Make sure that no other stream keeps the events, if gozo may ask for that.
 
     Raises:
         JetStreamError: one does.
@@ -143,7 +143,7 @@ def _changes(config: dict[str, Any], subject: str, age: int) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     subjects = config.get("subjects") or []
     if not is_covered(subject, subjects):
-        # What is a part of the new one would overlap with it.
+        # A subject that the new one covers would overlap with it.
         apart = [one for one in subjects if not is_covered(one, [subject])]
         changes["subjects"] = [*apart, subject]
     if config.get("max_age") != age and not _is_longer(config, age):
@@ -184,7 +184,7 @@ async def _create(
 
 
 async def _made(js: JetStream, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Create it; another daemon that begins at the same time may have done so."""
+    """Create it, unless another daemon that starts at the same time has done so."""
     try:
         answer = await js.call(f"STREAM.CREATE.{wanted['name']}", wanted, timeout=5.0)
     except JetStreamError as error:
@@ -196,7 +196,7 @@ async def _made(js: JetStream, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_the_way(bucket: str, subject: str, keepers: Sequence[str]) -> JetStreamError:
-    """Make the error for a subject that other streams keep; they may not be known."""
+    """Make the error for a subject that other streams keep, which may be unknown."""
     named = " and ".join(keepers)
     return JetStreamError(
         f"{f'the stream {named}' if named else 'another stream'} keeps messages on {subject} "
@@ -208,7 +208,7 @@ def _in_the_way(bucket: str, subject: str, keepers: Sequence[str]) -> JetStreamE
 
 
 async def _keepers(js: JetStream, bucket: str, subject: str) -> list[str]:
-    """Return the names of other streams that keep a subject, as far as gozo may know them."""
+    """Return the names of other streams that keep a subject, as far as gozo may list them."""
     try:
         answer = await js.call(NAMES, {"subject": subject})
     except (NotAllowedError, NoServerError, JetStreamError):

@@ -1,20 +1,15 @@
-"""Follows the bucket: every entry once, then every change, and never stalls.
+"""Follows the bucket: reads every entry once, then every change, and never stalls.
 
-The follower reads through a consumer, and makes a new one whenever something is not as it
-should be: silence, an unexpected status, a gap in the sequence, a lost connection. After a
-lost connection it loads everything anew and drops what is no longer there, since a purge and a
-restored backup leave no other trace; for the same reason it now and then compares the number
-of messages with the server's. Delete markers live for a limited time, so it loads everything anew
-as well where half of that has passed since it was up to date: because the process stood still, or
-nothing came, or more than it could read.
+The follower reads through a consumer, and replaces it whenever something is wrong: silence, an
+unexpected status, a gap in the sequence, a lost connection. After a lost connection it reloads
+everything and drops what is gone, since a purge and a restored backup leave no other trace; for
+the same reason it regularly compares the number of messages with the server's. Delete markers live
+for a limited time, so it also reloads everything when it was not up to date for half of that time:
+because the process stood still, nothing came, or more came than it could read.
 
-A consumer lives on any replica of the stream, and that one may be behind the stream's leader. So
-the leader is asked where what was stored last did not come, or an older version than is known.
-
-A server that is killed may bring entries back that were removed in its last minutes: it reads from
-its disk that each was replaced by a delete marker only as long as the marker is there. What is
-known to be over, and was stored before the load began, is not taken in again, but purged. If the
-bucket has only ever had one copy, keys that a full load did not show are over as well.
+A consumer lives on any replica of the stream, which may be behind the stream's leader. So the
+leader is asked when the last message stored did not come, or when an older version came than is
+known.
 
 Payloads are not fetched here (`headers_only`).
 """
@@ -29,43 +24,31 @@ from gozo.errors import GozoError, JetStreamError, NotAllowedError
 from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
-from gozo.schedule.model import MICROSECONDS, NEVER
+from gozo.schedule.model import MICROSECONDS
 from gozo.store.bucket import Bucket, BucketState, open_bucket
+from gozo.store.freshness import Freshness
 from gozo.store.index import BucketIndex
+from gozo.store.message_reader import MessageReader
 from gozo.store.ordered_consumer import HEARTBEAT, Consumer
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND
 
-COMPARE = 30.0  # seconds between comparisons with the server's count
-SOON = 2.0  # seconds until the next one where there is doubt
-COMPARISONS = 10  # tries to find the bucket at the same sequence, while others write to it
+COMPARISONS = 10  # attempts to find the bucket at the same sequence while others write to it
 COMPARE_AGAIN = 0.02  # seconds between them
-DOUBT = 5.0  # seconds between loads because of single keys that the bucket does not hold
-MANY = 10_000  # keys from which it counts how long a load of them took
-AHEAD_US = MICROSECONDS  # by which the server's clock may differ from what is known of it
-SWEEP = 60
+DOUBT_INTERVAL = 5.0  # seconds between reloads because the bucket lacks a single key
+SWEEP_LAG = 60
 """Seconds that the server may be late in removing markers: thousands end at once after a burst."""
 RETRY_WAIT = 0.25  # seconds
-ANOTHER = "the bucket is another one, or was restored"  # why everything is loaded anew
+ANOTHER = "the bucket is another one, or was restored"  # why everything is reloaded
 LAGS = "the replica of the stream that it read from is behind"
-PROGRESS = 0.5  # seconds in which more comes from a replica that only is catching up
-DELETION = 1.0  # seconds that the server is given to remove the files of a stream it deletes
+PROGRESS = 0.5  # seconds within which more comes from a replica that is catching up
+DELETION = 1.0  # seconds for the server to remove the files of a deleted stream
 
 log = get_logger("gozo.follower")
 
 
 class Follower:
     """Keeps an index the same as its bucket."""
-
-    # It has more attributes than Python is quick with otherwise: see tests/unit/test_attributes.py.
-    __slots__ = (
-        *("_ahead_us", "_broken", "_bucket", "_buckets", "_clock", "_compare_at", "_confirming"),
-        *("_connection", "_consumer", "_copies", "_created", "_current_at", "_doubted_at"),
-        *("_doubts", "_end_of_load", "_full", "_key_us", "_known_until", "_latest_us"),
-        *("_load_began_at", "_loads", "_loads_all", "_index", "_missed_markers", "_older"),
-        *("_progress", "_reached", "_replicas", "_restored", "_stored_us", "_unseen", "behind"),
-        *("loaded", "position", "turned_at"),
-    )
 
     def __init__(
         self,
@@ -82,60 +65,48 @@ class Follower:
         self._clock = clock
         self.loaded = asyncio.Event()
         """Set once everything was seen that the bucket held when the load began."""
-        self.position = 0
-        """The last sequence seen."""
-        self.behind = 0
-        """How many messages of the bucket were still to come when it last heard of it."""
-        self.turned_at = steady()
-        """When it last looked after its consumer, on the steady clock."""
-        self._current_at = self.turned_at
-        """What was stored by then it has seen, or never will, on the steady clock."""
-        self._missed_markers = ""
-        """Why markers may be gone that it has not seen."""
-        self._ahead_us = NEVER
-        """What was stored later than this, the server's clock cannot show yet as it is known."""
-        self._stored_us = self._latest_us = 0
-        """When the last message seen was stored, by the server's clock, and the latest of all."""
-        self._known_until = 0, 0
-        """Sequence and time of storing of the last that was seen before the load began."""
-        self._load_began_at = self.turned_at
-        self._key_us = 0.0
-        """Microseconds that each key took when everything was last loaded, where it was much."""
-        self._compare_at = self.turned_at + COMPARE
         self._progress = asyncio.Event()
         self._broken = asyncio.Event()
+        """Set where another consumer is needed."""
+        self._freshness = Freshness(index)
+        self._reader = MessageReader(
+            bucket, index, self._freshness, self._broken, self._break, self._caught_up
+        )
         self._full = True
-        """Whether everything is to be loaded anew."""
-        self._loads_all = False
-        """Whether that is being done."""
+        """Whether everything must be reloaded."""
         self._created = ""
         self._doubts = self._loads = self._buckets = 0
-        self._doubted_at = -DOUBT
-        self._unseen: set[str] = set()
-        """What was known when the load began, and has not come since."""
-        self._end_of_load = self._reached = 0
-        """Up to where it is to load, and the sequence that it came to there."""
+        self._doubted_at = -DOUBT_INTERVAL
         self._confirming: asyncio.Task[None] | None = None
         """Finds out whether everything was seen up to the end of the load."""
-        self._older = ""
-        """A key of which the load brought an older version than is known."""
-        self._restored: bool | None = None
-        """Whether that is what the bucket holds; None: that was not asked."""
-        self._copies = 0  # servers that hold the bucket, at most so far
         self._consumer: Consumer | None = None
-        index.server_us = clock.server_us
         connection.on_lost.append(self._on_lost)
 
     @property
+    def position(self) -> int:
+        """The last sequence seen."""
+        return self._reader.position
+
+    @property
+    def behind(self) -> int:
+        """How many messages of the bucket were still to come when it last heard of it."""
+        return self._reader.behind
+
+    @property
+    def turned_at(self) -> float:
+        """When it last looked after its consumer, on the steady clock."""
+        return self._freshness.turned_at
+
+    @property
     def is_following(self) -> bool:
-        """Whether all was loaded, and the server was heard of in the last seconds."""
+        """Whether everything was loaded, and the server was heard of in the last seconds."""
         consumer = self._consumer
         heard = consumer is not None and not consumer.is_silent
         return heard and self.loaded.is_set() and not self._full
 
     @property
     def created(self) -> str:
-        """When the server says that the bucket was created: no other bucket says the same."""
+        """When the bucket was created, by the server: no other bucket has the same time."""
         return self._created
 
     @property
@@ -147,7 +118,7 @@ class Follower:
         """Follow; runs until it is cancelled.
 
         Raises:
-            NotAllowedError: before anything was loaded, a permission was found missing.
+            NotAllowedError: a permission is missing, before anything was loaded.
         """
         while True:
             self._broken.clear()
@@ -165,10 +136,10 @@ class Follower:
                 await self._make_again(error)
                 await asyncio.sleep(RETRY_WAIT)
                 continue
-            self.turned_at = steady()
+            self._freshness.turned()
             while not self._broken.is_set():
                 self._turn()
-                if self._missed_markers and (self._loads_all or not self.behind):
+                if self._freshness.missed_markers and (self._reader.loads_all or not self.behind):
                     self._load_for_markers()
                     break
                 try:
@@ -179,60 +150,31 @@ class Follower:
             self._stop_consumer()
 
     async def _look(self) -> None:
-        """See to what shows in nothing that comes."""
+        """Check for silence and stalls, and compare counts now and then."""
         if self._consumer is None or self._consumer.is_silent:
             self._break("silence")
         elif self._consumer.stalls:
             await self._stalled(self._consumer)
-            self.turned_at = steady()
-        elif steady() > self._compare_at or self._clock.was_set:
+            self._freshness.turned()
+        elif steady() > self._freshness.compare_at or self._clock.was_set:
             await self._compare()
-            self.turned_at = steady()
-            self._compare_at = self.turned_at + (SOON if self._doubts else COMPARE)
+            self._freshness.compared(in_doubt=bool(self._doubts))
 
     def _turn(self) -> None:
         """Note how up to date it is, and whether markers may be gone that it has not seen."""
-        now, life = steady(), self._index.life
-        # While everything is loaded, what is read was stored long ago.
-        away = now - (self.turned_at if self._loads_all else self._current_at)
-        self.turned_at = now
-        self._date()
-        entries, markers = len(self._index.timetable), len(self._index.timetable.tombstones)
-        self._index.marker_seconds = life.chosen(entries, markers, self._key_us)
-        if away > life.shortest_in_use(entries, markers) / 2:
-            self._missed_markers = f"it was not up to date for {away:.1f} s"
-        elif away > life.shortest / 2:
-            # Where most keys were purged meanwhile, markers live shorter than is known here.
-            self._compare_at = min(self._compare_at, now + SOON)
-        if self._consumer is not None and not self._consumer.is_silent and not self._full:
-            lag_us = self._index.server_us() - self._stored_us if self.behind else 0
-            seen_at = now - self._consumer.silence - max(lag_us, 0) / MICROSECONDS
-            self._current_at = max(self._current_at, seen_at)
-
-    def _date(self) -> None:
-        """Have creates dated by the server's clock as it is known now."""
-        server_us = self._index.server_us()
-        self._index.lateness.server_ahead = server_us / MICROSECONDS - steady()
-        self._ahead_us = server_us + AHEAD_US
-
-    def _check_date(self, key: str, sequence: int, stored_us: int, headers: bytes | None) -> None:
-        """Look at an entry that was stored later than can be, by the server's clock as known."""
-        if stored_us > self._index.server_us() + AHEAD_US:
-            # It was set, or another server leads the stream: creates are dated by it at once.
-            lateness = self._index.lateness
-            ahead = stored_us / MICROSECONDS - steady()
-            lateness.server_ahead = max(lateness.server_ahead, ahead)
-            self._compare_at = 0.0
-            lateness.check(key, sequence, stored_us, headers)
+        reader, consumer = self._reader, self._consumer
+        now = self._freshness.turn(loads_all=reader.loads_all)
+        if consumer is not None and not consumer.is_silent and not self._full:
+            lag_us = self._index.server_us() - reader.stored_us if reader.behind else 0
+            self._freshness.saw_until(now - consumer.silence - max(lag_us, 0) / MICROSECONDS)
 
     def _load_for_markers(self) -> None:
-        reason, self._missed_markers = self._missed_markers, ""
-        self.reload(reason)
+        self.reload(self._freshness.take_missed())
 
     async def reached(self, sequence: int) -> bool:
-        """Wait until everything up to a sequence was seen, by a complete load if need be.
+        """Wait until everything up to a sequence was seen, by a full load if necessary.
 
-        False if the bucket is another one by then: the sequence says nothing there.
+        False if the bucket was replaced meanwhile: the sequence means nothing there.
         """
         buckets = self._buckets
         while self.position < sequence or not self.loaded.is_set():
@@ -243,12 +185,12 @@ class Follower:
         return True
 
     def reload(self, reason: str) -> None:
-        """Load everything anew."""
+        """Reload everything."""
         self._full = True
         self._break(reason)
 
     async def reloaded(self, reason: str) -> None:
-        """Load everything anew, and wait until that is done."""
+        """Reload everything, and wait until that is done."""
         loads = self._loads
         self.reload(reason)
         while self._loads == loads:
@@ -256,9 +198,9 @@ class Follower:
             await self._progress.wait()
 
     async def agreed(self) -> None:
-        """Make sure that nothing is known which was purged: a purge leaves no mark to wait for.
+        """Make sure that nothing purged is still known: a purge leaves no mark to wait for.
 
-        Where others write all the time the counts cannot be compared; then `doubt` will tell.
+        While others write all the time the counts cannot be compared; `doubt` has to do then.
         """
         for _ in range(COMPARISONS):
             asked_at = self.position
@@ -277,16 +219,16 @@ class Follower:
             await asyncio.sleep(COMPARE_AGAIN)
 
     def doubt(self, key: str) -> None:
-        """Take it that the bucket does not hold a key that is known: it was purged."""
-        if time.monotonic() - self._doubted_at > DOUBT:
+        """Reload everything because the bucket lacks a known key: it was purged."""
+        if time.monotonic() - self._doubted_at > DOUBT_INTERVAL:
             self._doubted_at = time.monotonic()
             self.reload(f"the bucket does not hold the key {key}")
 
     async def _make_again(self, error: GozoError) -> None:
-        """Create a bucket that was deleted: what it held is gone, new requests need one.
+        """Create the bucket again after it was deleted: new requests need one.
 
-        Not at once. The server says that there is no such stream before it has removed the
-        stream's files, and one that is made meanwhile begins with the old messages in it.
+        Not at once: the server reports that the stream does not exist before it has removed the
+        stream's files, and a stream made meanwhile begins with the old messages in it.
         """
         if isinstance(error, JetStreamError) and error.code == STREAM_NOT_FOUND:
             await asyncio.sleep(DELETION)
@@ -301,39 +243,29 @@ class Follower:
         """Make a consumer and ask for the first messages."""
         state = await self._bucket.state()
         self._clock.compared(state.server_us, state.error_us)
-        self._date()
+        self._freshness.date()
         if self._created and self._is_another(state, self.position):
             log.warning("follower.another_bucket", created=state.created)
-            self._index.clear()
+            self._reader.forget()
             self._full = True
-            self.position = self._latest_us = 0
             self._buckets += 1
-        self._created, self._copies = state.created, max(self._copies, state.copies)
-        if self._missed_markers and not self._full:
-            log.info("follower.reset", reason=self._missed_markers, position=self.position)
+        self._created = state.created
+        if self._freshness.missed_markers and not self._full:
+            log.info(
+                "follower.reset", reason=self._freshness.missed_markers, position=self.position
+            )
             self._full = True
-        consumer = Consumer(self._connection, self._bucket, self._on_message, self._break)
+        consumer = Consumer(self._connection, self._bucket, self._reader.take, self._break)
         self._consumer = consumer
         self._doubts = 0
-        timetable = self._index.timetable
-        self._loads_all = self._full
-        self._unseen.clear()
         if self._full:
-            self._missed_markers = ""
-            self._load_began_at = steady()
-            timetable.forget_purged()
-            self._unseen.update(timetable.keys(), timetable.tombstones)
-        self._known_until = (self.position, self._latest_us) if self._full else (0, 0)
-        self._end_of_load = state.last_sequence
-        self._reached = 0 if self._full else self.position
-        await self._look_at_older()
-        pending = await consumer.start(None if self._full else self.position)
-        self.behind = pending
-        if not pending and not self._broken.is_set():
-            self._caught_up()
+            self._freshness.take_missed()
+        self._reader.begin(state, full=self._full)
+        await self._reader.look_at_older()
+        self._reader.expect(await consumer.start(None if self._full else self.position))
 
     async def _stalled(self, consumer: Consumer) -> None:
-        """Find out whether all was seen, where the server said that more is to come."""
+        """Find out whether everything was seen, although the server announced more."""
         try:
             has_all = await consumer.has_all()
         except GozoError as error:
@@ -342,18 +274,9 @@ class Follower:
         if self._broken.is_set():
             return
         if has_all:
-            self.behind = 0
-            self._caught_up()
+            self._reader.expect(0)
         else:
             self._break("announced messages did not arrive")
-
-    async def _look_at_older(self) -> None:
-        """Find out whether the bucket holds an older version of a key, as it seemed last time."""
-        key, self._older, self._restored = self._older, "", None
-        if key:
-            message = await self._bucket.read(key)
-            sequence = message.sequence if message else 0
-            self._restored = sequence < self._index.timetable.revision(key)
 
     def _break(self, reason: str) -> None:
         if not self._broken.is_set():
@@ -371,70 +294,32 @@ class Follower:
             self._consumer.stop()
             self._consumer = None
 
-    # Messages
-
-    def _on_message(
-        self, key: str, sequence: int, stored_us: int, headers: bytes | None, pending: int
-    ) -> None:
-        if self._broken.is_set():
-            return
-        last, last_us = self._known_until
-        is_known = sequence <= last and stored_us <= last_us
-        # Of several copies, a load may have been from one that lagged, and missed the entry.
-        if is_known and self._index.is_over(key, headers, unseen=self._copies == 1):
-            self._unseen.discard(key)
-            self._index.take_revived(key, sequence, stored_us)
-        elif self._unseen and key in self._unseen:
-            self._unseen.remove(key)
-            if sequence < self._index.timetable.revision(key) <= self._end_of_load:
-                if self._restored is None:
-                    self._older = key
-                    self._break(f"an older version of the key {key} than is known")
-                    return
-                if self._restored:
-                    # From an older copy: what was known is gone.
-                    self._index.drop(key)
-        self._index.take(key, sequence, stored_us, headers)
-        if stored_us > self._ahead_us:
-            self._check_date(key, sequence, stored_us, headers)
-        self.position = max(self.position, sequence)
-        self._reached = sequence
-        self.behind = pending
-        self._stored_us = stored_us
-        self._latest_us = max(self._latest_us, stored_us)
-        if not pending:
-            self._caught_up()
+    # Loads
 
     def _caught_up(self) -> None:
-        if self._reached < self._end_of_load:
+        """Go on where nothing more is to come, though what was stored last may be missing."""
+        if not self._reader.is_at_end:
             if self._confirming is None:
                 self._confirming = asyncio.create_task(self._confirm(), name="end of load")
             return
-        self.position = max(self.position, self._end_of_load)
-        if self._loads_all:
-            self._loads_all = self._full = False
-            revision = self._index.timetable.revision
-            gone = [key for key in self._unseen if 0 < revision(key) <= self.position]
-            self._unseen.clear()
-            for key in gone:
-                self._index.drop(key)
-            if gone:
-                log.info("follower.dropped", keys=len(gone))
+        if self._reader.end():
+            self._full = False
             self._loads += 1
             self.loaded.set()
-            self._end_load()
-        elif self._missed_markers:
+            self._freshness.loaded(self._reader.load_began_at)
+        elif self._freshness.missed_markers:
             self._load_for_markers()
             return  # what waits for this position waits for the load
         self._progress.set()
 
     async def _confirm(self) -> None:
-        """Ask the stream's leader whether anything is left of what was not seen.
+        """Ask the stream's leader whether anything was not seen.
 
-        What was stored last may be gone, or on its way, or the consumer's replica does not have it.
+        What was stored last may be gone, on its way, or missing on the consumer's replica.
         """
         bucket, pattern = self._bucket, f"{self._bucket.prefix}>"
-        while (reached := self._reached) < self._end_of_load:
+        reader = self._reader
+        while (reached := reader.reached) < reader.end_of_load:
             try:
                 found = await bucket.js.next_message(bucket.stream, pattern, reached + 1)
             except GozoError as error:
@@ -443,32 +328,20 @@ class Follower:
                 return
             if self._broken.is_set():
                 return
-            if found is None or found.sequence > self._end_of_load:
-                self._reached = max(self._reached, self._end_of_load)
+            if found is None or found.sequence > reader.end_of_load:
+                reader.end_at(reader.end_of_load)
                 self._caught_up()
                 break
             await asyncio.sleep(PROGRESS)
-            if self._reached == reached:
+            if reader.reached == reached:
                 self._break(LAGS)
                 return
         self._confirming = None
 
-    def _end_load(self) -> None:
-        """See that markers written during the load cannot have gone before it came to them."""
-        self._current_at = now = steady()
-        took, life = now - self._load_began_at, self._index.life
-        entries, markers = len(self._index.timetable), len(self._index.timetable.tombstones)
-        self._key_us = took / (entries + markers) * 1e6 if entries + markers > MANY else 0.0
-        self._index.marker_seconds = life.chosen(entries, markers, self._key_us)
-        if took > life.shortest_in_use(entries, markers) / 2:
-            # Another load would take as long: only if the counts differ.
-            log.warning("follower.slow_load", seconds=took, keys=entries + markers)
-            self._compare_at = now
-
     # Comparison with the server
 
     async def _compare(self) -> None:
-        """Load anew if the server's count of messages is not ours, at the same sequence."""
+        """Reload if the server's count of messages differs from ours at the same sequence."""
         asked_at = self.position  # before the answer is looked at, more may have been seen
         try:
             state = await self._bucket.state()
@@ -499,19 +372,19 @@ class Follower:
         self._clock.compared(state.server_us, state.error_us)
 
     def _is_another(self, state: BucketState, asked_at: int) -> bool:
-        """Tell whether a state, asked for at a position, is that of a bucket unlike ours."""
+        """Tell whether a state that was asked for at a position is that of another bucket."""
         return state.created != self._created or state.last_sequence < asked_at
 
     def _difference(self, state: BucketState) -> str:
         return f"the bucket holds {state.keys} keys, {self._index.keys} are known"
 
     def _agrees(self, state: BucketState) -> bool:
-        """Tell whether the counts can be the same.
+        """Tell whether the counts agree.
 
-        The server may have removed markers near their end, and not yet those forgotten here.
+        The server may have removed markers near their end, or still keep some forgotten here.
         """
         now_us = self._index.server_us()
         timetable, keys = self._index.timetable, self._index.keys
         swept = timetable.count_ending(now_us + MICROSECONDS)
-        unswept = timetable.count_forgotten(SWEEP, now_us)
+        unswept = timetable.count_forgotten(SWEEP_LAG, now_us)
         return keys - swept <= state.keys <= keys + unswept

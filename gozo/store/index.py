@@ -1,8 +1,7 @@
-"""What the bucket holds, as far as it has been seen: messages of the stream to timetable.
+"""What the bucket holds, as far as it has been seen.
 
 Every message of the bucket passes through `BucketIndex.take`, whether the follower brought it or
-somebody read it to settle a conflict. The index decides what it means; the timetable
-remembers it.
+it was read to resolve a conflict. The index decides what it means; the timetable remembers it.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ from typing import Protocol
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.requests import escape_id, is_addressable
 from gozo.protocol.subject_policy import UNLIMITED, Policy, check_size
-from gozo.runtime.clock import wall_us
 from gozo.runtime.logs import get_logger
-from gozo.schedule.model import MICROSECONDS, NEVER, PLAIN, RARE, Entry, Marker, Reason, State
-from gozo.schedule.recurrence import ran_ahead
+from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Marker, Reason
 from gozo.schedule.timetable import Item, Timetable
+from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.entry_codec import (
     BARRIER_KEY,
     GROWTH,
@@ -27,19 +25,32 @@ from gozo.store.entry_codec import (
     glance,
     is_of_daemon,
     parse_entry,
-    parse_original,
-    plain_marker,
     says_protected,
 )
 from gozo.store.lateness import Lateness
+from gozo.store.legacy_codec import parse_original
+from gozo.store.marker_codec import plain_marker
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
+from gozo.store.traits import Traits
 
 OnEntry = Callable[[str, int, bytes], None]
 """Takes the key, the revision and the token of an entry."""
 
 
+class Limits(Protocol):
+    """What the server takes, which may change."""
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that one message may have."""
+
+
 class Observer(Protocol):
-    """Who tells what others did to the bucket."""
+    """Publishes what others did to the bucket."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is published: asked before each call."""
 
     def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
         """Somebody stored a schedule."""
@@ -51,9 +62,6 @@ class Observer(Protocol):
         """An entry cannot be served."""
 
 
-LARGE = 16 * 1024  # bytes of payload from which a size is remembered
-_PENDING = State.PENDING  # at hand, for the most frequent question
-
 log = get_logger("gozo.store")
 
 
@@ -64,60 +72,50 @@ class BucketIndex:
         self,
         timetable: Timetable,
         policy: Policy,
+        limits: Limits,
+        hooks: DeliveryHooks,
+        observer: Observer,
+        server_us: Callable[[], int],
         *,
+        marker_ttl: bool,
         max_message: int = UNLIMITED,
         life: MarkerLife = USUAL_LIFE,
     ) -> None:
+        """Make one that has seen nothing.
+
+        `server_us` is the server's clock, as far as it is known: markers end by it. `marker_ttl`
+        is whether the server removes delete markers that have an end of their own, `max_message`
+        how many bytes the bucket takes of one message, and `life` the rule by which markers live.
+        """
         self.timetable = timetable
         self.life, self.marker_seconds = life, life.chosen(0, 0)
-        """The rule by which delete markers live, and how long one is to live written now."""
+        """The rule by which delete markers live, and for how long one written now does."""
         self.lateness = Lateness(life.shortest)
-        self.invalid: dict[str, tuple[int, str]] = {}
-        """Revision and reason of each entry that gozo cannot serve, by key."""
-        self.too_large: dict[str, tuple[int, int, bytes | None, int | None]] = {}
-        """What `take` was given of entries that the server would not take as messages, by key."""
-        self.large: dict[str, int] = {}
-        """Bytes of each payload that is large."""
-        self.newer: set[str] = set()
-        """Keys whose entries are of a format that a later version wrote."""
+        self.traits = Traits(server_us)
         self.bare: dict[str, tuple[int, int]] = {}
-        """Revision and time of storing of entries without headers: their value must be read."""
+        """Revision and time of storing of entries without headers: their values must be read."""
         self.odd_keys: set[str] = set()
         """Ids that the original gozo used as keys as they are, though gozo would escape them."""
         self.expiring: dict[str, int] = {}
-        """Revisions of entries that the server would remove by itself, by key."""
-        self.recurring: set[str] = set()
-        """Keys of schedules that recur."""
-        self.confirming: set[str] = set()
-        """Keys of schedules whose messages a stream has to acknowledge."""
-        self.protected: set[str] = set()
-        """Keys of what requests can neither replace nor cancel, readable or not."""
-        self.paused: set[str] = set()
-        self.failed: set[str] = set()
-        """Keys of schedules that were given up, and are kept."""
-        self.retrying: set[str] = set()
-        """Keys of schedules whose last attempt failed, and that are tried again."""
-        self.ahead: set[str] = set()
-        """Keys of schedules that wait too long, since a clock that ran ahead moved them on."""
-        self.on_entry: OnEntry | None = None
-        """Told of each readable entry, after the timetable."""
-        self.observer: Observer | None = None
-        """Told what others did; None: nobody wants to know."""
-        self.on_change: Callable[[], None] = lambda: None
-        """Told that there is more to deliver than before."""
-        self.on_outdated: Callable[[str, int], None] = lambda key, revision: None
-        """Told of a key and the revision up to which nothing of it is to be sent any more."""
-        self.on_cleared: Callable[[], None] = lambda: None
-        """Told that everything was forgotten."""
-        self.max_payload: Callable[[], int] = lambda: UNLIMITED
-        """Bytes that one message of the server may have."""
-        self.server_us: Callable[[], int] = wall_us
-        """The server's clock, as far as it is known: markers end by it."""
-        self.marker_ttl = True
-        """Whether the server removes delete markers that have an end of their own."""
-        self._policy, self._max_message = policy, max_message
+        """Revisions of entries that the server would remove when they expire, by key."""
+        self.on_entry: list[OnEntry] = []
+        """Called with each readable entry, after the timetable."""
+        self.on_outdated: list[Callable[[str, int], None]] = []
+        """Called with a key and the revision up to which nothing of it is to be sent any more."""
+        self.on_cleared: list[Callable[[], None]] = []
+        """Called when everything was forgotten."""
+        self.server_us = server_us
+        self._policy, self._limits, self._hooks, self._observer = policy, limits, hooks, observer
+        self._observes = observer.enabled
+        self._marker_ttl, self._max_message = marker_ttl, max_message
         self._allowed = b""
-        """The last subject that the policy allowed: most entries go where the one before goes."""
+        """The last subject that the policy allowed: most entries have the same one."""
+
+    def choose_marker_life(self, key_us: float) -> None:
+        """Choose how long markers live that are written from now on; see `MarkerLife.chosen`."""
+        self.marker_seconds = self.life.chosen(
+            len(self.timetable), len(self.timetable.tombstones), key_us
+        )
 
     @property
     def keys(self) -> int:
@@ -137,7 +135,7 @@ class BucketIndex:
         if revision <= known:
             return
         if known:
-            self.on_outdated(key, known)
+            self._outdate(key, known)
         self.bare.pop(key, None)
         if size is None and self._take_plain(key, revision, stored_us, headers):
             return
@@ -145,16 +143,16 @@ class BucketIndex:
             entry = parse_entry(key, headers, stored_us, size)
             if isinstance(entry, Entry):
                 self.check(entry)
-                check_room(entry, headers, self.max_payload(), self._max_message)
+                check_room(entry, headers, self._limits.max_payload, self._max_message)
         except BareEntryError:
             self.bare[key] = (revision, stored_us)
-            self.note(key, None)
+            self.traits.note(key, None)
             self.timetable.put(key, NEVER, revision)
             return
         except (EntryError, RequestError) as error:
             self._set_aside(key, revision, error, headers)
             if isinstance(error, RequestError) and error.code is Refusal.TOO_LARGE:
-                self.too_large[key] = (revision, stored_us, headers, size)
+                self.traits.too_large[key] = (revision, stored_us, headers, size)
             return
         if isinstance(entry, Marker):
             self._removed(key, revision, stored_us, entry)
@@ -164,21 +162,25 @@ class BucketIndex:
             return
         self._known(key, revision, entry)
 
+    def _outdate(self, key: str, revision: int) -> None:
+        for forget in self.on_outdated:
+            forget(key, revision)
+
     def _removed(self, key: str, revision: int, stored_us: int, marker: Marker) -> None:
-        ttl_us = marker.ttl_us if self.marker_ttl else 0
+        ttl_us = marker.ttl_us if self._marker_ttl else 0
         until_us = stored_us + (ttl_us or self.marker_seconds * MICROSECONDS)
         lasting = not ttl_us
         if lasting and not is_addressable(key):
             until_us = NEVER  # purged, it would take other keys with it, or stay
         by_others = marker.reason is Reason.UNKNOWN or marker.by_client
-        if self.observer and by_others and key in self.timetable:
-            self.observer.cancelled(key)
-        self.note_size(key, 0)
-        self.note(key, None)
+        if self._observes and by_others and key in self.timetable:
+            self._observer.cancelled(key)
+        self.traits.note_size(key, 0)
+        self.traits.note(key, None)
         self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
 
     def _take_plain(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> bool:
-        """Take in what most messages are, in the shortest way; False if it is anything else."""
+        """Take in an ordinary message the quick way; False if it is anything else."""
         glanced = glance(key, headers, stored_us)
         if glanced is None:
             marker = plain_marker(headers)
@@ -186,8 +188,8 @@ class BucketIndex:
                 self._removed(key, revision, stored_us, marker)
             return marker is not None
         due_us, subject, token, size = glanced
-        if self.observer and not is_of_daemon(token):
-            return False  # it is told of what others write, and wants to know more of it
+        if self._observes and not is_of_daemon(token):
+            return False  # the observer publishes what others write, and needs all of it
         if self.lateness.is_late(key, stored_us, headers, token):
             self._take_late(key, revision, stored_us)
             return True
@@ -196,19 +198,19 @@ class BucketIndex:
                 self._policy.check_target(subject.decode())
                 self._allowed = subject
             headers_size = len(headers or b"") + GROWTH
-            check_size(size, headers_size, self.max_payload(), self._max_message)
+            check_size(size, headers_size, self._limits.max_payload, self._max_message)
         except RequestError:
             return False
-        self.note_size(key, size)
-        self.note(key, None)
+        self.traits.note_size(key, size)
+        self.traits.note(key, None)
         self._take_in(key, revision, due_us, token)
         return True
 
     def _take_late(self, key: str, revision: int, stored_us: int) -> None:
-        """Take an entry that came too late for a marker whose time is over: it is purged."""
+        """Take in an entry that was stored too late, as removed: it is purged."""
         log.limited("warning", "entry.late", key=key, revision=revision)
-        self.note_size(key, 0)
-        self.note(key, None)
+        self.traits.note_size(key, 0)
+        self.traits.note(key, None)
         self.timetable.remove(key, revision, stored_us, lasting=True)
 
     def is_over(self, key: str, headers: bytes | None, *, unseen: bool) -> bool:
@@ -226,7 +228,7 @@ class BucketIndex:
         return plain_marker(headers) is None
 
     def take_revived(self, key: str, revision: int, stored_us: int) -> None:
-        """Take an entry that was removed, and that the server has brought back: it is purged."""
+        """Take in an entry that the server brought back after its removal: it is purged."""
         log.limited("warning", "entry.revived", key=key, revision=revision)
         reason = self.timetable.outcome(key) or Reason.UNKNOWN
         self.drop(key)
@@ -234,9 +236,9 @@ class BucketIndex:
         self.timetable.remove(key, revision, until_us, reason, lasting=True)
 
     def reconsider(self) -> None:
-        """Look again at entries that were too large: the server takes larger messages now."""
-        for key, message in list(self.too_large.items()):
-            self.timetable.forget(key)  # else it would be passed over as seen
+        """Check again the entries that were too large: the server takes larger messages now."""
+        for key, message in list(self.traits.too_large.items()):
+            self.timetable.forget(key)  # else it would be skipped as seen
             self.take(key, *message)
 
     def take_value(self, key: str, revision: int, stored_us: int, value: bytes) -> None:
@@ -266,77 +268,24 @@ class BucketIndex:
             self.expiring[key] = revision
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
-        if self.observer and not is_of_daemon(entry.token):
-            replaced, was_paused = key in self.timetable, key in self.paused
-            self.observer.accepted(entry, replaced=replaced, was_paused=was_paused)
-        self.note_size(key, entry.size)
-        self.note(key, entry)
+        if self._observes and not is_of_daemon(entry.token):
+            replaced, was_paused = key in self.timetable, key in self.traits.paused
+            self._observer.accepted(entry, replaced=replaced, was_paused=was_paused)
+        self.traits.note_size(key, entry.size)
+        self.traits.note(key, entry)
         self._take_in(key, revision, entry.wake_us, entry.token)
 
     def _take_in(self, key: str, revision: int, wake_us: int, token: bytes) -> None:
         self.timetable.put(key, wake_us, revision)
-        if self.on_entry is not None:
-            self.on_entry(key, revision, token)
-        self.on_change()
-
-    def note_size(self, key: str, size: int) -> None:
-        """Remember how large the payload of a key is, in bytes; 0: there is none."""
-        if size > LARGE:
-            self.large[key] = size
-        elif self.large:
-            self.large.pop(key, None)
-
-    def note(self, key: str, entry: Entry | None) -> None:
-        """Remember of the latest version of a key what has to be known before its message is read.
-
-        That is whether it recurs, is to be acknowledged, protected, or at rest. None: nothing of
-        this, or there is no schedule any more.
-        """
-        if self.ahead or self.retrying:
-            self.ahead.discard(key)
-            self.retrying.discard(key)
-        if self.invalid or self.paused or self.failed or self.protected:
-            self.invalid.pop(key, None)
-            self.too_large.pop(key, None)
-            self.newer.discard(key)
-            self.paused.discard(key)
-            self.failed.discard(key)
-            self.protected.discard(key)
-        if entry is None or entry[RARE:] == PLAIN:
-            if self.recurring or self.confirming:
-                self.recurring.discard(key)
-                self.confirming.discard(key)
-            return
-        if entry.spec is not None and entry.spec.recurs:
-            self.recurring.add(key)
-            if ran_ahead(entry, self.server_us()):
-                self.ahead.add(key)
-        else:
-            self.recurring.discard(key)
-        if entry.confirm:
-            self.confirming.add(key)
-        else:
-            self.confirming.discard(key)
-        if entry.protected:
-            self.protected.add(key)
-        if entry.state is not _PENDING:
-            self._note_state(key, entry)
-
-    def _note_state(self, key: str, entry: Entry) -> None:
-        if entry.state is State.PAUSED:
-            self.paused.add(key)
-        elif entry.state is State.FAILED:
-            self.failed.add(key)
-        else:
-            self.retrying.add(key)
-            if ran_ahead(entry, self.server_us()):
-                self.ahead.add(key)
+        for hear in self.on_entry:
+            hear(key, revision, token)
+        self._hooks.wake()
 
     def drop(self, key: str) -> None:
-        """Forget a key that the bucket does not hold any more, not even as a marker."""
-        self.on_outdated(key, self.timetable.revision(key))
-        self.large.pop(key, None)
-        self.note(key, None)
+        """Forget a key that the bucket no longer holds, not even as a marker."""
+        self._outdate(key, self.timetable.revision(key))
+        self.traits.large.pop(key, None)
+        self.traits.note(key, None)
         self.bare.pop(key, None)
         was_there = key in self.timetable
         self.timetable.forget(key)
@@ -344,10 +293,11 @@ class BucketIndex:
             self.timetable.outcomes.note(key, Reason.UNKNOWN)
 
     def clear(self) -> None:
-        """Forget everything: the bucket is another one."""
+        """Forget everything: the bucket was replaced."""
         for key in (*self.timetable.keys(), *self.timetable.tombstones):
             self.drop(key)
-        self.on_cleared()
+        for forget_all in self.on_cleared:
+            forget_all()
 
     def refused(self, key: str, revision: int, words: str) -> None:
         """Stop serving a schedule whose new state the bucket will never store."""
@@ -366,17 +316,17 @@ class BucketIndex:
         error: EntryError | RequestError,
         headers: bytes | None = None,
     ) -> None:
-        """Serve an entry no more; without `headers` it is the version that was known before."""
+        """Stop serving an entry; without `headers` it is the version that was already known."""
         if key == BARRIER_KEY:
             return
-        protected = key in self.protected if headers is None else says_protected(headers)
-        self.note(key, None)
+        protected = key in self.traits.protected if headers is None else says_protected(headers)
+        self.traits.note(key, None)
         if protected:
-            self.protected.add(key)
-        self.invalid[key] = (revision, str(error))
+            self.traits.protected.add(key)
+        self.traits.invalid[key] = (revision, str(error))
         if isinstance(error, EntryError) and error.newer:
-            self.newer.add(key)
+            self.traits.newer.add(key)
         log.limited("warning", "entry.invalid", key=key, revision=revision, reason=str(error))
         self.timetable.put(key, NEVER, revision)
-        if self.observer is not None:
-            self.observer.invalid(key, str(error))
+        if self._observes:
+            self._observer.invalid(key, str(error))

@@ -1,15 +1,15 @@
-"""Which entries were stored so late that whoever wrote them had given them up by then.
+"""Which entries were stored so late that their writers had given them up.
 
-A create expects that nothing is stored under its key. If it is held up on its way, while what
-came after it is stored, removed, and even the delete marker gone, then it is stored after all, and
-would rise from the dead. So each create carries the time when it was written, by the server's
-clock. One that was stored later than that by more than markers live counts for nothing; and its
-writer, which does not know when it was stored, does not count on an answer that comes late.
+A create expects that nothing is stored under its key. If it is delayed on its way until a later
+entry was stored and removed, and even the delete marker is gone, it is stored after all, and a
+cancelled schedule would come back. So each create carries the time when it was written, by the
+server's clock. One that was stored later than that by more than markers live is ignored; and its
+writer, which does not know when it was stored, ignores an answer that comes late.
 
 A request without an id is stored under a key of its own, which another leader does not know: that
-one heard the request too, and stores it under another key. What the old leader wrote on a link that
-was dead may arrive once the new one leads, and would be delivered besides. So what was held up for
-long enough that another replica may have taken over counts for nothing under such a key.
+leader heard the request too, and stores it under another key. What the old leader wrote on a dead
+link may arrive once the new one leads, and would be delivered as well. So under such a key an
+entry is ignored that was delayed for long enough for another replica to take over.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ dead."""
 
 
 class Lateness:
-    """Dates creates, and tells late ones."""
+    """Dates creates, and recognizes late ones."""
 
     def __init__(self, limit: int) -> None:
         """`limit` is the shortest time that markers live, in seconds."""
@@ -36,28 +36,33 @@ class Lateness:
         """Seconds in which an answer counts."""
         self.server_ahead = 0.0
         """Seconds that the server's clock is ahead of the steady one; creates are dated by it."""
-        self.is_awaited: Callable[[str, bytes], bool] = lambda key, token: False
-        """Whether an entry with this key and token was written here a moment ago."""
-        self.on_misdated: Callable[[str, int], None] = lambda key, revision: None
-        """Told of the key and revision of an entry that was in time, and says that it was late."""
+        self.awaited_by: list[Callable[[str, bytes], bool]] = []
+        """Each tells whether it wrote an entry with this key and token a moment ago."""
+        self.on_misdated: list[Callable[[str, int], None]] = []
+        """Called with the key and revision of an entry that was in time, and says it was late."""
         self._limit_us = limit * MICROSECONDS
         self._reserved_limit_us = int(RESERVED_SHARE * limit * MICROSECONDS)
 
+    def set_server_ahead(self, seconds: float) -> None:
+        """Date creates by the server's clock, so far ahead of the steady one, from now on."""
+        self.server_ahead = seconds
+
     def is_late(self, key: str, stored_us: int, headers: bytes | None, token: bytes) -> bool:
-        """Tell whether an entry counts for nothing."""
+        """Tell whether an entry is to be ignored."""
         if len(token) <= UNDATED:
             return False
         at_us = written_us(headers, token)
         if not at_us or stored_us <= at_us + self._limit_of(key):
             return False
-        # Where the server's clock was set a moment ago, what is in time seems to be late.
-        return not self.is_awaited(key, token)
+        # If the server's clock was set a moment ago, an entry that is in time seems to be late.
+        return not any(awaits(key, token) for awaits in self.awaited_by)
 
     def check(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> None:
-        """See to an entry that was in time, but will seem late to others."""
+        """Have an entry rewritten that was in time, but will seem late to others."""
         at_us = written_us(headers, token_of(headers))
         if at_us and stored_us > at_us + self._limit_of(key):
-            self.on_misdated(key, revision)
+            for rewrite in self.on_misdated:
+                rewrite(key, revision)
 
     def _limit_of(self, key: str) -> int:
         return self._reserved_limit_us if key.startswith(RESERVED) else self._limit_us

@@ -1,7 +1,7 @@
-"""Reads the entries of the original gozo: they have no headers, so their values must tell.
+"""Reads the entries of the original gozo, which have no headers.
 
-The follower sees headers only. What has none is read here, in the background; until then it
-waits, and what proves to be no schedule is set aside like any other foreign entry.
+The follower sees headers only. An entry without headers is read here, in the background, and waits
+until then; one that is not a schedule is set aside like any other foreign entry.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gozo.runtime.logs import get_logger
 from gozo.store.bucket import Bucket
 from gozo.store.index import BucketIndex
 
-LOOK = 0.1  # seconds between looks for entries to read
+INTERVAL = 0.1  # seconds between searches for entries to read
 AT_ONCE = 100  # entries read at the same time
 
 log = get_logger("gozo.store")
 
 
 class LegacyEntries:
-    """Keeps no entry without headers unread."""
+    """Reads every entry without headers."""
 
     def __init__(self, bucket: Bucket, index: BucketIndex) -> None:
         self._bucket = bucket
@@ -30,30 +30,30 @@ class LegacyEntries:
         self._progress = asyncio.Event()
 
     async def all_read(self) -> None:
-        """Wait until it is known what each of them is."""
+        """Wait until all are read."""
         while self._index.bare:
             self._progress.clear()
             await self._progress.wait()
 
     async def run(self) -> NoReturn:
-        """Read what comes; runs until it is cancelled."""
+        """Read them as they come; runs until it is cancelled."""
         bare = self._index.bare
         while True:
             while bare:
                 some = list(islice(bare.items(), AT_ONCE))
                 await asyncio.gather(*(self._read(key, *version) for key, version in some))
                 self._progress.set()
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(INTERVAL)
 
     async def _read(self, key: str, revision: int, stored_us: int) -> None:
         try:
             message = await self._bucket.js.message(self._bucket.stream, revision)
         except GozoError as error:
             log.repeated("warning", "entry.unread", reason=str(error))
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(INTERVAL)
             return
         if message is not None:
             self._index.take_value(key, revision, stored_us, message.payload)
         elif self._index.bare.get(key) == (revision, stored_us):
-            # Removed or replaced meanwhile: the follower will tell.
+            # Removed or replaced meanwhile: the follower will see that.
             del self._index.bare[key]

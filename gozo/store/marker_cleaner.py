@@ -18,8 +18,8 @@ from typing import NoReturn
 from gozo.errors import GozoError
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS
+from gozo.schedule.timetable import Timetable
 from gozo.store.bucket import Bucket
-from gozo.store.index import BucketIndex
 from gozo.store.purging import Purging
 
 INTERVAL = 1.0  # seconds between looks
@@ -32,10 +32,10 @@ log = get_logger("gozo.store")
 class Cleaner:
     """Keeps the bucket free of old markers."""
 
-    def __init__(self, bucket: Bucket, index: BucketIndex) -> None:
+    def __init__(self, bucket: Bucket, timetable: Timetable, server_us: Callable[[], int]) -> None:
         self._bucket = bucket
-        self._index = index
-        self._timetable = index.timetable
+        self._timetable = timetable
+        self._server_us = server_us
 
     async def run(self, leads: Callable[[], bool]) -> NoReturn:
         """Purge now and then, while `leads`; runs until it is cancelled."""
@@ -43,14 +43,14 @@ class Cleaner:
             await asyncio.sleep(INTERVAL)
             try:
                 began = time.monotonic()
-                while leads() and await self.purge(self._index.server_us()):
+                while leads() and await self.purge(self._server_us()):
                     # The server has deliveries and requests to see to as well.
                     await asyncio.sleep(time.monotonic() - began)
                     began = time.monotonic()
             except GozoError as error:
                 log.repeated("info", "cleaner.waiting", reason=str(error))
             if not leads():
-                self.forget(self._index.server_us() - LEADERS_TIME_US)
+                self.forget(self._server_us() - LEADERS_TIME_US)
 
     async def purge(self, before_us: int) -> int:
         """Purge some markers whose time ended before `before_us`; returns how many.

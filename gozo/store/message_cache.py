@@ -1,7 +1,7 @@
-"""The messages of schedules that are due soon, ready in memory, within a budget of bytes.
+"""The messages of schedules that are due soon, kept in memory within a budget of bytes.
 
-The timetable knows when; what is to be sent stays in the bucket until shortly before. A
-message is found by the revision of its entry, so an outdated one is never sent.
+A message stays in the bucket until shortly before it is due. It is found by the revision of its
+entry, so an outdated one is never sent.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from gozo.runtime.logs import get_logger
 from gozo.schedule.model import Entry, Outgoing
 from gozo.schedule.timetable import Item
 from gozo.store.bucket import Bucket
-from gozo.store.entry_codec import EntryError, parse_whole
+from gozo.store.delivery_hooks import DeliveryHooks
+from gozo.store.entry_codec import EntryError
 from gozo.store.index import BucketIndex
+from gozo.store.legacy_codec import parse_whole
 from gozo.transport.commands import status_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import parse_time
 
 BUDGET = 96 * 1024 * 1024  # bytes of messages in memory
-OFFERED = 64 * 1024 * 1024  # of these, at most, for messages that nobody wants yet
-OVERHEAD = 400  # bytes that one message takes besides its own
-FETCHES = 500  # messages asked for at a time
-FLIGHT = 16 * 1024 * 1024  # bytes asked for at a time; the server cuts links that lag by 64 MB
-PATIENCE = 2.0  # seconds after which a fetch without an answer is tried again
-GUESS = 4_096  # bytes that a message not seen yet is counted as
+MOST_OFFERED = 64 * 1024 * 1024  # of these, for messages that are not due soon
+OVERHEAD = 400  # bytes of memory for each message besides its own
+MOST_FETCHES = 500  # messages asked for at a time
+MOST_FETCH_BYTES = 16 * 1024 * 1024
+"""Asked for at a time; the server cuts links that lag by 64 MB."""
+FETCH_TIME = 2.0  # seconds after which a fetch without an answer is repeated
+GUESS = 4_096  # bytes that a message is counted as before it has come
 
 _ADDED = re.compile(
     rb"Nats-Stream: [^\r]*\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: [0-9]+\r\n"
@@ -53,16 +56,22 @@ class MessageCache:
         bucket: Bucket,
         policy: Policy,
         index: BucketIndex,
+        hooks: DeliveryHooks,
+        on_gone: Callable[[str], None],
         budget: int = BUDGET,
     ) -> None:
+        """Make an empty one.
+
+        `on_gone` is called with a key that was to be sent, and of which the bucket holds nothing.
+        """
         self._connection = connection
         self._bucket = bucket
         self._policy = policy
         self._budget = budget
-        self._large = index.large
+        self._large = index.traits.large
         self._timetable = index.timetable
         self._generation = 0
-        """A different one means that what was asked for before is of another bucket or term."""
+        """Changed by `clear`: answers to what was asked for before are ignored."""
         self._flight = 0
         self._arrived_at = 0.0
         self._kept: dict[str, tuple[int, Outgoing]] = {}
@@ -70,17 +79,15 @@ class MessageCache:
         self._fetching: dict[str, tuple[int, float, int]] = {}
         """Revision, time of asking, and expected bytes of each message asked for, by key."""
         self._absent: dict[str, int] = {}
-        """Revisions that the stream's leader does not have, by key, until somebody asks."""
+        """Revisions that the stream's leader does not have, by key, until `was_absent` is asked."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        index.on_outdated = self.discard
-        index.on_cleared = self.clear
+        index.on_outdated.append(self.discard)
+        index.on_cleared.append(self.clear)
         self._prefix = bucket.prefix.encode()
         self._direct = f"{bucket.js.prefix}.DIRECT.GET.{bucket.stream}".encode()
-        self.on_arrival: Callable[[], None] = lambda: None
-        """Told that a message came which was being waited for, or that it is not there."""
-        self.on_gone: Callable[[str], None] = lambda key: None
-        """Told of a key that was to be sent, and under which the bucket holds nothing at all."""
+        self._hooks = hooks
+        self._on_gone = on_gone
 
     def get(self, item: Item) -> Outgoing | None:
         """The message of this version of a schedule, if it is in memory."""
@@ -89,11 +96,11 @@ class MessageCache:
 
     @property
     def takes_more(self) -> bool:
-        """Whether there is room for messages that nobody wants yet."""
-        return self._bytes < min(OFFERED, self._budget)
+        """Whether there is room for messages that are not due soon."""
+        return self._bytes < min(MOST_OFFERED, self._budget)
 
     def offer(self, key: str, revision: int, outgoing: Outgoing) -> None:
-        """Keep a message that is at hand anyway; see `takes_more`."""
+        """Keep a message that need not be fetched; see `takes_more`."""
         self._keep(key, revision, outgoing)
 
     def discard(self, key: str, revision: int) -> None:
@@ -107,22 +114,22 @@ class MessageCache:
                 self._prefetch()
 
     def clear(self) -> None:
-        """Forget all messages, and those on their way: the bucket says what is sent from now on."""
+        """Forget all messages, and those being fetched; they are read from the bucket again."""
         self._generation += 1
         for forgotten in (self._kept, self._fetching, self._absent, self._wanted):
             forgotten.clear()
         self._bytes = self._flight = 0
 
     def prepare(self, items: Iterable[Item]) -> None:
-        """Fetch these messages as far as the budget goes; what does not fit is fetched when due."""
+        """Fetch these messages within the budget; what does not fit is fetched when it is due."""
         self._wanted.extend(item for item in items if self.get(item) is None)
         self._prefetch()
 
     def fetch(self, item: Item) -> None:
-        """Fetch a message that is due, whatever the budget."""
+        """Fetch a message that is due, regardless of the budget."""
         asked = self._fetching.get(item.key)
         if asked is not None:
-            if asked[0] == item.revision and time.monotonic() - asked[1] < PATIENCE:
+            if asked[0] == item.revision and time.monotonic() - asked[1] < FETCH_TIME:
                 return
             self._landed(item.key, asked[0])
         if not self._make_room():
@@ -140,7 +147,7 @@ class MessageCache:
         return self._absent.pop(item.key, None) == item.revision
 
     def lacks(self, item: Item, patience: float) -> bool:
-        """Tell whether a message was asked for in vain, so far; see the two others."""
+        """Tell whether a message was asked for and has not come: see `was_absent`, `is_overdue`."""
         return self._absent.get(item.key) == item.revision or self.is_overdue(item, patience)
 
     def is_overdue(self, item: Item, patience: float) -> bool:
@@ -149,23 +156,23 @@ class MessageCache:
         if asked is None:
             return False
         now = time.monotonic()
-        return now - max(asked[1], self._arrived_at) > patience or now - asked[1] > PATIENCE
+        return now - max(asked[1], self._arrived_at) > patience or now - asked[1] > FETCH_TIME
 
     def _make_room(self) -> bool:
-        """Tell whether one more may be asked for; what was asked for in vain counts no more.
+        """Tell whether one more may be asked for; fetches that failed no longer count.
 
-        What is not wanted any more is still on its way, unless nothing comes at all.
+        A message that is no longer wanted is still on its way, unless nothing comes at all.
         """
-        if len(self._fetching) < FETCHES and self._flight < FLIGHT:
+        if len(self._fetching) < MOST_FETCHES and self._flight < MOST_FETCH_BYTES:
             return True
-        before = time.monotonic() - PATIENCE
+        before = time.monotonic() - FETCH_TIME
         if self._arrived_at < before:
             for key in list(takewhile(lambda key: self._fetching[key][1] < before, self._fetching)):
                 self._landed(key, self._fetching[key][0])
-        return len(self._fetching) < FETCHES and self._flight < FLIGHT
+        return len(self._fetching) < MOST_FETCHES and self._flight < MOST_FETCH_BYTES
 
     def _landed(self, key: str, revision: int) -> None:
-        """Wait no more for a version of a schedule; another may have been asked for since."""
+        """End the fetch of a version of a schedule; another may have been asked for since."""
         asked = self._fetching.get(key)
         if asked is not None and asked[0] == revision:
             del self._fetching[key]
@@ -212,7 +219,7 @@ class MessageCache:
         self._arrived_at = time.monotonic()
         self._keep(item.key, item.revision, delivery(entry, payload))
         self._prefetch()
-        self.on_arrival()
+        self._hooks.wake()
         return True
 
     def _ask_directly(self, item: Item) -> None:
@@ -227,7 +234,7 @@ class MessageCache:
             elif not self._timetable.holds(item):
                 self._arrived_at = time.monotonic()
                 self._landed(item.key, item.revision)
-                self.on_arrival()
+                self._hooks.wake()
             elif status_of(headers) or not self._arrived(item, headers, payload):
                 # A replica of the stream may be behind; its leader is not.
                 self._ask_leader(item)
@@ -249,7 +256,7 @@ class MessageCache:
             if generation != self._generation:
                 return
             if not self._timetable.holds(item):
-                self.on_arrival()
+                self._hooks.wake()
                 return
             found = (
                 message is not None
@@ -257,14 +264,14 @@ class MessageCache:
                 and self._take(item, message.headers, message.payload, message.stored_us)
             )
             if not found:
-                # Replaced or removed a moment ago, most likely: the follower will tell.
-                log.debug("payload.not_found", key=item.key, revision=item.revision)
+                # Replaced or removed a moment ago, most likely: the follower will see that.
+                log.debug("message.not_found", key=item.key, revision=item.revision)
                 self._absent[item.key] = item.revision
-                self.on_arrival()
+                self._hooks.wake()
                 if await self._bucket.read(item.key) is None:
-                    self.on_gone(item.key)
+                    self._on_gone(item.key)
         except GozoError as error:
-            log.repeated("warning", "payload.unreachable", key=item.key, reason=str(error))
+            log.repeated("warning", "message.unreachable", key=item.key, reason=str(error))
         finally:
             if generation == self._generation:
                 self._landed(item.key, item.revision)

@@ -1,12 +1,11 @@
 """Reads the bucket in order, without payloads, through a consumer of its own.
 
-It pulls (`CONSUMER.MSG.NEXT`, ADR-15 in spirit): it asks for batches, and hears a heartbeat
-twice a second while there is nothing. It lives until something is not as it should be: an
-unexpected status, a gap in the sequence. Its owner is told, watches for silence, and makes
-another one.
+It pulls (`CONSUMER.MSG.NEXT`, after ADR-15): it asks for batches, and hears a heartbeat twice a
+second while there is nothing. It ends on an unexpected status or a gap in the sequence. Its owner
+is called then, watches for silence as well, and replaces it.
 
-How many messages are to come, the server says with each. Where some of them are removed while it
-counts, it says too many, and corrects that once it has sent the last: `stalls` tells of it.
+The server says with each message how many are to come. If some of them are removed while it
+counts, the number is too high, and is not corrected before the last was sent: see `stalls`.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ requests are under way at most, and at 64 MiB that a client has not read yet the
 link (`max_pending`)."""
 JITTER = 1_024  # bytes less than that at most
 HEARTBEAT = 0.5  # seconds
-STALLED = 2  # heartbeats in a row without any of the messages that are said to come
-SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as gone
+STALLED = 2  # heartbeats in a row without any of the announced messages
+SILENCE = 2.5 * HEARTBEAT  # seconds without any message after which the consumer is gone
 PULL_TIME = 30  # seconds that a request for messages lives
 INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
 SHORT_ACK = 9  # words of a reply subject without domain and account
@@ -73,8 +72,8 @@ class Consumer:
         self._beats = 0
         """Heartbeats since the last message."""
         self._outstanding = 0
-        # The server ends a request in silence that it meets to the byte. A consumer that is made
-        # because of that does not meet with the same again.
+        # The server silently ends a request whose limit is met to the byte. A random limit keeps
+        # the consumer that follows from the same fate.
         self._most_bytes = MOST_BYTES - secrets.randbelow(JITTER)
         self._heard = 0.0
 
@@ -119,7 +118,7 @@ class Consumer:
         return self._pending
 
     def stop(self) -> None:
-        """End it; the server removes what is left of it."""
+        """Stop reading; the server removes the consumer by itself."""
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
@@ -136,11 +135,11 @@ class Consumer:
 
     @property
     def stalls(self) -> bool:
-        """Whether more is said to come, and nothing does although it was asked for."""
+        """Whether announced messages do not come although they were asked for."""
         return self._pending > 0 and self._beats >= STALLED
 
     async def has_all(self) -> bool:
-        """Tell whether nothing is to come, whatever was said.
+        """Tell whether nothing is to come, whatever was announced.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.

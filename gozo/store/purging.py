@@ -1,4 +1,4 @@
-"""Purges many versions of keys at the same time, each no further than its own revision."""
+"""Purges versions of many keys at the same time, each no further than its own revision."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ READ_EACH = 50  # purges; see `Purging._read`
 
 
 class Purging:
-    """Purges that are sent together, and what came of them."""
+    """Purges that are sent together, and their results."""
 
     def __init__(
         self, bucket: Bucket, versions: dict[str, int], on_purged: Callable[[str, int], None]
     ) -> None:
         """`versions`: revisions by key, at least one; `on_purged` takes each that is gone."""
         self.left = dict(versions)
-        """What was not purged, as far as is known."""
+        """Revisions that are not known to be purged, by key."""
         self._bucket = bucket
         self._connection = bucket.js.connection
         self._on_purged = on_purged
@@ -58,12 +58,12 @@ class Purging:
             raise self._failure
 
     def _read(self, revision: int) -> None:
-        """Read a version first, for what that does to the server.
+        """Read a version first, so that the server keeps its block in memory.
 
-        A stream lies in blocks of some megabytes. For a purge in one that is not in memory,
-        nats-server 2.10 reads it from disk, which takes a millisecond, and drops it again; one
-        that was read for somebody else stays for a while. Each replica has blocks of its own,
-        and any of them answers: so this is done often.
+        A stream consists of blocks of some megabytes. To purge in a block that is not in memory,
+        nats-server 2.10 reads it from disk, which takes a millisecond, and drops it again; after
+        a read it stays for a while. Each replica has blocks of its own, and any of them answers,
+        so this is done often.
         """
         js, stream = self._bucket.js, self._bucket.stream
         verb = "DIRECT.GET" if self._bucket.direct else "STREAM.MSG.GET"

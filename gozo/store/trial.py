@@ -1,7 +1,7 @@
-"""Whether a bucket with some settings works, found out in a temporary one with the same settings.
+"""Tries the settings of a bucket in a temporary bucket that has the same ones.
 
 It writes, reads, follows, replaces, settles and removes an entry there, as a daemon would, and
-removes the bucket again. What only the name, or a limit on size, would change is left out.
+removes the bucket again. It does not try what only the name or a limit on size would change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from gozo.errors import DisconnectedError, GozoError, JetStreamError, NotAllowed
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import MICROSECONDS, Entry, Reason
 from gozo.store.bucket import Bucket, bucket_of, stream_of
-from gozo.store.entry_codec import block, entry_headers, marker_headers
+from gozo.store.entry_codec import (
+    block,
+    entry_headers,
+)
+from gozo.store.marker_codec import marker_headers
 from gozo.store.marker_life import SHORTEST
 from gozo.store.ordered_consumer import Consumer
 from gozo.transport.jetstream import STREAM_NAME_IN_USE, JetStream, parse_time, read_ack
@@ -26,10 +30,10 @@ from gozo.transport.permissions import missing_permission
 DESCRIPTION = "temporary, of gozo check"
 """What the description of a temporary bucket begins with; a random word follows."""
 
-ABANDONED = 60.0  # seconds after which a temporary bucket is no other check's any more
+ABANDONED = 60.0  # seconds after which a temporary bucket belongs to no running check
 ANSWER_TIME = 2.0  # seconds
-LOOK = 0.01  # seconds between looks whether something has come
-ROOM = 1024 * 1024  # bytes that the temporary bucket may take; a limit that is less stays
+POLL_INTERVAL = 0.01  # seconds
+TRIAL_BYTES = 1024 * 1024  # the temporary bucket's max_bytes; a lower limit stays
 READERS = 2  # at a time: a daemon and one command of gozoctl
 KEY, PAYLOAD = "trial", b"x"
 
@@ -41,14 +45,14 @@ T = TypeVar("T")
 
 
 class Tried(NamedTuple):
-    """How it went."""
+    """The result of a trial."""
 
     problem: str = ""
-    """What does not work; empty if all does."""
+    """What does not work; empty if everything does."""
     untried: str = ""
     """Why nothing was tried; empty if it was."""
     code: int = 0
-    """The server's error code with which it refused to make the temporary bucket, if it did."""
+    """The error code with which the server refused to make the temporary bucket, if it did."""
 
 
 class _FailedError(Exception):
@@ -80,7 +84,7 @@ async def attempt(js: JetStream, name: str, config: Mapping[str, Any]) -> Tried:
 
 @asynccontextmanager
 async def _temporary(js: JetStream, name: str, config: Mapping[str, Any]) -> AsyncIterator[Bucket]:
-    """Make the temporary bucket, and remove it in the end.
+    """Make the temporary bucket, and remove it at the end.
 
     Raises:
         JetStreamError, NotAllowedError: it cannot be made.
@@ -93,8 +97,8 @@ async def _temporary(js: JetStream, name: str, config: Mapping[str, Any]) -> Asy
         "subjects": [f"$KV.{name}.>"],
         "description": f"{DESCRIPTION} {secrets.token_hex(6)}",
     }
-    if wanted.get("max_bytes", -1) > ROOM:
-        wanted["max_bytes"] = ROOM
+    if wanted.get("max_bytes", -1) > TRIAL_BYTES:
+        wanted["max_bytes"] = TRIAL_BYTES
     made = None
     try:
         made = await _made(js, stream, wanted)
@@ -169,7 +173,7 @@ async def _use(bucket: Bucket) -> None:
             readers.append(reader)
             await _step("follow", reader.start(None))
         await _followed(seen, first, broken)
-        await _read(bucket, first, "what was read is not there any more")
+        await _read(bucket, first, "it is gone after it was read")
         second = await _write(bucket, "replace", lines, PAYLOAD, first)
         await _followed(seen, second, broken)
         marker = marker_headers(Reason.DELIVERED, SHORTEST * bucket.marker_ttl)
@@ -185,7 +189,7 @@ async def _use(bucket: Bucket) -> None:
             reader.stop()
     await _step("remove", bucket.purge(KEY, third))
     if await _step("remove", bucket.read(KEY)) is not None:
-        raise _FailedError("cannot remove an entry: it is still there")
+        raise _FailedError("cannot remove an entry: it still exists")
 
 
 async def _step(verb: str, doing: Awaitable[T]) -> T:
@@ -217,7 +221,7 @@ async def _write(bucket: Bucket, verb: str, lines: bytes, payload: bytes, expect
     return ack.sequence
 
 
-async def _read(bucket: Bucket, revision: int, otherwise: str = "it is not there") -> None:
+async def _read(bucket: Bucket, revision: int, otherwise: str = "it does not exist") -> None:
     """Read the entry, from the stream's leader and directly."""
     js = bucket.js
     found = await _step("read", bucket.read(KEY))
@@ -247,4 +251,4 @@ async def _followed(seen: dict[int, set[int]], revision: int, broken: list[str])
             raise _FailedError(f"cannot follow entries: {broken[0]}")
         if steady() > deadline:
             raise _FailedError(f"cannot follow entries: nothing came within {ANSWER_TIME:g} s")
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_INTERVAL)

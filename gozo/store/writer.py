@@ -1,7 +1,7 @@
 """Writes to the bucket, many in flight, each with the revision that it expects.
 
-A write ends in one of six ways, and which one decides what is safe to do next. In
-particular a write without an answer may have been applied: only the key itself tells.
+A write ends in one of six ways, and that decides what is safe to do next. In particular a write
+without an answer may have been applied: only reading the key shows whether it was.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from gozo.transport.connection import Connection
 from gozo.transport.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, is_final, read_ack
 
 ANSWER_TIME = 5.0  # seconds to wait for an answer
-BUFFER = 2 * 1024 * 1024  # bytes
-LOOK = 64 * 1024  # bytes written between two looks at how much waits to be sent
-SWEEP = 0.5  # seconds between looks for answers that are late
-SILENT = 3.0  # seconds without any answer after which the bucket counts as one without writes
+MOST_UNSENT = 2 * 1024 * 1024  # bytes written that the operating system has not taken
+UNCHECKED = 64 * 1024  # bytes written between two checks of how much waits to be sent
+SWEEP_INTERVAL = 0.5  # seconds between searches for writes whose answer is late
+SILENT = 3.0  # seconds without any answer after which the bucket counts as not writable
 
 log = get_logger("gozo.store")
 
@@ -37,7 +37,7 @@ class WriteResult(Enum):
     CONFLICT = auto()
     """The key has another revision than expected; or a write to it is in flight elsewhere."""
     UNKNOWN = auto()
-    """No answer, or none that settles it: it may or may not have been applied."""
+    """No answer, or an inconclusive one: it may or may not have been applied."""
     UNAVAILABLE = auto()
     """Not stored: the server said that it cannot, for now."""
     NO_ROOM = auto()
@@ -60,21 +60,21 @@ class Writer:
     ) -> None:
         self._connection = connection
         self._answer_time = answer_time
-        """An answer that comes later counts no more: a create may have been stored so late that
-        others do not take it for valid."""
+        """Seconds; a later answer is ignored: a create may have been stored so late that others
+        consider it invalid."""
         self._prefix = bucket.entrance.encode()
-        # An inbox of its own rather than `Connection.call`: nothing is gone through as often.
+        # An inbox of its own rather than `Connection.call`: no code runs as often.
         inbox = f"{connection.new_inbox()}."
         self._inbox = inbox.encode()
         self._skip = len(inbox)
         self._tokens = tokens()
         self._pending: dict[bytes, tuple[float, OnDone]] = {}
-        self._unlooked = 0
-        """Bytes written since it was last seen how much waits to be sent."""
+        self._unchecked = 0
+        """Bytes written since the last check of how much waits to be sent."""
         self._answered = False
         """Whether anything was answered since the last sweep."""
         self._silent_since: float | None = None
-        """When the oldest write was sent since which there was no answer to any."""
+        """When the oldest of the writes was sent that all have no answer."""
         connection.listen(f"{inbox}*", self._hear)
         connection.on_lost.append(self._on_lost)
 
@@ -86,11 +86,11 @@ class Writer:
     @property
     def is_congested(self) -> bool:
         """Whether much is written already that the operating system has not taken."""
-        if self._unlooked < LOOK:
+        if self._unchecked < UNCHECKED:
             return False
-        is_much = self._connection.backlog > BUFFER
+        is_much = self._connection.backlog > MOST_UNSENT
         if not is_much:
-            self._unlooked = 0
+            self._unchecked = 0
         return is_much
 
     @property
@@ -110,14 +110,14 @@ class Writer:
     ) -> None:
         """Write header lines and payload under a key; `on_done` is called exactly once, later.
 
-        `sent` is from when on the answer is awaited, on the steady clock; None: from now.
+        `sent` is when the time for the answer begins, on the steady clock; None: now.
 
         Raises:
             DisconnectedError: there is no link; `on_done` will not be called.
         """
         headers = block(lines, expected)
         size = len(headers) + len(payload)
-        # What every server takes is not looked at any further.
+        # What every server takes needs no further check.
         if size > MOST_HEADERS and (words := self._too_large(size, len(headers))):
             asyncio.get_running_loop().call_soon(on_done, WriteResult.REFUSED, 0, words)
             return
@@ -125,7 +125,7 @@ class Writer:
         subject = self._prefix + key.encode()
         self._connection.write(publication(subject, payload, headers, self._inbox + token))
         self._pending[token] = (steady() if sent is None else sent, on_done)
-        self._unlooked += size
+        self._unchecked += size
 
     def _too_large(self, size: int, headers: int) -> str:
         """Say why the server would not take a message; it might end the connection instead."""
@@ -144,7 +144,7 @@ class Writer:
         self._answered = True
         plain = PLAIN_ACK.match(payload)
         sent, on_done = pending
-        if steady() - sent > self._answer_time:  # this process stood still, or it would be swept
+        if steady() - sent > self._answer_time:  # this process stood still, else it was swept
             on_done(WriteResult.UNKNOWN, 0, self._too_late)
         elif plain is not None:
             on_done(_STORED, int(plain[1]), "")
@@ -162,12 +162,12 @@ class Writer:
             on_done(WriteResult.UNKNOWN, 0, "the connection was lost")
 
     async def sweep(self) -> NoReturn:
-        """End writes whose answer is late as unknown; runs until it is cancelled."""
+        """End writes whose answer is late, as unknown; runs until it is cancelled."""
         while True:
-            await asyncio.sleep(SWEEP)
+            await asyncio.sleep(SWEEP_INTERVAL)
             self._note_silence()
             before = steady() - self._answer_time
-            # They are in the order of sending, so the first that is young ends the search.
+            # They are in the order of sending, so the first recent one ends the search.
             late = []
             for token, (sent, on_done) in self._pending.items():
                 if sent > before:

@@ -181,6 +181,9 @@ class NullEvents:
     def cancelled(self, key: str) -> None:
         """A schedule was cancelled."""
 
+    def invalid(self, key: str, reason: str) -> None:
+        """An entry cannot be served."""
+
     def refused(self, id_: str | None, error: RequestError) -> None:
         """A request was refused."""
 
@@ -200,12 +203,12 @@ class Bystander:
 
     def __init__(
         self,
-        events: Events,
-        invalid: Mapping[str, tuple[int, str]],
+        events: EventSink,
         leads: Callable[[], bool],
     ) -> None:
+        self.enabled = events.enabled
+        """Whether anything is told: asked before each call."""
         self._events = events
-        self._invalid = invalid
         self._leads = leads
         self._earlier: dict[str, None] = {}
         """Keys of what was invalid before this daemon led."""
@@ -230,12 +233,15 @@ class Bystander:
         else:
             self._earlier[key] = None
 
-    def tell_earlier(self) -> None:
-        """Tell some of what is invalid since before, each once."""
+    def tell_earlier(self, invalid: Mapping[str, tuple[int, str]]) -> None:
+        """Tell some of what is invalid since before, each once, if it still is.
+
+        `invalid` is revision and reason of what is invalid, by key.
+        """
         for _ in range(min(AT_ONCE, len(self._earlier))):
             key, _ = self._earlier.popitem()
-            if key in self._invalid:
-                self._events.invalid(key, self._invalid[key][1])
+            if key in invalid:
+                self._events.invalid(key, invalid[key][1])
 
 
 def id_of(key: str) -> str | None:

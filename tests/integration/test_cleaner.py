@@ -19,11 +19,11 @@ from gozo.runtime.clock import wall_us
 from gozo.runtime.tasks import end
 from gozo.store.changes import Result
 from gozo.store.marker_cleaner import WINDOW, Cleaner
-from tests.integration.test_store import Parts, parts
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient, request
 from tests.support.server import NatsServer
+from tests.support.store import Parts, parts
 
 MARKER = b"NATS/1.0\r\nKV-Operation: DEL\r\nGozo-Reason: delivered\r\n\r\n"
 AFTER_US = 601_000_000  # by now, every marker's time is over
@@ -58,8 +58,8 @@ async def test_bucket_does_not_grow_with_what_is_delivered() -> None:
         proxy.delay(0.002)
         for number in range(PENDING):
             await one.put(f"pending-{number}")
-        one.index.server_us = lambda: wall_us() + AFTER_US
-        cleaning = asyncio.create_task(Cleaner(one.bucket, one.index).run(lambda: True))
+        cleaner = Cleaner(one.bucket, one.timetable, lambda: wall_us() + AFTER_US)
+        cleaning = asyncio.create_task(cleaner.run(lambda: True))
         most = 0
         with RawClient(server.url) as others:
             began, sent = time.monotonic(), 0
@@ -86,7 +86,7 @@ async def test_what_is_stored_beside_the_purges_stays(*, purges_first: bool) -> 
     """New schedules under the keys of old markers survive, whatever overtakes what."""
     ids = [f"again-{number}" for number in range(WINDOW)]
     async with plain_bucket() as (server, _), parts(server) as one:
-        cleaner = Cleaner(one.bucket, one.index)
+        cleaner = Cleaner(one.bucket, one.timetable, wall_us)
         for _ in range(3):
             await marked(one, ids)
             purging, storing = cleaner.purge(wall_us() + AFTER_US), [one.put(id_) for id_ in ids]
@@ -102,7 +102,7 @@ async def test_what_is_stored_beside_the_purges_stays(*, purges_first: bool) -> 
 async def test_what_was_not_answered_is_purged_again() -> None:
     """Purges that got lost are sent again, and until then no marker counts as gone."""
     async with plain_bucket() as (_, proxy), parts(proxy) as one:
-        cleaner = Cleaner(one.bucket, one.index)
+        cleaner = Cleaner(one.bucket, one.timetable, wall_us)
         await marked(one, [f"gone-{number}" for number in range(WINDOW)])
         await one.put("kept")
         proxy.be(Mode.SWALLOW)

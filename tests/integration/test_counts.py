@@ -14,10 +14,10 @@ import pytest
 
 from gozo.client import Client
 from gozo.store.changes import Result
-from tests.integration.test_store import parts
 from tests.support.patience import allow, until
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
+from tests.support.store import parts
 
 IDS = {"a", "b", "c"}
 

@@ -22,12 +22,12 @@ from gozo.store.changes import Result
 from gozo.telemetry.events import NullEvents
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
-from tests.integration.test_store import Parts, entry, parts, some_clock
 from tests.support.heard import heard, ignore
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient
 from tests.support.server import NatsServer
+from tests.support.store import Parts, entry, parts, some_clock
 
 
 def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
@@ -39,15 +39,15 @@ def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
         in_memory or InMemory(ignore),
         one.cache,
         one.store,
-        Occurrences(one.store, one.timetable, one.cache, clock),
+        Occurrences(one.store.reservations, one.timetable, one.cache, clock),
         one.index,
+        one.hooks,
         Stats(),
         NullEvents(),
         clock,
         pace=Pace(),
         may_deliver=lambda: True,
     )
-    one.index.on_change = made.wake_soon
     made.start()
     return made
 

@@ -13,9 +13,9 @@ from gozo.schedule.model import MICROSECONDS, Entry, Reason, ScheduleRequest
 from gozo.schedule.timetable import Item
 from gozo.store.changes import Result
 from gozo.store.forgetter import Forgetter
-from tests.integration.test_store import FAR_US, Parts, parts
 from tests.support.patience import until
 from tests.support.server import NatsServer
+from tests.support.store import FAR_US, Parts, parts
 
 COUNT = 20_000
 LATER_US = 3600 * MICROSECONDS
@@ -34,7 +34,7 @@ async def deliver(it: Parts, run: int, count: int) -> None:
             await it.store.progress()
         it.store.settle(Item(*item))
     await until(lambda: len(it.timetable) == 1, "all are settled")
-    it.store.forget_own()
+    it.store.fence.forget_own()
 
 
 def forgetter(it: Parts) -> asyncio.Task[None]:
@@ -63,7 +63,7 @@ async def test_what_was_delivered_takes_a_few_bytes() -> None:
             await end(*tasks)
             assert blocks < COUNT / 10
             for it in both:
-                owners = (it.timetable, it.index, it.store, it.cache)
+                owners = (it.timetable, it.index, it.index.traits, it.cache, *it.store.containers)
                 Memory(owners).give_back(1e6, quiet=True)
                 rows = [sys.getsizeof(one) for owner in owners for one in gc.get_referents(owner)]
                 assert it.timetable.outcomes.bytes + sum(rows) < 40 * COUNT

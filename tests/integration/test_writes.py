@@ -14,11 +14,11 @@ import pytest
 from gozo.protocol.subject_policy import UNLIMITED
 from gozo.runtime.clock import steady
 from gozo.schedule.model import Entry, ScheduleRequest
-from gozo.store.changes import NO_DEADLINE, Result
+from gozo.store.changes import NO_DEADLINE, Put, Result
 from gozo.store.writer import Writer
-from tests.integration.test_store import FAR_US, Parts, parts
 from tests.support.patience import allow, until
 from tests.support.server import NatsServer
+from tests.support.store import FAR_US, Parts, parts
 
 LARGE = bytes(20_000)
 ROOM = 10_000  # bytes that the bucket may take: a small schedule, and no large one
@@ -39,6 +39,11 @@ async def set_up(one: Parts, **settings: object) -> None:
     await one.call("STREAM.UPDATE.KV_gozo", config | settings)
 
 
+def waiting_in(one: Parts) -> int:
+    """How many changes wait for the bucket to take them."""
+    return len(one.store._queue._retries.waiting.queue)
+
+
 def begin(
     one: Parts, id_: str, payload: bytes, *, deadline: float = NO_DEADLINE
 ) -> asyncio.Future[Result]:
@@ -51,9 +56,11 @@ def begin(
 
 async def stuck(one: Parts, id_: str, **more: float) -> asyncio.Future[Result]:
     """Begin to store what there is no room for, and wait until that is known."""
-    before = len(one.store._waiting.queue)
     done = begin(one, id_, LARGE, **more)
-    await until(lambda: len(one.store._waiting.queue) > before, "it waits")
+    queue = one.store._queue
+    change = (queue.active[id_], *queue.behind.of(id_))[-1]
+    assert isinstance(change, Put)
+    await until(lambda: change.parked, "it waits")
     return done
 
 
@@ -160,7 +167,7 @@ async def test_who_waits_behind_another_is_answered_in_time(
             await until(lambda: is_stopped(server.pid), "the server stands still")
             first = begin(one, "a", b"")
             before = begin(one, "a", b"", deadline=steady() + 1)
-            await until(lambda: len(one.store._waiting.queue) == 1, "the first waits")
+            await until(lambda: waiting_in(one) == 1, "the first waits")
             after = begin(one, "a", b"", deadline=steady() + 0.5)
             async with asyncio.timeout(allow(10)):
                 assert [await before, await after] == [Result.UNAVAILABLE] * 2
@@ -177,7 +184,7 @@ async def test_many_that_wait_cost_others_little(tried: Counter[str]) -> None:
         await set_up(one, max_bytes=400_000)
         waiting = [begin(one, f"n{number}", LARGE) for number in range(500)]
         await until(lambda: sum(tried.values()) >= 500, "all were tried")
-        await until(lambda: one.store._writer.in_flight == 0, "all were answered")
+        await until(lambda: one.writer.in_flight == 0, "all were answered")
         began, before = steady(), sum(tried.values())
         for number in range(1_000):
             assert await one.put(f"small{number % 10}") in (Result.STORED, Result.REPLACED)
@@ -198,7 +205,7 @@ async def test_a_lost_link_and_what_waited(lead: int) -> None:
             server.stop()
             await until(lambda: not one.connection.connected, "the link is lost")
             waiting = [begin(one, f"n{number}", b"") for number in range(200 * lead)]
-            await until(lambda: len(one.store._waiting.queue) == 200 * lead, "all wait")
+            await until(lambda: waiting_in(one) == 200 * lead, "all wait")
             server.start()
             async with asyncio.timeout(allow(20)):
                 await asyncio.gather(*waiting)

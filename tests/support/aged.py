@@ -7,7 +7,14 @@ import time
 from typing import Any
 
 from gozo.schedule.model import MICROSECONDS, Entry, Reason
-from gozo.store.entry_codec import MARKER_SECONDS, block, entry_headers, marker_headers
+from gozo.store.entry_codec import (
+    block,
+    entry_headers,
+)
+from gozo.store.marker_codec import (
+    MARKER_SECONDS,
+    marker_headers,
+)
 from tests.support.client import Client
 from tests.support.patience import allow, until
 from tests.support.raw import RawClient, request

@@ -49,11 +49,11 @@ from gozo.store.entry_codec import (
     entry_headers,
     glance,
     headers_size,
-    marker_headers,
     parse_entry,
-    parse_original,
     reserved_key,
 )
+from gozo.store.legacy_codec import parse_original
+from gozo.store.marker_codec import marker_headers
 
 NOW_US = 1_763_871_234_000_000
 IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)

@@ -28,7 +28,11 @@ from gozo.schedule.recurrence import (
     reckoned_anew,
     rescheduled,
 )
-from gozo.store.entry_codec import EntryError, parse_entry, parse_whole
+from gozo.store.entry_codec import (
+    EntryError,
+    parse_entry,
+)
+from gozo.store.legacy_codec import parse_whole
 from tests.support.raw import header_block
 
 MOST = 300

@@ -48,7 +48,7 @@ def test_late() -> None:
     assert not lateness.is_late("tea", AT_US - 60 * MICROSECONDS, headers, token)
     assert not lateness.is_late("tea", latest, headers, token)
     assert lateness.is_late("tea", latest + 1, headers, token)
-    lateness.is_awaited = lambda key, given: (key, given) == ("tea", token)
+    lateness.awaited_by.append(lambda key, given: (key, given) == ("tea", token))
     assert not lateness.is_late("tea", latest + 1, headers, token)
 
 
@@ -69,7 +69,7 @@ def test_others_would_take_it_for_late() -> None:
     """Of what was in time the key and revision are told, if its date does not say so."""
     told: list[tuple[str, int]] = []
     lateness = Lateness(LIMIT)
-    lateness.on_misdated = lambda *what: told.append(what)
+    lateness.on_misdated.append(lambda *what: told.append(what))
     headers = block(entry_headers(ENTRY, dated(TOKEN, AT)), 0)
     latest = AT_US + LIMIT * MICROSECONDS
     lateness.check("tea", 5, latest, headers)

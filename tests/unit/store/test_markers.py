@@ -7,11 +7,17 @@ from collections.abc import Callable
 
 import pytest
 
-from gozo.protocol.subject_policy import Policy
 from gozo.schedule.model import Entry, Marker, Reason
-from gozo.schedule.timetable import Timetable
-from gozo.store.entry_codec import block, entry_headers, marker_headers, parse_entry, plain_marker
-from gozo.store.index import BucketIndex
+from gozo.store.entry_codec import (
+    block,
+    entry_headers,
+    parse_entry,
+)
+from gozo.store.marker_codec import (
+    marker_headers,
+    plain_marker,
+)
+from tests.support.store import some_index
 
 SIZE = b"Nats-Msg-Size: 0\r\n\r\n"
 """What the server adds for those who read headers only."""
@@ -55,7 +61,7 @@ def test_others(headers: bytes | None) -> None:
 
 def test_a_load_does_not_parse_markers() -> None:
     """A marker costs a load few calls of functions: an hour's deliveries are hundred thousands."""
-    index = BucketIndex(Timetable(), Policy("gozo"))
+    index = some_index()
     headers = block(marker_headers(Reason.DELIVERED, 10), 17)[:-2] + SIZE
     index.take("first", 1, 1_000, headers)
 

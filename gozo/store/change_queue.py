@@ -1,0 +1,377 @@
+"""The changes that are not done: in order for each key, retried, and within bounds.
+
+A change waits until the one before it on the same key is done. One that the bucket does not take
+is tried again, but gives way to a later cancel, and to another schedule in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Protocol
+
+from gozo.errors import DisconnectedError
+from gozo.protocol.heard import Heard
+from gozo.runtime.clock import steady
+from gozo.schedule.model import Entry
+from gozo.schedule.timetable import Timetable
+from gozo.store.behind import Behind
+from gozo.store.changes import (
+    NO_DEADLINE,
+    NOT_MADE,
+    WRITES_NOTHING,
+    WRITTEN,
+    Change,
+    Occupied,
+    Put,
+    Remove,
+    Result,
+    Write,
+    gives_way,
+    nothing,
+)
+from gozo.store.delivery_hooks import DeliveryHooks
+from gozo.store.protection import Protection
+from gozo.store.retries import Retries
+from gozo.store.writer import Writer
+
+MOST_IN_FLIGHT = 4_000  # writes without an answer
+MOST_AT_WORK = 2 * MOST_IN_FLIGHT  # changes taken on before callers are asked to wait
+MOST_WAITING = 100_000  # changes that may wait for the bucket while others are still taken on
+CONGESTED_WAIT = 0.01  # seconds
+SLICE = 200  # changes begun before others get a turn
+
+
+class Events(Protocol):
+    """Publishes what became of schedules with an id."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is published: asked before each call."""
+
+    def accepted(self, entry: Entry, *, replaced: bool) -> None:
+        """One was stored."""
+
+    def cancelled(self, key: str) -> None:
+        """One was cancelled."""
+
+
+class ChangeQueue:
+    """Takes changes on, and has each begun when its turn comes."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        timetable: Timetable,
+        protection: Protection,
+        events: Events,
+        hooks: DeliveryHooks,
+        start: Callable[[Change], None],
+    ) -> None:
+        """`start` begins a change, which is over once `finish` is called with it.
+
+        It may raise a `DisconnectedError`: the change is tried again later then.
+        """
+        self._writer = writer
+        self._timetable = timetable
+        self._protection = protection
+        self._events = events
+        self._hooks = hooks
+        self._start = start
+        self.active: dict[str, Change] = {}
+        """The change that each key is at."""
+        self.behind = Behind()
+        """The changes that wait for those."""
+        self._ready: deque[Change] = deque()
+        self._retries = Retries(self.again, self._give_up)
+        self._overtaken: dict[Change, Put] = {}
+        """By a change that is made first, the earlier one that it leaves nothing of."""
+        self.holds = False
+        """Whether what requests asked for waits; see `hold`."""
+        self.outstanding = 0
+        """How many changes are not done."""
+        self._pumping = self._pumps_soon = False
+        self._progress = asyncio.Event()
+
+    def submit(self, change: Change) -> None:
+        """Take a change on."""
+        key = change.key
+        if self._protection.protected and key in self.active and self._disturbs(change):
+            change.done = True
+            change.on_result(Result.PROTECTED, "")
+            return
+        self.outstanding += 1
+        if key in self.active:
+            self.behind.add(change)
+            self._hooks.withdraw(key)
+            active = self.active.get(key)
+            if isinstance(active, Write) and active.wait and active is not change:
+                self._expire_in_time(change)
+                self._let_pass(active, (change,))
+            return
+        self.active[key] = change
+        self._timetable.hold(key)
+        self._ready.append(change)
+        self._pump()
+
+    def begin(self, change: Write) -> None:
+        """Begin a change that belongs to a reservation, before those that wait for the key."""
+        self.outstanding += 1
+        self.active[change.key] = change
+        self._ready.append(change)
+        self._pump()
+
+    def again(self, changes: Iterable[Write]) -> None:
+        """Begin changes once more that are not done yet."""
+        self._ready.extend(changes)
+        self._pump()
+
+    def is_wanted(self, key: str) -> bool:
+        """Tell whether another change waits for a key."""
+        return key in self.behind.queues
+
+    def _disturbs(self, change: Change) -> bool:
+        """Tell whether a change will be refused, and until then would only stop occurrences."""
+        active = self.active[change.key]
+        occupied = active.holder if isinstance(active, Put) else isinstance(active, Occupied)
+        if not occupied or isinstance(change, WRITES_NOTHING) or self.is_wanted(change.key):
+            return False
+        return self._protection.barred(change) is Result.PROTECTED
+
+    # How much there is
+
+    @property
+    def unstored(self) -> int:
+        """How many schedules are not stored yet; reads all changes."""
+        return sum(
+            isinstance(change, Put) and change.holder is None and change.alter is None
+            for change in (*self.active.values(), *self.behind)
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more changes should be submitted now.
+
+        Those behind another of their key are no work yet, and thousands of requests for one id
+        must not keep others waiting.
+        """
+        waiting = self._retries.count + self.behind.count
+        return self.outstanding - waiting < MOST_AT_WORK and waiting < MOST_WAITING
+
+    async def progress(self) -> None:
+        """Wait until some change is done."""
+        self._progress.clear()
+        await self._progress.wait()
+
+    def asked_for(self) -> list[tuple[Write, Heard]]:
+        """Return the changes that requests asked for, each with its request."""
+        changes = chain(self.active.values(), self.behind, self._overtaken.values())
+        writes = (change for change in changes if isinstance(change, Write))
+        return [(change, change.origin) for change in writes if change.origin is not None]
+
+    # Beginning
+
+    def hold(self) -> None:
+        """Begin nothing that requests asked for: another replica may lead, and see to it."""
+        self.holds = True
+
+    def go_on(self) -> None:
+        """Begin it again."""
+        self.holds = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Begin nothing meanwhile."""
+        self._pumping, pumping = True, self._pumping
+        try:
+            yield
+        finally:
+            self._pumping = pumping
+        self._pump()
+
+    def _pump(self) -> None:
+        if self._pumping:
+            return
+        self._pumping = True
+        left = SLICE
+        try:
+            ready = self._ready
+            while ready and self._writer.in_flight < MOST_IN_FLIGHT:
+                if not left:
+                    self._pump_soon()
+                    break
+                left -= 1
+                if self._writer.is_congested:
+                    # On a slow link, what waits in a buffer only delays the lease and the PINGs.
+                    asyncio.get_running_loop().call_later(CONGESTED_WAIT, self._pump)
+                    break
+                change = ready.popleft()
+                if change.done or (self.holds and self._holds_back(change)):
+                    continue
+                try:
+                    self._start(change)
+                except DisconnectedError:
+                    self.postpone(change)
+        finally:
+            self._pumping = False
+
+    def _holds_back(self, change: Change) -> bool:
+        """Let a change wait that a request asked for; False for others."""
+        if not isinstance(change, Write) or change.origin is None:
+            return False
+        self.delay(change)
+        return True
+
+    def _pump_soon(self) -> None:
+        """Go on once others had their turn: thousands for one id may be done in no time."""
+        if not self._pumps_soon:
+            self._pumps_soon = True
+            asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._pumps_soon = False
+        self._pump()
+
+    # Ending
+
+    def finish(self, change: Change, result: Result, words: str = "") -> None:
+        """End the change that its key is at, and let the next one begin."""
+        change.done = True
+        self.outstanding -= not isinstance(change, Occupied)
+        waiting = self._retries.waiting
+        if waiting.queue and result in WRITTEN and isinstance(change, Write):
+            self._ready.extend(waiting.after_success(change, steady()))
+        if self._overtaken:
+            result = self._resolve_overtaken(change, result)
+        key = change.key
+        if isinstance(change, Put) and change.holder is not None:
+            self.active[key] = change.holder
+        elif key in self.behind.queues:
+            self.active[key] = later = self.behind.take(key)
+            self._ready.append(later)
+        else:
+            del self.active[key]
+            if self._timetable.release(key):
+                self._hooks.wake()  # it may have become due meanwhile
+        self._progress.set()
+        if self._events.enabled:
+            _publish(self._events, change, result)
+        change.on_result(result, words)
+        if self._ready:
+            self._pump()
+
+    def drop(self, change: Write) -> None:
+        """End a change wherever it is, as one that another leader sees to."""
+        change.parked = False
+        if self.active.get(change.key) is change:
+            self.finish(change, Result.DROPPED)
+        elif change in self.behind:
+            self.behind.remove(change)
+            self._abandon(change, Result.DROPPED)
+        else:
+            later = next(later for later, earlier in self._overtaken.items() if earlier is change)
+            del self._overtaken[later]
+            self._abandon(change, Result.DROPPED)
+
+    def _abandon(self, change: Write, result: Result, words: str = "") -> None:
+        """End a change that is not the one its key is at."""
+        change.done = True
+        self.outstanding -= 1
+        change.on_result(result, words)
+
+    # Trying again
+
+    def postpone(self, change: Change, words: str = "there is no connection") -> None:
+        """Let a change wait until the bucket takes it, unless a later one makes it needless."""
+        assert isinstance(change, Write)
+        behind = self.behind.of(change.key)
+        if not change.wait:
+            for other in behind:
+                self._expire_in_time(other)
+        self._retries.add(change, words)
+        self._let_pass(change, behind)
+        # Others may be taken on meanwhile, a cancel that makes room among them.
+        self._progress.set()
+
+    def delay(self, change: Write) -> None:
+        """Try a change again in a moment that only waits for others to be done with its key."""
+        self._retries.delay(change)
+        self._progress.set()
+
+    def _give_up(self, change: Write, words: str) -> None:
+        self.finish(change, Result.UNAVAILABLE, words)
+
+    def _expire_in_time(self, change: Change) -> None:
+        """Give a change up at its deadline, if it is still behind another one then."""
+        if isinstance(change, Put) and change.deadline < NO_DEADLINE:
+            wait = max(0.0, change.deadline - steady())
+            asyncio.get_running_loop().call_later(wait, self._expire, change)
+
+    def _expire(self, change: Put) -> None:
+        if change in self.behind:
+            self.behind.remove(change)
+            self._abandon(change, Result.UNAVAILABLE, "an earlier change is waiting for the bucket")
+
+    # Giving way
+
+    def _let_pass(self, change: Write, behind: Sequence[Change]) -> None:
+        """Make the first of those behind a waiting change at once that it gives way to."""
+        later = next((later for later in behind if self._may_pass(change, later)), None)
+        if later is None:
+            return
+        assert isinstance(change, Put)
+        change.parked = False
+        if change.holder is not None:
+            self.behind.remove(later)
+            self.behind.add(later, first=True)
+            self.finish(change, Result.SUPERSEDED)  # and the reservation ends
+            return
+        self.behind.remove(later)
+        earlier: Put | None = change
+        if change.deadline < NO_DEADLINE:  # it must be answered in time
+            earlier = self._overtaken.pop(change, None)
+            self._abandon(change, Result.SUPERSEDED)
+        if earlier is not None:
+            self._overtaken[later] = earlier
+        self.active[change.key] = later
+        self._ready.append(later)
+        self._pump()
+
+    def _may_pass(self, change: Write, later: Change) -> bool:
+        """Tell whether a waiting change gives way to a later one, which is not refused itself."""
+        if not isinstance(later, Write) or not gives_way(change, later):
+            return False
+        return self._protection.barred(later) is None
+
+    def _resolve_overtaken(self, change: Change, result: Result) -> Result:
+        """End what a change went before, or let it go on where the change was not made.
+
+        Returns the result of the change: what is never stored now was cancelled.
+        """
+        earlier = self._overtaken.pop(change, None)
+        if earlier is None:
+            return result
+        if result in NOT_MADE:
+            self.behind.add(earlier, first=True)
+            return result
+        while earlier is not None:
+            self._abandon(earlier, Result.SUPERSEDED)
+            earlier = self._overtaken.pop(earlier, None)
+        return Result.CANCELLED if isinstance(change, Remove) else result
+
+
+def _publish(events: Events, change: Change, result: Result) -> None:
+    if isinstance(change, Remove):
+        if result is Result.CANCELLED and change.on_result is not nothing:
+            events.cancelled(change.key)
+    elif (
+        isinstance(change, Put)
+        and result in (Result.STORED, Result.REPLACED)
+        and not change.revision  # else it is gozo's own account of a version
+        and change.entry.id is not None
+    ):
+        replaced = result is Result.REPLACED or change.alter is not None
+        events.accepted(change.entry, replaced=replaced)

@@ -1,0 +1,44 @@
+"""What a replica that lost the lease must not change any more."""
+
+from __future__ import annotations
+
+
+class Fence:
+    """Keeps changes away from keys that a later leader may have written."""
+
+    def __init__(self) -> None:
+        self.revision: int | None = None
+        """Keys with a later revision that was not written here are left alone; None: no fence.
+
+        What is asked of the new leader is newer than what still waits here.
+        """
+        self.own: dict[str, int] = {}
+        """The last revision of each key that was written here, until `forget_own`."""
+        self.retracted: set[str] = set()
+        """Keys that only this replica knows, and under which nothing may stay."""
+
+    def put_up(self, revision: int) -> None:
+        """Leave alone what others stored after a revision."""
+        self.revision = revision
+
+    def take_down(self) -> None:
+        """Change all keys again."""
+        self.revision = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a fence."""
+        return self.revision is not None
+
+    def protects(self, key: str, revision: int) -> bool:
+        """Tell whether another leader may have written this revision; the fence must be up."""
+        assert self.revision is not None
+        if key in self.retracted:
+            return False
+        return revision > self.revision and self.own.get(key) != revision
+
+    def forget_own(self) -> int:
+        """Forget which revisions were written here, and return the last of them, or 0."""
+        last = max(self.own.values(), default=0)
+        self.own.clear()
+        return last
