@@ -15,7 +15,6 @@ from gozo import embedded
 from gozo.daemon.giving_way import GivingWay
 from gozo.delivery.dispatcher import Delivery
 from gozo.delivery.in_memory import InMemory, Taken
-from gozo.delivery.recurring import Occurrences
 from gozo.errors import GozoError, NoServerError, RequestError, UnsuitableServerError
 from gozo.leadership.feed_messages import feed_subject
 from gozo.leadership.handled_feed import FeedWriter
@@ -389,7 +388,6 @@ class Daemon:
             self._in_memory,
             self._cache,
             self._store,
-            Occurrences(self._store.reservations, self._timetable, self._cache, self._clock),
             self._index,
             hooks,
             self.stats,
@@ -448,8 +446,8 @@ class Daemon:
         self._memory = Memory(
             (
                 *(self._timetable, self._index, self._index.traits, self._cache, self._writer),
-                *self._store.containers,
-                *(self._delivery, self._in_memory, self._main, self._requests),
+                *(*self._store.containers, *self._delivery.parts),
+                *(self._in_memory, self._main, self._requests),
             )
         )
         self._parts = True

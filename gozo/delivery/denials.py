@@ -1,8 +1,8 @@
 """Which of the messages in flight the server refused to publish. Pure.
 
-The server names a subject and nothing else, in the order in which it read the messages. So each
-refusal is that of the first message to its subject that has none yet. Nothing is looked at twice,
-however many are refused: any client can have thousands sent where the daemon may not publish.
+The server names only the subject, in the order in which it read the messages. So each refusal is
+that of the first message to its subject that has none yet. No message is looked at twice, however
+many are refused: any client can have thousands sent to where the daemon may not publish.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from gozo.schedule.timetable import Item
 
 
 class Denials:
-    """The refusals of what was sent and is not confirmed."""
+    """Refusals among what was sent and is not confirmed."""
 
     def __init__(self, find: Callable[[int], tuple[Item, bytes] | None]) -> None:
-        """`find` returns the item at a place of what is in flight, in the order of sending.
+        """`find` returns the item at a place in the order of sending, and its subject.
 
-        With it comes its subject; None at the end.
+        Behind the last one it returns None.
         """
         self._find = find
         self._subjects: dict[Item, str] = {}
         self._place = 0
-        """Up to where was looked."""
+        """The first place that was not looked at."""
         self._passed: dict[bytes, deque[Item]] = {}
-        """What was passed over on the way there, by subject."""
+        """What was passed on the way there and is not refused so far, by subject."""
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -35,7 +35,7 @@ class Denials:
         return item in self._subjects
 
     def add(self, subject: str) -> None:
-        """Take in a refusal; it may be of something else that was sent."""
+        """Take in a refusal; it may be of another message of this connection."""
         name = subject.encode()
         passed = self._passed.get(name)
         if passed:
@@ -54,7 +54,7 @@ class Denials:
         return self._subjects.pop(item, None)
 
     def restart(self) -> None:
-        """Look from the beginning again: other messages are in flight now."""
+        """Look from the beginning again: a batch is no longer in flight."""
         self._place = 0
         self._passed.clear()
 

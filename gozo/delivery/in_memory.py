@@ -1,7 +1,6 @@
-"""Schedules that live in the leader's memory only: without an id, or triggered just now.
+"""Schedules that are only in the leader's memory: requests without an id, and what is triggered.
 
-They have a timetable of their own, so that what is known of the bucket is never mixed with
-what is not in it.
+They have a timetable of their own, apart from that of the bucket.
 """
 
 from __future__ import annotations
@@ -12,20 +11,22 @@ from typing import NamedTuple
 
 from gozo.protocol.heard import Heard
 from gozo.protocol.requests import delivery
-from gozo.schedule.keys import IN_MEMORY
 from gozo.schedule.model import Entry, Outgoing, ScheduleRequest
 from gozo.schedule.timetable import Item, Timetable
 
+_PREFIX = "\0"
+"""How the keys begin here: no key of a bucket begins so."""
+
 
 class Sent(StrEnum):
-    """What became of something triggered."""
+    """The outcome of a triggered schedule."""
 
     TRIGGERED = "triggered"
-    """The server has it, or the stream where that is asked for."""
+    """The server has it, or a stream if it is to be confirmed by one."""
     FAILED = "failed"
-    """It was refused: the reason is given besides."""
+    """It was refused; a reason is given too."""
     DROPPED = "dropped"
-    """This replica does not lead any more, and another may have the request."""
+    """This replica no longer leads, and another may have the request."""
 
 
 OnSent = Callable[[Sent, str], None]
@@ -44,16 +45,16 @@ class Taken(NamedTuple):
 
     @property
     def position(self) -> int:
-        """Its number among all that were heard here."""
+        """Its number among all requests that were heard here."""
         return self.heard.position
 
 
 class Triggered(NamedTuple):
-    """A schedule that was triggered; no other replica knows of it."""
+    """A schedule that was triggered; no other replica knows about it."""
 
     request: ScheduleRequest
     on_sent: OnSent
-    """Called with what became of it."""
+    """Called with the outcome, and the reason if it failed."""
 
 
 class InMemory:
@@ -70,16 +71,16 @@ class InMemory:
         return len(self._requests)
 
     def add(self, request: ScheduleRequest, heard: Heard) -> None:
-        """Take on a request, given as it was heard too."""
+        """Keep a request until it is delivered; `heard`: as it came from the wire."""
         self._add(Taken(request, heard))
 
     def add_triggered(self, request: ScheduleRequest, on_sent: OnSent) -> None:
-        """Take on what is sent at once: it is tried once, and not handed over."""
+        """Send a triggered schedule: once, and it is not handed over."""
         self._add(Triggered(request, on_sent))
 
     def _add(self, taken: Taken | Triggered) -> None:
         self._count += 1
-        key = f"{IN_MEMORY}{self._count}"
+        key = f"{_PREFIX}{self._count}"
         self._requests[key] = taken
         self.timetable.put(key, taken.request.entry.due_us, self._count)
 
@@ -89,7 +90,7 @@ class InMemory:
         return delivery(request.entry, request.payload)
 
     def entry(self, item: Item) -> Entry | None:
-        """What was asked for, if it is still here."""
+        """The schedule that was requested, if it is still here."""
         taken = self._requests.get(item.key)
         return None if taken is None else taken.request.entry
 
@@ -107,7 +108,7 @@ class InMemory:
         self._report_handled(taken.digest, taken.position)
 
     def fail(self, item: Item, reason: str) -> bool:
-        """Forget what was sent in vain; False if it is to be tried again."""
+        """Forget a triggered schedule that failed; False for a request, which is tried again."""
         taken = self._requests.get(item.key)
         if not isinstance(taken, Triggered):
             return False
@@ -118,13 +119,13 @@ class InMemory:
 
     @property
     def requests(self) -> list[Heard]:
-        """All requests, as they were heard; nothing that was triggered."""
+        """All requests, as they were heard, without triggered schedules."""
         return [taken.heard for taken in self._requests.values() if isinstance(taken, Taken)]
 
     def take_all(self) -> list[Taken]:
-        """Take out all but those just being sent, soonest first: others look after them now.
+        """Take out all requests but those being sent, soonest first, to hand them over.
 
-        What was triggered is dropped.
+        Triggered schedules are dropped.
         """
         waiting = [key for key in self._requests if not self.timetable.is_taken(key)]
         requests = [self._requests.pop(key) for key in waiting]
@@ -135,3 +136,8 @@ class InMemory:
                 taken.on_sent(Sent.DROPPED, "")
         kept = (taken for taken in requests if isinstance(taken, Taken))
         return sorted(kept, key=lambda taken: taken.request.entry.due_us)
+
+
+def shown_key(key: str) -> str:
+    """What logs call a key: as it is, it begins with a character that does not print."""
+    return f"memory:{key.removeprefix(_PREFIX)}"

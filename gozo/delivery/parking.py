@@ -1,7 +1,8 @@
-"""What is due and waits until there is room for another message without an acknowledgement. Pure.
+"""What is due and waits until fewer messages are unacknowledged. Pure.
 
-Schedules whose last message nobody acknowledged in time wait apart from the others, and have a
-part of the room only: each takes it for seconds, and any client can make thousands of them.
+Schedules whose last message was not acknowledged in time are called silent. They wait in a queue
+of their own, for a part of the room only: each takes its place for seconds, and any client can
+create thousands of them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
 
+from gozo.delivery.source import Due
 from gozo.schedule.timetable import Item
 
-MOST_SILENT = 100_000  # schedules of which it is remembered that nobody acknowledged them
+MOST_SILENT = 100_000  # silent schedules that are remembered
 
 
 class Parking:
-    """The items, in two queues."""
+    """What is parked, in two queues."""
 
     def __init__(self) -> None:
-        self._queues: dict[bool, OrderedDict[str, Item]] = {
+        self._queues: dict[bool, OrderedDict[str, Due]] = {
             False: OrderedDict(),
             True: OrderedDict(),
         }
@@ -28,61 +30,58 @@ class Parking:
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[Due]:
         for queue in self._queues.values():
             yield from queue.values()
 
-    def __contains__(self, item: Item) -> bool:
-        return any(queue.get(item.key) is item for queue in self._queues.values())
+    def __contains__(self, due: Due) -> bool:
+        return any(queue.get(due[0].key) is due for queue in self._queues.values())
 
     # Which of the two
 
     def is_silent(self, item: Item) -> bool:
-        """Tell whether nobody acknowledged the last message of an item's schedule in time."""
-        return _schedule(item) in self._silent
+        """Tell whether the last message of an item's schedule was not acknowledged in time."""
+        return item.key in self._silent
 
     def note(self, item: Item, *, silent: bool) -> None:
         """Note whether a message was acknowledged in time."""
         if not silent:
-            self._silent.discard(_schedule(item))
+            self._silent.discard(item.key)
             return
         if len(self._silent) >= MOST_SILENT:
             self._silent.clear()
-        self._silent.add(_schedule(item))
+        self._silent.add(item.key)
 
     # Waiting
 
     def waiting(self, *, silent: bool) -> int:
-        """How many wait in a queue."""
+        """How many are parked in a queue."""
         return len(self._queues[silent])
 
-    def add(self, item: Item) -> None:
-        """Let an item wait behind the others; before them if it is due before the first."""
+    def add(self, due: Due) -> None:
+        """Park an item behind the others; before them if it is due before the first."""
+        item = due[0]
         queue = self._queues[self.is_silent(item)]
-        first = next(iter(queue.values()), item)
-        queue[item.key] = item
-        if item < first:  # It had been here before.
+        first = next(iter(queue.values()), due)
+        queue[item.key] = due
+        if item < first[0]:  # It had been here before.
             queue.move_to_end(item.key, last=False)
 
-    def first(self, most: int, *, silent: bool) -> list[Item]:
-        """The first of a queue."""
+    def first(self, most: int, *, silent: bool) -> list[Due]:
+        """The first items of a queue."""
         return list(islice(self._queues[silent].values(), max(most, 0)))
 
-    def take(self, key: str) -> Item | None:
-        """Take out what waits under a key; None if nothing does."""
+    def take(self, key: str) -> Due | None:
+        """Take out what is parked under a key; None if nothing is."""
         for queue in self._queues.values():
-            item = queue.pop(key, None)
-            if item is not None:
-                return item
+            due = queue.pop(key, None)
+            if due is not None:
+                return due
         return None
 
-    def clear(self) -> list[Item]:
+    def clear(self) -> list[Due]:
         """Take all out."""
-        items = list(self)
+        parked = list(self)
         for queue in self._queues.values():
             queue.clear()
-        return items
-
-
-def _schedule(item: Item) -> str:
-    return item.key.removeprefix("\1")
+        return parked

@@ -1,35 +1,41 @@
 """The occurrences of recurring schedules, from when one is due until the next is in the bucket.
 
 Once an occurrence is delivered, its entry is rewritten with the next due time. That takes a
-while, and a long one where the bucket cannot be written; the next occurrence does not wait for
-it, but is due from memory. From when an occurrence is taken up until the bucket has all that
-became of the schedule, it is under way: its key is occupied, so that changes by others come
-after what was sent, and are not overtaken by more.
+moment, or a long time where the bucket cannot be written; the next occurrence does not wait for
+it, and is taken from memory when it is due. Until the bucket has the latest state, the schedule
+is under way: its key is occupied, so that a change by others is made after what was sent, and
+before anything more is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from itertools import count
 
+from gozo.delivery.attempts import after_failure
+from gozo.delivery.failures import Failures
+from gozo.delivery.wakeup import Wakeup
 from gozo.protocol.requests import delivery
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
-from gozo.schedule.keys import OCCURRENCE
-from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State, retried
+from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State
 from gozo.schedule.recurrence import onward, shortest_us
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
 from gozo.store.message_cache import MessageCache
 from gozo.store.reservations import Reservations
 
-SLICE = 50  # schedules moved on before others get a turn
-ROOM_WAIT = 0.002  # seconds
-GATHER = 0.005  # seconds that those wait for a burst to end whose next occurrence is far off
-FAR_US = 10 * MICROSECONDS  # how far off that is
-MOST_WAITING = 200_000
+SLICE = 50  # schedules advanced before others get a turn
+ROOM_WAIT = 0.002  # seconds until the store is asked for room again
+ADVANCE_DELAY = 0.005  # seconds between looks whether a burst is over, for what can wait
+CAN_WAIT_US = 10 * MICROSECONDS
+"""Schedules whose occurrences are this far apart are advanced after a burst."""
+MOST_WAITING = 200_000  # schedules that may wait for a burst to end
+FIRST_NUMBER = -(1 << 62)
+"""Occurrences from memory have numbers of their own in place of a revision, all below zero: no
+version in the bucket is mistaken for one."""
 
 log = get_logger("gozo.occurrences")
 
@@ -38,8 +44,8 @@ class _Course:
     """A schedule under way."""
 
     __slots__ = (
-        *("changed", "entry", "key", "message", "out", "payload", "reason", "revision"),
-        *("sent_us", "waiting", "writing"),
+        *("changed", "entry", "from_memory", "key", "message", "out", "payload", "reason"),
+        *("revision", "sent_us", "waiting", "writing"),
     )
 
     def __init__(self, item: Item) -> None:
@@ -47,34 +53,40 @@ class _Course:
         self.revision = item.revision
         """The version that the bucket has, as far as is known."""
         self.out: Item | None = item
-        """The occurrence that was taken up, and of which it is not known what became of it."""
+        """The occurrence that is being delivered."""
+        self.from_memory = False
+        """Whether that occurrence came from memory rather than from the timetable."""
         self.waiting: Item | None = None
-        """The next occurrence, due from memory."""
+        """The next occurrence, which waits in memory."""
         self.entry: Entry | None = None
-        """What the schedule is now; None: not read yet, or over."""
+        """The latest state of the schedule; None: not read yet, or over."""
         self.reason = Reason.DELIVERED
-        """What became of the last occurrence."""
+        """The outcome of the last occurrence."""
         self.sent_us = 0
-        """When it was last sent, or left out: what was overdue then is past."""
+        """When it was last sent or skipped: what was overdue then is past."""
         self.payload = b""
         self.message: Outgoing | None = None
         """The message of that occurrence."""
         self.changed = False
-        """Whether the bucket has to be told."""
+        """Whether the bucket does not have the latest state."""
         self.writing = False
 
 
 class Occurrences:
-    """The schedules under way."""
+    """The schedules under way, as a source of what is due: see `Source`."""
 
     def __init__(
         self,
         reservations: Reservations,
         timetable: Timetable,
         cache: MessageCache,
+        failures: Failures,
         clock: ClockWatch,
+        wakeup: Wakeup,
     ) -> None:
+        self._failures = failures
         self._clock = clock
+        self._wakeup = wakeup
         self._reservations = reservations
         self._timetable = timetable
         self._cache = cache
@@ -82,17 +94,10 @@ class Occurrences:
         self._next: list[Item] = []
         self._sent: deque[Item] = deque()
         self._waiting: deque[Item] = deque()
-        """Those sent that wait for a burst to end."""
+        """Delivered occurrences whose schedules wait for a burst to end."""
         self._unwritten: deque[_Course] = deque()
-        """Those that wait for the store to have room."""
-        self._count = 0
-        self.out: set[Item] = set()
-        """The occurrences that were taken up, and of which it is not known what became of them;
-        not to be changed."""
-        self.on_due: Callable[[], None] = lambda: None
-        """Told that another occurrence may be due."""
-        self.is_busy: Callable[[], bool] = lambda: False
-        """Whether there is more to send at once: that goes first."""
+        """Schedules that wait for room in the store."""
+        self._numbers = count(FIRST_NUMBER)
 
     @property
     def is_idle(self) -> bool:
@@ -102,25 +107,23 @@ class Occurrences:
     # From the timetable to the subject
 
     def begin(self, item: Item) -> None:
-        """Take up an occurrence that the timetable gave."""
+        """Take over an occurrence that was popped from the timetable."""
         self._reservations.occupy(item)
         self._courses[item.key] = _Course(item)
-        self.out.add(item)
 
     def next_due(self) -> int | None:
-        """When the next occurrence from memory is due; may name one that is not valid any more."""
+        """When the next occurrence in memory is due; it may be outdated."""
         return self._next[0].due_us if self._next else None
 
     def pop_due(self, now_us: int, limit: int) -> list[Item]:
-        """Take up at most `limit` occurrences from memory that are due."""
+        """Take at most `limit` occurrences that are due in memory."""
         popped: list[Item] = []
         while self._next and self._next[0].due_us <= now_us and len(popped) < limit:
             item = heappop(self._next)
-            course = self._courses.get(item.key[1:])
+            course = self._courses.get(item.key)
             if course is None or course.waiting != item:
                 continue
-            course.waiting, course.out = None, item
-            self.out.add(item)
+            course.waiting, course.out, course.from_memory = None, item, True
             if self.is_current(item):
                 popped.append(item)
             else:
@@ -132,23 +135,23 @@ class Occurrences:
         course = self._course(item)
         if course is None:
             return False
-        if not item.key.startswith(OCCURRENCE):
+        if not course.from_memory:
             return self._timetable.is_current(item)
         return not self._reservations.is_wanted(course.key) and not self._is_stale(course)
 
-    def get(self, item: Item) -> Outgoing | None:
+    def message(self, item: Item) -> Outgoing | None:
         """The message of an occurrence, if it is in memory."""
-        if not item.key.startswith(OCCURRENCE):
-            return self._cache.get(item)
         course = self._course(item)
-        if course is None or course.entry is None:
+        if course is None or not course.from_memory:
+            return self._cache.get(item)
+        if course.entry is None:
             return None
         if course.message is None:
             course.message = delivery(course.entry, course.payload)
         return course.message
 
-    def take(self, item: Item, message: Outgoing, now_us: int) -> None:
-        """Take in what is to be sent, or left out, at this moment."""
+    def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
+        """Note what is about to be sent, or skipped."""
         course = self._course(item)
         if course is None:
             return
@@ -159,37 +162,31 @@ class Occurrences:
     # What becomes of an occurrence
 
     def delivered(self, item: Item) -> None:
-        """It was sent, and that is confirmed."""
-        self.out.discard(item)
+        """The server, or a stream, has it: go on to the next one."""
         course = self._course(item)
         if course is None:
             return
-        if course.entry is None or shortest_us(course.entry) >= FAR_US:
+        if course.entry is None or shortest_us(course.entry) >= CAN_WAIT_US:
             if not self._waiting:
-                asyncio.get_running_loop().call_later(GATHER, self._go_on_later)
+                asyncio.get_running_loop().call_later(ADVANCE_DELAY, self._go_on_later)
             self._waiting.append(item)
         else:
             if not self._sent:
                 asyncio.get_running_loop().call_soon(self._go_on)
             self._sent.append(item)
 
-    def leave_out(self, item: Item) -> None:
-        """It was missed, and is not sent."""
-        self.out.discard(item)
+    def missed(self, item: Item) -> None:
+        """It was too late, and is skipped: go on to the next one."""
         course = self._course(item)
         if course is not None and course.entry is not None:
             course.reason = Reason.MISSED
             self._move_on(course, onward(course.entry, course.sent_us, sent=False))
 
-    def failed(self, item: Item, reason: str) -> Entry | None:
-        """It was tried in vain: it is tried again, or given up on for the next one.
-
-        Returns the schedule after that attempt; None if it is not known any more.
-        """
-        self.out.discard(item)
+    def failed(self, item: Item, reason: str) -> None:
+        """An attempt failed: try again later, or give this one up for the next."""
         course = self._course(item)
         if course is None or course.entry is None:
-            return None
+            return
         now_us = self._clock.now_us()
         entry = after_failure(course.key, course.entry, reason, now_us)
         if entry.state is State.FAILED:
@@ -197,15 +194,14 @@ class Occurrences:
             self._move_on(course, onward(entry, now_us, sent=True))
         else:
             self._move_on(course, entry)
-        return entry
+        self._failures.note(entry)
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:
-        """It was not sent: it waits again, at its own time or a later one."""
-        self.out.discard(item)
+        """It was not sent: let it wait again, until its own time or a later one."""
         course = self._course(item)
         if course is None:
             return
-        if item.key.startswith(OCCURRENCE):
+        if course.from_memory:
             course.out, course.waiting = None, item
             heappush(self._next, item)
             self._rest(course)
@@ -214,26 +210,29 @@ class Occurrences:
             self._end(course)
 
     def let_go(self, item: Item) -> None:
-        """It is not to be sent any more: something else became of its schedule."""
-        self.out.discard(item)
+        """It is not sent: its schedule was changed or removed."""
         course = self._course(item)
         if course is not None:
             course.out = None
             self._rest(course)
 
+    def shown(self, item: Item) -> str:
+        """What logs call an occurrence: the key of its schedule."""
+        return item.key
+
     def stop(self) -> None:
-        """Nothing more is sent: what waits in memory is in the bucket, or will be."""
+        """Send nothing more: what waits in memory is in the bucket, or will be."""
         for course in list(self._courses.values()):
             self._rest(course)
 
     # From one occurrence to the next
 
     def _course(self, item: Item) -> _Course | None:
-        course = self._courses.get(item.key.removeprefix(OCCURRENCE))
+        course = self._courses.get(item.key)
         return course if course is not None and course.out == item else None
 
     def _is_stale(self, course: _Course) -> bool:
-        """Tell whether somebody else has changed the schedule."""
+        """Tell whether the schedule was changed by others."""
         return not course.writing and self._timetable.revision(course.key) != course.revision
 
     def _go_on(self) -> None:
@@ -242,11 +241,11 @@ class Occurrences:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on_later(self) -> None:
-        if not self.is_busy() or len(self._waiting) > MOST_WAITING:
+        if not self._wakeup.is_pending or len(self._waiting) > MOST_WAITING:
             self._take_some(self._waiting)
         if self._waiting:
             asyncio.get_running_loop().call_later(
-                GATHER if self.is_busy() else 0.0, self._go_on_later
+                ADVANCE_DELAY if self._wakeup.is_pending else 0.0, self._go_on_later
             )
 
     def _take_some(self, items: deque[Item]) -> None:
@@ -258,26 +257,25 @@ class Occurrences:
                 self._move_on(course, entry)
 
     def _move_on(self, course: _Course, entry: Entry | None) -> None:
-        if course.out is not None and not course.out.key.startswith(OCCURRENCE):
+        if course.out is not None and not course.from_memory:
             self._cache.discard(course.key, course.out.revision)
         course.out, course.entry, course.changed, course.message = None, entry, True, None
         if entry is not None:
-            self._count += 1
-            course.waiting = Item(entry.wake_us, self._count, OCCURRENCE + course.key)
+            course.waiting = Item(entry.wake_us, next(self._numbers), course.key)
             heappush(self._next, course.waiting)
             self._shrink()
-            self.on_due()
+            self._wakeup.soon()
         self._rest(course)
 
     def _shrink(self) -> None:
-        """Drop what waits no more, which is most: a schedule at rest waits in the timetable."""
+        """Drop what no longer waits here, which is most: idle schedules wait in the timetable."""
         if len(self._next) > 2 * len(self._courses) + 1_000:
             waiting = (course.waiting for course in self._courses.values())
             self._next = [item for item in waiting if item is not None]
             heapify(self._next)
 
     def _rest(self, course: _Course) -> None:
-        """Tell the bucket what it does not know, and end what it knows."""
+        """Store the latest state; if the bucket has it, the schedule is no longer under way."""
         if course.writing or (course.out is not None and not course.changed):
             return
         if self._is_stale(course) or not course.changed:
@@ -319,12 +317,12 @@ class Occurrences:
         if result in (Result.STORED, Result.REPLACED):
             course.revision = self._reservations.version(course.key)
         elif result is Result.REFUSED:
-            # Sent on from memory, it would begin anew from what the bucket has at each start.
+            # Continued from memory, it would begin again from the old state at each start.
             self._reservations.set_aside(course.key, words)
             self._end(course)
             return
         else:
-            # What the timetable has is as it was, and may be taken up again.
+            # The timetable has the old state, which may be taken again.
             self._timetable.give_back(Item(self._clock.now_us(), course.revision, course.key))
             self._end(course)
             return
@@ -334,19 +332,6 @@ class Occurrences:
             self._rest(course)
 
     def _end(self, course: _Course) -> None:
-        """Leave the schedule to the timetable and to others."""
+        """Leave the schedule to the timetable, and to changes by others."""
         del self._courses[course.key]
         self._reservations.vacate(course.key)
-
-
-def after_failure(key: str, entry: Entry, reason: str, now_us: int) -> Entry:
-    """Return a schedule after an attempt in vain, and say so in the log."""
-    new = retried(entry, reason, now_us)
-    log.limited(
-        "warning",
-        "delivery.failed" if new.state is State.FAILED else "delivery.postponed",
-        key=key,
-        attempts=new.tried,
-        reason=new.reason,
-    )
-    return new

@@ -1,7 +1,7 @@
 """Which schedule is next, and which revision of each key is the latest. Pure.
 
-The timetable knows keys, due times and revisions, and nothing of payloads, clocks, networks
-or asyncio; callers pass the time in. Times are microseconds since the Unix epoch.
+The timetable knows keys, due times and revisions; callers pass the time in. Times are
+microseconds since the Unix epoch.
 
 A live key is in one of three states: waiting; taken, which is from when it was popped for
 delivery until its removal is known; or held, while a request that changes it is being
@@ -10,17 +10,15 @@ written. Only a waiting key is ever popped.
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from heapq import heapify, heappop, heappush
-from itertools import chain, takewhile
-from typing import NamedTuple, TypeVar
+from itertools import takewhile
+from typing import NamedTuple
 
-from gozo.schedule.model import MICROSECONDS, NEVER, Reason
+from gozo.schedule.model import NEVER, Reason
 from gozo.schedule.outcomes import Outcomes
-
-REMEMBERED = 64  # seconds for which it is known how many tombstones were forgotten
+from gozo.schedule.tombstones import Tombstone, Tombstones, before
 
 
 class Item(NamedTuple):
@@ -40,40 +38,23 @@ _LAST: _Row = (NEVER + 1, 0, "")
 """Behind all others."""
 
 
-class Tombstone(NamedTuple):
-    """What is left of a key that was removed."""
-
-    revision: int
-    until_us: int
-    """When its time is over."""
-    reason: Reason
-
-
-_Stone = tuple[int, int, str, Reason]
-"""A tombstone as it is kept, in a dictionary and in a heap: end, revision, key, reason."""
-
-
 class Timetable:
     """All keys of a bucket, and the order in which they are due."""
 
     def __init__(self) -> None:
         # The rows of the heaps below, not others like them: memory for millions counts.
         self._live: dict[str, _Row] = {}
-        self._tombstones: dict[str, _Stone] = {}
-        self._purged: dict[str, _Stone] = {}
-        # Heaps of the ends of tombstones: those that the server removes by itself, and those
-        # that it would keep for ever.
-        self._endings: list[_Stone] = []
-        self._lasting: list[_Stone] = []
-        self._popped: dict[str, _Stone] = {}
-        """Those of the second that are being purged."""
-        # How many tombstones were forgotten lately, by the second of their end, and which second
-        # that is. In arrays: objects that stay, made while others are freed all around them, would
-        # keep all that memory from being given back.
-        self._forgotten = array("q", bytes(8 * REMEMBERED))
-        self._seconds = array("q", bytes(8 * REMEMBERED))
         self.outcomes = Outcomes()
         """What became of the keys of which there is no tombstone any more."""
+        self._stones = stones = Tombstones(self.outcomes)
+        # Changed for each delivery, so not by a call of another object.
+        self._tombstones, self._purged = stones.kept, stones.purged
+        self._endings, self._lasting = stones.endings, stones.lasting
+        self.forget_ended = stones.forget_ended
+        self.count_forgotten = stones.count_forgotten
+        self.count_ending = stones.count_ending
+        self.pop_lasting = stones.pop_lasting
+        self.put_back_lasting = stones.put_back_lasting
         self._taken: dict[str, int] = {}
         self._held: set[str] = set()
         # A heap of what is due beyond a horizon. What comes nearer is taken from it ahead of
@@ -111,7 +92,7 @@ class Timetable:
         return list(self._live.values())
 
     def revision(self, key: str) -> int:
-        """The latest revision known of a key, removed or not; 0 if there is none."""
+        """The latest revision of a key that is live or has a marker; 0 if there is none."""
         live = self._live.get(key)
         if live is not None:
             return live[1]
@@ -119,7 +100,7 @@ class Timetable:
         return stone[1] if stone else 0
 
     def seen(self, key: str) -> int:
-        """The latest revision of a key that is known to have been, purged or not; 0 if none."""
+        """The latest revision known of a key, purged or not; 0 if there is none."""
         live = self._live.get(key)
         if live is not None:
             return live[1]
@@ -188,7 +169,7 @@ class Timetable:
         return True
 
     def purge(self, key: str, revision: int, until_us: int, reason: Reason) -> None:
-        """Take in that a key was purged: the bucket holds nothing under it, not even a marker.
+        """Take in a purge: the bucket holds nothing under the key, not even a marker.
 
         The next write to it expects no revision, as for a new key. What the bucket held up to
         this `revision` may still be on its way from there, and is not taken in again.
@@ -200,82 +181,16 @@ class Timetable:
 
     def forget_purged(self) -> None:
         """Forget all purges: what the bucket holds from now on was not purged."""
-        for _, _, key, reason in self._purged.values():
-            self.outcomes.note(key, reason)
-        self._purged.clear()
+        self._stones.forget_purged()
 
     def forget(self, key: str) -> None:
         """Drop a key altogether: the bucket holds nothing under it, not even a marker."""
         live = self._live.pop(key, None)
         self._taken.pop(key, None)
-        stone = self._tombstones.pop(key, None) or self._purged.pop(key, None)
-        self._popped.pop(key, None)
-        if stone is not None:
-            self.outcomes.note(key, stone[3])
-        elif live is not None and self.outcomes.reason(key):
+        if (self._tombstones or self._purged) and self._stones.forget(key):
+            return
+        if live is not None and self.outcomes.reason(key):
             self.outcomes.note(key, Reason.UNKNOWN)  # what is known is of an earlier schedule
-
-    def forget_ended(self, before_us: int, limit: int) -> bool:
-        """Drop the tombstones whose time ended before `before_us`, and the purges.
-
-        At most `limit` are looked at; returns whether there may be more.
-        """
-        endings, tombstones, purged = self._endings, self._tombstones, self._purged
-        note = self.outcomes.note
-        forgotten = 0
-        while limit and endings and endings[0][0] < before_us:
-            limit -= 1
-            stone = heappop(endings)
-            key = stone[2]
-            if tombstones.get(key) is stone:
-                del tombstones[key]
-                forgotten += 1
-            elif purged.get(key) is stone:
-                del purged[key]
-            else:
-                continue
-            note(key, stone[3])
-        if forgotten:
-            second = before_us // MICROSECONDS
-            place = second % REMEMBERED
-            if self._seconds[place] != second:
-                self._seconds[place], self._forgotten[place] = second, 0
-            self._forgotten[place] += forgotten
-        return not limit
-
-    def count_forgotten(self, seconds: int, now_us: int) -> int:
-        """How many tombstones were forgotten whose time ended in the last `seconds`.
-
-        Of more than `REMEMBERED` seconds nothing is known.
-        """
-        since = now_us // MICROSECONDS - seconds
-        numbers = zip(self._seconds, self._forgotten, strict=True)
-        return sum(count for second, count in numbers if second >= since)
-
-    def count_ending(self, before_us: int) -> int:
-        """How many tombstones end before a moment, or are being purged; reads no others."""
-        kept = self._tombstones
-        self._popped = {key: stone for key, stone in self._popped.items() if kept.get(key) is stone}
-        heaps = chain(_before(self._endings, before_us), _before(self._lasting, before_us))
-        return len(self._popped) + sum(kept.get(stone[2]) is stone for stone in heaps)
-
-    def pop_lasting(self, before_us: int, limit: int) -> list[tuple[str, int]]:
-        """Take keys and revisions of markers to purge: their time ended before `before_us`."""
-        popped: list[tuple[str, int]] = []
-        while self._lasting and self._lasting[0][0] < before_us and len(popped) < limit:
-            stone = heappop(self._lasting)
-            key = stone[2]
-            if self._tombstones.get(key) is stone:
-                self._popped[key] = stone
-                popped.append((key, stone[1]))
-        return popped
-
-    def put_back_lasting(self, markers: list[tuple[str, int]]) -> None:
-        """Let markers that could not be purged be popped again."""
-        for key, _ in markers:
-            stone = self._popped.pop(key, None)
-            if stone is not None and self._tombstones.get(key) is stone:
-                heappush(self._lasting, stone)
 
     def hold(self, key: str) -> None:
         """Keep a key from being popped while a change of it is on its way."""
@@ -393,11 +308,11 @@ class Timetable:
         return [Item._make(row) for row in self._live.values() if row[0] < moment_us]
 
     def count_due(self, now_us: int) -> int:
-        """How many waiting items are due by `now_us`; reads these and no others."""
+        """Count the waiting items that are due by `now_us`; reads only these."""
         near = takewhile(lambda row: row[0] <= now_us, self._near)
         due = {row[2] for row in near if self._is_waiting(row)}
         for heap in (self._soon, self._far):
-            due.update(row[2] for row in _before(heap, now_us + 1) if self._is_waiting(row))
+            due.update(row[2] for row in before(heap, now_us + 1) if self._is_waiting(row))
         return len(due)
 
     def _is_waiting(self, row: _Row) -> bool:
@@ -426,16 +341,3 @@ class Timetable:
             # Each once; of two that are equal, only the one that is kept above is waiting.
             self._far = list(set(filter(self._is_waiting, self._far)))
             heapify(self._far)
-
-
-_T = TypeVar("_T", _Row, _Stone)
-
-
-def _before(heap: list[_T], moment_us: int) -> Iterator[_T]:
-    """Iterate over what a heap has before a moment; what is below another is not before it."""
-    places = [0]
-    while places:
-        place = places.pop()
-        if place < len(heap) and heap[place][0] < moment_us:
-            yield heap[place]
-            places += (2 * place + 1, 2 * place + 2)

@@ -1,10 +1,10 @@
-"""Tells what happens to schedules, on `<request subject>.event.>`, for whoever listens.
+"""Publishes what happens to schedules, on `<request subject>.event.>`.
 
 Each event is one JSON object on `<request subject>.event.<kind>.<key>`, or without the key where
-there is no id, so that the events of one schedule, or of one kind, can be listened to alone.
-They are published like any message of core NATS: nobody waits for them, and where the link is
-congested they are left out rather than delay a delivery. Where the server does not let gozo
-publish them, that is said once for each connection, and only now and then tried again.
+there is no id, so that one can subscribe to the events of one schedule, or of one kind.
+They are plain messages of core NATS: nothing waits for them, and where the link is congested they
+are dropped rather than delay a delivery. If the server denies them, that is logged once for each
+connection, and publishing is tried again only now and then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from gozo.protocol.requests import LONGEST_ID, RESERVED, escape_id, unescape_key
 from gozo.runtime.clock import steady, wall_us
 from gozo.runtime.logs import get_logger
 from gozo.schedule.expression import print_rfc3339
-from gozo.schedule.keys import IN_MEMORY, OCCURRENCE
 from gozo.schedule.model import Entry, Outgoing, State
 from gozo.schedule.recurrence import jitter_us
 from gozo.transport.commands import publication
@@ -27,15 +26,15 @@ from gozo.transport.connection import Connection
 from gozo.transport.permissions import missing_permission
 
 TYPE = "gozo.event.v1"
-BACKLOG = 1024 * 1024  # bytes that wait to be sent, beyond which events are left out
-AT_ONCE = 500  # invalid entries told before others get a turn
+BACKLOG = 1024 * 1024  # bytes that wait to be sent, beyond which events are dropped
+AT_ONCE = 500  # invalid entries reported before others get a turn
 DENIED = 60.0  # seconds without events after the server refused one
 
 log = get_logger("gozo.events")
 
 
 class Events:
-    """The voice of one daemon."""
+    """The events of one daemon."""
 
     enabled = True
 
@@ -45,13 +44,13 @@ class Events:
         self._name = name
         self._silent_until = 0.0
         self._complained = False
-        """Whether it was said that this connection may not publish events."""
+        """Whether it was logged that this connection may not publish events."""
         connection.denial_claims.append(self._takes_denied)
         connection.on_connected.append(self._on_connected)
 
     def accepted(self, entry: Entry, *, replaced: bool) -> None:
         """A schedule is stored, or kept in memory; `replaced`: in the place of an earlier one."""
-        self._tell(
+        self._publish(
             Kind.ACCEPTED,
             entry.id,
             subject=entry.subject,
@@ -62,7 +61,7 @@ class Events:
         )
 
     def acted(self, kind: Kind, entry: Entry) -> None:
-        """An administrator's verb was done: told besides what comes of it, as `accepted` is."""
+        """An administrator's verb was done; its result has an event of its own."""
         more: dict[str, object] = {"subject": entry.subject}
         if kind is not Kind.TRIGGERED:
             more["due"] = print_rfc3339(entry.due_us)
@@ -70,14 +69,14 @@ class Events:
             more["when"] = entry.when
         if kind is Kind.PAUSED:
             more["note"] = entry.reason
-        self._tell(kind, entry.id, **more)
+        self._publish(kind, entry.id, **more)
 
     def delivered(self, message: Outgoing) -> None:
         """The server, or a stream, has a message."""
         id_ = dict(fields(message.headers)).get(b"gozo-id")
         due_us = message.due_us
         wanted_us = due_us + (jitter_us(message.entry, due_us) if message.entry else 0)
-        self._tell(
+        self._publish(
             Kind.DELIVERED,
             None if id_ is None else id_.decode("utf-8", "replace"),
             subject=message.subject.decode("utf-8", "replace"),
@@ -86,10 +85,10 @@ class Events:
         )
 
     def not_delivered(self, entry: Entry) -> None:
-        """An attempt was in vain: told of the first that is tried again, and of the last."""
+        """An attempt failed: published for the first that is tried again, and for the last."""
         given_up = entry.state is State.FAILED
         if given_up or entry.tried == 1:
-            self._tell(
+            self._publish(
                 Kind.FAILED if given_up else Kind.RETRYING,
                 entry.id,
                 subject=entry.subject,
@@ -99,26 +98,26 @@ class Events:
             )
 
     def missed(self, id_: str | None, due_us: int) -> None:
-        """A schedule, or an occurrence of one, was left out, being too late."""
-        self._tell(Kind.MISSED, id_, due=print_rfc3339(due_us))
+        """A schedule, or an occurrence of one, was too late and was skipped."""
+        self._publish(Kind.MISSED, id_, due=print_rfc3339(due_us))
 
     def cancelled(self, key: str) -> None:
         """A schedule was cancelled."""
-        self._tell(Kind.CANCELLED, id_of(key))
+        self._publish(Kind.CANCELLED, id_of(key))
 
     def invalid(self, key: str, reason: str) -> None:
-        """An entry cannot be read, or may not be delivered: it is kept as it is."""
-        self._tell(Kind.INVALID, id_of(key), reason=reason)
+        """An entry cannot be read, or may not be delivered: it stays in the bucket."""
+        self._publish(Kind.INVALID, id_of(key), reason=reason)
 
     def refused(self, id_: str | None, error: RequestError) -> None:
-        """A request was refused, or what a verb was to do with an id."""
-        self._tell(Kind.REFUSED, id_, error=error.code.value, message=str(error))
+        """A request was refused, or a verb for one id."""
+        self._publish(Kind.REFUSED, id_, error=error.code.value, message=str(error))
 
     def leads(self) -> None:
         """This daemon leads from now on."""
-        self._tell(Kind.LEADER, None)
+        self._publish(Kind.LEADER, None)
 
-    def _tell(self, kind: Kind, id_: str | None, **more: object) -> None:
+    def _publish(self, kind: Kind, id_: str | None, **more: object) -> None:
         connection = self._connection
         if steady() < self._silent_until:
             return
@@ -143,14 +142,14 @@ class Events:
             log.repeated("info", "events.dropped", reason="there is no connection")
 
     def _takes_denied(self, kind: str, subject: str) -> bool:
-        """Be silent for a while where the server refuses an event; say so once."""
+        """Publish nothing for a while if the server refuses an event; log that once."""
         if kind != "publish" or not subject.startswith(f"{self._prefix}."):
             return False
         self._silent_until = steady() + DENIED
         if not self._complained:
             self._complained = True
             reason = missing_permission(kind, f"{self._prefix}.>")
-            log.error("events.denied", reason=f"{reason}, or do without --events and --history")
+            log.error("events.denied", reason=f"{reason}, or omit --events and --history")
         return True
 
     def _on_connected(self) -> None:
@@ -158,7 +157,7 @@ class Events:
 
 
 class NullEvents:
-    """Events that nobody asked for: nothing is published."""
+    """Where events are off: nothing is published."""
 
     enabled = False
     """Asked where a call for each message would cost too much."""
@@ -195,10 +194,10 @@ EventSink = Events | NullEvents
 
 
 class Bystander:
-    """Tells what others did to the bucket, and what cannot be served, while its daemon leads.
+    """Publishes what others did to the bucket, and what cannot be served, while its daemon leads.
 
-    So of several daemons one tells it. What was invalid before is told by each that comes to
-    lead: why it is may be its own affair, such as what it allows.
+    So of several daemons, one does. What was invalid before is published by each new leader: the
+    reason may be its own, such as the subjects that it allows.
     """
 
     def __init__(
@@ -211,10 +210,10 @@ class Bystander:
         self._events = events
         self._leads = leads
         self._earlier: dict[str, None] = {}
-        """Keys of what was invalid before this daemon led."""
+        """Keys of entries that were invalid before this daemon led."""
 
     def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
-        """Somebody stored a schedule."""
+        """A schedule was stored, by others."""
         if self._leads():
             self._events.accepted(entry, replaced=replaced)
             is_paused = entry.state is State.PAUSED
@@ -222,7 +221,7 @@ class Bystander:
                 self._events.acted(Kind.PAUSED if is_paused else Kind.RESUMED, entry)
 
     def cancelled(self, key: str) -> None:
-        """Somebody deleted a schedule."""
+        """A schedule was deleted, by others."""
         if self._leads():
             self._events.cancelled(key)
 
@@ -234,9 +233,9 @@ class Bystander:
             self._earlier[key] = None
 
     def tell_earlier(self, invalid: Mapping[str, tuple[int, str]]) -> None:
-        """Tell some of what is invalid since before, each once, if it still is.
+        """Publish some of the earlier invalid entries, each once, if they still are invalid.
 
-        `invalid` is revision and reason of what is invalid, by key.
+        `invalid` has revision and reason of what is invalid now, by key.
         """
         for _ in range(min(AT_ONCE, len(self._earlier))):
             key, _ = self._earlier.popitem()
@@ -245,20 +244,13 @@ class Bystander:
 
 
 def id_of(key: str) -> str | None:
-    """The id that a key of the bucket, or of the memory, stands for; None if there is none."""
-    if key.startswith((IN_MEMORY, RESERVED)):
+    """The id of the schedule under a key of the bucket; None if it has none."""
+    if key.startswith(RESERVED):
         return None
     try:
         return unescape_key(key)
     except ValueError:
         return key  # the original gozo used ids as they are
-
-
-def shown_key(key: str) -> str:
-    """What logs call a key: those of the memory begin with a character that does not print."""
-    if key.startswith(IN_MEMORY):
-        return f"memory:{key.removeprefix(IN_MEMORY)}"
-    return key.removeprefix(OCCURRENCE)
 
 
 def _key(id_: str) -> str:

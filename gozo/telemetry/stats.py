@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, repeat
 
 WINDOW = 60.0  # seconds
-STEPS = 8  # intervals for each doubling: a figure is exact to a sixteenth
+STEPS = 8  # intervals for each doubling: a value is exact to a sixteenth
 _BITS = 3  # STEPS is two to this power
 
 LIMITS_US = (
@@ -21,8 +21,8 @@ LIMITS_US = (
 class Lateness:
     """How many deliveries were how late, in intervals that grow with the lateness.
 
-    Two windows follow each other, so that figures cover between one minute and two. Apart from
-    these, all deliveries are counted in the few buckets of `LIMITS_US`.
+    Two windows follow each other, so that quantiles cover between one minute and two. All
+    deliveries since the start are counted too, in the few buckets of `LIMITS_US`.
     """
 
     __slots__ = ("_all", "_before", "_began", "_now", "sum_us")
@@ -94,28 +94,28 @@ class Stats:
     """Counts since the start of the process."""
 
     accepted: int = 0
-    """Requests taken: to schedule and to cancel."""
+    """Requests accepted, to schedule and to cancel."""
     delivered: int = 0
-    """Messages that the server confirmed to have."""
+    """Messages delivered: the server, or a stream, has confirmed them."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Requests, and ids of the leader's verbs, refused, by the code of the reason."""
+    """Refused requests, and ids that the leader's verbs refused, by refusal code."""
     refused_by_verbs: int = 0
-    """Those of them that were no requests."""
+    """How many of these the verbs refused."""
     calls: Counter[str] = field(default_factory=Counter)
-    """Calls of each of the leader's verbs that were answered."""
+    """Answered calls of the leader's verbs, by verb."""
     refused_calls: Counter[str] = field(default_factory=Counter)
-    """Those of them that were refused, or some of whose ids were."""
+    """Of these, calls that were refused, or some of whose ids were."""
     undeliverable: int = 0
-    """Attempts that the server did not permit, or that do not fit."""
+    """Attempts that failed: denied, too large, or refused or not acknowledged by a stream."""
     retried: int = 0
-    """Attempts in vain, after which a message is sent again unless it is given up."""
+    """Those, and attempts repeated at once since no stream had acknowledged the first."""
     failed: int = 0
-    """Messages given up: tried as often as was asked for, or not to be handed over."""
+    """Messages given up: no attempts are left, or there was no replica to hand them over to."""
     held_back: float = 0.0
-    """Seconds for which what was due waited for `--max-deliver-rate`."""
+    """Seconds for which due messages waited because of `--max-deliver-rate`."""
     missed: int = 0
-    """Schedules that were left out because they were too late."""
+    """Schedules and occurrences that were skipped because they were too late."""
     latest_us: int = 0
     """The greatest lateness of a delivery, in microseconds."""
     lateness: Lateness = field(default_factory=Lateness)
-    """How late the deliveries of the last minute or two were."""
+    """How late deliveries were."""

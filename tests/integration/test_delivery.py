@@ -12,7 +12,6 @@ from gozo.delivery import dispatcher as delivery
 from gozo.delivery import stream_acks as confirmations
 from gozo.delivery.dispatcher import Delivery
 from gozo.delivery.in_memory import InMemory
-from gozo.delivery.recurring import Occurrences
 from gozo.protocol.headers import fields
 from gozo.protocol.requests import parse_request
 from gozo.runtime.clock import wall_us
@@ -32,19 +31,17 @@ from tests.support.store import Parts, entry, parts, some_clock
 
 def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
     """Make what delivers from the bucket of these parts, and start it."""
-    clock = some_clock()
     made = Delivery(
         one.connection,
         one.timetable,
         in_memory or InMemory(ignore),
         one.cache,
         one.store,
-        Occurrences(one.store.reservations, one.timetable, one.cache, clock),
         one.index,
         one.hooks,
         Stats(),
         NullEvents(),
-        clock,
+        some_clock(),
         pace=Pace(),
         may_deliver=lambda: True,
     )
@@ -107,7 +104,7 @@ async def test_what_waits_for_room_is_not_read(
     with NatsServer() as server:
         async with parts(server) as one:
             _, made = await in_turn(server, one, [f"k{number}" for number in range(20)])
-            await until(lambda: len(made._parked) == 15, "all but five wait")
+            await until(lambda: made._stream.parked == 15, "all but five wait")
             # Of a batch that had room at first, all may be read.
             assert len(one.cache._kept) + len(one.cache._fetching) < 10
             made.close()
@@ -160,7 +157,7 @@ async def test_what_cannot_be_read_holds_up_nobody(
     with NatsServer() as server:
         async with parts(server) as one:
             stream, made = await in_turn(server, one, ids)
-            await until(lambda: len(made._parked) == 3, "all others wait")
+            await until(lambda: made._stream.parked == 3, "all others wait")
             await one.call("STREAM.PURGE.KV_gozo", {"filter": "$KV.gozo.k1"})
             for following in ("k0", "k2", "k3"):
                 await until(lambda id_=following: id_ in stream.ids, f"{following} is sent")
@@ -184,7 +181,7 @@ async def test_nothing_is_sent_on_a_link_that_brings_no_message() -> None:
             assert isinstance(request, ScheduleRequest)
             in_memory.add(request, heard(b"p"))
             made = deliver(one, in_memory)
-            await until(lambda: made._is_waiting, "it is noticed")
+            await until(lambda: made._in_flight.is_slow, "it is noticed")
             receiver.confirm()
             assert receiver._waiting == []
             made.close()
@@ -202,7 +199,7 @@ async def test_no_more_is_sent_on_a_dead_link_while_a_stream_is_to_acknowledge()
             assert isinstance(request, ScheduleRequest)
             in_memory.add(request, heard(b"p"))
             made = deliver(one, in_memory)
-            await until(lambda: made._is_waiting, "it is noticed")
+            await until(lambda: made._in_flight.is_slow, "it is noticed")
             receiver.confirm()
             assert len(receiver._waiting) == 1
             in_memory.add(request, heard(b"p"))

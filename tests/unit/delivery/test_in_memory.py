@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gozo.delivery.in_memory import InMemory, Sent
+from gozo.delivery.in_memory import InMemory, Sent, shown_key
 from gozo.protocol.requests import triggered
+from gozo.runtime.logs import rendered
 from gozo.schedule.model import Entry, Misfire, ScheduleRequest, ScheduleSpec, State
-from tests.support.heard import heard
+from tests.support.heard import heard, ignore
 
 NOW_US = 1_763_871_234_000_000
 
@@ -67,3 +68,11 @@ def test_sent_or_failed() -> None:
     assert (removed, len(in_memory)) == ([], 1)
     in_memory.remove(one)
     assert (removed, len(in_memory)) == ([(heard(b"one").digest, 1)], 0)
+
+
+def test_what_logs_call_it() -> None:
+    """Its key begins with what does not print."""
+    in_memory = InMemory(ignore)
+    in_memory.add(request(NOW_US), heard(b"one"))
+    [item] = in_memory.timetable.pop_due(NOW_US, 1)
+    assert rendered(shown_key(item.key)) == "memory:1"

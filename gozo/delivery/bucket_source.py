@@ -1,0 +1,87 @@
+"""Schedules that are due in the bucket."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gozo.delivery.attempts import after_failure
+from gozo.delivery.failures import Failures
+from gozo.delivery.settling import Settling
+from gozo.runtime.clock_watch import ClockWatch
+from gozo.schedule.model import Entry, Outgoing, Reason
+from gozo.schedule.timetable import Item, Timetable
+from gozo.store.changes import Result
+from gozo.store.message_cache import MessageCache
+from gozo.store.schedule_store import ScheduleStore
+
+
+class BucketSource:
+    """The bucket, as a source of what is due: see `Source`."""
+
+    def __init__(
+        self,
+        timetable: Timetable,
+        cache: MessageCache,
+        store: ScheduleStore,
+        settling: Settling,
+        failures: Failures,
+        clock: ClockWatch,
+    ) -> None:
+        self._timetable = timetable
+        self._cache = cache
+        self._store = store
+        self._settling = settling
+        self._failures = failures
+        self._clock = clock
+        # Called for each message, so not through another method.
+        self.next_due = timetable.next_due
+        self.pop_due = timetable.pop_due
+        self.is_current = timetable.is_current
+        self.message = cache.get
+
+    def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
+        """Nothing is to be noted."""
+
+    def give_back(self, item: Item, due_us: int | None = None) -> None:
+        """Let an item wait again in the timetable."""
+        self._timetable.give_back(item if due_us is None else item._replace(due_us=due_us))
+
+    def let_go(self, item: Item) -> None:
+        """Nothing is to be done: the timetable knows a later version, or none."""
+
+    def missed(self, item: Item) -> None:
+        """Remove what was too late."""
+        self._cache.discard(item.key, item.revision)
+        self._store.settle(item, Reason.MISSED)
+
+    def delivered(self, item: Item) -> None:
+        """Remove what was delivered, together with others."""
+        self._settling.add((item, self))
+
+    def settle(self, item: Item) -> None:
+        """Remove what was delivered."""
+        self._cache.discard(item.key, item.revision)
+        self._store.settle(item)
+
+    def failed(self, item: Item, reason: str) -> None:
+        """Store the attempt: the entry says when the next one is due, or that none is."""
+        noted: list[Entry] = []
+
+        def note(entry: Entry) -> Entry:
+            noted[:] = [after_failure(item.key, entry, reason, self._clock.now_us())]
+            return noted[0]
+
+        # Held by the store from here on, so a cancel that waited finds it not out for delivery.
+        self._store.retry(item, note, partial(self._on_noted, item, noted))
+        self._timetable.give_back(item)
+
+    def _on_noted(self, item: Item, noted: list[Entry], result: Result, words: str) -> None:
+        if result in (Result.STORED, Result.REPLACED):
+            self._failures.note(noted[0])
+        elif result in (Result.REFUSED, Result.INVALID, Result.UNAVAILABLE):
+            self._timetable.take(item)
+            self._failures.postpone((item, self), words)
+
+    def shown(self, item: Item) -> str:
+        """What logs call an item: its key."""
+        return item.key

@@ -1,0 +1,197 @@
+"""What was sent and is not confirmed: whether the server has read it.
+
+After a batch comes one more message, to ourselves: when that echo is back, the server has read
+the batch (NATS keeps the order of a connection). A batch whose echo does not come, because the
+connection was lost, may not have arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from gozo.delivery.denials import Denials
+from gozo.delivery.source import Due
+from gozo.errors import DisconnectedError
+from gozo.runtime.clock import steady
+from gozo.schedule.model import Outgoing
+from gozo.schedule.timetable import Item
+from gozo.transport.connection import Connection
+
+BUFFER = 4 * 1024 * 1024  # bytes written and not sent, beyond which more would only wait there
+ECHO_AGAIN = 1.0  # seconds after which an echo is asked for again
+ECHO_TIME = 0.25  # seconds after which an echo is late, and nothing more is sent until it is back
+
+
+class InFlight:
+    """Messages written to one connection, in batches."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        on_confirmed: Callable[[list[Due], list[Outgoing]], None],
+        on_lost: Callable[[list[Due]], None],
+        on_denied: Callable[[Due, str], None],
+        on_clear: Callable[[], None],
+    ) -> None:
+        """The owner is told what became of each message that was written.
+
+        `on_confirmed`: the server has read these.
+        `on_lost`: the connection was lost, and nobody knows whether these arrived.
+        `on_denied`: the server refused this one, to the subject given.
+        `on_clear`: the link was slow, and more may be written now.
+        """
+        self._connection = connection
+        self._on_confirmed = on_confirmed
+        self._on_lost = on_lost
+        self._on_denied = on_denied
+        self._on_clear = on_clear
+        self._echoing: list[Due] | None = None
+        """The batch whose echo is awaited; None: none is."""
+        self._sent: list[Due] = []
+        """What was written after it."""
+        self._echoing_messages: list[Outgoing] = []
+        self._sent_messages: list[Outgoing] = []
+        """The messages of the two lists above: by the time of the echo another version may have
+        taken their place in the bucket."""
+        self._echo_sent = self._echo_asked = 0.0
+        self._echo_number = 0
+        """Of the batch whose echo is awaited."""
+        self._denied = Denials(self._find)
+        self._draining: asyncio.Task[None] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was written is confirmed."""
+        return self._echoing is None and not self._sent
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the link is slow or dead: what is sent now may have to be sent again."""
+        late = self._echoing is not None and steady() - self._echo_sent > ECHO_TIME
+        return late or self._draining is not None
+
+    def write(self, parts: list[bytes], batch: list[Due], messages: list[Outgoing]) -> None:
+        """Write some messages, given as they are on the wire too."""
+        if not batch:
+            return
+        self._sent += batch
+        self._sent_messages += messages
+        try:
+            self._connection.write(b"".join(parts))
+            if self._echoing is None:
+                self._echo()
+        except DisconnectedError:
+            self._lose()
+            return
+        self.drain_if(self._connection.buffered)
+
+    def drain_if(self, bytes_: int) -> None:
+        """Be slow while so much waits to be sent that it is too much."""
+        if bytes_ > BUFFER and self._draining is None:
+            loop = asyncio.get_running_loop()
+            self._draining = loop.create_task(self._drain(), name="delivery drains")
+
+    async def _drain(self) -> None:
+        try:
+            await self._connection.drained()
+        except DisconnectedError:
+            pass
+        finally:
+            self._draining = None
+            self._on_clear()
+
+    # Echoes
+
+    def _echo(self) -> None:
+        self._echoing, self._sent = self._sent, []
+        self._echoing_messages, self._sent_messages = self._sent_messages, []
+        self._echo_sent = steady()
+        self._ask_echo()
+
+    def ask_link(self) -> None:
+        """Ask whether the link is alive, where nothing that was sent asks that already.
+
+        What is sent on a dead link is sent again. The first sign of one may be a message that does
+        not come from the bucket; a stream may take its time for an acknowledgement.
+        """
+        if self._echoing is None and self._connection.connected:
+            self._echo()
+
+    def _ask_echo(self) -> None:
+        self._echo_asked = steady()
+        self._connection.call_echo(partial(self._on_echo, self._echo_number))
+
+    def look(self) -> None:
+        """Ask again for an echo that does not come; to be called several times a second.
+
+        It is gone for good where the server let nobody publish or hear it just then. A later one
+        is as good: the server has read the batch before it.
+        """
+        if self._echoing is not None and steady() > self._echo_asked + ECHO_AGAIN:
+            with suppress(DisconnectedError):
+                self._ask_echo()
+
+    def _on_echo(self, number: int, headers: bytes | None, payload: bytes | None) -> None:
+        if number != self._echo_number:
+            return  # an earlier batch has its echo already
+        self._echo_number += 1
+        was_late = steady() - self._echo_sent > ECHO_TIME
+        if payload is None:
+            self._lose()
+            return
+        batch, self._echoing = self._echoing or [], None
+        messages, self._echoing_messages = self._echoing_messages, []
+        self._denied.restart()
+        if self._denied:
+            batch, messages = self._without_denied(batch, messages)
+        self._on_confirmed(batch, messages)
+        if self._sent:
+            try:
+                self._echo()
+            except DisconnectedError:
+                self._lose()
+        if was_late:
+            self._on_clear()
+
+    def _lose(self) -> None:
+        """The connection was lost: nobody knows whether these arrived."""
+        lost = [*(self._echoing or []), *self._sent]
+        self._echoing, self._sent = None, []
+        self._echoing_messages, self._sent_messages = [], []
+        self._denied.clear()
+        self._on_lost(lost)
+
+    # Refusals
+
+    def deny(self, subject: str) -> None:
+        """The server refused one publication; it says so before the echo of its batch."""
+        self._denied.add(subject)
+
+    def _find(self, place: int) -> tuple[Item, bytes] | None:
+        """Return what was sent at a place and is not confirmed, and its subject."""
+        echoing, messages = self._echoing or [], self._echoing_messages
+        if place >= len(echoing):
+            place -= len(echoing)
+            echoing, messages = self._sent, self._sent_messages
+            if place >= len(echoing):
+                return None
+        return echoing[place][0], messages[place].subject
+
+    def _without_denied(
+        self, batch: list[Due], messages: list[Outgoing]
+    ) -> tuple[list[Due], list[Outgoing]]:
+        """Report what was refused, and return the rest."""
+        rest: list[Due] = []
+        rest_messages: list[Outgoing] = []
+        for due, message in zip(batch, messages, strict=True):
+            subject = self._denied.take(due[0])
+            if subject is None:
+                rest.append(due)
+                rest_messages.append(message)
+            else:
+                self._on_denied(due, subject)
+        return rest, rest_messages

@@ -1,0 +1,63 @@
+"""Schedules that are due in memory only."""
+
+from __future__ import annotations
+
+from gozo.delivery.failures import Failures
+from gozo.delivery.in_memory import InMemory, shown_key
+from gozo.delivery.settling import Settling
+from gozo.runtime.clock_watch import ClockWatch
+from gozo.schedule.model import Outgoing, retried
+from gozo.schedule.timetable import Item
+
+
+class MemorySource:
+    """What is in memory, as a source of what is due: see `Source`."""
+
+    def __init__(
+        self, in_memory: InMemory, settling: Settling, failures: Failures, clock: ClockWatch
+    ) -> None:
+        self._in_memory = in_memory
+        self._timetable = in_memory.timetable
+        self._settling = settling
+        self._failures = failures
+        self._clock = clock
+        # Called for each message, so not through another method.
+        self.next_due = in_memory.timetable.next_due
+        self.pop_due = in_memory.timetable.pop_due
+        self.is_current = in_memory.timetable.is_current
+        self.message = in_memory.get
+        self.settle = in_memory.remove
+
+    def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
+        """Nothing is to be noted."""
+
+    def give_back(self, item: Item, due_us: int | None = None) -> None:
+        """Let an item wait again in the timetable."""
+        self._timetable.give_back(item if due_us is None else item._replace(due_us=due_us))
+
+    def let_go(self, item: Item) -> None:
+        """Nothing is to be done."""
+
+    def missed(self, item: Item) -> None:
+        """Forget what was too late: only schedules in the bucket have a spec that says so."""
+        self._in_memory.remove(item)
+
+    def delivered(self, item: Item) -> None:
+        """Forget what was delivered, together with others."""
+        self._settling.add((item, self))
+
+    def failed(self, item: Item, reason: str) -> None:
+        """Try a request again later; what was triggered is tried once."""
+        entry = self._in_memory.entry(item)
+        if self._in_memory.fail(item, reason):
+            if entry is not None:
+                once = entry._replace(attempts=1)
+                self._failures.note(retried(once, reason, self._clock.now_us()))
+            return
+        if entry is not None and not self._failures.was_postponed(item):
+            self._failures.note(retried(entry, reason, self._clock.now_us()))
+        self._failures.postpone((item, self), reason)
+
+    def shown(self, item: Item) -> str:
+        """What logs call an item."""
+        return shown_key(item.key)

@@ -1,0 +1,96 @@
+"""The occurrences of recurring schedules, while the bucket is slow to store the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+from gozo.delivery.failures import Failures
+from gozo.delivery.recurring import Occurrences
+from gozo.delivery.wakeup import Wakeup
+from gozo.protocol.requests import delivery
+from gozo.runtime.clock_watch import ClockWatch
+from gozo.schedule.model import MICROSECONDS, Entry, ScheduleSpec
+from gozo.schedule.timetable import Item, Timetable
+from gozo.telemetry.events import NullEvents
+from gozo.telemetry.stats import Stats
+from tests.support.patience import until
+
+NOW_US = 1_763_871_234_000_000
+
+
+class SlowStore:
+    """Takes changes on, and has none of them stored."""
+
+    has_room = True
+
+    def __init__(self) -> None:
+        self.occupied: set[str] = set()
+        self.wanted: set[str] = set()
+        self.written: list[Entry] = []
+
+    def occupy(self, item: Item) -> None:
+        """Keep changes by others waiting."""
+        self.occupied.add(item.key)
+
+    def vacate(self, key: str) -> None:
+        """Let them go on."""
+        self.occupied.discard(key)
+
+    def is_wanted(self, key: str) -> bool:
+        """Tell whether one waits."""
+        return key in self.wanted
+
+    def advance(
+        self, key: str, entry: Entry, payload: bytes, on_result: Any, may_yield: Callable[[], bool]
+    ) -> None:
+        """Take on the next state."""
+        self.written.append(entry)
+
+
+def made(store: SlowStore, timetable: Timetable) -> Occurrences:
+    """What is under way, with nothing in the cache."""
+    clock = ClockWatch(lambda: None, lambda by_us: None)
+    return Occurrences(
+        cast(Any, store),
+        timetable,
+        cast(Any, SimpleNamespace(get=lambda item: None, discard=lambda *_: None)),
+        Failures(Stats(), NullEvents(), clock),
+        clock,
+        Wakeup(lambda: None),
+    )
+
+
+async def test_the_next_occurrence_comes_from_memory() -> None:
+    """Under its schedule's key, by a number that no version in the bucket has."""
+    store, timetable = SlowStore(), Timetable()
+    entry = Entry(
+        *("a", "to", "@every 1s", NOW_US, NOW_US),
+        next_us=NOW_US,
+        spec=ScheduleSpec(recurs=True),
+    )
+    timetable.put("a", NOW_US, 7)
+    [first] = timetable.pop_due(NOW_US, 1)
+    occurrences = made(store, timetable)
+    occurrences.begin(first)
+    assert occurrences.is_current(first)
+    occurrences.sending(first, delivery(entry, b"p"), NOW_US)
+    occurrences.delivered(first)
+    assert occurrences.next_due() is None
+    await until(lambda: bool(store.written), "it is advanced")
+
+    later_us = NOW_US + 60 * MICROSECONDS
+    [second] = occurrences.pop_due(later_us, 9)
+    assert (second.key, second.revision < 0) == ("a", True)
+    assert not occurrences.is_current(first)
+    message = occurrences.message(second)
+    assert message is not None
+    assert (message.payload, message.due_us > NOW_US) == (b"p", True)
+
+    occurrences.give_back(second)  # a change by others waits for it
+    assert occurrences.pop_due(later_us, 9) == [second]
+    store.wanted.add("a")
+    assert not occurrences.is_current(second)
+    occurrences.give_back(second)
+    assert occurrences.pop_due(later_us, 9) == []
