@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError
-from gozo.leadership.lease import lease_of
+from gozo.leadership.lease_record import lease_of
 from gozo.runtime.logs import rendered
 from gozo.schedule.expression import print_duration
 from gozo.schedule.model import MICROSECONDS
