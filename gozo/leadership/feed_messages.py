@@ -23,8 +23,8 @@ that.
 A standby offers the leader what only the standby heard while the leader's link was lost: `o`,
 four bytes that name the standby, the leader's term, the leader's count when its present
 subscription began, the standby's position of the request, how many microseconds ago it came,
-whether the leader may have heard it all the same, how long reply subject and headers are, and then
-these and the payload.
+a byte that says whether the leader may have heard it all the same (see `Doubt`), how long reply
+subject and headers are, and then these and the payload.
 
 Development versions before the positions sent `H` and `T`, for handled and taken, without them: a
 leader numbered the requests that it took into memory, and repeated the number once they were
@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from enum import IntEnum
 from typing import NamedTuple
 
 from gozo.protocol.heard import DIGEST
@@ -58,7 +59,7 @@ _NUMBER = 8
 _HEAD = struct.Struct(f">c{TERM}s6Q")
 _QUESTION = struct.Struct(f">c{NONCE}s{LEADER}sQ")
 _ANSWER = struct.Struct(f">{NONCE}sQqL")
-_OFFER = struct.Struct(f">c{LEADER}s{TERM}sQQQ?HL")
+_OFFER = struct.Struct(f">c{LEADER}s{TERM}sQQQBHL")
 _OLD_HEAD = 1 + TERM + _NUMBER
 ENTRY = DIGEST + _NUMBER
 """Bytes for one request."""
@@ -130,6 +131,17 @@ class Answer(NamedTuple):
     """The leader's position of each, with the flags `DONE` and `LATER`."""
 
 
+class Doubt(IntEnum):
+    """Whether the leader may have heard a request that is offered."""
+
+    NONE = 0
+    NEAR = 1
+    """It came about when the leader's link was lost or made."""
+    BEFORE = 2
+    """The standby did not know until when the leader heard requests: it may have heard this one
+    long before its link was lost."""
+
+
 class Offer(NamedTuple):
     """A request that a leader did not hear, as a standby hands it over."""
 
@@ -143,11 +155,13 @@ class Offer(NamedTuple):
     """The standby's position of it."""
     age_us: int
     """How long ago it came."""
-    is_doubtful: bool
-    """Whether the leader may have heard it: it came when the leader's link was lost or made."""
+    doubt: Doubt
     reply: bytes
     headers: bytes | None
     payload: bytes
+
+
+_DOUBTS = frozenset(Doubt)
 
 
 def feed_subject(request_subject: str) -> str:
@@ -194,7 +208,10 @@ def read_offer(payload: bytes) -> Offer | None:
     if len(payload) < end:
         return None
     texts = payload[_OFFER.size : begin], payload[begin:end] or None, payload[end:]
-    return Offer._make((*numbers, *texts))
+    *numbers, doubt = numbers
+    if doubt not in _DOUBTS:
+        return None
+    return Offer._make((*numbers, Doubt(doubt), *texts))
 
 
 def term_of(payload: bytes) -> bytes:

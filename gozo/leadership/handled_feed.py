@@ -51,6 +51,9 @@ class Handled(NamedTuple):
 
     digest: bytes
     position: int
+    until: int
+    """The last position that it can have: another one if it was handed over to the leader, which
+    knows only the gap in which it came."""
 
 
 class FeedReader:
@@ -143,7 +146,7 @@ class FeedReader:
             return []
         first = self._first_taken.get(message.leader, inf)
         return [
-            Handled(digest, self._earlier_count)
+            Handled(digest, self._earlier_count, self._earlier_count)
             for digest, taking in zip(message.digests, message.positions, strict=True)
             if not taking or taking >= first
         ]
@@ -155,10 +158,14 @@ class FeedReader:
 
     def _place(self, leader: bytes, handled: Iterable[tuple[bytes, int]]) -> list[Handled]:
         found: list[Handled] = []
+        hearing = self._leaders.get(leader)
+        if hearing is None:
+            return found
         for digest, theirs in handled:
-            own = self.position(leader, theirs)
+            own = hearing.position(theirs)
             if own is not None and own > self.kept_from:
-                found.append(Handled(digest, own))
+                until = hearing.end_of_gap(theirs)
+                found.append(Handled(digest, own, own if until is None else until))
             elif own is not None:
                 self._on_earlier(leader, digest, theirs)
         return found

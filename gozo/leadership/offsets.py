@@ -86,6 +86,9 @@ class Gap(NamedTuple):
     after_spread: int
     """By how much that end may be wrong."""
     last_spread: int
+    is_known: bool = True
+    """Whether the leader missed all of it: not where an earlier subscription of its was not heard
+    of."""
 
 
 class Hearing:
@@ -113,25 +116,35 @@ class Hearing:
         self._last.note(message, place, count)
 
     def heard_until(self, begun: int) -> int | None:
-        """Return the own position of the last that it heard before one of its subscriptions."""
+        """Return the own position of the last that it heard before one of its subscriptions.
+
+        None where no earlier one is known.
+        """
         old = self._before(begun)
-        if old is None or old.value is None:
+        if old is None:
+            return None
+        if old.value is None:
             return self.position(begun)
         return begun - 1 + old.value  # the count when a subscription begins is nobody's position
 
     def gap(self, begun: int) -> Gap | None:
         """Return what it missed before one of its subscriptions; None while that is not certain.
 
-        Before the first that is known, it missed everything.
+        Before the first that is known, it missed everything, or heard some of it earlier.
         """
         old, new = self._before(begun), self._offsets.get(begun)
         if new is None or new.value is None or not new.is_settled:
             return None
         if old is None:
-            return Gap(FIRST, begun + new.value, 0, new.spread)
+            return Gap(FIRST, begun + new.value, 0, new.spread, is_known=begun <= FIRST + 1)
         if old.value is None or not old.is_settled:
             return None
         return Gap(begun - 1 + old.value, begun + new.value, old.spread, new.spread)
+
+    def end_of_gap(self, begun: int) -> int | None:
+        """Return the own position at which one of its subscriptions began; None if unknown."""
+        new = self._offsets.get(begun)
+        return None if new is None or new.value is None else begun + new.value
 
     def _before(self, begun: int) -> Offset | None:
         earlier = [one for one in self._offsets if one < begun]

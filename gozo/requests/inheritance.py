@@ -106,7 +106,15 @@ class _Came(Enum):
 class Account:
     """What the leader has of the requests that this replica had."""
 
-    def __init__(self, since: int, begun: int, until: int, since_before: int | None = None) -> None:
+    def __init__(
+        self,
+        since: int,
+        begun: int,
+        until: int,
+        since_before: int | None = None,
+        *,
+        is_gap_known: bool = True,
+    ) -> None:
         self._since = since
         """The last position here before the leader's term: all after that is the leader's."""
         self._since_before = begun if since_before is None else since_before
@@ -118,12 +126,14 @@ class Account:
         """The last position of what this replica had when it lost the lead."""
         self._has: dict[_Came, Counter[bytes]] = {came: Counter() for came in _Came}
         """How many of each digest the leader had."""
+        if not is_gap_known:  # the leader could not say which came in the gap
+            self._has[_Came.IN_GAP] = self._has[_Came.BEFORE]
         self.leader = b""
         """The name of the leader that gave it."""
         self._pending = Counter[tuple[bytes, int]]()
         """What this replica heard and the leader has not handled, by digest and leader's position.
         """
-        self._pending_in_gap = Counter[tuple[bytes, int]]()
+        self._pending_in_gap = Counter[tuple[bytes, int]]() if is_gap_known else self._pending
         """The same for what this replica did not hear."""
 
     def _came(self, position: int | None, *, in_gap: bool) -> _Came | None:
@@ -164,6 +174,9 @@ class Account:
         heard, in_gap = set[bytes](), set[bytes]()
         for request in requests:
             (in_gap if request.position == self._begun else heard).add(request.digest)
+        if self._pending_in_gap is self._pending:
+            heard |= in_gap
+            in_gap.clear()
         found = Counter[tuple[bytes, int]]()
         for digests, pending in ((heard, self._pending), (in_gap, self._pending_in_gap)):
             found.update({one: n for one, n in pending.items() if one[0] in digests})
@@ -269,7 +282,7 @@ class Inquiry:
         if since is None:
             since = self._count.value  # it has heard no request yet, or that
         until = self._feed_reader.kept_from
-        account = Account(since, begun, until, since_before)
+        account = Account(since, begun, until, since_before, is_gap_known=gap > UNKNOWN)
         account.leader = leader
         answers, self._answers = self._answers, []
         for answer in answers:

@@ -3,7 +3,8 @@
 A standby that heard them finds out which they are: the leader says when its subscription began,
 and how far the counts differ before and after that shows what came in between (see
 `gozo.leadership.offsets`). Of a leader that was not known before, that is all that came before its
-subscription began. The standby hands over to the leader what it still holds of that and what has
+subscription began; if it had another one before, it may have heard some of that, and leaves out
+what it remembers. The standby hands over to the leader what it still holds of that and what has
 no id. Requests with an id stay lost: the leader has acted on later ones for the same id by then.
 
 Several standbys offer the same requests, and one of them may offer them again, so the leader
@@ -24,7 +25,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from gozo.errors import DisconnectedError
-from gozo.leadership.feed_messages import LEADER, FeedMessage, Offer, write_offer
+from gozo.leadership.feed_messages import LEADER, Doubt, FeedMessage, Offer, write_offer
 from gozo.leadership.handled_feed import FeedReader
 from gozo.leadership.offsets import Gap
 from gozo.protocol.heard import Heard
@@ -35,6 +36,7 @@ OFFER_DELAY = 1.0  # seconds for the leader's reports to come, and to compare th
 OFFER_ARRIVES = 5.0  # seconds without another gap after which an offer has arrived
 EDGE = 8  # requests near either end of a gap that are doubtful, unless others are identical
 MOST_GAPS = 20  # gaps remembered
+LATEST = 20_000  # digests that a leader remembers: those of seconds, for two megabytes at most
 PORTION = 1024 * 1024  # bytes offered at a time
 
 log = get_logger("gozo.intake")
@@ -183,37 +185,41 @@ class Offers:
                     begun,
                     heard.position,
                     max(0, now_us - heard.received_us),
-                    is_doubtful,
+                    doubt,
                     heard.reply,
                     heard.headers,
                     heard.payload,
                 )
             )
             for heard in missed
-            if (is_doubtful := self._is_doubtful(heard, gap)) is not None
+            if (doubt := self._doubt(heard, gap)) is not None
         ]
         if offers:
             log.info("standby.requests_offered", requests=len(offers))
         return offers
 
-    def _is_doubtful(self, heard: Heard, gap: Gap) -> bool | None:
+    def _doubt(self, heard: Heard, gap: Gap) -> Doubt | None:
         """Whether the leader may have heard a request; None if it is not to be offered."""
         start, end = heard.position - 1 - gap.after, gap.last - heard.position
         is_unsure = start < gap.after_spread or end < gap.last_spread
         if max(gap.after_spread, gap.last_spread) > EDGE:  # the leader does not remember as many
-            return None if is_unsure else False
+            return None if is_unsure else Doubt.NONE
         held = (*self._held, *self._aside.values())
         if sum(some.copies(heard.digest) for some in held) <= 1:
-            return min(start, end) < EDGE
+            if not gap.is_known:
+                return Doubt.BEFORE
+            return Doubt.NEAR if min(start, end) < EDGE else Doubt.NONE
         # Of several identical ones, the leader cannot know which it has heard.
-        return is_unsure if min(start, end) >= 0 else None
+        if min(start, end) < 0:
+            return None
+        return Doubt.NEAR if is_unsure else Doubt.NONE
 
 
 class Claims:
     """What this leader has taken over of what it missed, in the present term."""
 
     def __init__(self) -> None:
-        self._latest = deque[bytes](maxlen=2 * EDGE)
+        self._latest = deque[bytes](maxlen=LATEST)
         """The digests of the last requests."""
         self.hear = self._latest.append
         """Take note of a request that is heard; called for each."""
@@ -234,7 +240,10 @@ class Claims:
         """Start a new subscription, at an own count."""
         if len(self._gaps) >= MOST_GAPS:
             del self._gaps[next(iter(self._gaps))]
-        self._gaps[begun] = _Taken(set(self._latest))
+        for gap in self._gaps.values():
+            gap.before = frozenset()
+        latest = list(self._latest)
+        self._gaps[begun] = _Taken(set(latest[-2 * EDGE :]), frozenset(latest))
         self._latest.clear()
         self.noting_until = begun + 2 * EDGE
 
@@ -248,18 +257,20 @@ class Claims:
         if gap is None or offer.position <= self._highest.get(offer.standby, -1):
             return False
         self._highest[offer.standby] = offer.position
-        if offer.is_doubtful and digest in gap.near:
+        if offer.doubt and digest in gap.near:
+            return False
+        if offer.doubt is Doubt.BEFORE and digest in gap.before:
             return False
         # Where little was heard between two gaps, what is near one end may belong to the other.
         others = (other for begun, other in self._gaps.items() if begun != offer.begun)
-        if any(digest in (other.taken if offer.is_doubtful else other.unsure) for other in others):
+        if any(digest in (other.taken if offer.doubt else other.unsure) for other in others):
             return False
         offered = gap.offered.setdefault(offer.standby, Counter())
         offered[digest] += 1
         if offered[digest] <= gap.taken[digest]:
             return False  # another standby has offered it
         gap.taken[digest] += 1
-        if offer.is_doubtful:
+        if offer.doubt:
             gap.unsure.add(digest)
         return True
 
@@ -267,9 +278,11 @@ class Claims:
 class _Taken:
     """What was taken over of one gap."""
 
-    def __init__(self, near: set[bytes]) -> None:
+    def __init__(self, near: set[bytes], before: frozenset[bytes]) -> None:
         self.near = near
         """The digests of what was heard just before and after it."""
+        self.before = before
+        """The digests of what was heard for some seconds before it; empty once another follows."""
         self.taken = Counter[bytes]()
         self.unsure = set[bytes]()
         """Those taken over that were doubtful: there was only one with the digest."""

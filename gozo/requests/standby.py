@@ -131,7 +131,8 @@ class Standby:
     def _strike(self, handled: list[Handled]) -> None:
         memory, backlog = self._memory, self.backlog
         for one in handled:
-            if not (memory.strike(*one) or backlog.strike(*one)):
+            digest, until = one.digest, one.until
+            if not (memory.strike(digest, until) or backlog.strike(digest, until)):
                 self.feed_reader.note_early(one)
 
     # Hearing

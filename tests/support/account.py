@@ -49,6 +49,24 @@ class Fault:
         return self.begin - BEFORE <= moment <= self.end + AFTER
 
 
+class Spans:
+    """Spans of time, ends included; a long run has thousands, and asks for each request."""
+
+    def __init__(self, spans: Iterable[tuple[float, float]]) -> None:
+        self._begins: list[float] = []
+        self._ends: list[float] = []
+        for begin, end in sorted(spans):
+            if self._ends and begin <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._begins.append(begin)
+                self._ends.append(end)
+
+    def __contains__(self, moment: float) -> bool:
+        place = bisect_right(self._begins, moment)
+        return place > 0 and moment <= self._ends[place - 1]
+
+
 class Faults:
     """The faults of a run, noted as they are caused.
 
@@ -91,9 +109,9 @@ class Faults:
                 found.append(replace(fault, begin=begin))
         return found
 
-    def is_deaf(self, moment: float) -> bool:
-        """Tell whether a request sent at this moment may have gone unheard."""
-        return any(fault.deaf and fault.covers(moment) for fault in self.all)
+    def deaf(self) -> Spans:
+        """Return the moments at which a request that was sent may have gone unheard."""
+        return Spans((one.begin - BEFORE, one.end + AFTER) for one in self.all if one.deaf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +192,7 @@ def reckon(
     times: defaultdict[int, list[float]] = defaultdict(list)
     for number, at in arrivals:
         times[number].append(at)
-    repeating = faults.repeating()
+    repeating, deaf = faults.repeating(), faults.deaf()
     findings = []
     delivered = twice = unexplained = early = unheard = 0
     latest = 0.0
@@ -183,7 +201,7 @@ def reckon(
         one = expected.get(number)
         due = came[0] if one is None else one.due
         if one is not None and not came:
-            if one.is_request and faults.is_deaf(one.sent):
+            if one.is_request and one.sent in deaf:
                 unheard += one.counts
             elif one.counts:
                 findings.append(Finding("lost", str(number), due))
@@ -236,12 +254,17 @@ def _is_taken_twice(one: Expected, fault: Fault) -> bool:
 
 
 def reckon_identical(
-    what: str, expected: Sequence[Expected], arrivals: Iterable[float], faults: Faults
+    what: str,
+    expected: Sequence[Expected],
+    arrivals: Iterable[float],
+    faults: Faults,
+    repeating: Sequence[Fault] | None = None,
 ) -> Account:
     """Add up what became of messages that are the same byte for byte.
 
     Each arrival counts as the first of them that is due and has not arrived; one that comes when
     there is no such message is one too many. One that came early is that too, and a later one lost.
+    `repeating` are the faults that repeat something, where they are known already.
     """
     waiting = deque(sorted(expected, key=lambda one: one.due))
     came = sorted(arrivals)
@@ -261,11 +284,12 @@ def reckon_identical(
     missing = max(0, len(waiting) - (len(expected) - counted))
     unheard = 0
     if missing:
-        unheard = min(missing, sum(one.counts and faults.is_deaf(one.sent) for one in expected))
+        deaf = faults.deaf()
+        unheard = min(missing, sum(one.counts and one.sent in deaf for one in expected))
     lost = missing - unheard
     explained = 0
     meant = sorted(one.at for one in expected)
-    for fault in faults.repeating():
+    for fault in faults.repeating() if repeating is None else repeating:
         near = max(_count(times, fault) for times in (came, meant))
         near += sum(_is_taken_twice(one, fault) for one in expected)
         possible = sum(at >= fault.begin - BEFORE for at in extra)

@@ -29,6 +29,11 @@ LEADER = b"lead"
 TERM = b"leadterm"
 
 
+def at(digest: bytes, position: int) -> Handled:
+    """Return what a leader has handled that it heard itself."""
+    return Handled(digest, position, position)
+
+
 def told(term: bytes, number: int) -> FeedMessage:
     """Make a message without digests."""
     return FeedMessage(term, number, Place())
@@ -208,7 +213,7 @@ async def test_what_the_leader_heard_before_this_one_did_strikes_out_nothing() -
     wire.feed_writer.handled(ONE, 12)
     wire.feed_writer.flush()
     feed_reader.hear(wire.all[-1], 2)
-    assert feed_reader.handled(wire.all[-1]) == [Handled(OTHER, 1), Handled(ONE, 2)]
+    assert feed_reader.handled(wire.all[-1]) == [at(OTHER, 1), at(ONE, 2)]
 
 
 async def test_what_is_handled_waits_until_positions_are_known() -> None:
@@ -222,7 +227,7 @@ async def test_what_is_handled_waits_until_positions_are_known() -> None:
     feed_reader.begin(0.0, 0)
     feed_reader.hear(wire.all[-1], 3)  # three were heard before it comes
     assert feed_reader.handled(wire.all[-1]) == []
-    assert feed_reader.settle() == [Handled(ONE, 3)]
+    assert feed_reader.settle() == [at(ONE, 3)]
     feed_reader.handled(wire.all[-1])
     for count in (3, 4):
         wire.count.value = 7 + count
@@ -231,7 +236,7 @@ async def test_what_is_handled_waits_until_positions_are_known() -> None:
         feed_reader.hear(wire.all[-1], count)
     wire.feed_writer.hello()
     feed_reader.hear(wire.all[-1], 4)
-    assert feed_reader.handled(wire.all[-1]) == [Handled(ONE, 3)]
+    assert feed_reader.handled(wire.all[-1]) == [at(ONE, 3)]
 
 
 def older(kind: bytes, number: int, *entries: tuple[bytes, int]) -> FeedMessage:
@@ -258,7 +263,7 @@ def test_an_older_version_is_followed_by_digests() -> None:
     for message in messages:
         assert not feed_reader.hear(message, 2)
     handled = [one for message in messages for one in feed_reader.handled(message)]
-    assert [backlog.strike(*one) for one in handled] == [True, True, False]
+    assert [backlog.strike(one.digest, one.until) for one in handled] == [True, True, False]
     feed_reader.note_early(handled[-1])
     assert not feed_reader.is_early(ONE)
 
@@ -282,10 +287,10 @@ def test_an_early_digest_strikes_one_request() -> None:
     """Once, and not for ever."""
     feed_reader = FeedReader(ignore)
     feed_reader.begin(0.0, 0)
-    feed_reader.note_early(Handled(ONE, 1))
+    feed_reader.note_early(at(ONE, 1))
     assert feed_reader.is_early(ONE)
     assert not feed_reader.is_early(ONE)
-    feed_reader.note_early(Handled(ONE, 1))
+    feed_reader.note_early(at(ONE, 1))
     for turn in range(1, 3):
         feed_reader.turn(turn * (EARLY_KEPT + 0.1), 0)
     assert not feed_reader.is_early(ONE)
@@ -297,9 +302,9 @@ def test_what_was_heard_some_seconds_ago_is_not_early() -> None:
     feed_reader.begin(0.0, 0)
     for turn in range(1, 3):
         feed_reader.turn(turn * (EARLY_KEPT + 0.1), 10 * turn)
-    feed_reader.note_early(Handled(ONE, 10))
+    feed_reader.note_early(at(ONE, 10))
     assert not feed_reader.is_early(ONE)
-    feed_reader.note_early(Handled(ONE, 11))
+    feed_reader.note_early(at(ONE, 11))
     assert feed_reader.is_early(ONE)
 
 

@@ -78,6 +78,17 @@ def test_what_was_handed_over_is_the_other_ones_as_well() -> None:
     assert account.lacking(held) == [Held(b"a", 3), Held(b"a", 5)]
 
 
+def test_the_leader_cannot_say_what_came_in_the_gap() -> None:
+    """What was handed over is not told from what was heard in an earlier subscription."""
+    account = Account(since=0, begun=4, until=9, is_gap_known=False)
+    for number in range(2):
+        account.note(b"a", None, in_gap=False)
+        account.note_pending(b"a", number, None, in_gap=False)
+    held = [Held(b"a", 1), Held(b"a", 4), Held(b"a", 4)]
+    assert account.pending(held) == Counter({(b"a", 0): 1, (b"a", 1): 1})
+    assert account.lacking(held) == [Held(b"a", 1)]
+
+
 def test_what_comes_after_the_change_counts_for_nothing() -> None:
     """A leader that thaws hears it as a standby, and the next one had it when its term began."""
     account = Account(since=9, begun=0, until=3)

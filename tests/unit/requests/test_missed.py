@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gozo.leadership.feed_messages import (
     LEADER,
     NONCE,
+    Doubt,
     FeedMessage,
     Offer,
     Place,
@@ -31,9 +32,9 @@ BEGUN = 100
 DIGESTS = [b"digest-%d" % number for number in range(3)]
 
 
-def offer(position: int, standby: bytes = STANDBY, *, doubtful: bool = False) -> Offer:
+def offer(position: int, standby: bytes = STANDBY, *, doubt: Doubt = Doubt.NONE) -> Offer:
     """Make an offer of something."""
-    return Offer(standby, TERM, BEGUN, position, 0, doubtful, b"reply", None, b"")
+    return Offer(standby, TERM, BEGUN, position, 0, doubt, b"reply", None, b"")
 
 
 @given(st.lists(st.sampled_from(DIGESTS), max_size=20))
@@ -54,17 +55,23 @@ def test_each_is_taken_once(digests: list[bytes]) -> None:
     assert taken == Counter(digests)
 
 
-@pytest.mark.parametrize("doubtful", [False, True])
-def test_what_is_doubtful_is_not_taken_if_it_was_heard(doubtful: bool) -> None:
-    """The leader heard it just before its link was lost, or just after."""
+@pytest.mark.parametrize("doubt", Doubt)
+def test_what_is_doubtful_is_not_taken_if_it_was_heard(doubt: Doubt) -> None:
+    """The leader heard it just before its link was lost, or just after, or longer ago."""
     claims = Claims()
     for number in range(4 * EDGE):
         claims.hear(b"before-%d" % number)
     claims.begin_hearing(BEGUN)
     claims.hear_first(b"after")
-    for number, heard in enumerate((b"before-%d" % (4 * EDGE - 1), b"after", b"other")):
-        is_other = heard == b"other"
-        assert claims.claims(offer(number, doubtful=doubtful), heard) == (is_other or not doubtful)
+    taken = [b"other"]
+    if doubt is not Doubt.BEFORE:
+        taken.append(b"before-0")
+    if doubt is Doubt.NONE:
+        taken += [b"before-%d" % (4 * EDGE - 1), b"after"]
+    for number, heard in enumerate(
+        (b"before-0", b"before-%d" % (4 * EDGE - 1), b"after", b"other")
+    ):
+        assert claims.claims(offer(number, doubt=doubt), heard) == (heard in taken)
 
 
 def test_what_was_missed_earlier_is_not_known() -> None:
@@ -162,7 +169,7 @@ def test_what_came_in_between_is_offered() -> None:
     # The leader leaves out what it has heard, which it cannot tell of several that are the same.
     offered = [b"1", *missed, b"5"]
     assert standby.payloads(1.0 + OFFER_DELAY) == offered
-    certain = [one.payload for one in standby.sent if not one.is_doubtful]
+    certain = [one.payload for one in standby.sent if not one.doubt]
     assert certain == [b"2", *missed[EDGE : len(missed) - EDGE]]
     assert standby.payloads(2.0 + OFFER_DELAY) == []
 
@@ -186,7 +193,7 @@ def test_the_ends_of_an_unsure_gap_are_left_alone() -> None:
     standby.tell(begun, 1.0)
     standby.payloads(1.0 + OFFER_DELAY)
     assert 0 < len(standby.sent) < 4 * EDGE
-    assert not any(one.is_doubtful for one in standby.sent)
+    assert not any(one.doubt for one in standby.sent)
 
 
 def test_an_unsure_gap_is_left_alone() -> None:
@@ -238,6 +245,25 @@ def test_a_leader_that_was_not_heard_before() -> None:
     standby.tell(0, 0)
     standby.request(b"heard")
     assert standby.payloads(OFFER_DELAY) == [*missed, b"heard"]
-    assert [one.payload for one in standby.sent if not one.is_doubtful] == missed[:EDGE]
+    assert [one.payload for one in standby.sent if not one.doubt] == missed[:EDGE]
     standby.tell(0, 1.0, term=TERM[:LEADER] + b"next")
     assert standby.payloads(1.0 + OFFER_DELAY) == []
+
+
+def test_a_leader_that_had_heard_requests_before_it_was_heard() -> None:
+    """Its reports were lost with its link: it may have what came meanwhile, and leaves it out."""
+    standby, claims = Standby(), Claims()
+    standby.count, standby.leader_count = 100, 1_000
+    for number in range(3 * EDGE):
+        standby.request(b"heard-%d" % number)
+        claims.hear(standby.digest(b"heard-%d" % number))
+    standby.lose()
+    begun = standby.leader_count
+    claims.begin_hearing(begun)
+    missed = [b"missed-%d" % number for number in range(3 * EDGE)]
+    for payload in missed:
+        standby.request(payload, missed=True)
+    standby.tell(begun, 0)
+    standby.payloads(OFFER_DELAY)
+    taken = [one.payload for one in standby.sent if claims.claims(one, standby.digest(one.payload))]
+    assert taken == missed

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 
+from gozo.leadership.feed_messages import FeedMessage, Place
+from gozo.leadership.offsets import ENOUGH_SAMPLES
 from gozo.protocol.heard import Heard, HeardCount, Verb, hear
 from gozo.requests.standby import ID_KEPT_TIME, Standby, has_no_id
 from gozo.runtime.clock_watch import ClockWatch
@@ -65,3 +70,34 @@ def test_what_has_no_id() -> None:
     assert not has_no_id(call(Verb.REQUEST, b"NATS/1.0\r\ngozo-id: a\r\n\r\n"))
     assert not has_no_id(call(Verb.REQUEST, b"NATS/1.0\r\nGozo-Del-Id: a\r\n\r\n"))
     assert not has_no_id(call(Verb.CANCEL))
+
+
+def report(
+    number: int, place: Place, requests: Sequence[Heard] = (), position: int = 0
+) -> FeedMessage:
+    """Return a message of the leader: it has handled requests, all at one position of its."""
+    digests = [request.digest for request in requests]
+    return FeedMessage(b"leadterm", number, place, digests, [position] * len(digests))
+
+
+def test_what_was_handed_over_is_struck_out_however_late() -> None:
+    """The leader knows only the gap that it came in, and older requests were dropped since."""
+    one = standby()
+    count = one.feed_reader
+    numbers = itertools.count(1)
+
+    def hear(place: Place, requests: Sequence[Heard] = (), position: int = 0) -> None:
+        message = report(next(numbers), place, requests, position)
+        one.hear(message, missed=count.hear(message, 0 if place.begun == 1 else 20))
+        one.handled(message)
+
+    for echoed in range(ENOUGH_SAMPLES + 1):
+        hear(Place(1, 0, echoed, 0))
+    missed = [heard(b"%d" % position, position) for position in range(11, 21)]
+    for request in missed:
+        one.backlog.add(request)
+    for echoed in range(ENOUGH_SAMPLES + 1, 2 * ENOUGH_SAMPLES + 3):
+        hear(Place(2, 1, echoed, 1))
+    one.backlog.note_dropped(10)
+    hear(Place(2, 1), missed[:-1], 2)
+    assert kept(one) == [missed[-1].payload]
