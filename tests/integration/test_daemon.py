@@ -112,8 +112,9 @@ async def test_what_a_daemon_that_has_shut_down_leaves() -> None:
         assert traffic.delivery._alarm._fd is None
         assert all(one.closed for one in (daemon.connections.main, daemon.connections.requests))
         async with await Client.connect(server.url) as client:
-            entry = await (await client.nats.jetstream().key_value("gozo_lease")).history("leader")
-            assert entry[-1].operation == "DEL"
+            stream = client.nats.jetstream()
+            lease = await stream.get_last_msg("KV_gozo_lease", "$KV.gozo_lease.leader")
+            assert (lease.headers or {}).get("KV-Operation") == "DEL"
 
 
 async def test_a_raised_limit_is_noticed_by_the_index() -> None:
