@@ -137,3 +137,10 @@ class ContradictionError(GozoError):
 
 class EmbeddedServerError(GozoError):
     """The embedded nats-server cannot be started, or ended by itself."""
+
+
+class UnusableError(ValueError):
+    """A text is not a value of its kind; whoever knows the option makes it a `SettingsError`.
+
+    The message completes the sentence "the value ... of --option", and never repeats the text.
+    """

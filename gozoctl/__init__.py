@@ -1,1 +1,1 @@
-"""gozoctl: what an administrator or a shell script does with schedules."""
+"""gozoctl: the command line for administrators and scripts."""

@@ -1,10 +1,12 @@
-"""The command line of `gozoctl`: the root command, its options, and the commands' names."""
+"""The command line of `gozoctl`: the root command, its options, and the names of all commands."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -12,17 +14,7 @@ import typer
 from gozo import __version__
 from gozo.cli import completion, usage
 from gozo.cli.options import takes
-from gozoctl.commands import apply as applying
-from gozoctl.commands import config as configuring
-from gozoctl.commands import create as changing
-from gozoctl.commands import events, history, status
-from gozoctl.commands import exec as executing
-from gozoctl.commands import import_crontab as importing
-from gozoctl.commands import inspect as inspecting
-from gozoctl.commands import list as listing
-from gozoctl.commands import next as coming
-from gozoctl.commands import pause as pausing
-from gozoctl.commands import send as testing
+from gozoctl.commands import config
 from gozoctl.session import OPTIONS
 
 app = typer.Typer(
@@ -37,7 +29,7 @@ app = typer.Typer(
 
 
 def _answer_version(context: typer.Context, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:  # that is how a line is read to complete it
+    if wanted and not context.resilient_parsing:  # a line to complete is read this way
         typer.echo(f"gozoctl {__version__}")
         raise typer.Exit
 
@@ -55,39 +47,22 @@ def root(
     ] = False,
     **given: Any,
 ) -> None:
-    """See and change the schedules of gozo.
+    """Show and change the schedules of gozo.
 
-    Options may stand before the command's name or after it. Values come from the command line,
-    else from the variable in brackets in the environment, else from that variable in
-    ./gozo.env, else from the user's defaults (see `gozoctl config`), else from the variable in
-    /etc/gozo.env. Keep secrets in the environment or in a file: a command line can be read by
-    others.
+    Options may precede or follow the command. Each value is taken from the first of these that has
+    one: the command line, the variable in brackets in the environment, ./gozo.env, the user's
+    defaults (see `gozoctl config`), /etc/gozo.env. Keep secrets in the environment or in a file:
+    other users can read command lines.
     """
     ctx.obj = given
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "list": listing.list_,
-    "inspect": inspecting.inspect,
-    "create": changing.create,
-    "cancel": changing.cancel,
-    "export": applying.export,
-    "apply": applying.apply,
-    "diff": applying.diff,
-    "import-crontab": importing.import_crontab,
-    "reschedule": changing.reschedule,
-    "pause": pausing.pause,
-    "resume": pausing.resume,
-    "trigger": pausing.trigger,
-    "next": coming.next_,
-    "send": testing.send,
-    "listen": testing.listen,
-    "events": events.events,
-    "history": history.history,
-    "exec": executing.exec_,
-    "status": status.status,
-    "completion": configuring.complete,
-}
+COMMANDS = (
+    *("list", "inspect", "create", "cancel", "export", "apply", "diff", "import-crontab"),
+    *("reschedule", "pause", "resume", "trigger", "next", "send", "listen", "events"),
+    *("history", "exec", "status", "completion"),
+)
+"""Each is the function `command` of the module in `gozoctl.commands` that is named like it."""
 ALIASES = {
     "ls": "list",
     "info": "inspect",
@@ -97,18 +72,26 @@ ALIASES = {
     "rm": "cancel",
     "delete": "cancel",
 }
-"""For hands that are used to other command lines; `get` is one of `usage.Group`."""
+"""Names that other command lines use; `usage.Group` adds `get`."""
 
-for _name, _command in COMMANDS.items():
-    usage.add(app, _name, _command)
-app.add_typer(configuring.config, name="config")
+
+def _load(name: str) -> Callable[..., None]:
+    """Import a command."""
+    module = import_module(f"gozoctl.commands.{name.replace('-', '_')}")
+    command: Callable[..., None] = module.command
+    return command
+
+
+for _name in COMMANDS:
+    usage.add(app, _name, partial(_load, _name))
+app.add_typer(config.app, name="config")
 for _alias, _name in ALIASES.items():
-    usage.add(app, _alias, COMMANDS[_name], hidden=True)
-usage.add(app, "help", usage.help_, hidden=True)
+    usage.add(app, _alias, partial(_load, _name), hidden=True)
+usage.add(app, "help", lambda: usage.help_, hidden=True)
 
 
 def _open_streams() -> None:
-    """Put nothing in the place of streams that the caller has closed (`>&-`)."""
+    """Replace streams that the caller has closed (`>&-`) by /dev/null."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))

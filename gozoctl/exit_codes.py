@@ -7,13 +7,13 @@ from gozo.errors import GozoError, NotFoundError, Refusal, RequestError
 DONE = 0
 FAILED = 1
 USAGE = 2
-"""An option, an argument or a file of settings cannot be used."""
+"""An option, an argument or a settings file is invalid."""
 NOT_FOUND = 3
-"""There is no such schedule, or it was delivered already."""
+"""No such schedule, or already delivered."""
 NOT_ALLOWED = 4
 """Authentication or permissions."""
 NO_ANSWER = 5
-"""No server, no daemon where one is needed, or timed out."""
+"""No server, no daemon where one is needed, or a timeout."""
 INTERRUPTED = 130
 
 _OF_THE_MOMENT = {
@@ -21,7 +21,7 @@ _OF_THE_MOMENT = {
     Refusal.PROTECTED,
     *(Refusal.PAYLOAD_TOO_LARGE, Refusal.TOO_MANY_PENDING, Refusal.TOO_MANY_REQUESTS),
 }
-"""Refusals that are no matter of how the command was written."""
+"""Refusals that do not mean that the command line is wrong."""
 
 
 def code_of(error: GozoError) -> int:

@@ -1,4 +1,4 @@
-"""What every command goes through: settings in, a client, an exit code out."""
+"""How every command runs: settings in, a connected client, an exit code out."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ import typer
 from gozo.cli.options import Given, merged, tell
 from gozo.errors import GozoError, NoServerError, NotAllowedError
 from gozo.settings import parsers as values
+from gozo.settings.model import ConnectionSettings
 from gozo.settings.options import CONNECTION, OUTPUT, Option
-from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import Sources
 from gozoctl.exit_codes import DONE, FAILED, INTERRUPTED, code_of
-from gozoctl.output import times, tz
+from gozoctl.output import tz
 from gozoctl.output.printer import Output
 
 if TYPE_CHECKING:
     from gozo.client import Client
 
-YOUNG = 100_000
-"""Objects between two looks for garbage: a long list is a tenth quicker, since none of it is."""
+GC_THRESHOLD = 100_000
+"""Objects between two garbage collections: a long list is a tenth faster, as it has no garbage."""
 
 QUIET = Option(
     "GOZO",
@@ -37,51 +38,44 @@ QUIET = Option(
     "q",
     values.read_flag,
     "",
-    "Write nothing to standard error but errors",
+    "Write only errors to standard error",
     default="no",
 )
 
 OPTIONS = (*CONNECTION, *OUTPUT, QUIET)
-"""What every command takes, before its name or after it."""
+"""Options of every command, before its name or after it."""
 
 
-NoHeader = Annotated[bool, typer.Option("--no-header", help="Leave out the names of the columns.")]
+NoHeader = Annotated[bool, typer.Option("--no-header", help="Omit the column headings.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connected client, and where to print."""
+    """A connected client, and the output."""
 
     client: Client
     out: Output
     now: datetime
 
-    def written(self, moment: datetime) -> str:
-        """Write a moment: for people in local time, and with how far away it is."""
-        if not self.out.is_for_people:
-            return times.utc(moment)
-        away = times.left(moment, datetime.now(UTC))
-        return f"{times.local(moment, with_zone=True)}, {away}"
 
-
-async def tell_if_nobody_delivers(session: Session) -> None:
-    """Say so where what was stored waits for a daemon."""
+async def warn_if_no_leader(session: Session) -> None:
+    """Report it if no daemon is there to deliver."""
     try:
         delivers = await session.client.has_leader()
     except (NoServerError, NotAllowedError):
-        return  # it cannot be told
+        return  # unknown
     if not delivers:
         session.out.say(
-            "no daemon delivers at the moment: start one with `gozo serve`, or see `gozoctl status`"
+            "no daemon is delivering: start one with `gozo serve`, or see `gozoctl status`"
         )
 
 
 Work = Callable[[Session], Awaitable[int | None]]
-"""A command's part that needs a connection; returns the exit code, None for 0."""
+"""The part of a command that needs a connection; returns the exit code, None for 0."""
 
 
 Before = Callable[[Output], bool]
-"""What is looked at, or asked, before anything connects; False ends the command."""
+"""Checks or asks before anything connects; False ends the command."""
 
 
 def connected(
@@ -93,7 +87,7 @@ def connected(
     before: Before = lambda out: True,
     failed: int = FAILED,
 ) -> NoReturn:
-    """Connect, do the work, and end with its exit code; `failed` is that of errors without one."""
+    """Connect, do the work, and exit with its code; `failed` is the code of other errors."""
 
     def do() -> int | None:
         sources = Sources.load(merged(ctx.obj, given))
@@ -101,7 +95,7 @@ def connected(
         for name, reason in sources.ignored:
             out.say(f"gozoctl: ignoring {name}: {reason}")
         if out.is_for_people:
-            _doubt_zone(out)
+            _check_zone(out)
         settings = resolve_connection(sources)
         if not before(out):
             return FAILED
@@ -110,8 +104,8 @@ def connected(
     finish(do, failed)
 
 
-def _doubt_zone(out: Output) -> None:
-    """Say so where times that are shown are not those of the zone that is set."""
+def _check_zone(out: Output) -> None:
+    """Report it if local times cannot be shown in the time zone that is set."""
     try:
         tz.check()
     except tz.LocalZoneError as error:
@@ -120,9 +114,9 @@ def _doubt_zone(out: Output) -> None:
 
 @contextmanager
 def while_read() -> Iterator[None]:
-    """End with `BrokenPipeError` what prints for ever, as soon as nobody reads it any more.
+    """Raise `BrokenPipeError` in a command that prints forever once its reader is gone.
 
-    Without it that would be noticed only with the next line, which may never come.
+    Otherwise only the next line would fail, which may never come.
     """
     if sys.stdout is None or not stat.S_ISFIFO(os.fstat(1).st_mode):
         yield
@@ -137,7 +131,7 @@ def while_read() -> Iterator[None]:
         loop.remove_reader(1)
         task.cancel()
 
-    loop.add_reader(1, leave)  # the writing end is readable only once the other is closed
+    loop.add_reader(1, leave)  # the writing end becomes readable when the other is closed
     try:
         yield
     except asyncio.CancelledError:
@@ -149,10 +143,10 @@ def while_read() -> Iterator[None]:
 
 
 def output_of(sources: Sources, *, header: bool = True) -> Output:
-    """Return the output that was chosen, wherever that was.
+    """Return the output that the settings choose.
 
     Raises:
-        SettingsError: a value cannot be used.
+        SettingsError: a value is invalid.
     """
     found = {option.name: sources.find(option) for option in (*OUTPUT, QUIET)}
     chosen = {
@@ -164,9 +158,9 @@ def output_of(sources: Sources, *, header: bool = True) -> Output:
 
 
 def finish(do: Callable[[], int | None], failed: int = FAILED) -> NoReturn:
-    """Do something, and end with the exit code that goes with how it went.
+    """Do something, and exit with the code of its result.
 
-    `failed` is the code of errors that have no other, where 1 is an answer.
+    `failed` is the code of errors without their own, for commands whose result may be 1.
     """
     try:
         code = do() or DONE
@@ -177,11 +171,11 @@ def finish(do: Callable[[], int | None], failed: int = FAILED) -> NoReturn:
         code = code_of(error)
         code = failed if code == FAILED else code
     except BrokenPipeError:
-        # Whoever reads has enough, as `head` does. What is left in the buffer goes nowhere.
+        # The reader has had enough, as `head` does. Discard the rest of the buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = DONE
     except OSError as error:
-        tell(f"gozoctl: the output cannot be written ({error.strerror}): make room, or redirect it")
+        tell(f"gozoctl: cannot write the output ({error.strerror}): free space, or redirect it")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = failed
     except KeyboardInterrupt:
@@ -192,6 +186,6 @@ def finish(do: Callable[[], int | None], failed: int = FAILED) -> NoReturn:
 async def _work(settings: ConnectionSettings, out: Output, work: Work) -> int | None:
     from gozo.client import Client  # noqa: PLC0415  # not needed for --help
 
-    gc.set_threshold(YOUNG)
+    gc.set_threshold(GC_THRESHOLD)
     async with await Client.connect(settings, name="gozoctl") as client:
         return await work(Session(client, out, datetime.now(UTC)))

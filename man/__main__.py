@@ -86,7 +86,7 @@ def _generated(context: Any, section: str, *, apart: bool = False) -> Sections:
         options += ".PP\n" if options else ""
         options += f"The options of\n.BR {page}\nare taken too, before the command or after.\n"
     sections = {
-        "NAME": f"{_page_name(context)} \\- {_prose(summary[:1].lower() + summary[1:])}",
+        "NAME": _name(context, summary),
         "SYNOPSIS": ".br\n".join(map(_synopsis, lines)),
         "DESCRIPTION": _prose(help_),
         "COMMANDS": "".join(listed),
@@ -94,6 +94,12 @@ def _generated(context: Any, section: str, *, apart: bool = False) -> Sections:
         "OPTIONS": options,
     }
     return {title: text for title, text in sections.items() if text}
+
+
+def _name(context: Any, summary: str) -> str:
+    name, text = _page_name(context), _prose(summary[:1].lower() + summary[1:])
+    end = " " if len(f"{name} \\- {text}") <= WIDTH else "\n"
+    return f"{name} \\-{end}{text}"
 
 
 def _listed(context: Any, section: str) -> str:

@@ -1,7 +1,7 @@
 """The command line of `gozo`: options in, exit code out.
 
-What connects is imported only when it is about to: `--help` stays quick. Nothing of NATS
-happens here.
+Modules that connect are imported only when needed, so that `--help` stays fast. This module
+knows nothing of NATS.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from gozo.cli import completion, usage
 from gozo.cli.options import Given, merged, takes, tell
 from gozo.errors import GozoError, NotAllowedError
 from gozo.runtime import logs
+from gozo.settings.model import ServeSettings
 from gozo.settings.options import CONNECTION, SERVE
-from gozo.settings.resolve import ServeSettings, resolve_serve
+from gozo.settings.resolve import resolve_serve
 from gozo.settings.sources import Sources
 
 INTERRUPTED = 130  # what a shell reports for a process that ended with Ctrl-C: 128 + SIGINT
@@ -40,7 +41,7 @@ app = typer.Typer(
 
 
 def _answer_version(context: typer.Context, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:  # that is how a line is read to complete it
+    if wanted and not context.resilient_parsing:  # a line to complete is read this way
         typer.echo(f"gozo {__version__}")
         raise typer.Exit
 
@@ -58,14 +59,13 @@ def root(
     ] = False,
     **given: str | bool | list[str] | None,
 ) -> None:
-    """Schedule messages of NATS: without a command, the same as `gozo serve`.
+    """Schedule NATS messages; without a command, the same as `gozo serve`.
 
-    Values come from the command line, else from the variable in brackets in the environment,
-    else from that variable in ./gozo.env, else from gozo/config.toml in the directory of the
-    user's settings, else from the variable in /etc/gozo.env. An empty value counts as not set.
-    A context counts with the place that names it, after the options there. The first login
-    found replaces those of other kinds. Keep secrets in the environment or in a file: a command
-    line can be read by others.
+    Each value is taken from the first of these that has one: the command line, the variable in
+    brackets in the environment, ./gozo.env, gozo/config.toml in the user's configuration directory,
+    /etc/gozo.env. An empty value counts as not set. A context has the precedence of the place that
+    names it, after the options there. The first login found replaces logins of other kinds. Keep
+    secrets in the environment or in a file: other users can read command lines.
     """
     ctx.obj = given
     if ctx.invoked_subcommand is None:
@@ -74,7 +74,7 @@ def root(
 
 @takes((*CONNECTION, *SERVE))
 def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
-    """Take requests, keep schedules, deliver messages when they are due.
+    """Accept requests, store schedules, and deliver messages when they are due.
 
     Runs until SIGTERM, SIGHUP or Ctrl-C; a second SIGTERM or Ctrl-C ends it at once.
     """
@@ -85,19 +85,19 @@ def serve(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
 def check(ctx: typer.Context, **given: str | bool | list[str] | None) -> None:
     """Check whether `gozo serve` would work with the same options, without starting it.
 
-    Connects, tests each permission that the daemon needs, and describes the server, the account,
-    the bucket and the running daemons, what is missing, and what could be better. It uses a
+    Connects, tests each permission that the daemon needs, and reports on the server, the account,
+    the bucket and the running daemons, with problems and possible improvements. It creates a
     temporary bucket with the settings of the real one, and changes nothing else. Exits 4 if a
-    permission is missing, 5 if no server answers, 1 if with these settings gozo cannot work or
-    would lose schedules, a daemon with another bucket uses the request subject, or a running
+    permission is missing; 5 if no server answers; 1 if gozo cannot work or would lose schedules
+    with these settings, if a daemon with another bucket uses the request subject, or if a running
     daemon is not serving; else 0.
     """
     raise typer.Exit(_run(lambda: _check(merged(ctx.obj, given))))
 
 
-usage.add(app, "serve", serve)
-usage.add(app, "check", check)
-usage.add(app, "help", usage.help_, hidden=True)
+usage.add(app, "serve", lambda: serve)
+usage.add(app, "check", lambda: check)
+usage.add(app, "help", lambda: usage.help_, hidden=True)
 
 
 def _check(given: Given) -> int:
@@ -136,7 +136,7 @@ def _serve(given: Given) -> int:
 
 
 def _run(do: Callable[[], int]) -> int:
-    """Do something, and return the exit code that goes with how it went."""
+    """Do something, and return the exit code of its result."""
     try:
         return do()
     except GozoError as error:
@@ -144,7 +144,7 @@ def _run(do: Callable[[], int]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # the last place that can still tell of it
+    except Exception as error:  # nothing above can still log it
         log.exception("process.failed", error=error)
         return FAILED
 
@@ -164,7 +164,7 @@ def _settings(given: Given) -> ServeSettings:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's, whose timers are finer, where it exists; None means asyncio's own."""
+    """Return that of uvloop, whose timers are finer, if installed; None means asyncio's."""
     try:
         import uvloop  # noqa: PLC0415  # not needed for --help
     except ImportError:

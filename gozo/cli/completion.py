@@ -1,4 +1,4 @@
-"""Completion on the command line: the scripts for bash, zsh and fish, and what answers them.
+"""Completion of command lines: the scripts for bash, zsh and fish, and the answers to them.
 
 When TAB is pressed, a script runs the program itself with three variables: `_GOZO_COMPLETE` (for
 gozoctl `_GOZOCTL_COMPLETE`) says `complete_` and the shell, `_TYPER_COMPLETE_ARGS` is the command
@@ -6,9 +6,9 @@ line up to the cursor, and `_TYPER_COMPLETE_WORD_TO_COMPLETE` is what bash would
 answer's first line says what to offer, `values`, `files` or `directories`; the values follow, a
 line each. `_GOZO_COMPLETE=source_bash gozo` prints the script.
 
-Variables and verbs are Typer's. Its stock scripts are not used: they break words at `:` and `=`,
-do nothing on the first TAB in zsh, and have the shell evaluate what they are told, which would be
-ids that strangers chose. Here the shells only ever read lines.
+The variables and verbs are those of Typer. Its own scripts are not used: they break words at `:`
+and `=`, do nothing on the first TAB in zsh, and have the shell evaluate the answer, which contains
+untrusted ids. Here the shells only read lines.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ complete --command {program} --no-files --arguments '(__{program}_complete)'
 
 
 def script(program: str, shell: str) -> str:
-    """Return the script that teaches a shell (one of `SHELLS`) to complete a program."""
+    """Return the completion script of a program for a shell (one of `SHELLS`)."""
     return _SCRIPTS[shell].format(program=program, variable=_variable(program))
 
 
 def answer(app: typer.Typer, program: str) -> str | None:
-    """Return what the shell that runs this process asks for; None where no shell does."""
+    """Return the answer to the shell that runs this process; None if no shell asks."""
     verb, _, shell = os.environ.get(_variable(program), "").partition("_")
     if shell in SHELLS and verb == "source":
         return script(program, shell)
@@ -139,7 +139,7 @@ def _offers(app: typer.Typer, program: str, shell: str, line: str, replaced: str
 
 
 def _kind(target: Any) -> str:
-    """Tell from how a parameter's value is called in help texts whether it is a path."""
+    """Return how to complete a parameter, by the name of its value in help texts."""
     names = (getattr(target, "metavar", None) or getattr(target, "type", None)) or ""
     words = re.findall("[A-Z]+", str(getattr(names, "name", names)).upper())
     if "FILE" in words or "PATH" in words:
@@ -148,11 +148,11 @@ def _kind(target: Any) -> str:
 
 
 def _split(line: str) -> tuple[list[str], str, str]:
-    """Return a line's complete words, the one at its end, and the quote that is open there.
+    """Return the complete words of a line, the word at the cursor, and its open quote.
 
-    The last is what the cursor stands at: empty after a blank.
+    The word at the cursor is empty after a blank.
     """
-    end = "\0"  # no shell can hand one over
+    end = "\0"  # cannot occur in a command line
     lexer: Any = shlex.shlex(line + end, posix=True)  # its state, documented, has no type
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -168,7 +168,7 @@ def _split(line: str) -> tuple[list[str], str, str]:
 
 
 def _quoted(value: str, quote: str) -> Iterator[str]:
-    """Write a value as bash has to find it; one that the open quote cannot hold is left out."""
+    """Quote a value for bash; skip one that the open quote cannot contain."""
     if not quote:
         yield re.sub(r"""[\s\\'"$`!#&*()\[\]{}|;<>?~^]""", r"\\\g<0>", value)
     elif not set(value) & set("'" if quote == "'" else '"\\$`!'):

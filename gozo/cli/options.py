@@ -1,15 +1,17 @@
-"""What the command lines of gozo's programs have in common: the options, and words for people.
+"""What the command lines of both programs share: their options, and messages to the user.
 
-Every program takes the options of the tables in `gozo.settings.options`, before the name of a
-command or after it.
+Every program takes the options of the tables in `gozo.settings.options`, before or after the
+name of a command.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Annotated, Any, TypeVar, cast, get_origin, get_type_hints
 
 import typer
 
@@ -17,27 +19,62 @@ from gozo.runtime import logs
 from gozo.settings.options import Option
 
 Given = dict[str, str | bool | list[str] | None]
-"""What stood on a command line, by the options' identifiers."""
+"""What a command line gave, by the options' identifiers."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def takes(options: Iterable[Option]) -> Callable[[Command], Command]:
-    """Give a command the options of a table, after the parameters of its own.
+    """Give a command the options of a table, after its own parameters.
 
-    The command receives them as keyword arguments: a text, a flag, or None where not given. They
+    The command receives them as keyword arguments: a text, a flag, or None if not given. They
     are neither checked here nor looked up in the environment: `gozo.settings.sources` does that, so
-    that every source is treated alike.
+    that all sources are treated alike.
+
+    A parameter whose type is a dataclass is a group of options: each annotated field becomes an
+    option, and the command receives the object.
     """
 
     def give(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
-        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        added = [_parameter(option) for option in options]
-        vars(command)["__signature__"] = signature.replace(parameters=[*own, *added])
-        return command
+        parameters: list[inspect.Parameter] = []
+        groups: dict[str, type[Any]] = {}
+        for one in signature.parameters.values():
+            if is_dataclass(one.annotation):
+                groups[one.name] = cast("type[Any]", one.annotation)
+                parameters += _of_group(groups[one.name])
+            elif one.kind is not one.VAR_KEYWORD:
+                parameters.append(one)
+        parameters += map(_parameter, options)
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            for name, group in groups.items():
+                own = (one.name for one in _of_group(group))
+                values[name] = group(**{field: values.pop(field) for field in own})
+            command(**values)
+
+        vars(run)["__signature__"] = signature.replace(parameters=parameters)
+        return cast("Command", run)
 
     return give
+
+
+def _of_group(group: type[Any]) -> Iterator[inspect.Parameter]:
+    """Return a parameter for each annotated field of a dataclass; the others are not options."""
+    hints = get_type_hints(group, include_extras=True)
+    for one in fields(group):
+        if get_origin(hints[one.name]) is Annotated:
+            yield inspect.Parameter(
+                one.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_default(one),
+                annotation=hints[one.name],
+            )
+
+
+def _default(field: Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
 def _parameter(option: Option) -> inspect.Parameter:
@@ -67,7 +104,7 @@ def _parameter(option: Option) -> inspect.Parameter:
 
 
 def merged(before: Mapping[str, str | bool | list[str] | None] | None, after: Given) -> Given:
-    """Return what stood before a command's name and after it; an empty text sets nothing."""
+    """Merge the options given before a command's name and after it; an empty text sets nothing."""
     both = dict(before or {})
     for name, one in after.items():
         first = both.get(name)
@@ -79,7 +116,7 @@ def merged(before: Mapping[str, str | bool | list[str] | None] | None, after: Gi
 
 
 def tell(message: str) -> None:
-    """Write a message for people to stderr; it may hold what a server or a file said."""
+    """Write a message for people to stderr; it may quote a server or a file."""
     for line in message.splitlines():
         sys.stderr.write(logs.visible(line) + "\n")
     sys.stderr.flush()

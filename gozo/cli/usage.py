@@ -1,7 +1,7 @@
-"""How the programs explain themselves: usage lines, summaries of commands, and usage errors.
+"""Usage lines, summaries of commands, and usage errors of both programs.
 
-What Typer writes is not what other manuals do: it puts what is required in braces, cuts
-summaries off in mid-sentence, and does not say that an argument repeats.
+Those of Typer differ from other manuals: it puts required arguments in braces, cuts summaries off
+in mid-sentence, and does not show that an argument repeats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ELSEWHERE = {"serve": "gozo", "check": "gozo"} | dict.fromkeys(
     ),
     "gozoctl",
 )
-"""Commands that are looked for in the other of the two programs."""
+"""The program of each command, for users who look for it in the other one."""
 
 _ADDRESS = re.compile(r"[a-z]+://\S+", re.IGNORECASE)
 _SENTENCE = re.compile(r".*?\.(?=\s|\Z)", re.DOTALL)
@@ -38,7 +38,7 @@ _NO_VALUE = (
 def argument_word(parameter: Any, context: Any) -> str:
     """Write an argument for a usage line: `ID`, `[PAYLOAD]`, `ID...`, `[ID]...`.
 
-    What is another program's command line stands after `--`.
+    Another program's command line follows `--`.
     """
     word = str(parameter.make_metavar(context)).strip("[]{}<>.")
     word = word if parameter.required else f"[{word}]"
@@ -47,7 +47,7 @@ def argument_word(parameter: Any, context: Any) -> str:
 
 
 def takes_command(parameters: Iterable[Any]) -> bool:
-    """Tell whether the end of the line is another program's command line."""
+    """Return whether the line ends with another program's command line."""
     return any(one.param_type_name == "argument" and one.name == "command" for one in parameters)
 
 
@@ -71,7 +71,7 @@ class Command(TyperCommand):
         return summary(self.help)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the line; what Typer says of a mistake is completed with the cure."""
+        """Parse the line; add the cure to the errors of Typer."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         given = list(args)
@@ -87,22 +87,32 @@ class Command(TyperCommand):
 
 
 class Later(TyperCommand):
-    """Stands for a command that is not built before it is asked for."""
+    """Stands for a command that is imported and built when it is asked for."""
 
-    made_by: Callable[..., None]
+    load: Callable[[], Callable[..., None]]
+    """Returns the function of the command."""
 
     def build(self) -> Any:
         """Build the command."""
         return typer.main.get_command_from_info(
-            CommandInfo(self.name, cls=Command, callback=self.made_by, hidden=self.hidden),
+            CommandInfo(self.name, cls=Command, callback=self.load(), hidden=self.hidden),
             pretty_exceptions_short=False,
             rich_markup_mode=None,
         )
 
 
-def add(app: typer.Typer, name: str, command: Callable[..., None], *, hidden: bool = False) -> None:
-    """Give a program a command that is built when asked for: building all takes some 40 ms."""
-    stub = type(command.__name__, (Later,), {"made_by": staticmethod(command)})
+def add(
+    app: typer.Typer,
+    name: str,
+    load: Callable[[], Callable[..., None]],
+    *,
+    hidden: bool = False,
+) -> None:
+    """Give a program a command that `load` returns when it is asked for.
+
+    To import and build all commands would take most of the time of a short run.
+    """
+    stub = type("Later", (Later,), {"load": staticmethod(load)})
     app.command(name, cls=stub, hidden=hidden)(_nothing)
 
 
@@ -120,7 +130,7 @@ class _Commands(UserDict[str, Any]):
 
 
 class Group(TyperGroup):
-    """A program, or a command with commands below it."""
+    """A program, or a command with subcommands."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -131,7 +141,7 @@ class Group(TyperGroup):
         return summary(self.help)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the line up to the command's name."""
+        """Parse the line up to the name of the command."""
         if not ctx.resilient_parsing:
             _check_secure(ctx, list(args))
         given = list(args)
@@ -142,7 +152,7 @@ class Group(TyperGroup):
             raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """Find the command; `get` is one that lists, or shows what is named after it."""
+        """Find the command; `get` lists, or inspects the ids that follow it."""
         name, *rest = args
         if name == "get" and name not in self.commands and {LIST, SHOW} <= self.commands.keys():
             shows = ctx.resilient_parsing or self._names_something(ctx, rest)
@@ -152,11 +162,11 @@ class Group(TyperGroup):
         elif not ctx.resilient_parsing and ctx.parent is None and name not in self.commands:
             program = ELSEWHERE.get(name, ctx.info_name)
             if program != ctx.info_name:
-                ctx.fail(f"No such command {name!r}. That is '{program} {name}'.")
+                ctx.fail(f"No such command {name!r}. Use '{program} {name}'.")
         return super().resolve_command(ctx, args)
 
     def _names_something(self, ctx: Any, args: list[str]) -> bool:
-        """Tell whether something on the line is neither an option nor the value of one."""
+        """Return whether a word on the line is neither an option nor the value of one."""
         line = list(args)
         return bool(
             self.commands[LIST].make_context(LIST, line, parent=ctx, resilient_parsing=True).args
@@ -164,9 +174,9 @@ class Group(TyperGroup):
 
 
 def _check_secure(ctx: Any, args: list[str]) -> None:
-    """Refuse `-s nats://...`, which means the address in other programs.
+    """Refuse `-s nats://...`, where other programs take the address.
 
-    The address is not repeated: it may have a password in it.
+    The error does not quote the address, which may contain a password.
     """
     before = ""
     for one in args:
@@ -178,7 +188,7 @@ def _check_secure(ctx: Any, args: list[str]) -> None:
 
 
 def _complete(error: Any, parameters: Iterable[Any], args: list[str]) -> None:
-    """Complete what Typer says of a mistake that hands make which are used to `nats`."""
+    """Add the cure to errors of users who are used to the `nats` program."""
     if getattr(error, "option_name", "") == "--json":
         error.possibilities = ["--output json"] * any(one.name == "output" for one in parameters)
     message = str(getattr(error, "message", ""))
@@ -191,15 +201,15 @@ def help_(
     ctx: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="COMMAND", help="Whose help to print.", show_default=False),
+        typer.Argument(metavar="COMMAND", help="Command to explain.", show_default=False),
     ] = None,
 ) -> None:
-    """Print the help of a command, as --help after its name does."""
+    """Print the help of a command, as its --help does."""
     assert ctx.parent is not None
     context: Any = ctx.parent
     for name in names or ():
         if not hasattr(context.command, "resolve_command"):
-            context.fail(f"The command {context.command.name!r} has no commands below it.")
+            context.fail(f"The command {context.command.name!r} has no subcommands.")
         found, command, _ = context.command.resolve_command(context, [name])
         context = command.make_context(found, [], parent=context, resilient_parsing=True)
     typer.echo(context.get_help())

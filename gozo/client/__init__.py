@@ -2,6 +2,7 @@
 
 import logging
 
+from gozo.client.arguments import ScheduleOptions
 from gozo.client.client import Client
 from gozo.client.events import Following
 from gozo.client.models import (
@@ -27,7 +28,7 @@ from gozo.client.pull_consumer import Pulled, Pulling
 from gozo.client.subscription import Listening
 from gozo.errors import ContradictionError, ExistsError, NotFoundError, UnansweredError
 
-# What a library logs is for whoever wants it (the logging module's own advice).
+# A library logs nothing by default, as the documentation of logging advises.
 logging.getLogger("gozo").addHandler(logging.NullHandler())
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Replica",
     "Rival",
     "Schedule",
+    "ScheduleOptions",
     "Server",
     "Stored",
     "UnansweredError",

@@ -1,6 +1,6 @@
-"""Receives the answers to one request: the first, and those of other leaders if there are any.
+"""Receives the answers to one request: the first, and those of rival leaders, if any.
 
-A leader that knows of a rival names it in each answer. Only then are more answers awaited.
+A leader that knows of a rival names it in each answer. Only then the client waits for more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gozo.transport.connection import Connection
 
 ANOTHER = 0.5  # seconds to wait for the answers of rivals
 MARK = b'"rivals"'
-SHOWN = 3  # ids with which a sentence shows what was answered
+SHOWN = 3  # ids whose answers a message shows
 
 
 class Answers:
@@ -28,7 +28,7 @@ class Answers:
         """Start listening.
 
         Raises:
-            DisconnectedError: there is no link.
+            DisconnectedError: there is no connection.
         """
         self.first: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._connection = connection
@@ -36,7 +36,7 @@ class Answers:
         """The answers of leaders that know of rivals, and of those rivals."""
         self._complete = asyncio.Event()
         self.keeper = ""
-        """The stream that keeps the request, as it says; that is no answer."""
+        """The stream that stored the request, if one said so; that is not an answer."""
         self._token, self.inbox = connection.expect(self._on_answer)
 
     def _on_answer(self, headers: bytes | None, payload: bytes | None) -> None:
@@ -63,10 +63,10 @@ class Answers:
             self._connection.expect_more(self._token, self._on_answer)
 
     async def check(self, request_subject: str) -> None:
-        """Make sure that rivals, if there are any, answer alike; call it after the first answer.
+        """Make sure that rivals, if any, gave the same answer; call it after the first answer.
 
         Raises:
-            ContradictionError: they do not.
+            ContradictionError: they did not.
         """
         if not self._signed:
             return
@@ -93,7 +93,7 @@ class Answers:
         """Stop listening."""
         self._connection.hang_up(self._token)
         if not self.first.cancel() and not self.first.cancelled():
-            self.first.exception()  # asked for, so that asyncio does not complain
+            self.first.exception()  # retrieved, so that asyncio does not log it
 
 
 def _rivals(answers: Sequence[dict[str, Any]]) -> list[object]:
@@ -103,7 +103,7 @@ def _rivals(answers: Sequence[dict[str, Any]]) -> list[object]:
 
 
 def _statuses(answer: dict[str, Any]) -> dict[str, str]:
-    """Return the status of each id in an answer; of the whole request if it names no ids."""
+    """Return the status of each id in an answer; of the whole request if it has no ids."""
     results = answer.get("results")
     found = {}
     for one in results if isinstance(results, list) else [answer]:

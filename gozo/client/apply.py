@@ -1,10 +1,10 @@
-"""Makes schedules be as they are wanted, many at once, and one applicant at a time.
+"""Creates, updates and deletes schedules to match those wanted; one client at a time.
 
-Each write demands the revision that was looked at, so it never undoes what a daemon or another
-client did meanwhile. That alone would let two who apply at the same time leave some schedules
-of one and some of the other. So whoever applies holds a mark in the bucket, written and renewed
-by compare-and-set, and the next one waits until it is given back, or has not been renewed for a
-while: who held it is gone then, and what was left half-done is done anew.
+Each write requires the revision that was read, so it never undoes a change of a daemon or another
+client. That alone would let two clients that apply at the same time mix their schedules. So a
+client that applies holds a lock in the bucket, written and renewed by compare-and-set; the next
+one waits until the lock is released, or has not been renewed for a while: its holder is gone
+then, and applying again completes what it left.
 """
 
 from __future__ import annotations
@@ -16,36 +16,30 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
 from gozo.client.arguments import Past, as_of, made
-from gozo.client.bucket_writes import AT_ONCE, Writes, tries
+from gozo.client.bucket_writes import AT_ONCE, BucketWrites, tries
+from gozo.client.comparison import changed, is_past, is_paused
 from gozo.client.decoding import entry_of
-from gozo.client.manifest import (
-    LONGEST_SET,
-    SET,
-    TIMES,
-    changed,
-    is_past,
-    is_paused,
-    is_set_name,
-)
+from gozo.client.manifest import LONGEST_SET, is_set_name
+from gozo.client.manifest_tables import SET, TIMES
 from gozo.client.models import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
-from gozo.protocol.headers import fields
-from gozo.protocol.requests import read_note
+from gozo.protocol.admin import read_note
+from gozo.protocol.headers import block, fields
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import Entry, State
 from gozo.schedule.recurrence import due_at, paused
 from gozo.store.bucket import Bucket, open_bucket, stream_of
-from gozo.store.entry_codec import APPLY_KEY, block
+from gozo.store.entry_codec import APPLY_KEY
 
-LEASE = 10.0  # seconds after which a mark that is not renewed is nobody's
-RENEWAL = 2.0  # seconds after which the mark is renewed before more is written
-LOOK = 0.05  # seconds between looks whether another has finished
-MARK_SECONDS = 60  # after which the server removes a mark, where it can
-ANSWER = 5.0  # seconds to wait for an answer to a write of the mark
+LEASE = 10.0  # seconds without renewal after which a lock is free
+RENEWAL = 2.0  # seconds after which the lock is renewed before further writes
+LOOK = 0.05  # seconds between checks whether the lock is free
+LOCK_SECONDS = 60  # after which the server removes a lock, if it supports that
+ANSWER = 5.0  # seconds to wait for an answer to a write of the lock
 
-MOST_NAMED = 5  # schedules that an error names
+MOST_NAMED = 5  # schedules named in an error
 
 HOLDER = b"gozo-holder"
 
@@ -53,31 +47,31 @@ T = TypeVar("T")
 
 
 class _Step(NamedTuple):
-    """What is to be done about one id, and what was found under it."""
+    """The action for one id, and what was found under it."""
 
     applied: Applied
     found: Found | None
     wanted: Wanted | None = None
 
 
-class Applying:
+class Applier:
     """Applies sets of schedules to one bucket."""
 
-    def __init__(self, reader: Reader, writes: Writes, policy: Policy) -> None:
+    def __init__(self, reader: Reader, writes: BucketWrites, policy: Policy) -> None:
         self._reader = reader
         self._writes = writes
         self._policy = policy
 
     def check(self, wanted: Wanted) -> Entry:
-        """Make an entry of what is wanted, as of now.
+        """Make an entry of a wanted schedule, as of now.
 
         Raises:
-            RequestError: as a daemon would refuse it; or the set has no name that a file can have.
+            RequestError: a daemon would refuse it, or the name of the set is invalid.
         """
         if wanted.managed_by and not is_set_name(wanted.managed_by):
             raise RequestError(
                 Refusal.INVALID_REQUEST,
-                f"{wanted.managed_by!r} is not a valid name of a set: give 1 to {LONGEST_SET} "
+                f"{wanted.managed_by!r} is not a valid set name: give 1 to {LONGEST_SET} "
                 "printable characters, without spaces around them",
             )
         connection = self._reader.connection
@@ -100,7 +94,7 @@ class Applying:
         return paused(entry, read_note(wanted.note)) if wanted.paused else entry
 
     async def plan(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[Applied]:
-        """Tell what is to be done; see `Client.apply`."""
+        """Return what would be done; see `Client.apply`."""
         for one in wanted:
             self.check(one)
         return [step.applied for step in await self._steps(wanted, prune)]
@@ -108,17 +102,17 @@ class Applying:
     async def apply(
         self, wanted: Sequence[Wanted], prune: Collection[str], *, past: Past, timeout: float
     ) -> list[Applied]:
-        """Do what is to be done; see `Client.apply`."""
+        """Apply the schedules; see `Client.apply`."""
         entries = {one.id: self.check(one) for one in wanted}
         bucket = await open_bucket(self._reader.js, self._reader.name, replicas=None)
         for one in wanted:
             self._writes.check_size(bucket, entries[one.id], one.payload)
-        async with self._alone(bucket, timeout) as mark:
+        async with self._locked(bucket, timeout) as lock:
             steps = await self._steps(wanted, prune)
             _check_past([step.applied for step in steps], past)
             todo = [step for step in steps if step.applied.action not in ("leave", "past")]
             for some in _portions(todo):
-                await mark.renew()
+                await lock.renew()
                 doing = (
                     self._do(bucket, step, entries.get(step.applied.id), past, timeout)
                     for step in some
@@ -127,7 +121,7 @@ class Applying:
             return [step.applied for step in steps]
 
     async def _steps(self, wanted: Sequence[Wanted], prune: Collection[str]) -> list[_Step]:
-        """Look at everything that is wanted, and at what is not wanted any more.
+        """Read all wanted schedules, and those to be pruned.
 
         Raises:
             ExistsError: one belongs to another set.
@@ -149,12 +143,12 @@ class Applying:
     async def _do(
         self, bucket: Bucket, step: _Step, entry: Entry | None, past: Past, timeout: float
     ) -> None:
-        """Do what a step says; where something came in between, look again first.
+        """Execute a step; on a conflict, decide again.
 
-        `entry` is what is wanted, as of when that was asked for.
+        `entry` is the wanted schedule as of the time of the call.
 
         Raises:
-            RequestError: it would be sent at once now.
+            RequestError: it would now be sent at once.
         """
         id_, wanted, found = step.applied.id, step.wanted, step.found
         is_fresh = wanted is not None
@@ -180,19 +174,19 @@ class Applying:
                 return
 
     @asynccontextmanager
-    async def _alone(self, bucket: Bucket, timeout: float) -> AsyncIterator[_Mark]:
-        mark = _Mark(self._reader, self._writes, bucket)
-        await mark.take(timeout + LEASE)
+    async def _locked(self, bucket: Bucket, timeout: float) -> AsyncIterator[_Lock]:
+        lock = _Lock(self._reader, self._writes, bucket)
+        await lock.take(timeout + LEASE)
         try:
-            yield mark
+            yield lock
         finally:
-            await mark.give_back()
+            await lock.release()
 
 
-class _Mark:
-    """Says in the bucket who applies just now."""
+class _Lock:
+    """The lock in the bucket that names the client that applies."""
 
-    def __init__(self, reader: Reader, writes: Writes, bucket: Bucket) -> None:
+    def __init__(self, reader: Reader, writes: BucketWrites, bucket: Bucket) -> None:
         self._reader = reader
         self._writes = writes
         self._bucket = bucket
@@ -201,10 +195,10 @@ class _Mark:
         self._renewed = 0.0
 
     async def take(self, timeout: float) -> None:
-        """Wait until nobody else holds it.
+        """Wait for the lock.
 
         Raises:
-            RequestError: `busy`, since others apply all the time.
+            RequestError: `busy`, if other clients apply all the time.
         """
         deadline = steady() + timeout
         seen, since = -1, steady()
@@ -217,33 +211,32 @@ class _Mark:
                 return
             await asyncio.sleep(LOOK)
         raise RequestError(
-            Refusal.BUSY, "others apply schedules all the time, nothing was changed: try again"
+            Refusal.BUSY, "others keep applying schedules, nothing was changed: try again"
         )
 
     async def renew(self) -> None:
-        """Make sure that it is still ours.
+        """Renew the lock if necessary.
 
         Raises:
-            RequestError: `superseded`.
+            RequestError: `superseded`, if another client has it.
         """
         if steady() - self._renewed > RENEWAL and not await self._write(
             self._revision, self._token
         ):
             raise RequestError(
                 Refusal.SUPERSEDED,
-                f"this took so long that another applied in its place after {LEASE:g} s: "
-                "apply again",
+                f"this took so long that another apply took over after {LEASE:g} s: apply again",
             )
 
-    async def give_back(self) -> None:
-        """Let the next one begin at once."""
+    async def release(self) -> None:
+        """Release the lock."""
         try:
             await self._write(self._revision, b"")
         except NoServerError:
-            return  # so the next one waits until it has not been renewed for a while
+            return  # it becomes free without renewal
 
     async def _look(self) -> tuple[int, bytes]:
-        """Return the revision of the mark, and who holds it."""
+        """Return the revision of the lock and its holder."""
         subject = f"$KV.{self._reader.name}.{APPLY_KEY}"
         message = await self._reader.js.last_message(stream_of(self._reader.name), subject)
         if message is None:
@@ -255,7 +248,7 @@ class _Mark:
         if holder:
             lines += b"Gozo-Holder: %b\r\n" % holder
         if self._bucket.marker_ttl:
-            lines += b"Nats-TTL: %ds\r\n" % MARK_SECONDS
+            lines += b"Nats-TTL: %ds\r\n" % LOCK_SECONDS
         sent = steady()
         written = await self._writes.write(
             self._bucket, APPLY_KEY, block(lines, revision), b"", ANSWER
@@ -267,7 +260,7 @@ class _Mark:
 
 
 def _step(wanted: Wanted, found: Found | None) -> _Step:
-    """Decide what is to be done about one id.
+    """Decide on the action for one id.
 
     Raises:
         ExistsError: it belongs to another set.
@@ -289,14 +282,14 @@ def _step(wanted: Wanted, found: Found | None) -> _Step:
 
 
 def _is_sent_at_once(wanted: Wanted, schedule: Schedule, keys: Collection[str]) -> bool:
-    """Tell whether a change is what makes a moment that has passed be acted on."""
+    """Return whether a change causes a schedule with a moment in the past to be sent."""
     is_due_anew = bool({*TIMES, "paused"} & set(keys))
     rests = is_paused(schedule) if wanted.paused is None else wanted.paused
     return is_due_anew and not rests and is_past(wanted.when, wall_us())
 
 
 def _check_past(steps: Iterable[Applied], past: Past) -> None:
-    """Make sure that nothing is sent at once, unless that is meant.
+    """Make sure that nothing is sent at once, unless `past` allows it.
 
     Raises:
         RequestError: `invalid_when`.
@@ -307,24 +300,24 @@ def _check_past(steps: Iterable[Applied], past: Past) -> None:
 
 
 def past_words(ids: Sequence[str]) -> str:
-    """Say what would be sent at once, and what to do about it."""
+    """Return the message about schedules that would be sent at once."""
     more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
     return (
         f"{', '.join(map(repr, ids[:MOST_NAMED]))}{more} would be sent at once, since the time has "
-        "passed: give a later one, or allow that (--past-ok, past='send')"
+        "passed: give a later time, or allow it (--past-ok, past='send')"
     )
 
 
 def _in_place(entry: Entry, wanted: Wanted, found: Found, keys: Collection[str]) -> Entry:
-    """Return an entry that takes the place of another, and keeps what is not to be changed.
+    """Return an entry that replaces another and keeps everything that is not changed.
 
-    Unless its times are changed it is due when it was; a pause lasts unless it is spoken of.
+    It keeps its due time unless its times change, and stays paused unless `paused` is given.
     """
     message = found.message
     try:
         old, _ = entry_of(found.key, message.headers, message.payload, message.stored_us)
     except RequestError:
-        return entry  # in the place of what cannot be read
+        return entry  # replaces an unreadable entry
     if set(keys) == {SET}:
         return old._replace(managed_by=entry.managed_by)
     if old.state is State.PAUSED and wanted.paused is None:

@@ -1,15 +1,16 @@
-"""From what callers give to what gozo stores, with the daemon's own checks. Pure."""
+"""Turns the arguments of callers into entries, with the daemon's own checks. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from gozo.client.models import Headers
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.headers import END, FIRST_LINE, split
-from gozo.protocol.requests import MOST_ATTEMPTS, read_id
+from gozo.protocol.ids import read_id
+from gozo.protocol.requests import MOST_ATTEMPTS
 from gozo.protocol.subject_policy import Policy, check_size
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import MICROSECONDS, Entry, ScheduleSpec
@@ -25,13 +26,60 @@ When = str | datetime | timedelta
 """A moment, a delay, or an expression of `Gozo-When`."""
 
 Past = Literal["send", "refuse"]
-"""What becomes of a moment that has passed."""
+"""What happens to a moment that has passed."""
 
 Misfire = Literal["once", "all", "skip"] | MisfirePolicy
-"""What becomes of occurrences that were missed."""
+"""What happens to missed occurrences."""
 
 Span = str | timedelta
-"""A length of time; a text is seconds, or a duration such as `1h30m`."""
+"""A duration; a string is seconds, or a duration such as `1h30m`."""
+
+HeadersLike = Mapping[str, str] | Sequence[tuple[str, str]]
+"""Headers of a message that are passed on."""
+
+
+class ScheduleOptions(TypedDict, total=False):
+    """How a schedule is delivered and repeated; `Client.schedule` describes each option."""
+
+    confirm: bool
+    attempts: int
+    time_zone: str | None
+    start: When | None
+    until: When | None
+    count: int
+    jitter: Span | None
+    misfire: Misfire | None
+    misfire_grace: Span | None
+
+
+def requested(
+    policy: Policy,
+    max_payload: int,
+    subject: str,
+    payload: bytes,
+    *,
+    when: When,
+    id_: str | None,
+    headers: HeadersLike,
+    options: ScheduleOptions,
+    now_us: int,
+    protect: bool = False,
+) -> Entry:
+    """Make an entry without times from the arguments of a caller; see `made`."""
+    text = expression(when)
+    return made(
+        policy,
+        max_payload,
+        subject,
+        payload,
+        when=text,
+        id_=id_,
+        headers=headers,
+        confirm=options.get("confirm", False),
+        attempts=options.get("attempts", 0),
+        spec=spec_of(spec_headers(options), text, now_us),
+        protect=protect,
+    )
 
 
 def made(
@@ -42,17 +90,17 @@ def made(
     *,
     when: str,
     id_: str | None,
-    headers: Mapping[str, str] | Sequence[tuple[str, str]],
+    headers: HeadersLike,
     confirm: bool,
     attempts: int,
     spec: ScheduleSpec | None = None,
     managed_by: str = "",
     protect: bool = False,
 ) -> Entry:
-    """Make an entry without times, once everything in it was found to be acceptable.
+    """Check everything and make an entry without times.
 
     Raises:
-        RequestError: as the daemon would refuse it.
+        RequestError: the daemon would refuse it.
     """
     _utf8(subject, Refusal.FORBIDDEN_SUBJECT)
     policy.check_target(subject)
@@ -63,14 +111,14 @@ def made(
     if protect and id_ is None:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            "protect needs an id: a schedule without one cannot be changed anyway",
+            "protect needs an id: a schedule without an id cannot be changed anyway",
         )
     if attempts and not confirm:
-        raise RequestError(Refusal.INVALID_REQUEST, "attempts goes with confirm only")
+        raise RequestError(Refusal.INVALID_REQUEST, "attempts needs confirm: give both, or neither")
     if not 0 <= attempts <= MOST_ATTEMPTS:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"attempts is {attempts}: give a whole number up to {MOST_ATTEMPTS}, 0 for no end",
+            f"attempts is {attempts}: give a whole number up to {MOST_ATTEMPTS}, 0 for no limit",
         )
     lines = header_lines(headers)
     entry = Entry(
@@ -91,44 +139,30 @@ def made(
 
 
 def as_of(entry: Entry, now_us: int) -> Entry:
-    """Return what was made as it is stored when it is asked for then: with its times.
+    """Return an entry with its times, as if requested at `now_us`.
 
     Raises:
-        RequestError: `invalid_when`, since it is never due.
+        RequestError: `invalid_when`, if it is never due.
     """
     entry = entry._replace(created_us=now_us, extended=True)
     return arranged(entry, grammar.parse(entry.when), now_us)
 
 
-def spec_headers(
-    *,
-    time_zone: str | None,
-    start: When | None,
-    until: When | None,
-    count: int,
-    jitter: Span | None,
-    misfire: Misfire | None,
-    misfire_grace: Span | None,
-) -> dict[str, str]:
-    """Write what is given of a schedule's spec as the headers of a request.
+def spec_headers(options: ScheduleOptions) -> dict[str, str]:
+    """Write the options of a schedule's spec as the headers of a request.
 
     Raises:
         RequestError: `invalid_when`, for a moment without a time zone.
     """
-    said = {
-        "Gozo-Time-Zone": time_zone,
-        "Gozo-Start": None if start is None else expression(start),
-        "Gozo-Until": None if until is None else expression(until),
-        "Gozo-Count": str(count) if count else None,
-        "Gozo-Jitter": None if jitter is None else _span(jitter),
-        "Gozo-Misfire": misfire,
-        "Gozo-Misfire-Grace": None if misfire_grace is None else _span(misfire_grace),
+    return {
+        f"Gozo-{name.replace('_', '-').title()}": write(value)
+        for name, write in _SPEC.items()
+        if (value := options.get(name)) is not None and value != 0
     }
-    return {name: value for name, value in said.items() if value is not None}
 
 
 def spec_of(headers: Mapping[str, str], when: str, now_us: int) -> ScheduleSpec | None:
-    """Read such headers as the daemon does; what is relative counts from `now_us`.
+    """Read such headers as the daemon does; relative times count from `now_us`.
 
     Raises:
         RequestError: as for `gozo.schedule.spec_headers.read_spec`.
@@ -141,7 +175,7 @@ def spec_of(headers: Mapping[str, str], when: str, now_us: int) -> ScheduleSpec 
 
 
 def canonical_id(id_: str) -> str:
-    """Return an id that is one.
+    """Return a valid id.
 
     Raises:
         RequestError: `invalid_id`.
@@ -150,15 +184,15 @@ def canonical_id(id_: str) -> str:
 
 
 def _new_id(id_: str) -> None:
-    """Refuse what a header cannot say: readers take the blanks around a value away."""
+    """Refuse an id that a header cannot transport: readers strip the blanks around a value."""
     if canonical_id(id_) != id_.strip(" \t"):
         raise RequestError(
-            Refusal.INVALID_ID, f"the id {id_!r} begins or ends with a blank: leave that out"
+            Refusal.INVALID_ID, f"the id {id_!r} begins or ends with a blank: remove it"
         )
 
 
 def expression(when: When) -> str:
-    """Write a moment or a delay as `Gozo-When` does; the past means now.
+    """Write a moment or a delay as in `Gozo-When`; the past means now.
 
     Raises:
         RequestError: `invalid_when`, for a moment without a time zone.
@@ -176,7 +210,7 @@ def expression(when: When) -> str:
 
 
 def check_choice(past: Past) -> None:
-    """Make sure that `past` is one of the words that there are.
+    """Make sure that `past` is valid.
 
     Raises:
         RequestError: `invalid_request`.
@@ -186,7 +220,7 @@ def check_choice(past: Past) -> None:
 
 
 def check_past(when: When, past: Past, now_us: int) -> None:
-    """Make sure that a moment has not passed, where that is asked for.
+    """With `past="refuse"`, make sure that a moment has not passed.
 
     Raises:
         RequestError: `invalid_when`, or `invalid_request` for another `past`.
@@ -201,15 +235,15 @@ def check_past(when: When, past: Past, now_us: int) -> None:
     if passed_us:
         raise RequestError(
             Refusal.INVALID_WHEN,
-            f"when is {when!r}, which has passed: give a later time, or past='send' to have it "
-            "sent at once",
+            f"when is {when!r}, which has passed: give a later time, or past='send' to send it "
+            "at once",
         )
 
 
 def _span(span: Span) -> str:
     if isinstance(span, str):
         return span
-    sign = "-" * (span < timedelta())  # which is refused, with a sentence
+    sign = "-" * (span < timedelta())  # refused when it is read
     return f"{sign}{_seconds(abs(span))}s"
 
 
@@ -218,11 +252,23 @@ def _seconds(span: timedelta) -> str:
     return f"{whole}.{us:06d}".rstrip("0").rstrip(".")
 
 
-def header_lines(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> bytes:
+_SPEC: dict[str, Callable[[Any], str]] = {
+    "time_zone": str,
+    "start": expression,
+    "until": expression,
+    "count": str,
+    "jitter": _span,
+    "misfire": str,
+    "misfire_grace": _span,
+}
+"""The options that become headers of a request, and how their values are written."""
+
+
+def header_lines(headers: HeadersLike) -> bytes:
     """Turn headers into lines that are passed on.
 
     Raises:
-        RequestError: `invalid_header`, for one that would not be, or not as it is given.
+        RequestError: `invalid_header`, if one would not be passed on unchanged.
     """
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     lines = b""
@@ -231,14 +277,14 @@ def header_lines(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> byte
         if b"\r" in line or b"\n" in line or b"\0" in line:
             raise RequestError(
                 Refusal.INVALID_HEADER,
-                f"the header {name!r} contains a line end or a zero byte: leave it out",
+                f"the header {name!r} contains a line end or a zero byte: remove it",
             )
         own, passed = split(FIRST_LINE + line + END)
         if own or not passed:
             raise RequestError(
                 Refusal.INVALID_HEADER,
-                f"the header {name!r} is not passed on: what begins with Gozo- or Nats- is not, "
-                "but for Nats-Msg-Id",
+                f"the header {name!r} is not passed on: use a name that does not begin with Gozo- "
+                "or Nats- (except Nats-Msg-Id)",
             )
         lines += passed
     return lines
@@ -248,11 +294,11 @@ def _utf8(text: str, code: Refusal) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise RequestError(code, f"{text!r} cannot be written as UTF-8: {error.reason}") from error
+        raise RequestError(code, f"{text!r} cannot be encoded as UTF-8: {error.reason}") from error
 
 
 def header_pairs(lines: bytes) -> Headers:
-    """Turn header lines into names and values; what is not UTF-8 in them is replaced."""
+    """Turn header lines into names and values; replaces invalid UTF-8."""
     pairs = []
     for line in lines.split(END):
         name, colon, value = line.partition(b":")
@@ -271,9 +317,9 @@ def moment(us: int) -> datetime:
 
 
 def moment_of_epoch(seconds: float) -> datetime:
-    """Turn seconds since 1970, as answers have them, into a moment.
+    """Turn seconds since 1970, as in answers, into a moment.
 
-    A float is too coarse for the last microseconds of the year 9999: those stay in it.
+    A float is too coarse for the last microseconds of the year 9999: the result stays in it.
     """
     return moment(min(round(seconds * MICROSECONDS), grammar.LAST_US))
 

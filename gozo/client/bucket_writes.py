@@ -1,8 +1,7 @@
-"""Writes to the bucket where no daemon answers, each with the revision that it expects.
+"""Writes to the bucket without a daemon, each with the revision that it expects.
 
-So a write never undoes what somebody else did meanwhile, a daemon that has just started
-included: where the expected revision proves wrong, the key is read again, and what is to be
-done is decided anew.
+So a write never undoes a change made meanwhile, not even by a daemon that has just started: on a
+conflict the key is read again, and the change is decided again.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from gozo.client.arguments import as_of, moment
-from gozo.client.daemon_calls import absent
+from gozo.client.daemon_answers import absent
 from gozo.client.decoding import entry_of
 from gozo.client.models import Answer, Cancelled, Schedule, Stored
 from gozo.client.reader import Found, Reader
@@ -26,44 +25,41 @@ from gozo.errors import (
     RequestError,
     UnansweredError,
 )
-from gozo.protocol.requests import escape_id, protected_error
+from gozo.protocol.headers import block
+from gozo.protocol.ids import escape_id
+from gozo.protocol.receipts import protected_error
 from gozo.protocol.subject_policy import LARGEST_BLOCK, check_size
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import Entry, Marker, Reason
 from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.entry_codec import (
-    block,
-    entry_headers,
-    headers_size,
-    reserved_key,
-)
+from gozo.store.entry_codec import entry_headers, headers_size, reserved_key
 from gozo.store.marker_codec import (
     MARKER_SECONDS,
     marker_headers,
 )
 from gozo.transport.jetstream import CONFLICTS, NO_ROOM, is_final, read_ack
 
-AT_ONCE = 200  # schedules cancelled at the same time
-FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before another try
+AT_ONCE = 200  # schedules changed concurrently
+FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before the next try
 
 Change = Callable[[Entry], Entry]
-"""Makes a new version of a schedule from the present one, or raises a `RequestError`."""
+"""Makes a new version of a schedule from the current one, or raises a `RequestError`."""
 
 
-class Writes:
+class BucketWrites:
     """Changes schedules in the bucket."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
     async def store(self, entry: Entry, payload: bytes, *, replace: bool, timeout: float) -> Stored:
-        """Store a schedule, in a bucket that is created if need be.
+        """Store a schedule; creates the bucket if necessary.
 
         Raises:
-            ExistsError: there is one with this id, and it is not to be replaced.
-            RequestError: `protected`, since it would take the place of one that is.
+            ExistsError: there is one with this id, and `replace` is false.
+            RequestError: `protected`, if it would replace a protected schedule.
             RequestError, UnansweredError: as for `Client.schedule`.
         """
         entry = as_of(entry, wall_us())
@@ -81,9 +77,7 @@ class Writes:
             found = await self._reader.find(entry.id)
             is_there = found is not None and not isinstance(found.what, Marker)
             if is_there and not replace:
-                raise ExistsError(
-                    f"there is a schedule {entry.id!r} already: cancel it, or replace it"
-                )
+                raise ExistsError(f"there is already a schedule {entry.id!r}: cancel or replace it")
             was = None if found is None else found.what
             if isinstance(was, Schedule) and was.protected and not entry.protected:
                 raise protected_error()
@@ -92,7 +86,7 @@ class Writes:
         return Stored(entry.id, moment(entry.due_us), replaced=is_there)
 
     async def cancel(self, ids: list[str], *, timeout: float) -> list[Cancelled]:
-        """Cancel schedules, many at a time.
+        """Cancel schedules, many concurrently.
 
         Raises:
             UnansweredError: as for `Client.cancel`.
@@ -121,7 +115,7 @@ class Writes:
         return Cancelled(id_, "not_found")
 
     async def reschedule(self, id_: str, when: str, *, timeout: float) -> Stored:
-        """Give a schedule another due time, and keep the rest.
+        """Change the due time of a schedule and keep the rest.
 
         Raises:
             NotFoundError, RequestError, UnansweredError: as for `Client.reschedule`.
@@ -137,7 +131,7 @@ class Writes:
         return Stored(id_, moment(entry.due_us), replaced=True)
 
     async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer]:
-        """Pause schedules, many at a time.
+        """Pause schedules, many concurrently.
 
         Raises:
             RequestError, UnansweredError: as for `Client.pause`.
@@ -145,7 +139,7 @@ class Writes:
         return await self._alter_each(ids, lambda entry: paused(entry, note), "paused", timeout)
 
     async def resume(self, ids: list[str], *, timeout: float) -> list[Answer]:
-        """Resume schedules, many at a time.
+        """Resume schedules, many concurrently.
 
         Raises:
             RequestError, UnansweredError: as for `Client.resume`.
@@ -173,11 +167,12 @@ class Writes:
         return done
 
     async def _alter(self, bucket: Bucket, id_: str, change: Change, timeout: float) -> Entry:
-        """Store what a change makes of a schedule, where that is another; returns it.
+        """Change a schedule and return it; stores it if it differs.
 
         Raises:
-            NotFoundError: there is none.
-            RequestError, UnansweredError: it was refused; or it is unknown whether it was done.
+            NotFoundError: there is no such schedule.
+            RequestError: it was refused.
+            UnansweredError: it is unknown whether it was done.
         """
         async for left in tries(timeout, repr(id_)):
             found = await self._reader.find(id_)
@@ -193,10 +188,10 @@ class Writes:
             new = change(entry)
             if new == entry or await self.put_for(bucket, new, payload, found, left):
                 return new
-        raise AssertionError  # what is tried in vain until the end raises
+        raise AssertionError  # `tries` raises at the end
 
     def check_size(self, bucket: Bucket, entry: Entry, payload: bytes) -> None:
-        """Refuse a schedule that is too large for the bucket, now or with what gozo adds to it.
+        """Refuse a schedule that is too large for the bucket, including what gozo adds later.
 
         Raises:
             RequestError: `too_large`.
@@ -207,7 +202,7 @@ class Writes:
     async def put_for(
         self, bucket: Bucket, entry: Entry, payload: bytes, found: Found | None, timeout: float
     ) -> bool:
-        """Store an entry in the place of what was found under its id; False on a conflict."""
+        """Store an entry in place of what was found under its id; False on a conflict."""
         assert entry.id is not None
         key = escape_id(entry.id)
         if found is None or found.key == key:
@@ -230,9 +225,9 @@ class Writes:
     async def remove(
         self, bucket: Bucket, found: Found, timeout: float, *, moved: bool = False
     ) -> bool:
-        """Put a delete marker in the place of what was found, or purge it for want of room.
+        """Replace what was found by a delete marker, or purge it if there is no room for one.
 
-        `moved`: the schedule is under another key now, so nobody is told that it was cancelled.
+        With `moved`, the schedule is now under another key and does not count as cancelled.
         False on a conflict.
         """
         revision = found.message.sequence
@@ -247,7 +242,7 @@ class Writes:
     async def write(
         self, bucket: Bucket, key: str, headers: bytes, payload: bytes, timeout: float
     ) -> int:
-        """Write to a key; return its new revision, 0 where it has not the expected one, or is busy.
+        """Write to a key; return its new revision, 0 on a conflict.
 
         Raises:
             RequestError: `too_large` or `unavailable`; nothing was stored.
@@ -261,14 +256,14 @@ class Writes:
             connection.doubt_limits()
             raise RequestError(
                 Refusal.TOO_LARGE,
-                f"{key!r} would have {len(headers) + len(payload)} bytes in the bucket; the most "
-                f"is {connection.max_payload}: use a shorter payload",
+                f"{key!r} would have {len(headers) + len(payload)} bytes in the bucket; the "
+                f"maximum is {connection.max_payload}: use a shorter payload",
             )
         if len(headers) > LARGEST_BLOCK:
             raise RequestError(
                 Refusal.TOO_LARGE,
-                f"the headers of {key!r} would take {len(headers)} bytes in the bucket; the most "
-                f"is {LARGEST_BLOCK}: use fewer or shorter headers",
+                f"the headers of {key!r} would take {len(headers)} bytes in the bucket; the "
+                f"maximum is {LARGEST_BLOCK}: use fewer or shorter headers",
             )
         try:
             reply = await connection.request(
@@ -281,7 +276,7 @@ class Writes:
         sequence, code, words = read_ack(reply.headers, reply.payload)
         if sequence or code in CONFLICTS:
             return sequence
-        said = f"the bucket refused it, nothing was stored: {words}"
+        said = f"the bucket refused the change, nothing was stored: {words}"
         if code in NO_ROOM:
             raise _NoRoomError(Refusal.UNAVAILABLE, said)
         if is_final(code, words):
@@ -298,10 +293,10 @@ class _NeverError(RequestError):
 
 
 async def tries(timeout: float, what: str) -> AsyncIterator[float]:
-    """Give the seconds that are left for each try, until none are.
+    """Yield the seconds left for each try, until time is up.
 
     Raises:
-        RequestError: `superseded`, since others were quicker each time.
+        RequestError: `superseded`, if other writers were faster each time.
     """
     deadline = steady() + timeout
     wait = FIRST_WAIT
@@ -310,5 +305,5 @@ async def tries(timeout: float, what: str) -> AsyncIterator[float]:
         await asyncio.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
     raise RequestError(
-        Refusal.SUPERSEDED, f"others changed {what} all the time, nothing was stored: try again"
+        Refusal.SUPERSEDED, f"others kept changing {what}, nothing was stored: try again"
     )

@@ -1,6 +1,6 @@
-"""A crontab as schedules: crontab(5) of Debian's cron and of cronie to what is wanted. Pure.
+"""Converts a crontab to schedules: crontab(5) of Debian's cron and of cronie. Pure.
 
-The command becomes the payload, for a worker that gives it to a shell:
+The command becomes the payload, for a worker that passes it to a shell:
 
     gozoctl exec cron -- /bin/sh
 """
@@ -19,10 +19,10 @@ from gozo.schedule.model import ScheduleSpec
 from gozo.schedule.recurrence import expression
 
 END = "END_OF_INPUT"
-"""Ends the input of a command, or a longer word that begins so."""
+"""The delimiter of a command's input; extended if the input contains it."""
 
 LONGEST_NAME = 64
-"""Characters of a program's name that become an id."""
+"""Maximum characters of a program's name in an id."""
 
 _VARIABLE = re.compile(r"""("[^"]*"|'[^']*'|[^\s=]+)\s*=\s*(.*)""")
 _LINE = re.compile(r"(@\S+|-?[^\s@]\S*(?:\s+\S+){4})\s+(\S.*)")
@@ -34,19 +34,19 @@ _ZONE = "CRON_TZ"
 
 @dataclass(slots=True)
 class Imported:
-    """What a crontab came to."""
+    """The result of converting a crontab."""
 
     jobs: list[tuple[str, Wanted]] = field(default_factory=list)
-    """What is wanted, each with the line that it comes from."""
+    """The wanted schedules, each with its line."""
     warnings: list[str] = field(default_factory=list)
-    """What could not be carried over, each with the number of its line."""
+    """What could not be converted, each with its line number."""
 
 
 def read(text: str, name: str, subject: str, zone: str, *, system: bool = False) -> Imported:
-    """Read a crontab called `name`; its times are those of `zone` until it says otherwise.
+    """Read a crontab called `name`; its times are in `zone` unless it sets another.
 
-    A `system` crontab, such as /etc/crontab, names the user after the times: who it is becomes
-    the last token of the subject.
+    A `system` crontab, such as /etc/crontab, names the user after the times: the user becomes the
+    last token of the subject.
 
     Raises:
         RequestError: `invalid_when`, if there is no such zone.
@@ -75,32 +75,31 @@ def read(text: str, name: str, subject: str, zone: str, *, system: bool = False)
         except _LeftOutError as error:
             imported.warnings.append(f"{name}:{number}: {error}")
         except RequestError as error:
-            imported.warnings.append(f"{name}:{number}: {error} (left out)")
+            imported.warnings.append(f"{name}:{number}: {error} (skipped)")
     return imported
 
 
 class _LeftOutError(Exception):
-    """A line that cannot be carried over."""
+    """A line that cannot be converted."""
 
 
 class _BadZoneError(Exception):
-    """A zone that is not known: what its times mean is not known either."""
+    """An unknown time zone: the times that follow have no meaning."""
 
 
 def _variable(match: re.Match[str]) -> str:
-    """Take a variable; return the zone that it sets."""
+    """Read a variable; return the time zone that it sets."""
     name, value = _unquoted(match[1]), _unquoted(match[2])
     if name == _ZONE:
         try:
             read_zone(value)
         except RequestError as error:
             raise _BadZoneError(
-                f"{_ZONE} {value!r} is no time zone: what follows is left out"
+                f"{_ZONE} {value!r} is not a time zone: skipping what follows"
             ) from error
         return value
     raise _LeftOutError(
-        f"the variable {name} is not carried over: set it where gozoctl exec runs, or in the "
-        "command"
+        f"the variable {name} is not converted: set it where gozoctl exec runs, or in the command"
     )
 
 
@@ -114,31 +113,31 @@ def _unquoted(text: str) -> str:
 
 def _job(line: str, subject: str, zone: str | None, ids: dict[str, int], *, system: bool) -> Wanted:
     if zone is None:
-        raise _LeftOutError("its time zone is not known: left out")
+        raise _LeftOutError("its time zone is unknown: skipped")
     match = _LINE.fullmatch(line)
     if match is None:
-        raise _LeftOutError("it has no five times, or no command: left out")
+        raise _LeftOutError("it does not have five fields and a command: skipped")
     when, command = " ".join(match[1].removeprefix("-").split()), match[2]
     if when.lower() == "@reboot":
         raise _LeftOutError(
-            "@reboot is no time: left out; let the system's own services start it, such as systemd"
+            "@reboot is not a time: skipped; start it as a service, such as a systemd unit"
         )
     if when.startswith("@") and when not in NAMES:
-        raise _LeftOutError(f"{when} is no time of a crontab that gozo knows: left out")
+        raise _LeftOutError(f"{when} is not a time that gozo supports: skipped")
     expression(when)
     if system:
         user = _USER.fullmatch(command)
         if user is None:
-            raise _LeftOutError("it names no user, or no command: left out")
+            raise _LeftOutError("it names no user, or no command: skipped")
         subject, command = f"{subject}.{user[1]}", user[2]
     if command.startswith("%"):
-        raise _LeftOutError("it has no command, only input for one: left out")
+        raise _LeftOutError("it has no command, only input for one: skipped")
     spec = ScheduleSpec(recurs=True, zone="" if zone == "UTC" else zone)
     return Wanted(_id(command, ids), subject, when, _script(command).encode(), spec=spec)
 
 
 def _script(command: str) -> str:
-    """Turn a command into what a shell is to read: from the first % on it is input."""
+    """Turn a command into a shell script: the text after the first % is its input."""
     command, *given = (part.replace("\\%", "%") for part in _PERCENT.split(command))
     if not given:
         return command + "\n"
@@ -150,9 +149,9 @@ def _script(command: str) -> str:
 
 
 def _id(command: str, taken: dict[str, int]) -> str:
-    """Call a job as its program is called; the second of a name is numbered.
+    """Return an id after the name of the program; a number distinguishes equal names.
 
-    `taken` has each name that is taken, and the last number that it was given.
+    `taken` has each id in use, and the last number appended to it.
     """
     words = [word for word in command.split() if not _ASSIGNMENT.match(word)]
     name = PurePosixPath(words[0]).name if words else ""

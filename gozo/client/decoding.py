@@ -1,4 +1,4 @@
-"""From what the bucket holds to schedules, readable or not. Pure."""
+"""Decodes entries of the bucket into schedules, readable or not. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gozo.client.arguments import header_pairs, moment
 from gozo.client.models import Schedule
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.headers import fields
-from gozo.protocol.requests import RESERVED, escape_id, unescape_key
+from gozo.protocol.ids import RESERVED, escape_id, unescape_key
 from gozo.protocol.subject_policy import Policy, expression
 from gozo.schedule.model import OVERDUE_US, Entry, Marker, State
 from gozo.store.entry_codec import (
@@ -28,14 +28,14 @@ _COUNT = re.compile(rb"[0-9]{1,9}\Z")
 
 
 def keys_of(id_: str) -> list[str]:
-    """Return the key of an id, and, where that differs, the one that the original gozo used."""
+    """Return the key of an id and, if it differs, the one used by the original gozo."""
     key = escape_id(id_)
     return [key, id_] if id_ != key and _RAW_KEY.match(id_) else [key]
 
 
 def key_prefix(id_prefix: str) -> str:
-    """Return how the keys begin of all ids that begin so, be they gozo's or the original's."""
-    return _PLAIN_START.match(id_prefix)[0]  # type: ignore[index]  # it matches any text
+    """Return the common prefix of the keys of all ids with a prefix, old and new ones."""
+    return _PLAIN_START.match(id_prefix)[0]  # type: ignore[index]  # it matches any string
 
 
 def schedule_or_marker(
@@ -48,7 +48,7 @@ def schedule_or_marker(
     now_us: int,
     max_payload: int,
 ) -> Schedule | Marker | None:
-    """Read a message of the bucket; without its `value`, None means that it is needed."""
+    """Decode a message of the bucket; without its `value`, None means that it is needed."""
     try:
         if value is None:
             entry = parse_entry(key, headers, stored_us)
@@ -64,7 +64,7 @@ def schedule_or_marker(
     state, reason = str(entry.state), entry.reason
     try:
         policy.check_target(entry.subject)
-        if headers:  # those of the original gozo have none
+        if headers:  # entries of the original gozo have none
             check_room(entry, headers, max_payload)
     except RequestError as error:
         state, reason = "invalid", str(error)
@@ -94,12 +94,12 @@ def schedule_or_marker(
 
 
 def is_hidden(key: str) -> bool:
-    """Tell whether what is under a key is no schedule of anybody's."""
+    """Return whether a key is gozo's own and not of a schedule."""
     return key in (BARRIER_KEY, APPLY_KEY)
 
 
 def id_of(key: str) -> str | None:
-    """Return the id whose key it is; None for a reserved key, and for one of no id."""
+    """Return the id of a key; None for a reserved or invalid key."""
     if key.startswith(RESERVED):
         return None
     try:
@@ -136,31 +136,31 @@ def _invalid(
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
-    """Make an expression for the subjects that a pattern of NATS matches.
+    """Return an expression for the subjects that a NATS pattern matches.
 
     Raises:
-        RequestError: `invalid_request`, for what is no pattern.
+        RequestError: `invalid_request`, if the pattern is invalid.
     """
     tokens = pattern.split(".")
     if not all(tokens) or ">" in tokens[:-1] or re.search(r"\s", pattern):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"{pattern!r} is no subject: mend the dots, and put > at the end only",
+            f"{pattern!r} is not a valid subject: remove empty tokens, and use > only as the last",
         )
     return expression((pattern,))
 
 
 def entry_of(key: str, headers: bytes | None, value: bytes, stored_us: int) -> tuple[Entry, bytes]:
-    """Read a schedule in order to change it; returns its payload besides.
+    """Read a schedule in order to change it; returns entry and payload.
 
     Raises:
-        RequestError: `invalid_request`, where it cannot be read.
+        RequestError: `invalid_request`, if it cannot be read.
     """
     try:
         entry, payload = parse_whole(key, headers, value, stored_us)
     except EntryError as error:
         raise RequestError(
-            Refusal.INVALID_REQUEST, f"what is stored under {key!r} is invalid: {error}"
+            Refusal.INVALID_REQUEST, f"the entry under {key!r} is invalid: {error}"
         ) from error
     if isinstance(entry, Marker):
         raise RequestError(Refusal.INVALID_REQUEST, f"{key!r} is a delete marker")

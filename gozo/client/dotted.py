@@ -1,7 +1,7 @@
-"""Dotted keys of TOML that are too long to be read. Pure.
+"""Finds dotted keys in TOML that are too long to parse. Pure.
 
-`tomllib` notes each beginning of a dotted key: one of 20,000 parts, 40 KB of text, takes 1.5 GB.
-A file of schedules has no use for more than three.
+`tomllib` stores each prefix of a dotted key: one with 20,000 parts, 40 KB of text, takes 1.5 GB. A
+file of schedules needs at most three parts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _FOUND = re.compile(
     rf"|{_TEXT}|#[^\n]*+",
     re.DOTALL,
 )
-"""A key of too many parts, or whatever may look like one and is a text or a comment."""
+"""A key with too many parts, or a string or comment, which may look like one."""
 
 
 def line_of_long_key(text: str) -> int | None:
-    """Return the number of the first line with a key of more than `MOST_PARTS`, if there is one."""
+    """Return the number of the first line with a key of more than `MOST_PARTS`, if any."""
     for found in _FOUND.finditer(text):
         if found["long"] is not None:
             return text.count("\n", 0, found.start()) + 1

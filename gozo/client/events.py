@@ -1,4 +1,4 @@
-"""What daemons tell of schedules: as it happens, and as a stream has kept it."""
+"""The events that daemons publish about schedules: live, and stored in a stream."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from gozo.client.past import Past
 from gozo.client.subscription import Listening
 from gozo.errors import JetStreamError, NoServerError, NotFoundError, Refusal, RequestError
 from gozo.protocol.event_kinds import NAME_A_SUBJECT, Kind
-from gozo.protocol.requests import escape_id
-from gozo.settings.resolve import ConnectionSettings
+from gozo.protocol.ids import escape_id
+from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import history_of, is_covered
 from gozo.telemetry.events import TYPE
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, parse_time
 
-NO_HISTORY = "no history is kept: start the daemons with --history 30d, or another length"
+NO_HISTORY = "no history is kept: start the daemons with --history 30d, or another duration"
 
 
 class Following:
-    """An iterator over events as they are told, which hears them while it is entered.
+    """An iterator over events as they are published; subscribed while it is entered.
 
-    Raises what `Listening` does while it is iterated over.
+    The iteration raises the same errors as that of `Listening`.
     """
 
     def __init__(self, messages: Listening) -> None:
@@ -58,7 +58,7 @@ class Following:
                 return event
 
 
-class Chronicle:
+class EventLog:
     """The events about the schedules of one bucket."""
 
     def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:
@@ -67,7 +67,7 @@ class Chronicle:
         self._stream = history_of(settings.bucket)
 
     def follow(self, id_: str | None) -> Following:
-        """Iterate over what is told from now on, of one schedule or of all."""
+        """Iterate over events from now on, of one schedule or of all."""
         subject = f"{self._subject}.>" if id_ is None else self._of(id_)
         return Following(Listening(self._connection, subject))
 
@@ -79,11 +79,11 @@ class Chronicle:
         kinds: Collection[str],
         subject: str | None,
     ) -> AsyncIterator[Event]:
-        """Iterate over what was told, as far as it is kept.
+        """Iterate over stored events.
 
         Raises:
-            RequestError: no event can be meant by this.
-            NotFoundError: nothing is kept, once it is iterated over.
+            RequestError: no event could match.
+            NotFoundError: no history is kept; raised by the first step.
         """
         _check(since, until, kinds, subject)
         wanted = None if subject is None else matcher(subject)
@@ -105,7 +105,7 @@ class Chronicle:
         return events()
 
     async def info(self) -> HistoryInfo | None:
-        """Describe the stream that keeps events; None where there is none."""
+        """Describe the stream that keeps events; None if it does not exist."""
         try:
             found = await self._find()
         except NotFoundError:
@@ -126,10 +126,10 @@ class Chronicle:
         )
 
     async def _find(self) -> dict[str, Any]:
-        """Ask the server what it says of the stream.
+        """Ask the server about the stream.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
         """
         js = JetStream(self._connection)
         try:
@@ -143,7 +143,7 @@ class Chronicle:
             raise NotFoundError(NO_HISTORY) from error
 
     def _subjects(self, id_: str | None, kinds: Collection[str]) -> list[str]:
-        """Return the subjects of all events that may be wanted."""
+        """Return the subjects of all events that could match."""
         names = sorted(set(kinds))
         if id_ is not None:
             return [f"{self._subject}.{kind}.{escape_id(id_)}" for kind in names or ["*"]]
@@ -158,7 +158,7 @@ class Chronicle:
 def _check(
     since: datetime | None, until: datetime | None, kinds: Collection[str], subject: str | None
 ) -> None:
-    """Refuse what no event could match.
+    """Refuse filters that no event could match.
 
     Raises:
         RequestError: `invalid_request`.
@@ -177,12 +177,12 @@ def _check(
         )
     if since is not None and until is not None and until <= since:
         raise RequestError(
-            Refusal.INVALID_REQUEST, f"since {since} is not before until {until}: exchange them"
+            Refusal.INVALID_REQUEST, f"since {since} is not before until {until}: swap them"
         )
 
 
 def read_event(payload: bytes) -> Event | None:
-    """Read what a daemon told; None where it is none of gozo's events."""
+    """Read an event; None if it is not one of gozo's."""
     try:
         told: dict[str, Any] = json.loads(payload)
         type_, _, kind = told["type"].rpartition(".")
@@ -211,7 +211,7 @@ def read_event(payload: bytes) -> Event | None:
 
 
 def _moment(text: str) -> datetime:
-    """Read a moment as a daemon writes it; in UTC."""
+    """Read a moment in an event; in UTC."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset")

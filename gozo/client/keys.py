@@ -1,4 +1,4 @@
-"""Asks the leader what there is: `<request subject>.admin.keys`, see `gozo.requests.inventory`."""
+"""Asks the leader for its keys: `<request subject>.admin.keys`, see `gozo.requests.inventory`."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from gozo.client.models import Counts
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
 from gozo.transport.connection import Connection
 
-PROBE = 0.5  # seconds to wait for a leader that may be frozen
+PROBE = 0.5  # seconds to wait: the leader may be frozen
 
 
 class Page(NamedTuple):
-    """Some of the keys that the leader knows, in order."""
+    """A page of the leader's keys, in order."""
 
     created: str
-    """When the server says that the leader's bucket was created."""
+    """When the leader's bucket was created, as reported by the server."""
     position: int
-    """The sequence of the stream up to which the leader had seen everything."""
+    """The sequence of the stream up to which the leader has read."""
     schedules: int
-    """How many there are in all, whatever their keys."""
+    """The number of all schedules, whatever their keys."""
     keys: list[tuple[str, int]]
     """Each with its revision."""
     more: bool
-    """Whether there are later ones."""
+    """Whether there are further pages."""
     large: int
-    """Bytes of their payloads, as far as those are large."""
+    """Bytes of their large payloads."""
 
 
 class Keys:
-    """The leader of one bucket, as far as it is asked for keys.
+    """Asks the leader of one bucket for keys.
 
-    None is answered where there is no leader, where it is of an earlier version or cannot tell,
-    and where this user may not ask: the bucket itself has the answer as well.
+    Methods return None if there is no leader, if it is of an earlier version or cannot answer, and
+    if this user may not ask: callers then read the bucket itself.
     """
 
     def __init__(self, connection: Connection, request_subject: str, bucket: str) -> None:
@@ -44,7 +44,7 @@ class Keys:
         self._bucket = bucket
 
     async def page(self, prefix: str, after: str, limit: int) -> Page | None:
-        """Return the first keys behind `after` that begin with `prefix`.
+        """Return the first keys after `after` that begin with `prefix`.
 
         Raises:
             DisconnectedError: there is no connection.
@@ -63,7 +63,7 @@ class Keys:
         return None
 
     async def counts(self) -> tuple[str, int, Counts] | None:
-        """Return how many schedules there are, behind `created` and `position` as in a page.
+        """Return `created` and `position` as in a page, and the numbers of schedules.
 
         Raises:
             DisconnectedError: there is no connection.
@@ -83,7 +83,7 @@ class Keys:
         return None
 
     async def _ask(self, asked: dict[str, object]) -> dict[str, Any]:
-        """Return what the leader says of our bucket; nothing where there is no such leader."""
+        """Return the answer of our bucket's leader; empty if there is none."""
         try:
             body = json.dumps(asked).encode()
             reply = await self._connection.request(self._subject, body, timeout=PROBE)

@@ -1,9 +1,8 @@
-"""Loads the latest message of each key of the bucket: all of them, or those that the leader names.
+"""Loads the latest message of each key of the bucket: all keys, or those listed by the leader.
 
-Where most of the bucket are delete markers, what the leader names is read one by one, each at its
-revision, and then whatever was stored behind the leader's position. So nothing is missed that is
-there all the while: either it has not been changed since the leader named it, or it was stored
-later than that.
+If most of the bucket is delete markers, the keys listed by the leader are read one by one, each at
+its revision, and then everything stored after the leader's position. So no schedule is missed:
+either it has not changed since the leader listed it, or it was stored later.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from gozo.store.ordered_consumer import BATCH, HEARTBEAT, Consumer
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
 
-CHASE = 100_000  # messages that are read beyond those that there were, and as many as keys
-GRACE = 0.1  # seconds in which a message comes that was stored before
-LAG = 5.0  # seconds that a replica of the stream is given to catch up with its leader
+CHASE = 100_000  # messages read beyond the initial ones, plus as many as there are keys
+GRACE = 0.1  # seconds within which a stored message arrives
+LAG = 5.0  # seconds for a replica of the stream to catch up with its leader
 
-FEW = 2_000  # messages that are read in less time than a leader takes to answer, which may be none
-WORTH = 8  # messages of a full load that take as long as one read at its revision
-PAGE = 2_000  # keys asked of the leader at a time
-AT_ONCE = 1_000  # messages asked for at a time
-MOST_BYTES = 16 * 1024 * 1024  # of large payloads in a page: they come along with what is read so
+FEW = 2_000  # messages read in less time than asking a leader takes, if there is one
+WORTH = 8  # messages of a full load take as long as one read at its revision
+PAGE = 2_000  # keys requested from the leader at a time
+AT_ONCE = 1_000  # messages requested at a time
+MOST_BYTES = 16 * 1024 * 1024  # of large payloads in a page: single reads include payloads
 ANSWER_TIME = 5.0  # seconds
 
 
 class Raw(NamedTuple):
-    """A message of the bucket as it came, without its value."""
+    """A message of the bucket as received, without its value."""
 
     key: str
     revision: int
@@ -45,12 +44,12 @@ class Raw(NamedTuple):
 
 
 class Named:
-    """Reads what the leader names, if that is worth it."""
+    """Reads the keys listed by the leader, if that is faster."""
 
     def __init__(self, js: JetStream, bucket: Bucket, keys: Keys, state: BucketState) -> None:
         self.after: int | None = None
-        """What is stored up to this sequence, and was not changed since, was read; None: not all of
-        it was, so everything has to be read."""
+        """Everything up to this sequence that has not changed since was read; None: not all of it,
+        so everything must be read."""
         self._js = js
         self._bucket = bucket
         self._keys = keys
@@ -68,7 +67,7 @@ class Named:
             page = await self._keys.page(prefix, last, PAGE)
             if page is None or page.created != self._state.created or page.large > MOST_BYTES:
                 return
-            after = min(after, page.position)  # another leader may be behind the one before
+            after = min(after, page.position)  # another leader may be behind the previous one
             for start in range(0, len(page.keys), AT_ONCE):
                 found = await self._read(page.keys[start : start + AT_ONCE])
                 if found is None:
@@ -81,9 +80,9 @@ class Named:
             last = page.keys[-1][0]
 
     async def _read(self, keys: list[tuple[str, int]]) -> list[Raw] | None:
-        """Read keys at their revisions; those that were changed since are omitted.
+        """Read keys at their revisions; omits those that have changed since.
 
-        None: it could not be done, or something else is there than the leader says.
+        None: it failed, or the bucket differs from what the leader reports.
         """
         revisions = [revision for _, revision in keys]
         try:
@@ -103,19 +102,18 @@ class Named:
 
 
 def _sized(headers: bytes | None, size: int) -> bytes:
-    """Return a header block as those get it who read no values: it says how long the value is."""
+    """Return a header block as received without the value: with the size of the value."""
     return b"%bNats-Msg-Size: %d\r\n\r\n" % ((headers or b"NATS/1.0\r\n\r\n")[:-2], size)
 
 
 class Load:
-    """Reads the latest of each key, each key once.
+    """Reads the latest message of each key, each key once.
 
-    A schedule that is replaced meanwhile moves to the end of the stream. So it is read until
-    nothing is to come, that is until whoever writes was caught up with. The server's word for
-    that can be early: it counts a message that was replaced as gone before it counts the one
-    in its place; or it comes from a replica that is behind. So the stream's leader is asked whether
-    there are later ones. Where somebody writes faster than can be read, there is an end to that as
-    well.
+    A schedule that is replaced meanwhile moves to the end of the stream. So reading continues
+    until no messages are pending. The server's report of that can be early: it counts a replaced
+    message as gone before it counts the new one, or it comes from a replica that is behind. So
+    the stream's leader is asked whether there are later messages. If messages are written faster
+    than they are read, reading ends at a limit (`CHASE`).
     """
 
     def __init__(
@@ -127,7 +125,7 @@ class Load:
         seen: set[str],
         after: int | None,
     ) -> None:
-        """`seen` are the keys that are known already; `after` is as for `Named`."""
+        """`seen` has the keys already read; `after` is as for `Named`."""
         self._bucket = bucket
         self._queue: deque[Raw] = deque()
         self._news = asyncio.Event()
@@ -137,7 +135,7 @@ class Load:
         self._keys = seen
         self._after = after
         self._end = self._needed = state.last_sequence
-        """Where what is read counts as stored meanwhile, and up to where nothing may be missed."""
+        """Later messages than the first count as new; up to the second, none may be missed."""
         self._position = self._beyond = 0
         self._lags_until: float | None = None
         self._within = len(seen)
@@ -145,7 +143,7 @@ class Load:
         self._problem = ""
 
     async def start(self) -> None:
-        """Begin.
+        """Start.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -153,7 +151,7 @@ class Load:
         if self._after is not None:
             last = (await self._bucket.state()).last_sequence
             if last < self._after:
-                self._after = None  # it was restored from an older copy
+                self._after = None  # it was restored from an older backup
             else:
                 self._end, self._done = self._after, last == self._after
                 self._position, self._needed = self._after, last
@@ -161,11 +159,11 @@ class Load:
             self._nothing_to_come = await self._consumer.start(self._after) == 0
 
     def stop(self) -> None:
-        """End it."""
+        """Stop."""
         self._consumer.stop()
 
     async def messages(self) -> AsyncIterator[Raw]:
-        """Iterate over all that comes, without delete markers, as gozo writes them.
+        """Iterate over the messages, without gozo's delete markers.
 
         Raises:
             NoServerError: it could not be read to the end.
@@ -179,23 +177,23 @@ class Load:
                 return
             elif self._problem:
                 raise NoServerError(
-                    f"the schedules could not be read to the end ({self._problem}): try again"
+                    f"the schedules could not be read completely ({self._problem}): try again"
                 )
             else:
                 await self._wait(HEARTBEAT)
                 if self._consumer.is_silent:
-                    self._problem = "the server fell silent"
+                    self._problem = "the server stopped answering"
                 elif self._consumer.stalls:
                     self._nothing_to_come = True
 
     async def _check(self) -> None:
-        """Find out whether there is really nothing to come."""
+        """Find out whether no messages are really pending."""
         bucket, pattern = self._bucket, f"{self._bucket.prefix}>"
         left = await bucket.js.next_message(bucket.stream, pattern, self._position + 1)
         if left is None:
             self._done = True
             return
-        # It is on its way, unless it has been removed.
+        # It will arrive, unless it has been removed.
         self._nothing_to_come = False
         if self._queue or await self._wait(GRACE):
             self._lags_until = None
@@ -208,7 +206,7 @@ class Load:
                 self._problem = "a replica of the stream is behind"
 
     async def _wait(self, timeout: float) -> bool:
-        """Wait for a message; False where none came in time."""
+        """Wait for a message; False if none came in time."""
         self._consumer.refill()
         self._news.clear()
         try:

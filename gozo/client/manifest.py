@@ -1,6 +1,6 @@
-"""Schedules as a file: TOML to what is wanted, and schedules to TOML. Pure.
+"""Schedules as a TOML file: reads, writes and compares them. Pure.
 
-    set = "nightly"                  # optional: else the file's name
+    set = "nightly"                  # default: the file's name
 
     [schedules.backup]
     subject = "jobs.backup"
@@ -9,12 +9,12 @@
     headers = ["Content-Type: text/plain"]
     confirm = true
     attempts = 3
-    paused = true                    # false resumes it; else it stays as it is
+    paused = true                    # false resumes it; default: unchanged
     note = "till Monday"
-    protect = true                   # false ends that; else it stays as it is
-    set = "weekly"                   # in the place of the file's
+    protect = true                   # false ends that; default: unchanged
+    set = "weekly"                   # instead of the file's
 
-A file is read only: what its owner wrote, comments too, stays as it is.
+Files are only read: their owner's comments and order stay.
 """
 
 from __future__ import annotations
@@ -27,54 +27,37 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gozo.client.arguments import microseconds, spec_of
+from gozo.client.arguments import spec_of
+from gozo.client.comparison import is_paused, means
 from gozo.client.dotted import MOST_PARTS, line_of_long_key
+from gozo.client.manifest_tables import (
+    KEYS,
+    PAYLOADS,
+    SCHEDULES,
+    SET,
+    SPEC,
+    dumped,
+    pause_table,
+    printable,
+    protect_table,
+    schedule_table,
+    set_table,
+    toml_key,
+    when_of,
+)
 from gozo.client.models import Schedule, Wanted
 from gozo.errors import GozoError, Refusal, RequestError, SettingsError
-from gozo.protocol.headers import FIRST_LINE, fields
-from gozo.protocol.requests import read_note
-from gozo.schedule import expression as grammar
-from gozo.schedule.model import ScheduleSpec, State
-from gozo.schedule.recurrence import expression
-from gozo.schedule.spec_headers import spec_lines
-
-SCHEDULES, SET = "schedules", "set"
-PAYLOADS = ("payload", "payload-base64", "payload-file")
-KEYS: dict[str, type] = {
-    "subject": str,
-    "when": str,
-    **dict.fromkeys(PAYLOADS, str),
-    "headers": list,
-    "confirm": bool,
-    "attempts": int,
-    "paused": bool,
-    "note": str,
-    "protect": bool,
-    "time-zone": str,
-    "start": str,
-    "until": str,
-    "count": int,
-    "jitter": str,
-    "misfire": str,
-    "misfire-grace": str,
-    SET: str,
-}
-"""What a table may have, and of which kind."""
-
-SPEC = tuple(KEYS)[-8:-1]
-"""The keys that stand for a header of a request, without `Gozo-`."""
-
-TIMES = ("when", *SPEC)
-"""The keys that say when it is due."""
+from gozo.protocol.admin import read_note
+from gozo.schedule.model import ScheduleSpec
 
 LONGEST_SET = 128
-"""Characters of a set's name."""
+"""Maximum characters of a set's name."""
 
 _SET_CURE = f"give a name of 1 to {LONGEST_SET} printable characters, without spaces around it"
 
 _KINDS: dict[type, str] = {
-    str: "a text in quotation marks",
-    list: "a list of texts such as 'Name: value'",
+    str: "a string in quotation marks",
+    list: "a list of strings such as 'Name: value'",
 }
 _KINDS |= {bool: "true or false", int: "a whole number"}
 
@@ -88,12 +71,12 @@ _KEY_OF = {
 }
 
 ReadFile = Callable[[str], bytes]
-"""Returns what is in a file that a manifest names, or raises `OSError`."""
+"""Returns the content of a file named in a manifest, or raises `OSError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What one file wants."""
+    """The content of one file."""
 
     name: str
     managed_by: str
@@ -101,11 +84,11 @@ class Manifest:
 
     @property
     def sets(self) -> set[str]:
-        """All sets that something in it belongs to, and its own."""
+        """Its own set, and all sets of its schedules."""
         return {self.managed_by, *(one.managed_by for one in self.wanted)}
 
     def place(self, id_: str, key: str = "") -> str:
-        """Say where something stands in the file."""
+        """Return the place of a schedule or key in the file, for messages."""
         return _place(self.name, id_, key)
 
 
@@ -120,21 +103,23 @@ def parse(
 ) -> Manifest:
     """Read a file called `name`; `check` raises `RequestError` for what gozo would refuse.
 
-    `managed_by` is the set of all, whatever the file says; `default_set` is what it is if that
-    says nothing.
+    `managed_by` overrides the sets in the file; `default_set` applies if the file names none.
 
     Raises:
-        SettingsError: something in it is wrong. Each mistake has a line, which names the file,
-            the table and the key.
+        SettingsError: something in it is invalid. The message has one line for each mistake, with
+            file, table and key.
     """
     if (line := line_of_long_key(text)) is not None:
         raise SettingsError(
-            f"{name}: line {line}: a key has more than {MOST_PARTS} parts: an id with dots is "
-            f'quoted: [{SCHEDULES}."a.b"]'
+            f"{name}: line {line}: a key has more than {MOST_PARTS} parts: quote an id with dots: "
+            f'[{SCHEDULES}."a.b"]'
         )
     try:
         content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # of a number that is too long, and of brackets
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a long number, or many brackets
         raise SettingsError(f"{name} is not TOML: {error}") from error
     problems = [
         f"{name}: {_unknown(key, (SCHEDULES, SET))}"
@@ -147,7 +132,7 @@ def parse(
         set_ = ""
     tables = content.get(SCHEDULES, {})
     if not isinstance(tables, dict):
-        problems.append(f"{name}: {SCHEDULES} is no table: write [schedules.ID] for each schedule")
+        problems.append(f"{name}: {SCHEDULES} is not a table: write [schedules.ID] for each")
         tables = {}
     wanted = []
     for id_, table in tables.items():
@@ -167,7 +152,7 @@ def parse(
 
 
 def is_set_name(name: object) -> bool:
-    """Tell whether something can be the name of a set."""
+    """Return whether a value is a valid name of a set."""
     return (
         isinstance(name, str)
         and 0 < len(name) <= LONGEST_SET
@@ -186,12 +171,12 @@ class _WrongError(GozoError):
 
 def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wanted:
     if not isinstance(table, dict):
-        raise _WrongError("", "it is no table: write [schedules.ID] above its keys")
+        raise _WrongError("", "it is not a table: write [schedules.ID] above its keys")
     for key, value in table.items():
         if key not in KEYS and isinstance(value, dict):
-            dotted = _toml_key(f"{id_}.{key}")
+            dotted = toml_key(f"{id_}.{key}")
             raise _WrongError(
-                key, f"tables are not nested; an id with a dot is quoted: [{SCHEDULES}.{dotted}]"
+                key, f"tables cannot be nested; quote an id with a dot: [{SCHEDULES}.{dotted}]"
             )
         if key not in KEYS:
             raise _WrongError("", _unknown(key, KEYS))
@@ -234,7 +219,7 @@ def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
 
 def _note(table: Mapping[str, Any]) -> str:
     if "note" in table and not table.get("paused"):
-        raise _WrongError("note", "it says why a schedule is paused: add paused = true")
+        raise _WrongError("note", "a note says why a schedule is paused: add paused = true")
     try:
         return read_note(table.get("note", ""))
     except RequestError as error:
@@ -244,7 +229,7 @@ def _note(table: Mapping[str, Any]) -> str:
 def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
     given = [key for key in PAYLOADS if key in table]
     if len(given) > 1:
-        raise _WrongError(given[1], f"the payload is given once, and there is {given[0]} already")
+        raise _WrongError(given[1], f"the payload is already in {given[0]}: remove one of the two")
     for key in given:
         text: str = table[key]
         try:
@@ -262,49 +247,44 @@ def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
-        raise _WrongError("headers", f"{line!r} is no header: give it as 'Name: value'")
+        raise _WrongError("headers", f"{line!r} is not a header: give 'Name: value'")
     return name.strip(), value.strip(" \t")
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(key, known, 1)
-    cure = f"it may be meant to be {near[0]!r}" if near else f"known are {', '.join(known)}"
-    return f"the key {key!r} is not known: {cure}"
+    cure = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
+    return f"unknown key {key!r}: {cure}"
 
 
 def _place(name: str, id_: str, key: str) -> str:
-    return f"{name}: [{SCHEDULES}.{_toml_key(id_)}]" + (f": {key}" if key else "")
-
-
-def _toml_key(key: str) -> str:
-    return _dumped({key: 0}).rpartition(" = ")[0]
+    return f"{name}: [{SCHEDULES}.{toml_key(id_)}]" + (f": {key}" if key else "")
 
 
 def write(schedules: Iterable[Schedule]) -> str:
-    """Write schedules, which have ids and payloads, as a file.
+    """Write schedules with ids and payloads as a file.
 
-    The set is named once where all belong to the same, else in the table of each that belongs
-    to one. A delay becomes the moment that it came to: the file may be applied at any time, and
-    to another bucket.
+    The set is named once if all have the same, otherwise in each table. A delay is written as the
+    moment that it came to: the file may be applied at any time, and to another bucket.
     """
     found = list(schedules)
     sets = {schedule.managed_by for schedule in found}
     content: dict[str, Any] = {SET: sets.pop()} if len(sets) == 1 and sets != {""} else {}
     content[SCHEDULES] = {
-        str(one.id): _table(one, _when(one))
-        | ({} if SET in content else _set(one.managed_by))
-        | _pause(is_paused(one) or None, one.reason)
-        | _protect(one.protected or None)
+        str(one.id): schedule_table(one, when_of(one))
+        | ({} if SET in content else set_table(one.managed_by))
+        | pause_table(is_paused(one) or None, one.reason)
+        | protect_table(one.protected or None)
         for one in found
     }
-    return _dumped(content)
+    return dumped(content)
 
 
 def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
-    """Write what is wanted as a file, each below a comment of one line."""
+    """Write wanted schedules as a file, each below a one-line comment."""
     tables = (
-        f"# {_printable(comment.expandtabs())}\n"
-        + _dumped({SCHEDULES: {one.id: _table(one, one.when)}})
+        f"# {printable(comment.expandtabs())}\n"
+        + dumped({SCHEDULES: {one.id: schedule_table(one, one.when)}})
         for comment, one in items
     )
     return "\n".join(tables)
@@ -313,128 +293,22 @@ def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
 def difference(
     id_: str, old: Schedule | None, new: Wanted | None, names: tuple[str, str]
 ) -> list[str]:
-    """Write what differs as diff(1) does, with `names` for the two sides."""
+    """Return the differences as diff(1) prints them, with `names` for the two sides."""
     before = after = None
     moves = old is not None and new is not None and old.managed_by != new.managed_by
     if new is not None:
-        after = _table(new, new.when) | _pause(new.paused, new.note)
-        after |= _protect(new.protect) | _set(new.managed_by if moves else "")
+        after = schedule_table(new, new.when) | pause_table(new.paused, new.note)
+        after |= protect_table(new.protect) | set_table(new.managed_by if moves else "")
     if old is not None:
-        before = _table(old, new.when if new and _means(new.when, old) else _when(old))
+        before = schedule_table(old, new.when if new and means(new.when, old) else when_of(old))
         if is_paused(old) if new is None else new.paused is not None:
-            before |= _pause(is_paused(old), old.reason)
+            before |= pause_table(is_paused(old), old.reason)
         if old.protected if new is None else new.protect is not None:
-            before |= _protect(old.protected)
-        before |= _set(old.managed_by if moves else "")
+            before |= protect_table(old.protected)
+        before |= set_table(old.managed_by if moves else "")
     lines = difflib.unified_diff(_lines(id_, before), _lines(id_, after), *names, n=99, lineterm="")
     return list(lines)
 
 
 def _lines(id_: str, table: dict[str, Any] | None) -> list[str]:
-    return [] if table is None else _dumped({SCHEDULES: {id_: table}}).splitlines()
-
-
-def _table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
-    table: dict[str, Any] = {"subject": one.subject, "when": when}
-    payload = one.payload or b""
-    try:
-        if payload:
-            table["payload"] = payload.decode()
-    except UnicodeDecodeError:
-        table["payload-base64"] = base64.b64encode(payload).decode()
-    if one.headers:
-        table["headers"] = [f"{name}: {value}" for name, value in one.headers]
-    if one.confirm:
-        table["confirm"] = True
-    if one.attempts:
-        table["attempts"] = one.attempts
-    return table | _table_of(one.spec)
-
-
-def is_paused(schedule: Schedule) -> bool:
-    """Tell whether a schedule is kept and not delivered."""
-    return schedule.state == State.PAUSED
-
-
-def _pause(paused: bool | None, note: str) -> dict[str, Any]:  # None: not said
-    if paused is None:
-        return {}
-    return {"paused": paused} | ({"note": note} if paused and note else {})
-
-
-def _protect(protected: bool | None) -> dict[str, Any]:  # None: not said
-    return {} if protected is None else {"protect": protected}
-
-
-def _set(name: str) -> dict[str, Any]:
-    return {SET: name} if name else {}
-
-
-def _table_of(spec: ScheduleSpec | None) -> dict[str, Any]:
-    """Return what a table says of a spec, as the headers of an entry do."""
-    said = None if spec is None else replace(spec, occurred=0, last_us=0, reckoned_us=0)
-    lines = b"" if said is None else spec_lines(said)
-    found = {name[5:].decode(): value.decode() for name, value in fields(FIRST_LINE + lines)}
-    return {key: int(value) if KEYS[key] is int else value for key, value in found.items()}
-
-
-def _dumped(content: Mapping[str, Any]) -> str:
-    """Write TOML in which everything prints: others wrote what is in it."""
-    import tomli_w  # noqa: PLC0415  # for files only
-
-    return "\n".join(map(_printable, tomli_w.dumps(content).split("\n")))
-
-
-def _printable(text: str) -> str:
-    """Write what does not print as TOML does."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in text)
-
-
-def _when(schedule: Schedule) -> str:
-    due = grammar.At(microseconds(schedule.due))
-    try:
-        when = expression(schedule.when)
-    except RequestError:
-        pass  # a client stored it with its due time, and whatever it liked beside that
-    else:
-        if not isinstance(when, grammar.Moment) or when == due:
-            return schedule.when
-    return schedule.due.isoformat().replace("+00:00", "Z")
-
-
-def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
-    """Return the keys in which a schedule, with its payload, is not as it is wanted."""
-    differs = {
-        "subject": wanted.subject != schedule.subject,
-        "when": not _means(wanted.when, schedule),
-        "payload": wanted.payload != (schedule.payload or b""),
-        "headers": wanted.headers != schedule.headers,
-        "confirm": wanted.confirm != schedule.confirm,
-        "attempts": wanted.attempts != schedule.attempts,
-    }
-    if wanted.paused is not None:
-        old = _pause(is_paused(schedule), schedule.reason)
-        new = _pause(wanted.paused, wanted.note)
-        differs |= {key: old.get(key) != new.get(key) for key in ("paused", "note")}
-    if wanted.protect is not None:
-        differs["protect"] = wanted.protect != schedule.protected
-    old, new = _table_of(schedule.spec), _table_of(wanted.spec)
-    differs |= {key: old.get(key) != new.get(key) for key in SPEC}
-    differs[SET] = wanted.managed_by != schedule.managed_by
-    return tuple(key for key, differ in differs.items() if differ)
-
-
-def _means(text: str, schedule: Schedule) -> bool:
-    """Tell whether an expression is the one of a schedule, or the moment that it came to."""
-    if text == schedule.when:
-        return True
-    when = grammar.parse(text)
-    return isinstance(when, grammar.At) and when.us == microseconds(schedule.due)
-
-
-def is_past(text: str, now_us: int) -> bool:
-    """Tell whether an expression names a moment that has passed."""
-    when = grammar.parse(text)
-    return isinstance(when, grammar.At) and when.us < now_us
+    return [] if table is None else dumped({SCHEDULES: {id_: table}}).splitlines()

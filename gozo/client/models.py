@@ -1,4 +1,4 @@
-"""What `gozo.client` takes and gives, as frozen data. Moments are aware datetimes, in UTC."""
+"""The frozen data that `gozo.client` accepts and returns. Moments are aware datetimes, in UTC."""
 
 from __future__ import annotations
 
@@ -11,62 +11,62 @@ from gozo.leadership.rivals import words as rival_words
 from gozo.schedule.model import NEVER, ScheduleSpec
 
 Headers = tuple[tuple[str, str], ...]
-"""Names and values, in order; a name may come more than once."""
+"""Names and values, in order; names may repeat."""
 
 
 class Schedule(NamedTuple):
-    """A schedule as the bucket holds it.
+    """A schedule in the bucket.
 
-    A tuple, because a list may have a hundred thousand, and frozen dataclasses are slow to make.
+    A tuple, because a list may have a hundred thousand, and frozen dataclasses are slow to create.
     """
 
     id: str | None
-    """None where it has none, or where its key is of no id."""
+    """None if it has none, or if its key is not the key of an id."""
     key: str
     """Its key in the bucket."""
     subject: str
-    """What it will be sent to; empty where that cannot be read."""
+    """The subject it is sent to; empty if unreadable."""
     when: str
-    """The expression, as it was given."""
+    """The expression, as given."""
     due: datetime
-    """The nominal time, or the next one; where it cannot be read, the time of storing."""
+    """The next nominal time; if unreadable, the time of storing."""
     created: datetime
     size: int
     """Bytes of the payload."""
     headers: Headers = ()
-    """Headers that are passed on with the message."""
+    """Headers passed on with the message."""
     state: str = "pending"
-    """`pending`, `overdue` (due more than a second ago and still there), `retrying`, `failed`,
-    `paused`, or `invalid`: gozo cannot deliver it."""
+    """`pending`, `overdue` (due more than a second ago and not delivered yet), `retrying`,
+    `failed`, `paused`, or `invalid`: gozo cannot deliver it."""
     reason: str = ""
-    """Why it is retried, failed or invalid; the note of one that is paused."""
+    """Why it is retried, failed or invalid; the note of a paused schedule."""
     revision: int = 0
     """Its sequence in the bucket's stream."""
     payload: bytes | None = None
-    """None where only the headers were read."""
+    """None if only the headers were read."""
     confirm: bool = False
     """Whether a delivery counts only once a stream has acknowledged it."""
     attempts: int = 0
-    """How often a delivery is tried; 0: until it succeeds."""
+    """Maximum delivery attempts; 0: without limit."""
     spec: ScheduleSpec | None = None
     """How it recurs, and until when; None where there is nothing but one moment."""
     managed_by: str = ""
-    """The set that it was applied with; empty where it was made otherwise."""
+    """The set that it was applied with; empty if it was created otherwise."""
     tried: int = 0
-    """How often it was tried in vain."""
+    """Delivery attempts that failed."""
     next: datetime | None = None
-    """When it is tried again, where it is retried."""
+    """The time of the next attempt, if it is retried."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
 
     @property
     def recurs(self) -> bool:
-        """Whether the expression names more times than one."""
+        """Whether the expression names several times."""
         return self.spec is not None and self.spec.recurs
 
     @property
     def last(self) -> datetime | None:
-        """The nominal time of the last occurrence that was delivered."""
+        """The nominal time of the last occurrence delivered."""
         if self.spec is None or not self.spec.last_us:
             return None
         return _moment(self.spec.last_us)
@@ -86,7 +86,7 @@ class Schedule(NamedTuple):
 
     @property
     def remaining(self) -> int | None:
-        """How often it is still delivered; None: without end."""
+        """How many more times it is delivered; None: without limit."""
         if self.spec is None or not self.spec.count:
             return None
         return self.spec.count - self.spec.occurred
@@ -94,17 +94,17 @@ class Schedule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A schedule was stored."""
+    """The result of storing a schedule."""
 
     id: str | None
     due: datetime
     replaced: bool
-    """Whether it took the place of an earlier one."""
+    """Whether it replaced an earlier schedule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A schedule as somebody wants it to be."""
+    """A schedule to be applied."""
 
     id: str
     subject: str
@@ -117,13 +117,13 @@ class Wanted:
     spec: ScheduleSpec | None = None
     """How it recurs, and until when; None where there is nothing but one moment."""
     managed_by: str = ""
-    """The set that it belongs to."""
+    """The set it belongs to."""
     paused: bool | None = None
-    """Whether it is kept and not delivered; None leaves that as it is."""
+    """Whether it is paused; None leaves that unchanged."""
     note: str = ""
     """Why it is paused."""
     protect: bool | None = None
-    """Whether requests can neither replace nor cancel it; None leaves that as it is."""
+    """Whether requests can neither replace nor cancel it; None leaves that unchanged."""
 
 
 Action = Literal["create", "change", "adopt", "leave", "past", "remove"]
@@ -131,21 +131,21 @@ Action = Literal["create", "change", "adopt", "leave", "past", "remove"]
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was done, or is to be done, so that a schedule is as it is wanted."""
+    """What was done, or would be done, to make a schedule match."""
 
     id: str
     action: Action
-    """`adopt` makes it belong to the set and changes nothing else; `past` leaves out what was
-    due at a moment that has passed, and is not there any more."""
+    """`adopt` adds it to the set and changes nothing else; `past` skips a schedule with a moment
+    in the past that does not exist any more."""
     keys: tuple[str, ...] = ()
-    """What is changed: the keys of a file of schedules, such as `payload`."""
+    """The keys of a file of schedules that change, such as `payload`."""
     at_once: bool = False
-    """Whether a change has it sent at once, since the moment in it has passed."""
+    """Whether the change causes it to be sent at once, since its moment has passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """What became of a cancel."""
+    """The result of a cancel."""
 
     id: str
     status: Literal["cancelled", "already_delivered", "not_found"]
@@ -153,35 +153,35 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a schedule that was to be paused, resumed or triggered."""
+    """The result of pausing, resuming or triggering a schedule."""
 
     id: str
     status: Literal["paused", "resumed", "triggered", "failed", "already_delivered", "not_found"]
-    """`failed`: it was triggered, and could not be delivered."""
+    """`failed`: it was triggered but could not be delivered."""
     reason: str = ""
     """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a schedule left the bucket; known for a while, see `Client.last_outcome`."""
+    """How a schedule left the bucket; known for some time, see `Client.last_outcome`."""
 
     reason: str
-    """`delivered`, `cancelled`, `missed`, `failed`; empty where something else removed it."""
+    """`delivered`, `cancelled`, `missed`, `failed`; empty if gozo did not remove it."""
     at: datetime | None
-    """None where only the daemon remembers it, which does not keep the time."""
+    """None if only the daemon knows it, which does not keep the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that `Client.watch` saw."""
+    """A change seen by `Client.watch`."""
 
     kind: Literal["put", "removed", "current"]
-    """`current` comes once: all that was there before has been told, changes follow."""
+    """`current` comes once, after all existing schedules; changes follow."""
     key: str = ""
     id: str | None = None
     schedule: Schedule | None = None
-    """What was put; without payload."""
+    """The schedule that was put, without payload."""
     reason: str = ""
     """Why it was removed, as in `Outcome`."""
     at: datetime | None = None
@@ -190,60 +190,60 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a daemon told, where it runs with `--events`."""
+    """An event published by a daemon with `--events`."""
 
     kind: str
     """One of `gozo.protocol.event_kinds.Kind`, such as `accepted` or `delivered`."""
     at: datetime
     daemon: str
-    """The name of the daemon that told it."""
+    """The name of the daemon that published it."""
     id: str | None = None
     subject: str = ""
-    """What the schedule is sent to."""
+    """The subject of the schedule."""
     when: str = ""
-    """The expression, where one was accepted or rescheduled."""
+    """The expression, of `accepted` and `rescheduled`."""
     due: datetime | None = None
     state: str = ""
-    """`pending` or `paused`, where one was accepted."""
+    """`pending` or `paused`, of `accepted`."""
     late_ms: float | None = None
-    """How long after its due time the server had a message."""
+    """How long after the due time the server received the message."""
     replaced: bool = False
-    """Whether what was accepted took the place of an earlier schedule."""
+    """Whether the accepted schedule replaced an earlier one."""
     error: str = ""
     """The code of a refusal."""
     message: str = ""
     """Why it was refused."""
     attempts: int = 0
-    """How often a delivery was tried in vain."""
+    """Delivery attempts that failed."""
     reason: str = ""
-    """Why it was in vain, or why an entry is invalid."""
+    """Why the attempt failed, or why an entry is invalid."""
     note: str = ""
-    """Why it is paused, where that was said."""
+    """Why it is paused, if given."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryInfo:
-    """The stream that keeps events, as the server describes it."""
+    """The stream that keeps events, as described by the server."""
 
     name: str
     subjects: tuple[str, ...]
-    """What it keeps."""
+    """The subjects that it stores."""
     is_current: bool
-    """Whether it keeps what is told on the request subject."""
+    """Whether it stores the events of this request subject."""
     events: int
     created: datetime
     first: datetime | None
-    """When the oldest event was stored that it has; None: it has none."""
+    """When its oldest event was stored; None if it is empty."""
     last: datetime | None
     max_age: timedelta | None
-    """How long it keeps them; None: without end."""
+    """How long it keeps events; None: without limit."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The configuration of the stream, in the server's own words."""
+    """The configuration of the stream, as reported by the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A running daemon, as it describes itself."""
+    """A running daemon, as described by itself."""
 
     name: str
     version: str
@@ -259,15 +259,15 @@ class Replica:
     lateness_p99_ms: float
     started: datetime
     accepted: int = 0
-    """Requests taken; 0 where an older version does not say."""
+    """Requests accepted; 0 from older versions."""
     next_due: datetime | None = None
-    """When the next schedule is due that it knows of and that waits."""
+    """When the next pending schedule is due."""
     problem: str = ""
-    """Why it is not serving; empty if it is, or if its version does not say."""
+    """Why it is not serving; empty if it is, and from older versions."""
     paused: int = 0
-    """Schedules that are kept until they are resumed; 0 where an older version does not say."""
+    """Paused schedules; 0 from older versions."""
     failed: int = 0
-    """Schedules that were given up, and are kept; 0 where an older version does not say."""
+    """Schedules whose attempts all failed; 0 from older versions."""
 
     @property
     def delivers(self) -> bool:
@@ -277,53 +277,53 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many schedules there are, those that cannot be delivered included."""
+    """Numbers of schedules, including those that cannot be delivered."""
 
     schedules: int
     overdue: int
-    """Due for more than a second and still there."""
+    """Due more than a second ago and not delivered yet."""
     paused: int
     failed: int
     invalid: int
     next_due: datetime | None
-    """When the next one is due that is neither overdue nor tried again; None: there is none."""
+    """When the next one is due that is neither overdue nor retried; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """One of several daemons that lead on one request subject, each with a bucket of its own."""
+    """One of several leaders on one request subject, each with its own bucket."""
 
     name: str
     bucket: str
     domain: str
     """The JetStream domain of the bucket; empty if it has none."""
     server: str
-    """The server that it is connected to; empty if its version does not say."""
+    """The server it is connected to; empty from older versions."""
 
     def __str__(self) -> str:
-        """Name it for people."""
+        """Describe it for people."""
         return rival_words(self.name, self.bucket, self.domain, self.server)
 
 
 @dataclass(frozen=True, slots=True)
 class BucketInfo:
-    """The bucket, as the server describes it."""
+    """The bucket, as described by the server."""
 
     name: str
     keys: int
-    """Schedules, and the delete markers of those that went a moment ago."""
+    """Schedules, and delete markers of recently removed ones."""
     bytes: int
     replicas: int
     storage: str
     """`file` or `memory`."""
     created: datetime
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The configuration of the stream behind it, in the server's own words."""
+    """The configuration of its stream, as reported by the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that arrived."""
+    """A received message."""
 
     subject: str
     payload: bytes
@@ -341,7 +341,7 @@ class Server:
     version: str
     address: str
     max_payload: int
-    """Bytes that a message may have, headers included."""
+    """Maximum bytes of a message, headers included."""
 
 
 def _moment(us: int) -> datetime:

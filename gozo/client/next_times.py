@@ -1,4 +1,4 @@
-"""When schedules are due next: those of the bucket, and expressions that are nowhere yet. Pure."""
+"""The next due times of stored schedules and of expressions. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gozo.schedule.recurrence import arranged, due_times, expression, upcoming
 def next_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
     """Iterate over the nominal times of a schedule from now on, the next one first.
 
-    One that is not to come any more, since its schedule is paused or late, is left out; what
-    becomes of it is a matter of the misfire policy.
+    Times that have passed, because the schedule is paused or late, are skipped: the misfire
+    policy decides about them.
     """
     if schedule.state == "invalid":
         return
@@ -37,7 +37,7 @@ def next_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
 
 @typed
 def times_of(when: str, now: datetime, time_zone: str = "") -> Iterator[datetime]:
-    """Iterate over the nominal times of an expression that is asked for now.
+    """Iterate over the nominal times of an expression as if it were requested now.
 
     Raises:
         RequestError: `invalid_when`.

@@ -1,8 +1,8 @@
-"""Reads what a stream has of some subjects, from a moment on, in order.
+"""Reads the messages of a stream on some subjects, from a moment on, in order.
 
-Through a consumer of its own that pulls a page at a time: what waits in memory is one page, and
-the server filters. The server removes a consumer that nobody pulls from, as when a person reads
-page by page; so does a restart. Then another one goes on behind the last message.
+Uses a pull consumer of its own, one page at a time: only one page is in memory, and the server
+filters. The server removes an idle consumer, such as that of a person who reads page by page, and
+so does a restart. Another one then continues after the last message.
 """
 
 from __future__ import annotations
@@ -21,46 +21,46 @@ from gozo.transport.commands import Reply, status_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
 
-PAGE = 500  # messages asked for at a time
-PAGE_BYTES = 16 * 1024 * 1024  # asked for at a time at most, where these are more than one
-SILENCE = 2.0  # seconds without a message or a word after which a consumer counts as gone
-TRIES = 5  # consumers, one after the other, that bring nothing
+PAGE = 500  # messages requested at a time
+PAGE_BYTES = 16 * 1024 * 1024  # maximum bytes of a page with several messages
+SILENCE = 2.0  # seconds without a message or a status after which a consumer counts as gone
+TRIES = 5  # consecutive consumers that deliver nothing
 AGAIN = 0.25  # seconds between them
-INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
+INACTIVE = 30  # seconds after which the server removes an idle consumer
 NO_MESSAGES = 404  # a status (ADR-13)
 OTHER_SUBJECTS = 10093
-"""The code of the refusal of a consumer for subjects that the stream does not keep."""
-SHORT_ACK = 9  # words of a reply subject without domain and account
+"""The error code for a consumer of subjects that the stream does not store."""
+SHORT_ACK = 9  # tokens of a reply subject without domain and account
 
 
 class Kept(NamedTuple):
-    """A message, and when the server stored it."""
+    """A message and the time when the server stored it."""
 
     stored: datetime
     payload: bytes
 
 
 class _Page:
-    """The messages that one request brings."""
+    """The messages delivered for one request."""
 
     def __init__(self, delivered: int) -> None:
-        """`delivered` is how many its consumer has brought before."""
+        """`delivered` is the number of messages that its consumer has delivered before."""
         self.delivered = delivered
         self.broken = False
-        """Whether one is missing: the link was lost, and what comes behind it is of another."""
+        """Whether a message is missing because the connection was lost."""
         self.messages: deque[tuple[int, Kept]] = deque()
         """By sequence."""
         self.pending = 1
-        """How many are to come behind the last one; not 0 until the server says so."""
+        """How many messages follow the last one; not 0 until the server says so."""
         self.status: int | None = None
-        """How the request ended, where it did before it had brought all."""
+        """The status with which the request ended early."""
         self.news = asyncio.Event()
         self.denied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        """Fails where this user may not ask for it."""
+        """Fails if this user may not request messages."""
         self.denied.add_done_callback(lambda _: self.news.set())
 
     def hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Take what comes; see `gozo.store.ordered_consumer` for the words of the reply subject."""
+        """Handle a message; `gozo.store.ordered_consumer` explains the tokens of its reply."""
         if reply.startswith(b"$JS.ACK."):
             words = reply.split(b".")
             base = 5 if len(words) == SHORT_ACK else 7
@@ -85,7 +85,7 @@ class Past:
         since: datetime | None,
         last: int,
     ) -> None:
-        """`last` is the sequence of the last message that is wanted."""
+        """`last` is the sequence of the last message to read."""
         self._connection = connection
         self._js = JetStream(connection)
         self._stream = stream
@@ -95,10 +95,10 @@ class Past:
         self._position = 0
 
     async def messages(self) -> AsyncIterator[Kept]:
-        """Iterate over them.
+        """Iterate over the messages.
 
         Raises:
-            NoServerError: they could not be read to the end.
+            NoServerError: they could not be read completely.
             JetStreamError, NotAllowedError: as for `JetStream.call`.
         """
         tries = 0
@@ -115,17 +115,17 @@ class Past:
                 tries = 0 if self._position > before else tries + 1
                 if tries == TRIES:
                     raise NoServerError(
-                        f"the history could not be read to the end ({error}): try again"
+                        f"the history could not be read completely ({error}): try again"
                     ) from error
             else:
                 return
             await asyncio.sleep(AGAIN)
 
     async def _of_one_consumer(self) -> AsyncIterator[Kept]:
-        """Iterate over what one consumer brings, behind the last message that was read.
+        """Iterate over the messages of one consumer, after the last message read.
 
         Raises:
-            NoServerError: it fell silent.
+            NoServerError: it stopped delivering.
         """
         name = f"gozo-history-{secrets.token_hex(6)}"
         if not await self._create(name):
@@ -152,7 +152,7 @@ class Past:
                 return
             if not got and most == 1:
                 raise NoServerError(f"the server ended a request with the status {page.status}")
-            most = PAGE if got else 1  # a single one may be larger than a page
+            most = PAGE if got else 1  # a single message may be larger than a page
 
     async def _of_page(self, page: _Page, most: int) -> AsyncIterator[tuple[int, Kept]]:
         got = 0
@@ -163,7 +163,7 @@ class Past:
             if page.denied.done():
                 page.denied.result()
             if page.broken:
-                raise NoServerError("the connection was lost meanwhile")
+                raise NoServerError("the connection was lost")
             if page.status is not None or not page.pending or got >= most:
                 return
             page.news.clear()
@@ -171,10 +171,10 @@ class Past:
                 async with asyncio.timeout(SILENCE):
                     await page.news.wait()
             except TimeoutError as error:
-                raise NoServerError("the server fell silent") from error
+                raise NoServerError("the server stopped answering") from error
 
     async def _create(self, name: str) -> bool:
-        """Make a consumer; False: it has nothing to bring."""
+        """Create a consumer; False if it has no messages."""
         config: dict[str, Any] = {
             "name": name,
             "ack_policy": "none",
@@ -201,7 +201,7 @@ class Past:
 
 
 def _request(most: int) -> bytes:
-    """Return what asks for a page."""
+    """Return the request for a page."""
     body: dict[str, Any] = {"batch": most, "no_wait": True}
     if most > 1:
         body["max_bytes"] = PAGE_BYTES

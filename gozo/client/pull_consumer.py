@@ -1,7 +1,7 @@
 """Messages of a durable JetStream consumer, one by one, each to be acknowledged (ADR-13, ADR-15).
 
-A message that is not acknowledged within the consumer's `ack_wait` is delivered again, here or
-to somebody else: so it outlives whoever takes it, and the server as well.
+A message that is not acknowledged within the consumer's `ack_wait` is delivered again, to this or
+another client: so it survives a crash of its receiver and of the server.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from gozo.transport.jetstream import (
 )
 from gozo.transport.permissions import missing_permission
 
-ACK_WAIT = 30  # seconds after which a message that nobody spoke for is delivered again
-PULL_TIME = 5  # seconds that the server keeps the request for a message
-SLACK = 2  # seconds after which the word that there was none is not waited for any longer
+ACK_WAIT = 30  # seconds after which an unacknowledged message is delivered again
+PULL_TIME = 5  # seconds that the server keeps a request for a message
+SLACK = 2  # further seconds to wait for the status that there was no message
 RETRY_WAIT = 0.25  # seconds
-ANSWER = 2.0  # seconds to wait until the server has taken an acknowledgement
-MOST_TRIES = 15  # acknowledgements without an answer after which nobody is there to hear them
+ANSWER = 2.0  # seconds to wait for the server to confirm an acknowledgement
+MOST_TRIES = 15  # unconfirmed acknowledgements after which the consumer counts as gone
 NANOSECONDS = 1_000_000_000
-SHORT_ACK = 9  # words of a reply subject without domain and account
+SHORT_ACK = 9  # tokens of a reply subject without domain and account
 
 NO_MESSAGES, REQUEST_ENDED = 404, 408  # statuses (ADR-13)
 
@@ -51,11 +51,11 @@ log = get_logger("gozo.client")
 
 
 class Pulled:
-    """A message, and what its consumer is to be told of it.
+    """A message, with the ways to acknowledge it.
 
-    `ack`, `nak` and `term` return once the consumer has heard, False where it never did: after
-    a lost connection or a restart of the server they tell it again. They raise
-    `NotAllowedError` where this user may not publish to `$JS.ACK.>`.
+    `ack`, `nak` and `term` return once the consumer has confirmed, False if it never did: after a
+    lost connection or a restart of the server they try again. They raise `NotAllowedError` if
+    this user may not publish to `$JS.ACK.>`.
     """
 
     def __init__(self, connection: Connection, message: Message) -> None:
@@ -63,26 +63,26 @@ class Pulled:
         self._connection = connection
         words = message.reply.split(".")
         self.attempt = int(words[4 if len(words) == SHORT_ACK else 6])
-        """How often it was delivered, this time included."""
+        """How often it was delivered, including this time."""
 
     async def ack(self) -> bool:
-        """Say that it is done."""
+        """Report that it is done."""
         return await self._tell(b"+ACK")
 
     async def nak(self, delay: float) -> bool:
-        """Have it delivered again in `delay` seconds."""
+        """Request another delivery in `delay` seconds."""
         return await self._tell(b'-NAK {"delay": %d}' % (delay * NANOSECONDS))
 
     async def term(self) -> bool:
-        """Have it never delivered again."""
+        """Request that it is never delivered again."""
         return await self._tell(b"+TERM")
 
     def keep(self) -> None:
-        """Say that it is being worked on: `ack_wait` counts anew from now."""
+        """Report that work is in progress: `ack_wait` starts again."""
         self._say(b"+WPI")
 
     def give_back(self) -> None:
-        """Have it delivered again now, to whoever takes it first; does not wait for an answer."""
+        """Request another delivery now, to any client; does not wait for an answer."""
         self._say(b"-NAK")
 
     def _say(self, word: bytes) -> None:
@@ -98,7 +98,7 @@ class Pulled:
                     return True
                 tries += 1
             except DisconnectedError:
-                pass  # for as long as it takes
+                pass  # wait for the connection
             except NoServerError:
                 tries += 1
             await asyncio.sleep(RETRY_WAIT)
@@ -108,14 +108,14 @@ class Pulled:
 class Pulling:
     """Takes messages from one consumer while it is entered.
 
-    Where there is no consumer with the name, one is created: with explicit acknowledgement, an
-    `ack_wait` of 30 seconds, and for the messages that come from then on; or for all that are
-    there, in a stream that keeps messages only until they are acknowledged.
+    If the consumer does not exist, it is created with explicit acknowledgement and an `ack_wait`
+    of 30 seconds, for new messages; in a work-queue stream, which keeps messages only until they
+    are acknowledged, for all messages.
 
-    Raises, when it is entered and while messages are taken:
+    Raises, when it is entered and when messages are taken:
         JetStreamError: there is no such stream, or the consumer is not of this kind or is gone.
         NotAllowedError: a permission is missing.
-        NoServerError: when it is entered, JetStream does not answer; later that is waited for.
+        NoServerError: JetStream did not answer when it was entered; later it waits.
         DisconnectedError: the client was closed.
     """
 
@@ -126,10 +126,10 @@ class Pulling:
             if not _NAME.match(name):
                 raise RequestError(
                     Refusal.INVALID_REQUEST,
-                    f"{name!r} is no name of a {what}: leave out white space and . * > / \\",
+                    f"{name!r} is not a valid {what} name: remove white space and . * > / \\",
                 )
         self.ack_wait = float(ACK_WAIT)
-        """Seconds after which a message that nobody spoke for is delivered again."""
+        """Seconds after which an unacknowledged message is delivered again."""
         self._js = js
         self._connection = js.connection
         self._stream = stream
@@ -154,19 +154,19 @@ class Pulling:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give back what came too late to be taken."""
+        """Give back messages that arrived and were not taken."""
         self._connection.on_lost.remove(self._wake)
         self._connection.on_closed.remove(self._wake)
         self._connection.on_denied.remove(self._on_denied)
         try:
             await self._connection.echo()
         except NoServerError:
-            return  # so it is delivered again after `ack_wait`
+            return  # they are delivered again after `ack_wait`
         for pulled in self._arrived:
             pulled.give_back()
 
     async def take(self) -> Pulled:
-        """Wait for the next message. As many are on their way as there are who wait for one."""
+        """Wait for the next message. Each caller requests one message at a time."""
         while not self._arrived:
             status = await self._ask()
             if self._connection.closed:
@@ -179,7 +179,7 @@ class Pulling:
         return self._arrived.popleft()
 
     async def _ask(self) -> int:
-        """Ask for a message; return the status that came in its place, 0 where none did."""
+        """Request a message; return the status that came instead, 0 if none did."""
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         inbox = self._connection.new_inbox()
         listener = self._connection.listen(inbox, partial(self._hear, answer))
@@ -193,7 +193,7 @@ class Pulling:
             return 0
         finally:
             self._asked.remove(answer)
-            # What is on its way all the same is kept for whoever asks next.
+            # A message that still arrives is kept for the next caller.
             listener.stop(hear_out=answer.cancelled())
 
     def _hear(
@@ -222,7 +222,7 @@ class Pulling:
                 answer.set_result(0)
 
     async def _look(self) -> None:
-        """Find out why there was neither a message nor the word that there is none.
+        """Find out why neither a message nor a status came.
 
         Raises:
             JetStreamError: the consumer is gone.
@@ -235,12 +235,12 @@ class Pulling:
         if config is None:
             raise JetStreamError(
                 f"the consumer {self._consumer!r} of the stream {self._stream!r} was deleted: "
-                "what it had not acknowledged is not delivered any more",
+                "messages that were not acknowledged are not delivered any more",
                 CONSUMER_NOT_FOUND,
             )
 
     async def _found(self) -> dict[str, Any] | None:
-        """Return the consumer's configuration; None where there is no such consumer."""
+        """Return the consumer's configuration; None if it does not exist."""
         try:
             answer = await self._js.call(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
         except JetStreamError as error:
@@ -287,11 +287,11 @@ class Pulling:
         if error.code != STREAM_NOT_FOUND:
             return error
         return JetStreamError(
-            f"there is no stream {self._stream!r}: create it, or mend its name", error.code
+            f"there is no stream {self._stream!r}: create it, or fix its name", error.code
         )
 
     def _use(self, config: dict[str, Any]) -> None:
-        """Make sure that the consumer is one to take messages from.
+        """Make sure that the consumer has the right kind.
 
         Raises:
             JetStreamError: it is not.
@@ -308,7 +308,7 @@ class Pulling:
         if filters != [self._subject]:
             raise JetStreamError(
                 f"{name} is for the subject {', '.join(filters)}, not for {self._subject}: give "
-                "that, or the name of another consumer"
+                "its subject, or another consumer"
             )
         waits = config.get("backoff") or [config.get("ack_wait") or ACK_WAIT * NANOSECONDS]
         self.ack_wait = min(waits) / NANOSECONDS

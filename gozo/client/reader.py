@@ -1,4 +1,4 @@
-"""Reads the bucket: one schedule, all of them, or how the bucket itself is doing."""
+"""Reads the bucket: one schedule, all schedules, or the state of the bucket."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gozo.store.bucket import Bucket, find_bucket, stream_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_time
 
-LOOKS = 5  # times that the leader is asked again which has not seen all that there was
+LOOKS = 5  # times that a leader behind the stream is asked again
 LOOK_AGAIN = 0.02  # seconds between them
-VALUES = 100  # values read at the same time
+VALUES = 100  # values read concurrently
 
 
 class Found(NamedTuple):
-    """What is stored under an id."""
+    """The schedule or delete marker under an id."""
 
     key: str
     message: StoredMessage
@@ -52,7 +52,7 @@ class Reader:
         self._keys = keys
 
     async def bucket(self) -> Bucket | None:
-        """Find the bucket; None where there is none.
+        """Find the bucket; None if it does not exist.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -64,7 +64,7 @@ class Reader:
             raise
 
     async def info(self) -> BucketInfo | None:
-        """Describe the bucket; None where there is none."""
+        """Describe the bucket; None if it does not exist."""
         try:
             answer = await self.js.call(f"STREAM.INFO.{stream_of(self.name)}")
         except JetStreamError as error:
@@ -86,10 +86,9 @@ class Reader:
         )
 
     async def find(self, id_: str) -> Found | None:
-        """Read what is stored under an id, from the stream's leader: a schedule or a marker.
+        """Read the schedule or marker under an id, from the stream's leader, if any.
 
-        An entry of the original gozo may have another key than the id's; None where there is
-        nothing at all.
+        An entry of the original gozo may have a key other than the id's.
         """
         marker = None
         for number, key in enumerate(keys_of(id_)):
@@ -103,7 +102,7 @@ class Reader:
         return marker
 
     async def read(self, key: str) -> Found | None:
-        """Read what is stored under a key, from the stream's leader."""
+        """Read the schedule or marker under a key, from the stream's leader."""
         try:
             message = await self.js.last_message(stream_of(self.name), f"$KV.{self.name}.{key}")
         except JetStreamError as error:
@@ -121,29 +120,29 @@ class Reader:
         return Found(key, message, what)
 
     async def learn_rules(self) -> None:
-        """Come to know what the daemon that leads delivers, and what it lists as invalid."""
+        """Learn the leader's rules, which decide what is listed as invalid."""
         self._policy = await self._rules()
 
     async def get(self, id_: str) -> Schedule | None:
-        """Read a schedule with its payload; None where there is none."""
+        """Read a schedule with its payload; None if it does not exist."""
         await self.learn_rules()
         found = await self.find(id_)
         return found.what if found and isinstance(found.what, Schedule) else None
 
     async def last_outcome(self, id_: str) -> Outcome | None:
-        """Tell how the schedule with an id left the bucket; None where that is not known."""
+        """Return how the schedule with an id left the bucket; None if that is unknown."""
         found = await self.find(id_)
         if found is None or not isinstance(found.what, Marker):
             return None
         return Outcome(found.what.reason.value, moment(found.message.stored_us))
 
     def understand(self, raw: Raw, value: bytes | None = None) -> Schedule | Marker | None:
-        """Read a message of the bucket; without its `value`, None means that it is needed."""
+        """Decode a message of the bucket; without its `value`, None means that it is needed."""
         most = self.connection.max_payload
         return schedule_or_marker(self._policy, *raw, value, wall_us(), most)
 
     async def understand_fully(self, raw: Raw) -> Schedule | Marker | None:
-        """Read a message of the bucket, and its value if need be; None if it is gone by now."""
+        """Decode a message of the bucket, reading its value if needed; None if it is gone."""
         what = self.understand(raw)
         if what is None:
             message = await self.js.message(stream_of(self.name), raw.revision)
@@ -180,7 +179,7 @@ class Reader:
                     yield what
 
     async def count(self) -> Counts:
-        """Count the schedules, by what the leader knows, or else by reading all of them."""
+        """Count the schedules by asking the leader, or else by reading all of them."""
         bucket = await self.bucket()
         if bucket is None:
             return Counts(0, 0, 0, 0, 0, None)
@@ -210,7 +209,7 @@ class Reader:
     async def _messages(self, prefix: str) -> AsyncIterator[Raw]:
         """Iterate over the latest message of each key, once, as of now.
 
-        Others than those of keys that begin with `prefix` need not be among them.
+        May omit keys that do not begin with `prefix`.
         """
         bucket = await self.bucket()
         if bucket is None:

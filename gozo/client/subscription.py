@@ -1,4 +1,4 @@
-"""Messages on a subject, as they come."""
+"""Messages on a subject, as they arrive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gozo.transport.connection import Connection
 from gozo.transport.permissions import missing_permission
 from gozo.transport.subscriptions import Listener
 
-OVERHEAD = 1_000  # bytes of memory that a message takes besides what came
+OVERHEAD = 1_000  # bytes of memory of a message besides its content
 
 _SUBJECT = re.compile(
     r"[^\s.\x00-\x1f\x7f\ud800-\udfff]+(?:\.[^\s.\x00-\x1f\x7f\ud800-\udfff]+)*\Z"
@@ -30,13 +30,13 @@ log = get_logger("gozo.client")
 
 
 class Listening:
-    """An iterator over messages that is subscribed while it is entered.
+    """An iterator over messages; subscribed while it is entered.
 
-    Answers that the server itself gives ("nobody listens", a status without payload) are no
-    messages and left out. What is not read yet waits in memory, as far as there is room.
+    Skips status messages of the server itself, such as "no responders". Unread messages wait in
+    memory, up to a limit.
 
-    Raises, while it is iterated over:
-        NotAllowedError: the server does not let this user subscribe there.
+    Raises, during iteration:
+        NotAllowedError: this user may not subscribe to the subject.
         DisconnectedError: the client was closed.
     """
 
@@ -54,11 +54,11 @@ class Listening:
         if queue is not None and not _QUEUE.match(queue):
             raise RequestError(
                 Refusal.INVALID_REQUEST,
-                f"{queue!r} is no name of a queue group: leave out white space",
+                f"{queue!r} is not a valid queue group: remove white space",
             )
         self.subject = subject
         self.dropped = 0
-        """Messages that came when there was no room for them."""
+        """Messages dropped for lack of room."""
         self._connection = connection
         self._queue = queue or ""
         self._left = count
@@ -72,7 +72,7 @@ class Listening:
 
     @property
     def waiting(self) -> int:
-        """How many messages have come and were not read yet."""
+        """How many messages have arrived and were not read yet."""
         return len(self._messages)
 
     async def __aenter__(self) -> Self:
@@ -127,7 +127,7 @@ class Listening:
         self.stop()
 
     def stop(self) -> None:
-        """End the subscription at once; what has come can still be read."""
+        """End the subscription at once; messages that have arrived can still be read."""
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
@@ -162,7 +162,7 @@ class Listening:
 
 
 def check_subject(subject: str) -> None:
-    """Make sure that one can listen on a subject.
+    """Make sure that a subject is valid for a subscription.
 
     Raises:
         RequestError: `invalid_request`.
@@ -170,12 +170,12 @@ def check_subject(subject: str) -> None:
     if not _SUBJECT.match(subject):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"{subject!r} is no subject to listen on: mend the dots, and leave out white space",
+            f"{subject!r} is not a valid subject: remove empty tokens and white space",
         )
 
 
 def received(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> Message:
-    """Make a message of what has just come."""
+    """Make a `Message` of one that has just arrived."""
     return Message(
         subject=subject.decode("utf-8", "replace"),
         payload=payload,

@@ -1,9 +1,9 @@
-"""Wrong arguments: each is refused with a `TypeError`, or a `ValueError`, that names it. Pure.
+"""Refuses wrong arguments with a `TypeError` or a `ValueError` that names them. Pure.
 
-Python itself would say what went wrong deep inside, such as `object of type 'int' has no len()`,
-or a server would seem to be away that had no time to answer. What a parameter takes is read from
-its annotation, and which numbers from its name, so that none can be forgotten: one that is not
-known here fails when the module is imported.
+Otherwise the error would come from deep inside, such as `object of type 'int' has no len()`, or a
+timeout of 0 would look like a missing server. The type of a parameter is read from its
+annotation, the range of a number from its name, so that none can be forgotten: an unknown one
+fails when the module is imported.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
 
+from gozo.client.arguments import ScheduleOptions
 from gozo.client.models import Schedule, Wanted
 from gozo.schedule.model import ScheduleSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LONGEST = 60  # characters of a value that are shown
+LONGEST = 60  # characters of a value shown in messages
 OPTIONAL = " | None"
 
 
 class _Kind(NamedTuple):
-    """What a parameter takes."""
+    """The type of a parameter."""
 
     is_one: Callable[[Any], bool]
     wanted: str
@@ -96,7 +97,7 @@ _KINDS = {
     ),
     "Schedule": _kind(Schedule, "a gozo.client.Schedule"),
     "ScheduleSpec": _kind(ScheduleSpec, "a gozo.schedule.model.ScheduleSpec"),
-    # By what they have: their module reads files, and this one is pure.
+    # Checked by an attribute: their module reads files, and this one is pure.
     "ConnectionSettings | str": _Kind(
         lambda value: isinstance(value, str) or hasattr(value, "addresses"),
         "an address such as 'nats://localhost:4222', or settings",
@@ -106,7 +107,7 @@ _KINDS = {
 
 
 class _Range(NamedTuple):
-    """Which numbers a parameter takes."""
+    """The range of a number."""
 
     is_in: Callable[[Any], bool]
     wanted: str
@@ -119,7 +120,7 @@ _RANGES = {
     "wait": _SECONDS,
     "count": _COUNT,
     "max_backlog": _COUNT,
-    "attempts": _Range(lambda value: True, ""),  # a `RequestError` says what goes with it, too
+    "attempts": _Range(lambda value: True, ""),  # checked later, with a `RequestError`
 }
 """By name."""
 
@@ -132,7 +133,7 @@ class _Parameter(NamedTuple):
 
     @classmethod
     def of(cls, name: str, annotation: str) -> Self:
-        """Read what it takes from its annotation."""
+        """Read type and range from an annotation."""
         kind = annotation.removesuffix(OPTIONAL)
         range_ = _RANGES[name] if kind in ("int", "float") else None
         return cls(name, _KINDS[kind], range_, may_be_none=kind != annotation)
@@ -141,8 +142,8 @@ class _Parameter(NamedTuple):
         """Refuse a value of another type, or a number out of range.
 
         Raises:
-            TypeError: naming the argument, with its type and what to give.
-            ValueError: likewise.
+            TypeError: names the argument, its type and the expected type.
+            ValueError: names the argument, its value and the range.
         """
         if value is None and self.may_be_none:
             return
@@ -160,16 +161,35 @@ class _Parameter(NamedTuple):
 _WANTED = tuple(_Parameter.of(one.name, str(one.type)) for one in fields(Wanted))
 
 
-class _Signature:
-    """What a function takes, and a check of what it is given."""
+_OPTIONS = [
+    inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=annotation.__forward_arg__
+    )
+    for name, annotation in ScheduleOptions.__annotations__.items()
+]
+"""The parameters in `**options: Unpack[ScheduleOptions]`."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a function, with each option as a parameter."""
+    found = inspect.signature(function)
+    listed: list[inspect.Parameter] = []
+    for one in found.parameters.values():
+        listed += _OPTIONS if one.kind is one.VAR_KEYWORD else [one]
+    return found.replace(parameters=listed)
+
+
+class _Signature:
+    """Checks the arguments of a function."""
+
+    def __init__(self, function: Callable[..., Any], signature: inspect.Signature) -> None:
         self._where = f"{function.__name__}()"
+        self._called = function.__qualname__
         self._named: dict[str, _Parameter] = {}
         self._in_order: list[_Parameter | None] = []
-        """Those that may be given without their names; None: not checked."""
+        """Positional parameters; None: not checked."""
         self._rest: _Parameter | None = None
-        for one in inspect.signature(function).parameters.values():
+        for one in signature.parameters.values():
             if one.name in ("self", "cls"):
                 self._in_order.append(None)
                 continue
@@ -182,7 +202,9 @@ class _Signature:
                 self._in_order.append(found)
 
     def check(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        """Refuse what is of another type or out of range; what is too much is left to Python.
+        """Refuse values of a wrong type or out of range, and unknown keyword arguments.
+
+        Surplus positional arguments are left to Python.
 
         Raises:
             TypeError, ValueError: as for `_Parameter.check`.
@@ -192,6 +214,8 @@ class _Signature:
         for value in arguments[len(self._in_order) :]:
             self._check(self._rest, value)
         for name, value in named.items():
+            if name not in self._named and name not in ("self", "cls"):
+                raise TypeError(f"{self._called}() got an unexpected keyword argument {name!r}")
             self._check(self._named.get(name), value)
 
     def _check(self, parameter: _Parameter | None, value: Any) -> None:
@@ -205,20 +229,23 @@ class _Signature:
 
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function or a method check what it is given."""
-    signature = _Signature(function)
+    """Decorate a function or a method to check its arguments."""
+    signature = _signature(function)
+    check = _Signature(function, signature).check
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def awaited(*arguments: Any, **named: Any) -> Any:
-            signature.check(arguments, named)
+            check(arguments, named)
             return await cast(Any, function)(*arguments, **named)
 
+        cast(Any, awaited).__signature__ = signature
         return cast(Callable[P, R], awaited)
 
     @functools.wraps(function)
     def called(*arguments: P.args, **named: P.kwargs) -> R:
-        signature.check(arguments, named)
+        check(arguments, named)
         return function(*arguments, **named)
 
+    cast(Any, called).__signature__ = signature
     return called

@@ -1,4 +1,4 @@
-"""Follows the bucket for whoever wants to see it change; keeps keys and revisions only."""
+"""Watches the changes of the bucket; keeps keys and revisions only."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ RETRY_WAIT = 0.25  # seconds
 
 
 class Watcher:
-    """Sees every schedule once, then every change; loads anew whenever it lost the thread."""
+    """Yields every schedule once, then every change; reloads after an interruption."""
 
     def __init__(self, connection: Connection, reader: Reader) -> None:
         self._connection = connection
         self._reader = reader
         self._present: dict[str, tuple[int, str | None]] = {}
-        """Revision and id of each schedule that was told of, by key."""
+        """Revision and id of each schedule reported, by key."""
         self._current = False
-        """Whether it was told that all was told that there was."""
+        """Whether `current` was reported."""
         self._queue: deque[tuple[Raw, int]] = deque()
         self._news = asyncio.Event()
         self._broken = False
 
     async def changes(self) -> AsyncIterator[Change]:
-        """Iterate for ever; see `Client.watch`."""
+        """Iterate without end; see `Client.watch`."""
         while True:
             try:
                 bucket = await self._reader.bucket()
@@ -49,13 +49,13 @@ class Watcher:
                 if self._connection.closed:
                     raise DisconnectedError("the client was closed") from None
             except JetStreamError:
-                # Deleted or not back yet, if it was there before.
+                # If it existed before, it was deleted or is not back yet.
                 if not self._current:
                     raise
             await asyncio.sleep(RETRY_WAIT)
 
     async def _follow(self, bucket: Bucket) -> AsyncIterator[Change]:
-        """Load everything, and tell what is not known; then follow until something breaks."""
+        """Load everything and yield what is new; then follow until something breaks."""
         self._broken = False
         self._queue.clear()
         await self._reader.learn_rules()
@@ -87,7 +87,7 @@ class Watcher:
             self._connection.on_lost.remove(self._on_lost)
 
     def _caught_up(self, seen: set[str]) -> Iterator[Change]:
-        """Tell of what is gone without a trace, and, once, that all was told."""
+        """Yield the keys that disappeared without a marker, and `current` once."""
         for key in self._present.keys() - seen:
             _, id_ = self._present.pop(key)
             yield Change("removed", key, id_)
@@ -96,7 +96,7 @@ class Watcher:
             yield Change("current")
 
     async def _change(self, raw: Raw, *, loading: bool) -> Change | None:
-        """What a message means to whoever was told what came before; None is nothing."""
+        """Return the change that a message makes, if any."""
         known = self._present.get(raw.key)
         if is_hidden(raw.key) or (known is not None and known[0] == raw.revision):
             return None
@@ -118,9 +118,9 @@ class Watcher:
         return Change("put", raw.key, what.id, what, at=at)
 
     async def _next(self, consumer: Consumer, *, loading: bool) -> bool:
-        """Wait for a message; False where the consumer is of no use any more.
+        """Wait for a message; False if the consumer is not usable any more.
 
-        While `loading` there may be none where more was said to come.
+        While `loading`, pending messages may fail to come.
         """
         while not self._queue:
             if self._broken:

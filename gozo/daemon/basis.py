@@ -14,7 +14,7 @@ from gozo.monitoring.health import Health
 from gozo.monitoring.micro_service import Service
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.gc_control import GcControl
-from gozo.settings.resolve import ServeSettings
+from gozo.settings.model import ServeSettings
 from gozo.telemetry.events import Events, EventSink, NullEvents
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection

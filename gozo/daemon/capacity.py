@@ -7,7 +7,7 @@ from contextlib import suppress
 from gozo.errors import DisconnectedError, GozoError, NoServerError
 from gozo.protocol.subject_policy import LONGEST_SUBJECT
 from gozo.requests.admin_verbs import VERBS
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.connection import Connection
 from gozo.transport.dialer import ATTEMPT
 

@@ -22,13 +22,13 @@ from gozo.leadership.lookout import check_alone
 from gozo.leadership.rivals import complaint
 from gozo.monitoring.mappings import Route, taken, trace
 from gozo.monitoring.micro_service import SERVICE
+from gozo.protocol.headers import block
 from gozo.protocol.inboxes import SHARED
 from gozo.protocol.subject_policy import too_small
 from gozo.requests import inventory
 from gozo.requests.admin_verbs import VERBS
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.bucket import stream_of
-from gozo.store.entry_codec import block
 from gozo.store.event_history import history_of
 from gozo.store.probe import KEY, NO_REVISION
 from gozo.transport.commands import keeper_of

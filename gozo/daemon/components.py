@@ -35,7 +35,7 @@ from gozo.runtime.clock_watch import ClockKeeper
 from gozo.runtime.memory import Memory
 from gozo.runtime.pace import Pace
 from gozo.schedule.timetable import Timetable
-from gozo.settings.resolve import ServeSettings
+from gozo.settings.model import ServeSettings
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket
 from gozo.store.delivery_hooks import DeliveryHooks

@@ -30,7 +30,7 @@ from gozo.runtime.gc_control import GcControl
 from gozo.runtime.logs import get_logger
 from gozo.runtime.tasks import Tasks, persist
 from gozo.schedule.cron import read_zone
-from gozo.settings.resolve import ServeSettings
+from gozo.settings.model import ServeSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.event_history import open_history
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife

@@ -10,12 +10,12 @@ from typing import Any
 
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError
 from gozo.leadership.lease_record import lease_of
+from gozo.protocol.headers import block
 from gozo.runtime.logs import rendered
 from gozo.schedule.expression import print_duration
 from gozo.schedule.model import MICROSECONDS
-from gozo.settings.resolve import ServeSettings
+from gozo.settings.model import ServeSettings
 from gozo.store.bucket import bucket_of, deviations, own_settings, stream_of
-from gozo.store.entry_codec import block
 from gozo.store.event_history import (
     NAMES,
     check_room,

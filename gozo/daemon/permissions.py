@@ -6,7 +6,7 @@ from gozo.leadership.feed_messages import feed_subject
 from gozo.protocol.inboxes import SHARED
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.logs import get_logger
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import NAMES
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gozo.runtime.logs import get_logger
-from gozo.schedule.model import Entry, State, retried
+from gozo.schedule.model import Entry, State
+from gozo.schedule.retry import retried
 
 log = get_logger("gozo.delivery")
 # Not that of `failures`: each has its own limit of lines, so neither hides the other's.

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
+from gozo.protocol.deliveries import delivery
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import delivery
 from gozo.schedule.model import Entry, Outgoing, ScheduleRequest
 from gozo.schedule.timetable import Item, Timetable
 

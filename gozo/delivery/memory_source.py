@@ -6,7 +6,8 @@ from gozo.delivery.failures import Failures
 from gozo.delivery.in_memory import InMemory, shown_key
 from gozo.delivery.settling import Settling
 from gozo.runtime.clock_watch import ClockWatch
-from gozo.schedule.model import Outgoing, retried
+from gozo.schedule.model import Outgoing
+from gozo.schedule.retry import retried
 from gozo.schedule.timetable import Item
 
 

@@ -17,7 +17,7 @@ from itertools import count
 from gozo.delivery.attempts import after_failure
 from gozo.delivery.failures import Failures
 from gozo.delivery.wakeup import Wakeup
-from gozo.protocol.requests import delivery
+from gozo.protocol.deliveries import delivery
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Reason, State

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from gozo.errors import SettingsError
+from gozo.settings.credentials import redacted
 from gozo.settings.local_store import Files
+from gozo.settings.model import ConnectionSettings
 from gozo.settings.options import CONNECTION
-from gozo.settings.resolve import ConnectionSettings, redacted
 
 LOG_LIMIT = "10MB"  # the size at which the server begins a new log file
 LOG_FILES = 3  # kept, of that size

@@ -26,7 +26,7 @@ from gozo.errors import EmbeddedServerError
 from gozo.runtime.logs import get_logger
 from gozo.settings import local_store as localstore
 from gozo.settings.local_store import Files
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 
 READY_WAIT = 60.0  # seconds: a store of millions of schedules is read before it listens
 READY_NOTE = 5.0  # seconds between log lines while it is still starting

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from gozo.errors import JetStreamError
+from gozo.protocol.headers import block
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.entry_codec import block
 from gozo.transport.jetstream import (
     NO_RESOURCES,
     NO_RESPONDERS,

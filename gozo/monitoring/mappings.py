@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from gozo.errors import NoServerError, UnsuitableServerError
+from gozo.protocol.headers import block
 from gozo.runtime.clock import steady
-from gozo.store.entry_codec import block
 from gozo.store.probe import KEY
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import OWN_PREFIX, JetStream

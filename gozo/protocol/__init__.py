@@ -1,1 +1,1 @@
-"""What goes over the wire between clients and gozo. Pure."""
+"""The wire protocol between clients and gozo. Pure."""

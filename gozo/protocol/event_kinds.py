@@ -1,4 +1,4 @@
-"""What events tell, by a word each."""
+"""The kinds of events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What an event tells."""
+    """The kind of an event."""
 
     ACCEPTED = "accepted"
     DELIVERED = "delivered"
@@ -29,4 +29,4 @@ NAME_A_SUBJECT = frozenset(
         *(Kind.RESCHEDULED, Kind.PAUSED, Kind.RESUMED, Kind.TRIGGERED),
     )
 )
-"""Those that say what a schedule is sent to."""
+"""The kinds that name the subject of a schedule."""

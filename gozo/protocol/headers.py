@@ -14,23 +14,30 @@ from gozo.protocol.subject_policy import LARGEST_BLOCK
 FIRST_LINE = b"NATS/1.0\r\n"
 END = b"\r\n"
 OWN = (b"gozo-", b"nats-")
-"""How the names begin that are not passed on."""
+"""Prefixes of headers that are not passed on."""
 
 MESSAGE_ID = b"nats-msg-id"
-"""The exception: a stream drops duplicates by it."""
+"""The exception: streams use it to drop duplicates."""
 
 MOST_LINES = 500
-"""Lines that a header block may have: more would keep a daemon busy for long."""
+"""Maximum lines of a header block: more would keep a daemon busy for long."""
 
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _NAME = re.compile(rb"[!-9;-~]+\Z")
 _UNSAFE = re.compile(rb"[\r\n\0]")
 
 
+def block(lines: bytes, expected: int | None = None) -> bytes:
+    """Make a block of header lines; `expected` is the revision that a write requires."""
+    if expected is None:
+        return b"%b%b\r\n" % (FIRST_LINE, lines)
+    return b"%bNats-Expected-Last-Subject-Sequence: %d\r\n%b\r\n" % (FIRST_LINE, expected, lines)
+
+
 def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
     """Split a header block into names, in lower case, and values.
 
-    What makes it too long for `check_block` is left out.
+    Ignores what exceeds the limits of `check_block`.
     """
     if not block:
         return []
@@ -43,7 +50,7 @@ def fields(block: bytes | None) -> list[tuple[bytes, bytes]]:
 
 
 def find(block: bytes, *names: bytes) -> dict[bytes, bytes]:
-    """Find fields by their names, in lower case, in a block that is too long to be split."""
+    """Find fields by their lower-case names in a block that is too long to split."""
     found, lower = {}, block.lower()
     for name in names:
         start = lower.find(b"%b%b:" % (END, name))
@@ -55,12 +62,12 @@ def find(block: bytes, *names: bytes) -> dict[bytes, bytes]:
 
 
 def is_long(block: bytes) -> bool:
-    """Tell whether a block takes too long to be split."""
+    """Return whether a block takes too long to split."""
     return len(block) > LARGEST_BLOCK or block.count(END) > MOST_LINES
 
 
 def check_block(block: bytes) -> None:
-    """Refuse a header block that takes long to read.
+    """Refuse a header block that takes too long to read.
 
     Raises:
         RequestError: `too_large`.
@@ -68,25 +75,25 @@ def check_block(block: bytes) -> None:
     if len(block) > LARGEST_BLOCK:
         raise RequestError(
             Refusal.TOO_LARGE,
-            f"the headers have {len(block)} bytes; the most is {LARGEST_BLOCK}: "
+            f"the headers have {len(block)} bytes; the maximum is {LARGEST_BLOCK}: "
             "send fewer or shorter ones",
         )
     if (lines := block.count(END)) > MOST_LINES:
         raise RequestError(
             Refusal.TOO_LARGE,
-            f"the headers have {lines} lines; the most is {MOST_LINES}: send fewer",
+            f"the headers have {lines} lines; the maximum is {MOST_LINES}: send fewer",
         )
 
 
 def split(block: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
     """Split a block into gozo's own fields, by name, and the lines that are passed on.
 
-    Passed on is what is neither gozo's nor the server's, and `Nats-Msg-Id`, by which a stream
-    drops duplicates. A value over several lines becomes one line (RFC 7230, 3.2.4).
+    Headers other than `Gozo-*` and `Nats-*` are passed on, and `Nats-Msg-Id`. A value on several
+    lines becomes a single line (RFC 7230, 3.2.4).
 
     Raises:
-        RequestError: `invalid_request` or `invalid_header`, for a block that nobody could
-            read or that would not arrive as it was given; `too_large`.
+        RequestError: `invalid_request` or `invalid_header`, for a malformed block or one that
+            could not be passed on unchanged; `too_large`.
     """
     given: dict[bytes, bytes] = {}
     passed: list[bytes] = []
@@ -105,34 +112,34 @@ def split(block: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
             if lower in given:
                 raise RequestError(
                     Refusal.INVALID_REQUEST,
-                    f"the header {lower.decode('ascii', 'replace').title()} is given twice",
+                    f"the header {lower.decode('ascii', 'replace').title()} occurs twice",
                 )
             given[lower] = value
         elif not lower.startswith(OWN) or lower == MESSAGE_ID:
             if not colon or not _NAME.match(name) or _UNSAFE.search(value):
                 raise RequestError(
                     Refusal.INVALID_HEADER,
-                    f"the header line {line[:80].decode('utf-8', 'replace')!r} is not a name of "
-                    "printable ASCII, a colon and a value without line ends: mend it",
+                    f"the header line {line[:80].decode('utf-8', 'replace')!r} is invalid: give a "
+                    "name of printable ASCII, a colon and a value without line ends",
                 )
             passed.append(b"%b: %b\r\n" % (name, value))
     return given, b"".join(passed)
 
 
 def pack(lines: bytes) -> bytes:
-    """Turn header lines into one value, in which none of them can act on the bucket."""
+    """Encode header lines as one value, so that none of them can act on the bucket."""
     return lines.replace(b"%", b"%25").replace(END, b"%0D%0A")
 
 
 def unpack(value: bytes) -> bytes:
-    """Turn such a value back into header lines.
+    """Decode such a value into header lines.
 
     Raises:
-        RequestError: `invalid_header`, if it was not made by `pack`.
+        RequestError: `invalid_header`, if `pack` did not encode it.
     """
     lines = value.replace(b"%0D%0A", END).replace(b"%25", b"%")
     if lines and not lines.endswith(END):
         raise RequestError(Refusal.INVALID_HEADER, "its Gozo-Headers are not complete lines")
     if split(FIRST_LINE + lines) != ({}, lines):
-        raise RequestError(Refusal.INVALID_HEADER, "its Gozo-Headers hold what is not passed on")
+        raise RequestError(Refusal.INVALID_HEADER, "its Gozo-Headers contain other headers")
     return lines

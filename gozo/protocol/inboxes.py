@@ -1,4 +1,4 @@
-"""The subjects on which gozo receives answers; it publishes there for no client. Pure.
+"""The subjects on which gozo receives answers; clients cannot make it publish there. Pure.
 
 A daemon's inboxes are below `_GOZO_INBOX`, so that a server's permissions can distinguish them
 from those of clients. Whatever their prefix, one of their tokens is `_GOZO_INBOX`, and no
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from itertools import chain
 
 OWN = "_GOZO_INBOX"
-"""A token of each subject on which a daemon hears answers."""
+"""A token of every subject on which a daemon receives answers."""
 SHARED = "_INBOX"
 """The prefix of the inboxes of clients."""
 PEERS = "peers"
-"""The token after `OWN` where daemons receive answers of others: not acknowledgements."""
+"""The token after `OWN` for answers of other daemons, not acknowledgements."""
 
-PORTION = 512  # tokens made at a time
+PORTION = 512  # tokens made at once
 SIZE, LENGTH = 9, 12  # bytes of a token, and its characters in base64
 
 
@@ -33,8 +33,8 @@ def prefix_for(chosen: str | None, *, private: bool) -> str:
 def tokens() -> Iterator[bytes]:
     """Generate tokens for inboxes, without end.
 
-    Seeing one does not help to guess the next: each has 72 random bits. Many are made at once,
-    since every write takes one.
+    One does not help to guess the next: each has 72 random bits. Many are made at once, since
+    every write needs one.
     """
     return chain.from_iterable(iter(_portion, []))
 

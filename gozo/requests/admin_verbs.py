@@ -10,18 +10,11 @@ from functools import partial
 
 from gozo.delivery.in_memory import Sent
 from gozo.errors import Refusal, RequestError
+from gozo.protocol.admin import parse_ids, parse_note, parse_reschedule
+from gozo.protocol.deliveries import triggered
 from gozo.protocol.event_kinds import Kind
 from gozo.protocol.heard import Heard, Verb
-from gozo.protocol.requests import (
-    cancel_receipt,
-    parse_ids,
-    parse_note,
-    parse_reschedule,
-    protected_error,
-    refusal_receipt,
-    stored_receipt,
-    triggered,
-)
+from gozo.protocol.receipts import cancel_receipt, protected_error, refusal_receipt, stored_receipt
 from gozo.protocol.subject_policy import Policy
 from gozo.requests.context import Context
 from gozo.requests.replies import Answer

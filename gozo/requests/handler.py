@@ -12,7 +12,8 @@ from functools import partial
 from gozo.errors import RequestError
 from gozo.leadership.handled_feed import FeedWriter
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import cancel_receipt, parse_request, stored_receipt
+from gozo.protocol.receipts import cancel_receipt, stored_receipt
+from gozo.protocol.requests import parse_request
 from gozo.requests.admin_verbs import refusal_of
 from gozo.requests.admission import Admission
 from gozo.requests.context import Context

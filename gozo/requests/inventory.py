@@ -21,7 +21,8 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from gozo.errors import DisconnectedError, Refusal, RequestError
-from gozo.protocol.requests import KeysAsked, parse_keys, refusal_receipt
+from gozo.protocol.admin import KeysAsked, parse_keys
+from gozo.protocol.receipts import refusal_receipt
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us
 from gozo.runtime.logs import get_logger

@@ -15,7 +15,7 @@ from functools import partial
 from gozo.errors import DisconnectedError, Refusal, RequestError
 from gozo.leadership.lookout import Lookout
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import asks_receipt, refusal_receipt, shortened, unknown_receipt
+from gozo.protocol.receipts import asks_receipt, refusal_receipt, shortened, unknown_receipt
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, Policy
 from gozo.requests.unanswered import Waiting
 from gozo.runtime.clock import steady

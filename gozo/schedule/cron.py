@@ -1,20 +1,21 @@
-"""Cron expressions: from text to the moments that they name, in a time zone. Pure.
+"""Cron expressions: from text to the moments that they name in a time zone. Pure.
 
     0 2 * * mon-fri       minute, hour, day of month, month, weekday, as in crontab(5)
-    30 0 2 * * mon-fri    the same with seconds first, as the NATS server has it (ADR-51)
+    30 0 2 * * mon-fri    the same with seconds first, as in the NATS server (ADR-51)
 
 A field is a list of values, ranges and steps: `0,30`, `mon-fri`, `*/15`, `10-50/20`, and `5/15`
-from 5 on. `?` is `*`, Sunday is 0 or 7. A day of month can be `L`, the last one, or `LW`, the
-last from Monday to Friday; a weekday can be `fri#2`, the second one, or `friL`, the last one.
+from 5 on. `?` is `*`, Sunday is 0 or 7. A day of month can be `L`, the last day, or `LW`, the
+last weekday from Monday to Friday; a weekday can be `fri#2`, the second Friday of the month, or
+`friL`, the last.
 
-Where both days are restricted, either will do. What counts as no restriction is each form's
-own rule: with five fields whatever begins with `*`, as in cron(8); with six `*` itself, as in
-the NATS server.
+If both day fields are restricted, a day matches if either does. A field is unrestricted, with
+five fields, if it begins with `*`, as in cron(8); with six, only if it is `*` itself, as in the
+NATS server.
 
-One rule for summer time, that of Debian's cron(8), for both forms. Where minute and hour are
-fixed, a time that clocks leave out is the moment at which they are put forward, and one that
-comes twice is the first. Where one of them begins with `*`, what counts is what clocks show: a
-time that is left out does not come, and one that comes twice comes twice.
+Daylight saving time follows the rule of Debian's cron(8) in both forms. If minute and hour are
+fixed, a time skipped by the clocks means the moment at which they go forward, and a repeated
+time means the first. If one of them begins with `*`, the expression follows the clocks: a
+skipped time does not occur, and a repeated time occurs twice.
 """
 
 from __future__ import annotations
@@ -35,27 +36,27 @@ from gozo.schedule.times import LAST, Times
 _BLANKS = re.compile(r"[ \t]+")
 _ZONED = re.compile(r"[ \t]*(?:CRON_)?TZ=", re.IGNORECASE)
 _RANDOM = re.compile(r".*~|h(?![a-z])")
-"""Begins what is another value for each job: `15~45` of cronie and OpenBSD, `H` of Jenkins."""
+"""Matches a value chosen for each job: `15~45` of cronie and OpenBSD, `H` of Jenkins."""
 _DIGITS = re.compile(r"\+?[0-9]+\Z", re.ASCII)
 _STARS = ("*", "?")
 _LAST_DAY, _LAST_WORKING = 32, 33
-"""What stands for `L` and `LW` among the days of a month."""
+"""The numbers of `L` and `LW` among the days of a month."""
 _LAST_WEEKDAY = 6
-"""What stands for the `L` of `friL` where `fri#2` has a 2."""
+"""The number of `L` in `friL`, where `fri#2` has a 2."""
 
 
 class _Field(NamedTuple):
     name: str
     low: int
     high: int
-    """The largest number that may be written."""
+    """The largest number allowed."""
     last: int
-    """The largest that `*` means."""
+    """The largest number included in `*`."""
     names: tuple[str, ...] = ()
 
     @property
     def span(self) -> str:
-        """What may stand there."""
+        """The values allowed."""
         named = f" or {self.names[0]}-{self.names[-1]}" if self.names else ""
         return f"{self.low}-{self.high}{named}"
 
@@ -84,12 +85,12 @@ class Cron:
 
     @property
     def shortest_us(self) -> int:
-        """Microseconds between two occurrences, at least."""
+        """Minimum microseconds between two occurrences."""
         return _times(self).shortest * MICROSECONDS
 
     @property
     def closest_us(self) -> int | None:
-        """Microseconds between two occurrences on one day, at least; None if a day has only one."""
+        """Minimum microseconds between two occurrences on one day; None if a day has only one."""
         closest = _times(self).closest
         return None if closest is None else closest * MICROSECONDS
 
@@ -105,7 +106,7 @@ class Cron:
         return None if found is None or found > LAST else found * MICROSECONDS
 
     def latest_us(self, end_us: int, count: int, zone: tzinfo = UTC) -> int | None:
-        """The first of the latest `count` moments up to a given one; None if they are fewer."""
+        """The first of the latest `count` moments up to a given one; None if there are fewer."""
         found = _times(self).latest(end_us // MICROSECONDS, count, zone)
         return None if found is None else found * MICROSECONDS
 
@@ -118,40 +119,40 @@ def parse_cron(text: str) -> Cron:
     """
     if _ZONED.match(text):  # robfig's form, of Kubernetes and others
         raise _refusal(
-            f"{text[:80]!r} begins with a time zone", "give that in Gozo-Time-Zone, without TZ="
+            f"{text[:80]!r} begins with a time zone", "give the zone in Gozo-Time-Zone, without TZ="
         )
     cron = Cron(tuple(_BLANKS.split(text.strip(" \t").lower())))
     if len(cron.fields) not in (5, 6):
         raise _refusal(
             f"{str(cron)[:80]!r} has {len(cron.fields)} fields",
-            "cron has five (minute, hour, day of month, month, weekday), or six, seconds first",
+            "give five (minute, hour, day of month, month, weekday), or six with seconds first",
         )
     if _times(cron).days.first(0) is None:
-        raise _refusal(f"{str(cron)!r} names a day that never comes", "mend its days or its months")
+        raise _refusal(f"{str(cron)!r} names a day that does not exist", "fix its days or months")
     return cron
 
 
 def read_zone(name: str) -> tzinfo:
-    """Return the time zone that has this name in the IANA database.
+    """Return the time zone with this name in the IANA database.
 
     Raises:
-        RequestError: `invalid_when`, if there is none.
+        RequestError: `invalid_when`, if there is no such zone.
     """
     try:
         return _zone(name)
     except (OSError, ValueError, LookupError):
         raise RequestError(
             Refusal.INVALID_WHEN,
-            f"Gozo-Time-Zone {name[:80]!r} is no time zone: give a name of the IANA database "
-            "such as Europe/Malta, with its capitals, or UTC",
+            f"Gozo-Time-Zone {name[:80]!r} is not a time zone: give a name of the IANA database "
+            "such as Europe/Malta (case-sensitive), or UTC",
         ) from None
 
 
-@lru_cache(maxsize=1_024)  # of zones that there are: names that somebody made up push none out
+@lru_cache(maxsize=1_024)  # existing zones only: errors are not cached
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
-        return UTC  # many times as fast as the zone of that name
-    # These are in some directories, and mean each machine's own, or count leap seconds.
+        return UTC  # many times faster than ZoneInfo("UTC")
+    # Some zone directories have these: the machine's own zone, or zones with leap seconds.
     if name == "localtime" or name.startswith("right/"):
         raise LookupError(name)
     return ZoneInfo(name)
@@ -197,7 +198,7 @@ def _any_day(text: str) -> bool:
 
 
 def _read(text: str, field: _Field) -> set[int]:
-    """Read a field: a list, in which the server lets terms be empty."""
+    """Read a field: a list, whose terms may be empty as in the NATS server."""
     terms = dict.fromkeys(term for term in text.split(",") if term)
     if not terms:
         raise _refusal(f"{field.name} {text!r} is empty", f"give {field.span}, or *")
@@ -209,14 +210,14 @@ def _term(text: str, field: _Field) -> Iterable[int]:
         return {_LAST_DAY if text == "l" else _LAST_WORKING}
     if _RANDOM.match(text):
         raise _refusal(
-            f"{field.name} {text!r} is a random value, and gozo has none",
-            "give a fixed one, and Gozo-Jitter for a random delay",
+            f"{field.name} {text!r} is a random value, which gozo does not support",
+            "give a fixed value, and Gozo-Jitter for a random delay",
         )
     if field.names is _WEEKDAYS and (numbered := _numbered_weekday(text, field)):
         return {numbered}
     head, slash, step = text.partition("/")
     if slash and not (_DIGITS.match(step) and int(step)):
-        raise _refusal(f"{field.name} {text!r} has no step of 1 or more", "mend what follows the /")
+        raise _refusal(f"{field.name} {text!r} has an invalid step", "give 1 or more after the /")
     first, dash, last = head.partition("-")
     if head in _STARS:
         low, high = field.low, field.last
@@ -231,11 +232,11 @@ def _term(text: str, field: _Field) -> Iterable[int]:
 
 
 def _numbered_weekday(text: str, field: _Field) -> int:
-    """Read `fri#2` or `friL`, as the weekday and seven times its number; 0 is neither."""
+    """Read `fri#2` or `friL`, as the weekday and seven times its number; 0 if it is neither."""
     day, mark, number = text.partition("#")
     if mark:
         if number not in ("1", "2", "3", "4", "5"):
-            raise _refusal(f"{field.name} {text!r} is not within #1-#5", "give fri#2, say")
+            raise _refusal(f"{field.name} {text!r} is not within #1-#5", "give one such as fri#2")
         return _value(day, field) % 7 + 7 * int(number)
     if text.endswith("l") and len(text) > 1:
         return _value(text[:-1], field) % 7 + 7 * _LAST_WEEKDAY

@@ -1,9 +1,9 @@
 """Which days a cron expression names. Pure.
 
-There are only fourteen kinds of years: each begins on one of seven weekdays, and has a 29th of
-February or not. What an expression names in each is worked out once, as a number with a bit for
-each day, so that a search takes a step a year, and not one a day: from one 29th of February on
-a Monday to the next there may be forty years.
+There are only fourteen kinds of years: each begins on one of seven weekdays, and is a leap year
+or not. The days named in each kind are computed once, as a number with one bit for each day, so
+that a search takes one step a year instead of one a day: two Mondays that are a 29th of February
+may be forty years apart.
 
 Days are counted from 1970-01-01, which is 0.
 """
@@ -17,7 +17,7 @@ from datetime import date
 from functools import lru_cache
 
 LONGEST_GAP = 50
-"""Years without a day that is named, after which there is none."""
+"""Years without a named day after which the search ends."""
 
 EPOCH_YEAR, LAST_YEAR = 1970, 9_999
 SUNDAY, SATURDAY = 0, 6
@@ -30,23 +30,23 @@ _WEEKS = sum(1 << _WEEK * week for week in range(5))
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The days that three fields name together."""
+    """The days that the three fields name together."""
 
     numbers: Collection[int]
     """The days of a month."""
     last: bool
     """Whether the last day of a month counts."""
     last_working: bool
-    """Whether the last from Monday to Friday does."""
+    """Whether the last weekday from Monday to Friday does."""
     months: Collection[int]
     weekdays: Collection[int]
     """From 0, which is Sunday, to 6."""
     nth: Collection[tuple[int, int]]
     """Weekdays with their number in the month: the second Friday is (5, 2)."""
     last_weekdays: Collection[int]
-    """Weekdays that count where they are the last of a month."""
+    """Weekdays of which only the last in a month counts."""
     both: bool
-    """Whether a day must be right by its number and by its weekday; else either will do."""
+    """Whether a day must match by number and by weekday; otherwise either is enough."""
     _years: dict[int, int] = field(default_factory=dict, init=False, compare=False)
     _months: dict[tuple[int, int], int] = field(default_factory=dict, init=False, compare=False)
 
@@ -76,7 +76,7 @@ class Days:
         return start + place(named, there - count)
 
     def _named(self, start: int, year: int) -> int:
-        """The named days of a year that begins on a day, as bits from the lowest on."""
+        """The named days of a year that starts on day `start`, as bits from the lowest on."""
         weekday, leap = (start + _EPOCH) % _WEEK, isleap(year)
         kind = weekday + _WEEK * leap
         named = self._years.get(kind)
@@ -125,12 +125,12 @@ def _year_of(day: int) -> tuple[int, int]:
 
 
 def lowest(bits: int) -> int:
-    """The place of the lowest bit that is set."""
+    """The position of the lowest bit set."""
     return (bits & -bits).bit_length() - 1
 
 
 def place(bits: int, number: int) -> int:
-    """The place of a bit that is set, by the number of those below it."""
+    """The position of the bit set that has `number` bits set below it."""
     low, high = 0, bits.bit_length()
     if number == bits.bit_count() - 1:
         return high - 1

@@ -7,12 +7,12 @@
     +10                         relative: seconds after the request was received
     +0.25                       the same, with decimals
     +1h30m                      the same, as a duration in w, d, h, m, s, ms, us and ns
-    @every 90s                  recurring: so long after each other, as the server has it
-    @daily                      recurring: one of the names of cron(8) and of the server
+    @every 90s                  recurring: an interval, as the NATS server writes it
+    @daily                      recurring: one of the names of crontab(5) and of the server
     0 2 * * mon-fri             recurring: a cron expression, see `gozo.schedule.cron`
 
-Only the digits 0 to 9 count as digits; spaces, signs, exponents and names of numbers do
-not belong to the grammar. The last moment is the end of the year 9999 (UTC).
+Only 0 to 9 are digits; numbers have no spaces, further signs or exponents. The last moment is
+the end of the year 9999 (UTC).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ LAST_US = (LAST + 1) * MICROSECONDS - 1
 """The last microsecond of the year 9999."""
 
 LONGEST = 256
-"""Characters that an expression may have."""
+"""Maximum length of an expression, in characters."""
 
 SHORTEST_INTERVAL_US = 10_000
-"""The least that `@every` takes: below, one schedule would keep a whole daemon busy."""
+"""The shortest `@every`: with less, one schedule would keep a whole daemon busy."""
 
 UNITS = {
     "w": 7 * 86_400 * 1_000_000_000,
@@ -51,10 +51,10 @@ UNITS = {
 """The units of durations, in nanoseconds: those of Go's `time.ParseDuration`, days and weeks."""
 
 RECENT_US = 10_000_000
-"""What has passed by no more than this counts as now: a program may have asked the clock first."""
+"""A moment that passed no longer ago counts as now: a program may have read the clock before."""
 
 _PRINTED = ("d", "h", "m", "s", "ms", "us")
-"""The units that are printed; weeks are read, and nobody counts in them."""
+"""The units used for printing; weeks are only read."""
 
 NAMES = {
     "@yearly": "0 0 1 1 *",
@@ -65,14 +65,14 @@ NAMES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-"""What the names of crontab(5) stand for."""
+"""The cron expressions of the names in crontab(5)."""
 
 _NUMBER = re.compile(r"(\+?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 _PART = re.compile(
     r"(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(ns|us|\u00b5s|\u03bcs|ms|[wdhms])", re.ASCII
 )
 _MILLISECONDS = re.compile(r"1[0-9]{12}", re.ASCII)
-"""What an epoch time looks like in those, from 2001 to 2033."""
+"""An epoch time in milliseconds, from 2001 to 2033."""
 _BLANK = re.compile(r"[ \t]")
 _DATE = re.compile(r"[0-9]{4}-", re.ASCII)
 _RFC3339 = re.compile(
@@ -85,7 +85,7 @@ _RFC3339_STEPS = re.compile(
     r"(?:\.[0-9]*)?(?:[+-](?:[0-9]{2}(?::(?:[0-9]{2})?)?)?)?)?)?)?)?)?)?)?)?)?)?)?",
     re.ASCII,
 )
-"""As much of a moment as is well-formed, so that an error can name the place."""
+"""Matches the well-formed part of a moment, so that an error can name the position."""
 
 _AT, _EVERY = "@at ", "@every "
 _LEAP_SECOND = 60
@@ -119,10 +119,10 @@ When = Moment | Recurring
 
 
 def parse(text: str) -> When:
-    """Read an expression. Digits beyond the microsecond round up: never early.
+    """Read an expression. Fractions of a microsecond round up: never early.
 
     Raises:
-        RequestError: `invalid_when`, with the value and what is wrong with it.
+        RequestError: `invalid_when`, with the value and the reason.
     """
     if not text:
         raise _refusal("Gozo-When is empty")
@@ -140,8 +140,8 @@ def parse(text: str) -> When:
     if text == "@reboot":
         raise RequestError(
             Refusal.INVALID_WHEN,
-            "Gozo-When '@reboot' is no time, but the start of a machine: have that send a request "
-            "due at +0",
+            "Gozo-When '@reboot' is not a time but the start of a machine: send a request due at "
+            "+0 then",
         )
     if text.startswith("@"):
         return _named(text)
@@ -166,9 +166,9 @@ def print_when(when: When) -> str:
 
 
 def plain_due(text: bytes, received_us: int) -> int:
-    """When a schedule is due that was received at `received_us`, and whose `Gozo-When` is a number.
+    """The due time of a schedule received at `received_us` whose `Gozo-When` is a number.
 
-    It has six decimals at most, and a sign where it counts from then.
+    The number has at most six decimals, and a sign if it is a delay.
     """
     whole, _, decimals = text.partition(b".")
     us = int(whole + decimals.ljust(6, b"0"))
@@ -176,10 +176,10 @@ def plain_due(text: bytes, received_us: int) -> int:
 
 
 def first_due(when: Moment, received_us: int) -> int:
-    """When a schedule is due that was received at `received_us`; the past means now.
+    """The due time of a schedule received at `received_us`; the past means now.
 
     Raises:
-        RequestError: `invalid_when`, if the moment lies beyond the year 9999.
+        RequestError: `invalid_when`, if the moment is after the year 9999.
     """
     match when:
         case At(us):
@@ -192,7 +192,7 @@ def first_due(when: Moment, received_us: int) -> int:
 
 
 def passed_us(when: When, now_us: int) -> int:
-    """How long ago a moment was, in microseconds; 0 for what is to come or is recent."""
+    """How long ago a moment was, in microseconds; 0 if it is recent or lies ahead."""
     since = now_us - when.us if isinstance(when, At) else 0
     return since if since > RECENT_US else 0
 
@@ -200,8 +200,8 @@ def passed_us(when: When, now_us: int) -> int:
 def next_due(when: Recurring, after_us: int, phase_us: int, zone: tzinfo = UTC) -> int | None:
     """The first due time after a moment; None if there is none.
 
-    `phase_us` is one of the due times of an interval, which keep their distance from it; `zone`
-    is where clocks show the times of a cron expression.
+    `phase_us` is one of the due times of an interval; `zone` is the time zone of a cron
+    expression.
     """
     if isinstance(when, Cron):
         return when.next_us(after_us, zone)
@@ -218,7 +218,7 @@ def due_times(when: Recurring, after_us: int, phase_us: int, zone: tzinfo = UTC)
 
 
 def parse_span(text: str, header: str) -> int:
-    """Read a length of time from the header so named, in microseconds: `30s`, `1h30m`, or seconds.
+    """Read the duration in a header, in microseconds: `30s`, `1h30m`, or seconds.
 
     Raises:
         RequestError: `invalid_when`.
@@ -230,18 +230,18 @@ def parse_span(text: str, header: str) -> int:
     if not isinstance(when, After):
         raise RequestError(
             Refusal.INVALID_WHEN,
-            f"{header} {text[:80]!r} is no length of time: give a duration, such as 30s or 1h30m",
+            f"{header} {text[:80]!r} is not a duration: give seconds (10) or a duration (1h30m)",
         )
     return when.us
 
 
 def print_span(us: int) -> str:
-    """Write a length of time so that `parse_span` reads the same."""
+    """Write a duration; `parse_span` reads the same."""
     return f"{_print_seconds(us)}s"
 
 
 def print_duration(us: int) -> str:
-    """Write a length of time in units, for people: `30d`, `1h30m`; `parse_span` reads the same."""
+    """Write a duration in units, for people: `30d`, `1h30m`; `parse_span` reads the same."""
     ns, parts = us * 1_000, ""
     for unit in _PRINTED:
         count, ns = divmod(ns, UNITS[unit])
@@ -251,13 +251,13 @@ def print_duration(us: int) -> str:
 
 
 def print_rfc3339(us: int) -> str:
-    """Write a moment as RFC 3339 does, in UTC and to the millisecond, rounded down."""
+    """Write a moment as in RFC 3339, in UTC, rounded down to the millisecond."""
     moment = _EPOCH + timedelta(microseconds=us)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
 
 
 def _named(text: str) -> When:
-    """Read what begins with `@`."""
+    """Read an expression that begins with `@`."""
     if text.startswith(_AT):
         return At(_moment(text, len(_AT)))
     if text.startswith(_EVERY):
@@ -270,7 +270,7 @@ def _named(text: str) -> When:
         else:
             us = _duration(text, start)
         if not SHORTEST_INTERVAL_US <= us <= LAST_US:
-            raise _refusal(f"Gozo-When {text!r} is no interval of 10ms or more, up to 9999 years")
+            raise _refusal(f"Gozo-When {text!r} is not an interval from 10ms to 9999 years")
         return Every(us)
     if text not in NAMES:
         raise _unreadable(text, 0)
@@ -319,10 +319,10 @@ def _moment(text: str, start: int) -> int:
         moment = datetime(year, month, day, hour, minute, second - leap, tzinfo=zone)
         since = moment - _EPOCH
     except (ValueError, OverflowError) as error:
-        raise _refusal(f"Gozo-When {text!r} names no moment ({error})") from error
+        raise _refusal(f"Gozo-When {text!r} is not a valid moment ({error})") from error
     us = (since.days * 86_400 + since.seconds) * MICROSECONDS
     if leap:
-        if us // MICROSECONDS % 86_400 != 86_399:  # noqa: PLR2004  # a day has one at its end
+        if us // MICROSECONDS % 86_400 != 86_399:  # noqa: PLR2004  # the last second of a day
             raise _refusal(f"Gozo-When {text!r} has a leap second that is not at 23:59:60 UTC")
         us += MICROSECONDS
     else:
@@ -333,7 +333,7 @@ def _moment(text: str, start: int) -> int:
 
 
 def _fraction(decimals: str, unit: int) -> int:
-    """What decimals of a unit are, rounded up."""
+    """The value of decimals of a unit, rounded up."""
     if not decimals.strip("0"):
         return 0
     scale: int = 10 ** len(decimals)

@@ -1,7 +1,7 @@
-"""The nouns of the field, as frozen data: a request, an entry of the bucket, a message to send.
+"""Frozen data: requests, entries of the bucket, messages to send.
 
-Times are whole microseconds since the Unix epoch (suffix `_us`): exact to the year 9999,
-where a float is not.
+Times are whole microseconds since the Unix epoch (suffix `_us`): exact up to the year 9999,
+unlike floats.
 """
 
 from __future__ import annotations
@@ -14,30 +14,33 @@ MICROSECONDS = 1_000_000
 """Microseconds in a second."""
 
 NEVER = 1 << 62
-"""Later than any due time: a schedule that is kept but not delivered."""
+"""Later than any due time: the schedule is kept but not delivered."""
+
+LONGEST_REASON = 200
+"""Maximum characters of a reason, which may come from others."""
 
 
 class State(StrEnum):
-    """What becomes of a schedule, as its entry says in `Gozo-State`."""
+    """The state of a schedule, as in `Gozo-State` of its entry."""
 
     PENDING = "pending"
     RETRYING = "retrying"
-    """A delivery did not succeed; it is tried again at `next_us`."""
+    """A delivery failed; the next attempt is at `next_us`."""
     FAILED = "failed"
-    """Tried as often as was asked for: kept, and not tried again."""
+    """All attempts failed: kept, and not retried."""
     PAUSED = "paused"
-    """Kept and not delivered, until it is resumed."""
+    """Kept and not delivered until it is resumed."""
 
 
 AT_REST = frozenset({State.FAILED, State.PAUSED})
-"""The states in which nothing is to be done about a schedule."""
+"""The states of schedules that are not delivered."""
 
 
 class Misfire(StrEnum):
-    """What becomes of occurrences that were missed."""
+    """What happens to missed occurrences."""
 
     ONCE = "once"
-    """One is sent for all."""
+    """One is sent in place of all."""
     ALL = "all"
     """Each is sent, in order."""
     SKIP = "skip"
@@ -46,111 +49,111 @@ class Misfire(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSpec:
-    """What a schedule has beyond a moment: how it recurs, until when, and what if it is late."""
+    """How a schedule recurs, until when, and what happens to missed occurrences."""
 
     recurs: bool = False
     """Whether its expression names more than one moment."""
     zone: str = ""
-    """Where clocks show the times of its expression; "" is UTC."""
+    """The time zone of its cron expression; "" is UTC."""
     start_us: int | None = None
-    """It is not due before, and intervals count from it; None: from when it was received."""
+    """It is not due before; intervals count from here. None: from when it was received."""
     until_us: int = NEVER
     """It is not due after."""
     count: int = 0
-    """How often it is sent; 0: without end."""
+    """How often it is sent; 0: without limit."""
     jitter_us: int = 0
-    """The longest delay that is added to a due time."""
+    """The longest random delay added to a due time."""
     misfire: Misfire = Misfire.ONCE
     grace_us: int | None = None
-    """How late an occurrence may be without being missed; None: see `recurrence.grace_us`."""
+    """How late an occurrence may be before it is missed; None: see `recurrence.grace_us`."""
     occurred: int = 0
     """How often it was sent."""
     last_us: int = 0
-    """The nominal time of the last one that was sent; 0: there was none."""
+    """The nominal time of the last occurrence sent; 0: none yet."""
     reckoned_us: int = 0
-    """When the present due time was reckoned, where that was long after the one before; else 0."""
+    """When the current due time was computed, if that was long after the previous one; else 0."""
 
 
 OVERDUE_US = MICROSECONDS
-"""How late a schedule is still called pending."""
+"""How late a schedule may be and still be called pending."""
 
 
 class Entry(NamedTuple):
-    """A schedule as the bucket's headers tell it; the payload stays where it is.
+    """A schedule as in the headers of its entry, without the payload.
 
-    A tuple, because a dataclass that is frozen takes four times as long to make.
+    A tuple, because a frozen dataclass takes four times as long to create.
     """
 
     id: str | None
     subject: str
     when: str
-    """The expression as the client wrote it."""
+    """The expression as given by the client."""
     due_us: int
     """The nominal time."""
     created_us: int
     token: bytes = b""
-    """Tells the writer its own earlier attempt; empty where the entry came another way."""
+    """Identifies the writer's own earlier attempt; empty if another client wrote the entry."""
     size: int = 0
-    """Bytes of the payload, where the server told them without it."""
+    """Bytes of the payload, if only the headers were read."""
     headers: bytes = b""
-    """Header lines that are passed on with the message."""
+    """Header lines passed on with the message."""
     extended: bool = False
     """Whether the delivery has `Gozo-Due`: the request used more than the basic protocol."""
     confirm: bool = False
     """Whether a delivery counts only once a stream has acknowledged it."""
     attempts: int = 0
-    """How often a delivery is tried; 0: until it succeeds."""
+    """Maximum delivery attempts; 0: without limit."""
     tried: int = 0
-    """How often it was tried in vain."""
+    """Delivery attempts that failed."""
     state: State = State.PENDING
     reason: str = ""
-    """Why the last attempt failed."""
+    """Why the last attempt failed, or the note of a paused schedule."""
     next_us: int = 0
-    """When it is tried or sent, where that is not its due time; 0: it is."""
+    """When it is next tried or sent; 0: at its due time."""
     managed_by: str = ""
-    """The set of schedules that it belongs to, which is applied as a whole; "": to none."""
+    """The set of schedules that it was applied with; "" if none."""
     expires: bool = False
-    """Whether the server would remove it by itself (`Nats-TTL`), due or not."""
+    """Whether the server removes it after a time (`Nats-TTL`), due or not."""
     spec: ScheduleSpec | None = None
-    """None where there is nothing but one moment."""
+    """None for a single moment without further options."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
 
     @property
     def wake_us(self) -> int:
-        """When something is to be done about it."""
+        """When it needs attention next."""
         return NEVER if self.state in AT_REST else self.next_us or self.due_us
 
     @property
     def recurs(self) -> bool:
-        """Whether it may have more occurrences than one."""
+        """Whether it may have several occurrences."""
         return self.spec is not None and self.spec.recurs
 
 
 RARE = Entry._fields.index("headers")
-"""From where on the fields of an entry are those that few requests give."""
+"""The index from which on few requests set an entry's fields."""
 
 PLAIN = Entry(None, "", "", 0, 0)[RARE:]
-"""What they are in all others: to compare them all is quicker than to look at two."""
+"""The values of these fields in all others: comparing all is faster than checking two."""
 
 
 class ScheduleRequest(NamedTuple):
-    """Send `payload` to the subject of `entry` when it is due."""
+    """A request to send `payload` to the subject of `entry` when it is due."""
 
     entry: Entry
     payload: bytes
     receipt: str | None = None
-    """Where a receipt is to be sent."""
+    """The subject of the receipt, if requested."""
 
     @property
     def id(self) -> str | None:
-        """The id, if there is one."""
+        """The id, if it has one."""
         return self.entry.id
 
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """Forget the schedule with this id."""
+    """A request to cancel the schedule with this id."""
 
     id: str
     receipt: str | None = None
@@ -160,17 +163,17 @@ Request = ScheduleRequest | CancelRequest
 
 
 class Reason(StrEnum):
-    """Why a schedule left the bucket, as its delete marker says in `Gozo-Reason`."""
+    """Why a schedule left the bucket, as in `Gozo-Reason` of its delete marker."""
 
     DELIVERED = "delivered"
     CANCELLED = "cancelled"
     MISSED = "missed"
     FAILED = "failed"
-    """Its last occurrence was given up."""
+    """All attempts to deliver its last occurrence failed."""
     BARRIER = "barrier"
-    """Not a schedule: the mark that a new leader waits for."""
+    """Not a schedule: the barrier that a new leader waits for."""
     UNKNOWN = ""
-    """Deleted by something that is not gozo."""
+    """Not deleted by gozo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,49 +182,28 @@ class Marker:
 
     reason: Reason
     ttl_us: int
-    """How long the server keeps the marker; 0: for ever."""
+    """How long the server keeps the marker; 0: without limit."""
     by_client: bool = False
-    """Whether a client cancelled the schedule, in the bucket itself."""
+    """Whether a client cancelled the schedule by writing to the bucket."""
 
 
 @dataclass(slots=True)
 class Outgoing:
-    """A message ready to be sent; not frozen, because millions are made."""
+    """A message ready to be sent; not frozen, because millions are created."""
 
     subject: bytes
     headers: bytes
     payload: bytes
     due_us: int
-    """Its nominal time, however late it is tried."""
+    """Its nominal time, however late it is sent."""
     confirm: bool = False
-    """Whether a stream has to acknowledge it."""
+    """Whether a stream must acknowledge it."""
     counted: bool = False
-    """Whether it is sent a limited number of times."""
+    """Whether the number of attempts is limited."""
     entry: Entry | None = None
-    """What it was made from, where the schedule has a spec: it is looked at when it is due."""
+    """Its entry, if the schedule has a spec: it is checked when due."""
 
     @property
     def size(self) -> int:
-        """Bytes that count against the server's `max_payload`."""
+        """Bytes that count towards the server's `max_payload`."""
         return len(self.headers) + len(self.payload)
-
-
-FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
-"""How long a delivery that failed waits for the next attempt: twice as long each time."""
-
-
-LONGEST_REASON = 200
-"""Characters: others may have a say in a reason."""
-
-
-def retried(entry: Entry, reason: str, now_us: int) -> Entry:
-    """Return the entry after an attempt that failed: to be tried again, or failed for good."""
-    tried = entry.tried + 1
-    given_up = 0 < entry.attempts <= tried
-    wait_us = min(FIRST_WAIT_US << min(tried - 1, 10), LONGEST_WAIT_US)
-    return entry._replace(
-        state=State.FAILED if given_up else State.RETRYING,
-        tried=tried,
-        next_us=now_us + wait_us,
-        reason=reason[:LONGEST_REASON].encode("utf-8", "replace").decode(),
-    )

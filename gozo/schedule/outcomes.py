@@ -1,11 +1,10 @@
-"""How schedules left the bucket, for ten minutes after their delete markers are gone. Pure.
+"""How schedules left the bucket, kept for ten minutes after their delete markers are gone. Pure.
 
-A million of them take 12 MB: of each key only a hash is kept, of 61 bits, beside what became of
-it. So one in 10^12 questions about a key that was never there gets a wrong answer.
+A million take 12 MB: only a 61-bit hash of each key is kept, with the reason. So one in 10^12
+questions about a key that never existed gets a wrong answer.
 
-The hashes lie in chunks that are filled one after the other, and dropped as a whole: nothing is
-looked for one by one when its time is over. Callers pass the time in, in seconds of a clock that
-only goes forward.
+The hashes are in chunks that are filled one after the other and dropped as a whole, so that
+expiry does not visit each hash. Callers pass the time in, in seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from collections import deque
 from gozo.schedule.model import Reason
 
 KEPT = 600.0  # seconds
-CHUNK_AGE = 60.0  # seconds after which another chunk is begun, so that what is in it can go
+CHUNK_AGE = 60.0  # seconds after which a new chunk is started, so that the old one can expire
 SMALLEST, LARGEST = 1 << 9, 1 << 18  # slots of 8 bytes in a chunk
-LOAD = 0.7  # of the slots that are used: with more, one is looked for in too many of them
+LOAD = 0.7  # fraction of slots in use: beyond that, lookups probe too many slots
 
 _REASONS = (Reason.UNKNOWN, Reason.DELIVERED, Reason.CANCELLED, Reason.MISSED, Reason.FAILED)
 _CODES = {reason: code for code, reason in enumerate(_REASONS, 1)}
-"""What the low bits of a used slot say; all of an empty one's are 0."""
+"""The low bits of a used slot; an empty slot is 0."""
 _CODE_BITS = 3
 _CODE = (1 << _CODE_BITS) - 1
 _HASH = (1 << 64) - 1 - _CODE
 
 
 class _Chunk:
-    """A table of open addressing."""
+    """A hash table with open addressing."""
 
     __slots__ = ("closed_at", "last", "opened_at", "room", "slots")
 
@@ -41,7 +40,7 @@ class _Chunk:
         self.closed_at: float | None = None
 
     def find(self, hashed: int) -> int:
-        """Return the slot of a hash: what is in it, or an empty one where it belongs."""
+        """Return the slot that contains a hash, or the empty slot for it."""
         slots, last = self.slots, self.last
         at = hashed >> _CODE_BITS & last
         while (found := slots[at]) and found ^ hashed > _CODE:
@@ -50,25 +49,25 @@ class _Chunk:
 
 
 class Outcomes:
-    """What became of the keys that are gone."""
+    """The reasons why keys left the bucket."""
 
     def __init__(self, smallest: int = SMALLEST, largest: int = LARGEST) -> None:
-        """Both are the slots of a chunk, and powers of two."""
+        """Both are numbers of slots in a chunk, and powers of two."""
         self._chunks: deque[_Chunk] = deque()
-        """The oldest first; only the last is being filled, if it is not closed."""
+        """The oldest first; the last is being filled, unless it is closed."""
         self._smallest, self._largest = smallest, largest
         self._size = smallest
 
     @property
     def bytes(self) -> int:
-        """How much memory the tables take."""
+        """Bytes of memory of the tables."""
         return sum(8 * len(chunk.slots) for chunk in self._chunks)
 
     def note(self, key: str, reason: Reason) -> None:
-        """Remember what became of a key, instead of what was remembered of it before."""
+        """Record the reason for a key, replacing an earlier one."""
         code = _CODES.get(reason)
         if code is None:
-            return  # no schedule
+            return  # not a schedule
         chunk = self._chunks[-1] if self._chunks else None
         if chunk is None or chunk.closed_at is not None or not chunk.room:
             chunk = self._begin(chunk)
@@ -78,7 +77,7 @@ class Outcomes:
         chunk.slots[at] = hashed | code
 
     def reason(self, key: str) -> Reason | None:
-        """Tell what became of a key; None where that is not known, or not any more."""
+        """Return the reason for a key; None if it is not, or no longer, known."""
         hashed = hash(key) & _HASH
         for chunk in reversed(self._chunks):
             if found := chunk.slots[chunk.find(hashed)]:
@@ -86,7 +85,7 @@ class Outcomes:
         return None
 
     def turn(self, now: float) -> None:
-        """Drop what is over; to be called about once a second."""
+        """Drop expired chunks; call it about once a second."""
         chunks = self._chunks
         for chunk in chunks:
             if chunk.opened_at is None:
@@ -110,7 +109,7 @@ class Outcomes:
         return chunk
 
     def _close(self, chunk: _Chunk, now: float) -> None:
-        """Fill a chunk no more; what comes next is likely to need as much as was used."""
+        """Stop filling a chunk; the next is likely to need as many slots as were used."""
         chunk.closed_at = now
         size = len(chunk.slots)
         if chunk.room > size * LOAD / 2:

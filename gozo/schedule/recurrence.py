@@ -1,11 +1,11 @@
-"""When a schedule is due next, and what becomes of an occurrence that is late. Pure.
+"""When a schedule is due next, and what happens to late occurrences. Pure.
 
-An occurrence is missed when it comes later than the grace allows. What then happens is the
-schedule's misfire policy: `once` sends the first that was missed, for all that are overdue at
-that moment; `all` sends each, the latest `MOST_MISSED` of them; `skip` sends none. Whatever was
-sent or skipped, later occurrences keep to the times that the expression names.
+An occurrence is missed if it is later than the grace period. The schedule's misfire policy then
+decides: `once` sends the first one missed in place of all that are overdue at that moment; `all`
+sends each, up to the latest `MOST_MISSED`; `skip` sends none. Later occurrences always keep to
+the times named by the expression.
 
-Times are microseconds since the Unix epoch; callers pass the present one in.
+Times are microseconds since the Unix epoch; callers pass the current time in.
 """
 
 from __future__ import annotations
@@ -20,47 +20,40 @@ from itertools import islice, takewhile
 from gozo.errors import Refusal, RequestError
 from gozo.schedule import expression as grammar
 from gozo.schedule.cron import Cron, read_zone
-from gozo.schedule.model import (
-    LONGEST_WAIT_US,
-    MICROSECONDS,
-    NEVER,
-    Entry,
-    Misfire,
-    ScheduleSpec,
-    State,
-)
+from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Misfire, ScheduleSpec, State
+from gozo.schedule.retry import LONGEST_WAIT_US
 
 MOST_MISSED = 1_000
-"""Missed occurrences that are sent one by one."""
+"""Maximum number of missed occurrences sent one by one."""
 
 MOST_DELAYED = 64
-"""Occurrences that are looked at one by one since a long delay may keep each from being missed, or
-overdue: no sensible delay is as many intervals long."""
+"""Maximum number of occurrences checked one by one because jitter may delay each so that it is
+not missed or overdue: no sensible jitter spans that many intervals."""
 
 STEP_US = 60 * MICROSECONDS
-"""To the next of these the latest of the missed are counted."""
+"""The latest missed occurrences are counted up to the next multiple of this."""
 
 GRACE_US = 60 * MICROSECONDS
-"""How late an occurrence may be by default, where its interval is not shorter."""
+"""The default grace period, unless the interval is shorter."""
 
 AHEAD_US = 5 * MICROSECONDS
-"""No leader's clock is further ahead of another's than this, unless it is wrong."""
+"""The clock of a leader that is further ahead than this is wrong."""
 
 expression = lru_cache(maxsize=4_096)(grammar.parse)
-"""Reads an expression that is likely to come again, as that of a recurring schedule does."""
+"""Reads the expression of a recurring schedule, which is likely to be read again."""
 
 
 def arranged(entry: Entry, when: grammar.When, received_us: int) -> Entry:
-    """Return an entry with its first due time, from its expression, here read, and its spec.
+    """Return an entry with its first due time; `when` is its parsed expression.
 
     Raises:
-        RequestError: `invalid_when`, since it is never due.
+        RequestError: `invalid_when`, if it is never due.
     """
     if isinstance(when, grammar.Moment):
         return entry._replace(due_us=grammar.first_due(when, received_us))
     spec = replace(entry.spec or ScheduleSpec(), recurs=True)
     if not isinstance(when, Cron):
-        spec = replace(spec, zone="")  # what was a cron expression before may have one
+        spec = replace(spec, zone="")  # left over from a cron expression
     start_us = spec.start_us
     due_us = start_us
     if isinstance(when, Cron):
@@ -81,15 +74,15 @@ def arranged(entry: Entry, when: grammar.When, received_us: int) -> Entry:
 
 
 def due_at(entry: Entry, due_us: int) -> Entry:
-    """Return the entry with another nominal time, and its delay."""
+    """Return the entry with another nominal time and its jitter."""
     delay_us = jitter_us(entry, due_us)
     return entry._replace(due_us=due_us, next_us=due_us + delay_us if delay_us else 0)
 
 
 def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
-    """Return the entry after its occurrence was sent or left out; None: that was the last.
+    """Return the entry after its occurrence was sent or skipped; None if it was the last.
 
-    `sent` is whether it counts: an occurrence that was given up on does.
+    `sent` says whether the occurrence counts; one whose attempts all failed does.
     """
     spec = entry.spec
     if spec is None or not spec.recurs:
@@ -118,24 +111,24 @@ def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
 
 
 def is_left_out(entry: Entry, now_us: int) -> bool:
-    """Tell whether the occurrence is not to be sent, since it was missed."""
+    """Return whether the occurrence is skipped because it was missed."""
     spec = entry.spec
     return spec is not None and spec.misfire is Misfire.SKIP and is_missed(entry, now_us)
 
 
 def is_missed(entry: Entry, now_us: int) -> bool:
-    """Tell whether the occurrence is later than the grace allows."""
+    """Return whether the occurrence is later than the grace period."""
     late_us = _late_us(entry, entry.due_us, now_us)
     return late_us > 0 and late_us > grace_us(entry)
 
 
 def _late_us(entry: Entry, due_us: int, now_us: int) -> int:
-    """How late an occurrence is, after its delay."""
+    """How late an occurrence is, not counting its jitter."""
     return now_us - due_us - jitter_us(entry, due_us)
 
 
 def grace_us(entry: Entry) -> int:
-    """How late an occurrence may be: as the spec says, else a minute or one interval at most."""
+    """The grace period: as in the spec, else a minute or one interval, whichever is shorter."""
     spec = entry.spec
     if spec is None:
         return GRACE_US
@@ -143,14 +136,14 @@ def grace_us(entry: Entry) -> int:
 
 
 def _grace(spec: ScheduleSpec, due_us: int, next_us: int | None) -> int:
-    """How late the occurrence may be that is followed by one at `next_us`."""
+    """The grace period of an occurrence that is followed by one at `next_us`."""
     if spec.grace_us is not None:
         return spec.grace_us
     return GRACE_US if next_us is None else min(GRACE_US, next_us - due_us)
 
 
 def shortest_us(entry: Entry) -> int:
-    """How long after an occurrence the next one is due, at least; 0 where there is none."""
+    """The shortest time between two occurrences; 0 if it does not recur."""
     when = expression(entry.when)
     if isinstance(when, Cron):
         return when.shortest_us
@@ -158,9 +151,9 @@ def shortest_us(entry: Entry) -> int:
 
 
 def jitter_us(entry: Entry, due_us: int) -> int:
-    """The delay of one occurrence: any up to the longest, and the same for every daemon.
+    """The jitter of one occurrence: random up to the maximum, and the same on every daemon.
 
-    With it an occurrence is not after the year 9999, which nobody could print.
+    It never moves an occurrence beyond the year 9999, which could not be printed.
     """
     spec = entry.spec
     if spec is None or not spec.jitter_us:
@@ -171,7 +164,7 @@ def jitter_us(entry: Entry, due_us: int) -> int:
 
 
 def due_times(entry: Entry, after_us: int) -> Iterator[int]:
-    """All nominal times after a moment that the expression names, whatever the lifetime."""
+    """All times that the expression names after a moment, ignoring start, end and count."""
     when = expression(entry.when)
     if isinstance(when, grammar.Moment):
         return iter(())
@@ -179,7 +172,7 @@ def due_times(entry: Entry, after_us: int) -> Iterator[int]:
 
 
 def upcoming(entry: Entry) -> Iterator[int]:
-    """The nominal times from the next one on, as far as its lifetime goes."""
+    """The nominal times from the next one on, up to its end or count."""
     yield entry.due_us
     spec = entry.spec
     if spec is None or not spec.recurs:
@@ -195,9 +188,9 @@ def upcoming(entry: Entry) -> Iterator[int]:
 
 
 def paused(entry: Entry, note: str = "") -> Entry:
-    """Return the entry so that it is kept and not delivered.
+    """Return the entry, paused.
 
-    The note says why, for people; without one an earlier note stays.
+    The note says why; without one, an earlier note stays.
     """
     if entry.state is State.PAUSED and not note:
         return entry
@@ -205,17 +198,17 @@ def paused(entry: Entry, note: str = "") -> Entry:
 
 
 def resumed(entry: Entry) -> Entry:
-    """Return the entry so that it is delivered again; what it missed is its policy's affair."""
+    """Return the entry, resumed; its misfire policy applies to what it missed."""
     if entry.state is not State.PAUSED:
         return entry
     return due_at(entry._replace(state=State.PENDING, reason=""), entry.due_us)
 
 
 def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
-    """Return the entry with another time; what was tried before counts no more.
+    """Return the entry with another time and without earlier attempts.
 
-    A moment, for a schedule that recurs, is that of its next occurrence: an interval goes on
-    from there, a cron expression with what it names after it.
+    For a recurring schedule, a moment is the time of its next occurrence: an interval continues
+    from there, a cron expression with the next time it names.
 
     Raises:
         RequestError: as for `arranged`.
@@ -242,7 +235,7 @@ def not_before(entry: Entry, moment_us: int) -> Entry:
     """Return the entry with its first occurrence that is not before a moment.
 
     Raises:
-        RequestError: `invalid_when`, since it has none.
+        RequestError: `invalid_when`, if there is none.
     """
     due_us = next(due_times(entry, max(entry.due_us, moment_us - 1)), None)
     if due_us is None or entry.spec is None or due_us > entry.spec.until_us:
@@ -250,14 +243,14 @@ def not_before(entry: Entry, moment_us: int) -> Entry:
     return due_at(entry, due_us)
 
 
-# What a clock that ran ahead leaves behind
+# After a clock that ran ahead
 
 
 def ran_ahead(entry: Entry, now_us: int) -> bool:
-    """Tell whether an entry waits too long because a leader whose clock ran ahead wrote it.
+    """Return whether an entry waits too long because the leader that wrote it had a fast clock.
 
-    Then an occurrence was sent, or the next time computed, later than now. A next time that is
-    far off proves nothing: somebody may have rescheduled it.
+    That is so if an occurrence was sent, or the next time computed, later than now. A distant
+    next time proves nothing: the schedule may have been rescheduled.
     """
     if entry.state is State.RETRYING and entry.next_us > now_us + LONGEST_WAIT_US + AHEAD_US:
         return True
@@ -268,7 +261,7 @@ def ran_ahead(entry: Entry, now_us: int) -> bool:
 
 
 def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
-    """Return an entry that waits too long, corrected by a clock that is right; else None."""
+    """Return an entry that waits too long, corrected by the right clock; else None."""
     if not ran_ahead(entry, now_us):
         return None
     if entry.state is State.RETRYING:
@@ -287,7 +280,7 @@ def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
 
 
 def _as_of(spec: ScheduleSpec, now_us: int) -> ScheduleSpec:
-    """Return the spec without what lies later than now."""
+    """Return the spec without times later than now."""
     return replace(spec, last_us=min(spec.last_us, now_us), reckoned_us=0)
 
 
@@ -296,7 +289,7 @@ def _zone(spec: ScheduleSpec | None) -> tzinfo:
 
 
 def _following(entry: Entry, now_us: int) -> int | None:
-    """The nominal time after the entry's own, without what was missed in between."""
+    """The next nominal time, after those missed in between."""
     spec = entry.spec
     assert spec is not None
     if spec.misfire is Misfire.ALL:
@@ -310,7 +303,7 @@ def _following(entry: Entry, now_us: int) -> int | None:
     if spec.grace_us is None and isinstance(expression(entry.when), Cron):
         grace = GRACE_US  # the longest: the intervals of a cron expression differ
     after_us = max(entry.due_us, now_us - grace - spec.jitter_us - 1)
-    # A long delay may keep an occurrence from being missed as well, so each is looked at.
+    # Jitter may delay an occurrence so that it is not missed: check each.
     for due_us, next_us in islice(_with_next(due_times(entry, after_us)), MOST_DELAYED):
         if _late_us(entry, due_us, now_us) <= _grace(spec, due_us, next_us):
             break
@@ -318,7 +311,7 @@ def _following(entry: Entry, now_us: int) -> int | None:
 
 
 def _first_ahead(entry: Entry, now_us: int) -> int | None:
-    """The nominal time after the entry's own; where any was missed, the first not yet overdue."""
+    """The next nominal time; if any was missed, the first that is not overdue."""
     following_us = next(due_times(entry, entry.due_us), None)
     if following_us is None or not _any_missed(entry, now_us):
         return following_us
@@ -331,7 +324,7 @@ def _first_ahead(entry: Entry, now_us: int) -> int | None:
 
 
 def _any_missed(entry: Entry, now_us: int) -> bool:
-    """Tell whether the occurrence was missed, or one after it that was delayed by less."""
+    """Return whether the occurrence was missed, or a later one with less jitter."""
     if is_missed(entry, now_us):
         return True
     spec = entry.spec
@@ -345,7 +338,7 @@ def _any_missed(entry: Entry, now_us: int) -> bool:
 
 
 def _with_next(times: Iterator[int]) -> Iterator[tuple[int, int | None]]:
-    """Each time, and the one after it."""
+    """Each time with the one after it."""
     time_us = next(times, None)
     while time_us is not None:
         next_us = next(times, None)
@@ -366,9 +359,9 @@ def _latest(entry: Entry, now_us: int) -> int | None:
 
 @lru_cache(maxsize=1_024)
 def _thousandth(cron: Cron, zone: tzinfo, steps: int) -> int:
-    """The earliest of the latest `MOST_MISSED` times of an expression; 0 where there are fewer.
+    """The earliest of the latest `MOST_MISSED` times of an expression; 0 if there are fewer.
 
-    They are counted up to a number of steps after 1970, so that the many occurrences of one
-    outage share what is found.
+    Counts up to a number of steps since 1970, so that many occurrences of one outage share the
+    cached result.
     """
     return cron.latest_us(steps * STEP_US, MOST_MISSED, zone) or 0

@@ -1,7 +1,7 @@
-"""The headers of a schedule's spec: lifetime, misfires, time zone; read and written. Pure.
+"""Reads and writes the headers of a schedule's spec: lifetime, misfires, time zone. Pure.
 
-A request, an entry that a client has written, and an entry of gozo's own have the same names
-for them. Moments may be any expression of one moment; gozo itself writes epoch seconds.
+Requests and entries, whether written by clients or by gozo, use the same names. A moment may be
+any expression of a single moment; gozo itself writes epoch seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_OCCURRENCES = 999_999_999
 """The largest `Gozo-Count`."""
 
 MOST_OCCURRED = 10**18 - 1
-"""The largest `Gozo-Occurred`: without a count an interval of 10 ms is past a thousand million
+"""The largest `Gozo-Occurred`: without a count, an interval of 10 ms exceeds a thousand million
 in four months."""
 
 _ZONE, _START, _UNTIL = b"gozo-time-zone", b"gozo-start", b"gozo-until"
@@ -33,10 +33,10 @@ _NUMBER = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 
 
 def has_spec(given: Mapping[bytes, bytes]) -> bool:
-    """Tell, without reading its expression, whether a schedule that is stored may have a spec.
+    """Return whether a stored schedule may have a spec, without reading its expression.
 
-    All but those of one moment have blanks in their expressions, or begin with `@`; and of one
-    moment every spec goes with a misfire policy.
+    A recurring expression contains a blank or begins with `@`; the spec of a single moment
+    always has a misfire policy.
     """
     when = given.get(b"gozo-when", b"")
     return b" " in when or when[:1] == b"@" or b"\t" in when or _MISFIRE in given
@@ -45,7 +45,7 @@ def has_spec(given: Mapping[bytes, bytes]) -> bool:
 def read_spec(
     given: Mapping[bytes, bytes], when: grammar.When, received_us: int
 ) -> ScheduleSpec | None:
-    """Read the spec from gozo's own headers, by name in lower case; None: there are none.
+    """Read the spec from gozo's headers, by lower-case name; None if there is none.
 
     A relative moment counts from `received_us`.
 
@@ -57,10 +57,10 @@ def read_spec(
         return ScheduleSpec(recurs=True) if recurs else None
     said = {name: given[name].decode("utf-8", "replace") for name in _NAMES if name in given}
     if _ZONE in said and not isinstance(when, Cron):
-        raise _refusal("Gozo-Time-Zone goes with a cron expression only: leave it out")
+        raise _refusal("Gozo-Time-Zone is for cron expressions only: omit it")
     for name in _RECURRING:
         if name in said and not recurs:
-            raise _refusal(f"{_title(name)} goes with a recurring schedule only: leave it out")
+            raise _refusal(f"{_title(name)} is for recurring schedules only: omit it")
     misfire = _read_misfire(said, recurs=recurs)
     start_us = _moment(said, _START, received_us) if _START in said else None
     until_us = _moment(said, _UNTIL, received_us) if _UNTIL in said else NEVER
@@ -72,7 +72,7 @@ def read_spec(
     count = _number(said, _COUNT, 1, MOST_OCCURRENCES)
     occurred = _number(said, _OCCURRED, 0, MOST_OCCURRED)
     if 0 < count <= occurred:
-        raise _refusal(f"Gozo-Occurred {occurred} is as many as Gozo-Count: give a larger count")
+        raise _refusal(f"Gozo-Occurred {occurred} has reached Gozo-Count: give a larger count")
     return ScheduleSpec(
         recurs=recurs,
         zone=zone,
@@ -89,13 +89,13 @@ def read_spec(
 
 
 def check_recurs(spec: ScheduleSpec | None, id_: str | None) -> None:
-    """Refuse a recurring schedule that nobody could end.
+    """Refuse a recurring schedule without an id, which could never be cancelled.
 
     Raises:
-        RequestError: `invalid_request`, since it has no id.
+        RequestError: `invalid_request`.
     """
     if id_ is None and spec is not None and spec.recurs:
-        raise _refusal("a recurring schedule needs Gozo-Id, or nobody could end it: give one")
+        raise _refusal("a recurring schedule needs Gozo-Id, or nobody could cancel it: give one")
 
 
 def spec_lines(spec: ScheduleSpec) -> bytes:
@@ -120,7 +120,7 @@ def spec_lines(spec: ScheduleSpec) -> bytes:
 
 
 def _course_lines(spec: ScheduleSpec) -> list[str]:
-    """Write what has become of a schedule so far."""
+    """Write the progress of a schedule."""
     lines = [f"Gozo-Occurred: {spec.occurred}"] if spec.occurred else []
     moments = (("Gozo-Last", spec.last_us), ("Gozo-Reckoned", spec.reckoned_us))
     lines += [f"{name}: {grammar.print_when(grammar.At(us))}" for name, us in moments if us]
@@ -132,11 +132,11 @@ def _read_misfire(said: Mapping[bytes, str], *, recurs: bool) -> Misfire:
     try:
         misfire = Misfire(text.lower())
     except ValueError:
-        raise _refusal(f"Gozo-Misfire is {text[:40]!r}: give once, all or skip") from None
+        raise _refusal(f"Gozo-Misfire {text[:40]!r} is unknown: give once, all or skip") from None
     if misfire is Misfire.ALL and not recurs:
-        raise _refusal("Gozo-Misfire: all goes with a recurring schedule only: give once or skip")
+        raise _refusal("Gozo-Misfire: all is for recurring schedules only: give once or skip")
     if _GRACE in said and not recurs and misfire is not Misfire.SKIP:
-        raise _refusal("Gozo-Misfire-Grace needs Gozo-Misfire: skip beside a single moment: add it")
+        raise _refusal("Gozo-Misfire-Grace needs Gozo-Misfire: skip with a single moment: add it")
     return misfire
 
 
@@ -154,8 +154,8 @@ def _moment(said: Mapping[bytes, str], name: bytes, received_us: int) -> int:
         case _:
             raise RequestError(
                 Refusal.INVALID_WHEN,
-                f"{_title(name)} {text[:80]!r} is no moment: give epoch seconds, "
-                "2026-12-24T18:00:00+01:00, or a delay, such as +30d",
+                f"{_title(name)} {text[:80]!r} is not a moment: give epoch seconds, "
+                "2026-12-24T18:00:00+01:00, or a delay such as +30d",
             )
 
 
@@ -170,7 +170,8 @@ def _number(said: Mapping[bytes, str], name: bytes, least: int, most: int) -> in
         return 0
     if not _NUMBER.match(text) or not least <= int(text) <= most:
         raise _refusal(
-            f"{_title(name)} is {text[:40]!r}: give a whole number from {least} to {most}"
+            f"{_title(name)} {text[:40]!r} is out of range: give a whole number from {least} to "
+            f"{most}"
         )
     return int(text)
 

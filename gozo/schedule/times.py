@@ -1,11 +1,10 @@
-"""The moments that a cron expression names, where clocks are set now and then. Pure.
+"""The moments that a cron expression names, with daylight saving time. Pure.
 
-A search goes from one named day to the next (see `gozo.schedule.days`), and asks about the time
-zone only around these, so that it takes as long for what comes in forty years as for what comes
-tomorrow.
+A search goes from one named day to the next (see `gozo.schedule.days`) and consults the time zone
+only around these, so that a time in forty years takes no longer to find than one tomorrow.
 
-Moments are seconds since the Unix epoch. What clocks show is counted in the same way, as if
-they showed UTC.
+Moments are seconds since the Unix epoch. Local times are counted in the same way, as if they were
+UTC.
 """
 
 from __future__ import annotations
@@ -26,27 +25,27 @@ LAST = 253_402_300_799
 """The last second of the year 9999 (UTC)."""
 
 FARTHEST = 50 * 366
-"""Days, which is fifty years, in which an expression has a time, or it has none."""
+"""Days (fifty years) within which an expression must name a time."""
 
 APART = 15 * 3_600
-"""Seconds that clocks are from UTC, at most."""
+"""The largest offset from UTC, in seconds."""
 
 LOOKED_INTO = 45
-"""Named days on which it is looked at how clocks are set, as what came last is counted."""
+"""Named days whose clock changes are considered when counting the latest times."""
 
 STEPS = (60 * MINUTE, 15 * MINUTE, 1)
-"""Seconds: clocks are set at a multiple of the first, but for few, and most of these at one of the
+"""Seconds: most clock changes are at a multiple of the first, most of the others at one of the
 second."""
 
 
 class _Setting(NamedTuple):
-    """What clocks do around a day."""
+    """The clock change around a day, if any."""
 
     before: int
-    """Seconds that they are ahead of UTC."""
+    """Seconds ahead of UTC."""
     after: int
     change: int | None
-    """The moment at which they are set, if they are."""
+    """The moment of the clock change, if there is one."""
 
 
 _SETTING_OF_UTC = _Setting(0, 0, None)
@@ -58,16 +57,16 @@ class Times:
 
     days: Days
     minutes: int
-    """A bit for each minute of the day, from the lowest on."""
+    """One bit for each minute of the day, from the lowest on."""
     seconds: tuple[int, ...]
-    """Of each such minute, in order."""
+    """The seconds of each such minute, in order."""
     is_fixed: bool
-    """Whether a time that clocks leave out is the moment at which they are set, and one that comes
-    twice comes once."""
+    """Whether a skipped time means the moment of the clock change, and a repeated time occurs
+    once."""
 
     @property
     def shortest(self) -> int:
-        """Seconds between two of them, at least."""
+        """The shortest time between two of them, in seconds."""
         if len(self.seconds) > 1:
             return 1
         in_an_hour = self.minutes >> lowest(self.minutes) & ((1 << 60) - 1)
@@ -75,7 +74,7 @@ class Times:
 
     @property
     def closest(self) -> int | None:
-        """Seconds between two of one day, at least; None if a day has only one."""
+        """The shortest time between two on one day, in seconds; None if a day has only one."""
         seconds = self.seconds
         gaps = [two - one for one, two in pairwise(seconds)]
         minutes = [minute for minute in range(DAY // MINUTE) if self.minutes >> minute & 1]
@@ -87,7 +86,7 @@ class Times:
     def after(self, after: int, zone: tzinfo) -> int | None:
         """The first moment after a given one; None if there is none within fifty years."""
         shown = (after + _offset(after, zone)) // DAY
-        # Clocks that are put back may show the day before, once more.
+        # Clocks that go back may show the previous day again.
         day = self.days.first(shown - (_setting_of(zone, shown).change is not None))
         while day is not None and day <= shown + FARTHEST:
             found = self._first_of(day, after, zone)
@@ -102,8 +101,8 @@ class Times:
     def latest(self, end: int, count: int, zone: tzinfo) -> int | None:
         """The first of the latest `count` moments up to a given one; None if 1970 begins first.
 
-        Where these go back over many days, those farther back are taken to be alike, and it may
-        be a moment close to it.
+        If these span many days, the result is an estimate: clock changes farther back are
+        ignored.
         """
         day, left = (end + APART) // DAY + 1, count
         for _ in range(LOOKED_INTO):
@@ -140,7 +139,7 @@ class Times:
         return None
 
     def _count(self, minutes: int, span: int) -> int:
-        """How many times these minutes hold, up to some seconds after the first of the day."""
+        """Count the times in these minutes, up to `span` seconds after the start of the day."""
         minute, second = divmod(min(span, DAY), MINUTE)
         if minute < 0:
             return 0
@@ -148,16 +147,16 @@ class Times:
         return whole + (minutes >> minute & 1) * sum(one <= second for one in self.seconds)
 
     def _parts(self, day: int, zone: tzinfo) -> Sequence[tuple[int, int]]:
-        """The moments of a day, in order, in parts in which no clock is set.
+        """The moments of a day, in order, in parts without a clock change.
 
-        Of each part: the moment of the day's first minute, had clocks always been as they are
-        here; and the minutes, a bit for each.
+        Each part has the moment of the day's first minute, as if its offset held all day, and
+        the minutes, one bit for each.
         """
         midnight = day * DAY
         before, after, change = _setting_of(zone, day)
         if change is None:
             return ((midnight - before, self.minutes),)
-        # What clocks show as they are set, and from then on, in minutes of this day.
+        # The local time before and after the clock change, in minutes of this day.
         until = _minutes(change + before - midnight)
         since = _minutes(change + after - midnight)
         parts = [(midnight - before, self.minutes & ((1 << until) - 1))]
@@ -171,7 +170,7 @@ class Times:
 
 
 def _minutes(seconds: int) -> int:
-    """Minutes of a day that begin before so many seconds of it are over."""
+    """Number of minutes of a day that begin within its first `seconds`."""
     return min(max(-(-seconds // MINUTE), 0), DAY // MINUTE)
 
 
@@ -184,14 +183,14 @@ def _setting_of(zone: tzinfo, day: int) -> _Setting:
 
 @lru_cache(maxsize=4_096)
 def _setting(zone: tzinfo, day: int) -> _Setting:
-    """What clocks do while a day lasts anywhere, in which they are not set twice."""
+    """The clock change around a day; assumes that there is at most one."""
     start, end = day * DAY - APART, (day + 1) * DAY + APART
     before, after = _offset(start, zone), _offset(end, zone)
     return _Setting(before, after, None if before == after else _change(start, end, zone))
 
 
 def _offset(at: int, zone: tzinfo) -> int:
-    """Seconds that clocks are ahead of UTC at a moment."""
+    """Seconds that local time is ahead of UTC at a moment."""
     if zone is UTC:
         return 0
     span = datetime.fromtimestamp(min(at, LAST - DAY), zone).utcoffset()
@@ -200,7 +199,7 @@ def _offset(at: int, zone: tzinfo) -> int:
 
 
 def _change(start: int, end: int, zone: tzinfo) -> int:
-    """The moment in (start, end], both on the hour, at which clocks are set."""
+    """The moment of the clock change in (start, end], both on the hour."""
     offset = _offset(start, zone)
     for step in STEPS:
         low, high = start // step, end // step

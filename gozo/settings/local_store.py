@@ -1,8 +1,8 @@
-"""The store of an embedded server: its files, and the login that programs of its user find there.
+"""The store of an embedded server: its files, and the token that this user's programs find there.
 
-A server without a given login has a token, generated at its first start and kept in the store.
-While it runs, its address is there as well, and the store is locked. Only then do programs of this
-user send the token to that address: at other times another user of the host may listen there.
+A server without configured credentials has a token, generated at its first start and kept in the
+store. While it runs, the store also contains its address and is locked. Only then do this user's
+programs send the token to that address: at other times another user of the host may listen there.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 
 from gozo.errors import EmbeddedServerError
 
-OTHERS_WRITE = 0o022  # permission bits: group and others may write
-ROOT = 0  # whose files every user trusts
-LONGEST = 4096  # bytes read of a file that should hold a token or an address
+OTHERS_WRITE = 0o022  # permission bits: writable by group or others
+ROOT = 0  # trusted by every user
+LONGEST = 4096  # bytes read of a file with a token or an address
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")  # nothing that an address would have to escape
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")  # no character that an address would have to escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Files:
 
     @property
     def token(self) -> Path:
-        """What clients log in with, if no other login was given."""
+        """The token of clients, if no other credentials were configured."""
         return self.store / "token"
 
     @property
     def address(self) -> Path:
-        """Where a server that has this token answers."""
+        """The address of the running server with this token."""
         return self.store / "address"
 
     @property
@@ -68,7 +68,7 @@ class Files:
 def default_folder(environment: Mapping[str, str]) -> Path | None:
     """Return the store in the user's data directory (XDG Base Directory Specification).
 
-    None where the user has no home directory.
+    None without a home directory.
     """
     data = Path(environment.get("XDG_DATA_HOME", ""))
     if not data.is_absolute():
@@ -84,9 +84,9 @@ def check(files: Files) -> None:
     """Make sure that no other user chose where gozo writes in the store.
 
     Raises:
-        EmbeddedServerError: another user owns it or something in it, everybody can write it, or
+        EmbeddedServerError: another user owns it or something in it, it is world-writable, or
             a file of gozo's is not a regular file.
-        OSError: it cannot be looked at.
+        OSError: it cannot be read.
     """
     status = files.store.stat()
     ours = (os.geteuid(), ROOT)
@@ -109,7 +109,7 @@ def check(files: Files) -> None:
 
 
 def read_token(files: Files) -> str | None:
-    """Return the token in a store; None where there is none yet.
+    """Return the token in a store; None if there is none yet.
 
     Raises:
         EmbeddedServerError: the file does not contain a token.
@@ -157,7 +157,7 @@ def withdraw(files: Files) -> None:
 
 
 def find(store: Path, address: str) -> tuple[str, str] | None:
-    """Return the address to use and the token, if this store's server answers at an address.
+    """Return address and token, if this store's server answers at the address.
 
     `localhost` becomes 127.0.0.1: another server may listen on another address of that name.
     """
@@ -167,7 +167,7 @@ def find(store: Path, address: str) -> tuple[str, str] | None:
         if _read(files.address) == number and _is_locked(files) and (token := read_token(files)):
             return number, token
     except (OSError, ValueError, EmbeddedServerError):
-        pass  # the store is not for this user
+        pass  # another user's store
     return None
 
 
@@ -183,7 +183,7 @@ def _is_locked(files: Files) -> bool:
 
 
 def _open(path: Path) -> int:
-    """Open a file for reading that only this user or root can have written."""
+    """Open a file for reading, if only this user or root can have written it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     is_ours = status.st_uid in (os.geteuid(), ROOT) and not status.st_mode & OTHERS_WRITE
@@ -199,7 +199,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, line: str) -> None:
-    """Write a file as a whole; only this user may read it."""
+    """Replace a file atomically; only this user may read it."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

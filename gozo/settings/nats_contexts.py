@@ -1,8 +1,8 @@
-"""The contexts of the NATS command line: files that say how to reach a server.
+"""The contexts of the NATS CLI: files with the address of a server and credentials.
 
-`nats context` keeps each in `nats/context/NAME.json` in the directory of the user's settings.
-gozo only reads them, and only the one that it is told to: never the one that is selected there.
-Format and rules are those of jsm.go, `natscontext`.
+`nats context` keeps each in `nats/context/NAME.json` in the user's configuration directory. gozo
+only reads them, and only the one given by `--context`: never the selected one. Format and rules
+are those of jsm.go, `natscontext`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gozo.errors import SettingsError
-from gozo.settings import parsers as values
-from gozo.settings.parsers import UnusableError
+from gozo.errors import SettingsError, UnusableError
+from gozo.settings import parsers
+from gozo.settings.credentials import seed_of
 from gozo.settings.paths import config_home
 
 DEFAULT_URL = "nats://localhost:4222"
-"""Where a context leads that has no address."""
+"""The address of a context that has none."""
 
 _OPTIONS = {
     "url": "address",
@@ -35,7 +35,7 @@ _OPTIONS = {
     "ca": "ca",
     "inbox_prefix": "inbox-prefix",
 }
-"""The option that each field of a file stands for."""
+"""The option that each field of a file sets."""
 
 _PATHS = ("creds", "nkey", "cert", "key", "ca")
 _OTHERS = (
@@ -45,7 +45,7 @@ _OTHERS = (
     "user_seed",
 )
 _LOGINS = ("user", "creds", "user_jwt", "nkey", "token")
-"""The ways to log in; of several, the NATS command line takes the first."""
+"""The ways to authenticate; of several, the NATS CLI takes the first."""
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 _FORBIDDEN = ("..", "/", "\\")
@@ -53,13 +53,13 @@ _FORBIDDEN = ("..", "/", "\\")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What one file says."""
+    """The content of one file."""
 
     name: str
     options: Mapping[str, str] = field(repr=False)
-    """Texts for options, by the options' names."""
+    """Values of options, by the options' names."""
     fields: Mapping[str, str]
-    """For each of those options, what the file calls it."""
+    """For each of those options, its field in the file."""
     js_prefix: str = "$JS.API"
     user_jwt: str | None = field(default=None, repr=False)
     user_seed: str | None = field(default=None, repr=False)
@@ -69,12 +69,12 @@ class Context:
 def read_name(text: str) -> str:
     """Read the name of a context."""
     if any(one in text for one in _FORBIDDEN) or not text.isprintable():
-        raise UnusableError(r"is no name of a context: give one without .., / and \ in it")
+        raise UnusableError(r"is not a valid context name: give one without .., / and \ in it")
     return text
 
 
 def names() -> list[str]:
-    """Return the names of the contexts that are there."""
+    """Return the names of all contexts."""
     folder = _folder(os.environ)
     found = folder.glob("*.json") if folder is not None else ()
     return sorted(path.stem for path in found)
@@ -84,12 +84,12 @@ def load(name: str, environment: Mapping[str, str]) -> Context:
     """Read a context.
 
     Raises:
-        SettingsError: it is not there, or cannot be used.
+        SettingsError: it does not exist, or cannot be used.
     """
     folder = _folder(environment)
     if folder is None:
         raise SettingsError(
-            f"the context {name!r} cannot be looked for, as the home directory is not known: "
+            f"the context {name!r} cannot be found, since the home directory is unknown: "
             "set HOME or XDG_CONFIG_HOME"
         )
     path = folder / f"{name}.json"
@@ -105,11 +105,11 @@ def load(name: str, environment: Mapping[str, str]) -> Context:
     if texts["user_jwt"]:
         seed, texts["nkey"] = seed or texts["nkey"], ""
         if not seed:
-            raise SettingsError(f"{path} has a user_jwt and no user_seed: add it there")
+            raise SettingsError(f"{path} has a user_jwt but no user_seed: add it there")
     texts["url"] = texts["url"] or DEFAULT_URL
     tls_first = content.get("tls_first") or False
     if not isinstance(tls_first, bool):
-        raise SettingsError(f"tls_first in {path} is neither true nor false: mend it")
+        raise SettingsError(f"tls_first in {path} is neither true nor false: fix it")
     return Context(
         name=name,
         options={option: texts[key] for key, option in _OPTIONS.items() if texts[key]},
@@ -131,20 +131,19 @@ def _content(path: Path, name: str) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise SettingsError(
-            f"there is no context {name!r}, {path} is missing: see 'nats context ls' for those "
-            "that are there"
+            f"there is no context {name!r}, {path} is missing: 'nats context ls' lists all contexts"
         ) from None
     except OSError as error:
         raise SettingsError(
-            f"the context {name!r} cannot be read ({path}: {error.strerror}): mend that"
+            f"the context {name!r} cannot be read ({path}: {error.strerror}): fix or remove it"
         ) from None
-    except ValueError:  # its message could repeat what stands there
+    except ValueError:  # its message could quote a secret
         raise SettingsError(
-            f"the context {name!r} is malformed, {path} is not JSON: mend it with 'nats context'"
+            f"the context {name!r} is malformed, {path} is not JSON: fix it with 'nats context'"
         ) from None
     if not isinstance(content, dict):
         raise SettingsError(
-            f"the context {name!r} is malformed, {path} holds no JSON object: mend it with "
+            f"the context {name!r} is malformed, {path} is not a JSON object: fix it with "
             "'nats context'"
         )
     return content
@@ -152,8 +151,8 @@ def _content(path: Path, name: str) -> dict[str, Any]:
 
 def _text(content: Mapping[str, Any], key: str, path: Path) -> str:
     text = content.get(key) or ""
-    if not isinstance(text, str) or not values.is_utf8(text):
-        raise SettingsError(f"{key} in {path} is not a text: mend it with 'nats context'")
+    if not isinstance(text, str) or not parsers.is_utf8(text):
+        raise SettingsError(f"{key} in {path} is not a string: fix it with 'nats context'")
     return text.strip()
 
 
@@ -169,7 +168,7 @@ def _subject(texts: Mapping[str, str], key: str, path: Path) -> str:
     if not text:
         return ""
     try:
-        values.read_subject(text.removeprefix("$"))  # which a prefix of the API may begin with
+        parsers.read_subject(text.removeprefix("$"))  # a prefix of the API may begin with $
     except UnusableError as error:
         raise SettingsError(f"the value {texts[key]!r} of {key} in {path} {error}") from None
     return text
@@ -177,6 +176,6 @@ def _subject(texts: Mapping[str, str], key: str, path: Path) -> str:
 
 def _seed(nkey: str, path: Path) -> str:
     try:
-        return values.seed_of(nkey)
+        return seed_of(nkey)
     except UnusableError as error:
         raise SettingsError(f"the value (not shown) of user_seed in {path} {error}") from None

@@ -1,27 +1,23 @@
-"""How the text of each kind of value is read and checked, and how secrets are hidden.
+"""Parses and checks the values of options, one function for each kind.
 
 Each `read_...` turns a text into a value or raises `UnusableError`, whose message completes the
-sentence "the value ... of --option": what is wrong, and the cure. The kinds that name a file
-look whether it is there, so that a mistyped path is told before anything starts. Nothing here
-knows options, environments or command lines.
+sentence "the value ... of --option": what is wrong, and the cure. Paths of files are checked for
+existence, so that a mistyped one is reported before anything starts. Nothing here knows options,
+environments or command lines.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import math
-import os
 import re
 import secrets
 import socket
-import stat
-from itertools import pairwise
-from pathlib import Path
 
+from gozo.errors import UnusableError
 from gozo.runtime.logs import FORMATS as LOG_FORMATS
 from gozo.runtime.logs import LEVELS
+from gozo.settings.credentials import seed_of
 
 DEFAULT_PORT = 4222
 LAST_PORT = 65_535
@@ -29,15 +25,13 @@ LONGEST_NAME = 255
 """Characters of a name or a subject: far below the 4,096 bytes of the server's control line."""
 
 FORMATS = ("table", "json", "jsonl", "tsv", "id")
-"""How schedules can be printed."""
+"""Output formats for schedules."""
 
-MOST_REPLICAS = 5  # JetStream keeps no more copies of a stream
-MOST_SECONDS = 86_400.0  # a day: beyond that a time-out is a mistake
-MOST_RATE = 1e9  # a second: beyond that a limit is a mistake
-MOST_OF_ALL = 10**15 - 1  # beyond that a limit is a mistake
+MOST_REPLICAS = 5  # the most that JetStream supports
+MOST_SECONDS = 86_400.0  # a day: a longer timeout is a mistake
+MOST_RATE = 1e9  # per second: a higher limit is a mistake
+MOST_OF_ALL = 10**15 - 1  # a higher limit is a mistake
 
-_SCHEME_AND_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?(?:.*@)?(.*)", re.DOTALL)
-_NO_PORT = re.compile(r":(?!//)(?![0-9]*(?:[,/]|\Z))[^,/:\[\]]+(?=[,/]|\Z)")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::(.*))?")
 _HOST = re.compile(r"[^\s:/?#@\[\]\\]+")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -46,106 +40,6 @@ _COUNT = re.compile(r"[0-9]{1,3}")
 _DIGITS = re.compile(r"0*[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[kmgt]i?)?b?)", re.IGNORECASE)
-_SEED = re.compile(r"S[A-Z2-7]{57}")
-_SEED_FILE = 65_536  # bytes read of a file that should hold a seed
-_JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
-_CREDENTIALS_FILE = 1 << 20  # bytes read of one
-_SEED_PREFIX = 18 << 3  # of nkeys: the letter S
-_USER_PREFIX = 20 << 3  # of nkeys: the letter U
-
-
-class UnusableError(ValueError):
-    """A text is no value of its kind. The message never repeats the text."""
-
-
-# Secrets
-
-
-def hidden(_text: str) -> str:
-    """Stand in for a secret in messages."""
-    return "(not shown)"
-
-
-def redacted(address: str) -> str:
-    """Return an address without its user, password or token, for logs and messages.
-
-    What cannot be told apart is hidden: everything up to the last `@`, and without one what
-    stands where a port should and is no number.
-    """
-    match = _SCHEME_AND_USER.fullmatch(address)
-    if match is None or "@" not in address:
-        return _NO_PORT.sub(":***", address)
-    return f"{match[1] or ''}***@{match[2]}"
-
-
-def seed_of(nkey: str) -> str:
-    """Return the seed that `--nkey` means: itself, or the one in the file that it names.
-
-    A file may hold more lines than the seed, as those that `nsc` writes do.
-
-    Raises:
-        UnusableError: there is none. The message never has the value in it.
-    """
-    if _SEED.fullmatch(nkey.strip()):
-        return _checked_seed(nkey.strip())
-    try:
-        path = read_file(nkey.strip())
-        with path.open("rb") as file:
-            lines = file.read(_SEED_FILE).decode("ascii", "replace").splitlines()
-    except (UnusableError, OSError):
-        raise UnusableError(
-            "is neither a user's seed (SU...) nor a file that can be read: "
-            "give one of the two; it may be a mistyped seed and is not shown"
-        ) from None
-    for line in lines:
-        if _SEED.fullmatch(line.strip()):
-            return _checked_seed(line.strip())
-    raise UnusableError(f"names the file {str(path)!r}, which holds no seed (SU...)")
-
-
-def credentials_of(path: Path) -> tuple[str, str]:
-    """Return the JWT and the seed in a credentials file, as nsc writes it.
-
-    Read here and not by nats-py, which goes round for ever where there is no JWT.
-
-    Raises:
-        UnusableError: one is missing. The message never has what stands there.
-    """
-    try:
-        with path.open("rb") as file:
-            lines = file.read(_CREDENTIALS_FILE).decode("utf-8", "replace").splitlines()
-    except OSError as error:
-        raise UnusableError(f"cannot be read ({error.strerror}): give the path of a file") from None
-    found = {}
-    for head in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"):
-        after = (line.strip() for before, line in pairwise(lines) if head in before)
-        found[head] = next(after, "")
-        if not found[head] or found[head].startswith("-----"):
-            raise UnusableError(
-                f"is no credentials file, since it has no '{head}': give one that nsc made"
-            )
-    jwt, seed = found.values()
-    if not _JWT.fullmatch(jwt):
-        raise UnusableError("holds a JWT that is none: copy the file again")
-    if not _SEED.fullmatch(seed):
-        raise UnusableError("holds a seed that is none (SU...): copy the file again")
-    return jwt, _checked_seed(seed)
-
-
-def _checked_seed(seed: str) -> str:
-    """Check prefix and checksum, as nkeys.go does; Python's nkeys skips the checksum."""
-    raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
-    if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
-        raise UnusableError("is a mistyped seed, its checksum is wrong: copy it again")
-    role = (raw[0] & 7) << 5 | (raw[1] & 248) >> 3
-    if raw[0] & 248 != _SEED_PREFIX or role != _USER_PREFIX:
-        raise UnusableError(
-            "is the seed of something else than a user: give one that begins with SU"
-        )
-    return seed
-
-
-# The kinds of values
 
 
 def read_text(text: str) -> str:
@@ -160,36 +54,36 @@ def read_flag(text: str) -> bool:
         return True
     if word in ("0", "false", "no", "off"):
         return False
-    raise UnusableError(
-        "is neither yes nor no: give 1, true, yes or on, or else 0, false, no or off"
-    )
+    raise UnusableError("is neither yes nor no: give 1, true, yes or on, or 0, false, no or off")
 
 
 def read_addresses(text: str) -> tuple[str, ...]:
-    """Read addresses of servers, comma-separated; scheme and port are filled in."""
+    """Read comma-separated addresses of servers; adds a missing scheme and port."""
     parts = [part.strip() for part in text.split(",")]
     addresses = [_address(part) for part in parts if part]
     if not addresses:
-        raise UnusableError(f"holds no address: give one such as nats://localhost:{DEFAULT_PORT}")
+        raise UnusableError(
+            f"contains no address: give one such as nats://localhost:{DEFAULT_PORT}"
+        )
     return tuple(dict.fromkeys(addresses))
 
 
 def _address(text: str) -> str:
-    # None of these messages may repeat a part of the text: it could be one of a password.
+    # No message may repeat a part of the text: it could be part of a password.
     scheme, mark, rest = text.partition("://")
     if not mark:
         scheme, rest = "nats", text
     scheme = scheme.lower()
     if scheme in ("ws", "wss"):
         raise UnusableError(
-            "is for WebSockets, which gozo does not use: give a nats:// or tls:// one"
+            "is for WebSockets, which gozo does not support: give a nats:// or tls:// address"
         )
     if scheme not in ("nats", "tls"):
         raise UnusableError("has an unknown scheme: give a nats:// or tls:// address")
     user, at, place = rest.removesuffix("/").rpartition("@")
     if re.search(r"[\s/?#]", rest.removesuffix("/")) or not rest.isprintable():
         raise UnusableError(
-            "holds white space or one of / ? #: give scheme, host and port only, and a user or "
+            "contains white space or one of / ? #: give scheme, host and port only, and a user or "
             "password with such characters as --user and --password"
         )
     host, port = _host_and_port(place)
@@ -197,7 +91,7 @@ def _address(text: str) -> str:
 
 
 def _is_host(text: str) -> bool:
-    """Tell whether a text can be looked up as the name of a host (RFC 5890), or is an address."""
+    """Return whether a text is a valid host name (RFC 5890) or an address."""
     if not _HOST.fullmatch(text):
         return False
     try:
@@ -218,87 +112,61 @@ def _host_and_port(text: str) -> tuple[str, int]:
         port = digits if colon else None
         if not _is_host(host):
             raise UnusableError(
-                f"has no proper host: give one such as nats://localhost:{DEFAULT_PORT}, and an "
+                f"has an invalid host: give one such as nats://localhost:{DEFAULT_PORT}, and an "
                 "IPv6 address in brackets"
             )
     if port is None:
         return host, DEFAULT_PORT
     if not _PORT.fullmatch(port) or not 1 <= int(port) <= LAST_PORT:
-        raise UnusableError(
-            "has a port that is not a number from 1 to 65535: mend it or leave it out"
-        )
+        raise UnusableError("has an invalid port: give a number from 1 to 65535, or omit it")
     return host, int(port)
 
 
-def read_file(text: str) -> Path:
-    """Read the path of a file that is there and can be read."""
-    path = read_path(text)
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise UnusableError(f"cannot be read ({error.strerror}): give the path of a file") from None
-    if stat.S_ISDIR(mode):
-        raise UnusableError("is a directory: give the path of a file")
-    if not os.access(path, os.R_OK):
-        raise UnusableError("cannot be read (permission denied): let gozo's user read it")
-    return path
-
-
-def read_path(text: str) -> Path:
-    """Read a path, whether something is there or not; `~` is the home directory."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise UnusableError(
-            "begins with a home directory that is not known: write it out"
-        ) from None
-
-
 def read_nkey(text: str) -> str:
-    """Read a seed, or the path of a file that holds one; it is returned as it is."""
+    """Read a seed, or the path of a file that contains one; returns it unchanged."""
     seed_of(text)
     return text.strip()
 
 
 def read_subject(text: str) -> str:
-    """Read a literal subject that a daemon can listen on."""
+    """Read a subject without wildcards."""
     if not text.isprintable() or re.search(r"\s", text):
-        raise UnusableError("holds white space or control characters: leave them out")
+        raise UnusableError("contains white space or control characters: remove them")
     if "*" in text or ">" in text:
-        raise UnusableError("holds a wildcard: give one literal subject")
+        raise UnusableError("contains a wildcard: give a single subject")
     if text.startswith("$"):
-        raise UnusableError("begins with $, which belongs to the server: give another subject")
+        raise UnusableError("begins with $, which is reserved for the server: give another subject")
     if not all(text.split(".")):
-        raise UnusableError("has an empty token: mend the dots")
+        raise UnusableError("has an empty token: remove the extra dot")
     return _short_enough(text)
 
 
 def read_prefix(text: str) -> str:
-    """Read what subjects begin with, with the dot at its end or without."""
+    """Read the prefix of subjects, with or without a final dot."""
     return read_subject(text.removesuffix("."))
 
 
 def read_patterns(text: str) -> tuple[str, ...]:
-    """Read patterns of subjects, comma-separated; `*` and `>` are wildcards, as in NATS."""
+    """Read comma-separated subject patterns; `*` and `>` are wildcards, as in NATS."""
     patterns = [part.strip() for part in text.split(",")]
     if not all(patterns):
-        # That of a variable which is not set, say: to go on without it could allow everything.
+        # From an unset variable, say: to ignore it could allow everything.
         raise UnusableError(
-            "holds an empty pattern: give one such as jobs.>, > for all subjects, or leave it out"
+            "contains an empty pattern: give one such as jobs.>, > for all subjects, or omit it"
         )
     for pattern in patterns:
         if not pattern.isprintable() or re.search(r"\s", pattern):
-            raise UnusableError("holds white space or control characters: leave them out")
+            raise UnusableError("contains white space or control characters: remove them")
         tokens = pattern.split(".")
         if not all(tokens) or ">" in tokens[:-1]:
             raise UnusableError(
-                "is no pattern of subjects: mend the dots, and put > at the end only"
+                "is not a valid pattern: remove empty tokens, and use > only as the last token"
             )
         if any(len(token) > 1 and set(token) & {"*", ">"} for token in tokens):
-            # To NATS it is an ordinary character there: what was meant would not be denied.
+            # NATS takes it literally there: the subjects that were meant would not be denied.
             raise UnusableError(
-                "has a wildcard that is not a whole token, as in jobs.*, and stands for nothing: "
-                "give one token for it"
+                "has a wildcard inside a token, where it has no effect: use it as a whole token, "
+                "as in jobs.*"
             )
     return tuple(dict.fromkeys(patterns))
 
@@ -306,46 +174,46 @@ def read_patterns(text: str) -> tuple[str, ...]:
 def read_bucket(text: str) -> str:
     """Read the name of a key/value bucket."""
     if not _BUCKET.fullmatch(text):
-        raise UnusableError("is no name of a bucket: use letters, digits, - and _ of ASCII only")
+        raise UnusableError("is not a valid bucket name: use ASCII letters, digits, - and _ only")
     if text.endswith("_lease"):
-        raise UnusableError("ends in _lease, as the buckets for leases do: give another name")
+        raise UnusableError("ends in _lease, as lease buckets do: give another name")
     return _short_enough(text)
 
 
 def read_name(text: str) -> str:
-    """Read the name of a daemon, safe in logs."""
+    """Read the name of a daemon: printable, without white space."""
     if not text.isprintable() or re.search(r"\s", text):
-        raise UnusableError("holds white space or control characters: leave them out")
+        raise UnusableError("contains white space or control characters: remove them")
     return _short_enough(text)
 
 
 def default_name() -> str:
-    """Return a name for a daemon: its host and a random part."""
+    """Return a name for a daemon: host name and random suffix."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "host"
     return f"{host}-{secrets.token_hex(3)}"
 
 
 def read_replicas(text: str) -> int:
-    """Read how many copies JetStream is to keep."""
+    """Read a number of replicas."""
     digits = text.strip()
     if _COUNT.fullmatch(digits) and 1 <= int(digits) <= MOST_REPLICAS:
         return int(digits)
-    raise UnusableError(f"is no whole number from 1 to {MOST_REPLICAS}: give 1, 3 or 5")
+    raise UnusableError(f"is not a whole number from 1 to {MOST_REPLICAS}: give 1, 3 or 5")
 
 
 def read_level(text: str) -> str:
-    """Read the level of the log."""
+    """Read a log level."""
     level = text.strip().lower()
     if level not in LEVELS:
-        raise UnusableError(f"is no level: give {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
+        raise UnusableError(f"is not a log level: give {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
     return level
 
 
 def read_log_format(text: str) -> str:
-    """Read how the log is to be written."""
+    """Read a log format."""
     form = text.strip().lower()
     if form not in LOG_FORMATS:
-        raise UnusableError(f"is no format: give {' or '.join(LOG_FORMATS)}")
+        raise UnusableError(f"is not a log format: give {' or '.join(LOG_FORMATS)}")
     return form
 
 
@@ -356,16 +224,18 @@ def read_listen(text: str) -> tuple[str, int]:
     if bracketed and _is_ipv6(bracketed[1]):
         host = bracketed[1]
     elif host and not _is_host(host):
-        raise UnusableError("has no proper host: give one such as 127.0.0.1:9464 or [::1]:9464")
+        raise UnusableError("has an invalid host: give one such as 127.0.0.1:9464 or [::1]:9464")
     if not colon or not _PORT.fullmatch(port) or int(port) > LAST_PORT:
-        raise UnusableError("has no port from 0 to 65535: give host and port, as 127.0.0.1:9464")
+        raise UnusableError("has no port from 0 to 65535: give one such as 127.0.0.1:9464")
     return host, int(port)
 
 
 def read_format(text: str) -> str:
-    """Read how schedules are to be printed."""
+    """Read an output format."""
     if text not in FORMATS:
-        raise UnusableError(f"is no output: give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        raise UnusableError(
+            f"is not an output format: give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        )
     return text
 
 
@@ -379,25 +249,25 @@ def read_size(text: str) -> int:
         if 1 <= size < 2**63:
             return int(size)
     raise UnusableError(
-        "is no size: give bytes, or a number with a unit such as 512MiB, 64MB or 1GiB"
+        "is not a size: give bytes, or a number with a unit such as 512MiB, 64MB or 1GiB"
     )
 
 
 def read_most(text: str) -> int:
-    """Read how many there may be at most."""
+    """Read a maximum number."""
     digits = text.strip()
     if _DIGITS.fullmatch(digits) and int(digits):
         return int(digits)
-    raise UnusableError(f"is no whole number from 1 to {MOST_OF_ALL}: give one such as 100000")
+    raise UnusableError(f"is not a whole number from 1 to {MOST_OF_ALL}: give one such as 100000")
 
 
 def read_rate(text: str) -> float:
-    """Read how often something may happen in a second."""
+    """Read a rate per second."""
     number = text.strip()
     if _SECONDS.fullmatch(number) and 0 < float(number) <= MOST_RATE:
         return float(number)
     raise UnusableError(
-        f"is no number a second above 0, {MOST_RATE:,.0f} at most: give one such as 1000 or 0.5"
+        f"is not a rate per second above 0, at most {MOST_RATE:,.0f}: give one such as 1000 or 0.5"
     )
 
 
@@ -409,13 +279,13 @@ def read_seconds(text: str) -> float:
         if math.isfinite(seconds) and 0 < seconds <= MOST_SECONDS:
             return seconds
     raise UnusableError(
-        f"is no number of seconds above 0, {MOST_SECONDS:.0f} at most: give one such as 3 or 0.5"
+        f"is not a number of seconds above 0, at most {MOST_SECONDS:.0f}: give one such as 3 or 0.5"
     )
 
 
 def _short_enough(text: str) -> str:
     if len(text) > LONGEST_NAME:
-        raise UnusableError(f"has {len(text)} characters: use {LONGEST_NAME} at most")
+        raise UnusableError(f"has {len(text)} characters: use at most {LONGEST_NAME}")
     return text
 
 
@@ -428,7 +298,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a text can be written as UTF-8: bytes that were not, cannot."""
+    """Return whether a text can be encoded as UTF-8: undecodable bytes of arguments cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,33 +1,25 @@
-"""Settings: what the user chose, resolved from every source, checked, frozen.
+"""Resolves the values of all sources into settings.
 
-The options that fill them are declared in `gozo.settings.options`; where values are looked for, and
-in which order, is in `gozo.settings.sources`.
+`gozo.settings.options` declares the options, `gozo.settings.sources` the sources and their
+order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from gozo.errors import SettingsError
-from gozo.protocol.inboxes import OWN, SHARED
-from gozo.protocol.subject_policy import Policy
-from gozo.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL
-from gozo.settings import local_store as localstore
-from gozo.settings import nats_contexts as contexts
-from gozo.settings import parsers as values
+from gozo.settings import local_store, nats_contexts
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.settings.nats_contexts import Context
 from gozo.settings.options import CONNECTION, SERVE, Option
-from gozo.settings.parsers import redacted
 from gozo.settings.sources import STEP, Found, Sources
 
-__all__ = ["ConnectionSettings", "ServeSettings", "redacted", "resolve_connection", "resolve_serve"]
-
-IN_ADDRESS = 1  # added to the rank of an address for the login in it
-IN_CONTEXT = 2  # added to the rank of a context's name for what is in it
-LAST = 1_000_000  # below every rank
+IN_ADDRESS = 1  # added to the rank of an address, for the credentials in it
+IN_CONTEXT = 2  # added to the rank of a context's name, for its content
+LAST = 1_000_000  # greater than every rank
 
 
 def _option(name: str) -> Option:
@@ -37,165 +29,31 @@ def _option(name: str) -> Option:
 _ADDRESS, _CONTEXT = _option("address"), _option("context")
 _USER, _PASSWORD = _option("user"), _option("password")
 _LOGINS = (_option("token"), _USER, _option("nkey"), _option("jwt"))
-"""Ways to log in that replace each other."""
+"""Ways to authenticate; one replaces the others."""
 _SECURE, _CA = _option("secure"), _option("ca")
 _CERT, _KEY = _option("cert"), _option("key")
 _STORE = next(option for option in SERVE if option.name == "store")
 _CREDENTIALS = (*_LOGINS, _PASSWORD, _CERT, _KEY)
-"""What authenticates a client to a server."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionSettings:
-    """How to reach NATS, and where gozo lives there. Secrets are kept out of `repr`."""
-
-    addresses: tuple[str, ...] = field(default=("nats://localhost:4222",), repr=False)
-    """Each with scheme, host and port: `nats://[user[:password]@]host:port`, or `tls://`."""
-    context: str | None = None
-    """The context of the NATS command line that some of the rest was taken from."""
-    secure: bool | None = None
-    """Whether TLS is required; None: if certificates are given, see `demands_tls`."""
-    token: str | None = field(default=None, repr=False)
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    cert: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
-    nkey: str | None = field(default=None, repr=False)
-    """A seed (`SU...`), or the path of a file that holds one: see `seed`."""
-    jwt: Path | None = None
-    """The path of a credentials file."""
-    request_subject: str = "gozo"
-    bucket: str = "gozo"
-    js_prefix: str = "$JS.API"
-    """What the subjects of the JetStream API begin with: another where it is in a domain."""
-    inbox_prefix: str | None = None
-    """What the subjects of answers begin with; None: see `gozo.protocol.inboxes`."""
-    user_jwt: str | None = field(default=None, repr=False)
-    """What a context may hold in the place of a credentials file, with the seed below."""
-    user_seed: str | None = field(default=None, repr=False)
-    tls_first: bool = False
-    """Encrypt before the server has said anything, as it must be configured to expect."""
-
-    @property
-    def demands_tls(self) -> bool:
-        """Whether nothing is sent to a server that does not offer TLS.
-
-        Given certificates require it; `tls://` in an address does so for that address.
-        """
-        if self.secure is not None:
-            return self.secure
-        return bool(self.ca or self.cert or self.tls_first)
-
-    def seed(self) -> str | None:
-        """Return the seed that `nkey` means, read anew if it is in a file; None without one.
-
-        Raises:
-            SettingsError: the file is gone, or holds no seed any more.
-        """
-        if self.nkey is None:
-            return None
-        try:
-            return values.seed_of(self.nkey)
-        except values.UnusableError as error:
-            raise SettingsError(f"the value of --nkey {error}") from None
-
-    def credentials(self) -> tuple[str, str] | None:
-        """Return the JWT and the seed to log in with, read anew if in a file; None without.
-
-        Raises:
-            SettingsError: the file is gone, or holds no credentials any more.
-        """
-        if self.jwt is None:
-            return None if self.user_jwt is None else (self.user_jwt, self.user_seed or "")
-        try:
-            return values.credentials_of(self.jwt)
-        except values.UnusableError as error:
-            raise SettingsError(f"the value {str(self.jwt)!r} of --jwt {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class ServeSettings:
-    """Everything that `gozo serve` needs to know."""
-
-    connection: ConnectionSettings
-    name: str = field(default_factory=values.default_name)
-    """Different for each daemon; safe in a log."""
-    replicas: int | None = None
-    """Copies of the bucket that the servers keep; None: 3 in a cluster, else 1."""
-    max_backlog: int = 512 * 1024 * 1024
-    """Bytes of requests that may wait in memory to be stored."""
-    allow: tuple[str, ...] = ()
-    """Patterns of the subjects that may be targets; empty: all."""
-    deny: tuple[str, ...] = ()
-    """Patterns of subjects that may not be targets, allowed or not."""
-    allow_answers: tuple[str, ...] = ()
-    """Patterns of subjects that answers may go to besides `allow`; empty: see `policy`."""
-    max_pending: int | None = None
-    """Schedules that may wait, as far as requests can make it more."""
-    max_payload: int | None = None
-    """Bytes of payload that a request may have."""
-    max_delay_us: int | None = None
-    """Microseconds ahead that a request may be due."""
-    max_rate: float | None = None
-    """Requests taken in a second."""
-    min_interval_us: int = 100_000
-    """Microseconds between two occurrences, where a request gives an interval."""
-    max_deliver_rate: float | None = None
-    """Messages sent in a second."""
-    connect_timeout: float = 3.0
-    """Seconds to wait for a server at the start."""
-    skip_due_before_us: int | None = None
-    """Schedules that are in the bucket at the start and were due before are left out."""
-    metrics: tuple[str, int] | None = None
-    """Host and port on which figures are served over HTTP; None: they are not."""
-    events: bool = False
-    """Whether what happens to schedules is told on `<request subject>.event.>`."""
-    history_us: int | None = None
-    """How long a stream keeps what is told, in microseconds; None: none is made."""
-    log_level: str = DEFAULT_LEVEL
-    log_format: str = DEFAULT_FORMAT
-    embedded: bool = False
-    store: Path | None = None
-    """Where the embedded server keeps its data; None: the user's data directory."""
-
-    @property
-    def policy(self) -> Policy:
-        """What schedules and answers may be sent to.
-
-        Where `allow` is all that limits them, answers go to inboxes as well.
-        """
-        chosen = self.connection
-        prefixes = (SHARED, *([chosen.inbox_prefix] if chosen.inbox_prefix else ()))
-        answers = self.allow_answers
-        if self.allow and not answers:
-            answers = tuple(f"{prefix}.>" for prefix in prefixes)
-        return Policy(
-            chosen.request_subject,
-            self.allow,
-            self.deny,
-            answers,
-            chosen.js_prefix,
-            inboxes=(OWN, *(f"{prefix}.{OWN}" for prefix in prefixes)),
-        )
+"""All options with credentials."""
 
 
 def resolve_connection(sources: Sources, *, finds_token: bool = True) -> ConnectionSettings:
-    """Resolve the options that every command that connects has.
+    """Resolve the options of every command that connects.
 
     A context ranks with the source that names it, below the options of that same source. Of
-    the ways to log in, the one of the first source replaces all others. If there is none, and an
-    embedded server of this user answers at the address, its token is used, given `finds_token`.
+    several ways to authenticate, the one from the first source replaces the others. If there is
+    none, and an embedded server of this user answers at the address, its token is used, given
+    `finds_token`.
 
     Raises:
-        SettingsError: a value cannot be used.
+        SettingsError: a value is invalid.
     """
     found = _find(CONNECTION, sources)
     context = None
     inside: dict[Option, Found] = {}
     if _CONTEXT in found:
         named = found[_CONTEXT]
-        context = contexts.load(_CONTEXT.parse(named.text, named.origin), sources.environment)
+        context = nats_contexts.load(_CONTEXT.parse(named.text, named.origin), sources.environment)
         rank, is_local = named.rank + IN_CONTEXT, named.is_local
         inside = {
             option: Found(text, context.fields[option.name], rank, is_local)
@@ -224,15 +82,15 @@ def resolve_connection(sources: Sources, *, finds_token: bool = True) -> Connect
 
 
 def _with_token(chosen: ConnectionSettings, sources: Sources) -> ConnectionSettings:
-    """Add the token of the embedded server that answers at the address, if it is the user's."""
+    """Add the token if this user's embedded server answers at the address."""
     given = sources.find(_STORE)
     if given is not None:
         store = _STORE.parse(given.text, given.origin)
     else:
-        store = localstore.default_folder(sources.environment)
+        store = local_store.default_folder(sources.environment)
     if store is None or len(chosen.addresses) != 1 or chosen.demands_tls:
         return chosen
-    known = localstore.find(store, chosen.addresses[0])
+    known = local_store.find(store, chosen.addresses[0])
     if known is None:
         return chosen
     return replace(chosen, addresses=(known[0],), token=known[1])
@@ -242,7 +100,7 @@ def resolve_serve(sources: Sources) -> ServeSettings:
     """Resolve all options of `gozo serve`.
 
     Raises:
-        SettingsError: a value cannot be used.
+        SettingsError: a value is invalid.
     """
     chosen = _parsed(_find(SERVE, sources))
     connection = resolve_connection(sources, finds_token=not chosen.get("embedded"))
@@ -254,7 +112,7 @@ def _find(options: Iterable[Option], sources: Sources) -> dict[Option, Found]:
 
 
 def _parsed(found: Mapping[Option, Found]) -> dict[str, Any]:
-    """Return the values found, by field; what is not found is left to the default."""
+    """Return the values found, by field; the others keep their defaults."""
     return {option.field: option.parse(one.text, one.origin) for option, one in found.items()}
 
 
@@ -263,10 +121,10 @@ def _rank(found: Found) -> int:
 
 
 def _keep_one_login(found: dict[Option, Found], context: Context | None) -> bool:
-    """Remove the logins that another replaces; tell whether the context's own JWT stays.
+    """Remove credentials that others replace; return whether the context's own JWT stays.
 
-    So no secret goes to a server that it is not meant for because another source happens to
-    have one. One in an address stays there: any option that is left goes before it.
+    So no secret goes to a server that it is not meant for, just because another source contains
+    one. Credentials in an address stay there: any remaining option takes precedence.
     """
     ranks = {option: found[option].rank for option in _LOGINS if option in found}
     first = min(ranks.values(), default=LAST)
@@ -287,14 +145,14 @@ def _keep_one_login(found: dict[Option, Found], context: Context | None) -> bool
 def _check_destination(
     found: Mapping[Option, Found], inside: Mapping[Option, Found], with_jwt: Context | None
 ) -> None:
-    """Make sure that no login from another source is sent to an address from `./gozo.env`.
+    """Make sure that no credentials from another source are sent to an address from `./gozo.env`.
 
-    That file belongs to whatever directory is current. A context's login is for its own address,
-    so it is sent there even if `./gozo.env` names the context; `inside` is what came from the
-    context, and `with_jwt` is the context if its JWT is the login.
+    That file depends on the working directory. A context's credentials are for its own address,
+    so they are sent there even if `./gozo.env` names the context; `inside` is what came from the
+    context, and `with_jwt` is the context if its JWT is used.
 
     Raises:
-        SettingsError: it would be; the message names both sources.
+        SettingsError: they would be; the message names both sources.
     """
     address = found.get(_ADDRESS)
     if address is None or not address.is_local:
@@ -313,14 +171,15 @@ def _check_destination(
         if is_contexts:
             where = f"{where}, which {found[_CONTEXT].origin} names"
         raise SettingsError(
-            f"the login from {' and '.join(origins)} is not sent to the address from {where}, "
-            "since a file in the working directory must not decide where it goes: give the "
-            "address on the command line or in the environment, or the login in ./gozo.env as well"
+            f"the credentials from {' and '.join(origins)} are not sent to the address from "
+            f"{where}: a file in the working directory must not decide where they go; give the "
+            "address on the command line or in the environment, or the credentials in ./gozo.env "
+            "as well"
         )
 
 
 def _keep_tls(found: dict[Option, Found], context: Context | None) -> None:
-    """Drop `--no-secure` from a source that ranks below the one whose certificates require TLS."""
+    """Drop `--no-secure` if certificates from a higher-ranking source require TLS."""
     secure = found.get(_SECURE)
     if secure is None or _SECURE.parse(secure.text, secure.origin):
         return
@@ -332,7 +191,7 @@ def _keep_tls(found: dict[Option, Found], context: Context | None) -> None:
 
 
 def _is_of_the_user(password: Found | None, user: Found | None) -> bool:
-    """Tell whether a password goes with a user: a context's belongs to that context's user."""
+    """Return whether a password is for this user: a context's is for the context's user."""
     if password is None or user is None:
         return False
     return password.rank <= user.rank or password.rank % STEP == user.rank % STEP == 0
@@ -343,5 +202,5 @@ def _check_pair(found: Mapping[Option, Found]) -> None:
         if given in found and missing not in found:
             raise SettingsError(
                 f"{found[given].origin} is given without --{missing.name} ({missing.variable}): "
-                "give both, or neither"
+                "give both or neither"
             )

@@ -1,11 +1,11 @@
-"""Where the values of options come from: the command line, the environment, files.
+"""The sources of option values: the command line, the environment, files.
 
 The first source with a value wins: the command line, the process's environment, `./gozo.env`,
-the user's `config.toml`, `/etc/gozo.env`. An empty value counts as not set, wherever it stands,
-but for an option that repeats, on the command line: there it is a mistake.
+the user's `config.toml`, `/etc/gozo.env`. An empty value counts as not set, except for a
+repeatable option on the command line, where it is an error.
 
-`./gozo.env` depends on the directory in which a program is started. So it is read only if nobody
-else can have written it, and its values are marked: `gozo.settings.resolve` sends no login from
+`./gozo.env` depends on the working directory. So it is read only if no other user can have
+written it, and its values are marked: `gozo.settings.resolve` never sends credentials from
 another source to an address from it.
 """
 
@@ -19,34 +19,34 @@ from pathlib import Path
 
 from gozo.errors import SettingsError
 from gozo.runtime.logs import EventLogger
-from gozo.settings import user_config as userconfig
+from gozo.settings import user_config
 from gozo.settings.options import Option
 
 LOCAL = Path("gozo.env")
 SYSTEM = Path("/etc/gozo.env")
-"""Files of variables; the user's `config.toml` goes between them."""
+"""Files of variables; the user's `config.toml` ranks between them."""
 
-LARGEST = 1024 * 1024  # bytes: a larger file is not one of variables
-OTHERS_WRITE = 0o022  # permission bits: group and others may write
-ROOT = 0  # whose files every user trusts
+LARGEST = 1024 * 1024  # bytes: no file of variables is larger
+OTHERS_WRITE = 0o022  # permission bits: writable by group or others
+ROOT = 0  # trusted by every user
 
 _BEFORE_FILES = 2  # sources: the command line and the environment
 
 STEP = 4
-"""Between the ranks of two sources, so that what a source refers to has a place below it."""
+"""Distance between the ranks of two sources; a context ranks in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A value of an option, as it stands somewhere."""
+    """A value of an option in one of the sources."""
 
     text: str = field(repr=False)
     origin: str
-    """What messages call the place."""
+    """The name of the source in messages."""
     rank: int
-    """The lower one wins: 0 for the command line, then `STEP` more for each source."""
+    """The lowest wins: 0 for the command line, `STEP` more for each further source."""
     is_local: bool = False
-    """Whether it is from `./gozo.env`, or from what that file names."""
+    """Whether it is from `./gozo.env`, or from a context that this file names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class File:
 
     name: str
     values: Mapping[str, str] = field(repr=False)
-    """By variables; by the names of options where `by_option`."""
+    """By variable; by option name if `by_option`."""
     by_option: bool = False
     is_local: bool = False
     """Whether it is `./gozo.env`."""
 
     def look(self, option: Option) -> tuple[str, str] | None:
-        """Return an option's value and what it is called here."""
+        """Return an option's value and the name of its source."""
         for key in (option.name,) if self.by_option else option.variables:
             if text := self.values.get(key):
                 return text, f"{key} in {self.name}"
@@ -70,14 +70,14 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where values may come from, the first before the others."""
+    """The sources of values, in order of precedence."""
 
     command_line: Mapping[str, str | bool | list[str] | None] = field(repr=False)
-    """By the options' identifiers; what was not given is missing, None or empty."""
+    """By option identifier; an option that was not given is missing, None or empty."""
     environment: Mapping[str, str] = field(repr=False)
     files: tuple[File, ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
-    """Files that exist and are ignored, each with the reason."""
+    """Existing files that are ignored, each with the reason."""
 
     @classmethod
     def load(
@@ -88,16 +88,16 @@ class Sources:
         local: Path | None = LOCAL,
         system: Path = SYSTEM,
     ) -> Sources:
-        """Read the files; without an `environment` the process's own is taken.
+        """Read the files; `environment` defaults to that of the process.
 
-        With None for `local`, no file of the working directory is read.
+        If `local` is None, no file of the working directory is read.
 
         Raises:
-            SettingsError: a file is not UTF-8, is malformed or cannot be read for another
-                reason than permissions.
+            SettingsError: a file is not UTF-8 or malformed, or cannot be read for a reason
+                other than permissions.
         """
         environment = os.environ if environment is None else environment
-        defaults = userconfig.path(environment)
+        defaults = user_config.path(environment)
         files: list[File] = []
         ignored: list[tuple[str, str]] = []
         for path in (local, defaults, system):
@@ -106,7 +106,7 @@ class Sources:
             shown = str(path) if path.is_absolute() else f"./{path}"
             try:
                 if path is defaults:
-                    files.append(File(shown, userconfig.read(path), by_option=True))
+                    files.append(File(shown, user_config.read(path), by_option=True))
                 elif path is local:
                     files.append(File(shown, _variables(_owned(path), shown), is_local=True))
                 else:
@@ -138,7 +138,7 @@ class Sources:
             given = "yes" if given else "no"
         is_given = bool(given)
         if isinstance(given, list):
-            # An empty one among these, or alone, is a mistake and is told as one.
+            # An empty value among these, or alone, is reported as an error.
             given = ",".join(given)
         yield (given or "", f"--{option.name}") if is_given else None
         set_ = (name for name in option.variables if self.environment.get(name))
@@ -153,24 +153,24 @@ class Sources:
 
 
 class _NotOursError(Exception):
-    """A file that somebody else can have written; the message says why, and what to do."""
+    """Another user can have written the file; the message says why, and what to do."""
 
 
 def _owned(path: Path) -> bytes:
-    """Return the content of a file that only its user, or root, can have written.
+    """Return the content of a file that only this user, or root, can have written.
 
-    The directory is not checked: users that can write there can move files, but only put files
-    of their own in the place of ours.
+    The directory is not checked: other users who can write there can replace the file only by
+    one that they own.
 
     Raises:
-        _NotOursError: somebody else owns or may write it, or owns the link that leads to it.
+        _NotOursError: another user owns it or may write it, or owns a symbolic link to it.
         OSError: it cannot be read.
     """
     ours = (os.geteuid(), ROOT)
     not_ours = "it belongs to another user: remove it, or change its owner with chown"
     if path.lstat().st_uid not in ours:
         raise _NotOursError(not_ours)
-    # Without waiting for a writer: it may be a FIFO. What was opened is what is looked at.
+    # O_NONBLOCK: it may be a FIFO without a writer. The open file is checked, not the path.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
         status = os.fstat(file.fileno())
         if status.st_uid not in ours:
@@ -184,10 +184,10 @@ def _owned(path: Path) -> bytes:
 
 
 def _variables(content: bytes, name: str) -> dict[str, str]:
-    """Return the variables of a file; a `$` in a value is an ordinary character.
+    """Return the variables of a file; a `$` in a value has no special meaning.
 
     Raises:
-        SettingsError: with the line, and never with what stands there: it may be a secret.
+        SettingsError: names the line, but never quotes it: it may contain a secret.
     """
     from dotenv.parser import parse_stream  # noqa: PLC0415  # only where there is a file
 
@@ -195,7 +195,7 @@ def _variables(content: bytes, name: str) -> dict[str, str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise SettingsError(f"{name}, line {line}: not UTF-8: save the file as such") from None
+        raise SettingsError(f"{name}, line {line}: not UTF-8: save the file as UTF-8") from None
     variables: dict[str, str] = {}
     for binding in parse_stream(io.StringIO(text, newline="")):
         if binding.error:
@@ -203,7 +203,7 @@ def _variables(content: bytes, name: str) -> dict[str, str]:
             blank = before[: len(before) - len(before.lstrip())]
             line = binding.original.line + blank.count("\n")
             raise SettingsError(
-                f"{name}, line {line}: not of the form NAME=value: mend it, and close each "
+                f"{name}, line {line}: not of the form NAME=value: fix it, and close each "
                 "quotation mark"
             )
         if binding.key is not None and binding.value:

@@ -1,7 +1,7 @@
-"""The user's own defaults: `gozo/config.toml` in the directory of the user's settings.
+"""The user's own defaults: `gozo/config.toml` in the user's configuration directory.
 
-Every command reads it; `change` writes it, for `gozoctl config`. What was written by hand keeps
-its meaning then, but not its comments.
+Every command reads it; `gozoctl config` writes it with `change`, which keeps all values but not
+comments.
 """
 
 from __future__ import annotations
@@ -22,57 +22,56 @@ OPTIONS = {
     for option in (*CONNECTION, *OUTPUT)
     if option.name in ("address", "context", "bucket", "request-subject", "output")
 }
-"""What can have a default, by the key in the file."""
+"""The options that can have a default, by their key in the file."""
 
 
 def path(environment: Mapping[str, str] | None = None) -> Path | None:
-    """Return where the file is, or would be; None where the user has no home directory."""
+    """Return the path of the file, whether it exists or not; None without a home directory."""
     home = config_home(os.environ if environment is None else environment)
     return home / "gozo" / "config.toml" if home is not None else None
 
 
 def read(file: Path) -> dict[str, str]:
-    """Return the defaults in a file; there are none where it is missing or says nothing.
+    """Return the defaults in a file; none if it is missing or empty.
 
     Raises:
-        PermissionError: it is there and may not be read.
-        SettingsError: it is malformed, or has a key that is not known.
+        PermissionError: it exists and may not be read.
+        SettingsError: it is malformed, or has an unknown key.
     """
     defaults: dict[str, str] = {}
     for key, text in _read_all(file).items():
         if key not in OPTIONS:
             raise SettingsError(
-                f"{file} has the unknown key {key!r}: remove it, known are {_listed()}"
+                f"{file} has the unknown key {key!r}: remove it; known keys are {_listed()}"
             )
         if not isinstance(text, str):
-            raise SettingsError(f"{key} in {file} is not a text: put it in quotation marks")
+            raise SettingsError(f"{key} in {file} is not a string: put it in quotation marks")
         defaults[key] = text
     return defaults
 
 
 def change(file: Path, key: str, text: str | None) -> None:
-    """Set a default, or remove it where `text` is None.
+    """Set a default; remove it if `text` is None.
 
-    The file is replaced as a whole, so that nobody ever reads half of it, and only its owner
-    may read it.
+    Replaces the file atomically; only its owner may read it.
 
     Raises:
-        SettingsError: the key is not known, the value cannot be used, or the file is malformed
-            or cannot be written.
+        SettingsError: the key is unknown, the value is invalid, or the file is malformed or cannot
+            be written.
     """
     try:
         content = _read_all(file)
         if text is None:
             content.pop(key, None)
         elif key not in OPTIONS:
-            raise SettingsError(f"there is no default {key!r}: give {_listed()}")
+            raise SettingsError(f"unknown default {key!r}: give {_listed()}")
         else:
             OPTIONS[key].parse(text, key)
             content[key] = text
-        _write(file.resolve(), content)  # where it is a link, what it leads to is written
+        _write(file.resolve(), content)  # a symbolic link stays one: its target is replaced
     except OSError as error:
         raise SettingsError(
-            f"{file} cannot be changed ({error.strerror}): see to its permissions"
+            f"{file} cannot be changed ({error.strerror}): check its permissions"
         ) from error
 
 
@@ -85,13 +84,13 @@ def _read_all(file: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise SettingsError(
-            f"{file} cannot be read ({error.strerror}): mend it or remove it"
+            f"{file} cannot be read ({error.strerror}): fix or remove it"
         ) from error
     except UnicodeDecodeError:
-        raise SettingsError(f"{file} is not UTF-8: save it as such") from None
+        raise SettingsError(f"{file} is not UTF-8: save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        _, _, place = str(error).rpartition(" (")  # what goes before may repeat what stands there
-        raise SettingsError(f"{file} is not TOML ({place.rstrip(')')}): mend it there") from None
+        _, _, place = str(error).rpartition(" (")  # what precedes may quote the file
+        raise SettingsError(f"{file} is not TOML ({place.rstrip(')')}): fix it there") from None
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:

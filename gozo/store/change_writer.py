@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from gozo.errors import DisconnectedError
-from gozo.protocol.requests import delivery
+from gozo.protocol.deliveries import delivery
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, Reason

@@ -9,7 +9,7 @@ from itertools import count
 from typing import ClassVar
 
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import escape_id
+from gozo.protocol.ids import escape_id
 from gozo.schedule.model import Entry, Reason
 from gozo.store.entry_codec import ORIGINAL, dated, entry_headers
 

@@ -17,14 +17,8 @@ from gozo.protocol.headers import (
     split,
     unpack,
 )
-from gozo.protocol.requests import (
-    LONGEST_ID,
-    RESERVED,
-    is_addressable,
-    read_confirmation,
-    read_id,
-    unescape_key,
-)
+from gozo.protocol.ids import LONGEST_ID, RESERVED, is_addressable, read_id, unescape_key
+from gozo.protocol.requests import read_confirmation
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, State
@@ -202,13 +196,6 @@ def written_us(headers: bytes | None, token: bytes) -> int:
         return 0
     match = _DATED.match(token)
     return 0 if match is None else int(match[1], 16) * 1_000
-
-
-def block(lines: bytes, expected: int | None = None) -> bytes:
-    """Complete header lines to a block; `expected` is the revision that a write demands."""
-    if expected is None:
-        return b"%b%b\r\n" % (FIRST_LINE, lines)
-    return b"%bNats-Expected-Last-Subject-Sequence: %d\r\n%b\r\n" % (FIRST_LINE, expected, lines)
 
 
 def parse_entry(

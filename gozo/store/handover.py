@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import RESERVED
+from gozo.protocol.ids import RESERVED
 from gozo.schedule.model import Reason
 from gozo.store.change_queue import ChangeQueue
 from gozo.store.changes import OnResult, Put, Remove

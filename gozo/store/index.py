@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gozo.errors import Refusal, RequestError
-from gozo.protocol.requests import escape_id, is_addressable
+from gozo.protocol.ids import escape_id, is_addressable
 from gozo.protocol.subject_policy import UNLIMITED, Policy, check_size
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Marker, Reason

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gozo.protocol.requests import RESERVED
+from gozo.protocol.ids import RESERVED
 from gozo.schedule.model import MICROSECONDS
 from gozo.store.entry_codec import token_of, written_us
 

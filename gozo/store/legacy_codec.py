@@ -7,10 +7,7 @@ from typing import Any
 import msgpack
 
 from gozo.errors import RequestError
-from gozo.protocol.requests import (
-    is_addressable,
-    read_id,
-)
+from gozo.protocol.ids import is_addressable, read_id
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, Entry, Marker
 from gozo.store.entry_codec import BareEntryError, EntryError, parse_entry

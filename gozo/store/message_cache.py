@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from itertools import takewhile
 
 from gozo.errors import GozoError, RequestError
+from gozo.protocol.deliveries import delivery
 from gozo.protocol.headers import END
-from gozo.protocol.requests import delivery
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import Entry, Outgoing

@@ -11,10 +11,10 @@ import asyncio
 from typing import NoReturn
 
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
-from gozo.protocol.requests import RESERVED
+from gozo.protocol.headers import block
+from gozo.protocol.ids import RESERVED
 from gozo.store.barrier import Barrier
 from gozo.store.bucket import Bucket
-from gozo.store.entry_codec import block
 from gozo.store.writer import Writer
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import CONFLICTS, NO_ROOM, read_ack

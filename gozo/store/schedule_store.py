@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from gozo.protocol.heard import Heard
-from gozo.protocol.requests import escape_id
+from gozo.protocol.ids import escape_id
 from gozo.schedule.model import Entry, Reason, ScheduleRequest
 from gozo.schedule.timetable import Item
 from gozo.store.bucket import Bucket

@@ -14,13 +14,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from gozo.errors import DisconnectedError, GozoError, JetStreamError, NotAllowedError
+from gozo.protocol.headers import block
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import MICROSECONDS, Entry, Reason
 from gozo.store.bucket import Bucket, bucket_of, stream_of
-from gozo.store.entry_codec import (
-    block,
-    entry_headers,
-)
+from gozo.store.entry_codec import entry_headers
 from gozo.store.marker_codec import marker_headers
 from gozo.store.marker_life import SHORTEST
 from gozo.store.ordered_consumer import Consumer

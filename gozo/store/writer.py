@@ -11,12 +11,12 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NoReturn
 
+from gozo.protocol.headers import block
 from gozo.protocol.inboxes import tokens
 from gozo.protocol.subject_policy import LARGEST_BLOCK, MOST_HEADERS
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.store.bucket import Bucket
-from gozo.store.entry_codec import block
 from gozo.transport.commands import publication, status_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, is_final, read_ack

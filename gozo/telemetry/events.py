@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from gozo.errors import DisconnectedError, RequestError
 from gozo.protocol.event_kinds import Kind
 from gozo.protocol.headers import fields
-from gozo.protocol.requests import LONGEST_ID, RESERVED, escape_id, unescape_key
+from gozo.protocol.ids import LONGEST_ID, RESERVED, escape_id, unescape_key
 from gozo.runtime.clock import steady, wall_us
 from gozo.runtime.logs import get_logger
 from gozo.schedule.expression import print_rfc3339
@@ -233,9 +233,9 @@ class Bystander:
             self._earlier[key] = None
 
     def tell_earlier(self, invalid: Mapping[str, tuple[int, str]]) -> None:
-        """Publish some of the earlier invalid entries, each once, if they still are invalid.
+        """Publish some of the earlier invalid entries that are still invalid, each once.
 
-        `invalid` has revision and reason of what is invalid now, by key.
+        `invalid` has their revisions and reasons, by key.
         """
         for _ in range(min(AT_ONCE, len(self._earlier))):
             key, _ = self._earlier.popitem()

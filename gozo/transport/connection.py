@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from gozo.errors import DisconnectedError, GozoError, Refusal, RequestError, UnsuitableServerError
 from gozo.runtime.logs import get_logger
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.client import HardenedClient
 from gozo.transport.commands import OnReply, Reply, publication
 from gozo.transport.dialer import RECONNECT_WAIT, Dialer

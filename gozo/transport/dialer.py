@@ -14,7 +14,8 @@ from nats.aio.client import RawCredentials
 
 from gozo.errors import GozoError, NoServerError, SettingsError, UnsuitableServerError
 from gozo.runtime.logs import get_logger
-from gozo.settings.resolve import ConnectionSettings, redacted
+from gozo.settings.credentials import redacted
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.client import HardenedClient, NoOwner
 from gozo.transport.failures import PassingError, TurnedAwayError, explain, verdict
 from gozo.transport.link import Link

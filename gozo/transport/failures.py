@@ -12,7 +12,8 @@ from typing import Any
 from nats import errors as nats_errors
 
 from gozo.errors import GozoError, NoServerError, NotAllowedError, UnsuitableServerError
-from gozo.settings.resolve import ConnectionSettings, redacted
+from gozo.settings.credentials import redacted
+from gozo.settings.model import ConnectionSettings
 
 _FINAL = ("authorization", "authentication", "revoked", "expired")
 """Words with which the server refuses a login (`sendErr` in its client.go, accounts.go and

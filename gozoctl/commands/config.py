@@ -1,24 +1,23 @@
-"""`gozoctl config` and `gozoctl completion`: the user's defaults, and the shell's."""
+"""`gozoctl config`: the user's defaults."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gozo.cli import completion, usage
+from gozo.cli import usage
 from gozo.errors import SettingsError
 from gozo.runtime.logs import visible
-from gozo.settings import user_config as userconfig
-from gozo.settings.parsers import redacted
+from gozo.settings import user_config
+from gozo.settings.credentials import redacted
 from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.session import finish
 
-config = typer.Typer(
+app = typer.Typer(
     cls=usage.Group,
     rich_markup_mode=None,
     add_completion=False,
@@ -26,16 +25,8 @@ config = typer.Typer(
 )
 
 
-class Shell(StrEnum):
-    """The shells that can complete."""
-
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
-
-
 def _keys() -> list[str]:
-    return list(userconfig.OPTIONS)
+    return list(user_config.OPTIONS)
 
 
 Key = Annotated[
@@ -44,11 +35,12 @@ Key = Annotated[
 ]
 
 
-@config.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True)
 def show(ctx: typer.Context) -> None:
     """Show, set or remove the user's defaults.
 
-    They go before /etc/gozo.env, and after the command line, the environment and ./gozo.env.
+    They take precedence over /etc/gozo.env; the command line, the environment and ./gozo.env take
+    precedence over them.
     """
     if ctx.invoked_subcommand is None:
 
@@ -60,17 +52,17 @@ def show(ctx: typer.Context) -> None:
         finish(do)
 
 
-@config.command("set", cls=usage.Command)
+@app.command("set", cls=usage.Command)
 def set_(
     key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="The default.")]
 ) -> None:
     """Set a default."""
-    _finish(lambda: userconfig.change(_path(), key, value))
+    _finish(lambda: user_config.change(_path(), key, value))
 
 
-@config.command(cls=usage.Command)
+@app.command(cls=usage.Command)
 def get(key: Key) -> None:
-    """Print a default; exits 1 where there is none."""
+    """Print a default; exits 1 if it is not set."""
 
     def do() -> int:
         _check(key)
@@ -83,26 +75,16 @@ def get(key: Key) -> None:
     finish(do)
 
 
-@config.command(cls=usage.Command)
+@app.command(cls=usage.Command)
 def unset(key: Key) -> None:
     """Remove a default."""
-    _finish(lambda: userconfig.change(_path(), key, None))
+    _finish(lambda: user_config.change(_path(), key, None))
 
 
-@config.command(cls=usage.Command)
+@app.command(cls=usage.Command)
 def path() -> None:
-    """Print where the defaults are kept."""
+    """Print the path of the file with the defaults."""
     _finish(lambda: _write(str(_path())))
-
-
-def complete(
-    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
-) -> None:
-    """Print the script that completes gozoctl in a shell.
-
-    For bash: `source <(gozoctl completion bash)`.
-    """
-    _finish(lambda: sys.stdout.write(completion.script("gozoctl", shell)))
 
 
 def _finish(do: Callable[[], object]) -> None:
@@ -114,22 +96,22 @@ def _finish(do: Callable[[], object]) -> None:
 
 
 def _path() -> Path:
-    found = userconfig.path()
+    found = user_config.path()
     if found is None:
-        raise SettingsError("there is no place for defaults: set HOME or XDG_CONFIG_HOME")
+        raise SettingsError("no directory for the user's defaults: set HOME or XDG_CONFIG_HOME")
     return found
 
 
 def _read() -> dict[str, str]:
     try:
-        return userconfig.read(_path())
+        return user_config.read(_path())
     except PermissionError:
-        raise SettingsError(f"{_path()} may not be read: see to its permissions") from None
+        raise SettingsError(f"cannot read {_path()}: check its permissions") from None
 
 
 def _check(key: str) -> None:
-    if key not in userconfig.OPTIONS:
-        raise SettingsError(f"there is no default {key!r}: give one of {', '.join(_keys())}")
+    if key not in user_config.OPTIONS:
+        raise SettingsError(f"unknown default {key!r}: give one of {', '.join(_keys())}")
 
 
 def _shown(key: str, text: str) -> str:

@@ -1,19 +1,18 @@
-"""`gozoctl exec`: a command for each message, as cron runs one for each line."""
+"""`gozoctl exec`: runs a command for each message."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gozo.cli.options import takes
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, UnusableError
 from gozo.runtime import logs
-from gozo.settings import parsers as values
-from gozoctl.options import completion as completing
-from gozoctl.options import moments
+from gozo.settings import parsers
+from gozoctl.options import completion, moments
 from gozoctl.session import OPTIONS, Session, connected
 from gozoctl.worker.pool import Job, Plan, Worker
 
@@ -26,121 +25,162 @@ RETRIES = 3
 log = logs.get_logger("gozo.exec")
 
 
-@takes(OPTIONS)
-def exec_(
-    ctx: typer.Context,
-    subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="SUBJECT",
-            help="Where to listen; * and > are wildcards.",
-            autocompletion=completing.subjects,
-        ),
-    ],
-    command: Annotated[
-        list[str],
-        typer.Argument(metavar="COMMAND", help="What to run, with its arguments, after --."),
-    ],
-    *,
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The options that say where messages come from."""
+
     queue: Annotated[
-        str, typer.Option(metavar="NAME", help="Of all workers in this group, one gets a message.")
-    ] = QUEUE,
+        str, typer.Option(metavar="NAME", help="Group of workers that share the messages.")
+    ] = QUEUE
     everywhere: Annotated[
-        bool,
-        typer.Option("--everywhere", help="Belong to no group: get all messages that others get."),
-    ] = False,
+        bool, typer.Option("--everywhere", help="Join no group: receive every message.")
+    ] = False
     stream: Annotated[
         str | None, typer.Option(metavar="NAME", help="Take messages from this JetStream stream.")
-    ] = None,
+    ] = None
     consumer: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Take them from this pull consumer of the stream; it is created if need be.",
+            metavar="NAME", help="Pull consumer of the stream to use; created if missing."
         ),
-    ] = None,
+    ] = None
+    max_backlog: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="Memory for waiting messages; drop the rest."),
+    ] = "64MiB"
+
+    def check(self) -> None:
+        """Check that they go together.
+
+        Raises:
+            SettingsError: they do not.
+        """
+        if (self.stream is None) != (self.consumer is None):
+            raise SettingsError("give both --stream and --consumer, or neither")
+
+    @property
+    def backlog_size(self) -> int:
+        """The bytes that --max-backlog gives.
+
+        Raises:
+            SettingsError: it is invalid.
+        """
+        try:
+            return parsers.read_size(self.max_backlog)
+        except UnusableError as error:
+            raise SettingsError(
+                f"the value {self.max_backlog!r} of --max-backlog {error}"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The options that say how to run the command."""
+
     retries: Annotated[
         int | None,
         typer.Option(
             min=0,
             metavar="N",
-            help=f"Run it so often again for a message of a consumer; {RETRIES} if not given.",
+            help=f"Retry a failed command up to N times (stream mode only).  [default: {RETRIES}]",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     max_parallel: Annotated[
-        int, typer.Option(min=1, max=1000, metavar="N", help="Run so many at the same time.")
-    ] = 1,
-    max_backlog: Annotated[
-        str,
-        typer.Option(metavar="SIZE", help="Memory for messages that wait; more are dropped."),
-    ] = "64MiB",
+        int, typer.Option(min=1, max=1000, metavar="N", help="Run up to N commands at a time.")
+    ] = 1
     timeout: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="End it after so long: seconds, or a duration such as 1h30m.",
+            help="End the command after this time: seconds, or a duration such as 1h30m.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     kill_after: Annotated[
-        str, typer.Option(metavar="TIME", help="Kill what has not ended so long after SIGTERM.")
-    ] = "10",
+        str, typer.Option(metavar="TIME", help="Send SIGKILL this long after SIGTERM.")
+    ] = "10"
     once: Annotated[
-        bool, typer.Option("--once", help="Run it for one message, and exit with its status.")
-    ] = False,
+        bool, typer.Option("--once", help="Run for one message, and exit with its exit code.")
+    ] = False
     log_output: Annotated[
         bool,
-        typer.Option("--log-output", help="Log what it prints, a line an event, with the id."),
-    ] = False,
+        typer.Option("--log-output", help="Log each line of output, with the id."),
+    ] = False
+
+    def plan(self, command: list[str], *, from_stream: bool) -> Plan:
+        """Return what to run, and how.
+
+        Raises:
+            SettingsError: an option is invalid, or there is no such command.
+        """
+        if self.retries is not None and not from_stream:
+            raise SettingsError(
+                "--retries needs --stream and --consumer: other messages arrive only once"
+            )
+        if shutil.which(command[0]) is None:
+            raise SettingsError(
+                f"command {command[0]!r} not found, or not executable: check its name, or give "
+                "its path"
+            )
+        return Plan(
+            tuple(command),
+            max_parallel=self.max_parallel,
+            timeout=None if self.timeout is None else moments.length(self.timeout, "--timeout"),
+            kill_after=moments.length(self.kill_after, "--kill-after"),
+            log_output=self.log_output,
+            once=self.once,
+            retries=RETRIES if self.retries is None else self.retries,
+        )
+
+
+@takes(OPTIONS)
+def command(
+    ctx: typer.Context,
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUBJECT",
+            help="Subject to listen on; * and > are wildcards.",
+            autocompletion=completion.subjects,
+        ),
+    ],
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="COMMAND", help="Command to run, with its arguments, after --."),
+    ],
+    *,
+    source: Source,
+    running: Running,
     **given: Any,
 ) -> None:
     """Run a command for each message, as cron does for each line.
 
-    The payload is its standard input. In its environment are `GOZO_MESSAGE_SUBJECT`,
-    `GOZO_MESSAGE_ID` and `GOZO_MESSAGE_DUE`, where the message has them, and
+    The command reads the payload from its standard input. Its environment contains
+    `GOZO_MESSAGE_SUBJECT`; `GOZO_MESSAGE_ID` and `GOZO_MESSAGE_DUE` if the message has them; and
     `GOZO_MESSAGE_HEADER_<NAME>` for each header, in upper case and with _ for -. No shell is
-    involved. How it ended is logged to standard error.
+    involved. Exit codes are logged to standard error.
 
-    SIGTERM, SIGINT and SIGHUP wait for what runs, and exit 0; a second SIGTERM or SIGINT ends it.
+    On SIGTERM, SIGINT or SIGHUP it waits for running commands, and exits 0; a second SIGTERM or
+    SIGINT ends them.
     """
 
     async def work(session: Session) -> int:
         logs.configure("error" if session.out.quiet else "info")
-        if (stream is None) != (consumer is None):
-            raise SettingsError("give --stream and --consumer together, or none of them")
-        if retries is not None and stream is None:
-            raise SettingsError(
-                "--retries goes with --stream and --consumer: other messages come once"
-            )
-        if shutil.which(command[0]) is None:
-            raise SettingsError(
-                f"the command {command[0]!r} is not there, or may not be executed: mend its "
-                "name, or give its path"
-            )
-        plan = Plan(
-            tuple(command),
-            max_parallel=max_parallel,
-            timeout=None if timeout is None else moments.length(timeout, "--timeout"),
-            kill_after=moments.length(kill_after, "--kill-after"),
-            log_output=log_output,
-            once=once,
-            retries=RETRIES if retries is None else retries,
-        )
-        if stream is not None and consumer is not None:
-            return await _pull(session.client, plan, stream, consumer, subject)
-        group = None if everywhere else queue
-        return await _listen(session.client, plan, subject, group, _size(max_backlog))
+        source.check()
+        plan = running.plan(command, from_stream=source.stream is not None)
+        if source.stream is not None and source.consumer is not None:
+            return await _pull(session.client, plan, source.stream, source.consumer, subject)
+        return await _listen(session.client, plan, subject, source)
 
     connected(ctx, given, work)
 
 
-async def _listen(
-    client: Client, plan: Plan, subject: str, queue: str | None, max_backlog: int
-) -> int:
-    """Work for the messages that come while this runs."""
+async def _listen(client: Client, plan: Plan, subject: str, source: Source) -> int:
+    """Run the command for messages that arrive while this runs."""
+    queue = None if source.everywhere else source.queue
     count = 1 if plan.once else None
-    listening = client.listen(subject, queue=queue, count=count, max_backlog=max_backlog)
+    listening = client.listen(subject, queue=queue, count=count, max_backlog=source.backlog_size)
 
     async def take() -> Job:
         return Job(await anext(listening))
@@ -149,12 +189,14 @@ async def _listen(
         worker = Worker(plan, take, listening.stop)
         code = await worker.run(subject=subject, queue=queue)
     if listening.waiting:
-        log.warning("exec.dropped", messages=listening.waiting, reason="ended before their turn")
+        log.warning(
+            "exec.dropped", messages=listening.waiting, reason="exec ended before their turn"
+        )
     return code
 
 
 async def _pull(client: Client, plan: Plan, stream: str, consumer: str, subject: str) -> int:
-    """Work for the messages that a consumer keeps."""
+    """Run the command for messages that a consumer holds."""
     async with client.pull(stream, consumer, subject) as pulling:
 
         async def take() -> Job:
@@ -163,10 +205,3 @@ async def _pull(client: Client, plan: Plan, stream: str, consumer: str, subject:
 
         worker = Worker(replace(plan, ack_wait=pulling.ack_wait), take, lambda: None)
         return await worker.run(subject=subject, stream=stream, consumer=consumer)
-
-
-def _size(text: str) -> int:
-    try:
-        return values.read_size(text)
-    except values.UnusableError as error:
-        raise SettingsError(f"the value {text!r} of --max-backlog {error}") from None

@@ -1,4 +1,4 @@
-"""`gozoctl import-crontab`: from a crontab to a file of schedules."""
+"""`gozoctl import-crontab`: turns a crontab into a file of schedules."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from gozo.cli.options import tell
-from gozo.errors import SettingsError
-from gozo.settings import parsers as values
+from gozo.errors import SettingsError, UnusableError
+from gozo.settings import parsers
 from gozoctl.exit_codes import DONE
 from gozoctl.options.files import STDIN, read_text
 from gozoctl.options.time_zones import local_zone, offered
@@ -19,14 +19,16 @@ from gozoctl.session import finish
 SUBJECT = "cron"
 
 
-def import_crontab(
+def command(
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="A crontab; - is standard input, as of crontab -l."),
+        typer.Argument(
+            metavar="FILE", help="Crontab to read; - is standard input, for crontab -l."
+        ),
     ],
     *,
     subject: Annotated[
-        str, typer.Option(metavar="SUBJECT", help="Where the commands are sent.")
+        str, typer.Option(metavar="SUBJECT", help="Subject to send the commands to.")
     ] = SUBJECT,
     time_zone: Annotated[
         str | None,
@@ -34,7 +36,7 @@ def import_crontab(
             "--time-zone",
             "--tz",
             metavar="ZONE",
-            help="The zone of its times, where it has no CRON_TZ; default: this machine's.",
+            help="Time zone of lines without CRON_TZ; default: this machine's.",
             autocompletion=offered,
             show_default=False,
         ),
@@ -43,22 +45,22 @@ def import_crontab(
         bool,
         typer.Option(
             "--system",
-            help="It names users, as /etc/crontab does: each becomes the end of the subject.",
+            help="Read a user on each line, as in /etc/crontab, and append it to the subject.",
         ),
     ] = False,
 ) -> None:
     """Turn a crontab into a file for `gozoctl apply`.
 
-    Each command becomes the payload of a schedule, for `gozoctl exec cron -- /bin/sh`. What
-    cannot be carried over is told on standard error, a line each. Needs no server.
+    Each command becomes the payload of a schedule, for `gozoctl exec cron -- /bin/sh`. Lines that
+    cannot be converted are reported on standard error. Needs no server.
     """
 
     def do() -> int:
         from gozo.client import crontab, manifest  # noqa: PLC0415  # not needed for --help
 
         try:
-            values.read_subject(subject)
-        except values.UnusableError as error:
+            parsers.read_subject(subject)
+        except UnusableError as error:
             raise SettingsError(f"--subject {subject!r} {error}") from None
         if time_zone is not None:
             zone_of(time_zone)

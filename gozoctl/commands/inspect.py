@@ -1,8 +1,7 @@
-"""`gozoctl inspect`: everything about a schedule."""
+"""`gozoctl inspect`: shows everything about schedules."""
 
 from __future__ import annotations
 
-import base64
 import sys
 from datetime import datetime
 from itertools import islice
@@ -14,9 +13,10 @@ from gozo.cli.options import takes
 from gozo.runtime.logs import visible
 from gozo.schedule.model import MICROSECONDS
 from gozoctl.exit_codes import DONE, NOT_FOUND
-from gozoctl.options import completion as completing
+from gozoctl.options import completion
 from gozoctl.options.timing import zone_of
 from gozoctl.output import times
+from gozoctl.output.payloads import payload_record, preview
 from gozoctl.output.printer import Output, console
 from gozoctl.output.schedules import fields, is_coming, record, size, zone_name
 from gozoctl.session import OPTIONS, Session, connected
@@ -24,31 +24,29 @@ from gozoctl.session import OPTIONS, Session, connected
 if TYPE_CHECKING:
     from gozo.client import Schedule
 
-PREVIEW = 400  # characters of a payload that are shown
-FOLLOWING = 5  # times that are shown, the next one first
-HEX_BYTES = 64  # bytes of one that is no text
+FOLLOWING = 5  # next due times to show
 
 
 @takes(OPTIONS)
-def inspect(
+def command(
     ctx: typer.Context,
     ids: Annotated[
         list[str],
-        typer.Argument(metavar="ID", help="What to show.", autocompletion=completing.ids),
+        typer.Argument(metavar="ID", help="Ids of the schedules.", autocompletion=completion.ids),
     ],
     *,
     payload: Annotated[
         bool,
         typer.Option(
             "--payload",
-            help="Write the payload and nothing else, as it is; on a terminal escaped.",
+            help="Print only the payload, unchanged (escaped on a terminal).",
         ),
     ] = False,
     **given: Any,
 ) -> None:
     """Show everything about schedules.
 
-    With -o json an object for one id, an array for several.
+    With -o json, prints an object for one id and an array for several.
     """
 
     async def work(session: Session) -> int:
@@ -70,7 +68,7 @@ def inspect(
 
 
 def _write_payload(out: Output, payload: bytes) -> None:
-    """Write a payload as it is; on a terminal with what does not print escaped."""
+    """Write a payload unchanged; on a terminal, with unprintable characters escaped."""
     if out.is_terminal:
         for line in payload.decode("utf-8", "backslashreplace").splitlines():
             out.write(line)
@@ -96,7 +94,7 @@ def _print(session: Session, found: list[Schedule], *, as_array: bool) -> None:
 
 
 def _write(out: Output, schedule: Schedule, now: datetime) -> None:
-    """Print a schedule for a script."""
+    """Print a schedule for scripts."""
     if out.format == "id":
         out.write(schedule.id or "-")
         return
@@ -109,7 +107,7 @@ _FIELDS = ("id", "due", "left", "subject", "size", "state", "last", "when")
 
 
 def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
-    """Print a schedule for a person."""
+    """Print a schedule for people."""
     from rich.text import Text  # noqa: PLC0415  # for a terminal only
 
     due = times.local(schedule.due, with_zone=True)
@@ -131,36 +129,36 @@ def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
 
 
 def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
-    """Return what a list leaves out, by name."""
+    """Return what a list does not show, by name."""
     write = _local if people else times.utc
-    said = [("when", schedule.when)] if people else []
-    said += _recurrence(schedule, now, people=people)
-    said.append(("created", write(schedule.created)))
-    said.append(("revision", str(schedule.revision)))
+    lines = [("when", schedule.when)] if people else []
+    lines += _recurrence(schedule, now, people=people)
+    lines.append(("created", write(schedule.created)))
+    lines.append(("revision", str(schedule.revision)))
     if schedule.confirm:
-        tries = str(schedule.attempts) if schedule.attempts else "without end"
-        said.append(("confirm", f"by a stream, tries: {tries}"))
+        tries = f"{schedule.attempts} attempts" if schedule.attempts else "any number of attempts"
+        lines.append(("confirm", f"by a stream, {tries}"))
     if schedule.protected:
-        said.append(("protected", "yes"))
+        lines.append(("protected", "yes"))
     if schedule.managed_by:
-        said.append(("set", schedule.managed_by))
+        lines.append(("set", schedule.managed_by))
     if schedule.tried:
-        said.append(("tried", str(schedule.tried)))
+        lines.append(("tried", str(schedule.tried)))
     if schedule.next is not None:
-        said.append(("next try", write(schedule.next)))
+        lines.append(("next try", write(schedule.next)))
     if schedule.reason:
-        said.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
-    said += [("header", f"{name}: {value}") for name, value in schedule.headers]
-    said.append(("payload", preview(schedule.payload or b"")))
-    return said
+        lines.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
+    lines += [("header", f"{name}: {value}") for name, value in schedule.headers]
+    lines.append(("payload", preview(schedule.payload or b"")))
+    return lines
 
 
 def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
-    """Return the spec of a schedule, and when it is due next."""
+    """Return the spec of a schedule and its next due times."""
     spec = schedule.spec
     if spec is None:
         return []
-    said: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = []
     zone = zone_of(spec.zone) if spec.zone else None
 
     def write(moment: datetime) -> str:
@@ -168,22 +166,22 @@ def _recurrence(schedule: Schedule, now: datetime, *, people: bool) -> list[tupl
 
     if spec.recurs:
         if (name := zone_name(schedule)) is not None:
-            said.append(("time zone", name))
+            lines.append(("time zone", name))
         if schedule.start is not None:
-            said.append(("start", write(schedule.start)))
+            lines.append(("start", write(schedule.start)))
         if schedule.until is not None:
-            said.append(("until", write(schedule.until)))
+            lines.append(("until", write(schedule.until)))
         of = f" of {spec.count}" if spec.count else ""
-        said.append(("delivered", f"{spec.occurred}{of}"))
+        lines.append(("delivered", f"{spec.occurred}{of}"))
         if people and schedule.last is not None:
-            said.append(("last", f"{write(schedule.last)}, {times.left(schedule.last, now)}"))
+            lines.append(("last", f"{write(schedule.last)}, {times.left(schedule.last, now)}"))
         if spec.jitter_us:
-            said.append(("jitter", f"up to {spec.jitter_us / MICROSECONDS:g} s"))
+            lines.append(("jitter", f"up to {spec.jitter_us / MICROSECONDS:g} s"))
     later = "" if spec.grace_us is None else f", if later than {spec.grace_us / MICROSECONDS:g} s"
-    said.append(("misfire", f"{spec.misfire}{later}"))
+    lines.append(("misfire", f"{spec.misfire}{later}"))
     if spec.recurs:
-        said += [("next", write(moment)) for moment in _next_times(schedule, now)]
-    return said
+        lines += [("next", write(moment)) for moment in _next_times(schedule, now)]
+    return lines
 
 
 def _next_times(schedule: Schedule, now: datetime) -> list[datetime]:
@@ -192,20 +190,10 @@ def _next_times(schedule: Schedule, now: datetime) -> list[datetime]:
     return list(islice(next_times(schedule, now), FOLLOWING)) if is_coming(schedule) else []
 
 
-def preview(payload: bytes) -> str:
-    """Return the beginning of a payload, as text, or as hexadecimal where it is none."""
-    try:
-        text = payload.decode("utf-8")
-    except UnicodeDecodeError:
-        shown = payload[:HEX_BYTES].hex(" ")
-        return f"(hex) {shown}" + (" ..." if len(payload) > HEX_BYTES else "")
-    return text[:PREVIEW] + (" ..." if len(text) > PREVIEW else "")
-
-
 def full_record(schedule: Schedule, now: datetime) -> dict[str, Any]:
-    """Return what JSON says of a schedule that was read with its payload."""
+    """Return a schedule that was read with its payload for JSON."""
     body = schedule.payload or b""
-    said = record(schedule) | {
+    lines = record(schedule) | {
         "confirm": schedule.confirm,
         "attempts": schedule.attempts,
         "set": schedule.managed_by or None,
@@ -213,26 +201,18 @@ def full_record(schedule: Schedule, now: datetime) -> dict[str, Any]:
         "next": times.utc(schedule.next) if schedule.next is not None else None,
     }
     if schedule.recurs:
-        said["upcoming"] = [times.utc(one) for one in _next_times(schedule, now)]
-    return said | payload_record(body)
-
-
-def payload_record(body: bytes) -> dict[str, str]:
-    """Return a payload as JSON can hold it: as text, or in base64 where it is none."""
-    try:
-        return {"payload": body.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {"payload_base64": base64.b64encode(body).decode()}
+        lines["upcoming"] = [times.utc(one) for one in _next_times(schedule, now)]
+    return lines | payload_record(body)
 
 
 async def _explain(session: Session, id_: str) -> None:
-    """Say that there is no schedule with an id, and what became of it where that is known."""
+    """Report that no schedule has an id, and what happened to it if that is known."""
     outcome = await session.client.last_outcome(id_)
     if outcome is None or not outcome.reason:
-        session.out.fail(f"there is no schedule {id_!r}")
+        session.out.fail(f"no schedule {id_!r}")
     else:
-        at = "within the last minutes" if outcome.at is None else session.written(outcome.at)
-        session.out.fail(f"there is no schedule {id_!r} any more: {outcome.reason} {at}")
+        at = "within the last minutes" if outcome.at is None else session.out.moment(outcome.at)
+        session.out.fail(f"no schedule {id_!r}: {outcome.reason} {at}")
 
 
 def _local(moment: datetime) -> str:

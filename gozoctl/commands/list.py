@@ -1,4 +1,4 @@
-"""`gozoctl list`: what there is."""
+"""`gozoctl list`: lists schedules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gozoctl.session import OPTIONS, NoHeader, Session, connected
 
 
 @takes(OPTIONS)
-def list_(
+def command(
     ctx: typer.Context,
     *,
     subject: OnlySubject = None,
@@ -26,30 +26,30 @@ def list_(
     ] = None,
     due_before: Annotated[
         str | None,
-        typer.Option(metavar="WHEN", help="Only what is due before; such as 17:30 or +1h."),
+        typer.Option(metavar="WHEN", help="Only schedules due before: 17:30 or +1h."),
     ] = None,
     due_after: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Only what is due after.")
+        str | None, typer.Option(metavar="WHEN", help="Only schedules due after.")
     ] = None,
-    state: Annotated[State | None, typer.Option(help="Only what is in this state.")] = None,
-    sort: Annotated[Order, typer.Option(help="What to sort by.")] = Order.DUE,
-    reverse: Annotated[bool, typer.Option("--reverse", help="The last one first.")] = False,
+    state: Annotated[State | None, typer.Option(help="Only schedules in this state.")] = None,
+    sort: Annotated[Order, typer.Option(help="Field to sort by.")] = Order.DUE,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Print no more than this many.")
+        int | None, typer.Option(min=1, metavar="N", help="Print at most N schedules.")
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on, and print each change as it comes.")
+        bool, typer.Option("--watch", help="Keep watching, and print each change.")
     ] = False,
     no_header: NoHeader = False,
     **given: Any,
 ) -> None:
-    """List schedules, the soonest first.
+    """List schedules, the next due first.
 
-    On a terminal as a table in local time; else as lines of tab-separated text: id, due
-    (RFC 3339, UTC), seconds left, subject, bytes, state, when it was due last, expression. For
-    schedules that are paused, failed or invalid, seconds left are empty, and so is due if they
-    recur. The table has the last two where some of what it lists recurs; where a terminal is too
-    narrow for it, columns stand below each other.
+    Prints a table in local time on a terminal, else tab-separated lines: id, due time (RFC 3339,
+    UTC), seconds left, subject, bytes, state, last due time, expression. For paused, failed and
+    invalid schedules the seconds left are empty, and so is the due time if they recur. The table
+    has the last two columns only if some of the schedules recur; in a narrow terminal, it stacks
+    columns.
     """
     now = datetime.now(UTC)
 

@@ -1,4 +1,4 @@
-"""`gozoctl list --watch`: schedules as they come and go."""
+"""`gozoctl list --watch`: follows changes of schedules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gozoctl.session import Session, while_read
 if TYPE_CHECKING:
     from gozo.client import Change, Schedule
 
-REFRESH = 0.5  # seconds between two looks of a table: time passes even where nothing happens
-FRAME = 4  # lines of a terminal that a table of schedules leaves free
+REFRESH = 0.5  # seconds between two frames of a table: the time left changes without an event
+FRAME = 4  # lines of a terminal that a table of schedules does not use
 
 
 def _fields(change: Change) -> tuple[str, ...]:
@@ -33,12 +33,12 @@ def _fields(change: Change) -> tuple[str, ...]:
 
 def _record(change: Change) -> dict[str, Any]:
     at = None if change.at is None else times.utc(change.at)
-    said: dict[str, Any] = {"change": change.kind}
+    found: dict[str, Any] = {"change": change.kind}
     if change.schedule is not None:
-        return said | {"at": at} | record(change.schedule)
+        return found | {"at": at} | record(change.schedule)
     if change.kind == "removed":
-        said |= {"at": at, "id": change.id, "reason": change.reason}
-    return said
+        found |= {"at": at, "id": change.id, "reason": change.reason}
+    return found
 
 
 def _name(change: Change) -> str | None:
@@ -59,8 +59,8 @@ async def watch(
     reverse: bool,
     limit: int | None,
 ) -> None:
-    """Print what there is, then each change; in a terminal, a table that follows them."""
-    changes = _meant(session, subject, kept)
+    """Print all schedules, then each change; in a terminal, a table that follows the changes."""
+    changes = _selected(session, subject, kept)
     if session.out.is_for_people and has_escapes():
         await _follow(changes, order, reverse=reverse, limit=limit)
         return
@@ -72,16 +72,16 @@ async def watch(
             session.out.flush()
 
 
-async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIterator[Change]:
-    """Iterate over the changes of the schedules that are meant.
+async def _selected(session: Session, subject: str | None, kept: Filter) -> AsyncIterator[Change]:
+    """Iterate over the changes of the selected schedules.
 
-    One that is no longer meant, since it was moved or is sent elsewhere now, is removed.
+    A schedule that is no longer selected, because its time or subject changed, counts as removed.
     """
     from gozo.client import Change  # noqa: PLC0415  # not needed for --help
     from gozo.client.decoding import matcher  # noqa: PLC0415
 
     pattern = None if subject is None else matcher(subject)
-    told: set[str] = set()
+    shown: set[str] = set()
     async for change in session.client.watch():
         schedule = change.schedule
         if change.kind == "current":
@@ -91,10 +91,10 @@ async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIt
             and kept.matches(schedule)
             and (pattern is None or pattern.match(schedule.subject))
         ):
-            told.add(change.key)
+            shown.add(change.key)
             yield change
-        elif change.key in told:
-            told.remove(change.key)
+        elif change.key in shown:
+            shown.remove(change.key)
             yield (
                 change
                 if schedule is None
@@ -105,11 +105,11 @@ async def _meant(session: Session, subject: str | None, kept: Filter) -> AsyncIt
 async def _follow(
     changes: AsyncIterator[Change], order: Order, *, reverse: bool, limit: int | None
 ) -> None:
-    """Show a live table; ends with the changes, which is by an error or Ctrl-C."""
+    """Show a live table until the changes end, with an error or Ctrl-C."""
     present: dict[str, Schedule] = {}
     screen = console()
 
-    def look() -> Any:
+    def frame() -> Any:
         shown = sorted(present.values(), key=ORDERS[order], reverse=reverse)
         most = max(screen.height - FRAME, 1)
         shown = shown[: most if limit is None else min(limit, most)]
@@ -117,7 +117,7 @@ async def _follow(
 
     async def refresh(show: Callable[[Any], None]) -> None:
         while True:
-            show(look())
+            show(frame())
             await asyncio.sleep(REFRESH)
 
     with live(screen) as show:

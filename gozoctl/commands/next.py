@@ -1,4 +1,4 @@
-"""`gozoctl next`: when something will be due, without waiting for it."""
+"""`gozoctl next`: shows when an expression or a schedule is due next."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from gozo.cli.options import merged, takes
 from gozo.errors import RequestError, SettingsError
 from gozo.settings.sources import Sources
 from gozoctl.exit_codes import DONE, NOT_FOUND
-from gozoctl.options import completion as completing
-from gozoctl.options.timing import ZoneOfExpression, default_zone, naming, zone_of
+from gozoctl.options import completion
+from gozoctl.options.time_zones import offered
+from gozoctl.options.timing import default_zone, naming, zone_of
 from gozoctl.output import times
 from gozoctl.output.printer import Output, TableSpec
 from gozoctl.output.schedules import is_coming
@@ -28,7 +29,7 @@ class Occurrence(NamedTuple):
 
     due: datetime
     zone: tzinfo | None
-    """Whose clocks people are shown; None: this machine's."""
+    """The time zone to show to people; None: this machine's."""
 
 
 def _cells(one: Occurrence) -> tuple[str, ...]:
@@ -51,13 +52,13 @@ OCCURRENCES: TableSpec[Occurrence] = TableSpec(
 
 
 @takes(OPTIONS)
-def next_(
+def command(
     ctx: typer.Context,
     expression: Annotated[
         str | None,
         typer.Argument(
             metavar="EXPR",
-            help="An expression, such as '0 2 * * mon-fri' or '@every 90s': see gozo-protocol(7).",
+            help="Expression, such as '0 2 * * mon-fri' or '@every 90s'; see gozo-protocol(7).",
             show_default=False,
         ),
     ] = None,
@@ -65,18 +66,28 @@ def next_(
     id_: Annotated[
         str | None,
         typer.Option(
-            "--id", metavar="ID", help="Of a stored schedule.", autocompletion=completing.ids
+            "--id", metavar="ID", help="Id of a stored schedule.", autocompletion=completion.ids
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 5,
-    time_zone: ZoneOfExpression = None,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Number of times to show.")] = 5,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            "--time-zone",
+            "--tz",
+            metavar="ZONE",
+            help="Time zone of a cron expression, such as Europe/Malta; default: this machine's.",
+            autocompletion=offered,
+            show_default=False,
+        ),
+    ] = None,
     no_header: NoHeader = False,
     **given: Any,
 ) -> None:
-    """Show when an expression, or a stored schedule, is due next.
+    """Show when an expression or a stored schedule is due next.
 
-    For an expression no server is needed; an interval counts from now. On a terminal the times
-    are those of the time zone, else they are in UTC.
+    An expression needs no server; an interval counts from now. Times are in the time zone of the
+    expression on a terminal, else in UTC.
     """
     if (expression is None) == (id_ is None):
         finish(_refuse)
@@ -106,16 +117,16 @@ async def _of_stored(session: Session, id_: str, count: int, time_zone: str | No
     from gozo.client import next_times  # noqa: PLC0415
 
     if time_zone is not None:
-        raise SettingsError("--time-zone goes with an expression: a stored schedule has its own")
+        raise SettingsError("--time-zone needs an expression: a stored schedule has its own")
     schedule = await session.client.get(id_)
     if schedule is None:
-        session.out.fail(f"there is no schedule {id_!r}")
+        session.out.fail(f"no schedule {id_!r}")
         return NOT_FOUND
     spec = schedule.spec
     zone = zone_of(spec.zone) if spec is not None and spec.zone else None
     _print(session.out, islice(next_times(schedule, session.now), count), zone)
     if not is_coming(schedule):
-        session.out.say(f"it is {schedule.state}, and will not be delivered as long as it is")
+        session.out.say(f"it will not be delivered while it is {schedule.state}")
     elif schedule.state != "pending":
         session.out.say(f"it is {schedule.state}")
     return DONE
@@ -123,10 +134,10 @@ async def _of_stored(session: Session, id_: str, count: int, time_zone: str | No
 
 @contextmanager
 def _pointing_to_id(expression: str) -> Iterator[None]:
-    """Where an expression cannot be read, say how to give an id.
+    """Add to the error of an invalid expression how to give an id.
 
     Raises:
-        RequestError: the same, and more.
+        RequestError: the same, with the advice.
     """
     try:
         yield
@@ -134,7 +145,7 @@ def _pointing_to_id(expression: str) -> Iterator[None]:
         if " " in expression or expression.startswith("@"):
             raise
         id_ = shlex.quote(expression)
-        raise RequestError(error.code, f"{error}; or, for a stored schedule, --id {id_}") from error
+        raise RequestError(error.code, f"{error}; for a stored schedule, use --id {id_}") from error
 
 
 def _print(out: Output, moments: Iterable[datetime], zone: tzinfo | None) -> None:
@@ -142,4 +153,4 @@ def _print(out: Output, moments: Iterable[datetime], zone: tzinfo | None) -> Non
 
 
 def _refuse() -> int:
-    raise SettingsError("give an expression, or the id of a stored schedule with --id")
+    raise SettingsError("give either an expression, or the id of a stored schedule with --id")

@@ -1,13 +1,13 @@
-"""`gozoctl status --watch`: the daemons at work, looked at again and again.
+"""`gozoctl status --watch`: shows the daemons at work, refreshed at an interval.
 
-Each look is one question that all daemons answer, and one about the bucket: no schedule is read.
+Each refresh sends one request to all daemons and one for the bucket; it reads no schedules.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 from gozo.errors import JetStreamError, NoServerError
 from gozo.leadership.rivals import complaint
 from gozoctl.output import times
+from gozoctl.output.daemons import bucket_words, problems, role_cell
 from gozoctl.output.printer import Cell, Lines, TableSpec, console, facts, has_escapes, live, table
-from gozoctl.output.schedules import size
 from gozoctl.session import Session, while_read
 
 if TYPE_CHECKING:
     from gozo.client import BucketInfo, Replica, Rival
 
 INTERVAL = 2.0  # seconds
-LATE_MS = 100.0  # from which lateness catches the eye
+LATE_MS = 100.0  # lateness from here on is highlighted
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was seen at one moment."""
+    """What one refresh saw."""
 
     at: float
     """Monotonic clock, seconds."""
@@ -37,7 +37,7 @@ class Snapshot:
     bucket: BucketInfo | None = None
     rivals: tuple[Rival, ...] = ()
     problem: str = ""
-    """Why nothing could be seen."""
+    """Why it saw nothing."""
 
     @property
     def leader(self) -> Replica | None:
@@ -53,7 +53,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """A daemon, and what it did per second since the look before; None: there was none."""
+    """A daemon, and what it did per second since the previous refresh; None without one."""
 
     replica: Replica
     accepted: float | None = None
@@ -61,7 +61,7 @@ class Rates:
 
 
 def rates(before: Snapshot | None, now: Snapshot) -> list[Rates]:
-    """Work out how quick each daemon is; one that was started anew begins from nothing."""
+    """Compute the rates of each daemon; a restarted one has none yet."""
     earlier = {} if before is None else {(one.name, one.started): one for one in before.replicas}
     seconds = now.at - before.at if before is not None else 0.0
     found = []
@@ -98,35 +98,25 @@ def _cells(measured: Rates) -> tuple[Cell, ...]:
     )
 
 
-def role_cell(one: Replica) -> Cell:
-    """Show the role of a daemon, coloured by whether it is serving."""
-    return (one.role, "red" if one.problem else "green" if one.role == "leader" else "")
-
-
-def problems(replicas: Iterable[Replica]) -> Iterator[str]:
-    """Return for each daemon that is not serving its name and the reason."""
-    return (f"{one.name}: {one.problem}" for one in replicas if one.problem)
-
-
 def _texts(measured: Rates) -> tuple[str, ...]:
     return tuple(cell if isinstance(cell, str) else cell[0] for cell in _cells(measured))
 
 
-FIGURES = ("ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP")
+COLUMNS = ("ROLE", "PENDING", "IN/S", "OUT/S", "P50", "P99", "UP")
 
 RATES: TableSpec[Rates] = TableSpec(
-    ("DAEMON", *FIGURES),
+    ("DAEMON", *COLUMNS),
     _cells,
     _texts,
     lambda measured: {},
     lambda measured: measured.replica.name,
-    whole=frozenset(FIGURES),
+    whole=frozenset(COLUMNS),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A look, with the paces: a line in a pipe."""
+    """A snapshot with the rates: a line in a pipe."""
 
     snapshot: Snapshot
     rates: list[Rates]
@@ -192,16 +182,8 @@ MOMENTS: TableSpec[Moment] = TableSpec(
 )
 
 
-def bucket_words(name: str, bucket: BucketInfo | None) -> str:
-    """Describe a bucket for people."""
-    if bucket is None:
-        return f"{name}, does not exist yet"
-    copies = f"{bucket.replicas} cop{'y' if bucket.replicas == 1 else 'ies'}"
-    return f"{name}, {size(bucket.bytes)}, {copies}, {bucket.storage}"
-
-
 class View:
-    """Looks every `interval` seconds, `count` times or for ever, and shows what it sees."""
+    """Takes a snapshot every `interval` seconds, `count` times or forever, and shows it."""
 
     def __init__(self, session: Session, interval: float, count: int | None) -> None:
         self._session = session
@@ -210,20 +192,20 @@ class View:
         self._before: Snapshot | None = None
 
     async def run(self) -> Snapshot:
-        """Look until the end; return the last look."""
+        """Run until the end; return the last snapshot."""
         out = self._session.out
         if not (out.is_for_people and has_escapes()):
             lines = Lines(out, MOMENTS)
             lines.begin()
             with while_read():
-                return await self._looks(lambda moment: self._print(lines, moment))
+                return await self._follow(lambda moment: self._print(lines, moment))
         with live(console()) as show:
-            return await self._looks(lambda moment: show(self._frame(moment)))
+            return await self._follow(lambda moment: show(self._frame(moment)))
 
-    async def _looks(self, show: Callable[[Moment], None]) -> Snapshot:
+    async def _follow(self, show: Callable[[Moment], None]) -> Snapshot:
         number = 0
         while True:
-            snapshot = await self._look()
+            snapshot = await self._take()
             show(Moment(snapshot, rates(self._before, snapshot)))
             self._before = snapshot
             number += 1
@@ -231,13 +213,13 @@ class View:
                 return snapshot
             await asyncio.sleep(self._interval)
 
-    async def _look(self) -> Snapshot:
+    async def _take(self) -> Snapshot:
         client = self._session.client
         try:
             replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
             bucket = await client.bucket()
         except (NoServerError, JetStreamError) as error:
-            # The connection is made again by itself, and a cluster elects.
+            # The client reconnects, and a cluster elects a leader.
             return Snapshot(time.monotonic(), datetime.now(UTC), problem=str(error))
         now = datetime.now(UTC)
         return Snapshot(time.monotonic(), now, tuple(replicas), bucket, tuple(rivals))
@@ -253,11 +235,11 @@ class View:
     def _frame(self, moment: Moment) -> Any:
         from rich.console import Group  # noqa: PLC0415  # for a terminal only
 
-        said = facts(self._facts(moment.snapshot))
-        return Group(said, "", table(RATES, moment.rates)) if moment.rates else said
+        shown = facts(self._facts(moment.snapshot))
+        return Group(shown, "", table(RATES, moment.rates)) if moment.rates else shown
 
     def _facts(self, snapshot: Snapshot) -> Iterator[tuple[str, Cell]]:
-        """Name what there is to see, and say it."""
+        """Return the lines above the table, by name."""
         client = self._session.client
         server, leader = client.server, snapshot.leader
         yield "server", f"{server.name} {server.version}, {server.address}"

@@ -1,4 +1,4 @@
-"""Which schedules a command that changes many is for: ids, or whatever options match."""
+"""Which schedules a command changes: some ids, or all that match options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from gozo.errors import SettingsError
 from gozoctl.exit_codes import DONE, FAILED, NOT_FOUND
-from gozoctl.options import completion as completing
+from gozoctl.options import completion
 from gozoctl.options.files import STDIN, read_text
 from gozoctl.options.selection import explain_nothing, select
 from gozoctl.output.printer import TableSpec, ask, can_ask
@@ -24,68 +24,86 @@ Ids = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="ID",
-        help="Which; - reads ids from standard input, one a line.",
-        autocompletion=completing.ids,
+        help="Ids of schedules; - reads them from standard input, one per line.",
+        autocompletion=completion.ids,
         show_default=False,
     ),
 ]
-Subject = Annotated[
-    str | None,
-    typer.Option(
-        "--subject",
-        metavar="PATTERN",
-        help="All that is sent there; * and > are wildcards, as in NATS.",
-        autocompletion=completing.subjects,
-    ),
-]
-Glob = Annotated[str | None, typer.Option("--id", metavar="GLOB", help="All ids like this.")]
-All = Annotated[bool, typer.Option("--all", help="All schedules.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print which these are, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOptions:
+    """The options that select schedules instead of ids."""
+
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            metavar="PATTERN",
+            help="All schedules for this subject; * and > are wildcards, as in NATS.",
+            autocompletion=completion.subjects,
+        ),
+    ] = None
+    id_: Annotated[
+        str | None,
+        typer.Option(
+            "--id", metavar="GLOB", help="All schedules with such an id; * and ? are wildcards."
+        ),
+    ] = None
+    all_: Annotated[bool, typer.Option("--all", help="All schedules.")] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the schedules, and change nothing.")
+    ] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False
+
+    @property
+    def select_any(self) -> bool:
+        """Whether one of them that selects schedules was given."""
+        return self.all_ or self.subject is not None or self.id_ is not None
+
+
+def _always(schedule: Schedule) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
 class BulkSelection:
-    """What was given of these options, and the verb in two forms."""
+    """The schedules that a command changes, and its verb in two forms."""
 
     verb: str
     done: str
-    """The status of those that it was done to."""
+    """The status of a schedule that was changed."""
     ids: list[str] | None
-    subject: str | None = None
-    glob: str | None = None
-    all: bool = False
-    dry_run: bool = False
-    yes: bool = False
-    in_bulk: Callable[[Schedule], bool] = lambda schedule: True
-    """Of those that options match, which are meant."""
+    options: BulkOptions = BulkOptions()
+    in_bulk: Callable[[Schedule], bool] = _always
+    """Narrows the schedules that match the options."""
 
     async def find(self, session: Session) -> list[str] | None:
-        """Return the ids; None where nothing is to be done, since a person said no.
+        """Return the ids; None if a person refuses.
 
         Raises:
             SettingsError: neither ids nor options were given, or both.
         """
-        if bool(self.ids) == (self.all or self.subject is not None or self.glob is not None):
-            raise SettingsError("give ids, or one of --subject, --id and --all, and not both")
+        if bool(self.ids) == self.options.select_any:
+            raise SettingsError("give either ids, or --subject, --id or --all")
         if self.ids:
             wanted = _read_ids(self.ids)
-            if not self.dry_run:
+            if not self.options.dry_run:
                 return wanted
             got = [await session.client.get(one) for one in wanted]
             self._show(session, [one for one in got if one is not None])
             return []
-        found = await select(session.client, self.subject, Filter(self.glob))
+        found = await select(session.client, self.options.subject, Filter(self.options.id_))
         found = [one for one in found if self.in_bulk(one)]
         if not self._may(session, found):
             return None
         if not found:
             await explain_nothing(session)
-        return [] if self.dry_run else [one.id for one in found if one.id is not None]
+        return [] if self.options.dry_run else [one.id for one in found if one.id is not None]
 
     def finish(self, session: Session, answers: list[Cancelled] | list[Answer]) -> int:
-        """Print what became of each, and return the exit code."""
-        if not self.dry_run:
+        """Print the result for each, and return the exit code."""
+        if not self.options.dry_run:
             session.out.all(ANSWERS, answers)
         others = [one for one in answers if one.status != self.done]
         for one in others:
@@ -93,28 +111,30 @@ class BulkSelection:
                 session.out.fail(f"{one.id!r} was not delivered: {getattr(one, 'reason', '')}")
         if any(one.status == "failed" for one in others):
             return FAILED
-        # In bulk, what was delivered in the meantime is no failure.
+        # In bulk, a schedule delivered in the meantime is not a failure.
         return NOT_FOUND if others and self.ids else DONE
 
     def _may(self, session: Session, found: list[Schedule]) -> bool:
-        """Show which are meant, or ask; False for a no."""
+        """Show the schedules, or ask; False if a person refuses."""
         without = sum(one.id is None for one in found)
         if without:
-            session.out.say(f"left out: {without} without an id, which cannot be {self.done}")
-        if self.dry_run:
+            session.out.say(f"ignoring {without} without an id, which cannot be {self.done}")
+        if self.options.dry_run:
             self._show(session, [one for one in found if one.id is not None])
             return True
         count = len(found) - without
-        if self.yes or not count:
+        if self.options.yes or not count:
             return True
         if not can_ask():
-            raise SettingsError(
-                f"this would {self.verb} {count}: give --yes to do it without a question"
-            )
-        return ask(f"{self.verb.capitalize()} {count} schedule{'s' * (count != 1)}?")
+            raise SettingsError(f"this would {self.verb} {_schedules(count)}: use --yes to confirm")
+        return ask(f"{self.verb.capitalize()} {_schedules(count)}?")
 
     def _show(self, session: Session, found: list[Schedule]) -> None:
         session.out.all(sheet_for(found), found)
+
+
+def _schedules(count: int) -> str:
+    return f"{count} schedule{'s' * (count != 1)}"
 
 
 def _read_ids(ids: list[str]) -> list[str]:

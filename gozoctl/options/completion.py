@@ -1,7 +1,7 @@
-"""What TAB offers: ids and subjects of the schedules that there are.
+"""Completes ids and subjects of existing schedules.
 
-Nothing may take longer than people wait for a TAB, and nothing may be said: where there is no
-server, nothing is offered. No file of the working directory is read: TAB is pressed anywhere.
+It has to be quick and silent: without a server, it offers nothing. It reads no file of the working
+directory, since TAB may be pressed anywhere.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gozo.settings.options import CONNECTION
 from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import Sources
 
-LONGEST = 0.45  # seconds for all of it
+LONGEST = 0.45  # seconds in total
 MOST = 1_000  # offers
 
 
 def ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Offer ids, with subject and time left."""
+    """Offer ids, each with its subject and the time left."""
     from gozoctl.output.times import left  # noqa: PLC0415  # not needed for --help
 
     now = datetime.now(UTC)
@@ -63,7 +63,7 @@ async def _search(
 
 
 def _given(ctx: typer.Context) -> Given:
-    """Return the connection options that stand on the line, before the command or after."""
+    """Return the connection options on the line, before the command or after it."""
     names = [option.identifier for option in CONNECTION]
     before = ctx.parent.params if ctx.parent is not None else {}
     one, two = ({name: params.get(name) for name in names} for params in (before, ctx.params))

@@ -1,11 +1,12 @@
-"""What is made sure of before a schedule is sent: that its time is the one that was meant.
+"""Checks before a schedule is stored that its time is not a typing error.
 
-The protocol takes any time: what lies in the past is sent at once. A person who types such a
-time, or one that is decades away, has most often mistyped it.
+The protocol accepts any time: one in the past is due at once. A person who types such a time, or
+one that is decades away, has usually mistyped it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -24,48 +25,52 @@ LAST_LENGTH = 100_000_000
 
 PastOk = Annotated[
     bool,
-    typer.Option("--past-ok", help="Send at once if the time has passed, instead of refusing."),
-]
-FarOk = Annotated[
-    bool,
-    typer.Option(
-        "--yes", "-y", help="Do not ask for confirmation if it is due in more than ten years."
-    ),
+    typer.Option("--past-ok", help="Deliver at once if the time has passed, instead of failing."),
 ]
 
 
-def agree(
-    out: Output, timing: Timing, *, past_ok: bool, yes: bool, word: str | None = None
-) -> bool:
-    """Make sure that a time is meant; False where a person says no.
+@dataclass(frozen=True, slots=True)
+class TimeCheck:
+    """What a command may do about a time that looks mistyped."""
 
-    Shows what a phrase stands for, and a time that clocks leave out or show twice. `word`
-    follows the options on the command line, and may be the rest of one.
+    past_ok: PastOk = False
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask if it is due in more than ten years."),
+    ] = False
 
-    Raises:
-        SettingsError: it has passed, or is far away and there is nobody to ask.
-    """
-    with naming("the time"):
-        timing.arguments()  # whatever is wrong with these is said first
-    option, text = timing.given
-    if word is not None and option in ("--at", "--in") and moments.goes_on(text, word):
-        raise SettingsError(f"put quotes around a time of several words: {option} '{text} {word}'")
-    when = grammar.parse(timing.expression)
-    _refuse_past(timing, when, past_ok=past_ok)
-    due = _first_due(timing, when)
-    if moments.is_phrase(text, option) or _is_doubtful(timing, when):
-        out.say(f"{text} is {_written(timing, due)}")
-    if due - timing.now <= FAR or yes:
-        return True
-    if not can_ask():
-        raise SettingsError(
-            f"{option} {text!r} is due {_written(timing, due)}: give --yes if that is meant"
-        )
-    return ask(f"It is due {_written(timing, due)}. Go on?")
+    def agree(self, out: Output, timing: Timing, word: str | None = None) -> bool:
+        """Check a time; False if a person answers no.
+
+        Shows the time that a phrase stands for, and a local time that the clocks skip or repeat.
+        `word` follows the options on the command line, and may be the rest of a phrase.
+
+        Raises:
+            SettingsError: it has passed, or is far away and there is nobody to ask.
+        """
+        with naming("the time"):
+            expression = timing.expression
+            timing.options()  # report invalid options before the rest
+        option, text = timing.given
+        if word is not None and option in ("--at", "--in") and moments.goes_on(text, word):
+            raise SettingsError(f"quote a time that has several words: {option} '{text} {word}'")
+        when = grammar.parse(expression)
+        if not self.past_ok:
+            _refuse_past(timing, when)
+        due = _first_due(timing, when)
+        if moments.is_phrase(text, option) or _is_doubtful(timing, when):
+            out.say(f"{text} is {_written(timing, due)}")
+        if due - timing.now <= FAR or self.yes:
+            return True
+        if not can_ask():
+            raise SettingsError(
+                f"{option} {text!r} is due {_written(timing, due)}: use --yes to confirm"
+            )
+        return ask(f"Due {_written(timing, due)}. Continue?")
 
 
 def _is_doubtful(timing: Timing, when: grammar.When) -> bool:
-    """Tell whether a local time was given that clocks leave out, or show twice."""
+    """Return whether a local time was given that the clocks skip or repeat."""
     zone = timing.clocks if timing.time_zone else None
     return (
         timing.at is not None
@@ -74,28 +79,28 @@ def _is_doubtful(timing: Timing, when: grammar.When) -> bool:
     )
 
 
-def _refuse_past(timing: Timing, when: grammar.When, *, past_ok: bool) -> None:
+def _refuse_past(timing: Timing, when: grammar.When) -> None:
     us = grammar.passed_us(when, _microseconds(timing.now))
-    if past_ok or not us:
+    if not us:
         return
     option, text = timing.given
     assert isinstance(when, grammar.At)
-    cure = "give --past-ok to have it sent at once"
+    cure = "use --past-ok to deliver it at once"
     if text.isdecimal() and int(text) < LAST_LENGTH:
-        cure = f"for {text} seconds from now, give --in {text}; or {cure}"
+        cure = f"for {text} seconds from now, use --in {text}; or {cure}"
     passed = _written(timing, timing.now - timedelta(microseconds=us))
     raise SettingsError(f"{option} {text!r} has passed ({passed}): {cure}")
 
 
 def _first_due(timing: Timing, when: grammar.When) -> datetime:
-    """Return when it is due for the first time; now, where that is left to be found out."""
+    """Return when it is first due; now, if no time is left (the client reports that)."""
     now_us = _microseconds(timing.now)
     if isinstance(when, grammar.Moment):
         try:
             return _moment(grammar.first_due(when, now_us))
         except RequestError as error:
             option, text = timing.given
-            raise SettingsError(moments.told(error, option, text)) from error
+            raise SettingsError(moments.worded(error, option, text)) from error
     start_us = now_us if timing.first is None else max(now_us, _microseconds(timing.first) - 1)
     if timing.first is not None and isinstance(when, grammar.Every):
         return max(timing.first, timing.now)

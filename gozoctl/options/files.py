@@ -1,4 +1,4 @@
-"""What a command reads from a file or from standard input, up to a limit."""
+"""Reads files and standard input, up to a limit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from gozo.errors import SettingsError
 
 STDIN = "-"
 MOST = 64 * 1024 * 1024
-"""Bytes: no message can be larger, and no file of schedules comes near it."""
+"""Bytes: no message can be larger, and no file of schedules comes close."""
 
 
 def read_text(file: str) -> str:
-    """Return what is in a file; a mark of its encoding, as of Windows, is no part of it.
+    """Return the text of a file, without a byte order mark.
 
     Raises:
         SettingsError: it cannot be read, is too large, or is not UTF-8.
@@ -21,11 +21,11 @@ def read_text(file: str) -> str:
     try:
         return read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{file} is not UTF-8: save it as such") from error
+        raise SettingsError(f"{file} is not UTF-8: convert it") from error
 
 
 def read_bytes(file: str, name: str = "") -> bytes:
-    """Return what is in a file, which messages call `name` if not by its path.
+    """Return the content of a file; messages call it `name`, or else by its path.
 
     Raises:
         SettingsError: it cannot be read, or is too large.
@@ -38,11 +38,13 @@ def read_bytes(file: str, name: str = "") -> bytes:
             with Path(file).open("rb") as opened:
                 raw = opened.read(MOST + 1)
     except OSError as error:
-        raise SettingsError(f"{name} cannot be read ({error.strerror}): give another") from error
+        raise SettingsError(
+            f"cannot read {name} ({error.strerror}): check its path and permissions"
+        ) from error
     except ValueError as error:
-        raise SettingsError(f"{name!r} cannot be read ({error}): give another") from error
+        raise SettingsError(f"cannot read {name!r} ({error}): check its path") from error
     if len(raw) > MOST:
         raise SettingsError(
-            f"{name} is larger than 64 MiB, the most that gozoctl reads: give a smaller one"
+            f"{name} is larger than 64 MiB, the most that gozoctl reads: use a smaller file"
         )
     return raw

@@ -1,16 +1,15 @@
-"""Times as people give them: `--in`, `--at`, `--when`, `--cron` and `--every`. Pure.
+"""Times as people write them: `--in`, `--at`, `--when`, `--cron` and `--every`. Pure.
 
     --in 10, --in 1h30m                     from now on; a bare number is seconds
-    --at 17:30                              the next time that a clock shows it
+    --at 17:30                              the next time that the clock shows it
     --at 'tomorrow 9am', --in '2 hours'     what `gozoctl.options.phrases` reads
     --at '2026-12-24 18:00'                 local time
     --at 2026-12-24T18:00:00+01:00          RFC 3339
     --when EXPR                             what `gozo.schedule.expression` reads
-    --cron '0 2 * * mon-fri', --every 15m   of that, what recurs
+    --cron '0 2 * * mon-fri', --every 15m   the recurring ones of these
 
-Where clocks are put forward, a time that is left out means as much later as they are put: half
-past two is half past three then. Where they are put back, a time that comes twice means the
-first, unless that has passed.
+When the clocks go forward, a time that they skip moves on by as much: half past two becomes half
+past three. When they go back, a time that they repeat means the first, unless that has passed.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _HEADERS = re.compile(
     r"Gozo-(When|Time-Zone|Start|Until|Count|Jitter|Misfire-Grace|Misfire|Id|Confirm|Attempts)\b"
 )
 WAYS = ("--in", "--at", "--when", "--cron", "--every")
-"""The options that say when something is due."""
+"""The options that give the due time."""
 _BEYOND = "lies beyond the year 9999"
 _DAY = timedelta(days=1)
 
@@ -52,16 +51,14 @@ def expression(
     zone: tzinfo | None = None,
     ways: tuple[str, ...] = WAYS,
 ) -> str:
-    """Return what was given, exactly one of them, as an expression of `Gozo-When`.
+    """Return the one time that was given as an expression of `Gozo-When`.
 
     Raises:
-        SettingsError: none was given, or more than one, or it cannot be read.
+        SettingsError: none or several were given, or the one is invalid.
     """
     given = [text for text in (in_, at, when, cron, every) if text is not None]
     if len(given) != 1:
-        raise SettingsError(
-            f"give one of {', '.join(ways[:-1])} and {ways[-1]}, to say when it is due"
-        )
+        raise SettingsError(f"give the due time with one of {', '.join(ways[:-1])} and {ways[-1]}")
     if in_ is not None:
         return delay(in_)
     if at is not None:
@@ -82,7 +79,7 @@ def delay(text: str) -> str:
     """Return the text of `--in` as an expression.
 
     Raises:
-        SettingsError: it is no delay.
+        SettingsError: it is invalid.
     """
     plain = f"+{text.removeprefix('+')}"
     try:
@@ -92,21 +89,21 @@ def delay(text: str) -> str:
         if _BEYOND in str(error):
             raise SettingsError(f"--in {text!r} {_BEYOND}: give less") from error
         if phrase is None:
-            raise SettingsError(f"--in {text!r} is no delay: {_delay_cure(text)}") from error
+            raise SettingsError(f"invalid --in {text!r}: {_delay_cure(text)}") from error
         plain = f"+{phrase.text}"
         _parse(plain, "--in")
     return plain
 
 
 def is_phrase(text: str, option: str) -> bool:
-    """Tell whether a text is one that people say, and whose meaning is to be shown."""
+    """Return whether a text is a phrase, whose meaning is worth showing."""
     if option == "--in":
         return f"+{text.removeprefix('+')}" != delay(text)
     return option == "--at" and not _CLOCK.match(text) and _point_or_delay(text) is not None
 
 
 def is_doubtful(text: str, due: datetime, zone: tzinfo | None) -> bool:
-    """Tell whether a text is a local time that clocks leave out, or show twice."""
+    """Return whether a text is a local time that the clocks skip or repeat."""
     if not _CLOCK.match(text) and not _LOCAL.match(text):
         return False
     here = due.astimezone(zone)
@@ -118,25 +115,25 @@ def is_doubtful(text: str, due: datetime, zone: tzinfo | None) -> bool:
 
 
 def goes_on(text: str, word: str) -> bool:
-    """Tell whether a word belongs to a phrase, as in `--at tomorrow 9am` without quotes."""
+    """Return whether a word continues a phrase, as in `--at tomorrow 9am` without quotes."""
     whole = phrases.read(f"{text} {word}")
     return whole is not None and whole != phrases.read(text)
 
 
-def length(text: str, option: str) -> float:
-    """Return a length of time, as the text of an option says it, in seconds.
+def length(text: str, option: str, *, zero_ok: bool = False) -> float:
+    """Return the length of time that an option gives, in seconds.
 
     Raises:
-        SettingsError: it is none, or it is nothing.
+        SettingsError: it is invalid, or 0 without `zero_ok`.
     """
     try:
         when = grammar.parse(f"+{text}")
     except RequestError:
         when = None
-    if not isinstance(when, grammar.After) or not when.us:
+    if not isinstance(when, grammar.After) or not (when.us or zero_ok):
+        above = "" if zero_ok else " above 0"
         raise SettingsError(
-            f"{option} {text!r} is no length of time: give seconds, such as 10, or a duration, "
-            "such as 1h30m"
+            f"invalid {option} {text!r}: expected seconds (10) or a duration (1h30m){above}"
         )
     return when.us / MICROSECONDS
 
@@ -145,15 +142,15 @@ def interval(text: str) -> str:
     """Return the text of `--every` as an expression.
 
     Raises:
-        SettingsError: it is no interval.
+        SettingsError: it is invalid.
     """
     if (phrase := phrases.read_delay(text)) is not None:
         text = phrase.text
     try:
         grammar.parse(f"@every {text}")
     except RequestError as error:
-        cure = phrases.hint(text) or "give 10ms or more, such as 90s, or 1h30m"
-        raise SettingsError(f"--every {text!r} is no interval: {cure}") from error
+        cure = phrases.hint(text) or "expected 10ms or more, such as 90s or 1h30m"
+        raise SettingsError(f"invalid --every {text!r}: {cure}") from error
     return f"@every {text}"
 
 
@@ -162,10 +159,10 @@ def moment_at(
 ) -> datetime:
     """Return the moment that `--at` means, in the zone in which it was given.
 
-    `zone` is the local one; None means this machine's. `option` is what messages name.
+    `zone` is the local one; None means this machine's. Messages name `option`.
 
     Raises:
-        SettingsError: it is no time, or the local zone is not known.
+        SettingsError: it is invalid, or the local zone is unknown.
     """
     try:
         if match := _LOCAL.match(text):
@@ -189,14 +186,14 @@ def moment_at(
 
 
 def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) -> datetime:
-    """Return the moment that an option which compares times means: as `--at`, or an expression.
+    """Return the moment that another option means: written as for `--at`, or an expression.
 
     Raises:
-        SettingsError: it is no time.
+        SettingsError: it is invalid.
     """
     phrase = _point_or_delay(text)
     if isinstance(phrase, Point) and phrase.clock is None:
-        raise SettingsError(f"{option} {text!r} is a whole day: give a time too, '{text} 00:00'")
+        raise SettingsError(f"invalid {option} {text!r}: add a time of day: '{text} 00:00'")
     if _LOCAL.match(text) or phrase is not None:
         return moment_at(text, now, zone, option)
     try:
@@ -204,7 +201,9 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
     except RequestError as error:
         raise _no_time(text, option) from error
     if not isinstance(when, grammar.Moment):
-        raise SettingsError(f"{option} {text!r} is no moment: give one, or a delay such as +1h")
+        raise SettingsError(
+            f"invalid {option} {text!r}: it recurs; expected a time, or a delay such as +1h"
+        )
     us = grammar.first_due(when, 0)
     if text.startswith("+"):
         return now + timedelta(microseconds=us)
@@ -225,32 +224,32 @@ def _of_point(point: Point, now: datetime, zone: tzinfo | None) -> datetime:
 
 
 def _next(now: datetime, zone: tzinfo | None, today: date, clock: time) -> datetime:
-    """Return the next moment at which a clock shows a time."""
+    """Return the next moment at which the clock shows a time."""
     for days in range(3):
         found = _first_after(now, datetime.combine(today, clock) + days * _DAY, zone)
         if found.astimezone(UTC) > now.astimezone(UTC):
             return found
-    raise AssertionError  # clocks are never put on by a day
+    raise AssertionError  # clocks never skip a whole day
 
 
 def _first_after(now: datetime, naive: datetime, zone: tzinfo | None) -> datetime:
-    """Return what a local time means: of two moments the first, unless that has passed."""
+    """Return the moment of a local time: of two the first, unless that has passed."""
     first = _aware(naive.replace(fold=0), zone)
-    # In UTC: within one zone, Python compares what clocks show.
+    # In UTC: within one zone, Python compares wall-clock times.
     if first.astimezone(UTC) > now.astimezone(UTC):
         return first
     return max(first, _aware(naive.replace(fold=1), zone), key=lambda one: one.astimezone(UTC))
 
 
 def _aware(naive: datetime, zone: tzinfo | None) -> datetime:
-    """Give a local time its offset; one that clocks leave out is moved on.
+    """Give a local time its offset; one that the clocks skip moves on.
 
     Raises:
-        LocalZoneError: `zone` is None, and this machine's is not known.
+        LocalZoneError: `zone` is None, and this machine's is unknown.
     """
     if zone is None:
         tz.check()
-        # Not naive.astimezone(), which moves it back (CPython 3.11).
+        # naive.astimezone() moves a skipped time back instead (CPython 3.11).
         return datetime.fromtimestamp(naive.timestamp(), UTC).astimezone()
     return naive.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
 
@@ -259,11 +258,11 @@ def _parse(text: str, option: str) -> grammar.When:
     try:
         return grammar.parse(text)
     except RequestError as error:
-        raise SettingsError(told(error, option, text)) from error
+        raise SettingsError(worded(error, option, text)) from error
 
 
-def told(error: RequestError, option: str, text: str) -> str:
-    """Write an error about a text with the option that it was given with."""
+def worded(error: RequestError, option: str, text: str) -> str:
+    """Word an error about a text, naming the option that gave the text."""
     words = str(error)
     if words.startswith(_HEADER):
         return in_options(words, option)
@@ -273,7 +272,7 @@ def told(error: RequestError, option: str, text: str) -> str:
 
 
 def in_options(words: str, when: str) -> str:
-    """Name options where a sentence names headers; `when` is what said the time."""
+    """Replace header names in a sentence by options; `when` is the one that gave the time."""
 
     def option(header: re.Match[str]) -> str:
         return when if header[1] == "When" else f"--{header[1].lower()}"
@@ -284,19 +283,19 @@ def in_options(words: str, when: str) -> str:
 def _cron(text: str) -> str:
     if text == "@reboot":
         raise SettingsError(
-            "--cron '@reboot' is no time, but the start of a machine: have that run "
-            "`gozoctl create ID SUBJECT --in 0`"
+            "invalid --cron '@reboot': gozo does not see machines start; run `gozoctl create ID "
+            "SUBJECT --in 0` at boot"
         )
     try:
         when: object = grammar.parse(text)
     except RequestError as error:
         if not str(error).startswith(_HEADER):  # it names the field
-            raise SettingsError(told(error, "--cron", text)) from error
+            raise SettingsError(worded(error, "--cron", text)) from error
         when = None
     if not isinstance(when, Cron):
         raise SettingsError(
-            f"--cron {text!r} is no cron expression: give five fields, such as "
-            "'0 2 * * mon-fri', six with seconds first, or a name such as @daily"
+            f"invalid --cron {text!r}: expected five fields, such as '0 2 * * mon-fri', six with "
+            "seconds first, or a name such as @daily"
         )
     return text
 
@@ -305,13 +304,13 @@ def _delay_cure(text: str) -> str:
     if (known := phrases.hint(text)) and phrases.read(text) is None:
         return known
     if _CLOCK.match(text) or _LOCAL.match(text) or phrases.read(text) is not None:
-        return f"it is a time: give --at {text!r}"
-    return "give seconds, such as 10, or a duration, such as 1h30m or '2 hours'"
+        return f"this is a time: use --at {text!r}"
+    return "expected seconds (10) or a duration (1h30m, '2 hours')"
 
 
 def _no_time(text: str, option: str) -> SettingsError:
     cure = phrases.hint(text) or (
-        "give 17:30, 'tomorrow 9am', '2026-12-24 18:00' (local time), "
-        "2026-12-24T18:00:00+01:00, or a delay such as +1h30m"
+        "expected 17:30, 'tomorrow 9am', '2026-12-24 18:00' (local time), "
+        "2026-12-24T18:00:00+01:00 or a delay such as +1h30m"
     )
-    return SettingsError(f"{option} {text!r} is no time: {cure}")
+    return SettingsError(f"invalid {option} {text!r}: {cure}")

@@ -1,8 +1,8 @@
-"""Moments that have passed, as `--since` and `--until` of `gozoctl history` read them. Pure.
+"""Past moments, as `--since` and `--until` of `gozoctl history` read them. Pure.
 
-2h, 1h30m, '2 hours', '2h ago'              so long ago
+2h, 1h30m, '2 hours', '2h ago'              that long ago
 17:30, 9am, 'today 9am'                     today
-yesterday, monday, 2026-12-24               when that day began
+yesterday, monday, 2026-12-24               the start of that day
 'yesterday 17:30', 'monday 9am'             on that day; a weekday is the last one, or today
 '2026-12-24 18:00'                          local time
 2026-12-24T18:00:00+01:00                   RFC 3339
@@ -30,48 +30,48 @@ def since(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
     """Return the moment that `--since` means; `zone` is the local one, None this machine's.
 
     Raises:
-        SettingsError: it is no time, or lies ahead.
+        SettingsError: it is invalid, or in the future.
     """
     found = moment(text, now, "--since", zone)
     if found > now:
         raise SettingsError(
-            f"--since {text!r} lies ahead: give a moment that has passed, such as 2h for two "
-            "hours ago, or 'yesterday 17:30'"
+            f"--since {text!r} is in the future: give a past time, such as 2h (two hours ago) or "
+            "'yesterday 17:30'"
         )
     return found
 
 
 def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) -> datetime:
-    """Return the moment that an option means which looks back; it may lie ahead.
+    """Return the moment that an option which looks back means; it may be in the future.
 
     Raises:
-        SettingsError: it is no time.
+        SettingsError: it is invalid.
     """
     words = " ".join(text.lower().split())
     if _NUMBER.match(words):
         number = words.lstrip("-")
         raise SettingsError(
-            f"{option} {text!r} has no unit: give {number}s, {number}m or {number}h"
+            f"invalid {option} {text!r}: add a unit: {number}s, {number}m or {number}h"
         )
     try:
         if (length := _length(words)) is not None:
             return now - length
         day = _day(words, now.astimezone(zone))
-        # Counted from 1970, of two times that clocks show alike the earlier one is meant.
+        # Seen from 1970, a local time that the clocks repeat means the first.
         from_ = now if day is None and phrases.read(text) is not None else _EPOCH
         return moments.moment_at(day or text, from_, zone, option)
     except LocalZoneError:
         raise
     except (SettingsError, OverflowError) as error:
         cure = phrases.hint(text) or (
-            "give 2h for two hours ago, 17:30, yesterday, '2026-12-24 18:00' (local time) or "
+            "expected 2h (two hours ago), 17:30, yesterday, '2026-12-24 18:00' (local time) or "
             "2026-12-24T18:00:00+01:00"
         )
-        raise SettingsError(f"{option} {text!r} is no time: {cure}") from error
+        raise SettingsError(f"invalid {option} {text!r}: {cure}") from error
 
 
 def _length(words: str) -> timedelta | None:
-    """Read how long ago something was; None: that is not said."""
+    """Read how long ago something was; None if the words do not give that."""
     if words.startswith(("+", "in ", "now +", "now+")):
         return None
     plain = words.removeprefix("-").removesuffix(" ago")
@@ -85,7 +85,7 @@ def _length(words: str) -> timedelta | None:
 
 
 def _day(words: str, here: datetime) -> str | None:
-    """Return the local time that words mean which name a day or a time of day; None: others."""
+    """Return the local time of words that name a day or a time of day; None for others."""
     today = here.date()
     if _DATE.match(words):
         return f"{words} 00:00"

@@ -1,16 +1,16 @@
-"""Times as people say them, for `--at` and `--in`: `noon`, `tomorrow 9am`, `next friday`. Pure.
+"""Times in words, for `--at` and `--in`: `noon`, `tomorrow 9am`, `next friday`. Pure.
 
-    noon, midnight, teatime, 9am, 9:30 pm       the next time that a clock shows it
+    noon, midnight, teatime, 9am, 9:30 pm       the next time that the clock shows it
     today 17:30, tomorrow noon, 9am tomorrow    on that day
     friday 17:30, next friday 17:30             on the first Friday after today
     2026-12-24 9am                              on that date
-    tomorrow, next friday                       on that day, at the present time of day
+    tomorrow, next friday                       on that day, at the current time of day
     5min, +3d, in 2 hours, now + 1 day          from now on; a day is 24 hours
 
-The words are those of at(1). A grammar of our own, since the libraries for it guess: dateparser,
-parsedatetime and recurrent take 50 to 300 ms to start, and make some other time of what is
-mistyped (`tomorrow 25pm`, `tomorow 9am`, `2026-02-30 10:00`); dateutil does not know the words.
-What is not in this table is refused.
+The words are those of at(1). gozo has its own grammar because the libraries guess: dateparser,
+parsedatetime and recurrent take 50 to 300 ms to start, and read mistyped times as other ones
+(`tomorrow 25pm`, `tomorow 9am`, `2026-02-30 10:00`); dateutil does not know the words. Phrases
+that are not in this table are refused.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Point:
     """A day, a time of day, or both."""
 
     clock: time | None
-    """None: the present one."""
+    """None: the current one."""
     ahead: int | None = None
     """Days after today."""
     weekday: int | None = None
@@ -66,7 +66,7 @@ class Point:
     on: date | None = None
 
     def day(self, today: date) -> date | None:
-        """The day, seen from another; None where none is said.
+        """The day, counted from another; None if the phrase names none.
 
         Raises:
             OverflowError: it is after the year 9999.
@@ -88,18 +88,18 @@ def read_delay(text: str) -> Delay | None:
 
 
 def hint(text: str) -> str:
-    """Say what may be wrong with a text that is no phrase; empty where that is not known."""
+    """Say what may be wrong with a text that is not a phrase; empty if unknown."""
     words = " ".join(text.lower().split())
     if _NO_LENGTH.search(words):
-        return "months and years have no fixed length: give days, or a date"
+        return "months and years vary in length: give days, or a date"
     if _OTHER_DATE.search(words):
-        return "a date is written 2026-12-24"
+        return "write dates as 2026-12-24"
     if _DATE.fullmatch(words):
-        return f"a date needs a time: {words} 09:00"
+        return f"add a time of day: {words} 09:00"
     if found := _HOUR_ALONE.search(words):
         hour = int(found[0])
         if 1 <= hour <= _HALF_DAY:
-            return f"{found[0]} may be morning or evening: give {hour}am, {hour}pm or {hour}:00"
+            return f"{found[0]} is ambiguous: give {hour}am, {hour}pm or {hour}:00"
     return ""
 
 
@@ -146,7 +146,7 @@ def _dated(clock: time, year: int, month: int, day: int) -> Point | None:
 
 
 def _clock(word: str) -> time | None:
-    """Read a time of day; a number alone is none."""
+    """Read a time of day; a bare number is not one."""
     found = _CLOCK.fullmatch(word)
     if found is None:
         return _CLOCKS.get(word)

@@ -1,12 +1,14 @@
-"""Finds the schedules that a command means."""
+"""Finds and reads the schedules that a command selects."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gozoctl.options import completion as completing
+from gozoctl.options import completion
 from gozoctl.output.schedules import ORDERS, Filter, Order
 from gozoctl.session import Session
 
@@ -18,12 +20,13 @@ OnlySubject = Annotated[
     typer.Option(
         "--subject",
         metavar="PATTERN",
-        help="Only what is sent there; * and > are wildcards, as in NATS.",
-        autocompletion=completing.subjects,
+        help="Only schedules for this subject; * and > are wildcards, as in NATS.",
+        autocompletion=completion.subjects,
     ),
 ]
 
-SLACK = 5_000  # schedules that are kept beyond a limit before they are sorted out
+AT_ONCE = 200  # schedules to read concurrently
+SLACK = 5_000  # schedules to collect beyond a limit before sorting them
 
 
 async def select(
@@ -35,7 +38,7 @@ async def select(
     reverse: bool = False,
     limit: int | None = None,
 ) -> list[Schedule]:
-    """Return the schedules that are meant, in order; holds no more than needed at a time."""
+    """Return the selected schedules in order; holds no more in memory than needed."""
     found: list[Schedule] = []
     order = ORDERS[sort]
     async for schedule in client.list(subject=subject):
@@ -50,9 +53,18 @@ async def select(
 
 
 async def explain_nothing(session: Session) -> None:
-    """Say why nothing was found."""
+    """Report that there are no schedules, and why if that is known."""
     if await session.client.bucket() is None:
         bucket = session.client.settings.bucket
-        session.out.say(f"there are no schedules: the bucket {bucket!r} does not exist yet")
+        session.out.say(f"no schedules: the bucket {bucket!r} does not exist yet")
     else:
         session.out.say("no schedules")
+
+
+async def read_whole(client: Client, ids: Sequence[str]) -> list[Schedule | None]:
+    """Read schedules with their payloads; None for each that no longer exists."""
+    found: list[Schedule | None] = []
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
+        found += await asyncio.gather(*(client.get(id_) for id_ in some))
+    return found

@@ -1,8 +1,8 @@
-"""The time zone of this machine, by its IANA name, and the names that there are.
+"""The IANA name of this machine's time zone, and all such names.
 
-A zone's rules are found by its name only: what the C library reads from /etc/localtime does
-not say what it is called. So the name is looked for where systems keep it: in `TZ` (tzset(3)),
-in where /etc/localtime points to (localtime(5)), and in Debian's /etc/timezone.
+A schedule stores the name of a zone, and /etc/localtime, which the C library reads, does not
+contain it. Systems keep the name in `TZ` (tzset(3)), in the target of /etc/localtime
+(localtime(5)), or in Debian's /etc/timezone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gozo.schedule.cron import read_zone
 
 LOCALTIME, TIMEZONE = Path("/etc/localtime"), Path("/etc/timezone")
 
-_HOPS = 10  # links that may follow each other
+_HOPS = 10  # links to follow at most
 _FOLDER = "zoneinfo/"
-_UNKNOWN = "this machine's time zone has no name that is known ({}): give --time-zone"
+_UNKNOWN = "cannot find the name of this machine's time zone ({}): use --time-zone"
 
 
 def local_zone(
@@ -27,10 +27,10 @@ def local_zone(
     localtime: Path = LOCALTIME,
     timezone: Path = TIMEZONE,
 ) -> str:
-    """Return the name of this machine's time zone; UTC where none is set, as in tzset(3).
+    """Return the name of this machine's time zone; UTC if none is set, as in tzset(3).
 
     Raises:
-        SettingsError: one is set, and its name is not known.
+        SettingsError: one is set, but its name is unknown.
     """
     text = environment.get("TZ")
     if text == "":
@@ -44,7 +44,7 @@ def local_zone(
         return "UTC"
     found = _linked(localtime) or _written(timezone)
     if found is None:
-        raise SettingsError(_UNKNOWN.format(f"{localtime} is no link to one"))
+        raise SettingsError(_UNKNOWN.format(f"{localtime} is not a link to a zone"))
     return found
 
 
@@ -54,7 +54,7 @@ def offered(incomplete: str) -> list[str]:
 
 
 def _linked(path: Path) -> str | None:
-    """Return the name of the zone that a link points to, the first of several."""
+    """Return the name of the zone that a chain of links leads to; the first of several."""
     for _ in range(_HOPS):
         if not path.is_symlink():
             return None
@@ -74,7 +74,7 @@ def _written(path: Path) -> str | None:
 
 
 def _name(text: str) -> str | None:
-    """Return the name in a text or in a path below `zoneinfo`; None where it is none."""
+    """Return the zone named by a text or by a path below `zoneinfo`; None if unknown."""
     name = text.rpartition(_FOLDER)[2].removeprefix("posix/")
     try:
         read_zone(name)

@@ -1,27 +1,29 @@
-"""The options that say when a schedule is due, how often, and what if it is late."""
+"""The options that say when a schedule is due, and how often."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, tzinfo
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gozo.errors import RequestError, SettingsError
 from gozo.schedule import expression as grammar
-from gozo.schedule.cron import Cron as CronExpression
-from gozo.schedule.cron import read_zone
+from gozo.schedule.cron import Cron, read_zone
 from gozo.schedule.model import Misfire
 from gozoctl.options import moments
 from gozoctl.options.time_zones import local_zone, offered
 
+if TYPE_CHECKING:
+    from gozo.client import ScheduleOptions
+
 In = Annotated[
     str | None,
     typer.Option(
-        "--in", metavar="DELAY", help="Due after this time: seconds, 1h30m, or '2 hours'."
+        "--in", metavar="DELAY", help="Deliver after this delay: seconds, 1h30m or '2 hours'."
     ),
 ]
 At = Annotated[
@@ -29,88 +31,23 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="TIME",
-        help="Due at this time: 17:30, 'tomorrow 9am', '2026-12-24 18:00' (local), or RFC 3339.",
+        help="Deliver at this time: 17:30, 'tomorrow 9am', '2026-12-24 18:00' (local) or RFC 3339.",
     ),
 ]
 When = Annotated[
     str | None,
     typer.Option(
-        "--when", metavar="EXPR", help="Due when the expression says: see gozo-protocol(7)."
-    ),
-]
-Cron = Annotated[
-    str | None,
-    typer.Option(
-        "--cron", metavar="EXPR", help="Due again and again, such as '0 2 * * mon-fri' or @daily."
-    ),
-]
-Every = Annotated[
-    str | None,
-    typer.Option(
-        "--every", metavar="SPAN", help="Due so long after each other: such as 15m, or seconds."
-    ),
-]
-TimeZone = Annotated[
-    str | None,
-    typer.Option(
-        "--time-zone",
-        "--tz",
-        metavar="ZONE",
-        help="Whose clocks --cron and --at mean, such as Europe/Malta; default: this machine's.",
-        autocompletion=offered,
-        show_default=False,
-    ),
-]
-ZoneOfExpression = Annotated[
-    str | None,
-    typer.Option(
-        "--time-zone",
-        "--tz",
-        metavar="ZONE",
-        help="Whose clocks a cron expression means, such as Europe/Malta; default: this machine's.",
-        autocompletion=offered,
-        show_default=False,
-    ),
-]
-Start = Annotated[
-    str | None,
-    typer.Option("--start", metavar="TIME", help="Not due before; as --at, or a delay: +1d."),
-]
-Until = Annotated[
-    str | None,
-    typer.Option("--until", metavar="TIME", help="Not due after; as --at, or a delay: +30d."),
-]
-Count = Annotated[
-    int | None, typer.Option("--count", min=1, metavar="N", help="Due so often, and then no more.")
-]
-Jitter = Annotated[
-    str | None,
-    typer.Option(
-        "--jitter", metavar="SPAN", help="Deliver later by a random time of up to so much."
-    ),
-]
-MisfireOption = Annotated[
-    Misfire | None,
-    typer.Option(
-        "--misfire",
-        help="What becomes of what was missed: it is sent once for all, or all, or skipped.",
-        show_default=False,
-    ),
-]
-MisfireGrace = Annotated[
-    str | None,
-    typer.Option(
-        "--misfire-grace", metavar="SPAN", help="It counts as missed once it is later than this."
+        "--when", metavar="EXPR", help="Deliver when this expression says; see gozo-protocol(7)."
     ),
 ]
 
 
 @contextmanager
 def naming(when: str) -> Iterator[None]:
-    """Have refusals name options, where they would name headers; `when` is that of the time.
+    """Make refusals name options instead of headers; `when` is the option that gave the time.
 
     Raises:
-        RequestError: the same, in other words.
+        RequestError: the same, reworded.
     """
     try:
         yield
@@ -120,30 +57,78 @@ def naming(when: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What was given of these options."""
+    """When a schedule is due: the options as they were given."""
 
-    now: datetime
-    in_: str | None
-    at: str | None
-    when: str | None
-    cron: str | None = None
-    every: str | None = None
-    time_zone: str | None = None
-    start: str | None = None
-    until: str | None = None
-    count: int | None = None
-    jitter: str | None = None
-    misfire: Misfire | None = None
-    misfire_grace: str | None = None
+    in_: In = None
+    at: At = None
+    when: When = None
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            "--cron",
+            metavar="EXPR",
+            help="Deliver at these times, such as '0 2 * * mon-fri' or @daily.",
+        ),
+    ] = None
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="SPAN", help="Deliver at this interval: 15m, or seconds."),
+    ] = None
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            "--time-zone",
+            "--tz",
+            metavar="ZONE",
+            help="Time zone of --cron and --at, such as Europe/Malta; default: this machine's.",
+            autocompletion=offered,
+            show_default=False,
+        ),
+    ] = None
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start", metavar="TIME", help="First time to deliver: as --at, or a delay (+1d)."
+        ),
+    ] = None
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="TIME", help="Last time to deliver: as --at, or a delay (+30d)."
+        ),
+    ] = None
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, metavar="N", help="Deliver N times, then end.")
+    ] = None
+    jitter: Annotated[
+        str | None,
+        typer.Option(
+            "--jitter", metavar="SPAN", help="Delay each delivery by a random time up to this."
+        ),
+    ] = None
+    misfire: Annotated[
+        Misfire | None,
+        typer.Option(
+            "--misfire",
+            help="Missed occurrences: send one (once), every one (all) or none (skip).",
+            show_default=False,
+        ),
+    ] = None
+    misfire_grace: Annotated[
+        str | None,
+        typer.Option(
+            "--misfire-grace",
+            metavar="SPAN",
+            help="Treat an occurrence as missed once it is later than this.",
+        ),
+    ] = None
     ways: tuple[str, ...] = moments.WAYS
-    """The options of the command that say when."""
+    """The options of the command that give the time."""
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def given(self) -> tuple[str, str]:
-        """The option that says when, and its text; to be asked once `expression` was.
-
-        A time is given exactly once.
-        """
+        """The option that gives the time, and its text; valid once `expression` has been read."""
         options = {
             "--in": self.in_,
             "--at": self.at,
@@ -158,7 +143,7 @@ class Timing:
         """The expression of `Gozo-When`.
 
         Raises:
-            SettingsError: none was given, or more than one, or it cannot be read.
+            SettingsError: none or several were given, or the one is invalid.
         """
         return moments.expression(
             in_=self.in_,
@@ -173,23 +158,22 @@ class Timing:
 
     @property
     def zone(self) -> str | None:
-        """The name of the zone that is sent with it: this machine's for a cron expression.
+        """The name of the time zone to store: by default this machine's for a cron expression.
 
         Raises:
-            SettingsError: it is none, or this machine's is not known.
+            SettingsError: it is invalid, or this machine's is unknown.
         """
         if self.at is not None:
-            return None  # it has become a moment
+            return None  # --at has become a moment
         return self.time_zone or default_zone(self.expression)
 
-    def arguments(self) -> dict[str, Any]:
-        """Return what `Client.schedule` and `Client.request` are given.
+    def options(self) -> ScheduleOptions:
+        """Return these options, except the time itself, as the client takes them.
 
         Raises:
-            SettingsError: a value cannot be used.
+            SettingsError: a value is invalid.
         """
         return {
-            "when": self.expression,
             "time_zone": self.zone,
             "start": self.first,
             "until": self._moment(self.until, "--until"),
@@ -201,12 +185,12 @@ class Timing:
 
     @property
     def first(self) -> datetime | None:
-        """What --start says."""
+        """The time that --start gives."""
         return self._moment(self.start, "--start")
 
     @property
     def clocks(self) -> tzinfo:
-        """Whose clocks a cron expression means."""
+        """The time zone of a cron expression."""
         return zone_of(self.zone or self.time_zone or "UTC")
 
     @property
@@ -218,35 +202,31 @@ class Timing:
 
 
 def default_zone(expression: str) -> str | None:
-    """Return the name of this machine's zone where an expression needs one.
+    """Return the name of this machine's time zone if the expression needs one.
 
     Raises:
-        SettingsError: it is not known.
-        RequestError: the expression cannot be read.
+        SettingsError: it is unknown.
+        RequestError: the expression is invalid.
     """
-    return local_zone() if isinstance(grammar.parse(expression), CronExpression) else None
+    return local_zone() if isinstance(grammar.parse(expression), Cron) else None
 
 
 def zone_of(name: str) -> tzinfo:
-    """Return the zone that `--time-zone` names.
+    """Return the time zone that `--time-zone` names.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: there is no such zone.
     """
     try:
         return read_zone(name)
     except RequestError as error:
         raise SettingsError(
-            f"--time-zone {name!r} is not a time zone: give a name of the IANA database, such as "
-            "Europe/Malta, with its capitals, or UTC"
+            f"invalid --time-zone {name!r}: expected UTC or a name of the IANA database, such as "
+            "Europe/Malta (case-sensitive)"
         ) from error
 
 
 def _span(text: str | None, option: str) -> str | None:
-    if text is None:
-        return None
-    try:
-        grammar.parse_span(text, option)
-    except RequestError as error:
-        raise SettingsError(str(error)) from error
+    if text is not None:
+        moments.length(text, option, zero_ok=True)
     return text

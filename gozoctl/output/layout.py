@@ -1,4 +1,4 @@
-"""How a table is laid out in a terminal that is too narrow for it. Pure."""
+"""Lays out a table in a terminal that is too narrow for it. Pure."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 GAP = 2  # cells between columns
-INDENT = 2  # cells before what stands below the first column, which is how a row begins
+INDENT = 2  # cells before texts stacked below the first column, which begins a row
 
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
-    """What becomes of the columns of a table that does not fit."""
+    """How the columns of a table that does not fit are laid out."""
 
     least: Mapping[str, int]
-    """Columns whose texts may go on in the next line, and how many cells each has at least."""
+    """Columns whose texts may wrap, and the least width of each, in cells."""
     stacks: tuple[tuple[str, ...], ...]
-    """Which stand below each other where folding is not enough."""
+    """Columns to stack if wrapping is not enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which columns stand below each other."""
+    """Which columns are stacked."""
 
     stacks: tuple[tuple[str, ...], ...]
     widths: tuple[int, ...] = ()
-    """How many cells each stack has; none where they do not fit."""
+    """The width of each stack in cells; empty if they do not fit."""
 
 
 def lay_out(wanted: Mapping[str, int], narrow: Narrow, room: int) -> Layout:
-    """Fit columns into so many cells, where each wants as many as its longest text has.
+    """Fit columns into `room` cells; `wanted` is the width of the longest text of each.
 
-    They stand side by side if all can keep what they need at least, else in stacks.
+    They stand side by side if each can have its least width, else in stacks.
     """
     for stacks in (tuple((name,) for name in wanted), narrow.stacks):
         most = [max(wanted[name] for name in stack) for stack in stacks]
@@ -47,7 +47,7 @@ def lay_out(wanted: Mapping[str, int], narrow: Narrow, room: int) -> Layout:
 
 
 def _shrunk(most: Sequence[int], least: Sequence[int], room: int) -> list[int] | None:
-    """Take from the widest until all fit; None: they do not."""
+    """Shrink the widest columns until all fit; None if they cannot."""
     if sum(least) > room:
         return None
     widths = list(most)

@@ -1,7 +1,7 @@
-"""How things are printed: tables, JSON and plain text on stdout, words for people on stderr.
+"""Prints tables, JSON and plain text on stdout, and messages for people on stderr.
 
-Ids, subjects and payloads are written by strangers: whatever does not print is escaped, in
-every format, so that none of it reaches a terminal or forges a line.
+Ids, subjects and payloads are untrusted: unprintable characters are escaped in every format, so
+that they cannot control a terminal or forge a line.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from gozo.cli.options import tell
 from gozo.runtime.logs import visible
+from gozoctl.output import times
 from gozoctl.output.layout import GAP, INDENT, Layout, Narrow, lay_out
 
 T = TypeVar("T")
 
 Cell = str | tuple[str, str]
-"""A text, or a text and its style."""
+"""A text, or a text with its style."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,17 @@ class TableSpec(Generic[T]):
     record: Callable[[T], Mapping[str, Any]]
     """For JSON."""
     name: Callable[[T], str | None]
-    """For `-o id`; None has none, and is left out."""
+    """For `-o id`; None prints nothing."""
     columns: tuple[str, ...] = ()
-    """What the columns are called for people, where they have others than scripts."""
+    """The headings for people, if they differ from those for scripts."""
     whole: frozenset[str] = frozenset()
-    """Columns that are not folded where a terminal is narrow; all stand closer then."""
+    """Columns never to fold in a narrow terminal; if there are any, the gaps are smaller."""
     narrow: Narrow | None = None
-    """What is done where a terminal is too narrow; None: what is longest is folded."""
+    """How to lay out a table that is too wide for the terminal; None: fold the longest column."""
 
 
 class Output:
-    """The format that was chosen, and both streams."""
+    """The chosen format, and both streams."""
 
     def __init__(self, chosen: str | None, *, quiet: bool = False, header: bool = True) -> None:
         self.is_terminal = _is_terminal(sys.stdout)
@@ -67,20 +69,26 @@ class Output:
         return self.format in ("json", "jsonl")
 
     def say(self, message: str) -> None:
-        """Tell a person something, unless they want quiet."""
+        """Print a message for people, unless --quiet."""
         if not self.quiet:
             tell(message)
 
     def fail(self, message: str) -> None:
-        """Tell what failed, quiet or not."""
+        """Print an error, even with --quiet."""
         tell(f"gozoctl: {message}")
 
     def write(self, text: str) -> None:
         """Write a line of data, escaped."""
         sys.stdout.write(visible(text) + "\n")
 
+    def moment(self, moment: datetime) -> str:
+        """Format a moment: for people in local time, with how far away it is, else in UTC."""
+        if not self.is_for_people:
+            return times.utc(moment)
+        return f"{times.local(moment, with_zone=True)}, {times.left(moment, datetime.now(UTC))}"
+
     def flush(self) -> None:
-        """Hand over what was written, to be seen now."""
+        """Flush the output."""
         sys.stdout.flush()
 
     def write_fields(self, *fields: str) -> None:
@@ -88,25 +96,25 @@ class Output:
         sys.stdout.write("\t".join(map(visible, fields)) + "\n")
 
     def array(self, records: Iterable[Any]) -> None:
-        """Write an array of JSON, an element a line."""
+        """Write a JSON array, one element per line."""
         elements = Elements()
         for one in records:
             elements.put(one)
         elements.end()
 
     def json(self, record: Any) -> None:
-        """Write a value as JSON, on a line."""
+        """Write a JSON value on a line."""
         self.write(_json(record))
 
     def one(self, sheet: TableSpec[T], item: T) -> None:
-        """Print one thing: as JSON an object, else as a list of one."""
+        """Print one item: an object in JSON, else a list of one."""
         if self.is_json:
             self.json(sheet.record(item))
         else:
             self.all(sheet, [item])
 
     def all(self, sheet: TableSpec[T], items: Iterable[T]) -> None:
-        """Print all things of a kind."""
+        """Print all items."""
         match self.format:
             case "table":
                 self._table(sheet, items)
@@ -126,7 +134,7 @@ class Output:
 
 
 class Elements:
-    """Writes an array of JSON as its elements come, a line each."""
+    """Writes a JSON array, one line per element, as the elements arrive."""
 
     def __init__(self) -> None:
         self._before = "["
@@ -142,7 +150,7 @@ class Elements:
 
 
 class Lines(Generic[T]):
-    """Prints things one by one, as they come; for people in columns that grow with what comes."""
+    """Prints items one by one as they arrive; for people, in columns that grow as needed."""
 
     def __init__(self, out: Output, sheet: TableSpec[T]) -> None:
         self._out = out
@@ -151,13 +159,13 @@ class Lines(Generic[T]):
         self._widths = [0] * len(sheet.heads)
 
     def begin(self) -> None:
-        """Write the names of the columns, where there are any; for people, with the first line."""
+        """Write the headings; for people, `put` does so with the first line."""
         if self._head and not self._out.is_for_people:
             self._head = False
             sys.stdout.write("\t".join(self._sheet.heads).replace(" ", "_") + "\n")
 
     def put(self, item: T) -> None:
-        """Print one thing."""
+        """Print one item."""
         out, sheet = self._out, self._sheet
         if out.is_json:
             out.json(sheet.record(item))
@@ -192,9 +200,9 @@ class Lines(Generic[T]):
 def table(
     sheet: TableSpec[T], items: Iterable[T], room: int | None = None, *, header: bool = True
 ) -> Any:
-    """Make a table of Rich; a text that is too long for its column goes on in the next line.
+    """Make a Rich table; a text too long for its column continues on the next line.
 
-    `room` is how many cells a line has, where the sheet says what to do if those are too few.
+    `room` is the width of a line in cells, for sheets with a layout for narrow terminals.
     """
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415  # 20 ms, for a terminal only
     from rich.table import Table  # noqa: PLC0415
@@ -229,15 +237,15 @@ def table(
     return made
 
 
-def facts(said: Iterable[tuple[str, Cell]]) -> Any:
-    """Make lines of a name and what there is to say of it, which goes on below itself."""
+def facts(lines: Iterable[tuple[str, Cell]]) -> Any:
+    """Make lines of a name and a text, which wraps within its column."""
     from rich.table import Table  # noqa: PLC0415  # for a terminal only
     from rich.text import Text  # noqa: PLC0415
 
     made = Table.grid(padding=(0, 2))
     made.add_column(style="bold", justify="right", no_wrap=True)
     made.add_column(overflow="fold")
-    for name, cell in said:
+    for name, cell in lines:
         text, style = (cell, "") if isinstance(cell, str) else cell
         made.add_row(name, Text(visible(text), style))
     return made
@@ -245,7 +253,7 @@ def facts(said: Iterable[tuple[str, Cell]]) -> Any:
 
 @contextlib.contextmanager
 def live(screen: Any) -> Iterator[Callable[[Any], None]]:
-    """Show in a terminal, the console of Rich, one thing in the place of the one before."""
+    """Show one thing after another in the same place of a terminal, a Rich console."""
     from rich.live import Live  # noqa: PLC0415  # for a terminal only
 
     size = screen.size
@@ -254,7 +262,7 @@ def live(screen: Any) -> Iterator[Callable[[Any], None]]:
         def show(made: Any) -> None:
             nonlocal size
             if screen.size != size:
-                # The terminal has wrapped its lines anew: where the view begins is not known.
+                # The terminal has rewrapped its lines: where the view begins is unknown.
                 size = screen.size
                 screen.clear()
             view.update(made, refresh=True)
@@ -263,25 +271,25 @@ def live(screen: Any) -> Iterator[Callable[[Any], None]]:
 
 
 def console() -> Any:
-    """Make the console of Rich on stdout; without any escape where they are not wanted."""
+    """Make a Rich console on stdout; without escape sequences where they are unwanted."""
     from rich.console import Console  # noqa: PLC0415  # 20 ms, for a terminal only
 
     return Console(color_system="auto" if has_escapes() else None, highlight=False, markup=False)
 
 
 def has_escapes() -> bool:
-    """Tell whether the terminal may be sent escape sequences (https://no-color.org)."""
+    """Return whether to send escape sequences to the terminal (https://no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown", "", None)
     return _is_terminal(sys.stdout) and not plain
 
 
 def can_ask() -> bool:
-    """Tell whether there is a person to ask."""
+    """Return whether there is a person to ask."""
     return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
 
 
 def ask(question: str) -> bool:
-    """Ask a person on stderr; what is not a yes is a no."""
+    """Ask a person on stderr; anything but yes means no."""
     sys.stderr.write(visible(question) + " [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

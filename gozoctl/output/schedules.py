@@ -1,4 +1,4 @@
-"""Schedules as gozoctl prints them, and which of them are meant."""
+"""How commands select and print schedules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """What can be said of a schedule."""
+    """The states of a schedule."""
 
     PENDING = "pending"
     OVERDUE = "overdue"
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 
 class Order(StrEnum):
-    """What schedules can be sorted by."""
+    """The fields to sort by."""
 
     DUE = "due"
     ID = "id"
@@ -53,7 +53,7 @@ _KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which schedules are meant; what is None does not matter."""
+    """Selects schedules; None matches all."""
 
     id_glob: str | None = None
     due_before: datetime | None = None
@@ -61,7 +61,7 @@ class Filter:
     state: State | None = None
 
     def matches(self, schedule: Schedule) -> bool:
-        """Tell whether a schedule is meant."""
+        """Return whether a schedule is selected."""
         if self.id_glob is not None and not (
             schedule.id is not None and _glob(self.id_glob).match(schedule.id)
         ):
@@ -74,16 +74,16 @@ class Filter:
 
 
 def is_coming(schedule: Schedule) -> bool:
-    """Tell whether a schedule will be delivered as it is, and its due time is what to wait for."""
+    """Return whether a schedule will be delivered at its due time if nobody changes it."""
     return schedule.state not in _AT_REST
 
 
 def record(schedule: Schedule) -> dict[str, Any]:
-    """Return what JSON says of a schedule."""
+    """Return a schedule for JSON."""
     headers: dict[str, list[str]] = {}
     for name, value in schedule.headers:
         headers.setdefault(name, []).append(value)
-    said = {
+    found = {
         "id": schedule.id,
         "key": schedule.key,
         "subject": schedule.subject,
@@ -98,8 +98,8 @@ def record(schedule: Schedule) -> dict[str, Any]:
         "protected": schedule.protected,
     }
     if schedule.spec is not None:
-        said |= _spec(schedule, schedule.spec)
-    return said | ({"reason": schedule.reason} if schedule.reason else {})
+        found |= _spec(schedule, schedule.spec)
+    return found | ({"reason": schedule.reason} if schedule.reason else {})
 
 
 def _spec(schedule: Schedule, spec: ScheduleSpec) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _spec(schedule: Schedule, spec: ScheduleSpec) -> dict[str, Any]:
 
 
 def zone_name(schedule: Schedule) -> str | None:
-    """Return whose clocks the times of a cron expression are of; None: it has none."""
+    """Return the time zone of a schedule's cron expression; None if it has none."""
     spec = schedule.spec
     if spec is None or not spec.recurs or schedule.when.startswith("@every "):
         return None
@@ -159,7 +159,7 @@ def cells(schedule: Schedule) -> tuple[Cell, ...]:
 
 
 def recurring_cells(schedule: Schedule) -> tuple[Cell, ...]:
-    """Return a line for people, of a list in which some recur."""
+    """Return a line for people, of a list with recurring schedules."""
     style, now, is_next = _style(schedule), datetime.now(UTC), is_coming(schedule)
     return (
         _shown_id(schedule),
@@ -173,7 +173,7 @@ def recurring_cells(schedule: Schedule) -> tuple[Cell, ...]:
 
 
 def size(count: int) -> str:
-    """Write a number of bytes for people."""
+    """Format a number of bytes for people."""
     if count < _KIB:
         return f"{count} B"
     return f"{count / _KIB:.1f} KiB" if count < _KIB**2 else f"{count / _KIB**2:.1f} MiB"
@@ -188,7 +188,7 @@ def _shown_id(schedule: Schedule) -> Cell:
 
 
 def _anonymous(schedule: Schedule) -> str:
-    """Name what has no id: only where it is invalid must a person find it in the bucket."""
+    """Name a schedule without an id: an invalid one by its key, to be found in the bucket."""
     return schedule.key if schedule.state == State.INVALID else "-"
 
 
@@ -199,7 +199,7 @@ def _name(schedule: Schedule) -> str | None:
 HEADS = ("ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN")
 
 LEAST = {"ID": 36, "SUBJECT": 12, "WHEN": 12}
-"""What columns keep in a narrow terminal: most ids are UUIDs, and one that is folded is no id."""
+"""Least widths in a narrow terminal: most ids are UUIDs, and a wrapped id cannot be copied."""
 
 SHEET: TableSpec[Schedule] = TableSpec(
     HEADS,
@@ -224,7 +224,7 @@ RECURRING: TableSpec[Schedule] = TableSpec(
 
 
 def sheet_for(schedules: Iterable[Schedule]) -> TableSpec[Schedule]:
-    """Return how schedules are printed: for people, what recurs needs other columns."""
+    """Return how to print schedules: for people, recurring ones need other columns."""
     return RECURRING if any(one.recurs for one in schedules) else SHEET
 
 

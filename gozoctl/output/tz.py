@@ -1,7 +1,7 @@
-"""Whether the C library understands `TZ` (tzset(3)): it takes UTC for what it does not.
+"""Checks whether the C library understands `TZ` (tzset(3)), which otherwise means UTC to it.
 
-A text is the name of a file of rules, or rules themselves, such as `CET-1CEST,M3.5.0,M10.5.0/3`.
-A colon may stand before it. No text at all is UTC.
+The value is the name of a zoneinfo file or a rule such as `CET-1CEST,M3.5.0,M10.5.0/3`; a colon
+may precede it. An empty value means UTC.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from gozo.errors import SettingsError
 
 FOLDERS = ("/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo", "/var/db/timezone/zoneinfo")
-"""Where the files are for glibc, musl and macOS."""
+"""The folders of zoneinfo files of glibc, musl and macOS."""
 
 _MAGIC = b"TZif"  # tzfile(5)
 _NAME = r"(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)"
@@ -25,14 +25,14 @@ _RULES = re.compile(rf"{_NAME}{_CLOCK}(?:{_NAME}(?:{_CLOCK})?(?:{_CHANGE}{_CHANG
 
 
 class LocalZoneError(SettingsError):
-    """There is no telling what this machine's clocks show."""
+    """This machine's local time is unknown."""
 
 
 def check(environment: Mapping[str, str] = os.environ, folders: Iterable[str] = FOLDERS) -> None:
-    """Make sure that local times are those of the zone that is set.
+    """Check that local times are those of the time zone that is set.
 
     Raises:
-        LocalZoneError: `TZ` is set to something else, so they would be those of UTC.
+        LocalZoneError: `TZ` is invalid, so local times would be UTC.
     """
     text = environment.get("TZ", "")
     name = text.removeprefix(":")
@@ -41,9 +41,8 @@ def check(environment: Mapping[str, str] = os.environ, folders: Iterable[str] = 
     folders = (environment.get("TZDIR") or "", *folders)
     if not any(_has_rules(Path(folder, name)) for folder in folders if folder):
         raise LocalZoneError(
-            f"TZ is {text!r}, which is no time zone that this machine knows, so local times would "
-            "be those of UTC: set it to a name such as Europe/Malta (with tzdata installed), or "
-            "unset it"
+            f"invalid TZ {text!r}: this machine knows no such time zone, and local times would be "
+            "UTC; set it to a name such as Europe/Malta (with tzdata installed), or unset it"
         )
 
 

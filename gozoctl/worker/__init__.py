@@ -1,1 +1,1 @@
-"""`gozoctl exec` at work: the pool and the processes that it runs."""
+"""The worker of `gozoctl exec`: a pool that runs a command for each message."""

@@ -1,4 +1,4 @@
-"""The worker of `gozoctl exec`: runs a command for each message, and tells how that went."""
+"""The worker of `gozoctl exec`: runs a command for each message, and logs the result."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from gozoctl.worker import process as running
 if TYPE_CHECKING:
     from gozo.client import Message, Pulled
 
-KEEP = 3  # times in the consumer's ack_wait that a command still running is spoken for
-FIRST_RETRY, LONGEST_RETRY = 1, 60  # seconds before a message is delivered again
+KEEP = 3  # progress reports per ack_wait of the consumer while a command runs
+FIRST_RETRY, LONGEST_RETRY = 1, 60  # seconds before a message is redelivered
 
 log = get_logger("gozo.exec")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be run, and how."""
+    """What to run, and how."""
 
     command: tuple[str, ...]
     max_parallel: int = 1
     timeout: float | None = None
-    """Seconds that it may run; None: as long as it takes."""
+    """Seconds that it may run; None: no limit."""
     kill_after: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
     log_output: bool = False
     once: bool = False
     retries: int = 0
     ack_wait: float = 0.0
-    """Seconds after which the consumer delivers a message again that nobody spoke for."""
+    """Seconds after which the consumer redelivers a message without a progress report."""
 
 
 class Job(NamedTuple):
@@ -46,7 +46,7 @@ class Job(NamedTuple):
 
     message: Message
     pulled: Pulled | None = None
-    """Where it is to be acknowledged."""
+    """Its handle to acknowledge it; None if it did not come from a consumer."""
 
     @property
     def id(self) -> str | None:
@@ -56,10 +56,10 @@ class Job(NamedTuple):
 
 
 class Worker:
-    """Runs the command, for some messages at a time, in the order in which they come.
+    """Runs the command for several messages at a time, in the order in which they arrive.
 
-    The first SIGTERM, SIGINT or SIGHUP ends the taking of messages, and what runs is waited for;
-    a second SIGTERM or SIGINT ends what runs; the third does not wait for that.
+    After the first SIGTERM, SIGINT or SIGHUP it takes no more messages and waits for running
+    commands; a second SIGTERM or SIGINT ends those; a third kills them.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Worker:
         self._status: int | None = None
 
     async def run(self, **where: str | None) -> int:
-        """Work until the end; return the exit code. `where` is logged once signals are heard.
+        """Work until the end; return the exit code. `where` is logged once signals are handled.
 
         Raises:
-            GozoError: messages cannot be taken, or not acknowledged, any more.
+            GozoError: messages can no longer be received or acknowledged.
         """
         count = 1 if self._plan.once else self._plan.max_parallel
         with signals.taken(self._on_signal):
@@ -89,7 +89,7 @@ class Worker:
             await asyncio.wait(self._slots)
         for slot in self._slots:
             if not slot.cancelled():
-                slot.result()  # a mistake of our own is not kept quiet
+                slot.result()  # raises if there is a bug in it
         if self._failure is not None:
             raise self._failure
         if any(slot.cancelled() for slot in self._slots):
@@ -187,7 +187,7 @@ class Worker:
             log.error("message.given_up", id=id_, attempt=attempt, subject=pulled.message.subject)
             heard = await pulled.term()
         if not heard:
-            log.error("message.unacknowledged", id=id_, reason="its consumer does not answer")
+            log.error("message.unacknowledged", id=id_, reason="the consumer does not answer")
 
     def _on_line(self, job: Job) -> running.OnLine:
         def on_line(stream: str, line: bytes) -> None:
@@ -197,7 +197,7 @@ class Worker:
 
 
 async def _keep(pulled: Pulled | None, interval: float) -> None:
-    """Say again and again that a message is being worked on, until cancelled."""
+    """Report progress on a message regularly, until cancelled."""
     while pulled is not None:
         await asyncio.sleep(interval)
         pulled.keep()

@@ -1,4 +1,4 @@
-"""Runs a command for a message: its environment, its input, its end. Knows nothing of NATS."""
+"""Runs a command for a message: its environment, its input, its exit. Knows nothing of NATS."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 PREFIX = b"GOZO_MESSAGE_"
 LONGEST_STRING = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes, execve(2): MAX_ARG_STRLEN
-ALL_STRINGS = 6 * 1024 * 1024  # bytes: Linux takes no more, whatever the stack's limit
+ALL_STRINGS = 6 * 1024 * 1024  # bytes: Linux takes no more, whatever the stack limit
 POINTER = 8  # bytes
-SPARE = 64 * 1024  # bytes left for what the command adds to the environment of its children
+SPARE = 64 * 1024  # bytes for variables that the command adds for its children
 TIMED_OUT = 124  # the exit code of timeout(1)
-NO_SIGNAL = 0  # which only asks whether there is somebody to send one to: kill(2)
-SIGNALLED = 128  # to which shells add the number of the signal
-LOOK = 0.05  # seconds between looks whether anything of a process group is left
-LAST_WORDS = 1.0  # seconds to wait for output after the end: a background process may hold it
+NO_SIGNAL = 0  # only checks whether there is a process to signal: kill(2)
+SIGNALLED = 128  # shells add the number of the signal
+POLL = 0.05  # seconds between checks whether a process group has ended
+LAST_OUTPUT = 1.0  # seconds to wait for output after the exit: a child may keep it open
 LONGEST_LINE = 16 * 1024  # bytes; longer lines of output are logged in parts
 
 _ODD = re.compile(r"[^A-Z0-9_]")
 _BREAK = re.compile(r"[\0\r\n]")
 
 OnLine = Callable[[str, bytes], None]
-"""Takes `stdout` or `stderr`, and a line without its end."""
+"""Receives `stdout` or `stderr`, and a line without its line end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,18 @@ class Ended:
     """How a command ended."""
 
     status: int
-    """The exit code as a shell gives it: 128 and the signal, 124 after a time-out."""
+    """The exit code as shells count it: 128 plus the signal, 124 after a timeout."""
     reason: str
-    """Why it did not succeed; empty if it did."""
+    """Why it failed; empty if it succeeded."""
     seconds: float
     """How long it ran."""
 
 
 def environment(message: Message, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return what a command finds in its environment: what there is, and what the message says.
+    """Return the environment of a command: the inherited one, and variables for the message.
 
-    Of headers with the same name the first counts, as in NATS clients. Line ends and zero
-    bytes, which gozo passes on from nobody, become spaces.
+    Of headers with the same name the first counts, as in NATS clients. Line ends and zero bytes,
+    which gozo itself never passes on, become spaces.
     """
     variables = {n: value for n, value in inherited.items() if not n.startswith(PREFIX)}
     own = {"SUBJECT": message.subject}
@@ -70,10 +70,10 @@ def environment(message: Message, inherited: Mapping[bytes, bytes]) -> dict[byte
 def fitting(
     variables: Mapping[bytes, bytes], command: Sequence[str]
 ) -> tuple[dict[bytes, bytes], list[str]]:
-    """Return the variables that fit into the environment of a command, and the omitted names.
+    """Return the variables that fit into the environment of a command, and the names omitted.
 
-    The system limits each, and all of them together with the command (execve(2), E2BIG). Of a
-    message's variables, the longest are omitted first.
+    The system limits each, and all of them together with the command (execve(2), E2BIG). The
+    longest variables of the message are omitted first.
     """
     room = min(os.sysconf("SC_ARG_MAX"), ALL_STRINGS) - SPARE
     room -= sum(_taken(os.fsencode(word)) for word in command)
@@ -106,9 +106,8 @@ async def run(
 ) -> Ended:
     """Run a command in a process group of its own, with `payload` as its input.
 
-    After `timeout` seconds, or when it is cancelled, the group is ended: SIGTERM, and after
-    `kill_after` more seconds, or when it is cancelled once more, SIGKILL. Its output goes where
-    ours goes, or to `on_line`.
+    After `timeout` seconds, or when cancelled, the group gets SIGTERM; `kill_after` seconds later,
+    or when cancelled again, SIGKILL. The command inherits our output, unless `on_line` takes it.
     """
     began = time.monotonic()
     pipe = asyncio.subprocess.PIPE if on_line else None
@@ -124,7 +123,7 @@ async def run(
                 process_group=0,
             )
     except OSError as error:
-        return Ended(126, f"it could not be started: {error.strerror}", time.monotonic() - began)
+        return Ended(126, f"cannot start: {error.strerror}", time.monotonic() - began)
     group = transport.get_pid()
     is_late = False
     try:
@@ -141,7 +140,7 @@ async def run(
         seconds = time.monotonic() - began
         if on_line:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORDS):
+                async with asyncio.timeout(LAST_OUTPUT):
                     await process.silent.wait()
         transport.close()
     return _ended(cast("int", transport.get_returncode()), seconds, timeout if is_late else None)
@@ -149,30 +148,30 @@ async def run(
 
 def _ended(code: int, seconds: float, timeout: float | None) -> Ended:
     if timeout is not None:
-        return Ended(TIMED_OUT, f"it took longer than {timeout:g} s", seconds)
+        return Ended(TIMED_OUT, f"timed out after {timeout:g} s", seconds)
     if code < 0:
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        return Ended(SIGNALLED - code, f"it was ended by {name}", seconds)
-    return Ended(code, f"it exited with {code}" if code else "", seconds)
+        return Ended(SIGNALLED - code, f"killed by {name}", seconds)
+    return Ended(code, f"exit code {code}" if code else "", seconds)
 
 
 async def _end(group: int, kill_after: float) -> None:
-    """End all of a process group."""
+    """End all processes of a group."""
     _signal(group, signal.SIGTERM)
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(kill_after):
-                while _signal(group, NO_SIGNAL):  # noqa: ASYNC110  # its end is told to nobody
-                    await asyncio.sleep(LOOK)
+                while _signal(group, NO_SIGNAL):  # noqa: ASYNC110  # nothing reports its end
+                    await asyncio.sleep(POLL)
     finally:
         _signal(group, signal.SIGKILL)
 
 
 def _signal(group: int, number: int) -> bool:
-    """Send a signal to a process group; False where nothing is left of it."""
+    """Send a signal to a process group; False if it no longer exists."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
@@ -181,7 +180,7 @@ def _signal(group: int, number: int) -> bool:
 
 
 def _input(payload: bytes) -> IO[bytes]:
-    """Return a file to read a payload from: it need not be read, and can be opened anew."""
+    """Return a file with a payload: the command need not read it, and may reopen it."""
     if hasattr(os, "memfd_create"):
         file: IO[bytes] = os.fdopen(os.memfd_create("payload"), "w+b")
     else:
@@ -192,12 +191,12 @@ def _input(payload: bytes) -> IO[bytes]:
 
 
 class _Process(asyncio.SubprocessProtocol):
-    """Notes the end of a process, and splits its output into lines."""
+    """Notes the exit of a process, and splits its output into lines."""
 
     def __init__(self, on_line: OnLine | None) -> None:
         self.exited = asyncio.Event()
         self.silent = asyncio.Event()
-        """Set when nobody can write to its output any more."""
+        """Set when no process can write to its output any more."""
         self._on_line = on_line
         self._begun = {1: bytearray(), 2: bytearray()}
         self._open = 2

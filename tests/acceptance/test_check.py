@@ -14,7 +14,7 @@ import pytest
 
 from gozo.client import Client as Schedules
 from gozo.daemon.check import TOKEN, Permission, examine, required_permissions
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.event_history import DESCRIPTION
 from gozo.store.probe import KEY
 from gozo.transport.connection import Connection

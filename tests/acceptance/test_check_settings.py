@@ -14,7 +14,7 @@ import pytest
 from gozo.daemon.check import Found, examine
 from gozo.errors import JetStreamError, UnsuitableServerError
 from gozo.leadership.lease_record import open_lease
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.bucket import open_bucket, own_settings
 from gozo.store.event_history import DESCRIPTION
 from gozo.store.suitability import FEWEST, faults

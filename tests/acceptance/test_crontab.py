@@ -132,7 +132,7 @@ async def test_each_occurrence_runs_once(moved: Moved) -> None:
         moved.ctl.program(name, NOTE)
     left_out = moved.move(CRONTAB)
     assert [line.split(":")[2] for line in left_out.splitlines()] == ["11"]
-    assert "@reboot is no time: left out" in left_out
+    assert "@reboot is not a time: skipped" in left_out
     workers = [await moved.work("cron") for _ in range(2)]
     moved.pass_time()
     await until(

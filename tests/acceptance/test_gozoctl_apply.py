@@ -40,7 +40,7 @@ def test_apply(ctl: Gozoctl) -> None:
     """It says what it does, does it once, and never writes to the file."""
     done = ctl.ok("apply", "jobs/nightly.toml", "--dry-run")
     assert done.rows[1:] == [["create", "nightly-backup", ""], ["create", "a.b", ""]]
-    assert "nothing is done" in done.err
+    assert "nothing changed" in done.err
     assert ctl.ok("list", "-o", "id").out == ""
     done = ctl.ok("apply", "jobs/nightly.toml")
     assert done.rows == [
@@ -48,7 +48,7 @@ def test_apply(ctl: Gozoctl) -> None:
         ["create", "nightly-backup", ""],
         ["create", "a.b", ""],
     ]
-    assert done.err.startswith("2 created\nno daemon delivers at the moment: ")
+    assert done.err.startswith("2 created\nno daemon is delivering: ")
     before = ctl.ok("list", "-o", "json").json
     done = ctl.ok("apply", "jobs/nightly.toml", "-o", "json")
     assert [one["action"] for one in done.json] == ["leave", "leave"]
@@ -64,7 +64,7 @@ def test_prune(ctl: Gozoctl) -> None:
     (ctl.home / "other.toml").write_text('[schedules.other]\nsubject = "x"\nwhen = "+1h"')
     ctl.ok("apply", "other.toml", "--prune")
     (ctl.home / "jobs" / "nightly.toml").write_text("")
-    assert ctl.ok("apply", "jobs/nightly.toml").err == "there are no schedules\n"
+    assert ctl.ok("apply", "jobs/nightly.toml").err == "no schedules\n"
     assert len(ctl.ok("list", "-o", "id").out.split()) == 4
     done = ctl.ok("apply", "jobs/nightly.toml", "--prune")
     assert done.rows[1:] == [["remove", "a.b", ""], ["remove", "nightly-backup", ""]]
@@ -118,12 +118,12 @@ def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
     assert '"z.1"' in done.err
     assert "[schedules.\" b\"]: the id ' b' begins or ends with a blank" in done.err
     assert "[schedules.c]: subject: " in done.err
-    assert "[schedules.d]: payload-file: 'large' cannot be read (it has more than" in done.err
-    assert "missing.toml cannot be read" in done.err
+    assert "[schedules.d]: payload-file: 'large' cannot be read (larger than" in done.err
+    assert "cannot read missing.toml (No such" in done.err
     (ctl.home / "bad.toml").write_text('[schedules."a.b"]\nsubject = "s"\nwhen = "+1h"\n')
     done = ctl.run("apply", "jobs/nightly.toml", "bad.toml")
     assert done.code == 2
-    assert 'bad.toml: [schedules."a.b"]: the id is in jobs/nightly.toml as well' in done.err
+    assert 'bad.toml: [schedules."a.b"]: the id is also in jobs/nightly.toml' in done.err
     assert ctl.run("apply", "--set", " ", "jobs/nightly.toml").code == 2
     assert ctl.ok("list", "-o", "id").out == ""
 
@@ -131,8 +131,8 @@ def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
 def test_export_of_nothing(ctl: Gozoctl) -> None:
     """A set that is misspelt gives an empty file, and a sentence."""
     for given, words in (
-        ((), "there are no schedules"),
-        (("--set", "nope"), "there are no such schedules"),
+        ((), "no schedules"),
+        (("--set", "nope"), "no matching schedules"),
     ):
         done = ctl.ok("export", *given)
         assert "[schedules." not in done.out
@@ -156,7 +156,7 @@ def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
     assert [line for line in shown.out.splitlines() if line[0] == "+"] == (
         ["+++ all.toml", '+set = "all"'] * 3
     )
-    assert ctl.ok("apply", "all.toml").err == "3 adopted, 2 left as they are\n"
+    assert ctl.ok("apply", "all.toml").err == "3 adopted, 2 unchanged\n"
     assert ctl.ok("diff", "all.toml").out == ""
     text = ctl.ok("export").out
     (ctl.home / "all.toml").write_text(text)
@@ -174,7 +174,7 @@ def test_export_and_restore(ctl: Gozoctl, servers: Servers) -> None:
     assert len(some) == 3
     assert tomllib.loads(ctl.ok("export", "--set", "nightly").out)["set"] == "nightly"
     assert ctl.shell("gozoctl export | gozoctl diff -").out == ""
-    assert ctl.shell("gozoctl export | gozoctl apply - --prune").err == "5 left as they are\n"
+    assert ctl.shell("gozoctl export | gozoctl apply - --prune").err == "5 unchanged\n"
     only = ctl.shell("gozoctl export --set nightly | gozoctl diff -")
     assert (only.code, only.out) == (0, "")
     foreign = ctl.shell("gozoctl export --set nightly | gozoctl diff - --set all")

@@ -102,7 +102,7 @@ async def test_nobody_delivers(servers: Servers, daemons: Daemons, tmp_path: Pat
     server = servers.start()
     ctl = Gozoctl(tmp_path, server.url)
     (tmp_path / "a.toml").write_text('[schedules.b]\nsubject = "to"\nwhen = "+2h"\n')
-    says = "no daemon delivers at the moment: start one with `gozo serve`"
+    says = "no daemon is delivering: start one with `gozo serve`"
     changes = (
         ("create", "a", "to", "--in", "1h"),
         ("reschedule", "a", "--in", "2h"),

@@ -14,7 +14,7 @@ import pytest
 from gozo.client import Client as Schedules
 from gozo.client import past
 from gozo.errors import RequestError
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import DESCRIPTION
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
@@ -126,32 +126,32 @@ async def test_nothing_is_known(server: NatsServer, clients: Clients, ctl: Gozoc
     assert "no history is kept" in none(code=3)
     age = 30 * 86_400 * 1_000_000_000
     await keep(client, "nothing", max_age=age, max_bytes=1_000_000)
-    said = "nothing is known of a schedule 'tea': nothing_history keeps events for 30d"
-    assert f"{said}, 1000000 bytes at most, and has none yet" in none("tea", code=3)
-    assert "nothing is known: nothing_history keeps events for 30d" in none(code=0)
+    said = "no events of schedule 'tea': nothing_history keeps events for 30d"
+    assert f"{said}, at most 1000000 bytes, and has none yet" in none("tea", code=3)
+    assert "no events: nothing_history keeps events for 30d" in none(code=0)
     await tell(client, "nothing", "accepted", "coffee")
     stream = await client.nats.jetstream().stream_info("nothing_history")
     assert stream.state.messages == 1
-    first = none("tea", code=3).partition("and has them from ")[2]
+    first = none("tea", code=3).partition("and has events from ")[2]
     assert f"{datetime.now(UTC).year}-" in first
     narrowed = none("coffee", "--type", "failed", code=3)
-    assert "nothing that matches is known of a schedule 'coffee': nothing_history" in narrowed
+    assert "no matching events of schedule 'coffee': nothing_history" in narrowed
     earlier = ctl.ok("history", "coffee", "--since", "2020-01-01", *own("nothing"))
     assert len(earlier.rows) == 2
-    assert "nothing earlier is known: nothing_history keeps events for 30d" in earlier.err
+    assert "no earlier events: nothing_history keeps events for 30d" in earlier.err
     assert ctl.ok("history", "coffee", *own("nothing")).err == ""
     # A history of another request subject is none of this.
     options = ("--bucket", "nothing", "--request-subject", "else")
     done = ctl.run("history", "tea", *options)
     assert done.code == 3
-    assert "keeps nothing.event.>, and not else.event.>: start the daemons with" in done.err
+    assert "stores nothing.event.>, and not else.event.>: start the daemons with" in done.err
 
 
 async def test_mistakes(server: NatsServer, clients: Clients, ctl: Gozoctl) -> None:
     """What no event could match is refused before it is looked for."""
     for arguments, said in (
-        (("--since", "17"), "--since '17' has no unit: give 17s, 17m or 17h"),
-        (("--since", "2999-01-01"), "lies ahead: give a moment that has passed"),
+        (("--since", "17"), "invalid --since '17': add a unit: 17s, 17m or 17h"),
+        (("--since", "2999-01-01"), "is in the future: give a past time"),
         (("--type", "fail"), "'failed'"),
         (("--since", "1h", "--until", "2h"), "--until '2h' is not after --since '1h'"),
         (("--type", "missed", "--subject", "a"), "events of the kind missed have no subject"),
@@ -162,7 +162,7 @@ async def test_mistakes(server: NatsServer, clients: Clients, ctl: Gozoctl) -> N
     async with await Schedules.connect(server.url) as schedules:
         with pytest.raises(RequestError, match="'fail' is not a kind of event: give accepted, "):
             schedules.history(kinds=["fail"])
-        with pytest.raises(RequestError, match="is no subject"):
+        with pytest.raises(RequestError, match="is not a valid subject"):
             schedules.history(subject="a..b")
         with pytest.raises(RequestError, match="is not before until"):
             schedules.history(since=datetime.now(UTC), until=datetime(2020, 1, 1, tzinfo=UTC))

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from gozo.client import Client, Counts
 from gozo.client.loading import FEW
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from tests.support.aged import age, followed, keys, read_by_consumers
 from tests.support.client import Client as Plain
 from tests.support.gozoctl import Gozoctl

@@ -10,7 +10,7 @@ import pytest
 
 from gozo.client import Client as GozoClient
 from gozo.errors import NotAllowedError
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers

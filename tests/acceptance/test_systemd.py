@@ -21,7 +21,7 @@ import pytest
 
 from gozo.daemon.daemon import Daemon as Replica
 from gozo.monitoring.systemd import Notifier
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.follower import Follower
 from gozo.transport.dialer import Dialer
 from tests.support.patience import allow, until

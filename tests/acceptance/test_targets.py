@@ -9,7 +9,7 @@ import pytest
 
 from gozo.client import Client as GozoClient
 from gozo.errors import UnansweredError
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.patience import until

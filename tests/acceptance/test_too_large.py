@@ -29,7 +29,7 @@ async def test_many_at_once(running: Running, client: Client) -> None:
     await receipts.wait(300)
     told = [json.loads(payload) for payload in receipts.payloads]
     assert {one["error"] for one in told} == {"too_large"}
-    assert re.search(r"\b6[67]\d\d\d bytes .* the most is 65535\b", told[0]["message"])
+    assert re.search(r"\b6[67]\d\d\d bytes .* the maximum is 65535\b", told[0]["message"])
     assert (await client.stream())["last_seq"] == before
     assert (await ask(client, {"Gozo-Del-Id": "n0"}))["status"] == "not_found"
     assert (await ask(client, FAR | {"Gozo-Id": "n1"}, reply="to"))["status"] == "stored"
@@ -53,8 +53,8 @@ async def test_many_headers(running: Running, client: Client, new_id: str) -> No
     (arrived,) = await arrivals.wait()
     assert sum(name.startswith("X-") for name in arrived.headers or {}) == 495
     for headers, sentence in (
-        (asked(501, "x"), "lines; the most is 500"),
-        (asked(200, "x" * 1_000), "bytes; the most is 65535"),
+        (asked(501, "x"), "lines; the maximum is 500"),
+        (asked(200, "x" * 1_000), "bytes; the maximum is 65535"),
     ):
         receipt = await ask(client, headers, reply="to")
         assert (receipt["error"], receipt["id"]) == ("too_large", new_id)

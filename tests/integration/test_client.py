@@ -380,5 +380,5 @@ async def test_something_else_answers(servers: Servers, clients: Clients) -> Non
             client.cancel("a"),
             client.reschedule("a", LATER),
         ):
-            with pytest.raises(UnansweredError, match="something else than gozo"):
+            with pytest.raises(UnansweredError, match="something other than gozo"):
                 await attempt

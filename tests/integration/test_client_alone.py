@@ -16,7 +16,7 @@ from gozo.errors import (
     RequestError,
     SettingsError,
 )
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from tests.support.client import Client as RawClient
 from tests.support.patience import allow, until
 from tests.support.places import LATER, listed

@@ -9,7 +9,7 @@ import pytest
 
 from gozo.client import Client, Wanted
 from gozo.client import apply as applying
-from gozo.client.apply import _Mark
+from gozo.client.apply import _Lock
 from gozo.errors import ExistsError, RequestError
 from gozo.schedule.model import ScheduleSpec
 from gozo.store.bucket import open_bucket
@@ -161,7 +161,7 @@ async def test_who_is_gone_is_not_waited_for(
     async with await Client.connect(server.url) as client:
         reader, writes = client._reader, client._writes
         bucket = await open_bucket(reader.js, reader.name, replicas=None)
-        frozen = _Mark(reader, writes, bucket)
+        frozen = _Lock(reader, writes, bucket)
         await frozen.take(1)
         assert await actions(client, wanted("a")) == ["create"]
         frozen._renewed = 0

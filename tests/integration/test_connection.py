@@ -14,7 +14,7 @@ import pytest
 from gozo.client import Client
 from gozo.errors import NotAllowedError
 from gozo.runtime.tasks import end, persist
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.connection import Connection
 from gozo.transport.dialer import RECONNECT_WAIT
 from gozo.transport.jetstream import JetStream

@@ -15,7 +15,7 @@ from gozo.daemon.leadership import CatchingUp
 from gozo.daemon.shutdown import Drain
 from gozo.daemon.skipping import Skipping
 from gozo.leadership.tenure import Role
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.barrier import Barrier
 from tests.support.client import Client
 from tests.support.patience import until

@@ -24,7 +24,7 @@ from gozo import embedded
 from gozo.embedded import EmbeddedServer, host, server
 from gozo.errors import EmbeddedServerError
 from gozo.settings import local_store as localstore
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from tests.support.patience import allow, until
 from tests.support.processes import Servers
 from tests.support.server import HOST, free_port, listens, nats_server_binary
@@ -39,7 +39,7 @@ import asyncio, sys
 from pathlib import Path
 from gozo import embedded
 from gozo.embedded import server
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 
 port, store, loop, kernel = sys.argv[1:]
 if kernel == "no":

@@ -13,7 +13,7 @@ import pytest
 from gozo.runtime.clock import wall_us
 from gozo.schedule.model import MICROSECONDS, Reason
 from gozo.schedule.timetable import Item
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.changes import Result
 from gozo.store.follower import DELETION
 from gozo.store.index import BucketIndex

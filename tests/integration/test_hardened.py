@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.commands import publication
 from gozo.transport.connection import Connection
 from tests.support.patience import until

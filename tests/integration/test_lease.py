@@ -15,12 +15,12 @@ from gozo.leadership.lease import Lease
 from gozo.leadership.lease_record import LeaseRecord, open_lease
 from gozo.leadership.rivals import Rivals
 from gozo.leadership.tenure import Role, Tenure
+from gozo.protocol.headers import block
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady
 from gozo.runtime.tasks import end
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.entry_codec import block
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, StoredMessage
 from tests.support.patience import allow, until

@@ -6,12 +6,12 @@ import asyncio
 import json
 import time
 
+from gozo.protocol.headers import block
 from gozo.protocol.inboxes import LENGTH
 from gozo.runtime.clock import wall_us
 from gozo.schedule.model import MICROSECONDS, NEVER
 from gozo.schedule.timetable import Item
 from gozo.store.changes import Put, Result
-from gozo.store.entry_codec import block
 from gozo.store.writer import Writer, WriteResult
 from tests.support.client import Client
 from tests.support.patience import until
@@ -226,6 +226,7 @@ async def test_what_is_awaited_is_not_late() -> None:
             now_us = wall_us()
             headers = block(change.lines(now_us / MICROSECONDS), 0)
             one.index.take("a", 1, now_us + 60 * MICROSECONDS, headers, 0)
+            assert one.store.outstanding == 0, "it is known to be stored"
             assert await writing is Result.STORED
             assert one.timetable.keys() == ["a"]
 

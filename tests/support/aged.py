@@ -6,11 +6,9 @@ import json
 import time
 from typing import Any
 
+from gozo.protocol.headers import block
 from gozo.schedule.model import MICROSECONDS, Entry, Reason
-from gozo.store.entry_codec import (
-    block,
-    entry_headers,
-)
+from gozo.store.entry_codec import entry_headers
 from gozo.store.marker_codec import (
     MARKER_SECONDS,
     marker_headers,

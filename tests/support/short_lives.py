@@ -12,7 +12,7 @@ import uvloop
 
 from gozo.daemon.daemon import serve
 from gozo.runtime import logs
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.marker_life import MarkerLife
 
 SHORTEST = 2  # seconds

@@ -14,7 +14,7 @@ from gozo.runtime.clock import wall_us
 from gozo.runtime.tasks import end
 from gozo.schedule.model import Entry, ScheduleRequest
 from gozo.schedule.timetable import Timetable
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.delivery_hooks import DeliveryHooks

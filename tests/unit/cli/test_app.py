@@ -28,8 +28,8 @@ from gozo.errors import (
     SettingsError,
 )
 from gozo.runtime import signals
+from gozo.settings.model import ServeSettings
 from gozo.settings.options import CONNECTION, SERVE
-from gozo.settings.resolve import ServeSettings
 from gozoctl.app import app as gozoctl_app
 from tests.support.commands import clashes, commands
 
@@ -242,7 +242,7 @@ class TestExitCodes:
         monkeypatch.setenv("GOZO_REPLICAS", "9")
         assert run() == 2
         assert re.fullmatch(
-            "gozo: the value '9' of GOZO_REPLICAS is no .*: give .*\n", capsys.readouterr().err
+            "gozo: the value '9' of GOZO_REPLICAS is not .*: give .*\n", capsys.readouterr().err
         )
 
     @pytest.mark.parametrize(

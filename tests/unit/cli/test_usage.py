@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from gozo.cli import app as cli
 from gozo.cli import usage
 from gozo.errors import NoServerError
+from gozo.settings.model import ConnectionSettings
 from gozo.settings.options import CONNECTION, OUTPUT, SERVE
-from gozo.settings.resolve import ConnectionSettings
 from gozoctl import app as gozoctl
 from gozoctl import session
 from tests.support.commands import commands
@@ -33,53 +33,60 @@ MISTAKES = [
     (("cancel", "-s", "tls://h:1", "tea"), SECURE),
     (("-s", "h:4222", "list"), f"No such command 'h:4222'. If it is an address: {SECURE}"),
     (("lst",), "No such command 'lst'. Did you mean 'list'"),
-    (("serve",), "No such command 'serve'. That is 'gozo serve'."),
-    (("next", "tea"), "'tea' cannot be read", "; or, for a stored schedule, --id tea"),
+    (("serve",), "No such command 'serve'. Use 'gozo serve'."),
+    (("next", "tea"), "'tea' cannot be read", "; for a stored schedule, use --id tea"),
     (("help", "nothing"), "No such command 'nothing'"),
     (("get", "--bogus"), "No such option: --bogus"),
     (("show",), "Usage: gozoctl show [OPTIONS] ID...", "Missing argument 'ID'"),
     (("exec", "jobs", "backup", "--full"), "No such option: --full: put -- before the command"),
-    ((*CREATE, "--cron", "TZ=Europe/Berlin 0 2 * * *"), "a time zone: give that in --time-zone"),
-    ((*CREATE, "--when", "CRON_TZ=UTC 0 2 * * *"), "a time zone: give that in --time-zone"),
-    (("next", "CRON_TZ=UTC 0 2 * * *"), "a time zone: give that in --time-zone"),
+    (
+        (*CREATE, "--cron", "TZ=Europe/Berlin 0 2 * * *"),
+        "give the zone in --time-zone",
+    ),
+    ((*CREATE, "--when", "CRON_TZ=UTC 0 2 * * *"), "give the zone in --time-zone"),
+    (("next", "CRON_TZ=UTC 0 2 * * *"), "give the zone in --time-zone"),
     ((*CREATE, "--cron", "15~45 * * * *"), "minute '15~45' is a random value", "--jitter"),
     ((*CREATE, "--cron", "H 2 * * *"), "minute 'h' is a random value", "--jitter"),
-    ((*CREATE, "--cron", "@reboot"), "--cron '@reboot' is no time, but the start of a machine"),
-    ((*CREATE, "--cron", "nonsense"), "--cron 'nonsense' is no cron expression"),
+    ((*CREATE, "--cron", "@reboot"), "invalid --cron '@reboot': gozo does not see"),
+    ((*CREATE, "--cron", "nonsense"), "invalid --cron 'nonsense': expected five fields"),
     ((*CREATE, "--cron", "0 25 * * *"), "--cron '0 25 * * *': hour '25' is not within 0-23"),
     ((*CREATE, "--when", "noon"), "--when 'noon' cannot be read"),
-    ((*CREATE, "--when", "60"), "--when '60' has passed", "for 60 seconds from now, give --in 60"),
+    ((*CREATE, "--when", "60"), "--when '60' has passed", "for 60 seconds from now, use --in 60"),
     ((*CREATE, "--when", "1763871234000"), "may be milliseconds: give seconds, 1763871234.000"),
     ((*CREATE, "--at", "2020-01-01 10:00"), "--at '2020-01-01 10:00' has passed", "--past-ok"),
     ((*CREATE, "--at", "2020-01-01T10:00:00Z"), "has passed", "--past-ok"),
     (("send", "kitchen", "--when", "1763871234"), "--when '1763871234' has passed"),
     (("reschedule", "tea", "--at", "2020-01-01 10:00"), "has passed", "--past-ok"),
-    ((*CREATE, "--in", "99999999999"), "--in '99999999999' is due", "give --yes if that is meant"),
-    ((*CREATE, "--every", "8000 days"), "--every '8000 days' is due", "give --yes"),
-    ((*CREATE, "--cron", "@daily", "--start", "2090-01-01 00:00"), "is due", "give --yes"),
-    (("send", "kitchen", "--at", "2099-01-01 10:00"), "give --yes if that is meant"),
-    (("reschedule", "tea", "--in", "8000d"), "give --yes if that is meant"),
+    ((*CREATE, "--in", "99999999999"), "--in '99999999999' is due", "use --yes to confirm"),
+    ((*CREATE, "--every", "8000 days"), "--every '8000 days' is due", "use --yes"),
+    ((*CREATE, "--cron", "@daily", "--start", "2090-01-01 00:00"), "is due", "use --yes"),
+    (("send", "kitchen", "--at", "2099-01-01 10:00"), "use --yes to confirm"),
+    (("reschedule", "tea", "--in", "8000d"), "use --yes to confirm"),
     ((*CREATE, "--in", "999999999999999"), "lies beyond the year 9999: give less"),
-    ((*CREATE, "--at", "tomorow 9am"), "--at 'tomorow 9am' is no time"),
-    ((*CREATE, "--at", "tomorrow", "9am"), "put quotes around", "--at 'tomorrow 9am'"),
-    ((*CREATE, "--in", "5", "minutes"), "put quotes around", "--in '5 minutes'"),
-    ((*CREATE, "--in", "noon"), "it is a time: give --at 'noon'"),
-    ((*CREATE, "--every", "1y"), "months and years have no fixed length"),
-    ((*CREATE, "--every", "5m", "--start", "x"), "--start 'x' is no time"),
-    ((*CREATE, "--every", "5m", "--jitter", "x"), "--jitter 'x' is no length of time"),
-    ((*CREATE, "--at", "noon", "--tz", "europe/berlin"), "'europe/berlin' is not a time zone"),
-    (CREATE, "give one of --in, --at, --when, --cron and --every"),
-    (("reschedule", "tea"), "give one of --in, --at and --when, to say"),
-    (("next", "@reboot"), "EXPR '@reboot' is no time, but the start of a machine"),
-    ((*CREATE, "--when", "@reboot"), "--when '@reboot' is no time, but the start of a machine"),
-    ((*CREATE, "--in", "1e9"), "--in '1e9' is no delay: give seconds, such as 10"),
-    ((*CREATE, "--in", "1,5h"), "--in '1,5h' is no delay: give seconds, such as 10"),
+    ((*CREATE, "--at", "tomorow 9am"), "invalid --at 'tomorow 9am': expected 17:30"),
+    ((*CREATE, "--at", "tomorrow", "9am"), "quote a time", "--at 'tomorrow 9am'"),
+    ((*CREATE, "--in", "5", "minutes"), "quote a time", "--in '5 minutes'"),
+    ((*CREATE, "--in", "noon"), "invalid --in 'noon': this is a time: use --at 'noon'"),
+    ((*CREATE, "--every", "1y"), "months and years vary in length"),
+    ((*CREATE, "--every", "5m", "--start", "x"), "invalid --start 'x': expected 17:30"),
+    ((*CREATE, "--every", "5m", "--jitter", "x"), "invalid --jitter 'x': expected seconds (10)"),
+    (
+        (*CREATE, "--at", "noon", "--tz", "europe/berlin"),
+        "invalid --time-zone 'europe/berlin': expected",
+    ),
+    (CREATE, "give the due time with one of --in, --at, --when, --cron and --every"),
+    ((*CREATE, "--tz", "Europe/Malta"), "give the due time with one of --in, --at, --when"),
+    (("reschedule", "tea"), "give the due time with one of --in, --at and --when"),
+    (("next", "@reboot"), "EXPR '@reboot' is not a time but the start of a machine"),
+    ((*CREATE, "--when", "@reboot"), "--when '@reboot' is not a time but the start of a machine"),
+    ((*CREATE, "--in", "1e9"), "invalid --in '1e9': expected seconds (10)"),
+    ((*CREATE, "--in", "1,5h"), "invalid --in '1,5h': expected seconds (10)"),
     (("status", "-s", "h.example"), f"argument(s) (h.example). If that is an address: {SECURE}"),
     (("list", "-s", "h:4222"), f"argument(s) (h:4222). If that is an address: {SECURE}"),
     (("list", "--json"), "No such option: --json", "--output json"),
     (("--json", "list"), "No such option: --json", "--output json"),
-    (("list", "--due-before", "tomorow"), "--due-before 'tomorow' is no time"),
-    (("list", "--due-after", "tomorrow"), "--due-after 'tomorrow' is a whole day"),
+    (("list", "--due-before", "tomorow"), "invalid --due-before 'tomorow': expected"),
+    (("list", "--due-after", "tomorrow"), "invalid --due-after 'tomorrow': add a time of day"),
 ]
 
 
@@ -123,7 +130,7 @@ def test_the_other_program() -> None:
     """A command of the other program is named with it, and no command is forgotten."""
     done = CliRunner().invoke(cli.app, ["status"], prog_name="gozo")
     assert done.exit_code == 2
-    assert "No such command 'status'. That is 'gozoctl status'." in done.output
+    assert "No such command 'status'. Use 'gozoctl status'." in done.output
     ours = {"gozo": {*get_group(cli.app).commands}, "gozoctl": {*gozoctl.COMMANDS, "config"}}
     for program, names in ours.items():
         other = ours["gozo" if program == "gozoctl" else "gozoctl"]

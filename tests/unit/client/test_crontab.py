@@ -50,8 +50,8 @@ def test_a_typical_one() -> None:
         ("backup-2", "@hourly", "/opt/backup   # no comment: part of the command\n", new_york),
     ]
     mailto, reboot = found.warnings
-    assert mailto.startswith("tab:3: the variable MAILTO is not carried over")
-    assert reboot.startswith("tab:7: @reboot is no time")
+    assert mailto.startswith("tab:3: the variable MAILTO is not converted")
+    assert reboot.startswith("tab:7: @reboot is not a time")
 
 
 def test_it_is_a_file_to_apply() -> None:
@@ -103,7 +103,7 @@ def test_a_system_crontab() -> None:
     found = imported("17 * * * * root cd / && run-parts /etc/cron.hourly\n@daily www", system=True)
     ((_, one),) = found.jobs
     assert (one.subject, one.payload) == ("cron.root", b"cd / && run-parts /etc/cron.hourly\n")
-    assert found.warnings == ["tab:2: it names no user, or no command: left out"]
+    assert found.warnings == ["tab:2: it names no user, or no command: skipped"]
     (warning,) = imported("17 * * * *\troot\tcd /\n@daily rooted").warnings
     assert warning == "tab:1: its command is root: if that is a user, give --system"
 
@@ -111,14 +111,14 @@ def test_a_system_crontab() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("SHELL='/bin/bash'", "the variable SHELL is not carried over"),
+        ("SHELL='/bin/bash'", "the variable SHELL is not converted"),
         ('"A B" = c', "the variable A B is not"),
-        ("* * * * *", "no five times, or no command"),
-        ("* * * * ", "no five times"),
+        ("* * * * *", "does not have five fields"),
+        ("* * * * ", "does not have five fields"),
         ("61 * * * * x", "minute '61'"),
-        ("0 0 31 2 * x", "a day that never comes"),
-        ("@every 90s x", "@every is no time of a crontab"),
-        ("@sometimes x", "@sometimes is no time of a crontab"),
+        ("0 0 31 2 * x", "a day that does not exist"),
+        ("@every 90s x", "@every is not a time"),
+        ("@sometimes x", "@sometimes is not a time"),
         ("* * * * * %input", "no command, only input"),
     ],
 )

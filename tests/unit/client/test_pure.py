@@ -15,10 +15,12 @@ from gozo.client.arguments import (
     header_pairs,
     moment,
 )
-from gozo.client.daemon_calls import _portions, _stored
+from gozo.client.daemon_answers import stored
+from gozo.client.daemon_calls import _portions
 from gozo.client.decoding import keys_of, matcher
 from gozo.errors import RequestError, UnansweredError
-from gozo.protocol.requests import escape_id, stored_receipt, unknown_receipt
+from gozo.protocol.ids import escape_id
+from gozo.protocol.receipts import stored_receipt, unknown_receipt
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, Entry
 
@@ -102,7 +104,7 @@ def test_patterns(pattern: str, subject: str, matches: bool) -> None:
 @pytest.mark.parametrize("pattern", ["", "a..b", ".a", "a.", ">.a", "a b"])
 def test_no_patterns(pattern: str) -> None:
     """What is no subject is refused, not taken for a pattern that matches nothing."""
-    with pytest.raises(RequestError, match="no subject"):
+    with pytest.raises(RequestError, match="not a valid subject"):
         matcher(pattern)
 
 
@@ -133,10 +135,10 @@ def test_moments_are_exact() -> None:
 def test_the_last_moment_of_all() -> None:
     """A receipt has it as a float, which would be in the year 10000."""
     receipt = stored_receipt(Entry("tea", "kitchen", "+1", when.LAST_US, 0), replaced=False)
-    assert _stored(json.loads(json.dumps(receipt))).due == datetime.max.replace(tzinfo=UTC)
+    assert stored(json.loads(json.dumps(receipt))).due == datetime.max.replace(tzinfo=UTC)
 
 
 def test_a_refusal_that_may_be_none() -> None:
     """A program is told that it is not known whether a request was stored, not of a refusal."""
-    with pytest.raises(UnansweredError, match="not known whether it was stored"):
-        _stored(unknown_receipt("tea", "stored"))
+    with pytest.raises(UnansweredError, match="unknown whether the schedule was stored"):
+        stored(unknown_receipt("tea", "stored"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gozo.client import Client, Wanted, next_times, times_of
+from gozo.client import Client, ScheduleOptions, Wanted, next_times, times_of
 from gozo.client.arguments import check_past
 from gozo.errors import RequestError
 from tests.support.readme import ROOT
@@ -120,6 +120,21 @@ def test_by_position() -> None:
         call(Client.schedule, "kitchen", "tea", when="+1h")
     with pytest.raises(TypeError, match="positional argument"):
         call(Client.schedule, "kitchen", b"tea", "+1h", when="+1h")
+
+
+def test_unknown_arguments() -> None:
+    """A misspelt option is refused, as Python does."""
+    for name in ("schedule", "request", "cancel"):
+        with pytest.raises(TypeError, match=rf"^Client\.{name}\(\) got an unexpected .*'coumt'"):
+            call(getattr(Client, name), coumt=3)
+
+
+def test_options() -> None:
+    """`schedule` and `request` take the same options, each by its name."""
+    for method in (Client.schedule, Client.request):
+        parameters = inspect.signature(method).parameters
+        assert ScheduleOptions.__annotations__.keys() <= parameters.keys()
+        assert not any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def test_what_is_wanted() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gozo.delivery.in_memory import InMemory, Sent, shown_key
-from gozo.protocol.requests import triggered
+from gozo.protocol.deliveries import triggered
 from gozo.runtime.logs import rendered
 from gozo.schedule.model import Entry, Misfire, ScheduleRequest, ScheduleSpec, State
-from tests.support.heard import heard, ignore
+from tests.support.heard import heard
 
 NOW_US = 1_763_871_234_000_000
 
@@ -72,7 +72,7 @@ def test_sent_or_failed() -> None:
 
 def test_what_logs_call_it() -> None:
     """Its key begins with what does not print."""
-    in_memory = InMemory(ignore)
+    in_memory = InMemory(lambda digest, position: None)
     in_memory.add(request(NOW_US), heard(b"one"))
     [item] = in_memory.timetable.pop_due(NOW_US, 1)
     assert rendered(shown_key(item.key)) == "memory:1"

@@ -9,7 +9,7 @@ from typing import Any, cast
 from gozo.delivery.failures import Failures
 from gozo.delivery.recurring import Occurrences
 from gozo.delivery.wakeup import Wakeup
-from gozo.protocol.requests import delivery
+from gozo.protocol.deliveries import delivery
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.schedule.model import MICROSECONDS, Entry, ScheduleSpec
 from gozo.schedule.timetable import Item, Timetable

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gozo.embedded.configuration import Place, authorization, place, quoted, rendered
 from gozo.errors import SettingsError
 from gozo.settings.local_store import Files
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 
 SECRET = "hunter2-very-secret"  # noqa: S105  # stands for whatever must not be seen
 

@@ -15,16 +15,12 @@ from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
 from gozo.protocol import requests as protocol
-from gozo.protocol.headers import FIRST_LINE, fields, pack, split, unpack
-from gozo.protocol.requests import (
-    RESERVED,
-    dated,
-    delivery,
-    escape_id,
-    parse_note,
-    parse_request,
-    unescape_key,
-)
+from gozo.protocol.admin import parse_note
+from gozo.protocol.deliveries import delivery
+from gozo.protocol.headers import FIRST_LINE, block, fields, pack, split, unpack
+from gozo.protocol.ids import RESERVED, escape_id, unescape_key
+from gozo.protocol.receipts import refusal_receipt, shortened
+from gozo.protocol.requests import dated, parse_request
 from gozo.schedule.expression import LAST_US
 from gozo.schedule.model import (
     LONGEST_REASON,
@@ -38,13 +34,12 @@ from gozo.schedule.model import (
     ScheduleRequest,
     ScheduleSpec,
     State,
-    retried,
 )
 from gozo.schedule.recurrence import due_at, onward, paused
+from gozo.schedule.retry import retried
 from gozo.store import entry_codec as entries
 from gozo.store.entry_codec import (
     EntryError,
-    block,
     check_room,
     entry_headers,
     glance,
@@ -159,20 +154,23 @@ def test_bad_requests_are_refused(block_: bytes | None, code: Refusal) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"Gozo_Time_Zone": "Europe/Valetta"}, "Gozo-Time-Zone 'Europe/Valetta' is no time zone"),
-        ({"Gozo_Time_Zone": "europe/malta"}, "with its capitals"),
-        ({"Gozo_Time_Zone": "localtime"}, "'localtime' is no time zone"),
-        ({"Gozo_When": "@every 5s", "Gozo_Time_Zone": "UTC"}, "goes with a cron expression only"),
-        ({"Gozo_When": "+5", "Gozo_Until": "+9"}, "Gozo-Until goes with a recurring schedule only"),
-        ({"Gozo_When": "+5", "Gozo_Misfire": "all"}, "all goes with a recurring schedule only"),
+        (
+            {"Gozo_Time_Zone": "Europe/Valetta"},
+            "'Europe/Valetta' is not a time zone",
+        ),
+        ({"Gozo_Time_Zone": "europe/malta"}, "case-sensitive"),
+        ({"Gozo_Time_Zone": "localtime"}, "'localtime' is not a time zone"),
+        ({"Gozo_When": "@every 5s", "Gozo_Time_Zone": "UTC"}, "is for cron expressions only"),
+        ({"Gozo_When": "+5", "Gozo_Until": "+9"}, "Gozo-Until is for recurring schedules only"),
+        ({"Gozo_When": "+5", "Gozo_Misfire": "all"}, "all is for recurring schedules only"),
         ({"Gozo_When": "+5", "Gozo_Misfire_Grace": "5s"}, "needs Gozo-Misfire: skip"),
-        ({"Gozo_Misfire": "twice"}, "Gozo-Misfire is 'twice': give once, all or skip"),
-        ({"Gozo_Misfire_Grace": "-5s"}, "Gozo-Misfire-Grace '-5s' is no length of time"),
-        ({"Gozo_Jitter": "a while"}, "Gozo-Jitter 'a while' is no length of time"),
-        ({"Gozo_Count": "0"}, "Gozo-Count is '0': give a whole number from 1"),
+        ({"Gozo_Misfire": "twice"}, "Gozo-Misfire 'twice' is unknown: give once, all or skip"),
+        ({"Gozo_Misfire_Grace": "-5s"}, "Gozo-Misfire-Grace '-5s' is not a duration"),
+        ({"Gozo_Jitter": "a while"}, "Gozo-Jitter 'a while' is not a duration"),
+        ({"Gozo_Count": "0"}, "Gozo-Count '0' is out of range: give a whole number from 1"),
         ({"Gozo_Count": "1000000000"}, "from 1 to 999999999"),
-        ({"Gozo_Count": "3", "Gozo_Occurred": "3"}, "Gozo-Occurred 3 is as many as Gozo-Count"),
-        ({"Gozo_Start": "@daily"}, "Gozo-Start '@daily' is no moment"),
+        ({"Gozo_Count": "3", "Gozo_Occurred": "3"}, "Gozo-Occurred 3 has reached Gozo-Count"),
+        ({"Gozo_Start": "@daily"}, "Gozo-Start '@daily' is not a moment"),
         ({"Gozo_Start": "+9", "Gozo_Until": "+8"}, "Gozo-Until is before Gozo-Start"),
         ({"Gozo_Until": "+8"}, "is never due before Gozo-Until"),
     ],
@@ -295,8 +293,8 @@ def test_what_could_not_be_written_again() -> None:
 def test_a_refusal_that_is_shortened(message: str, id_: str | None) -> None:
     """However it is encoded, it has no more bytes, and still says why."""
     error = RequestError(Refusal.INVALID_WHEN, message)
-    told = protocol.refusal_receipt(id_, error)
-    short = protocol.shortened(told, 1_024)
+    told = refusal_receipt(id_, error)
+    short = shortened(told, 1_024)
     assert len(json.dumps(short)) <= 1_024
     assert (short["status"], short["error"]) == ("refused", "invalid_when")
     assert short["id"] in (id_, None)
@@ -497,7 +495,7 @@ def test_notes() -> None:
         with pytest.raises(RequestError) as caught:
             parse_note(bad)
         assert caught.value.code is Refusal.INVALID_REQUEST
-    with pytest.raises(RequestError, match="201 characters; the most is 200"):
+    with pytest.raises(RequestError, match="201 characters; the maximum is 200"):
         parse_note(b'{"note": "%b"}' % (b"x" * 201))
 
 

@@ -18,7 +18,7 @@ from gozo.protocol.subject_policy import (
     check_size,
     too_small,
 )
-from gozo.settings.resolve import ConnectionSettings, ServeSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 
 POLICY = Policy("gozo")
 

@@ -18,7 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gozo.errors import RequestError
-from gozo.protocol.requests import asks_receipt, dated, delivery, parse_request
+from gozo.protocol.deliveries import delivery
+from gozo.protocol.receipts import asks_receipt
+from gozo.protocol.requests import dated, parse_request
 from gozo.schedule.model import MICROSECONDS, Entry, ScheduleRequest
 from gozo.schedule.recurrence import (
     is_left_out,

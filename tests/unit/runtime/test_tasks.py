@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from gozo.runtime.tasks import end
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.connection import Connection
 from tests.support.patience import allow
 from tests.support.server import HOST, free_port

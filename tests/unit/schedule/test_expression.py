@@ -188,8 +188,8 @@ def test_durations_for_people(us: int, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "+5s", "-5s", "1h 30m", "daily", "* * * * *"])
 def test_no_spans(text: str) -> None:
-    """What is no length of time is refused, with the header's name."""
-    with pytest.raises(RequestError, match=r"Gozo-Jitter .* is no length of time"):
+    """What is not a duration is refused, with the header's name."""
+    with pytest.raises(RequestError, match=r"Gozo-Jitter .* is not a duration"):
         parse_span(text, "Gozo-Jitter")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gozo.errors import RequestError
 from gozo.schedule.expression import LAST_US
-from gozo.schedule.model import NEVER, Entry, Misfire, ScheduleSpec, State, retried
+from gozo.schedule.model import NEVER, Entry, Misfire, ScheduleSpec, State
 from gozo.schedule.recurrence import (
     MOST_DELAYED,
     MOST_MISSED,
@@ -29,6 +29,7 @@ from gozo.schedule.recurrence import (
     resumed,
     upcoming,
 )
+from gozo.schedule.retry import retried
 
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gozo.errors import SettingsError
-from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.model import ConnectionSettings
+from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import Sources
 from tests.support.credentials import key_pair, operator
 
@@ -55,7 +56,7 @@ class Places:
         with pytest.raises(SettingsError) as caught:
             self.resolve()
         said = str(caught.value)
-        assert f"the login from {login}" in said
+        assert f"the credentials from {login}" in said
         assert f"the address from {address}" in said
         assert "./gozo.env as well" in said
         assert SECRET not in said
@@ -189,7 +190,7 @@ def test_the_login_of_a_context_is_for_its_address(
         assert places.resolve().addresses == ("nats://a.example:4222",)
     else:
         what = "user in" if login == "user" else "user_jwt in"
-        with pytest.raises(SettingsError, match=rf"the login from {what}.*NATS_ADDRESS in"):
+        with pytest.raises(SettingsError, match=rf"the credentials from {what}.*NATS_ADDRESS in"):
             places.resolve()
     # Given by the user for this once, an address does.
     places.environment["NATS_ADDRESS"] = "nats://b.example"
@@ -204,7 +205,7 @@ def test_a_context_that_the_directory_names_gets_no_other_login(places: Places) 
     places.context(url="nats://demo.example")
     places.local.write_text("GOZO_CONTEXT=prod\n")
     places.environment["NATS_TOKEN"] = SECRET
-    with pytest.raises(SettingsError, match=r"NATS_TOKEN is not sent .* which GOZO_CONTEXT in"):
+    with pytest.raises(SettingsError, match=r"NATS_TOKEN are not sent .* which GOZO_CONTEXT in"):
         places.resolve()
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from gozo.errors import SettingsError
 from gozo.settings import nats_contexts as contexts
-from gozo.settings.resolve import ConnectionSettings, resolve_connection
+from gozo.settings.model import ConnectionSettings
+from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import File, Sources
 from tests.support.credentials import key_pair
 
@@ -251,7 +252,7 @@ class TestErrors:
     @pytest.mark.parametrize("name", ["..", "a..b", "a/b", "/a", "a\\b", "a\nb"])
     def test_names_that_lead_elsewhere_are_refused(self, name: str, home: Home) -> None:
         """No name reads a file outside of the directory."""
-        with pytest.raises(SettingsError, match=r"of --context is no name of a context: give"):
+        with pytest.raises(SettingsError, match=r"of --context is not a valid context name: give"):
             home.resolve({"context": name})
 
     def test_a_context_that_is_not_there(self, home: Home) -> None:
@@ -259,8 +260,8 @@ class TestErrors:
         with pytest.raises(SettingsError) as caught:
             home.resolve({"context": "prod"})
         assert str(caught.value) == (
-            f"there is no context 'prod', {home.path('prod')} is missing: see 'nats context ls' "
-            "for those that are there"
+            f"there is no context 'prod', {home.path('prod')} is missing: 'nats context ls' "
+            "lists all contexts"
         )
 
     def test_without_a_home_directory(self) -> None:
@@ -287,18 +288,18 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"token": [SECRET]}, "token in {path} is not a text"),
-            ({"token": 5}, "token in {path} is not a text"),
-            ({"token": "\ud800"}, "token in {path} is not a text"),
+            ({"token": [SECRET]}, "token in {path} is not a string"),
+            ({"token": 5}, "token in {path} is not a string"),
+            ({"token": "\ud800"}, "token in {path} is not a string"),
             ({"tls_first": "yes"}, "tls_first in {path} is neither true nor false"),
-            ({"user_jwt": SECRET}, "{path} has a user_jwt and no user_seed"),
+            ({"user_jwt": SECRET}, "{path} has a user_jwt but no user_seed"),
             ({"user_jwt": "j", "user_seed": SECRET}, "(not shown) of user_seed in {path} is nei"),
             ({"nkey": SECRET}, "the value (not shown) of nkey in {path} is neither"),
             ({"creds": "/no/such"}, "the value '/no/such' of creds in {path} cannot be read"),
             ({"url": "http://h"}, "the value 'http://h' of url in {path} has an unknown scheme"),
             ({"cert": "/dev/null"}, "cert in {path} is given without --key"),
-            ({"jetstream_domain": "a b"}, "the value 'a b' of jetstream_domain in {path} holds"),
-            ({"jetstream_api_prefix": "a.>"}, "of jetstream_api_prefix in {path} holds a wild"),
+            ({"jetstream_domain": "a b"}, "the value 'a b' of jetstream_domain in {path} contains"),
+            ({"jetstream_api_prefix": "a.>"}, "of jetstream_api_prefix in {path} contains a wild"),
             ({"inbox_prefix": "a..b"}, "of inbox_prefix in {path} has an empty token"),
         ],
     )

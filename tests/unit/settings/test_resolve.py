@@ -16,14 +16,10 @@ from hypothesis import strategies as st
 
 from gozo.errors import SettingsError
 from gozo.runtime.logs import get_logger
+from gozo.settings.credentials import redacted
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.settings.options import CONNECTION, SERVE, Option
-from gozo.settings.resolve import (
-    ConnectionSettings,
-    ServeSettings,
-    redacted,
-    resolve_connection,
-    resolve_serve,
-)
+from gozo.settings.resolve import resolve_connection, resolve_serve
 from gozo.settings.sources import File, Sources
 from tests.support.credentials import key_pair
 
@@ -281,15 +277,15 @@ class TestAddresses:
             ("ws://h", "WebSockets"),
             ("wss://h", "WebSockets"),
             ("http://h", "unknown scheme"),
-            ("nats://", "no proper host"),
+            ("nats://", "has an invalid host"),
             ("h:", "port"),
             ("h:0", "port"),
             ("h:65536", "port"),
             ("h:٣", "port"),
-            ("[::1", "no proper host"),
-            ("[nonsense]:4222", "no proper host"),
-            ("a..b:4222", "no proper host"),
-            (f"{'a' * 64}.example", "no proper host"),
+            ("[::1", "has an invalid host"),
+            ("[nonsense]:4222", "has an invalid host"),
+            ("a..b:4222", "has an invalid host"),
+            (f"{'a' * 64}.example", "has an invalid host"),
             ("h h", "white space"),
             ("h/path", "white space or one of"),
         ],
@@ -448,7 +444,7 @@ class TestValues:
         with pytest.raises(SettingsError) as failed:
             resolve({name: given}, {f"GOZO_{name.upper()}": "x"})
         assert str(failed.value).startswith(f"the value {','.join(given)!r} of --{name} ")
-        assert "> for all subjects, or leave it out" in str(failed.value)
+        assert "> for all subjects, or omit it" in str(failed.value)
         with pytest.raises(SettingsError):
             resolve({}, {f"GOZO_{name.upper()}": "jobs.>,"})
 
@@ -516,7 +512,7 @@ class TestValues:
                 resolve({**command_line, **partner}, variables)
             message = str(caught.value)
             assert message.startswith(f"the value {text!r} of {origin} ")
-            assert re.search(r": .*(give|leave|use|mend|write)", message)
+            assert re.search(r": .*(give|remove|omit|use|fix|write)", message)
 
     @given(text=st.text())
     @example(text="3\x1f")  # white space for `strip`, and none for `int` and `float`
@@ -567,7 +563,7 @@ class TestNkey:
         file.write_text(second)
         assert settings.seed() == second
         file.write_text("nothing")
-        with pytest.raises(SettingsError, match="holds no seed"):
+        with pytest.raises(SettingsError, match="does not contain a seed"):
             settings.seed()
 
     def test_only_seeds_of_users_are_taken(self) -> None:

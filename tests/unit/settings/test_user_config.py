@@ -64,11 +64,11 @@ class TestReading:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b'bucket = "a', r"is not TOML \(at .*\): mend"),
-            (b"bucket = a secret", r"is not TOML \(at line 1, column \d+\): mend"),
-            (b"bucket = 5", "bucket in .* is not a text: put it in quotation marks"),
-            (b'[bucket]\nname = "x"', "bucket in .* is not a text"),
-            (b'buket = "a"', "has the unknown key 'buket': remove it, known are address, context,"),
+            (b'bucket = "a', r"is not TOML \(at .*\): fix"),
+            (b"bucket = a secret", r"is not TOML \(at line 1, column \d+\): fix"),
+            (b"bucket = 5", "bucket in .* is not a string: put it in quotation marks"),
+            (b'[bucket]\nname = "x"', "bucket in .* is not a string"),
+            (b'buket = "a"', "has the unknown key 'buket': remove it; known keys are address,"),
             (b'bucket = "\xff"', "is not UTF-8"),
         ],
     )
@@ -136,10 +136,10 @@ class TestChanging:
     @pytest.mark.parametrize(
         ("key", "text", "message"),
         [
-            ("buket", "b", "there is no default 'buket': give address, context, request-"),
-            ("bucket", "a.b", r"the value 'a\.b' of bucket is no name of a bucket: use"),
-            ("output", "xml", "the value 'xml' of output is no output: give table, json,"),
-            ("context", "../x", r"the value '\.\./x' of context is no name of a context"),
+            ("buket", "b", "unknown default 'buket': give address, context, request-"),
+            ("bucket", "a.b", r"the value 'a\.b' of bucket is not a valid bucket name: use"),
+            ("output", "xml", "the value 'xml' of output is not an output format: give table,"),
+            ("context", "../x", r"the value '\.\./x' of context is not a valid context name"),
         ],
     )
     def test_what_cannot_be_used_changes_nothing(
@@ -169,5 +169,5 @@ class TestChanging:
     def test_what_cannot_be_written_is_told(self, tmp_path: Path) -> None:
         """With the reason of the operating system."""
         (tmp_path / "gozo").touch()
-        with pytest.raises(SettingsError, match=r"config\.toml cannot be changed \(.*\): see to"):
+        with pytest.raises(SettingsError, match=r"config\.toml cannot be changed \(.*\): check"):
             userconfig.change(tmp_path / "gozo" / "config.toml", "bucket", "b")

@@ -3,8 +3,9 @@
 import pytest
 
 from gozo.leadership.tenure import TAKEOVER
+from gozo.protocol.headers import block
 from gozo.schedule.model import MICROSECONDS, Entry
-from gozo.store.entry_codec import block, dated, entry_headers, glance, parse_entry, written_us
+from gozo.store.entry_codec import dated, entry_headers, glance, parse_entry, written_us
 from gozo.store.lateness import Lateness
 
 AT = 1_763_871_234.567  # seconds

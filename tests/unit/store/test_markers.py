@@ -7,12 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from gozo.protocol.headers import block
 from gozo.schedule.model import Entry, Marker, Reason
-from gozo.store.entry_codec import (
-    block,
-    entry_headers,
-    parse_entry,
-)
+from gozo.store.entry_codec import entry_headers, parse_entry
 from gozo.store.marker_codec import (
     marker_headers,
     plain_marker,

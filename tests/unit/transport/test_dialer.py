@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gozo.settings.resolve import ConnectionSettings
+from gozo.settings.model import ConnectionSettings
 from gozo.transport.dialer import MOST_ANNOUNCED, targets
 
 GIVEN = "nats://given.example:4222"

@@ -53,7 +53,7 @@ def test_at(text: str, now: str, meant: str) -> None:
 )
 def test_at_refused(text: str) -> None:
     """What is no time is refused, with the value and the cure."""
-    with pytest.raises(SettingsError, match=r"--at .* is no time: give 17:30"):
+    with pytest.raises(SettingsError, match=r"invalid --at .*: expected 17:30"):
         moments.moment_at(text, datetime.now(UTC), BERLIN)
 
 
@@ -85,7 +85,7 @@ def test_in(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "-5m", "soon", "17:30", "1h-"])
 def test_in_refused(text: str) -> None:
     """What is no delay is refused, with the value."""
-    with pytest.raises(SettingsError, match=r"--in .* is no delay"):
+    with pytest.raises(SettingsError, match=r"invalid --in .*: (expected|this is a time)"):
         moments.delay(text)
 
 
@@ -94,7 +94,7 @@ def test_one_of_three() -> None:
     now = datetime.now(UTC)
     for given_ in ((None, None, None), ("10", "17:30", None)):
         in_, at, when = given_
-        with pytest.raises(SettingsError, match="give one of"):
+        with pytest.raises(SettingsError, match="with one of"):
             moments.expression(in_=in_, at=at, when=when, now=now)
     assert moments.expression(in_=None, at=None, when="1763871234", now=now) == "1763871234"
 

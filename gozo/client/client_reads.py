@@ -1,0 +1,116 @@
+"""What the client reads once: schedules, their history, the daemons and the bucket."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncIterator, Collection
+from datetime import datetime
+
+from gozo.client.arguments import canonical_id
+from gozo.client.client_base import ClientBase
+from gozo.client.models import (
+    BucketInfo,
+    Counts,
+    Event,
+    HistoryInfo,
+    Outcome,
+    Replica,
+    Rival,
+    Schedule,
+)
+from gozo.client.typed import typed
+
+
+class ClientReads(ClientBase):
+    """Reads and changes nothing."""
+
+    @typed
+    async def get(self, id: str) -> Schedule | None:  # noqa: A002  # the protocol's word
+        """Read one schedule, with its payload; None if there is no such schedule.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return await self._reader.get(canonical_id(id))
+
+    @typed
+    async def last_outcome(self, id: str) -> Outcome | None:  # noqa: A002  # the protocol's word
+        """Return how the schedule with this id left the bucket, as long as that is known.
+
+        Its delete marker says so for some seconds, and the leader for ten minutes if it followed
+        the bucket at the time. None also while there is a schedule with this id.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        id_ = canonical_id(id)
+        outcome = await self._reader.last_outcome(id_)
+        if outcome is None and (reason := await self._daemons.outcome(id_)) is not None:
+            outcome = Outcome("" if reason == "removed" else reason, None)
+        return outcome
+
+    @typed
+    def list(self, *, subject: str | None = None, prefix: str = "") -> AsyncIterator[Schedule]:
+        """Iterate over all schedules, without payloads, in no particular order.
+
+        `subject` selects those sent to it; `*` and `>` are wildcards, as in NATS. `prefix`
+        selects those whose id begins with it. Never creates the bucket: without one, there are
+        no schedules. Schedules stored or removed meanwhile may or may not be listed.
+        """
+        return self._reader.list(subject, prefix)
+
+    async def count(self) -> Counts:
+        """Count the schedules in the bucket; 0 if there is no bucket.
+
+        Asks the leader, which knows the counts; without a leader, reads all schedules.
+        """
+        return await self._reader.count()
+
+    @typed
+    def history(
+        self,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        kinds: Collection[str] = (),
+        subject: str | None = None,
+    ) -> AsyncIterator[Event]:
+        """Iterate over the stored events of one schedule, or of all, the oldest first.
+
+        Includes events stored from `since` on and before `until`, by the server's clock. `kinds`
+        are kinds of events, such as `failed`. `subject` selects the events of schedules sent to
+        it, of the kinds that name one; `*` and `>` are wildcards, as in NATS. Ends with the last
+        event that was stored when the iteration began.
+
+        Raises:
+            RequestError: `invalid_id`, or `invalid_request` if no event could match.
+            NotFoundError: no daemon keeps a history (`gozo serve --history 30d`).
+        """
+        canonical = None if id is None else canonical_id(id)
+        return self._events.past(canonical, since, until, kinds, subject)
+
+    async def history_info(self) -> HistoryInfo | None:
+        """Describe the stream that keeps events; None if no daemon keeps a history."""
+        return await self._events.info()
+
+    @typed
+    async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:
+        """List the daemons of this bucket and request subject; waits `wait` seconds for answers."""
+        return await self._presence.replicas(wait)
+
+    @typed
+    async def rivals(self, *, wait: float = 0.3) -> builtins.list[Rival]:
+        """Return the leaders on the request subject if there are several, with different buckets.
+
+        Each of them stores and delivers every request. Normally the list is empty.
+        """
+        return await self._presence.rivals(wait)
+
+    async def has_leader(self) -> bool:
+        """Return whether a daemon accepts requests at this moment."""
+        return await self._presence.lead()
+
+    async def bucket(self) -> BucketInfo | None:
+        """Describe the bucket; None if it does not exist."""
+        return await self._reader.info()

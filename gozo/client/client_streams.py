@@ -1,0 +1,78 @@
+"""What the client receives until it stops: changes, events, messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from gozo.client.arguments import canonical_id
+from gozo.client.client_base import ClientBase
+from gozo.client.events import Following
+from gozo.client.models import Change
+from gozo.client.pull_consumer import Pulling
+from gozo.client.subscription import Listening
+from gozo.client.typed import typed
+from gozo.client.watch import Watcher
+from gozo.transport.jetstream import JetStream
+
+
+class ClientStreams(ClientBase):
+    """Iterates over what happens from now on."""
+
+    def watch(self) -> AsyncIterator[Change]:
+        """Iterate over all schedules, then over each change, without end.
+
+        A `Change` of the kind `current` separates the two. After a lost connection, the last
+        change of each key made meanwhile follows. Waits for the bucket if it does not exist.
+        """
+        return Watcher(self._connection, self._reader).changes()
+
+    @typed
+    def listen(
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        count: int | None = None,
+        max_backlog: int | None = None,
+    ) -> Listening:
+        """Iterate over the messages on a subject; `*` and `>` are wildcards.
+
+        Each message goes to one of the subscribers in a `queue` group. The iteration ends after
+        `count` messages, and takes no more than those from other subscribers; by default it does
+        not end. Unread messages wait in memory, up to `max_backlog` bytes if that is given and
+        `count` is not: further messages are then dropped, counted and logged.
+
+        Enter it (`async with client.listen("a") as messages`) to receive everything sent from
+        then on; otherwise it subscribes with the first step.
+
+        Raises:
+            RequestError: `invalid_request`, if the subject or the queue group is invalid.
+        """
+        return Listening(
+            self._connection, subject, queue=queue, count=count, max_backlog=max_backlog
+        )
+
+    @typed
+    def pull(self, stream: str, consumer: str, subject: str) -> Pulling:
+        """Take messages on a subject from a durable pull consumer of JetStream, one by one.
+
+        Enter it (`async with client.pull("JOBS", "backup", "jobs.backup") as messages`), then
+        `take` a message whenever you are ready for one, and acknowledge each. Creates the
+        consumer if it does not exist: see `Pulling`.
+
+        Raises:
+            RequestError: `invalid_request`, if a name or the subject is invalid.
+        """
+        return Pulling(JetStream(self._connection), stream, consumer, subject)
+
+    @typed
+    def events(self, id: str | None = None) -> Following:  # noqa: A002  # the protocol's word
+        """Iterate over the events that daemons with `--events` publish from now on, without end.
+
+        With an `id`, over the events of that schedule. Enter it (`async with`) to receive
+        everything published from then on; otherwise it subscribes with the first step.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return self._events.follow(None if id is None else canonical_id(id))

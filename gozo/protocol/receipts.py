@@ -1,0 +1,90 @@
+"""Receipts: the JSON that answers a request, or says why it was refused. Pure."""
+
+from __future__ import annotations
+
+import json
+
+from gozo.errors import Refusal, RequestError
+from gozo.protocol.headers import fields, find, is_long
+from gozo.protocol.ids import LONGEST_ID
+from gozo.schedule import expression as when
+from gozo.schedule.model import MICROSECONDS, Entry
+
+ECHOED = 8 * LONGEST_ID
+"""Maximum bytes of a refused id that a receipt repeats."""
+
+LONGEST_MESSAGE = 1_000
+"""Maximum characters of the message in a refusal, which may repeat what a client sent."""
+
+RESULT = 320
+"""Maximum bytes of one result of a verb for many ids, besides the id."""
+
+
+def asks_receipt(headers: bytes | None) -> tuple[str | None, str | None]:
+    """Return the receipt subject and the id of a refused request, if it has them."""
+    if headers is not None and is_long(headers):
+        given = find(headers, b"gozo-receipt", b"gozo-id", b"gozo-del-id")
+    else:
+        given = dict(fields(headers))
+    receipt = given.get(b"gozo-receipt")
+    id_ = given.get(b"gozo-id", given.get(b"gozo-del-id"))
+    return (
+        receipt.decode("utf-8", "surrogateescape") if receipt else None,
+        # As JSON, an invalid id could be six times as large as the request.
+        None if id_ is None or len(id_) > ECHOED else id_.decode("utf-8", "replace"),
+    )
+
+
+def stored_receipt(entry: Entry, *, replaced: bool, status: str = "stored") -> dict[str, object]:
+    """Return the receipt of a stored schedule."""
+    return {
+        "status": status,
+        "id": entry.id,
+        "due": when.print_rfc3339(entry.due_us),
+        "due_epoch": entry.due_us / MICROSECONDS,
+        "replaced": replaced,
+    }
+
+
+def cancel_receipt(id_: str, status: str) -> dict[str, object]:
+    """Return the result for an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ..."""
+    return {"status": status, "id": id_}
+
+
+def protected_error() -> RequestError:
+    """Return the refusal to change a protected schedule."""
+    return RequestError(
+        Refusal.PROTECTED,
+        "the schedule with this id is protected: only administrators can replace it "
+        "(gozoctl create --protect) or cancel it (gozoctl cancel)",
+    )
+
+
+def refusal_receipt(id_: str | None, error: RequestError) -> dict[str, object]:
+    """Return the receipt of a refused request."""
+    message = str(error)[:LONGEST_MESSAGE]
+    return {"status": "refused", "id": id_, "error": error.code.value, "message": message}
+
+
+def shortened(refusal: dict[str, object], most: int) -> dict[str, object]:
+    """Return a refusal whose JSON has at most `most` bytes, at least a few hundred.
+
+    Truncates its message, and omits an id that is too long by itself.
+    """
+    message = str(refusal["message"])
+    if len(json.dumps(refusal | {"message": ""})) + RESULT > most:
+        refusal = refusal | {"id": None}
+    left = most - len(json.dumps(refusal | {"message": "..."}))
+    while message and len(json.dumps(message)) > left:
+        message = message[: len(message) // 2]
+    return refusal | {"message": f"{message}..."}
+
+
+def unknown_receipt(id_: str | None, verb: str) -> dict[str, object]:
+    """Return the receipt of a request with unknown result; `verb` is a word such as `stored`."""
+    message = (
+        f"the bucket did not answer in time: it is unknown whether the schedule was {verb}, and "
+        "it may still be: check before you send the request again"
+    )
+    error = RequestError(Refusal.UNAVAILABLE, message)
+    return refusal_receipt(id_, error) | {"unknown": True}
