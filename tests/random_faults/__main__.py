@@ -26,6 +26,9 @@ So that nothing is lost that only memory had, a replica ends or dies only where 
 heard all requests for longer than any of them waits (its link whole, its process never ended), and
 not within 15 s of another such end. A replica that is stopped still counts as hearing.
 
+Where this process is held up for half a second, by a busy machine, that is a fault too: all links
+go through it.
+
 SIGINT or SIGTERM ends a run early, with its account. A finding is printed with its times and the
 faults near it; the exit code is 1 then, and the logs of daemons and servers are kept. `--only`
 chooses among the causes: SIGTERM, SIGKILL, SIGSTOP, link, reload, server, lease, guest, step-down.
@@ -63,6 +66,10 @@ BEFORE, AFTER = 20.0, 5.0  # seconds around a finding in which faults are shown 
 MOST_SHOWN = 10  # findings near the same faults
 LATEST = 30.0  # seconds: the longest fault and a lease, and some
 OVERLAP = 0.3  # how often the next fault does not wait for the one before
+LOOK, HELD_UP = (
+    0.1,
+    0.5,
+)  # seconds between looks whether this process runs, and of a lag that counts
 LAST = 5.0  # seconds for what is still to come at the end, on an idle machine
 
 
@@ -115,6 +122,7 @@ async def run(options: argparse.Namespace) -> int:
         for load in loads.values():
             await stack.enter_async_context(load)
         printing = asyncio.create_task(report(faults, loads))
+        watching = asyncio.create_task(watch(faults))
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -123,6 +131,7 @@ async def run(options: argparse.Namespace) -> int:
         await asyncio.gather(*(load.finish(LAST) for load in loads.values()))
         await asyncio.sleep(AFTER)  # what comes twice may come late
         printing.cancel()
+        watching.cancel()
         for load in loads.values():
             await load.look()
         accounts = {name: load.account() for name, load in loads.items()}
@@ -191,6 +200,16 @@ async def strike(
 async def cause_one(cause: Cause) -> bool:
     """Cause a fault."""
     return await cause()
+
+
+async def watch(faults: Faults) -> None:
+    """Note as a fault of all links where this process, their proxy, was held up itself."""
+    while True:
+        before = time.time()
+        await asyncio.sleep(LOOK)
+        if time.time() > before + LOOK + HELD_UP:
+            fault = faults.note("all links: this test was held up by the machine", deaf=True)
+            fault.begin = before
 
 
 async def report(faults: Faults, loads: Mapping[str, Load]) -> None:
