@@ -109,10 +109,10 @@ def _check(given: Given) -> int:
     from gozo.daemon import check as checkup  # noqa: PLC0415  # not needed for --help
 
     def say(topic: str, words: str) -> None:
-        line = logs.visible(f"{topic:>9}  {words}")
+        line = logs.visible(f"{topic:>11}  {words}")
         if sys.stdout.isatty():
             columns = shutil.get_terminal_size().columns
-            line = textwrap.fill(line, columns, subsequent_indent=" " * 11, break_on_hyphens=False)
+            line = textwrap.fill(line, columns, subsequent_indent=" " * 13, break_on_hyphens=False)
         typer.echo(line)
 
     found = asyncio.run(checkup.examine(settings, say))

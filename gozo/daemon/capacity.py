@@ -1,4 +1,4 @@
-"""What `gozo check` finds out about the limits of connections."""
+"""How `gozo check` tests the limits of connections."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gozo.transport.connection import Connection
 from gozo.transport.dialer import ATTEMPT
 
 SUBSCRIPTIONS = len(VERBS) + 20
-"""That a daemon has on one connection, at most: for requests, verbs and answers."""
+"""The most that a daemon has on one connection: for requests, verbs and answers."""
 
 
 async def find_limits(first: Connection, settings: ConnectionSettings, *, alone: bool) -> list[str]:
-    """Return what the server does not let a daemon do, in words.
+    """Describe what the server does not let a daemon do.
 
-    A second connection finds out, besides the `first`: a daemon has two. Where one runs (not
-    `alone`), that this is one too many says nothing.
+    It is tested with a second connection, besides the `first`: a daemon has two. If a daemon is
+    running (not `alone`), one connection too many proves nothing.
     """
     connection = Connection(settings, "gozo check, second connection", private=True)
     try:
@@ -27,7 +27,7 @@ async def find_limits(first: Connection, settings: ConnectionSettings, *, alone:
     except GozoError as error:
         if not alone:
             return []
-        return [f"a daemon needs two connections, and gets only one: {error}"]
+        return [f"a daemon needs two connections, but gets only one: {error}"]
     connection.use_inboxes(first.inbox_prefix)
     try:
         return await _subscriptions(connection) or await _subjects(connection)
@@ -36,34 +36,34 @@ async def find_limits(first: Connection, settings: ConnectionSettings, *, alone:
 
 
 async def _subscriptions(connection: Connection) -> list[str]:
-    """Subscribe as often as a daemon does, and see whether the last one hears anything."""
+    """Make as many subscriptions as a daemon, and test whether the last one receives anything."""
     heard: list[bytes] = []
     last = ""
     for _ in range(SUBSCRIPTIONS):
         last = connection.new_inbox()
         connection.listen(last, lambda subject, reply, headers, payload: heard.append(payload))
     connection.publish(last)
-    with suppress(NoServerError):  # as the server ends the connection, or is silent
+    with suppress(NoServerError):  # the server closes the connection, or is silent
         await connection.echo()
         if heard:
             return []
     problem = (
-        f"a daemon needs {SUBSCRIPTIONS} subscriptions on a connection, and the server allows "
+        f"a daemon needs {SUBSCRIPTIONS} subscriptions on a connection, but the server allows "
         "fewer: raise max_subscriptions, or the limit of the account"
     )
     return [problem]
 
 
 async def _subjects(connection: Connection) -> list[str]:
-    """Publish on a subject that is as long as a target may be."""
+    """Publish on a subject of the greatest length that a target may have."""
     inbox = f"{connection.new_inbox()}."
     connection.publish(inbox.ljust(LONGEST_SUBJECT, "x"))
     try:
         await connection.echo()
     except DisconnectedError:
         problem = (
-            f"the server ends a connection that publishes on a subject of {LONGEST_SUBJECT} bytes: "
-            "raise its max_control_line to at least 4096"
+            f"the server closes a connection that publishes on a subject of {LONGEST_SUBJECT} "
+            "bytes: raise its max_control_line to at least 4096"
         )
         return [problem]
     return []

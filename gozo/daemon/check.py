@@ -1,9 +1,9 @@
-"""Finds out whether a daemon would work with some settings, and leaves everything as it is.
+"""Checks whether a daemon would work with some settings, without changing anything.
 
-Each right is tried by what needs it, worded so that it has no effect: a write that expects a
-revision which no key has, a stream to be made under a name that is none. The server tells of a
-missing right before it answers an echo that was sent later. Whether the bucket works is tried in
-a temporary one, which is removed afterwards.
+Each permission is tried with a request that needs it but has no effect: a write that expects a
+revision that no key has, a stream with an invalid name. The server reports a missing permission
+before it answers an echo that was sent later. Whether the bucket works is tried in a temporary one,
+which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, read_ack
 from gozo.transport.permission_check import settle_inboxes
 
-HEAR = 0.3  # seconds to wait for the answers of daemons
-TOKEN = "gozo-check"  # noqa: S105  # stands for names that a daemon makes up
+ANSWER_TIME = 0.3  # seconds to wait for the answers of daemons
+TOKEN = "gozo-check"  # noqa: S105  # stands for names that a daemon generates
 NOT_A_NAME = b'{"name": "=", "stream_name": "="}'
 
 
-class Right(NamedTuple):
+class Permission(NamedTuple):
     """One thing that a daemon must be allowed to do."""
 
     verb: str
@@ -53,7 +53,7 @@ class Right(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the checkup found to be wrong."""
+    """What the check found to be wrong."""
 
     missing: int
     """Permissions that a daemon needs and does not have."""
@@ -64,7 +64,7 @@ class Found(NamedTuple):
 
 
 async def examine(settings: ServeSettings, say: Say) -> Found:
-    """Look at the server, the rights, the bucket and the daemons; return what is wrong.
+    """Check the server, the permissions, the bucket and the daemons; return what is wrong.
 
     Raises:
         GozoError: a daemon would exit with it at once, or daemons interfere with each other.
@@ -88,17 +88,19 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
         js = JetStream(connection)
         daemons: list[dict[str, Any]] = []
         keepers: set[str] = set()
-        missing = await _try_rights(connection, js, settings, denied, daemons, keepers, say)
+        missing = await _try_permissions(connection, js, settings, denied, daemons, keepers, say)
         if not missing:
             await js.check_enabled(settings.connect_timeout)
-            is_alone = not any(_is_ours(told, settings) for told in daemons)
+            is_alone = not any(_is_ours(one, settings) for one in daemons)
             for problem in await find_limits(connection, settings.connection, alone=is_alone):
                 tell(PROBLEM, problem)
             needed = [
-                (right.subject, right.purpose)
-                # What a daemon publishes on a subject first, as gozo serve says it.
-                for right in sorted(rights(js, settings), key=lambda right: right.verb)
-                if not right.subject.startswith("$JS")
+                (permission.subject, permission.purpose)
+                # First what a daemon publishes on a subject, as gozo serve reports it.
+                for permission in sorted(
+                    required_permissions(js, settings), key=lambda permission: permission.verb
+                )
+                if not permission.subject.startswith("$JS")
             ]
             routes = await trace(connection, {subject for subject, _ in needed})
             for problem in taken(needed, routes, settings.connection.request_subject):
@@ -116,8 +118,8 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
         say("advice", reason)
     say(
         "note",
-        "gozo must be allowed to publish to its clients' reply subjects as well, which cannot be "
-        "tried",
+        "gozo must also be allowed to publish to the reply subjects of its clients: that cannot "
+        "be checked",
     )
     return Found(missing, not_serving, problems)
 
@@ -136,66 +138,68 @@ def _server(connection: Connection) -> str:
     return ", ".join(words)
 
 
-# Rights
+# Permissions
 
 
-def rights(js: JetStream, settings: ServeSettings) -> Iterator[Right]:
-    """All that a daemon must be allowed to do, as it can be tried without effect."""
+def required_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Permission]:
+    """Return everything that a daemon must be allowed to do, as it can be tried without effect."""
     chosen = settings.connection
     asked, admin = chosen.request_subject, f"{chosen.request_subject}.admin"
     lease = f"{chosen.bucket}_lease"
-    yield Right("subscribe", asked, "to take requests")
-    yield Right("subscribe", f"{admin}.leader", "to be known as the leader")
-    yield Right("subscribe", feed_subject(asked), "to stand by")
-    yield Right("subscribe", f"{admin}.{inventory.VERB}", "to say what there is")
+    yield Permission("subscribe", asked, "to take requests")
+    yield Permission("subscribe", f"{admin}.leader", "to be known as the leader")
+    yield Permission("subscribe", feed_subject(asked), "to stand by")
+    yield Permission("subscribe", f"{admin}.{inventory.VERB}", "to say what there is")
     for call in VERBS:
-        yield Right("subscribe", f"{admin}.{call}", "to be told by administrators")
+        yield Permission("subscribe", f"{admin}.{call}", "to be told by administrators")
     for verb in ("PING", "INFO", "STATS"):
         for subject in (verb, f"{verb}.{SERVICE}", f"{verb}.{SERVICE}.{TOKEN}"):
-            yield Right("subscribe", f"$SRV.{subject}", "to be found")
-    yield Right("subscribe", f"$KV.{lease}.leader", "to take over at once")
-    yield Right("publish", f"{admin}.leader", "to ask whether another one leads")
-    yield Right("publish", feed_subject(asked), "to tell who stands by what was done")
-    yield Right("publish", f"$SRV.INFO.{SERVICE}", "to find other daemons")
-    yield Right("publish", f"{js.prefix}.INFO", "to look whether JetStream is there")
+            yield Permission("subscribe", f"$SRV.{subject}", "to be found")
+    yield Permission("subscribe", f"$KV.{lease}.leader", "to take over at once")
+    yield Permission("publish", f"{admin}.leader", "to ask whether another one leads")
+    yield Permission("publish", feed_subject(asked), "to tell who stands by what was done")
+    yield Permission("publish", f"$SRV.INFO.{SERVICE}", "to find other daemons")
+    yield Permission("publish", f"{js.prefix}.INFO", "to look whether JetStream is there")
     write = block(b"", NO_REVISION)
-    yield Right(
+    yield Permission(
         "publish", js.entrance(f"$KV.{chosen.bucket}.{KEY}"), "to store schedules", b"", write
     )
-    yield Right("publish", js.entrance(f"$KV.{lease}.leader"), "to lead", b"", write)
+    yield Permission("publish", js.entrance(f"$KV.{lease}.leader"), "to lead", b"", write)
     for bucket in (chosen.bucket, lease):
         stream = stream_of(bucket)
-        yield Right("publish", f"{js.prefix}.STREAM.INFO.{stream}", "to find the bucket")
-        yield Right(
+        yield Permission("publish", f"{js.prefix}.STREAM.INFO.{stream}", "to find the bucket")
+        yield Permission(
             "publish", f"{js.prefix}.STREAM.CREATE.{stream}", "to make the bucket", NOT_A_NAME
         )
         last = json.dumps({"last_by_subj": f"$KV.{bucket}.{KEY}"}).encode()
-        yield Right("publish", f"{js.prefix}.STREAM.MSG.GET.{stream}", "to read entries", last)
+        yield Permission("publish", f"{js.prefix}.STREAM.MSG.GET.{stream}", "to read entries", last)
     stream = stream_of(chosen.bucket)
     consumer = f"{stream}.{TOKEN}"
-    yield Right(
+    yield Permission(
         "publish",
         f"{js.prefix}.CONSUMER.CREATE.{consumer}.$KV.{chosen.bucket}.>",
         "to follow the bucket",
         NOT_A_NAME,
     )
-    yield Right("publish", f"{js.prefix}.CONSUMER.MSG.NEXT.{consumer}", "to follow the bucket")
-    yield Right("publish", f"{js.prefix}.DIRECT.GET.{stream}", "to read payloads", b'{"seq": 1}')
+    yield Permission("publish", f"{js.prefix}.CONSUMER.MSG.NEXT.{consumer}", "to follow the bucket")
+    yield Permission(
+        "publish", f"{js.prefix}.DIRECT.GET.{stream}", "to read payloads", b'{"seq": 1}'
+    )
     nothing = json.dumps({"filter": f"$KV.{chosen.bucket}.{KEY}", "seq": 1}).encode()
-    yield Right(
+    yield Permission(
         "publish", f"{js.prefix}.STREAM.PURGE.{stream}", "to settle when storage is full", nothing
     )
     if settings.events or settings.history_us is not None:
-        yield Right("publish", f"{asked}.event.check", "to tell events")
+        yield Permission("publish", f"{asked}.event.check", "to tell events")
     if settings.history_us is not None:
         for verb in ("INFO", "CREATE", "UPDATE"):
             subject = f"{js.prefix}.STREAM.{verb}.{history_of(chosen.bucket)}"
-            yield Right(
+            yield Permission(
                 "publish", subject, "to keep a history", NOT_A_NAME if verb != "INFO" else b""
             )
 
 
-async def _try_rights(
+async def _try_permissions(
     connection: Connection,
     js: JetStream,
     settings: ServeSettings,
@@ -204,9 +208,9 @@ async def _try_rights(
     keepers: set[str],
     say: Say,
 ) -> int:
-    """Try all, and return how many are missing.
+    """Try all of them, and return how many are missing.
 
-    `daemons` is filled with those that there are, `keepers` with streams that keep what is asked.
+    The daemons that answer are added to `daemons`, streams that keep the requests to `keepers`.
     """
 
     def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
@@ -221,51 +225,52 @@ async def _try_rights(
     history = history_of(settings.connection.bucket)
     inbox = connection.new_inbox(peers=True)
     connection.listen(inbox, on_answer)
-    needed = list(rights(js, settings))
-    for right in needed:
-        if right.verb == "subscribe":
-            connection.listen(right.subject, _ignore).stop()
+    needed = list(required_permissions(js, settings))
+    for one in needed:
+        if one.verb == "subscribe":
+            connection.listen(one.subject, _ignore).stop()
         else:
-            connection.publish(right.subject, right.payload, headers=right.headers, reply=inbox)
+            connection.publish(one.subject, one.payload, headers=one.headers, reply=inbox)
     await connection.echo()
-    await asyncio.sleep(HEAR)
+    await asyncio.sleep(ANSWER_TIME)
     kinds = {"publish": "publish", "subscribe": "subscription"}
-    refused = [right for right in needed if (kinds[right.verb], right.subject) in denied]
-    say("rights", f"{len(needed) - len(refused)} of {len(needed)} granted")
-    for right in refused:
-        say("missing", f"{right.verb} to {right.subject}: {right.purpose}")
+    refused = [one for one in needed if (kinds[one.verb], one.subject) in denied]
+    say("permissions", f"{len(needed) - len(refused)} of {len(needed)} granted")
+    for one in refused:
+        say("missing", f"{one.verb} to {one.subject}: {one.purpose}")
     return len(refused)
 
 
 def _ignore(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-    """What comes is for the daemons."""
+    """Ignore what is received: it is meant for the daemons."""
 
 
-# The daemons that there are
+# Running daemons
 
 
-def _is_ours(told: dict[str, Any], settings: ServeSettings) -> bool:
+def _is_ours(metadata: dict[str, Any], settings: ServeSettings) -> bool:
     chosen = settings.connection
     ours = (chosen.request_subject, chosen.bucket)
-    return (told.get("request_subject"), told.get("bucket")) == ours
+    return (metadata.get("request_subject"), metadata.get("bucket")) == ours
 
 
 def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> int:
-    """Name the daemons, and return how many of ours are not serving."""
+    """Report the daemons; return how many of this bucket are not serving."""
     chosen, not_serving = settings.connection, 0
-    for told in daemons:
-        if told.get("request_subject") != chosen.request_subject:
+    for metadata in daemons:
+        if metadata.get("request_subject") != chosen.request_subject:
             continue
-        if told.get("bucket") == chosen.bucket:
-            say("daemon", f"{told.get('name')}: {told.get('role')}")
-            if problem := told.get("problem"):
-                say("problem", f"the daemon {told.get('name')} is not serving: {problem}")
+        if metadata.get("bucket") == chosen.bucket:
+            say("daemon", f"{metadata.get('name')}: {metadata.get('role')}")
+            if problem := metadata.get("problem"):
+                say("problem", f"the daemon {metadata.get('name')} is not serving: {problem}")
                 not_serving += 1
         else:
             say(
                 "advice",
-                f"the daemon {told.get('name')} takes requests on {chosen.request_subject} for the "
-                f"bucket {told.get('bucket')}: give another --request-subject, or that --bucket",
+                f"the daemon {metadata.get('name')} takes requests on {chosen.request_subject} "
+                f"for the bucket {metadata.get('bucket')}: give another --request-subject, or "
+                "that --bucket",
             )
     return not_serving
 
@@ -274,7 +279,7 @@ async def _look_for_rivals(connection: Connection, chosen: ConnectionSettings) -
     """Make sure that only one bucket uses the request subject.
 
     Raises:
-        ForeignDaemonError: another one uses it too.
+        ForeignDaemonError: another one uses it as well.
     """
     rivals = await find_rivals(connection, chosen.request_subject)
     if rivals:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
+from gozo.daemon.shutdown import Drain
 from gozo.errors import GozoError
-from gozo.leadership.lease import Lease, Role
+from gozo.leadership.lease import Lease
 from gozo.leadership.serving import Course
+from gozo.leadership.tenure import Role, Tenure
 from gozo.monitoring.health import Health
 from gozo.monitoring.micro_service import Service
 from gozo.runtime.clock import steady
@@ -28,15 +29,16 @@ class GivingWay:
         health: Health,
         course: Course,
         service: Service,
+        tenure: Tenure,
         lease: Lease,
-        hand_over: Callable[[], Awaitable[None]],
+        drain: Drain,
     ) -> None:
-        """`hand_over` is awaited before the lease is given up."""
         self._health = health
         self._course = course
         self._service = service
+        self._tenure = tenure
         self._lease = lease
-        self._hand_over = hand_over
+        self._drain = drain
         self._task: asyncio.Task[None] | None = None
         self._given_at = -PAUSE
         self._ask_at, self._wait = 0.0, FIRST_WAIT
@@ -49,7 +51,7 @@ class GivingWay:
         self._course.note(self._health.judge(), now)
         if self._course.lasts(now) and self._health.is_started:
             log.repeated("error", "daemon.not_serving", reason=self._course.verdict.problem)
-        if self._is_closed or self._lease.role is not Role.LEADER or now < self._given_at + PAUSE:
+        if self._is_closed or self._tenure.role is not Role.LEADER or now < self._given_at + PAUSE:
             return
         is_asking = self._task is not None and not self._task.done()
         if self._course.is_ailing(now) and not is_asking and now >= self._ask_at:
@@ -69,8 +71,16 @@ class GivingWay:
             return
         log.warning("daemon.gives_way", to=other, reason=problem)
         self._given_at = steady()
-        await self._hand_over()
-        await self._lease.give_way(problem)
+        await self._leave(problem)
+
+    async def leave(self, reason: str) -> None:
+        """Hand over, and release the lease to whichever replica can lead."""
+        if not self._is_closed:  # otherwise the shutdown does that
+            await self._leave(reason)
+
+    async def _leave(self, reason: str) -> None:
+        await self._drain.leave_lead()
+        await self._lease.give_way(reason)
 
     async def close(self) -> None:
         """Stop giving way: the daemon is shutting down and hands over by itself."""

@@ -1,6 +1,6 @@
-"""What `gozo check` says of JetStream: the account, the buckets, and what else is stored.
+"""What `gozo check` reports about JetStream: the account, the buckets, and other streams.
 
-Settings are judged by reading them, and by trying them in a temporary bucket.
+Settings are judged by reading them and by trying them in a temporary bucket.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError
-from gozo.leadership.lease import lease_of
+from gozo.leadership.lease_record import lease_of
 from gozo.protocol.headers import block
 from gozo.runtime.logs import rendered
 from gozo.schedule.expression import print_duration
@@ -36,21 +36,21 @@ from gozo.transport.jetstream import (
     read_ack,
 )
 
-FAR_US = MICROSECONDS // 2  # by which a clock is worth a word
-FULL = 0.8  # share of a limit from which it is worth a word
+CLOCK_US = MICROSECONDS // 2  # difference between the clocks that is reported
+NEARLY_FULL = 0.8  # share of a limit from which it is reported
 _KIB = 1024
 
 Say = Callable[[str, str], None]
-"""Takes a topic, and words about it; those of the topic `PROBLEM` make the check fail."""
+"""Takes a topic, and a sentence about it; the topic `PROBLEM` makes the check fail."""
 
 PROBLEM = "problem"
 
 Stream = dict[str, Any]
-"""What the server says of a stream, `config` and `state` among it."""
+"""What the server reports about a stream, `config` and `state` included."""
 
 
 async def look(js: JetStream, settings: ServeSettings, keepers: Iterable[str], say: Say) -> None:
-    """Look at the account and what it stores; `keepers` are streams known to hear requests.
+    """Check the account and what it stores; `keepers` are streams known to capture requests.
 
     Raises:
         JetStreamError: a stream of that name is not the bucket, or the history.
@@ -63,7 +63,7 @@ async def look(js: JetStream, settings: ServeSettings, keepers: Iterable[str], s
     missing = [one for one, stream in ((name, main), (lease, held)) if stream is None]
     await _look_at_account(js, missing, copies, say)
     if main is None:
-        say("bucket", f"{name}: does not exist yet, gozo serve makes it")
+        say("bucket", f"{name}: does not exist yet, gozo serve creates it")
     else:
         await _describe(js, name, main, wanted, say)
     if held is not None:
@@ -75,8 +75,8 @@ async def look(js: JetStream, settings: ServeSettings, keepers: Iterable[str], s
     if copies == 1:
         say(
             "advice",
-            "with one copy, schedules are as safe as one server's disk: set sync_interval: always "
-            "in its jetstream block, unless it is the embedded one, or run a cluster of three",
+            "with one replica, schedules are as safe as the disk of one server: set sync_interval: "
+            "always in its jetstream block (the embedded server does), or run a cluster of three",
         )
 
 
@@ -100,12 +100,12 @@ async def _look_at_account(js: JetStream, missing: list[str], copies: int, say: 
         say("JetStream", f"{kind}: {print_size(used_bytes)} of {limit}")
         if 0 < most <= used_bytes and kind == "storage":
             say(PROBLEM, "JetStream's storage is full, so requests are refused: raise the limit")
-        elif most > 0 and used_bytes > FULL * most:
+        elif most > 0 and used_bytes > NEARLY_FULL * most:
             say("advice", f"JetStream's {kind} is nearly full: raise the limit of the account")
     if missing and limits.get("max_bytes_required"):
         say(
             PROBLEM,
-            "the account demands max_bytes of each stream, and gozo creates streams without it: "
+            "the account demands max_bytes of each stream, but gozo creates streams without it: "
             f"create {' and '.join(map(stream_of, missing))} yourself, or turn off the account's "
             "max_bytes_required",
         )
@@ -113,7 +113,7 @@ async def _look_at_account(js: JetStream, missing: list[str], copies: int, say: 
     if limits.get("max_streams", -1) > 0 and room < len(missing):
         say(
             PROBLEM,
-            f"the account has room for {room} more streams, and gozo serve makes "
+            f"the account has room for {room} more streams, but gozo serve creates "
             f"{' and '.join(map(stream_of, missing))}: raise its max_streams",
         )
 
@@ -121,7 +121,7 @@ async def _look_at_account(js: JetStream, missing: list[str], copies: int, say: 
 async def _describe(
     js: JetStream, name: str, stream: Stream, wanted: dict[str, Any], say: Say
 ) -> None:
-    """Say what the bucket is like."""
+    """Describe the bucket."""
     config, state = stream["config"], stream["state"]
     copies = int(config.get("num_replicas", 1))
     say(
@@ -146,17 +146,17 @@ async def _describe(
     ahead_us = (await bucket_of(js, name, config).state()).clock_ahead_us
     side = "ahead of" if ahead_us >= 0 else "behind"
     say("clock", f"{abs(ahead_us) / 1000:.1f} ms {side} the server's")
-    if abs(ahead_us) > FAR_US:
+    if abs(ahead_us) > CLOCK_US:
         say("advice", "set the clock of this host, or the server's: 2 s apart, gozo does not lead")
 
 
 async def _judge(
     js: JetStream, name: str, stream: Stream, say: Say, *, is_lease: bool = False
 ) -> set[str]:
-    """Say what is wrong with a bucket; return the settings that were named."""
+    """Report what is wrong with a bucket; return the settings that were named."""
     config, state = stream["config"], stream["state"]
     found = faults(f"the bucket {name}", config)
-    if is_lease:  # what it holds is written again twice a second
+    if is_lease:  # it is written again twice a second, so nothing in it can be lost
         found = [fault for fault in found if fault.is_final]
     for fault in found:
         say(PROBLEM, fault.sentence)
@@ -174,7 +174,7 @@ async def _judge(
 
 
 async def _why_unwritable(js: JetStream, name: str, key: str) -> str:
-    """Ask for a write that has no effect; return why it would have none anyway."""
+    """Try a write that has no effect; return why a real one would fail."""
     subject = js.entrance(f"$KV.{name}.{key}")
     try:
         reply = await js.connection.request(subject, headers=block(b"", NO_REVISION))
@@ -191,7 +191,7 @@ async def _try(
     wanted: dict[str, Any],
     say: Say,
 ) -> None:
-    """Try the settings of the bucket, or those that it will have, in a temporary one."""
+    """Try the settings of the bucket, or those it would be created with, in a temporary one."""
     name = settings.connection.bucket
     if config is not None and any(fault.is_final for fault in faults("", config)):
         return
@@ -206,7 +206,7 @@ async def _try(
             "in a temporary bucket an entry was written, read, replaced, settled and removed",
         )
     elif config is None and tried.code:
-        say(PROBLEM, f"gozo serve cannot make the bucket {name}: {tried.untried}")
+        say(PROBLEM, f"gozo serve cannot create the bucket {name}: {tried.untried}")
     else:
         say(
             "note",
@@ -218,7 +218,7 @@ async def _try(
 async def _look_for_keepers(
     js: JetStream, request_subject: str, keepers: Iterable[str], say: Say
 ) -> None:
-    """Advise about streams that keep requests and verbs, as far as gozo may know them."""
+    """Report streams that capture requests and verbs, as far as gozo may list them."""
     found = set(keepers)
     for subject in (request_subject, f"{request_subject}.admin.leader"):
         try:
@@ -241,7 +241,7 @@ async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, 
     config = await find_history(*place, age_us=age_us)
     if config is None:
         await check_room(*place)
-        say("history", f"{history_of(chosen.bucket)}: does not exist yet, gozo serve makes it")
+        say("history", f"{history_of(chosen.bucket)}: does not exist yet, gozo serve creates it")
         return
     name, kept, given = history_of(chosen.bucket), how_long(config), print_duration(age_us)
     say("history", f"{name}: keeps {', '.join(config['subjects'])} {kept}")
@@ -252,7 +252,7 @@ async def _look_at_history(js: JetStream, settings: ServeSettings, age_us: int, 
 
 
 def print_size(count: int) -> str:
-    """Write a number of bytes for people."""
+    """Format a number of bytes for people."""
     size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
     while size >= _KIB and len(units) > 1:
         size /= _KIB

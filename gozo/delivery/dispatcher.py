@@ -106,6 +106,7 @@ class Delivery:
             wakeup,
             note_sent=self._note_sent,
         )
+        clock.on_set.append(lambda by_us: wakeup.soon())
         hooks.attach(wake=self.wake_soon, withdraw=self._withdraw, awaits_ack=self._stream.awaits)
         connection.on_denied.append(self._on_denied)
 
@@ -127,11 +128,6 @@ class Delivery:
         """Whether all that was sent is confirmed, and being settled."""
         is_sent = self._in_flight.is_empty and not self._stream.sent
         return is_sent and not len(self._settling) and self._occurrences.is_idle
-
-    @property
-    def parts(self) -> tuple[object, ...]:
-        """The parts that keep something for each schedule that is due."""
-        return (self._failures, self._stream)
 
     def close(self) -> None:
         """Let go of the alarm."""

@@ -1,11 +1,11 @@
-"""A local nats-server with JetStream, for those who have none: `gozo serve --embedded`.
+"""A local nats-server with JetStream for hosts that have none: `gozo serve --embedded`.
 
-The server listens on a loopback address only, keeps everything in one directory, the store,
-and ends with this process however that ends. A lock in the store, held by this process and by
-the server alike, counts the store as in use for as long as either lives.
+The server listens on a loopback address only, keeps everything in one directory, the store, and
+exits when this process does, however that exits. This process and the server both hold a lock in
+the store, so the store counts as in use as long as either of them lives.
 
-    configuration   what the server is told, from the settings (pure)
-    host            what must be there: the program, the store, the port
+    configuration   the server's configuration file, from the settings (pure)
+    host            what the server needs: the program, the store, the port
     server          the process, from its start to its end
 """
 

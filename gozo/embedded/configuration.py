@@ -1,4 +1,4 @@
-"""What an embedded nats-server is told, and which options go with one. Pure.
+"""The configuration of an embedded nats-server, and the options that apply to one. Pure.
 
 The syntax is that of nats-server's configuration files:
 https://docs.nats.io/running-a-nats-service/configuration
@@ -41,41 +41,43 @@ class Place:
 
 
 def place(settings: ConnectionSettings) -> Place:
-    """Return where a server for these settings is to listen.
+    """Return the address on which a server for these settings listens.
 
     Raises:
         SettingsError: there is not exactly one address, or it is not a loopback one.
     """
     if len(settings.addresses) != 1:
         raise SettingsError(
-            f"--embedded runs one server, and --address names {len(settings.addresses)}: give one"
+            f"--embedded runs one server, but --address names {len(settings.addresses)}: give one"
         )
     [address] = settings.addresses
     url, shown = urlsplit(address), redacted(address)
     if url.scheme != "nats":
-        raise SettingsError(f"the embedded server speaks no TLS, {shown} asks for it: use nats://")
+        raise SettingsError(
+            f"the embedded server does not support TLS, which {shown} demands: use nats://"
+        )
     host = "127.0.0.1" if url.hostname == "localhost" else url.hostname or ""
     if not _is_loopback(host):
         raise SettingsError(
             f"the embedded server listens on this host only, and {shown} is not a loopback "
-            "address: use localhost, or run a nats-server of your own and leave out --embedded"
+            "address: use localhost, or run your own nats-server and omit --embedded"
         )
     return Place(host, url.port or 4222)
 
 
 def authorization(settings: ConnectionSettings) -> dict[str, str]:
-    """Return what clients have to show: a token, a user and password, or nothing if not given.
+    """Return the login that clients need: a token, a user and password, or none if not given.
 
-    As everywhere, an option replaces what the address says.
+    As everywhere, an option takes precedence over the address.
 
     Raises:
-        SettingsError: an option does not go with an embedded server, or with another.
+        SettingsError: an option cannot be used with an embedded server, or with another option.
     """
     for option in CONNECTION:
         if option.name in _FOREIGN and getattr(settings, option.field):
             raise SettingsError(
-                f"--{option.name} ({option.variable}) does not go with --embedded, which knows a "
-                "token, or a user and password: leave it out, or empty"
+                f"--{option.name} ({option.variable}) cannot be used with --embedded, which "
+                "supports a token, or a user and password: omit it, or leave it empty"
             )
     login = {
         name: value
@@ -91,8 +93,8 @@ def authorization(settings: ConnectionSettings) -> dict[str, str]:
         login = {"token": one} if address.password is None else {"user": one, "password": two}
     if "token" in login and len(login) > 1:
         raise SettingsError(
-            "--token does not go with --user and --password when --embedded: give the one or the "
-            "others"
+            "with --embedded, --token cannot be used together with --user and --password: give one "
+            "or the other"
         )
     if ("user" in login) != ("password" in login):
         raise SettingsError("--embedded needs both --user and --password, or neither: give both")
@@ -106,7 +108,7 @@ def authorization(settings: ConnectionSettings) -> dict[str, str]:
 
 
 def rendered(name: str, where: Place, files: Files, login: dict[str, str]) -> str:
-    """Return the configuration file of a server that calls itself `name`."""
+    """Return the configuration file of a server with this name."""
     lines = [
         "# Written by gozo serve --embedded at each start: changes are lost.",
         f"server_name: {quoted(name)}",
@@ -126,8 +128,8 @@ def rendered(name: str, where: Place, files: Files, login: dict[str, str]) -> st
 def quoted(text: str) -> str:
     """Quote a text for nats-server's configuration, as its conf/lex.go reads it.
 
-    Between double quotes a `$`, a `#` or a brace is itself, and a backslash, an x and two hex
-    digits are a byte: so any text can be written.
+    Between double quotes `$`, `#` and braces have no meaning, and a backslash, an x and two hex
+    digits are a byte, so any text can be written.
     """
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", escaped) + '"'

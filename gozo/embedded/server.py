@@ -29,11 +29,11 @@ from gozo.settings.local_store import Files
 from gozo.settings.model import ConnectionSettings, ServeSettings
 
 READY_WAIT = 60.0  # seconds: a store of millions of schedules is read before it listens
-READY_NOTE = 5.0  # seconds between notes in the log that it is still starting
-INFO_WAIT = 1.0  # seconds for a server that accepted a connection to say who it is
-STOP_WAIT = 10.0  # seconds for the server to write out and end, before it is killed
-POLL = 0.05  # seconds between looks whether it answers
-LAST_LINES = 5  # of the server's log, for the message of an error
+READY_NOTE = 5.0  # seconds between log lines while it is still starting
+INFO_WAIT = 1.0  # seconds for a server that accepted a connection to identify itself
+STOP_WAIT = 10.0  # seconds for the server to flush and exit before it is killed
+POLL = 0.05  # seconds between attempts to connect
+LAST_LINES = 5  # lines of the server's log in an error message
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 log = get_logger("gozo.embedded")
@@ -61,7 +61,7 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
     @property
@@ -70,24 +70,24 @@ class EmbeddedServer:
         return self._process.returncode is not None
 
     def reached_with(self, settings: ConnectionSettings) -> ConnectionSettings:
-        """Return settings that reach this server and log in there."""
+        """Return settings with which clients connect to this server and log in."""
         return replace(settings, addresses=(self.address,), **self._login)
 
     async def wait(self) -> int:
         """Return the exit status once the server has ended; minus the signal if by one."""
         status = await self._process.wait()
-        self._withdraw()  # somebody else may listen there from now on
+        self._withdraw()  # another program may listen there from now on
         return status
 
     def failure(self, status: int) -> EmbeddedServerError:
-        """Return the error that tells of a server that ended by itself."""
+        """Return the error for a server that ended by itself."""
         return EmbeddedServerError(
             f"the embedded nats-server has ended with status {status}; "
             f"its log is {self._files.log}{self._last_words()}"
         )
 
     async def stop(self) -> None:
-        """End the server in good order, or kill it after 10 s; then let go of the store."""
+        """Stop the server gracefully, or kill it after 10 s; then release the store."""
         self._withdraw()
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -110,7 +110,7 @@ class EmbeddedServer:
             os.close(lock)
 
     async def become_ready(self, name: str) -> None:
-        """Return when the server answers, and is the one that calls itself `name`.
+        """Wait until the server answers, and make sure that it is the one with this name.
 
         Raises:
             EmbeddedServerError: it has ended, does not answer, or another one answers.
@@ -136,9 +136,9 @@ class EmbeddedServer:
         raise self.failure(self._process.returncode)
 
     async def watch_over(self) -> None:
-        """Have the server ended when this process dies, where the kernel does not offer that.
+        """Let the server exit when this process dies, where the kernel has no signal for that.
 
-        A shell reads from a pipe that this process alone can write to: its end means death.
+        A shell reads from a pipe that only this process can write to: when it closes, it died.
         """
         self._guard = await asyncio.create_subprocess_exec(
             "/bin/sh",
@@ -150,13 +150,13 @@ class EmbeddedServer:
         )
 
     def _withdraw(self) -> None:
-        """Send nobody here any more."""
-        if self._lock is not None:  # the store is still ours
+        """Stop announcing this server to local commands."""
+        if self._lock is not None:  # the store is still locked
             with contextlib.suppress(OSError):
                 localstore.withdraw(self._files)
 
     def _last_words(self) -> str:
-        """Return what the server said last since its start, errors rather than the rest."""
+        """Return the last lines that the server logged since its start, errors if there are any."""
         try:
             text = self._files.log.read_bytes().decode("utf-8", "replace")
         except OSError:
@@ -175,7 +175,7 @@ async def start(settings: ServeSettings) -> EmbeddedServer:
     Call it from the main thread: on Linux the server ends when the thread that started it does.
 
     Raises:
-        SettingsError: an option does not go with an embedded server.
+        SettingsError: an option cannot be used with an embedded server.
         EmbeddedServerError: there is no nats-server, the store or the port is in use, or the
             server does not come up.
     """
@@ -219,9 +219,9 @@ async def start(settings: ServeSettings) -> EmbeddedServer:
 
 
 def _login(files: Files, given: dict[str, str]) -> tuple[dict[str, str], bool]:
-    """Return the login of a server, and whether it is the token in the store, made if need be.
+    """Return the login of a server, and whether it is the token in the store.
 
-    What an earlier server left, that was killed, no longer counts from here on.
+    The token is made if there is none. What an earlier server that was killed announced is removed.
     """
     try:
         localstore.withdraw(files)
@@ -245,7 +245,7 @@ async def _launch(program: str, files: Files, lock: int) -> asyncio.subprocess.P
     variables = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("NATS_", "GOZO_"))  # secrets among them, of no use to the server
+        if not name.startswith(("NATS_", "GOZO_"))  # they may contain secrets
     }
     with _opened_log(files) as output:
         try:
@@ -258,12 +258,12 @@ async def _launch(program: str, files: Files, lock: int) -> asyncio.subprocess.P
                 stderr=output,  # complaints about the configuration, and a panic
                 env=variables,
                 pass_fds=(lock,),
-                start_new_session=True,  # Ctrl-C is for the daemon, which drains first
+                start_new_session=True,  # Ctrl-C must reach only the daemon, which drains first
                 preexec_fn=_end_with_parent() if _has_parent_death_signal() else None,
             )
         except OSError as error:
             raise EmbeddedServerError(
-                f"{program} cannot be run ({error.strerror}): mend or reinstall it"
+                f"{program} cannot be run ({error.strerror}): fix or reinstall it"
             ) from error
 
 
@@ -283,8 +283,8 @@ def _has_parent_death_signal() -> bool:
 def _end_with_parent() -> Callable[[], None]:
     """Return what the child does before it becomes nats-server: ask for SIGTERM at our death.
 
-    Linux, prctl(2), PR_SET_PDEATHSIG. All is looked up beforehand: after a fork, only the
-    least may be done.
+    Linux, prctl(2), PR_SET_PDEATHSIG. Everything is looked up in advance: after a fork, as little
+    as possible may be done.
     """
     parent = os.getpid()
     prctl = ctypes.CDLL(None).prctl
@@ -293,14 +293,14 @@ def _end_with_parent() -> Callable[[], None]:
 
     def before_exec() -> None:
         prctl(PR_SET_PDEATHSIG, wanted, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call above, and no signal will come
+        if os.getppid() != parent:  # the parent died before the call above, and no signal will come
             os._exit(1)
 
     return before_exec
 
 
 def _write_privately(files: Files, text: str) -> None:
-    """Write the configuration anew, for this user's eyes only."""
+    """Write the configuration anew, readable by this user only."""
     try:
         files.configuration.unlink(missing_ok=True)
         descriptor = os.open(files.configuration, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -308,13 +308,13 @@ def _write_privately(files: Files, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise EmbeddedServerError(
-            f"{files.configuration} cannot be written ({error.strerror}): mend that, or give "
+            f"{files.configuration} cannot be written ({error.strerror}): fix that, or give "
             "another directory with --store"
         ) from error
 
 
 async def _info(where: Place) -> dict[str, Any] | None:
-    """Return what a server says first (INFO), or None where none answers as NATS does."""
+    """Return the INFO that a server sends first; None if no NATS server answers."""
     writer = None
     try:
         async with asyncio.timeout(INFO_WAIT):

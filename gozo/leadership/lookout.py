@@ -1,9 +1,9 @@
 """Watches for leaders of other buckets on the same request subject: see `gozo.leadership.rivals`.
 
-This happens if a hub and a leaf node have a JetStream domain and a gozo each: all requests reach
-both. A daemon that finds such a leader when it starts exits. If the connection between them comes
-up later, both report it and are not ready, but both go on: promises to clients are kept, and a
-request that is taken twice is better than one that is lost.
+This happens if a hub and a leaf node each have a JetStream domain and a gozo: all requests reach
+both. A daemon that finds such a leader when it starts exits. If the link between them comes up
+later, both report it and are not ready, but both go on: promises to clients are kept, and it is
+better to accept a request twice than to lose it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from gozo.errors import (
     NoServerError,
 )
 from gozo.leadership.leaders import LISTEN_TIME, Place, ask_leaders
-from gozo.leadership.lease import Lease, Role, lease_of
+from gozo.leadership.lease_record import lease_of, read_holder
 from gozo.leadership.rivals import UNNOTICED, Leader, Rivals, complaint
+from gozo.leadership.tenure import Role, Tenure
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.store.bucket import stream_of
@@ -42,9 +43,11 @@ log = get_logger("gozo.lookout")
 class Lookout:
     """Knows the rivals of one replica."""
 
-    def __init__(self, connection: Connection, lease: Lease, rivals: Rivals, subject: str) -> None:
+    def __init__(
+        self, connection: Connection, tenure: Tenure, rivals: Rivals, subject: str
+    ) -> None:
         self._connection = connection
-        self._lease = lease
+        self._tenure = tenure
         self._rivals = rivals
         self._subject = subject
         self._soon = asyncio.Event()
@@ -53,13 +56,13 @@ class Lookout:
     @property
     def rivals(self) -> list[Leader]:
         """The leaders of other buckets, if this replica leads as well."""
-        return self._rivals.all if self._lease.role is Role.LEADER else []
+        return self._rivals.all if self._tenure.role is Role.LEADER else []
 
     @property
     def trouble(self) -> str:
         """What is wrong, and what to do; empty if nothing is."""
         rivals = self.rivals
-        return complaint((self._lease.own_words, *rivals), self._subject) if rivals else ""
+        return complaint((self._tenure, *rivals), self._subject) if rivals else ""
 
     def look_soon(self) -> None:
         """Ask for other leaders soon: there is a sign of one."""
@@ -75,13 +78,13 @@ class Lookout:
         if not rivals:
             return answer
         named = [str(one)[:LONGEST_NAME] for one in rivals]
-        return answer | {"leader": self._lease.own_words[:LONGEST_NAME], "rivals": named}
+        return answer | {"leader": str(self._tenure)[:LONGEST_NAME], "rivals": named}
 
     async def run(self) -> NoReturn:
         """Ask periodically while this replica leads; runs until it is cancelled."""
         while True:
             try:
-                if self._lease.role is Role.LEADER:
+                if self._tenure.role is Role.LEADER:
                     await self._look()
                 else:
                     self._rivals.forget()
@@ -99,10 +102,10 @@ class Lookout:
 
     async def _look(self) -> None:
         # By now our own lease was renewed since the others answered, if it still is ours.
-        self._rivals.judge(self._lease.held_since, self._lease.written_at)
+        self._rivals.judge(self._tenure.held_since, self._tenure.written_at)
         asked_at = steady()
         leaders = await ask_leaders(self._connection, self._subject)
-        others = [one for one in leaders if one.id != self._lease.id]
+        others = [one for one in leaders if one.id != self._tenure.id]
         for one in self._rivals.heard(others, asked_at):
             log.info("rival.gone", name=one.name, bucket=one.bucket, domain=one.domain)
         if len(self._rivals.all) < len(others):
@@ -237,8 +240,5 @@ async def _read_holder(js: JetStream, bucket: str) -> Holder:
         message = None
     if message is None:
         return Holder("", 0)
-    try:
-        id_ = str(json.loads(message.payload)["id"])
-    except (ValueError, LookupError, TypeError, RecursionError):  # released: it names no holder
-        id_ = ""
+    id_ = str(read_holder(message.payload).get("id", ""))  # a released lease names nobody
     return Holder(id_, message.sequence)

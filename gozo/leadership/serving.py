@@ -1,7 +1,7 @@
-"""Whether a replica is serving: one judgement for everything that reports or acts on it. Pure.
+"""Whether a replica is serving: one verdict for everything that reports or acts on it. Pure.
 
-A leader is serving if it hears requests and verbs, reads and can write the bucket, and delivers;
-a standby, if it hears, reads, and could write. The lease, `/readyz`, systemd's status, the
+A leader is serving if it receives requests and verbs, reads and can write the bucket, and delivers;
+a standby if it receives, reads, and could write. The lease, `/readyz`, systemd's status, the
 metrics, the answers to `$SRV`, `gozoctl status` and `gozo check` all use this.
 """
 
@@ -17,13 +17,13 @@ UNFIT_TIME = 3.0  # seconds without serving after which a leader gives up the le
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a replica knows of itself at one moment; a text is empty if all is well."""
+    """What a replica knows about itself at one moment; a text is empty if all is well."""
 
     leads: bool
     """Whether it holds the lease."""
     is_started: bool
     waits: str = ""
-    """Why no server could be reached when that was last tried."""
+    """Why no server could be reached when last tried."""
     lost: tuple[str, ...] = ()
     """The names of the connections that are lost."""
     unheard: tuple[str, ...] = ()
@@ -31,17 +31,17 @@ class Facts:
     follows: bool = True
     """Whether it knows the whole bucket."""
     mapped: str = ""
-    """Which mapping of the account takes away a subject of its buckets."""
+    """Which mapping of the account redirects a subject of its buckets."""
     unwritable: str = ""
     """Why this replica cannot write the bucket."""
     mute: str = ""
-    """Why it cannot confirm what it delivers."""
+    """Why it cannot confirm deliveries."""
     silent: bool = False
     """Whether the bucket answers reads of this replica, but no writes."""
     delivers: bool = True
-    """Of a leader: whether its lease is valid, and it knows what earlier leaders did."""
+    """For a leader: whether its lease is valid and it knows what earlier leaders did."""
     unfit: str = ""
-    """Why it may not become leader."""
+    """Why it may not lead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Verdict:
 
 
 def judge(facts: Facts) -> Verdict:
-    """Judge whether a replica is serving; else give the first reason why not."""
+    """Judge whether a replica is serving; if not, give the first reason."""
     if not facts.is_started and facts.waits:
         return Verdict(f"it is waiting for a server: {facts.waits}", is_own=True)
     if facts.lost:
@@ -77,13 +77,13 @@ def judge(facts: Facts) -> Verdict:
     if not facts.follows:
         return Verdict("it has not read the whole bucket", is_own=True)
     if facts.leads:
-        # Nor would another be quicker, which has to do the same.
+        # Taking over is no fault: another replica would have to do the same.
         return Verdict() if facts.delivers else Verdict("it is taking over")
     return Verdict(facts.unfit, is_own=True) if facts.unfit else Verdict()
 
 
 def _of_bucket(facts: Facts) -> Verdict | None:
-    """Judge whether the bucket can be used, and deliveries be confirmed; None: they can."""
+    """Judge whether the bucket can be used and deliveries confirmed; None: they can."""
     if facts.mapped:
         return Verdict(facts.mapped)
     if facts.unwritable:
@@ -115,7 +115,7 @@ class Course:
         return not self.verdict.serves and now >= self._since + UNFIT_TIME
 
     def is_ailing(self, now: float) -> bool:
-        """Tell whether it has not been for a reason of its own, which others need not share.
+        """Tell whether that is so for a reason of its own, which other replicas need not share.
 
         A new reason restarts the count: once a connection is back, the bucket is read again.
         """
@@ -123,10 +123,10 @@ class Course:
 
 
 def needed(refused: Iterable[str], request_subject: str) -> tuple[str, ...]:
-    """Pick the subjects without which a replica does not hear requests, verbs and answers.
+    """Pick the subjects without which a replica receives no requests, verbs and answers.
 
-    Not the one on which the leader says what there is: without it, readers read the bucket.
-    Inboxes are named by their common prefix: some are new for each question.
+    The one on which the leader lists its keys is not needed: without it, clients read the bucket.
+    Inboxes are named by their common prefix: some are made anew for each question.
     """
     verbs = f"{request_subject}.admin."
     found = {

@@ -1,20 +1,23 @@
-"""What can be told of a running daemon: figures, whether it is ready, and what hangs.
+"""The health of a daemon: figures, whether it is ready, and what hangs.
 
-It asks the parts when it is asked, and costs nothing otherwise.
+Everything is read from the parts when somebody asks, and costs nothing otherwise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from gozo.delivery.in_memory import InMemory
-from gozo.leadership.lease import Lease, Role
 from gozo.leadership.lookout import Lookout
 from gozo.leadership.rivals import Leader
 from gozo.leadership.serving import Facts, Verdict, judge, needed
+from gozo.leadership.tenure import Role, Tenure
 from gozo.monitoring.mappings import Mappings
 from gozo.requests.intake import Intake
 from gozo.runtime.clock import steady, wall_us
+from gozo.schedule.model import MICROSECONDS
 from gozo.store.follower import Follower
 from gozo.store.index import BucketIndex
 from gozo.store.probe import Probe
@@ -23,12 +26,42 @@ from gozo.store.writer import Writer
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 
-HANGS = 10.0  # seconds without a turn after which a part counts as hanging
+HUNG = 10.0  # seconds without a turn after which a part counts as hanging
 
 
-@dataclass(slots=True)
-class Parts:
-    """What a daemon is made of once it knows its bucket."""
+class Gauge(NamedTuple):
+    """A figure that exists once the bucket is open."""
+
+    name: str
+    help: str
+    value: float
+
+
+class Starting:
+    """The health of a bucket that the daemon has not opened yet."""
+
+    role = Role.STANDBY
+    pending = overdue = paused = failed = invalid = 0
+    next_due_us: int | None = None
+    rivals: Sequence[Leader] = ()
+    trouble = ""
+
+    def completed(self, facts: Facts) -> Facts:
+        """Return the facts with those about the bucket: nothing is known."""
+        return replace(facts, follows=False, delivers=False)
+
+    def gauges(self) -> Iterator[Gauge]:
+        """Return no figures."""
+        return iter(())
+
+    def is_hung(self, now: float) -> bool:
+        """Nothing runs that could hang."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class BucketHealth:
+    """The health of one bucket, as this replica serves it."""
 
     index: BucketIndex
     in_memory: InMemory
@@ -36,136 +69,180 @@ class Parts:
     writer: Writer
     probe: Probe
     follower: Follower
-    lease: Lease
+    tenure: Tenure
     intake: Intake
     lookout: Lookout
 
+    @property
+    def role(self) -> Role:
+        """Leader or standby."""
+        return self.tenure.role
+
+    @property
+    def pending(self) -> int:
+        """Schedules that wait for their time, those without an id included."""
+        at_rest = self.paused + self.failed + self.invalid
+        return len(self.index.timetable) - at_rest + len(self.in_memory)
+
+    @property
+    def overdue(self) -> int:
+        """Schedules of the bucket that are due and not being sent.
+
+        0 for a standby: only the leader knows what it is sending or about to try again.
+        """
+        return 0 if self.tenure.another_leads else self.index.timetable.count_due(wall_us())
+
+    @property
+    def paused(self) -> int:
+        """Schedules that are kept until they are resumed."""
+        return len(self.index.traits.paused)
+
+    @property
+    def failed(self) -> int:
+        """Schedules that were given up and are kept."""
+        return len(self.index.traits.failed)
+
+    @property
+    def invalid(self) -> int:
+        """Entries that cannot be served."""
+        return len(self.index.traits.invalid)
+
+    @property
+    def next_due_us(self) -> int | None:
+        """When the next schedule is due, as far as is known; None if there is none."""
+        tables = (self.index.timetable, self.in_memory.timetable)
+        return min((due for table in tables if (due := table.next_due()) is not None), default=None)
+
+    @property
+    def rivals(self) -> Sequence[Leader]:
+        """Leaders of other buckets on the same request subject, if this replica leads."""
+        return self.lookout.rivals
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong because of them; empty if there are none."""
+        return self.lookout.trouble
+
+    def completed(self, facts: Facts) -> Facts:
+        """Return the facts with those about the bucket."""
+        tenure = self.tenure
+        return replace(
+            facts,
+            leads=tenure.role is Role.LEADER,
+            unwritable=self.probe.problem,
+            mute=self.probe.mute,
+            silent=self.writer.is_silent,
+            follows=self.follower.is_following,
+            delivers=tenure.is_active and tenure.is_valid,
+            unfit=""
+            if tenure.is_fit
+            else "its clock, or an entry in a newer format, keeps it from leading",
+        )
+
+    def gauges(self) -> Iterator[Gauge]:
+        """Return figures that exist once the bucket is open."""
+        follower = self.follower
+        yield Gauge(
+            "requests_waiting", "Requests received and not yet acted on.", self.intake.waiting
+        )
+        yield Gauge(
+            "writes_outstanding",
+            "Changes that the bucket has not acknowledged.",
+            self.store.outstanding,
+        )
+        yield Gauge(
+            "follower_lag_messages",
+            "Messages of the bucket that the daemon has not read yet, as last reported.",
+            follower.behind,
+        )
+        yield Gauge(
+            "follower_following",
+            "1 if the daemon has read the whole bucket and follows it.",
+            follower.is_following,
+        )
+        yield Gauge(
+            "clock_ahead_seconds",
+            "How far this host's clock is ahead of the server's.",
+            follower.clock_ahead_us / MICROSECONDS,
+        )
+
+    def is_hung(self, now: float) -> bool:
+        """Tell whether the follower has not taken a turn for too long."""
+        return now - self.follower.turned_at > HUNG
+
 
 class Health:
-    """One daemon, as its operator sees it."""
+    """The health of one daemon, as its operator sees it."""
 
     def __init__(
         self,
         name: str,
         stats: Stats,
-        main: Connection,
-        requests: Connection,
+        connections: Mapping[str, Connection],
         mappings: Mappings,
         *,
         request_subject: str,
     ) -> None:
+        """`connections` by the names that operators read."""
         self.name = name
+        self.stats = stats
+        self.connections = connections
         self._mappings = mappings
         self._request_subject = request_subject
-        self.stats = stats
-        self.connections = {"main": main, "requests": requests}
-        self.parts: Parts | None = None
-        """None while it starts."""
-        self.is_active = False
-        """Whether it leads, and knows all that earlier leaders did."""
-        self.can_lead = True
-        """Whether it would take over, as far as its clock and the entries go."""
+        self._bucket: Starting | BucketHealth = Starting()
         self.is_started = False
+        """Whether the daemon has finished starting."""
+
+    @property
+    def bucket(self) -> Starting | BucketHealth:
+        """The health of its bucket."""
+        return self._bucket
+
+    def opened(self, bucket: BucketHealth) -> None:
+        """The bucket is open: report on it from now on."""
+        self._bucket = bucket
+
+    def started(self) -> None:
+        """The daemon has finished starting."""
+        self.is_started = True
 
     @property
     def role(self) -> Role:
-        """What it is."""
-        return self.parts.lease.role if self.parts else Role.STANDBY
-
-    @property
-    def pending(self) -> int:
-        """Schedules that are waited for, those without an id among them."""
-        parts = self.parts
-        if parts is None:
-            return 0
-        at_rest = self.paused + self.failed + self.invalid
-        return len(parts.index.timetable) - at_rest + len(parts.in_memory)
-
-    @property
-    def overdue(self) -> int:
-        """Schedules of the bucket that are due, and not being sent.
-
-        What another replica leads is that one's affair: it alone knows what it is sending, and
-        what it tries again.
-        """
-        parts = self.parts
-        if parts is None or parts.lease.another_leads:
-            return 0
-        return parts.index.timetable.count_due(wall_us())
-
-    @property
-    def paused(self) -> int:
-        """Schedules that are kept until they are resumed."""
-        return len(self.parts.index.traits.paused) if self.parts else 0
-
-    @property
-    def failed(self) -> int:
-        """Schedules that were given up, and are kept."""
-        return len(self.parts.index.traits.failed) if self.parts else 0
-
-    @property
-    def next_due_us(self) -> int | None:
-        """When the next schedule is due, as far as is known; None where there is none."""
-        if self.parts is None:
-            return None
-        tables = (self.parts.index.timetable, self.parts.in_memory.timetable)
-        return min((due for table in tables if (due := table.next_due()) is not None), default=None)
-
-    @property
-    def invalid(self) -> int:
-        """Entries of the bucket that it cannot serve."""
-        return len(self.parts.index.traits.invalid) if self.parts else 0
-
-    @property
-    def rivals(self) -> list[Leader]:
-        """Leaders of other buckets on the same request subject, where this one leads."""
-        return self.parts.lookout.rivals if self.parts else []
+        """Leader or standby."""
+        return self._bucket.role
 
     def problem(self) -> str:
-        """Say why it is not serving, or that it has rivals; empty if all is well.
+        """Say why the daemon is not serving, or that it has rivals; empty if all is well.
 
         A standby would have the same rivals, so they are no reason to hand over, and no part of
-        the judgement.
+        the verdict.
         """
-        trouble = self.parts.lookout.trouble if self.parts else ""
-        return self.judge().problem or trouble
+        return self.judge().problem or self._bucket.trouble
 
     def judge(self) -> Verdict:
-        """Judge whether it is serving: leads and delivers, or would take over."""
+        """Judge whether the daemon is serving: it leads and delivers, or would take over."""
         connections = self.connections.values()
         refused = [subject for connection in connections for subject in connection.refused]
-        parts = self.parts
         waits = next((one.failure for one in connections if one.failure), "")
         lost = [name for name, one in self.connections.items() if one.epoch and not one.connected]
-        return judge(
-            Facts(
-                leads=self.role is Role.LEADER,
-                is_started=self.is_started,
-                waits=waits,
-                lost=tuple(lost),
-                unheard=needed(refused, self._request_subject),
-                mapped=self._mappings.problem,
-                unwritable=parts.probe.problem if parts else "",
-                mute=parts.probe.mute if parts else "",
-                silent=bool(parts and parts.writer.is_silent),
-                follows=bool(parts and parts.follower.is_following),
-                delivers=bool(parts and self.is_active and parts.lease.is_valid),
-                unfit=""
-                if self.can_lead
-                else "its clock, or an entry in a newer format, keeps it from leading",
-            )
+        facts = Facts(
+            leads=False,
+            is_started=self.is_started,
+            waits=waits,
+            lost=tuple(lost),
+            unheard=needed(refused, self._request_subject),
+            mapped=self._mappings.problem,
         )
+        return judge(self._bucket.completed(facts))
 
-    def hangs(self) -> str:
-        """Name a part that has not come round for too long; empty: none.
+    def hung(self) -> str:
+        """Name a part that has not taken a turn for too long; empty if there is none.
 
-        A server that does not answer is no part of the daemon: as long as it goes on trying,
-        nothing hangs, and to start it anew would only lose what it has in memory.
+        A server that does not answer is no part of the daemon: nothing hangs as long as the daemon
+        goes on trying, and a restart would only lose what it has in memory.
         """
         now = steady()
         for name, connection in self.connections.items():
-            if connection.epoch and now - connection.stirred_at > HANGS:
+            if connection.epoch and now - connection.stirred_at > HUNG:
                 return f"{name} connection"
-        if self.parts is not None and now - self.parts.follower.turned_at > HANGS:
-            return "follower"
-        return ""
+        return "follower" if self._bucket.is_hung(now) else ""

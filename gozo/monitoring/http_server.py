@@ -1,11 +1,11 @@
-"""Answers HTTP on `--metrics`: metrics for Prometheus, and whether the daemon is alive and ready.
+"""The HTTP server of `--metrics`: metrics for Prometheus, liveness and readiness.
 
     /metrics    the metrics: see `gozo.monitoring.prometheus`
     /healthz    200 while no part hangs, else 503
-    /readyz     200 while it serves (see `gozo.leadership.serving`), else 503 and the reason
+    /readyz     200 while the daemon serves (see `gozo.leadership.serving`), else 503 and why not
 
-It is served by the event loop itself, so that an answer shows that the loop turns. Only as much
-of HTTP/1.1 (RFC 9112) as a scraper speaks: one request a connection, GET and HEAD.
+It runs in the daemon's event loop, so an answer proves that the loop turns. It speaks only as much
+HTTP/1.1 (RFC 9112) as a scraper needs: GET and HEAD, one request per connection.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from gozo.monitoring.health import Health
 from gozo.monitoring.prometheus import Metrics
 from gozo.runtime.logs import get_logger
 
-PATIENCE = 5.0  # seconds for a request to come, and for the answer to be taken
-LONGEST = 16 * 1024  # bytes of a request
-MOST = 256  # connections at a time: more than are accepted at once, so that each is heard
-TRIES = 20  # to find a port that is free on all addresses
-WORDS = 3  # of the first line: method, target, version
+EXCHANGE_TIME = 5.0  # seconds for a request to arrive and the response to be sent
+MAX_REQUEST = 16 * 1024  # bytes of a request
+MAX_CONNECTIONS = 256  # more than asyncio accepts at once, so that each gets its turn
+PORT_TRIES = 20  # to find a port that is free on all addresses
+FIRST_LINE = 3  # words in it: method, target, version
 
 log = get_logger("gozo.monitor")
 
 
 class HttpServer:
-    """The listener of one daemon."""
+    """The HTTP server of one daemon."""
 
     def __init__(self, health: Health, address: tuple[str, int]) -> None:
         self._health = health
@@ -39,64 +39,64 @@ class HttpServer:
         self._address = address
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, None] = {}
-        """The connections, the oldest first."""
+        """The open connections, the oldest first."""
 
     async def open(self) -> None:
         """Listen.
 
         Raises:
-            GozoError: one cannot listen there.
+            GozoError: the address is in use, or not one of this host.
         """
         host, port = self._address
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self._server = await self._listen(host, port)
         except OSError as error:
-            # asyncio's own words repeat the address; names that are not found have no errno.
+            # asyncio's own text repeats the address; a name that is not found has no errno.
             number = error.errno or 0
             reason = os.strerror(number) if number > 0 else error.strerror or str(error)
             raise GozoError(
-                f"one cannot listen on {shown} ({reason}): give --metrics another address or port"
+                f"cannot listen on {shown} ({reason}): give --metrics another address or port"
             ) from error
         bound = [one.getsockname() for one in self._server.sockets]
         log.info("metrics.ready", address=",".join(one[0] for one in bound), port=bound[0][1])
 
     async def _listen(self, host: str, port: int) -> asyncio.Server:
-        """Listen on all addresses of a host, on one port, also where it is left to the system.
+        """Listen on all addresses of a host, on one port, which the system picks if it is 0.
 
         Raises:
-            OSError: one cannot.
+            OSError: that is not possible.
         """
         chosen = port
-        for _ in range(TRIES):
+        for _ in range(PORT_TRIES):
             try:
-                # Of port 0 the system would make another one for each address.
+                # For port 0 the system would pick a different port for each address.
                 chosen = port or _free_port()
-                return await asyncio.start_server(self._serve, host, chosen, limit=LONGEST)
+                return await asyncio.start_server(self._serve, host, chosen, limit=MAX_REQUEST)
             except OSError as error:
                 if port or error.errno != errno.EADDRINUSE:
                     raise
         raise OSError(errno.EADDRINUSE, "no port is free on all addresses")
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open[writer] = None
-        if len(self._open) > MOST:
-            # Whoever has a request sends it at once: the oldest has none, or takes no answer.
+        if len(self._open) > MAX_CONNECTIONS:
+            # A scraper sends its request at once: the oldest sent none, or reads no answer.
             oldest = next(iter(self._open))
             del self._open[oldest]
             oldest.transport.abort()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(EXCHANGE_TIME):
                 try:
                     head = await reader.readuntil(b"\r\n\r\n")
                 except asyncio.LimitOverrunError:
-                    # Closed with something unread, the connection would be reset.
-                    while await reader.read(LONGEST):
+                    # If data were left unread, closing would reset the connection.
+                    while await reader.read(MAX_REQUEST):
                         pass
                     raise
                 writer.write(self._answer(head))
@@ -111,7 +111,7 @@ class HttpServer:
     def _answer(self, head: bytes) -> bytes:
         lines = head.decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
-        if len(words) != WORDS or not words[2].startswith("HTTP/1."):
+        if len(words) != FIRST_LINE or not words[2].startswith("HTTP/1."):
             return _response(HTTPStatus.BAD_REQUEST, "not HTTP/1.1")
         method, path = words[0], words[1].partition("?")[0]
         if method not in ("GET", "HEAD"):
@@ -125,12 +125,12 @@ class HttpServer:
                 body, kind = self._metrics.text(accept)
                 return _response(HTTPStatus.OK, body, kind=kind)
             case "/healthz":
-                part = self._health.hangs()
+                part = self._health.hung()
                 return _verdict(f"the {part} hangs" if part else "", "alive")
             case "/readyz":
                 return _verdict(self._health.problem(), self._health.role)
             case _:
-                known = "not here: ask for /metrics, /healthz or /readyz"
+                known = "not found: try /metrics, /healthz or /readyz"
                 return _response(HTTPStatus.NOT_FOUND, known)
 
 

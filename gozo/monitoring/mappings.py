@@ -1,6 +1,6 @@
-"""Where the server takes messages (ADR-41), and mappings that take away what a daemon needs.
+"""Finds mappings of the account (ADR-41) that redirect subjects which a daemon needs.
 
-It is asked by messages that are only traced: none is delivered or stored.
+It sends messages that are only traced: none is delivered or stored.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from gozo.transport.connection import Connection
 from gozo.transport.jetstream import OWN_PREFIX, JetStream
 
 TRACES_SINCE = (2, 11)
-"""Before this version of nats-server there is no tracing, and the question would be delivered."""
+"""Older versions of nats-server cannot trace, and would deliver the message."""
 
 TRIES, FEW = 8, 4
-"""Messages that `gozo check` traces on each subject, and a daemon, which asks again."""
+"""Messages that `gozo check`, and a daemon, which repeats it, trace on each subject."""
 
 TRACE_TIME = 1.0  # seconds
-LOOK = 1.0  # seconds between looks whether to ask
-EVERY = 30.0  # seconds until a daemon asks again where all is well
+CHECK_INTERVAL = 1.0  # seconds until a daemon traces again after a problem
+HEALTHY_INTERVAL = 30.0  # seconds until it traces again if all is well
 
 Needed = Iterable[tuple[str, str]]
-"""Subjects that a daemon needs, and for what."""
+"""Subjects that a daemon needs, and their purpose."""
 
 
 class Route(NamedTuple):
-    """Where the server takes what is published on a subject (ADR-41)."""
+    """Where the server delivers what is published on a subject."""
 
     mapped: str = ""
-    """Another subject that it becomes, if the account maps it."""
+    """The subject to which the account maps it; empty if it does not."""
     streams: frozenset[str] = frozenset()
-    """The streams that keep it."""
+    """The streams that store it."""
 
 
 async def trace(
     connection: Connection, subjects: Iterable[str], *, tries: int = TRIES
 ) -> dict[str, Route]:
-    """Ask where messages go, without sending one; what may not be asked is not known.
+    """Find out where messages go; subjects on which tracing is not permitted are left out.
 
-    `tries` messages are traced on each subject, since mappings have weights.
+    `tries` messages are traced on each subject, since mappings may have weights.
 
     Raises:
         DisconnectedError: the link was lost.
@@ -82,7 +82,7 @@ async def trace(
 
 
 def _united(one: Route, other: Route, subject: str) -> Route:
-    """Join what two messages on a subject showed: a mapping may be for a share of them only."""
+    """Join the routes of two messages on a subject: a mapping may apply to some of them only."""
     mapped = next((to for to in (one.mapped, other.mapped) if to not in ("", subject)), "")
     return Route(mapped, one.streams | other.streams)
 
@@ -98,7 +98,7 @@ def _read_trace(payload: bytes) -> Route:
 
 
 def taken(needed: Needed, routes: Mapping[str, Route], request_subject: str) -> Iterator[str]:
-    """Say which mappings of the account take away what is needed, once for each purpose."""
+    """Describe mappings of the account that redirect needed subjects, one for each purpose."""
     told: set[str] = set()
     for subject, purpose in needed:
         to = routes.get(subject, Route()).mapped
@@ -118,9 +118,9 @@ def taken(needed: Needed, routes: Mapping[str, Route], request_subject: str) -> 
 
 
 class Mappings:
-    """Watches over the subjects of one daemon's buckets.
+    """Watches the subjects of one daemon's buckets.
 
-    Not over the request subject: a daemon needs no permission to publish there.
+    Not the request subject: a daemon needs no permission to publish there.
     """
 
     def __init__(self, js: JetStream, bucket: str, lease: str) -> None:
@@ -128,32 +128,32 @@ class Mappings:
         self._needed = (
             [(f"$KV.{bucket}.{KEY}", "to store schedules"), (f"$KV.{lease}.leader", "to lead")]
             if js.prefix == OWN_PREFIX
-            else []  # a domain is reached by a mapping of the server's own
+            else []  # a JetStream domain is reached through a mapping of the server itself
         )
         self._asked_at = 0.0
         self.problem = ""
-        """Which mapping takes some away; empty if none does, as far as is known."""
+        """Describes a mapping that redirects one; empty if none is known."""
 
     async def check(self) -> None:
-        """Ask now.
+        """Check now.
 
         Raises:
-            UnsuitableServerError: a mapping takes away what the daemon cannot work without.
+            UnsuitableServerError: a mapping redirects a subject that the daemon needs.
             NoServerError: the link was lost.
         """
-        await self._ask()
+        await self._trace()
         if self.problem:
             raise UnsuitableServerError(self.problem)
 
     async def run(self, fails: Callable[[], bool]) -> NoReturn:
-        """Ask periodically, and often while something `fails`; runs until it is cancelled."""
+        """Check periodically, more often while something `fails`; runs until it is cancelled."""
         while True:
-            await asyncio.sleep(LOOK)
-            if self.problem or fails() or steady() > self._asked_at + EVERY:
-                with suppress(NoServerError):  # which others report
-                    await self._ask()
+            await asyncio.sleep(CHECK_INTERVAL)
+            if self.problem or fails() or steady() > self._asked_at + HEALTHY_INTERVAL:
+                with suppress(NoServerError):  # reported elsewhere
+                    await self._trace()
 
-    async def _ask(self) -> None:
+    async def _trace(self) -> None:
         subjects = [subject for subject, _ in self._needed]
         routes = await trace(self._connection, subjects, tries=FEW)
         self.problem = next(taken(self._needed, routes, ""), "")

@@ -1,7 +1,7 @@
 """Answers discovery requests for NATS services (ADR-32).
 
-It answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, as the service `gozo`. Its metadata
-name the bucket that it keeps, and rivals.
+It answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` as the service `gozo`. Its metadata name the
+bucket, the role, and rivals if there are any.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gozo import __version__
-from gozo.leadership.lease import Role
 from gozo.leadership.lookout import hear_daemons
+from gozo.leadership.tenure import Role
 from gozo.monitoring.health import Health
 from gozo.protocol.subject_policy import Policy
 from gozo.requests.admin_verbs import VERBS
@@ -30,7 +30,7 @@ _KIND = "io.nats.micro.v1."
 
 
 class Service:
-    """One replica, as others see it."""
+    """The service that one replica is, and the others of its bucket."""
 
     def __init__(
         self, connection: Connection, policy: Policy, *, bucket: str, health: Health
@@ -57,7 +57,7 @@ class Service:
         return ""
 
     def listen(self) -> None:
-        """Answer from now on."""
+        """Start to answer."""
         for verb, answer in (
             ("PING", self._ping),
             ("INFO", self._info),
@@ -78,7 +78,8 @@ class Service:
         return on_question
 
     def _identity(self, kind: str) -> dict[str, Any]:
-        rivals = ", ".join(map(str, self._health.rivals))
+        bucket = self._health.bucket
+        rivals = ", ".join(map(str, bucket.rivals))
         verdict = self._health.judge()
         return {
             "type": f"{_KIND}{kind}",
@@ -89,7 +90,7 @@ class Service:
                 "name": self._health.name,
                 "bucket": self._bucket,
                 "request_subject": self._request_subject,
-                "role": self._health.role,
+                "role": bucket.role,
                 "serves": YES if verdict.serves else "no",
                 "problem": verdict.problem,
             }
@@ -110,17 +111,17 @@ class Service:
         }
 
     def _statistics(self) -> dict[str, Any]:
-        health, stats = self._health, self._health.stats
+        stats, bucket = self._health.stats, self._health.bucket
         refused = sum(stats.refused.values()) - stats.refused_by_verbs
         median, most = stats.lateness.quantiles(0.5, 0.99, at=steady())
-        next_us = health.next_due_us
+        next_us = bucket.next_due_us
         data = {
-            "role": health.role,
-            "pending": health.pending,
-            "overdue": health.overdue,
-            "paused": health.paused,
-            "failed_schedules": health.failed,
-            "invalid": health.invalid,
+            "role": bucket.role,
+            "pending": bucket.pending,
+            "overdue": bucket.overdue,
+            "paused": bucket.paused,
+            "failed_schedules": bucket.failed,
+            "invalid": bucket.invalid,
             "next_due": None if next_us is None else print_rfc3339(next_us),
             "accepted": stats.accepted,
             "delivered": stats.delivered,
@@ -144,7 +145,7 @@ class Service:
 
 
 def _counts(requests: int, errors: int) -> dict[str, Any]:
-    """What ADR-32 wants to know of an endpoint; how long gozo works on one is not measured."""
+    """Return the counters of an endpoint that ADR-32 demands; gozo measures no processing times."""
     return {
         "num_requests": requests,
         "num_errors": errors,

@@ -1,7 +1,7 @@
-"""Tells systemd how the daemon is doing (sd_notify(3)): ready, alive, stopping.
+"""Reports the state of the daemon to systemd (sd_notify(3)): ready, alive, stopping.
 
-Where NOTIFY_SOCKET is not set, nothing is told. The watchdog is fed only while no part of the
-daemon hangs; that the event loop turns is shown by the feeding itself.
+Without NOTIFY_SOCKET it does nothing. The watchdog is fed only while no part of the daemon hangs;
+feeding it proves that the event loop turns.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import socket
 from collections.abc import Mapping
 from typing import NoReturn
 
-from gozo.leadership.lease import Role
+from gozo.leadership.tenure import Role
 from gozo.monitoring.health import Health
 from gozo.runtime.logs import get_logger, visible
 
-INTERVAL = 1.0  # seconds between two words, where the watchdog does not ask for more
-SHARE = 3  # words in the time that the watchdog waits for one
-MORE_US = 30_000_000  # microseconds that a start or an end may take from when that is told
+INTERVAL = 1.0  # seconds between reports, unless the watchdog needs more
+FEEDS = 3  # reports within the time limit of the watchdog: two may be lost
+EXTENSION_US = 30_000_000  # microseconds that a start or a shutdown may take from each report
 
 log = get_logger("gozo.notify")
 
 
 class Notifier:
-    """The line to systemd, as the environment describes it."""
+    """The socket of the service manager that the environment names."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
@@ -37,45 +37,45 @@ class Notifier:
             environment.get("WATCHDOG_PID", own) == own and limit_us.isdecimal() and limit_us != "0"
         )
         if self._is_watched:
-            self.interval = min(INTERVAL, int(limit_us) / 1_000_000 / SHARE)
-        self._is_ending = False
-        self._told = ""
+            self.interval = min(INTERVAL, int(limit_us) / 1_000_000 / FEEDS)
+        self._is_stopping = False
+        self._reported = ""
 
     @property
     def is_heard(self) -> bool:
-        """Whether there is anybody to tell."""
+        """Whether a service manager listens."""
         return bool(self._address)
 
     async def run(self, health: Health) -> NoReturn:
-        """Tell how a daemon is doing; runs until it is cancelled."""
+        """Report periodically; runs until it is cancelled."""
         ready = False
         while True:
-            part = health.hangs()
+            part = health.hung()
             words: list[str] = []
             if health.is_started and not ready:
                 words.append("READY=1")
             if part:
                 log.repeated("error", "daemon.hangs", reason=part)
-            elif not health.is_started or self._is_ending:
-                words.append(f"EXTEND_TIMEOUT_USEC={MORE_US}")
+            elif not health.is_started or self._is_stopping:
+                words.append(f"EXTEND_TIMEOUT_USEC={EXTENSION_US}")
             if self._is_watched and not part:
                 words.append("WATCHDOG=1")
-            status = "stopping" if self._is_ending else _status(health, part)
-            if status != self._told:
-                words.append(f"STATUS={visible(status)}")  # a line break would begin another word
-            if self._tell(words):  # else all is told again
-                self._told = status
+            status = "stopping" if self._is_stopping else _status(health, part)
+            if status != self._reported:
+                words.append(f"STATUS={visible(status)}")  # no line breaks
+            if self._send(words):  # otherwise everything is sent again
+                self._reported = status
                 ready = ready or "READY=1" in words
             await asyncio.sleep(self.interval)
 
     def stopping(self) -> None:
-        """Tell that the end has begun."""
-        if not self._is_ending:
-            self._is_ending = True
-            self._tell(["STOPPING=1"])
+        """Report that the shutdown has begun."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._send(["STOPPING=1"])
 
-    def _tell(self, words: list[str]) -> bool:
-        """Send some words; tell whether they arrived, which a manager that is busy may prevent."""
+    def _send(self, words: list[str]) -> bool:
+        """Send some assignments; return False if they did not arrive, as when systemd is busy."""
         if not self._address or not words:
             return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
@@ -95,4 +95,4 @@ def _status(health: Health, hangs: str) -> str:
     if problem:
         return problem
     role = "leading" if health.role is Role.LEADER else "standing by"
-    return f"{role}, {health.pending} schedules pending"
+    return f"{role}, {health.bucket.pending} schedules pending"

@@ -105,6 +105,7 @@ class Intake:
         self._listeners: list[Listener] = []
         self._mode = Mode.DEAF
         self._ending = False
+        clock.on_set.append(self.clock_set)
         connection.on_lost.append(self._on_lost)
         connection.on_connected.append(self._on_connected)
         connection.on_granted.append(self._on_granted)

@@ -1,7 +1,7 @@
 """The clocks, and an alarm that wakes the event loop to the tenth of a millisecond.
 
-Due times follow the wall clock; leases follow a clock that nobody can set and that does not
-stand still while the machine is suspended.
+Due times follow the wall clock; leases follow a clock that cannot be set and that continues
+while the machine is suspended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 LONGEST_SLEEP_US = 500_000
-"""An alarm rings at least this often, since nobody tells when the wall clock is set."""
+"""An alarm rings at least this often, since nothing reports that the wall clock was set."""
 
 _RELATIVE = 0
 _MONOTONIC = time.CLOCK_MONOTONIC
@@ -30,10 +30,10 @@ def wall_us() -> int:
 _BOOT: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 steady = functools.partial(time.clock_gettime, _BOOT)
-"""Seconds on a clock that only goes forward, and counts time spent suspended."""
+"""Seconds on a clock that only moves forward, and counts time spent suspended."""
 
 steady_ns = functools.partial(time.clock_gettime_ns, _BOOT)
-"""Nanoseconds on the same clock: the wall clock's distance from it changes where that is set."""
+"""Nanoseconds on the same clock: its distance from the wall clock changes when that is set."""
 
 
 class _Timespec(ctypes.Structure):
@@ -45,11 +45,11 @@ class _Itimerspec(ctypes.Structure):
 
 
 class Alarm:
-    """Calls back when a moment of the wall clock has come, or somewhat before: look again.
+    """Calls back at a moment of the wall clock, or somewhat earlier: the callback looks again.
 
     On Linux it is a timer that the event loop polls as a file (timerfd_create(2)), since the
-    timers of asyncio and of uvloop are only good to a millisecond. Elsewhere it is a timer of
-    the loop.
+    timers of asyncio and uvloop are only exact to a millisecond. Elsewhere it is a timer of the
+    loop.
     """
 
     def __init__(self, on_ring: Callable[[], None]) -> None:
@@ -59,14 +59,14 @@ class Alarm:
         self._handle: asyncio.TimerHandle | None = None
         self._fd = _timerfd()
         if self._fd is not None:
-            # Made once: an alarm is set as often as something is due.
+            # Made once: an alarm is set each time that something is due.
             self._spec = _Itimerspec()
             self._pointer = ctypes.byref(self._spec)
             self._settime = _libc().timerfd_settime
             self._loop.add_reader(self._fd, self._ring)
 
     def set(self, due_us: int | None, now_us: int) -> None:
-        """Ring at `due_us` of the wall clock; None and far-off times ring within half a second."""
+        """Ring at `due_us` of the wall clock; None and distant times ring within half a second."""
         longest = now_us + LONGEST_SLEEP_US
         at_us = longest if due_us is None or due_us > longest else max(due_us, now_us)
         if self._at_us is not None and now_us < self._at_us <= at_us:
@@ -75,7 +75,7 @@ class Alarm:
         self._arm(at_us - now_us)
 
     def stop(self) -> None:
-        """Ring no more."""
+        """Do not ring any more."""
         if self._handle is not None:
             self._handle.cancel()
         if self._fd is not None:

@@ -24,10 +24,10 @@ from gozo.schedule.model import MICROSECONDS
 
 WARN_US = MICROSECONDS // 2
 WRONG_US = 2 * MICROSECONDS
-"""How far the clock may be from the server's for a replica to lead."""
-STEP_US = MICROSECONDS // 2  # a larger change of the clock counts as one that was set
+"""How far the clock of a leader may differ from the server's."""
+STEP_US = MICROSECONDS // 2  # a larger change means that the clock was set
 ALONE_US = 10 * MICROSECONDS
-"""How long a leader that gave way because of its clock waits for another to lead."""
+"""How long a leader that gave way because of its clock leaves the lease to others."""
 RETRY_WAIT = 0.25  # seconds
 CURE = "set the clock of this host, or that of the server"
 
@@ -35,23 +35,23 @@ log = get_logger("gozo.clock")
 
 
 class ClockWatch:
-    """This host's wall clock, as far as it is to be trusted. All times are microseconds."""
+    """This host's wall clock, as far as it can be trusted. All times are microseconds."""
 
     def __init__(
         self,
         on_doubt: Callable[[], None],
-        on_set: Callable[[int], None],
         *,
         wall_ns: Callable[[], int] = time.time_ns,
         steady_ns: Callable[[], int] = steady_ns,
     ) -> None:
         """`on_doubt` is called when a comparison is wanted at once.
 
-        `on_set` takes the step of the clock when the new setting is followed. The clocks return
-        nanoseconds, since built-in functions are quicker: one is called for each request.
+        The clocks return nanoseconds because built-in functions are faster: one is called for each
+        request.
         """
         self._on_doubt = on_doubt
-        self._on_set = on_set
+        self.on_set: list[Callable[[int], None]] = []
+        """Called with the step of the clock when a new setting is followed."""
         self._wall_ns = wall_ns
         self._steady_ns = steady_ns
         self._offset_us = self._compared_us = self._server_us = self._measure_us()
@@ -166,7 +166,9 @@ class ClockWatch:
             say = log.info if self.is_right else log.warning
             say("clock.trusted", ahead_s=self.ahead_us / MICROSECONDS)
         if abs(by_us) > STEP_US:
-            self._on_set(by_us)
+            log.info("clock.followed", by_s=by_us / MICROSECONDS)
+            for call in self.on_set:
+                call(by_us)
 
 
 class ClockKeeper:

@@ -6,14 +6,14 @@
     2026-11-23T09:31:33.123Z info schedule.delivered id=tea late_ms=0.4
 
 As JSON, each event is one object, with `time`, `level`, `event`, and its fields beside them.
-Where stderr is the journal's (systemd.exec(5), JOURNAL_STREAM), the time is left to the journal,
-and each line begins with its priority (sd-daemon(3)), which the journal takes off.
+If stderr is connected to the journal (systemd.exec(5), JOURNAL_STREAM), lines have no time, which
+the journal adds, and begin with their priority (sd-daemon(3)), which the journal removes.
 
-It is the standard library's logging underneath, so a program that uses gozo as a library keeps
-its own handlers. What a stranger may have written (an id, a subject) is quoted and escaped: it
-can neither forge a line nor send an escape sequence to a terminal.
+It uses the standard library's logging, so a program that uses gozo as a library keeps its own
+handlers. Text from outside (an id, a subject) is quoted and escaped: it can neither forge a line
+nor send an escape sequence to a terminal.
 
-This module knows nothing of gozo's words, and nothing of secrets: callers never pass any.
+This module does not know which values are secret: callers never pass any.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ DEFAULT_LEVEL = "info"
 FORMATS = ("text", "json")
 DEFAULT_FORMAT = "text"
 
-REMINDER = 60.0  # seconds after which an event that still comes is written again
-ENDED = 10.0  # seconds of silence after which an event counts as a new one
+REMINDER = 60.0  # seconds after which a repeated event is written again
+ENDED = 10.0  # seconds without the event after which the next one counts as new
 MOST_REASONS = 200  # reasons that are remembered
 
 _NUMBERS = {level: logging.getLevelNamesMapping()[level.upper()] for level in LEVELS}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _FIELDS = "gozo_fields"  # the attribute of a LogRecord that carries an event's fields
-_LONG = 1e15  # from here on a float has no decimals worth writing
+_LONG = 1e15  # from here on the decimals of a float mean nothing
 _PLAIN = re.compile(r'[^\s"=\\]+')  # needs no quotes, as long as it is printable
 
 
 class EventLogger:
-    """Writes events of one module. Costs next to nothing when the level is off."""
+    """Writes the events of one module; costs next to nothing below the level."""
 
     __slots__ = ("_limits", "_logger", "_repeated")
 
@@ -65,25 +65,25 @@ class EventLogger:
             self._logger.log(level, event, extra={_FIELDS: fields})
 
     def debug(self, event: str, /, **fields: object) -> None:
-        """For whoever looks into a problem: one event per schedule and more."""
+        """Write an event for debugging: one for each schedule and more."""
         self.log(logging.DEBUG, event, **fields)
 
     def info(self, event: str, /, **fields: object) -> None:
-        """For what an operator wants to see when all is well."""
+        """Write an event that an operator wants to see when all is well."""
         self.log(logging.INFO, event, **fields)
 
     def warning(self, event: str, /, **fields: object) -> None:
-        """For what is wrong while gozo goes on."""
+        """Write an event about a problem with which gozo goes on."""
         self.log(logging.WARNING, event, **fields)
 
     def error(self, event: str, /, **fields: object) -> None:
-        """For what failed and a person has to look at."""
+        """Write an event about a failure that needs attention."""
         self.log(logging.ERROR, event, **fields)
 
     def limited(self, level: str, event: str, /, **fields: object) -> None:
-        """Write an event at a level (one of `LEVELS`), five a second of each name at most.
+        """Write an event at a level (one of `LEVELS`), at most five a second of each name.
 
-        For what a client of ours can cause at will; see `RateLimitedLog`.
+        For events that a client can cause at will; see `RateLimitedLog`.
         """
         limit = self._limits.get(event)
         if limit is None:
@@ -91,9 +91,9 @@ class EventLogger:
         limit.log(_NUMBERS[level], event, **fields)
 
     def repeated(self, level: str, event: str, /, **fields: object) -> None:
-        """Write an event that comes over and over while something lasts; see `RepeatedLog`.
+        """Write an event that repeats while a condition lasts; see `RepeatedLog`.
 
-        What lasts is known by the event and its field `reason`; other fields may change.
+        The event and its field `reason` identify the condition; other fields may change.
         """
         about = (event, fields.get("reason"))
         one = self._repeated.get(about)
@@ -154,16 +154,16 @@ class RateLimitedLog:
         self._log.log(level, event, **fields)
 
     def flush(self, event: str, /, level: int = logging.WARNING) -> None:
-        """At the end: tell how many events are still untold, if there are any."""
+        """Write how many events were suppressed and not reported yet, if there are any."""
         if self._suppressed:
             self._log.log(level, event, suppressed=self._suppressed)
             self._suppressed = 0
 
 
 class RepeatedLog:
-    """Writes one event when it comes for the first time, and then once a minute while it lasts.
+    """Writes an event when it occurs for the first time, then once a minute while it repeats.
 
-    It has ended when it was not heard of for a while: the next time counts as the first.
+    After `ENDED` seconds without it, the next one counts as the first.
     """
 
     __slots__ = ("_clock", "_heard", "_log", "_suppressed", "_written")
@@ -175,7 +175,7 @@ class RepeatedLog:
         self._suppressed = 0
 
     def log(self, level: int, event: str, /, **fields: object) -> None:
-        """Write the event, or count it if a reader knows by now."""
+        """Write the event, or count it if it was written a moment ago."""
         now = self._clock()
         lasts = now - self._heard < ENDED and now - self._written < REMINDER
         self._heard = now
@@ -193,7 +193,7 @@ class EventFormatter(logging.Formatter):
     """Renders records: time (UTC), level, event, fields."""
 
     def __init__(self, form: str = DEFAULT_FORMAT, *, to_journal: bool = False) -> None:
-        """Render in one of `FORMATS`, fit for the journal where that is who reads."""
+        """Render in one of `FORMATS`, for the journal if `to_journal`."""
         super().__init__()
         self._form = form
         self._to_journal = to_journal
@@ -204,7 +204,7 @@ class EventFormatter(logging.Formatter):
         when = when.removesuffix("+00:00") + "Z"
         level = record.levelname.lower()
         fields: Mapping[str, object] | None = getattr(record, _FIELDS, None)
-        if fields is None:  # a library's record: its logger's name stands for the event
+        if fields is None:  # a record of a library: the name of its logger is the event
             event, fields = record.name, {"message": record.getMessage()}
         else:
             event = record.msg
@@ -229,8 +229,8 @@ def configure(level: str, stream: TextIO | None = None, form: str = DEFAULT_FORM
     """Send gozo's events at `level` (one of `LEVELS`) and above to a stream, else to stderr.
 
     `form` is one of `FORMATS`.
-    Libraries are heard from `warning` upwards, whatever the level: their debugging output
-    shows payloads. Calling it again replaces what an earlier call installed.
+    Libraries log from `warning` upwards, whatever the level: their debugging output contains
+    payloads. Calling it again replaces what an earlier call installed.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -244,12 +244,12 @@ def configure(level: str, stream: TextIO | None = None, form: str = DEFAULT_FORM
 
 
 def silence() -> None:
-    """Let gozo log nothing: a command tells what there is to tell in another way."""
+    """Turn gozo's logging off: a command reports in another way."""
     logging.getLogger("gozo").setLevel(logging.CRITICAL + 1)
 
 
 def mark(level: str) -> str:
-    """Return what is to stand before a line on stderr that is no event: for the journal only."""
+    """Return the prefix of a line on stderr that is not an event: for the journal only."""
     return _priority(level) if _is_journal(sys.stderr) else ""
 
 
@@ -258,7 +258,7 @@ def _priority(level: str) -> str:
 
 
 def _is_journal(stream: TextIO) -> bool:
-    """Tell whether what is written to a stream goes to the journal, without a way round."""
+    """Tell whether a stream is connected to the journal directly."""
     named = os.environ.get("JOURNAL_STREAM")
     if not named:
         return False
@@ -274,7 +274,7 @@ def _object(when: str, level: str, event: str, fields: Mapping[str, object], tra
     record: dict[str, object] = {"time": when, "level": level, "event": event}
     for key, value in fields.items():
         if isinstance(value, float) and not math.isfinite(value):
-            record[key] = None  # JSON has no word for it
+            record[key] = None  # JSON cannot express it
         elif value is None or isinstance(value, (bool, int, float)):
             record[key] = value
         else:
@@ -285,7 +285,7 @@ def _object(when: str, level: str, event: str, fields: Mapping[str, object], tra
 
 
 def rendered(value: object) -> str:
-    """Return a field's value as it stands in the line."""
+    """Return the text of a field's value."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -309,7 +309,7 @@ def _text(value: object) -> str:
 
 
 def visible(text: str) -> str:
-    """Return the text with everything that does not print escaped, as in JSON."""
+    """Escape everything that is not printable, as in JSON."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)

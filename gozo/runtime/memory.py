@@ -1,7 +1,8 @@
-"""Gives memory back that a burst took.
+"""Gives back memory that a burst took.
 
 Dictionaries and sets do not shrink when they are emptied, and the C library keeps what was freed
-amid what is still in use. Both are seen to in quiet moments, since they take some milliseconds.
+between blocks that are still in use. Both are dealt with in quiet moments, since that takes some
+milliseconds.
 """
 
 from __future__ import annotations
@@ -13,30 +14,33 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 INTERVAL = 10.0  # seconds between looks
-TRIM = 30.0  # seconds between quiet moments in which the C library gives memory back
-PATIENCE = 60.0  # seconds for which a quiet moment is waited for after a burst
-SMALL = 64 * 1024  # bytes that a container may take, whatever it holds
-ENTRY = 250  # bytes for each entry beyond which one is sparse: without gaps it takes 30 to 110
-FEW = 20_000  # entries that are copied within a millisecond or two
+TRIM_INTERVAL = 30.0  # seconds between quiet moments in which the C library gives memory back
+TRIM_DEADLINE = 60.0  # seconds after which that is done after a burst, quiet or not
+SMALL = 64 * 1024  # bytes that a container may take whatever it contains
+SPARSE = 250  # bytes for each entry from which one is sparse: without gaps it is 30 to 110
+FEW = 20_000  # entries, which are copied within a millisecond or two
 
 
 def _trim() -> None:
-    """Have the C library give back what is free: only glibc must be asked."""
+    """Make the C library give back what is free: only glibc needs that."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 class Memory:
-    """What some objects keep in their attributes. There is one in a process."""
+    """The containers of some objects, and of gozo's objects in their attributes.
 
-    def __init__(self, parts: Sequence[object], trim: Callable[[], None] = _trim) -> None:
-        self._parts = parts
+    There is one in a process.
+    """
+
+    def __init__(self, roots: Sequence[object], trim: Callable[[], None] = _trim) -> None:
+        self._roots = roots
         self._trim = trim
         self._looked_at = self._trimmed_at = 0.0
 
     def give_back(self, at: float, *, quiet: bool) -> None:
-        """Give back what can be, `at` seconds of a steady clock; to be called now and then.
+        """Give back what can be, `at` seconds of a steady clock; to be called periodically.
 
         `quiet`: nothing else is to be done.
         """
@@ -47,25 +51,34 @@ class Memory:
         for container in sparse:
             if quiet or len(container) <= FEW:
                 rebuild(container)
-        if at - self._trimmed_at >= (TRIM if quiet else PATIENCE) and (quiet or sparse):
+        if at - self._trimmed_at >= (TRIM_INTERVAL if quiet else TRIM_DEADLINE) and (
+            quiet or sparse
+        ):
             self._trim()
             self._trimmed_at = at
 
     def _containers(self) -> Iterator[dict[Any, Any] | set[Any]]:
-        for part in self._parts:
-            # Not `vars`: that makes a dictionary for each part, and Python is slower with it then.
-            for value in gc.get_referents(part):
+        seen = {id(one) for one in self._roots}
+        left = list(self._roots)
+        while left:
+            # Not `vars`: that makes a dictionary for the object, which then makes Python slower.
+            for value in gc.get_referents(left.pop()):
+                if id(value) in seen:
+                    continue
+                seen.add(id(value))
                 if isinstance(value, (dict, set)):
                     yield value
+                elif type(value).__module__.startswith("gozo."):
+                    left.append(value)
 
 
 def is_sparse(container: dict[Any, Any] | set[Any]) -> bool:
-    """Tell whether a container takes much more memory than what it holds needs."""
-    return sys.getsizeof(container) > SMALL + ENTRY * len(container)
+    """Tell whether a container takes much more memory than its contents need."""
+    return sys.getsizeof(container) > SMALL + SPARSE * len(container)
 
 
 def rebuild(container: dict[Any, Any] | set[Any]) -> None:
-    """Make a container as small as it can be; it stays the same object, in the same order."""
+    """Shrink a container as far as possible; it stays the same object, in the same order."""
     held = container.copy()
     container.clear()
     container.update(held)

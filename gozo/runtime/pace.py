@@ -5,8 +5,8 @@ Messages over the limit wait: none is lost, and their order is kept.
 
 from __future__ import annotations
 
-BURST = 0.1  # seconds' worth of messages that may go out at once
-GATHER = 0.01  # seconds for which at least is waited, so that thousands go out in batches
+BURST = 0.1  # seconds' worth of messages that may be sent at once
+SHORTEST_WAIT = 0.01  # seconds, so that thousands of messages are sent in batches
 
 
 class Pace:
@@ -33,7 +33,7 @@ class Pace:
         if self.most is None:
             return 0.0
         self._refill(at)
-        return 0.0 if self._room >= 1 else max((1 - self._room) / self.most, GATHER)
+        return 0.0 if self._room >= 1 else max((1 - self._room) / self.most, SHORTEST_WAIT)
 
     def _refill(self, at: float) -> None:
         self._room = min(self._burst, self._room + (at - self._seen) * (self.most or 0.0))

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 OnSignal = Callable[[signal.Signals, bool], None]
-"""Takes a signal, and whether it came again: somebody does not want to wait."""
+"""Takes a signal, and whether it is a further one: the sender does not want to wait."""
 
 
 @contextmanager
 def taken(on_signal: OnSignal) -> Iterator[None]:
-    """Tell of the first of SIGTERM, SIGINT and SIGHUP, and of each further SIGTERM or SIGINT.
+    """Report the first of SIGTERM, SIGINT and SIGHUP, and each further SIGTERM or SIGINT.
 
-    SIGHUP is no word of impatience: a terminal that is closed sends it more than once, and
-    service managers send it beside SIGTERM. So it counts neither as the second signal nor as
-    the first. Where it is ignored, as by nohup(1), it goes on being ignored.
+    SIGHUP shows no impatience: a closing terminal sends it more than once, and service managers
+    send it along with SIGTERM. So a SIGHUP is never reported as a further signal, and the signal
+    after it is not one either. Where it is ignored, as by nohup(1), it stays ignored.
     """
     loop = asyncio.get_running_loop()
     wanted = [signal.SIGTERM, signal.SIGINT]

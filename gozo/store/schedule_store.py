@@ -238,11 +238,6 @@ class ScheduleStore:
         """Do no more for some requests that another leader has; see `Handover.drop`."""
         self._handover.drop(positions)
 
-    @property
-    def containers(self) -> tuple[object, ...]:
-        """The objects whose dictionaries grow in a burst."""
-        return self._queue, self.fence
-
 
 def _leave(entry: Entry) -> None:
     """Change nothing."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gozo.client import Client as Schedules
-from gozo.daemon.check import TOKEN, Right, examine, rights
+from gozo.daemon.check import TOKEN, Permission, examine, required_permissions
 from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.event_history import DESCRIPTION
 from gozo.store.probe import KEY
@@ -52,8 +52,8 @@ def test_in_a_terminal(servers: Servers, tmp_path: Path) -> None:
     with Terminal(command, {"HOME": str(tmp_path)}, ROOT, columns=80) as terminal:
         assert terminal.ends() == 0
         lines = terminal.text.splitlines()
-    (first,) = [number for number, line in enumerate(lines) if line.startswith("   advice  ")]
-    assert lines[first + 1].startswith(" " * 11)
+    (first,) = [number for number, line in enumerate(lines) if line.startswith("     advice  ")]
+    assert lines[first + 1].startswith(" " * 13)
     advice = " ".join(line.strip() for line in lines[first:])
     assert "set sync_interval: always in its jetstream block" in advice
 
@@ -66,7 +66,7 @@ async def test_all_is_well(servers: Servers, daemons: Daemons, clients: Clients)
     found = topics(done)
     assert (code, done.stderr) == (0, "")
     assert server.version in found["server"][0]
-    granted, _, needed, _ = found["rights"][0].split()
+    granted, _, needed, _ = found["permissions"][0].split()
     assert granted == needed
     assert "does not exist yet" in found["bucket"][0]
     assert "sync_interval" in found["advice"][0]
@@ -173,7 +173,7 @@ async def test_missing_right(servers: Servers, daemons: Daemons, missing: str) -
 
 async def test_each_right(servers: Servers) -> None:
     """Of all rights that are tried, the one that is missing is named, and no other."""
-    tried = list(rights(_nowhere(), _keeping_history()))
+    tried = list(required_permissions(_nowhere(), _keeping_history()))
     users = [
         {"user": f"u{number}", "password": "p", "permissions": {right.verb: {"deny": [granted]}}}
         for number, right in enumerate(tried)
@@ -209,7 +209,7 @@ def _nowhere() -> JetStream:
     return JetStream(Connection(ConnectionSettings(), "unused"))
 
 
-def _as_granted(right: Right) -> str:
+def _as_granted(right: Permission) -> str:
     """Return the subject under which a right is granted or withheld."""
     subject = right.subject.replace(TOKEN, "*").replace(KEY, ">")
     return subject.replace("event.check", "event.>")
@@ -246,7 +246,7 @@ async def test_what_is_tried_is_what_is_needed(
 ) -> None:
     """With the rights that are tried, and no others, a daemon does all that it does."""
     granted = {"publish": ["kitchen", "_GOZO_INBOX.>"], "subscribe": ["_GOZO_INBOX.>"]}
-    for right in rights(_nowhere(), _keeping_history()):
+    for right in required_permissions(_nowhere(), _keeping_history()):
         granted[right.verb].append(_as_granted(right))
     permissions = {verb: {"allow": subjects} for verb, subjects in granted.items()}
     users = [

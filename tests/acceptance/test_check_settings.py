@@ -13,7 +13,7 @@ import pytest
 
 from gozo.daemon.check import Found, examine
 from gozo.errors import JetStreamError, UnsuitableServerError
-from gozo.leadership.lease import open_lease
+from gozo.leadership.lease_record import open_lease
 from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.bucket import open_bucket, own_settings
 from gozo.store.event_history import DESCRIPTION
@@ -265,10 +265,10 @@ async def test_left_behind(server: NatsServer, clients: Clients) -> None:
 ACCOUNTS: dict[str, tuple[dict[str, Any], str]] = {
     "none": ({}, ""),
     "two": ({"max_streams": 2}, ""),
-    "one": ({"max_streams": 1}, "the account has room for 1 more streams, and gozo serve makes"),
+    "one": ({"max_streams": 1}, "the account has room for 1 more streams, but gozo serve creates"),
     "bytes": ({"max_bytes_required": True}, "the account demands max_bytes of each stream"),
     "reader": ({"max_consumers": 1}, "gozo cannot follow an entry"),
-    "file": ({"max_file": 0}, "gozo serve cannot make the bucket"),
+    "file": ({"max_file": 0}, "gozo serve cannot create the bucket"),
 }
 """JetStream's limits of an account, and what is wrong with them."""
 
@@ -359,7 +359,7 @@ SERVERS = {
     "mapped others": ('mappings: {"$KV.gozo_other.>": "other.>", "ask": "other"}', "", ""),
     "short subjects": ("max_control_line: 1024", "", "raise its max_control_line"),
     "few subscriptions": ("max_subscriptions: 10", "", "raise max_subscriptions"),
-    "one connection": ("max_connections: 1", "", "a daemon needs two connections, and gets only"),
+    "one connection": ("max_connections: 1", "", "a daemon needs two connections, but gets only"),
     "small batches": ("", "limits { max_request_batch: 100 }", "409 Exceeded MaxRequestBatch"),
     "strict": ("", "strict: true", ""),
 }

@@ -307,5 +307,5 @@ async def test_port_in_use(servers: Servers, daemons: Daemons) -> None:
     daemon = daemons.start("serve", "--address", server.url, "--metrics", f"{HOST}:{server.port}")
     assert await daemon.wait() == 1
     said = daemon.stderr.splitlines()[-1]
-    assert said.startswith(f"gozo: one cannot listen on {HOST}:{server.port} (")
+    assert said.startswith(f"gozo: cannot listen on {HOST}:{server.port} (")
     assert "--metrics" in said

@@ -234,12 +234,12 @@ async def test_part_hangs(
     manager = Manager(str(tmp_path / "notify"))
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", str(BRIEFLY))
-    monkeypatch.setattr("gozo.monitoring.health.HANGS", 1.5)
+    monkeypatch.setattr("gozo.monitoring.health.HUNG", 1.5)
     async with replica(servers.start()) as daemon:
         await manager.hears("WATCHDOG=1")
         with monkeypatch.context() as patch:
             patch.setattr(owner, method, _forever)
-            daemon._main.drop("a test")
+            daemon.connections.main.drop("a test")
             await manager.hears(f"STATUS=the {part} hangs")
             before = manager.look().count("WATCHDOG=1")
             await asyncio.sleep(BRIEFLY / 1_000_000)  # only time shows it

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
 
 import pytest
 
 from gozo.daemon.daemon import Daemon
+from gozo.daemon.leadership import CatchingUp
+from gozo.daemon.shutdown import Drain
+from gozo.daemon.skipping import Skipping
+from gozo.leadership.tenure import Role
 from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.barrier import Barrier
 from tests.support.client import Client
@@ -38,7 +46,8 @@ async def test_a_daemon_that_ends_while_it_takes_the_lead_stores_what_it_heard(
             for number in range(COUNT):
                 await client.schedule("+3600", reply="to", id=f"n{number}")
             await client.confirm()
-            await until(lambda: daemon._intake.waiting == COUNT, "all are heard")
+            intake = daemon.components[0].traffic.intake
+            await until(lambda: intake.waiting == COUNT, "all are heard")
             stop.set()
             await starting
             ending = asyncio.create_task(daemon.shut_down())
@@ -46,3 +55,74 @@ async def test_a_daemon_that_ends_while_it_takes_the_lead_stores_what_it_heard(
             await ending
             assert daemon.stats.accepted == COUNT
             assert await client.stored() == COUNT + 1  # and the barrier
+
+
+@asynccontextmanager
+async def running(server: NatsServer) -> AsyncIterator[Daemon]:
+    """Run a daemon in this process until it has shut down."""
+    settings = ServeSettings(connection=ConnectionSettings(addresses=(server.url,)))
+    thresholds = gc.get_threshold()
+    daemon = Daemon(settings)
+    try:
+        await daemon.start(asyncio.Event())
+        yield daemon
+    finally:
+        await daemon.shut_down()
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+def parts_of(components: object) -> list[object]:
+    """All parts, those of each group among them."""
+    found: list[object] = []
+    for field in fields(components):  # type: ignore[arg-type]  # a dataclass
+        part = getattr(components, field.name)
+        found += parts_of(part) if type(part).__module__.endswith(".components") else [part]
+    return found
+
+
+async def test_every_part_that_has_something_to_do_all_the_time_does_it() -> None:
+    """Each part with a method `run` runs from the start to the shutdown, and not longer."""
+    with NatsServer() as server:
+        async with running(server) as daemon:
+            [components] = daemon.components
+            parts = [part for part in parts_of(components) if hasattr(part, "run")]
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            runs = {getattr(task.get_coro(), "__qualname__", "") for task in tasks}
+            idle = {f"{type(part).__name__}.run" for part in parts} - runs
+            assert idle == {f"{one.__name__}.run" for one in (CatchingUp, Drain, Skipping)}
+            assert "Writer.sweep" in runs
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        assert not left
+
+
+async def test_what_a_daemon_that_has_shut_down_leaves() -> None:
+    """It hands the lease over at once, takes it no more, and nothing of it listens or rings."""
+    with NatsServer() as server:
+        async with running(server) as daemon:
+            [components] = daemon.components
+            leading, traffic = components.leading, components.traffic
+            await until(lambda: leading.tenure.is_active, "it leads")
+            assert traffic.inventory._listener is not None
+        assert leading.tenure.role is Role.STANDBY
+        assert leading.lease._is_retired
+        assert leading.leadership._is_retired
+        assert leading.giving_way._is_closed
+        assert traffic.inventory._listener is None
+        assert traffic.delivery._alarm._fd is None
+        assert all(one.closed for one in (daemon.connections.main, daemon.connections.requests))
+        async with await Client.connect(server.url) as client:
+            stream = client.nats.jetstream()
+            lease = await stream.get_last_msg("KV_gozo_lease", "$KV.gozo_lease.leader")
+            assert (lease.headers or {}).get("KV-Operation") == "DEL"
+
+
+async def test_a_raised_limit_is_noticed_by_the_index() -> None:
+    """What was too large for the server is looked at again once that takes more."""
+    with NatsServer() as server:
+        async with running(server) as daemon:
+            [components] = daemon.components
+            assert components.storage.index.reconsider in daemon.connections.main.on_larger
+            clock, traffic = daemon.components[0].traffic.delivery._clock, components.traffic
+            assert traffic.intake.clock_set in clock.on_set
+            assert len(clock.on_set) == len((traffic.intake, traffic.delivery))

@@ -8,45 +8,37 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from gozo.daemon.components import Traffic, build_traffic
 from gozo.delivery import dispatcher as delivery
 from gozo.delivery import stream_acks as confirmations
 from gozo.delivery.dispatcher import Delivery
-from gozo.delivery.in_memory import InMemory
 from gozo.protocol.headers import fields
 from gozo.protocol.requests import parse_request
-from gozo.runtime.clock import wall_us
-from gozo.runtime.pace import Pace
+from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import ScheduleRequest
 from gozo.store.changes import Result
-from gozo.telemetry.events import NullEvents
-from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
-from tests.support.heard import heard, ignore
+from tests.support.heard import heard
 from tests.support.patience import allow, until
 from tests.support.proxy import Mode, Proxy
 from tests.support.raw import RawClient
 from tests.support.server import NatsServer
-from tests.support.store import Parts, entry, parts, some_clock
+from tests.support.store import Parts, entry, parts
+
+LASTS = 3600.0  # seconds for which the lease is valid
 
 
-def deliver(one: Parts, in_memory: InMemory | None = None) -> Delivery:
-    """Make what delivers from the bucket of these parts, and start it."""
-    made = Delivery(
-        one.connection,
-        one.timetable,
-        in_memory or InMemory(ignore),
-        one.cache,
-        one.store,
-        one.index,
-        one.hooks,
-        Stats(),
-        NullEvents(),
-        some_clock(),
-        pace=Pace(),
-        may_deliver=lambda: True,
-    )
-    made.start()
+def traffic(one: Parts) -> Traffic:
+    """Make the parts that deliver from the bucket of these parts, and start them."""
+    one.basis.tenure.gained(steady() + LASTS)
+    made = build_traffic(one.basis, one.storage)
+    made.delivery.start()
     return made
+
+
+def deliver(one: Parts) -> Delivery:
+    """Make what delivers from the bucket of these parts, and start it."""
+    return traffic(one).delivery
 
 
 @pytest.fixture
@@ -176,11 +168,11 @@ async def test_nothing_is_sent_on_a_link_that_brings_no_message() -> None:
                 client.confirm()
             await one.knows("a")
             way.be(Mode.DEAF)
-            in_memory = InMemory(ignore)
             request = parse_request(b"to", b"NATS/1.0\r\nGozo-When: 2\r\n\r\n", b"", wall_us())
             assert isinstance(request, ScheduleRequest)
-            in_memory.add(request, heard(b"p"))
-            made = deliver(one, in_memory)
+            it = traffic(one)
+            it.in_memory.add(request, heard(b"p"))
+            made = it.delivery
             await until(lambda: made._in_flight.is_slow, "it is noticed")
             receiver.confirm()
             assert receiver._waiting == []
@@ -193,16 +185,16 @@ async def test_no_more_is_sent_on_a_dead_link_while_a_stream_is_to_acknowledge()
         receiver.subscribe("to")
         async with Proxy(server.port) as way, parts(way) as one:
             way.be(Mode.DEAF)
-            in_memory = InMemory(ignore)
             headers = b"NATS/1.0\r\nGozo-When: 2\r\nGozo-Confirm: stream\r\n\r\n"
             request = parse_request(b"to", headers, b"", wall_us())
             assert isinstance(request, ScheduleRequest)
-            in_memory.add(request, heard(b"p"))
-            made = deliver(one, in_memory)
+            it = traffic(one)
+            it.in_memory.add(request, heard(b"p"))
+            made = it.delivery
             await until(lambda: made._in_flight.is_slow, "it is noticed")
             receiver.confirm()
             assert len(receiver._waiting) == 1
-            in_memory.add(request, heard(b"p"))
+            it.in_memory.add(request, heard(b"p"))
             made.wake()
             receiver.confirm()
             assert len(receiver._waiting) == 1

@@ -63,9 +63,9 @@ async def test_what_was_delivered_takes_a_few_bytes() -> None:
             await end(*tasks)
             assert blocks < COUNT / 10
             for it in both:
-                owners = (it.timetable, it.index, it.index.traits, it.cache, *it.store.containers)
-                Memory(owners).give_back(1e6, quiet=True)
-                rows = [sys.getsizeof(one) for owner in owners for one in gc.get_referents(owner)]
+                memory = Memory((it.timetable, it.index, it.cache, it.store))
+                memory.give_back(1e6, quiet=True)
+                rows = map(sys.getsizeof, memory._containers())
                 assert it.timetable.outcomes.bytes + sum(rows) < 40 * COUNT
             assert await leader.cancel("order 1-0") is Result.ALREADY_DELIVERED
 

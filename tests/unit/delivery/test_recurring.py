@@ -51,7 +51,7 @@ class SlowStore:
 
 def made(store: SlowStore, timetable: Timetable) -> Occurrences:
     """What is under way, with nothing in the cache."""
-    clock = ClockWatch(lambda: None, lambda by_us: None)
+    clock = ClockWatch(lambda: None)
     return Occurrences(
         cast(Any, store),
         timetable,

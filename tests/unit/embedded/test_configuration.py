@@ -50,7 +50,7 @@ def test_the_server_listens_on_the_loopback_address(
         (("nats://[::]:4222",), "not a loopback address"),
         (("nats://example.com:4222",), "not a loopback address"),
         (("nats://localhost.example.com:4222",), "not a loopback address"),
-        (("tls://localhost:4222",), "no TLS"),
+        (("tls://localhost:4222",), "does not support TLS"),
     ],
 )
 def test_another_address_is_refused(addresses: tuple[str, ...], problem: str) -> None:
@@ -63,13 +63,13 @@ def test_another_address_is_refused(addresses: tuple[str, ...], problem: str) ->
 @pytest.mark.parametrize(
     ("chosen", "problem"),
     [
-        ({"secure": True}, r"--secure \(NATS_SECURE\) does not go with --embedded"),
+        ({"secure": True}, r"--secure \(NATS_SECURE\) cannot be used with --embedded"),
         ({"cert": Path("c"), "key": Path("k")}, "--cert"),
         ({"ca": Path("c")}, "--ca"),
         ({"nkey": SECRET}, "--nkey"),
         ({"jwt": Path("j")}, "--jwt"),
         ({"context": "prod"}, "--context"),
-        ({"token": SECRET, "user": "u", "password": SECRET}, "the one or the others"),
+        ({"token": SECRET, "user": "u", "password": SECRET}, "one or the other"),
         ({"user": "u"}, "both --user and --password"),
         ({"password": SECRET}, "both --user and --password"),
         ({"token": f"$2a$10${SECRET}"}, "--token .* looks like a bcrypt hash"),

@@ -21,7 +21,7 @@ LARGE = 1_000_000
 
 def standby(max_backlog: int = LARGE) -> Standby:
     """Return one that keeps requests, at `NOW_US`."""
-    clock = ClockWatch(ignore, ignore, wall_ns=lambda: NOW_US * 1_000, steady_ns=lambda: 0)
+    clock = ClockWatch(ignore, wall_ns=lambda: NOW_US * 1_000, steady_ns=lambda: 0)
     made = Standby(b"mine", ignore, HeardCount(), clock, max_backlog)
     made.begin()
     return made

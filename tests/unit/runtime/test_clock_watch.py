@@ -24,9 +24,8 @@ class Clocks:
         self.wanted = 0
         """How often a comparison was wanted."""
         self.set_by: list[int] = []
-        self.watch = ClockWatch(
-            self._want, self.set_by.append, wall_ns=self.wall_ns, steady_ns=self.now_ns
-        )
+        self.watch = ClockWatch(self._want, wall_ns=self.wall_ns, steady_ns=self.now_ns)
+        self.watch.on_set.append(self.set_by.append)
         self.compare()
 
     def now_ns(self) -> int:

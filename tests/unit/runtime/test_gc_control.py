@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gozo.runtime.gc_control import LEISURE, LONGEST, YOUNG, GcControl
+from gozo.runtime.gc_control import LEISURE_INTERVAL, LONGEST_INTERVAL, YOUNG, GcControl
 
 
 class Circle:
@@ -74,9 +74,9 @@ def test_what_a_lost_link_leaves_is_freed_though_it_was_there_from_the_beginning
 
 def test_leisure_is_waited_for_but_not_for_ever(garbage: GcControl) -> None:
     """Times count from the last look."""
-    assert not garbage.is_due(LEISURE, leisure=True)
-    assert garbage.is_due(LEISURE + 1, leisure=True)
-    assert not garbage.is_due(LEISURE + 1, leisure=False)
-    assert garbage.is_due(LONGEST + 1, leisure=False)
-    garbage.look_at_old(LONGEST + 1, links=0)
-    assert not garbage.is_due(LONGEST + 2, leisure=True)
+    assert not garbage.is_due(LEISURE_INTERVAL, leisure=True)
+    assert garbage.is_due(LEISURE_INTERVAL + 1, leisure=True)
+    assert not garbage.is_due(LEISURE_INTERVAL + 1, leisure=False)
+    assert garbage.is_due(LONGEST_INTERVAL + 1, leisure=False)
+    garbage.look_at_old(LONGEST_INTERVAL + 1, links=0)
+    assert not garbage.is_due(LONGEST_INTERVAL + 2, leisure=True)

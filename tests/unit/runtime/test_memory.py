@@ -8,7 +8,18 @@ import sys
 
 import pytest
 
-from gozo.runtime.memory import FEW, INTERVAL, PATIENCE, TRIM, Memory, is_sparse, rebuild
+from gozo.runtime.memory import (
+    FEW,
+    INTERVAL,
+    SMALL,
+    SPARSE,
+    TRIM_DEADLINE,
+    TRIM_INTERVAL,
+    Memory,
+    is_sparse,
+    rebuild,
+)
+from gozo.schedule.timetable import Timetable
 
 BURST = """
 import resource
@@ -49,6 +60,13 @@ class Part:
             self.seen.remove(number)
 
 
+class Holder:
+    """Has a part."""
+
+    def __init__(self, timetable: Timetable) -> None:
+        self.timetable = timetable
+
+
 def test_sparse_containers_are_rebuilt_in_place() -> None:
     """They stay the same objects, with the same in them, in the same order."""
     part = Part(1_000)
@@ -73,24 +91,39 @@ def test_looking_makes_nothing_slower() -> None:
     assert not any(isinstance(one, dict) and "seen" in one for one in gc.get_referents(part))
 
 
+def test_parts_of_parts_are_found() -> None:
+    """A container is found wherever it is moved to, below what was given, and each once."""
+    timetable = Timetable()
+    rows = 40 * SMALL // SPARSE
+    for number in range(rows):
+        timetable.put(f"order {number}", 10**9 + number, number + 1)
+    for number in range(rows):
+        timetable.forget(f"order {number}")
+    holder = Holder(timetable)
+    sparse = [one for one in Memory([holder])._containers() if is_sparse(one)]
+    assert sparse
+    Memory([holder, timetable], lambda: None).give_back(1e6, quiet=True)
+    assert not any(map(is_sparse, sparse))
+
+
 @pytest.mark.parametrize("quiet", [True, False])
 def test_when_memory_is_given_back(quiet: bool) -> None:
     """In quiet moments, now and then; after a burst soon, what is little to copy at once."""
     many, few, trimmed = Part(FEW + 1), Part(FEW // 10), []
     memory = Memory([many, few], lambda: trimmed.append(True))
-    memory.give_back(PATIENCE + 1, quiet=quiet)
+    memory.give_back(TRIM_DEADLINE + 1, quiet=quiet)
     assert is_sparse(many.numbers) is not quiet
     assert not is_sparse(few.seen)
     assert len(trimmed) == 1
     few.numbers = Part(FEW // 10).numbers
-    memory.give_back(PATIENCE + INTERVAL, quiet=True)
+    memory.give_back(TRIM_DEADLINE + INTERVAL, quiet=True)
     assert is_sparse(few.numbers), "it was looked at a moment ago"
-    memory.give_back(PATIENCE + INTERVAL + 1, quiet=quiet)
+    memory.give_back(TRIM_DEADLINE + INTERVAL + 1, quiet=quiet)
     assert not is_sparse(few.numbers)
     assert len(trimmed) == 1
-    memory.give_back(PATIENCE + TRIM + 1, quiet=quiet)
+    memory.give_back(TRIM_DEADLINE + TRIM_INTERVAL + 1, quiet=quiet)
     assert len(trimmed) == 1 + quiet
-    memory.give_back(2 * PATIENCE + TRIM + 1, quiet=quiet)
+    memory.give_back(2 * TRIM_DEADLINE + TRIM_INTERVAL + 1, quiet=quiet)
     assert len(trimmed) == 2 + quiet
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gozo.leadership.lease import TAKEOVER
+from gozo.leadership.tenure import TAKEOVER
 from gozo.protocol.headers import block
 from gozo.schedule.model import MICROSECONDS, Entry
 from gozo.store.entry_codec import dated, entry_headers, glance, parse_entry, written_us

@@ -1,0 +1,48 @@
+"""Permissions without which a daemon does not start."""
+
+from __future__ import annotations
+
+from gozo.leadership.feed_messages import feed_subject
+from gozo.protocol.inboxes import SHARED
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.logs import get_logger
+from gozo.settings.model import ConnectionSettings
+from gozo.store.event_history import NAMES
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import JetStream
+
+log = get_logger("gozo.daemon")
+
+
+class Permissions:
+    """What one daemon must be allowed to publish and to subscribe to."""
+
+    def __init__(self, connection: Connection, js: JetStream, settings: ConnectionSettings) -> None:
+        self._connection = connection
+        asked = settings.request_subject
+        self._api = f"{settings.js_prefix}."
+        self._bucket = js.entrance(f"$KV.{settings.bucket}")
+        self._dispensable = f"{self._api}{NAMES}"
+        """Without it, some errors only say less."""
+        # Where standbys ask the leader: without it, they wait out the lease of one that crashed.
+        self._leader = f"{asked}.admin.leader"
+        self._own = (asked, feed_subject(asked))
+
+    def require(self, kind: str, subject: str) -> bool:
+        """Tell whether a daemon cannot start where the server refuses this.
+
+        `kind` is `publish` or `subscription`. Once it runs, a refusal is only logged.
+        """
+        if subject == self._dispensable:
+            return False
+        if subject == self._leader or subject.startswith((self._api, self._bucket)):
+            return True
+        is_own = subject in self._own or subject.startswith(f"{self._connection.inbox_prefix}.")
+        return kind == "subscription" and is_own
+
+
+def check_rules(policy: Policy, settings: ConnectionSettings) -> None:
+    """Warn if the rules about targets keep clients from getting the receipts that they ask for."""
+    reason = policy.without_receipts(settings.inbox_prefix or SHARED)
+    if reason:
+        log.warning("policy.no_receipts", reason=reason)
