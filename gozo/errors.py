@@ -106,7 +106,7 @@ class DisconnectedError(NoServerError):
 
 
 class UnansweredError(NoServerError):
-    """What was asked for was sent and not answered: it is unknown whether it was done."""
+    """The request was sent and not answered: its outcome is unknown."""
 
 
 class UnsuitableServerError(GozoError):

@@ -211,7 +211,7 @@ class _Lock:
                 return
             await asyncio.sleep(LOOK)
         raise RequestError(
-            Refusal.BUSY, "others keep applying schedules, nothing was changed: try again"
+            Refusal.BUSY, "other runs keep applying schedules, nothing was changed: try again"
         )
 
     async def renew(self) -> None:
@@ -225,7 +225,7 @@ class _Lock:
         ):
             raise RequestError(
                 Refusal.SUPERSEDED,
-                f"this took so long that another apply took over after {LEASE:g} s: apply again",
+                f"another apply took over, as this one took more than {LEASE:g} s: apply again",
             )
 
     async def release(self) -> None:

@@ -187,7 +187,7 @@ def _new_id(id_: str) -> None:
     """Refuse an id that a header cannot transport: readers strip the blanks around a value."""
     if canonical_id(id_) != id_.strip(" \t"):
         raise RequestError(
-            Refusal.INVALID_ID, f"the id {id_!r} begins or ends with a blank: remove it"
+            Refusal.INVALID_ID, f"the id {id_!r} begins or ends with white space: remove it"
         )
 
 

@@ -77,7 +77,7 @@ class BucketWrites:
             found = await self._reader.find(entry.id)
             is_there = found is not None and not isinstance(found.what, Marker)
             if is_there and not replace:
-                raise ExistsError(f"there is already a schedule {entry.id!r}: cancel or replace it")
+                raise ExistsError(f"the schedule {entry.id!r} already exists: cancel or replace it")
             was = None if found is None else found.what
             if isinstance(was, Schedule) and was.protected and not entry.protected:
                 raise protected_error()
@@ -172,7 +172,7 @@ class BucketWrites:
         Raises:
             NotFoundError: there is no such schedule.
             RequestError: it was refused.
-            UnansweredError: it is unknown whether it was done.
+            UnansweredError: the outcome is unknown.
         """
         async for left in tries(timeout, repr(id_)):
             found = await self._reader.find(id_)
@@ -271,7 +271,7 @@ class BucketWrites:
             )
         except NoServerError as error:
             raise UnansweredError(
-                f"the change of {key!r} was sent, and it is unknown whether it was done ({error})"
+                f"the change of {key!r} was sent, but its outcome is unknown ({error})"
             ) from error
         sequence, code, words = read_ack(reply.headers, reply.payload)
         if sequence or code in CONFLICTS:
@@ -304,6 +304,4 @@ async def tries(timeout: float, what: str) -> AsyncIterator[float]:
         yield left
         await asyncio.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
-    raise RequestError(
-        Refusal.SUPERSEDED, f"others kept changing {what}, nothing was stored: try again"
-    )
+    raise RequestError(Refusal.SUPERSEDED, f"{what} kept changing, nothing was stored: try again")

@@ -191,7 +191,7 @@ class Client(ClientReads, ClientStreams):
             NotFoundError: there is no such schedule; `status` is `not_found` or
                 `already_delivered`.
             RequestError: the time is invalid, or the change was refused.
-            UnansweredError: it is unknown whether it was done; with a moment it is safe to try
+            UnansweredError: the outcome is unknown; with a moment it is safe to try
                 again.
         """
         id_, text = canonical_id(id), expression(when)

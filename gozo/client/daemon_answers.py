@@ -18,8 +18,8 @@ def readable() -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise UnansweredError(
-            f"something other than gozo answered on its subjects ({error!r}): it is unknown "
-            "whether it was done"
+            f"something other than gozo answered on its subjects ({error!r}): the outcome "
+            "is unknown"
         ) from error
 
 

@@ -149,8 +149,8 @@ class DaemonCalls:
                 return None
             if answer is None:
                 raise UnansweredError(
-                    f"the daemon ended after the {verb} of {len(done)} of {len(ids)} schedules: "
-                    "check which are left, and try those again"
+                    f"the daemon exited after the {verb} of {len(done)} of {len(ids)} schedules: "
+                    "check which are left, and try again with those"
                 )
             with readable():
                 check(answer)
@@ -210,7 +210,7 @@ class DaemonCalls:
         if self._presence.is_silent:
             prefix = self._connection.inbox_prefix
             why += f"; does --allow-answers of the daemon match {prefix}.>?"
-        return UnansweredError(f"{what} was sent, and it is unknown whether it was done ({why})")
+        return UnansweredError(f"{what} was sent, but its outcome is unknown ({why})")
 
 
 def _request_headers(entry: Entry, options: ScheduleOptions, receipt: bytes) -> bytes:

@@ -209,7 +209,9 @@ def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
     given = {f"Gozo-{key.title()}": str(table[key]) for key in SPEC if key in table}
     for key in ("start", "until"):
         if table.get(key, "").startswith("+"):
-            raise _WrongError(key, f"{table[key]!r} would be another time each day: give a moment")
+            raise _WrongError(
+                key, f"{table[key]!r} would mean another time on each day: give a moment"
+            )
     try:
         return spec_of(given, table["when"], 0)
     except RequestError as error:

@@ -147,19 +147,19 @@ def required_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Per
     asked, admin = chosen.request_subject, f"{chosen.request_subject}.admin"
     lease = f"{chosen.bucket}_lease"
     yield Permission("subscribe", asked, "to take requests")
-    yield Permission("subscribe", f"{admin}.leader", "to be known as the leader")
-    yield Permission("subscribe", feed_subject(asked), "to stand by")
-    yield Permission("subscribe", f"{admin}.{inventory.VERB}", "to say what there is")
+    yield Permission("subscribe", f"{admin}.leader", "to answer as the leader")
+    yield Permission("subscribe", feed_subject(asked), "to follow the leader as standby")
+    yield Permission("subscribe", f"{admin}.{inventory.VERB}", "to list schedules")
     for call in VERBS:
-        yield Permission("subscribe", f"{admin}.{call}", "to be told by administrators")
+        yield Permission("subscribe", f"{admin}.{call}", "to serve gozoctl")
     for verb in ("PING", "INFO", "STATS"):
         for subject in (verb, f"{verb}.{SERVICE}", f"{verb}.{SERVICE}.{TOKEN}"):
-            yield Permission("subscribe", f"$SRV.{subject}", "to be found")
-    yield Permission("subscribe", f"$KV.{lease}.leader", "to take over at once")
-    yield Permission("publish", f"{admin}.leader", "to ask whether another one leads")
-    yield Permission("publish", feed_subject(asked), "to tell who stands by what was done")
+            yield Permission("subscribe", f"$SRV.{subject}", "to be discovered")
+    yield Permission("subscribe", f"$KV.{lease}.leader", "to take over without delay")
+    yield Permission("publish", f"{admin}.leader", "to find the leader")
+    yield Permission("publish", feed_subject(asked), "to keep standbys up to date")
     yield Permission("publish", f"$SRV.INFO.{SERVICE}", "to find other daemons")
-    yield Permission("publish", f"{js.prefix}.INFO", "to look whether JetStream is there")
+    yield Permission("publish", f"{js.prefix}.INFO", "to check for JetStream")
     write = block(b"", NO_REVISION)
     yield Permission(
         "publish", js.entrance(f"$KV.{chosen.bucket}.{KEY}"), "to store schedules", b"", write
@@ -169,7 +169,7 @@ def required_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Per
         stream = stream_of(bucket)
         yield Permission("publish", f"{js.prefix}.STREAM.INFO.{stream}", "to find the bucket")
         yield Permission(
-            "publish", f"{js.prefix}.STREAM.CREATE.{stream}", "to make the bucket", NOT_A_NAME
+            "publish", f"{js.prefix}.STREAM.CREATE.{stream}", "to create the bucket", NOT_A_NAME
         )
         last = json.dumps({"last_by_subj": f"$KV.{bucket}.{KEY}"}).encode()
         yield Permission("publish", f"{js.prefix}.STREAM.MSG.GET.{stream}", "to read entries", last)
@@ -187,10 +187,13 @@ def required_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Per
     )
     nothing = json.dumps({"filter": f"$KV.{chosen.bucket}.{KEY}", "seq": 1}).encode()
     yield Permission(
-        "publish", f"{js.prefix}.STREAM.PURGE.{stream}", "to settle when storage is full", nothing
+        "publish",
+        f"{js.prefix}.STREAM.PURGE.{stream}",
+        "to remove delivered schedules when storage is full",
+        nothing,
     )
     if settings.events or settings.history_us is not None:
-        yield Permission("publish", f"{asked}.event.check", "to tell events")
+        yield Permission("publish", f"{asked}.event.check", "to publish events")
     if settings.history_us is not None:
         for verb in ("INFO", "CREATE", "UPDATE"):
             subject = f"{js.prefix}.STREAM.{verb}.{history_of(chosen.bucket)}"

@@ -61,7 +61,7 @@ class GivingWay:
         try:
             other = await self._service.find_serving()
         except GozoError as error:
-            log.repeated("info", "daemon.nobody_asked", reason=str(error))
+            log.repeated("info", "daemon.query_failed", reason=str(error))
             self._ask_at = steady() + self._wait
             self._wait = min(2 * self._wait, LONGEST_WAIT)
             return
@@ -69,7 +69,7 @@ class GivingWay:
         problem = self._course.verdict.problem
         if not other or self._is_closed or not self._course.is_ailing(steady()):
             return
-        log.warning("daemon.gives_way", to=other, reason=problem)
+        log.warning("daemon.stepping_down", to=other, reason=problem)
         self._given_at = steady()
         await self._leave(problem)
 

@@ -59,7 +59,7 @@ class Repairs:
         new = reckoned_anew(entry, self._clock.now_us())
         if new is not None:
             next_due = print_rfc3339(new.next_us or new.due_us)
-            log.limited("warning", "schedule.reckoned", id=entry.id, due=next_due)
+            log.limited("warning", "schedule.recomputed", id=entry.id, due=next_due)
         return new
 
 
@@ -190,4 +190,4 @@ def check_clock(clock: ClockWatch) -> None:
     if abs(ahead) > WARN_US:
         log.repeated("warning", "clock.differs", ahead_s=ahead / MICROSECONDS)
     if abs(ahead) > WRONG_US:
-        log.repeated("error", "clock.wrong", ahead_s=ahead / MICROSECONDS, cure=CURE)
+        log.repeated("error", "clock.wrong", ahead_s=ahead / MICROSECONDS, hint=CURE)

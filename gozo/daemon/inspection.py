@@ -105,7 +105,7 @@ async def _look_at_account(js: JetStream, missing: list[str], copies: int, say: 
     if missing and limits.get("max_bytes_required"):
         say(
             PROBLEM,
-            "the account demands max_bytes of each stream, but gozo creates streams without it: "
+            "the account requires max_bytes of each stream, but gozo creates streams without it: "
             f"create {' and '.join(map(stream_of, missing))} yourself, or turn off the account's "
             "max_bytes_required",
         )
@@ -147,7 +147,10 @@ async def _describe(
     side = "ahead of" if ahead_us >= 0 else "behind"
     say("clock", f"{abs(ahead_us) / 1000:.1f} ms {side} the server's")
     if abs(ahead_us) > CLOCK_US:
-        say("advice", "set the clock of this host, or the server's: 2 s apart, gozo does not lead")
+        say(
+            "advice",
+            "set the clock of this host, or the server's: gozo does not lead if they differ by 2 s",
+        )
 
 
 async def _judge(

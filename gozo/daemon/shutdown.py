@@ -96,7 +96,7 @@ class Drain:
             raise GozoError(
                 f"{lost} schedules could not be stored before the daemon exited, since the bucket "
                 "could not be written or refused them (see the log): they are lost, unless "
-                "another daemon stood by"
+                "a standby has them"
             )
 
     @property

@@ -53,5 +53,5 @@ class Screening:
         if message.size <= self._connection.max_payload:
             return False
         self._connection.doubt_limits()
-        self._failures.fail(due, f"{message.size} bytes are more than the server takes")
+        self._failures.fail(due, f"{message.size} bytes exceed the server's max_payload")
         return True

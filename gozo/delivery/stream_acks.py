@@ -110,7 +110,7 @@ class StreamAcks:
             self._forget(due)
             self._owner.on_unsent(due)
         elif status_of(headers):
-            self._fail(due, "no stream takes its subject")
+            self._fail(due, "no stream stores its subject")
         else:
             problem = _problem(payload)
             if problem is None:

@@ -54,7 +54,7 @@ def place(settings: ConnectionSettings) -> Place:
     url, shown = urlsplit(address), redacted(address)
     if url.scheme != "nats":
         raise SettingsError(
-            f"the embedded server does not support TLS, which {shown} demands: use nats://"
+            f"the embedded server does not support TLS, which {shown} requires: use nats://"
         )
     host = "127.0.0.1" if url.hostname == "localhost" else url.hostname or ""
     if not _is_loopback(host):

@@ -82,7 +82,7 @@ class EmbeddedServer:
     def failure(self, status: int) -> EmbeddedServerError:
         """Return the error for a server that ended by itself."""
         return EmbeddedServerError(
-            f"the embedded nats-server has ended with status {status}; "
+            f"the embedded nats-server exited with status {status}; "
             f"its log is {self._files.log}{self._last_words()}"
         )
 

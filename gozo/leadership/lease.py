@@ -194,7 +194,7 @@ class Lease:
         lapsed = not tenure.is_valid
         if lapsed and not await self._is_ours():
             # The server restarted and lost its memory, or another replica was quicker.
-            self._lose("it is gone, or another replica's")
+            self._lose("its entry is gone, or belongs to another replica")
             self._wake.set()
             return
         try:
@@ -208,7 +208,7 @@ class Lease:
                 return
             if self._has_room:
                 raise
-            log.repeated("warning", "lease.no_room", reason=str(error))
+            log.repeated("warning", "lease.storage_full", reason=str(error))
         else:
             self._has_room = True
             tenure.stored(sent)

@@ -67,7 +67,7 @@ def judge(facts: Facts) -> Verdict:
         return Verdict(f"the {facts.lost[0]} connection is lost", is_own=True)
     if facts.unheard:
         return Verdict(
-            f"it may not subscribe to {', '.join(facts.unheard)}: grant that permission",
+            f"no permission to subscribe to {', '.join(facts.unheard)}: grant that permission",
             is_own=True,
         )
     if (found := _of_bucket(facts)) is not None:

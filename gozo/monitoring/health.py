@@ -1,4 +1,4 @@
-"""The health of a daemon: figures, whether it is ready, and what hangs.
+"""The health of a daemon: metrics, whether it is ready, and what hangs.
 
 Everything is read from the parts when somebody asks, and costs nothing otherwise.
 """
@@ -51,7 +51,7 @@ class Starting:
         return replace(facts, follows=False, delivers=False)
 
     def gauges(self) -> Iterator[Gauge]:
-        """Return no figures."""
+        """Return no metrics."""
         return iter(())
 
     def is_hung(self, now: float) -> bool:
@@ -99,12 +99,12 @@ class BucketHealth:
 
     @property
     def failed(self) -> int:
-        """Schedules that were given up and are kept."""
+        """Schedules kept after their delivery was given up."""
         return len(self.index.traits.failed)
 
     @property
     def invalid(self) -> int:
-        """Entries that cannot be served."""
+        """Entries that are invalid and cannot be delivered."""
         return len(self.index.traits.invalid)
 
     @property
@@ -140,10 +140,10 @@ class BucketHealth:
         )
 
     def gauges(self) -> Iterator[Gauge]:
-        """Return figures that exist once the bucket is open."""
+        """Return the metrics that exist once the bucket is open."""
         follower = self.follower
         yield Gauge(
-            "requests_waiting", "Requests received and not yet acted on.", self.intake.waiting
+            "requests_waiting", "Requests received but not yet processed.", self.intake.waiting
         )
         yield Gauge(
             "writes_outstanding",

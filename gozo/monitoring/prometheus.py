@@ -53,15 +53,17 @@ class Metrics(Collector):
         yield InfoMetricFamily("gozo", "This daemon.", {"version": __version__})
         yield from self._counters()
         yield _lateness(health)
-        yield _gauge("schedules_pending", "Schedules that wait for their time.", bucket.pending)
+        yield _gauge("schedules_pending", "Schedules waiting for their due time.", bucket.pending)
         yield _gauge(
-            "schedules_overdue", "Schedules that are due and not being sent.", bucket.overdue
+            "schedules_overdue", "Schedules that are due but not being sent.", bucket.overdue
         )
         yield _gauge("schedules_paused", "Schedules that are paused.", bucket.paused)
         yield _gauge(
-            "schedules_failed", "Schedules that were given up and are kept.", bucket.failed
+            "schedules_failed", "Schedules kept after their delivery was given up.", bucket.failed
         )
-        yield _gauge("schedules_invalid", "Entries that cannot be served.", bucket.invalid)
+        yield _gauge(
+            "schedules_invalid", "Entries that are invalid and cannot be delivered.", bucket.invalid
+        )
         yield _gauge("leader", "1 if this daemon leads, else 0.", bucket.role is Role.LEADER)
         yield _gauge("ready", "1 if it delivers or is ready to take over.", not health.problem())
         yield _gauge(
@@ -70,7 +72,7 @@ class Metrics(Collector):
             len(bucket.rivals),
         )
         latest = health.stats.latest_us / MICROSECONDS
-        yield _gauge("lateness_max_seconds", "The lateness of the latest delivery.", latest)
+        yield _gauge("lateness_max_seconds", "The greatest lateness of any delivery.", latest)
         for gauge in bucket.gauges():
             yield _gauge(gauge.name, gauge.help, gauge.value)
         yield from self._connections()
@@ -86,20 +88,22 @@ class Metrics(Collector):
         for code in Refusal:  # also those that never occurred, so that the first one is a change
             refused.add_metric([code], stats.refused[code])
         yield refused
-        yield _counter("deliveries", "Messages that the server has confirmed.", stats.delivered)
+        yield _counter("deliveries", "Messages confirmed by the server.", stats.delivered)
         yield _counter("deliveries_retried", "Delivery attempts that failed.", stats.retried)
-        yield _counter("deliveries_failed", "Messages given up.", stats.failed)
+        yield _counter("deliveries_failed", "Messages whose delivery was given up.", stats.failed)
         yield _counter(
             "deliveries_held_back_seconds",
             "Time during which --max-deliver-rate held back due messages.",
             stats.held_back,
         )
-        yield _counter("schedules_missed", "Schedules skipped as too late.", stats.missed)
+        yield _counter(
+            "schedules_missed", "Schedules skipped because they were too late.", stats.missed
+        )
 
     def _connections(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("gozo_connected", "1 if the connection is up.", labels=["name"])
         made = CounterMetricFamily(
-            "gozo_connections_made", "How often the connection was established.", labels=["name"]
+            "gozo_connections_made", "Times the connection was established.", labels=["name"]
         )
         buffered = GaugeMetricFamily(
             "gozo_connection_buffered_bytes", "Bytes waiting to be sent.", labels=["name"]

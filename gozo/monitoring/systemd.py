@@ -55,7 +55,7 @@ class Notifier:
             if health.is_started and not ready:
                 words.append("READY=1")
             if part:
-                log.repeated("error", "daemon.hangs", reason=part)
+                log.repeated("error", "daemon.stalled", reason=part)
             elif not health.is_started or self._is_stopping:
                 words.append(f"EXTEND_TIMEOUT_USEC={EXTENSION_US}")
             if self._is_watched and not part:

@@ -83,8 +83,8 @@ def shortened(refusal: dict[str, object], most: int) -> dict[str, object]:
 def unknown_receipt(id_: str | None, verb: str) -> dict[str, object]:
     """Return the receipt of a request with unknown result; `verb` is a word such as `stored`."""
     message = (
-        f"the bucket did not answer in time: it is unknown whether the schedule was {verb}, and "
-        "it may still be: check before you send the request again"
+        f"the bucket did not answer in time: the schedule may or may not have been {verb}, or "
+        "may still be: check before you send the request again"
     )
     error = RequestError(Refusal.UNAVAILABLE, message)
     return refusal_receipt(id_, error) | {"unknown": True}

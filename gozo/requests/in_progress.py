@@ -29,7 +29,7 @@ class InProgress:
         if size + heard.size > self._max_backlog:
             raise RequestError(
                 Refusal.BUSY,
-                f"{size} bytes of requests wait to be stored already: "
+                f"{size} bytes of requests are already waiting to be stored: "
                 "send it again later, or raise --max-backlog",
             )
 

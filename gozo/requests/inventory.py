@@ -95,7 +95,7 @@ class Inventory:
             return
         to = reply.decode("utf-8", "surrogateescape")
         if len(self._waiting) >= MOST_QUESTIONS:
-            error = RequestError(Refusal.BUSY, "too many questions are waiting: ask again later")
+            error = RequestError(Refusal.BUSY, "too many queries are waiting: try again later")
             self._tell(to, refusal_receipt(None, error))
             return
         try:
@@ -113,7 +113,7 @@ class Inventory:
     async def _answer(self, asked: KeysAsked) -> Answer:
         index, follower = self._index, self._follower
         if not follower.is_following:
-            words = "the leader is rereading the bucket: ask again later"
+            words = "the leader is rereading the bucket: try again later"
             return refusal_receipt(None, RequestError(Refusal.UNAVAILABLE, words))
         # All of this is of one moment: no other task runs until it is complete.
         rows = index.timetable.rows() if asked.limit or asked.counts else []

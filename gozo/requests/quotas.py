@@ -32,7 +32,7 @@ class Quotas:
         if self.max_payload is not None and size > self.max_payload:
             raise RequestError(
                 Refusal.PAYLOAD_TOO_LARGE,
-                f"the payload has {size} bytes; the most is {self.max_payload}, the daemon's "
+                f"the payload has {size} bytes; the maximum is {self.max_payload}, the daemon's "
                 "--max-payload: use a shorter one",
             )
 
@@ -45,7 +45,7 @@ class Quotas:
         if self.max_pending is not None and pending >= self.max_pending:
             raise RequestError(
                 Refusal.TOO_MANY_PENDING,
-                f"{pending} schedules are kept; the most is {self.max_pending}, the daemon's "
+                f"{pending} schedules are pending; the maximum is {self.max_pending}, the daemon's "
                 "--max-pending: cancel some, or send it again later",
             )
 
@@ -58,7 +58,7 @@ class Quotas:
         if self.max_delay_us is not None and due_us - received_us > self.max_delay_us:
             raise RequestError(
                 Refusal.TOO_FAR_AHEAD,
-                f"it is due {(due_us - received_us) / MICROSECONDS:,.13g} s ahead; the most is "
+                f"it is due {(due_us - received_us) / MICROSECONDS:,.13g} s ahead; the maximum is "
                 f"{self.max_delay_us / MICROSECONDS:,.13g} s, the daemon's --max-delay: "
                 "give an earlier time",
             )
@@ -72,7 +72,7 @@ class Quotas:
         if us < self.min_interval_us:
             raise RequestError(
                 Refusal.TOO_OFTEN,
-                f"the interval is {us / MICROSECONDS:g} s; the least is "
+                f"the interval is {us / MICROSECONDS:g} s; the minimum is "
                 f"{self.min_interval_us / MICROSECONDS:g} s, the daemon's --min-interval: give a "
                 "longer one, or have an administrator store it with 'gozoctl apply'",
             )

@@ -149,7 +149,7 @@ class Replies:
         """Tell whether refusals are dropped: too much memory is taken by what is not sent yet."""
         flooded = self._connection.backlog > MOST_UNSENT
         if flooded:
-            log.limited("info", "receipt.lost", reason="too many refusals wait to be sent")
+            log.limited("info", "receipt.lost", reason="too many refusals are waiting to be sent")
         return flooded
 
     def count_failed(self) -> None:

@@ -203,5 +203,5 @@ class ClockKeeper:
                 continue
             if self._watch.is_wrong and self._leads():
                 ahead_s = self._watch.ahead_us / MICROSECONDS
-                log.error("clock.wrong", ahead_s=ahead_s, cure=CURE)
+                log.error("clock.wrong", ahead_s=ahead_s, hint=CURE)
                 await self._leave(f"the clock was set {ahead_s:.1f} s ahead of the server's")

@@ -127,7 +127,7 @@ def parse(text: str) -> When:
     if not text:
         raise _refusal("Gozo-When is empty")
     if len(text) > LONGEST:
-        raise _refusal(f"Gozo-When has {len(text)} characters; the most is {LONGEST}")
+        raise _refusal(f"Gozo-When has {len(text)} characters; the maximum is {LONGEST}")
     match = _NUMBER.match(text)
     if match is not None and match.end() == len(text):
         sign, whole, decimals = match.groups()
@@ -342,7 +342,7 @@ def _fraction(decimals: str, unit: int) -> int:
 
 def _unreadable(text: str, at: int | re.Match[str]) -> RequestError:
     position = at if isinstance(at, int) else at.end()
-    return _refusal(f"Gozo-When {text!r} cannot be read at position {position + 1}")
+    return _refusal(f"Gozo-When {text!r} is invalid at position {position + 1}")
 
 
 def _beyond(text: str) -> RequestError:

@@ -69,8 +69,8 @@ class Barrier:
                 result, sequence, words = await done
         except TimeoutError:
             self.problem = f"no answer within {SILENT:g} s"
-            log.repeated("warning", "lease.barrier_waits", reason=self.problem)
+            log.repeated("warning", "lease.barrier_failed", reason=self.problem)
             raise
         if not sequence:
-            log.repeated("warning", "lease.barrier_waits", reason=words)
+            log.repeated("warning", "lease.barrier_failed", reason=words)
         return result, sequence, words

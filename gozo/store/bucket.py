@@ -218,18 +218,18 @@ async def _create(js: JetStream, wanted: dict[str, Any], *, fall_back: bool) -> 
 
 
 EFFECTS = {
-    "retention": "schedules vanish once they were read",
-    "storage": "what is in it may not outlive the server",
-    "num_replicas": "--replicas counts only when a bucket is made",
-    "max_age": "schedules that are older vanish, due or not",
+    "retention": "schedules vanish once they have been read",
+    "storage": "its contents may be lost when the server restarts",
+    "num_replicas": "--replicas applies only when a bucket is created",
+    "max_age": "older schedules vanish, due or not",
     "discard": "the oldest schedules vanish when it is full",
-    "max_bytes": "beyond that requests are refused",
-    "max_msgs": "beyond that requests are refused",
+    "max_bytes": "requests beyond that are refused",
+    "max_msgs": "requests beyond that are refused",
     "max_msg_size": "larger schedules are refused",
-    "max_msgs_per_subject": "earlier versions of schedules take room",
-    "allow_msg_ttl": "delete markers are purged by the daemon that leads",
+    "max_msgs_per_subject": "earlier versions of schedules take up space",
+    "allow_msg_ttl": "delete markers are purged by the leader",
     "allow_rollup_hdrs": "one message of any client can remove all schedules",
-    "deny_purge": "old delete markers stay, and nothing can be settled when it is full",
+    "deny_purge": "old delete markers stay, and so do delivered schedules when it is full",
 }
 """Settings that matter, and what another one than gozo's own means."""
 
@@ -249,7 +249,7 @@ def _report(
     others = deviations(name, config, wanted, server)
     _refuse(name, config)
     for other in others:
-        log.warning("bucket.other_setting", bucket=name, **other._asdict())
+        log.warning("bucket.setting_differs", bucket=name, **other._asdict())
 
 
 def _refuse(name: str, config: dict[str, Any]) -> None:
@@ -301,12 +301,12 @@ def _other_subjects(name: str, config: dict[str, Any], wanted: dict[str, Any]) -
     if more := [subject for subject in taken if subject not in own]:
         if len(more) < len(taken):
             return (
-                f"the stream {stream} of the bucket {name} takes {' and '.join(more)} as well: "
-                "take that out of it, or give another --bucket"
+                f"the stream {stream} of the bucket {name} stores {' and '.join(more)} as well: "
+                "remove that from its subjects, or give another --bucket"
             )
-        why = f"it takes {' and '.join(more)}"
+        why = f"it stores {' and '.join(more)}"
     else:
-        why = "it copies another stream" if config.get("mirror") else "it takes nothing"
+        why = "it copies another stream" if config.get("mirror") else "it has no subjects"
     return (
         f"the stream {stream} is not the key/value bucket {name} ({why}): give another --bucket, "
         "or remove the stream if nothing needs it"

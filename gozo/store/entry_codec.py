@@ -340,7 +340,7 @@ def _entry_id(key: str, header: bytes | None, *, original: bool) -> str | None:
         if header is not None:
             raise ValueError("it has a reserved key and a Gozo-Id")
         if not is_addressable(key):
-            raise ValueError(f"its key {key!r} is none of gozo's")
+            raise ValueError(f"its key {key!r} is not one of gozo's")
         return None
     id_ = key if original else unescape_key(key)
     read_id(id_.encode(), "the id")

@@ -70,7 +70,7 @@ async def find_history(
     """Return the configuration of the stream, which gozo may change; None if it does not exist.
 
     Raises:
-        JetStreamError: gozo did not make the stream of that name, and it keeps something else, or
+        JetStreamError: gozo did not create the stream of that name, and it keeps something else, or
             it is sealed.
         NoServerError, NotAllowedError: as for `JetStream.call`.
     """
@@ -90,9 +90,9 @@ async def find_history(
     if config.get("description") != DESCRIPTION and _changes(config, subject, age):
         kept = ", ".join(config.get("subjects") or ["no subject of its own"])
         raise JetStreamError(
-            f"gozo did not make the stream {name}, which keeps {kept} "
+            f"gozo did not create the stream {name}, which keeps {kept} "
             f"{how_long(config)}, not {subject} for {print_duration(age_us)}: change it to that, "
-            "remove it, or give --events in place of --history"
+            "remove it, or give --events instead of --history"
         )
     return config
 
@@ -200,8 +200,8 @@ def _in_the_way(bucket: str, subject: str, keepers: Sequence[str]) -> JetStreamE
     named = " and ".join(keepers)
     return JetStreamError(
         f"{f'the stream {named}' if named else 'another stream'} keeps messages on {subject} "
-        f"already, and JetStream has each in one stream only, so {history_of(bucket)} cannot: "
-        "give another --request-subject, remove that stream, or give --events in place of "
+        f"already, and JetStream stores each in one stream only, so {history_of(bucket)} cannot: "
+        "give another --request-subject, remove that stream, or give --events instead of "
         "--history",
         SUBJECTS_OVERLAP,
     )

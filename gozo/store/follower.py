@@ -39,7 +39,7 @@ DOUBT_INTERVAL = 5.0  # seconds between reloads because the bucket lacks a singl
 SWEEP_LAG = 60
 """Seconds that the server may be late in removing markers: thousands end at once after a burst."""
 RETRY_WAIT = 0.25  # seconds
-ANOTHER = "the bucket is another one, or was restored"  # why everything is reloaded
+ANOTHER = "the bucket was replaced or restored"  # why everything is reloaded
 LAGS = "the replica of the stream that it read from is behind"
 PROGRESS = 0.5  # seconds within which more comes from a replica that is catching up
 DELETION = 1.0  # seconds for the server to remove the files of a deleted stream
@@ -245,7 +245,7 @@ class Follower:
         self._clock.compared(state.server_us, state.error_us)
         self._freshness.date()
         if self._created and self._is_another(state, self.position):
-            log.warning("follower.another_bucket", created=state.created)
+            log.warning("bucket.replaced", created=state.created)
             self._reader.forget()
             self._full = True
             self._buckets += 1

@@ -28,12 +28,12 @@ def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes
         found = _flat_map(value)
         at, subject, payload = found["when"], found["subject"], found["payload"]
     except (ValueError, LookupError, TypeError, msgpack.UnpackException) as error:
-        raise EntryError("it has no headers, and its value is no schedule either") from error
+        raise EntryError("it has no headers, and its value is not a schedule either") from error
     whole = type(at) is int and isinstance(subject, str) and isinstance(payload, bytes)
     if not whole or not 0 <= at * MICROSECONDS <= when.LAST_US:
-        raise EntryError("it has no headers, and its value is no schedule of the original gozo")
+        raise EntryError("it has no headers, and its value is not a schedule of the original gozo")
     if not is_addressable(key):
-        raise EntryError(f"its key {key!r} can be no id")
+        raise EntryError(f"its key {key!r} cannot be an id")
     try:
         id_ = read_id(key.encode("utf-8", "surrogateescape"), "the id")
     except RequestError as error:
@@ -53,7 +53,7 @@ def _flat_map(value: bytes) -> dict[Any, Any]:
         raise ValueError(f"it is a map of {size}")
     found = {unpacker.unpack(): unpacker.unpack() for _ in range(size)}
     if unpacker.tell() != len(value):
-        raise ValueError("more follows it")
+        raise ValueError("there is trailing data")
     return found
 
 

@@ -124,14 +124,14 @@ _RULES = (
     _Rule(
         "allow_msg_counter",
         lambda config: config.get("allow_msg_counter"),
-        "it stores nothing but counters",
+        "it stores only counters",
         _EMPTY,
         is_final=True,
     ),
     _Rule(
         "max_msg_size",
         lambda config: 0 < _size(config) < SMALLEST,
-        "not even a schedule without payload fits",
+        "even a schedule without payload is too large",
         f"set it to -1, or at least {MOST_HEADERS}",
         is_final=True,
     ),
@@ -152,7 +152,7 @@ _RULES = (
     _Rule(
         "max_age",
         lambda config: config.get("max_age"),
-        "schedules that are older vanish, due or not",
+        "older schedules vanish, due or not",
         "set it to 0",
     ),
     _Rule(
@@ -176,7 +176,7 @@ _RULES = (
     _Rule(
         "deny_purge",
         lambda config: config.get("deny_purge") and not config.get("sealed"),
-        "when storage is full, what was delivered stays and is delivered again after a restart",
+        "when storage is full, delivered schedules stay, and are delivered again after a restart",
         _REPLACE,
     ),
     _Rule(

@@ -134,7 +134,7 @@ async def _made(js: JetStream, stream: str, wanted: dict[str, Any]) -> dict[str,
         age = (wall_us() - parse_time(info["created"])) / MICROSECONDS
         if not str(info["config"].get("description")).startswith(DESCRIPTION) or age < ABANDONED:
             raise JetStreamError(
-                f"the stream {stream} exists: another gozo check runs, or it is not gozo's"
+                f"the stream {stream} exists: another gozo check is running, or it is not gozo's"
             ) from error
         with suppress(JetStreamError):
             await js.call(f"STREAM.DELETE.{stream}")

@@ -129,7 +129,9 @@ class Dialer:
             connected = True
         except (SettingsError, UnsuitableServerError):
             raise
-        except Exception as error:  # whatever nats-py makes of what is no NATS server
+        except (
+            Exception
+        ) as error:  # whatever nats-py raises for something that is not a NATS server
             raise explain(address, error, client.info, self._settings) from error
         finally:
             if not connected:

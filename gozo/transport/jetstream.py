@@ -53,7 +53,7 @@ NOT_NOW = frozenset({10008, 10009})
 
 CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
 
-CHANGED = "somebody else has changed it meanwhile"
+CHANGED = "it was changed concurrently"
 """How gozo words a conflict; the server says `wrong last sequence: 428`."""
 
 FINAL = frozenset(

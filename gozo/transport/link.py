@@ -88,7 +88,7 @@ class Link:
         """The server accepts larger messages than before."""
         if self.connected and self.client is not None:
             limit = self.client.max_payload
-            log.info("connection.takes_more", name=self.name, max_payload=limit)
+            log.info("connection.limit_raised", name=self.name, max_payload=limit)
             notify(self.on_larger)
 
     # What others ask

@@ -44,7 +44,7 @@ class Denials:
             if len(self._logged) >= MOST_DENIED:
                 self._logged.clear()
             self._logged.add((kind, group))
-            log.limited("error", "connection.denied", kind=kind, subject=subject)
+            log.limited("error", "permission.denied", kind=kind, subject=subject)
         notify(self.listeners, kind, subject)
 
     def granted(self, subject: str) -> None:
@@ -85,13 +85,13 @@ def missing_permission(kind: str, subject: str) -> NotAllowedError:
     """Return the error for a `publish` or a `subscription` that the server denied."""
     verb = "publish" if kind == "publish" else "subscribe"
     return NotAllowedError(
-        f"the server does not let this user {verb} to {subject}: grant that permission"
+        f"this user has no permission to {verb} to {subject}: grant that permission"
     )
 
 
 def not_published(subject: str) -> str:
     """Return why a delivery failed: the server denied its subject."""
-    return f"the server does not let gozo publish to {subject!r}"
+    return f"gozo has no permission to publish to {subject!r}"
 
 
 def _unquote(quoted: str) -> str:

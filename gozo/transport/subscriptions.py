@@ -175,7 +175,7 @@ class Subscriptions:
         refused.cancel()
         del self._refused[listener]
         self._on_granted(listener.subject)
-        log.info("connection.granted", kind="subscription", subject=listener.subject)
+        log.info("permission.granted", kind="subscription", subject=listener.subject)
         # Permissions that were revoked together are often granted together.
         for other in list(self._refused.values()):
             if other.denied:

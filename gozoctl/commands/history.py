@@ -32,10 +32,12 @@ class EventFilter:
 
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only events since: 2h (ago), 17:30 or yesterday."),
+        typer.Option(
+            metavar="TIME", help="Only events since this time: 2h (ago), 17:30 or yesterday."
+        ),
     ] = None
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only events before; as --since.")
+        str | None, typer.Option(metavar="TIME", help="Only events before this time; as --since.")
     ] = None
     types: Annotated[
         list[Kind] | None,
@@ -45,7 +47,7 @@ class EventFilter:
         str | None,
         typer.Option(
             metavar="PATTERN",
-            help="Only events with such a subject; * and > are wildcards, as in NATS.",
+            help="Only events whose subject matches; * and > are wildcards, as in NATS.",
             autocompletion=completion.subjects,
         ),
     ] = None

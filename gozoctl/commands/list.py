@@ -22,14 +22,14 @@ def command(
     subject: OnlySubject = None,
     id_: Annotated[
         str | None,
-        typer.Option("--id", metavar="GLOB", help="Only ids like this; * and ? are wildcards."),
+        typer.Option("--id", metavar="GLOB", help="Only ids that match; * and ? are wildcards."),
     ] = None,
     due_before: Annotated[
         str | None,
-        typer.Option(metavar="WHEN", help="Only schedules due before: 17:30 or +1h."),
+        typer.Option(metavar="WHEN", help="Only schedules due before this time: 17:30 or +1h."),
     ] = None,
     due_after: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Only schedules due after.")
+        str | None, typer.Option(metavar="WHEN", help="Only schedules due after this time.")
     ] = None,
     state: Annotated[State | None, typer.Option(help="Only schedules in this state.")] = None,
     sort: Annotated[Order, typer.Option(help="Field to sort by.")] = Order.DUE,

@@ -47,7 +47,7 @@ class BulkOptions:
     id_: Annotated[
         str | None,
         typer.Option(
-            "--id", metavar="GLOB", help="All schedules with such an id; * and ? are wildcards."
+            "--id", metavar="GLOB", help="All schedules whose id matches; * and ? are wildcards."
         ),
     ] = None
     all_: Annotated[bool, typer.Option("--all", help="All schedules.")] = False

@@ -45,6 +45,6 @@ def read_bytes(file: str, name: str = "") -> bytes:
         raise SettingsError(f"cannot read {name!r} ({error}): check its path") from error
     if len(raw) > MOST:
         raise SettingsError(
-            f"{name} is larger than 64 MiB, the most that gozoctl reads: use a smaller file"
+            f"{name} is larger than 64 MiB, the maximum that gozoctl reads: use a smaller file"
         )
     return raw

@@ -100,7 +100,9 @@ class Worker:
 
     def _on_signal(self, number: signal.Signals, again: bool) -> None:
         if not self._is_ending:
-            log.info("exec.ending", signal=number.name, running=len(self._slots) - len(self._idle))
+            log.info(
+                "exec.stopping", signal=number.name, running=len(self._slots) - len(self._idle)
+            )
             self._end()
         elif again or number is not signal.SIGHUP:
             for slot in self._slots:

@@ -266,7 +266,7 @@ async def test_what_is_tried_is_what_is_needed(
     await arrivals.wait(2)
     assert await second.terminate() == 0
     for daemon in (first, second):
-        assert daemon.events("connection.denied") == []
+        assert daemon.events("permission.denied") == []
     assert (await check(daemons, server.url, *LOGIN, "--history", "1d"))[0] == 0
 
 

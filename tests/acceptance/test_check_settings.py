@@ -266,7 +266,7 @@ ACCOUNTS: dict[str, tuple[dict[str, Any], str]] = {
     "none": ({}, ""),
     "two": ({"max_streams": 2}, ""),
     "one": ({"max_streams": 1}, "the account has room for 1 more streams, but gozo serve creates"),
-    "bytes": ({"max_bytes_required": True}, "the account demands max_bytes of each stream"),
+    "bytes": ({"max_bytes_required": True}, "the account requires max_bytes of each stream"),
     "reader": ({"max_consumers": 1}, "gozo cannot follow an entry"),
     "file": ({"max_file": 0}, "gozo serve cannot create the bucket"),
 }

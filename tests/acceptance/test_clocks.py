@@ -116,7 +116,7 @@ async def test_a_wrong_clock_and_nobody_else(
     mark = daemon.mark()
     clock.set(0.0)
     for id_ in ("s", "m"):
-        await daemon.event("schedule.reckoned", since=mark, id=id_)
+        await daemon.event("schedule.recomputed", since=mark, id=id_)
     await second.wait(len(second.all) + 2)
     js = client.nats.jetstream()
     headers = (await js.get_last_msg("KV_gozo", "$KV.gozo.m")).headers or {}
@@ -187,7 +187,7 @@ async def test_what_a_clock_that_ran_ahead_left_behind(
     second = await daemons.serve(server)
     for id_ in ("every", "cron", "skipped"):
         await arrivals[id_].wait(2)
-        await second.event("schedule.reckoned", id=id_)
+        await second.event("schedule.recomputed", id=id_)
         for arrival in arrivals[id_].all:
             assert arrival.at >= datetime.fromisoformat(arrival.headers["Gozo-Due"]).timestamp()
     assert arrivals["put-off"].all == []

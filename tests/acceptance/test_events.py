@@ -237,10 +237,10 @@ async def test_given_up(
     for event, attempts in ((retrying, 1), (failed, 2)):
         told = {"subject": "no.stream", "due": accepted["due"], "attempts": attempts}
         assert event.items() >= told.items()
-        assert event["reason"] == "no stream takes its subject"
+        assert event["reason"] == "no stream stores its subject"
     words = ctl.ok("history", "job").rows[-1]
     assert words[1] == "failed"
-    assert words[-1] == "after 2 attempts: no stream takes its subject"
+    assert words[-1] == "after 2 attempts: no stream stores its subject"
     lines = ctl.ok("history", "job", "-o", "jsonl").out.splitlines()
     assert [json.loads(line).get("attempts") for line in lines] == [None, 1, 2]
     assert json.loads(ctl.ok("status", "-o", "json").out)["failed"] == 1
@@ -251,7 +251,7 @@ async def test_given_up(
     await client.send(recurring, reply="no.stream")
     await expect(often, ("accepted", "often"), ("failed", "often"), ("failed", "often"))
     words = ctl.ok("history", "often").rows[-1]
-    assert words[-1] == "after 1 attempt: no stream takes its subject"
+    assert words[-1] == "after 1 attempt: no stream stores its subject"
     assert await daemon.terminate() == 0
     left = await client.nats.jetstream().get_last_msg("KV_gozo", "$KV.gozo.often")
     assert (left.headers or {})["Gozo-Reason"] == "failed"
@@ -390,7 +390,7 @@ async def test_without_the_right(servers: Servers, daemons: Daemons, clients: Cl
     assert await daemon.terminate() == 0
     assert "publish to gozo.event.>: grant that permission" in denied.fields["reason"]
     assert len(daemon.events("events.denied")) == 1
-    assert daemon.events("connection.denied") == []
+    assert daemon.events("permission.denied") == []
 
 
 async def test_off(servers: Servers, daemons: Daemons, clients: Clients) -> None:

@@ -40,7 +40,7 @@ async def test_reported_and_left(
     made = {"name": "KV_gozo", "subjects": ["$KV.gozo.>"], **chosen}
     before = (await call(client, "STREAM.CREATE.KV_gozo", made))["config"]
     daemon = await daemons.serve(server, "--replicas", "1")
-    told = [event.fields for event in daemon.events("bucket.other_setting")]
+    told = [event.fields for event in daemon.events("bucket.setting_differs")]
     wanted = {name: shown(value) for name, value in (PLAIN | chosen).items()}
     if server.version.startswith("2.10."):
         del wanted["allow_msg_ttl"]  # nothing has a time to live there
@@ -59,7 +59,7 @@ async def test_own_bucket(servers: Servers, daemons: Daemons) -> None:
     server = servers.start()
     assert await (await daemons.serve(server)).terminate() == 0
     daemon = await daemons.serve(server)
-    assert daemon.events("bucket.other_setting") == []
+    assert daemon.events("bucket.setting_differs") == []
     assert await daemon.terminate() == 0
 
 

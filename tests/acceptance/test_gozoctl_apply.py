@@ -116,7 +116,7 @@ def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
     assert "bad.toml: [schedules.x]: subject: " in done.err
     assert "bad.toml: [schedules.y]: when: " in done.err
     assert '"z.1"' in done.err
-    assert "[schedules.\" b\"]: the id ' b' begins or ends with a blank" in done.err
+    assert "[schedules.\" b\"]: the id ' b' begins or ends with white space" in done.err
     assert "[schedules.c]: subject: " in done.err
     assert "[schedules.d]: payload-file: 'large' cannot be read (larger than" in done.err
     assert "cannot read missing.toml (No such" in done.err

@@ -193,7 +193,7 @@ async def test_a_signal_waits_for_what_runs(
         worker.press_ctrl_c()
     else:
         worker.send(signal_number)
-    await worker.event("exec.ending", running="1")
+    await worker.event("exec.stopping", running="1")
     if signal_number is signal.SIGHUP:
         worker.send(signal_number)
     assert worker.alive
@@ -213,7 +213,7 @@ async def test_a_second_signal_ends_what_runs(
     await client.nats.publish(new_id)
     await ran(worker, "begun")
     worker.send(signal.SIGTERM)
-    await worker.event("exec.ending")
+    await worker.event("exec.stopping")
     worker.send(signal.SIGTERM)
     assert await worker.wait() == 130
     assert lines(worker) == ["begun", "told"]
@@ -451,7 +451,7 @@ async def test_a_second_signal_gives_the_message_back(
     await stream.put("0")
     await ran(first, "0")
     first.send(signal.SIGTERM)
-    await first.event("exec.ending")
+    await first.event("exec.stopping")
     second = await daemons.work(running.server, *stream.options, "--", "sh", "-c", NOTE)
     began = time.monotonic()
     first.send(signal.SIGTERM)

@@ -262,4 +262,4 @@ async def test_trigger(
     assert ctl.ok("inspect", "c", "-o", "json").json["upcoming"][0] == sent["due"]
     assert ctl.run("send", "c", "--every", "1h").code == 2
     assert (failed.code, failed.rows[1]) == (1, ["b", "failed"])
-    assert "no stream takes its subject" in failed.err
+    assert "no stream stores its subject" in failed.err

@@ -228,7 +228,7 @@ async def test_rights_from_before_there_were_inboxes_of_its_own(
         daemon = await daemons.serve(server, *LOGIN)
         warned = await daemon.event("connection.shared_inbox")
         assert f"{kind} to {OWN}.>: grant that permission" in warned.fields["reason"]
-        assert daemon.events("connection.denied") == []
+        assert daemon.events("permission.denied") == []
         client = await clients.connect(server, user="admin", password="p")  # noqa: S106
         arrivals = await client.arrivals()
         await client.schedule("+0", reply=arrivals, id="tea")

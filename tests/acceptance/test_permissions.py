@@ -171,7 +171,7 @@ async def test_documented_client(servers: Servers, daemons: Daemons, clients: Cl
             await client.cancel("kept0")
         with pytest.raises(NotAllowedError, match=r"STREAM\.INFO\.KV_gozo"):
             await client.bucket()
-    denied = await daemon.event("connection.denied")
+    denied = await daemon.event("permission.denied")
     assert (denied.fields["kind"], denied.fields["subject"]) == ("publish", "elsewhere")
     reader = settings_of(server, "reader")
     async with await GozoClient.connect(reader) as client:
@@ -189,6 +189,6 @@ async def test_documented_client(servers: Servers, daemons: Daemons, clients: Cl
 
         await until(settled, "what was delivered has left the bucket")
         await until(kept, "all were tried again, and are kept")
-    assert len(daemon.events("connection.denied")) == 1
+    assert len(daemon.events("permission.denied")) == 1
     assert {user for user, _ in violations(server)} == {"client", "daemon"}
     assert {subject for user, subject in violations(server) if user == "daemon"} == {"elsewhere"}

@@ -335,7 +335,7 @@ async def test_a_daemon_that_is_frozen(servers: Servers, daemons: Daemons) -> No
                 client.cancel("a", timeout=0.3),
                 client.reschedule("a", LATER, timeout=0.3),
             ):
-                with pytest.raises(UnansweredError, match="unknown whether it was done"):
+                with pytest.raises(UnansweredError, match="outcome is unknown"):
                     await attempt
             found = await client.get("a")
             assert found is not None

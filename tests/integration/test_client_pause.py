@@ -189,7 +189,7 @@ async def test_trigger_what_may_not_be_published(servers: Servers, daemons: Daem
         await client.schedule("secret", when=LATER, id="a")
         (answer,) = await client.trigger("a")
         assert answer.status == "failed"
-        assert "does not let gozo publish" in answer.reason
+        assert "no permission to publish" in answer.reason
         assert not daemon.events("delivery.postponed")
 
 

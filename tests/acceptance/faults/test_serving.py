@@ -43,7 +43,7 @@ async def test_a_leader_without_requests(
                     marks = leader.mark(), standby.mark()
                     load.faults.note(mode.name)
                     proxy.be(mode, only=REQUESTS)
-                    given = await leader.event("daemon.gives_way", since=marks[0])
+                    given = await leader.event("daemon.stepping_down", since=marks[0])
                     assert "requests connection" in given.fields["reason"]
                     await standby.event("daemon.leading", since=marks[1])
                     mark = leader.mark()
@@ -84,7 +84,7 @@ async def test_subscriptions_that_a_reload_takes_away(
     assert "subscribe to gozo" in deaf.err
     checked = daemons.start("check", "--address", server.url, "--user", "admin", "--password", "p")
     assert await checked.wait() == FAILED
-    assert "is not serving: it may not subscribe to gozo" in checked.stdout
+    assert "is not serving: no permission to subscribe to gozo" in checked.stdout
 
     grant(server, "gozo")
 
@@ -102,7 +102,7 @@ async def test_subscriptions_that_a_reload_takes_away(
     await client.schedule("+0", reply=arrivals, payload=b"taken")
     await arrivals.wait(2)
     withdraw(server, "gozo")
-    await until(lambda: bool(daemon.events("connection.denied", since=0)), "it is deaf")
+    await until(lambda: bool(daemon.events("permission.denied", since=0)), "it is deaf")
     for number in range(10):
         await client.schedule("+0", reply=arrivals, payload=b"%d" % number)
     await standby.event("daemon.leading")
@@ -141,7 +141,7 @@ async def test_a_leader_that_may_not_hear_others(
     await until(lambda: len(arrivals.all) >= sent, "all have arrived", allow(10))
 
     grant(server, "gozo.admin.told")
-    await one.event("connection.granted", subject="gozo.admin.told")
+    await one.event("permission.granted", subject="gozo.admin.told")
     mark = one.mark()
     assert await other.terminate() == 0
     await one.event("daemon.leading", since=mark)
@@ -219,9 +219,9 @@ async def test_what_is_refused_again_and_again_is_logged_once(
     server = servers.start(withholding("publish", "granted._GOZO_INBOX.>"))
     daemon = await daemons.serve(server, *LOGIN)
     withdraw(server, "_GOZO_INBOX.>")
-    await daemon.event("daemon.nobody_asked")
+    await daemon.event("daemon.query_failed")
 
     await until(lambda: server.log.count("_GOZO_INBOX") >= 20, "much is refused")
 
-    assert len(daemon.events("daemon.nobody_asked")) == 1
-    assert len(daemon.events("connection.denied")) <= 2  # one for each connection
+    assert len(daemon.events("daemon.query_failed")) == 1
+    assert len(daemon.events("permission.denied")) <= 2  # one for each connection

@@ -37,7 +37,7 @@ async def test_the_bucket_is_withheld(
         async with load:
             await load.created(RATE)
             withdraw(server, ENTRIES)
-            await one.event("daemon.gives_way")
+            await one.event("daemon.stepping_down")
             await other.event("daemon.leading")
             await load.created(RATE)
             mark = one.mark()

@@ -197,7 +197,7 @@ GOOD = 'subject = "s"\nwhen = "+1"\n'
             "[schedules.a]: misfire: Gozo-Misfire 'x'",
         ),
         (f"[schedules.a]\n{GOOD}misfire-grace = '1'", "[schedules.a]: misfire-grace: "),
-        (f"[schedules.a]\n{GOOD}until = '+1d'", "until: '+1d' would be another time each day"),
+        (f"[schedules.a]\n{GOOD}until = '+1d'", "until: '+1d' would mean another time on each day"),
         (f"[schedules.a]\n{GOOD}note = 'x'", "[schedules.a]: note: .* add paused = true"),
         (f"[schedules.a]\n{GOOD}paused = 'x'", "[schedules.a]: paused: give true or false"),
         (

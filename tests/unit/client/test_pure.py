@@ -140,5 +140,5 @@ def test_the_last_moment_of_all() -> None:
 
 def test_a_refusal_that_may_be_none() -> None:
     """A program is told that it is not known whether a request was stored, not of a refusal."""
-    with pytest.raises(UnansweredError, match="unknown whether the schedule was stored"):
+    with pytest.raises(UnansweredError, match="may or may not have been stored"):
         stored(unknown_receipt("tea", "stored"))

@@ -81,7 +81,7 @@ def test_rate(most: float, steps: list[float], began: float) -> None:
 
 def test_a_delay_that_is_hardly_too_long() -> None:
     """The sentence does not call too long what it says is allowed."""
-    with pytest.raises(RequestError, match=r"due 60\.000001 s ahead; the most is 60 s"):
+    with pytest.raises(RequestError, match=r"due 60\.000001 s ahead; the maximum is 60 s"):
         QUOTAS.check_delay(0, 60_000_001)
 
 

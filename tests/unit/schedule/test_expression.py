@@ -121,7 +121,7 @@ def test_names_value_and_position() -> None:
         ("@at tomorrow", 5),
         ("tomorrow", 1),
     ]:
-        with pytest.raises(RequestError, match=rf"cannot be read at position {position}:"):
+        with pytest.raises(RequestError, match=rf"is invalid at position {position}:"):
             parse(text)
 
 

@@ -12,4 +12,4 @@ def test_logs_name_what_an_operator_knows() -> None:
     for code in (10071, 10164):
         error = {"code": 400, "err_code": code, "description": "wrong last sequence: 428"}
         ack = read_ack(None, json.dumps({"error": error}).encode())
-        assert (ack.code, ack.words) == (code, "somebody else has changed it meanwhile")
+        assert (ack.code, ack.words) == (code, "it was changed concurrently")

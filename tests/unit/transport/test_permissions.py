@@ -37,7 +37,7 @@ def test_read(text: str, denial: tuple[str, str] | None) -> None:
 
 def logged(caplog: pytest.LogCaptureFixture) -> int:
     """Return how many denials were logged, and forget them."""
-    count = sum("connection.denied" in record.getMessage() for record in caplog.records)
+    count = sum("permission.denied" in record.getMessage() for record in caplog.records)
     caplog.clear()
     return count
 
