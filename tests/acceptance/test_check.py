@@ -286,7 +286,7 @@ async def test_odd_bucket(servers: Servers, daemons: Daemons, clients: Clients) 
     await js.add_stream(name="KV_other", subjects=["elsewhere"])
     code, done = await check(daemons, server.url, "--bucket", "other")
     assert code == 1
-    assert "is not the key/value bucket other (it takes elsewhere): give another" in done.stderr
+    assert "is not the key/value bucket other (it stores elsewhere): give another" in done.stderr
     await js.add_stream(name="KV_more", subjects=["$KV.more.>", "extra"])
     code, done = await check(daemons, server.url, "--bucket", "more")
     assert (code, "remove the stream" in done.stderr) == (1, False)  # with all its schedules

@@ -51,7 +51,7 @@ async def test_states(servers: Servers) -> None:
         }
         assert found["=61"].id is None
         assert (found["soon"].id, found["soon"].when) == ("soon", "soon")
-        assert "cannot be read" in found["soon"].reason
+        assert "is invalid at position" in found["soon"].reason
         assert "'$'" in found["mine"].reason
         assert (found["retrying"].tried, found["retrying"].reason) == (3, "no stream")
         assert found["retrying"].next == datetime(1970, 1, 1, 2, 30, 0, 500_000, tzinfo=UTC)

@@ -28,7 +28,7 @@ class TestEnd:
         async with asyncio.timeout(allow(5)):
             status = await started.wait()
         error = started.failure(status)
-        assert f"ended with status {-signal.SIGKILL}" in str(error)
+        assert f"exited with status {-signal.SIGKILL}" in str(error)
         assert str(store_of(settings) / "nats-server.log") in str(error)
         assert "Server is ready" in str(error)
         await started.stop()

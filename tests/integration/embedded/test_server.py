@@ -418,7 +418,7 @@ class TestRefusals:
         obstacle = store_of(settings) / "jetstream"
         obstacle.parent.mkdir(parents=True)
         obstacle.write_text("in the way of a directory")
-        with pytest.raises(EmbeddedServerError, match="ended with status") as caught:
+        with pytest.raises(EmbeddedServerError, match="exited with status") as caught:
             await start(settings)
         assert "nats-server.log" in str(caught.value)
         assert "not a directory" in str(caught.value)

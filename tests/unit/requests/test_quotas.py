@@ -26,22 +26,22 @@ QUOTAS = Quotas(
         (
             lambda quotas, more: quotas.check_pending(2 + more),
             Refusal.TOO_MANY_PENDING,
-            ("3 schedules", "most is 3,", "--max-pending: "),
+            ("3 schedules", "maximum is 3,", "--max-pending: "),
         ),
         (
             lambda quotas, more: quotas.check_payload(100 + more),
             Refusal.PAYLOAD_TOO_LARGE,
-            ("101 bytes", "most is 100,", "--max-payload: "),
+            ("101 bytes", "maximum is 100,", "--max-payload: "),
         ),
         (
             lambda quotas, more: quotas.check_interval(max(100_000 - more, 1)),
             Refusal.TOO_OFTEN,
-            (" 0.099999 s", "least is 0.1 s", "--min-interval: "),
+            (" 0.099999 s", "minimum is 0.1 s", "--min-interval: "),
         ),
         (
             lambda quotas, more: quotas.check_delay(5, 60_000_005 + more),
             Refusal.TOO_FAR_AHEAD,
-            (" 60.000001 s ahead", "most is 60 s", "--max-delay: "),
+            (" 60.000001 s ahead", "maximum is 60 s", "--max-delay: "),
         ),
     ],
 )
