@@ -27,7 +27,7 @@ class Connections:
 
     main: Connection
     requests: Connection
-    """For requests, verbs and what standbys are told, so that deliveries never wait for them."""
+    """For requests, verbs and reports to standbys, so that deliveries never wait for them."""
     js: JetStream
     """Over the main connection."""
 

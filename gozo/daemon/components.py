@@ -86,7 +86,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """Who leads, and what that means here."""
+    """The leader, and what that means for this replica."""
 
     tenure: Tenure
     lease: Lease

@@ -216,7 +216,7 @@ class Delivery:
         self._queue.extend(batch)
 
     def _send(self, now_us: int) -> bool:
-        """Send from the head of the queue while messages are at hand; False if nothing moved."""
+        """Send from the head of the queue while messages are loaded; False if nothing moved."""
         parts: list[bytes] = []
         sent: list[Due] = []
         messages: list[Outgoing] = []

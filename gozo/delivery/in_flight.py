@@ -37,7 +37,7 @@ class InFlight:
         on_denied: Callable[[Due, str], None],
         on_clear: Callable[[], None],
     ) -> None:
-        """The owner is told what became of each message that was written.
+        """Report to the owner the result of each message that was written.
 
         `on_confirmed`: the server has read these.
         `on_lost`: the connection was lost, and nobody knows whether these arrived.

@@ -88,7 +88,7 @@ class StreamSender:
         )
 
     def must_wait(self, item: Item) -> bool:
-        """Tell whether an item whose message is to be acknowledged may not be sent yet."""
+        """Tell whether an item whose message needs an acknowledgement must wait."""
         silent = self._parked.is_silent(item)
         return self._parked.waiting(silent=silent) > 0 or self._acks.room(silent=silent) <= 0
 

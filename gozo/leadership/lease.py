@@ -1,4 +1,4 @@
-"""Who delivers: of any number of replicas, the one that holds the lease.
+"""The lease: of any number of replicas, the one that holds it delivers.
 
 The lease is a key in a bucket of its own, renewed by compare-and-swap. Each replica measures time
 on its own steady clock: the holder from the moment it *sent* its last good renewal, a standby from

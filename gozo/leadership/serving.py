@@ -41,7 +41,7 @@ class Facts:
     delivers: bool = True
     """For a leader: whether its lease is valid and it knows what earlier leaders did."""
     unfit: str = ""
-    """Why it may not lead."""
+    """Why it must not lead."""
 
 
 @dataclass(frozen=True, slots=True)

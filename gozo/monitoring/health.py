@@ -1,6 +1,6 @@
 """The health of a daemon: metrics, whether it is ready, and what hangs.
 
-Everything is read from the parts when somebody asks, and costs nothing otherwise.
+Everything is read from the parts on request, and costs nothing otherwise.
 """
 
 from __future__ import annotations

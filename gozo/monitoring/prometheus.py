@@ -1,6 +1,6 @@
 """The daemon's metrics for Prometheus. Users rely on their names and units.
 
-They are read when somebody asks: nothing is counted twice, and nobody else pays for them.
+They are read on request only: nothing is counted twice, and nothing is spent otherwise.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How long a delete marker lives. Pure.
 
-A marker is there for those who follow the bucket: one that reads on from where it was learns from
+A marker is there for readers that follow the bucket: one that reads on from where it was learns from
 it that a schedule is gone. So it has to outlive a full load, and whatever else keeps a follower
 from reading; and for no longer than that, since each marker costs everybody who reads the bucket.
 

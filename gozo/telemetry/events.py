@@ -106,7 +106,7 @@ class Events:
         self._publish(Kind.CANCELLED, id_of(key))
 
     def invalid(self, key: str, reason: str) -> None:
-        """An entry cannot be read, or may not be delivered: it stays in the bucket."""
+        """An entry is invalid, or must not be delivered: it stays in the bucket."""
         self._publish(Kind.INVALID, id_of(key), reason=reason)
 
     def refused(self, id_: str | None, error: RequestError) -> None:
@@ -206,7 +206,7 @@ class Bystander:
         leads: Callable[[], bool],
     ) -> None:
         self.enabled = events.enabled
-        """Whether anything is told: asked before each call."""
+        """Whether any event is published: checked before each call."""
         self._events = events
         self._leads = leads
         self._earlier: dict[str, None] = {}

@@ -38,7 +38,7 @@ PING_INTERVAL = 1  # seconds: a dead connection is noticed within three
 
 
 class Owner(Protocol):
-    """Whoever is told what happens to a client."""
+    """The receiver of the events of a client."""
 
     def client_lost(self, reason: str) -> None:
         """The connection is lost. Called once."""

@@ -1,4 +1,4 @@
-"""What the server does not permit: how it says so, how gozo does, and who has to know."""
+"""Denied permissions: how the server reports them, and how gozo does."""
 
 from __future__ import annotations
 

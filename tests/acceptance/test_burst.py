@@ -104,5 +104,5 @@ async def test_a_verb_finds_the_backlog_full(
     ids = [f"{number}-{'x' * 200}" for number in range(10)]
     done = await asyncio.to_thread(Gozoctl(tmp_path, server.url).run, "pause", *ids)
     assert done.code == 1
-    assert "wait to be stored already: send it again later" in done.err
+    assert "are already waiting to be stored: send it again later" in done.err
     await daemon.event("request.refused", code="busy")

@@ -282,7 +282,7 @@ async def test_odd_bucket(servers: Servers, daemons: Daemons, clients: Clients) 
     advice = "\n".join(topics(done)["advice"])
     assert "storage" not in advice
     assert any("storage memory" in words for words in topics(done)["problem"])
-    assert "max_bytes 1000000, gozo's own is -1: beyond that requests are refused" in advice
+    assert "max_bytes 1000000, gozo's own is -1: requests beyond that are refused" in advice
     await js.add_stream(name="KV_other", subjects=["elsewhere"])
     code, done = await check(daemons, server.url, "--bucket", "other")
     assert code == 1
@@ -290,7 +290,7 @@ async def test_odd_bucket(servers: Servers, daemons: Daemons, clients: Clients) 
     await js.add_stream(name="KV_more", subjects=["$KV.more.>", "extra"])
     code, done = await check(daemons, server.url, "--bucket", "more")
     assert (code, "remove the stream" in done.stderr) == (1, False)  # with all its schedules
-    assert "KV_more of the bucket more takes extra as well: take that out of it" in done.stderr
+    assert "KV_more of the bucket more stores extra as well: remove that from its" in done.stderr
 
 
 async def test_what_a_daemon_would_end_with(servers: Servers, daemons: Daemons) -> None:

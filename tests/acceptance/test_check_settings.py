@@ -55,7 +55,7 @@ NEVER: dict[str, tuple[dict[str, Any], str]] = {
         {"allow_msg_counter": True, "allow_msg_ttl": False, "discard": "old"},
         "has allow_msg_counter true",
     ),
-    "tiny": ({"max_msg_size": 20}, "has max_msg_size 20: not even a schedule without payload"),
+    "tiny": ({"max_msg_size": 20}, "has max_msg_size 20: even a schedule without payload"),
     "idle": (
         {"consumer_limits": {"inactive_threshold": SECOND}},
         "has consumer_limits.inactive_threshold 1s: gozo cannot follow",
@@ -65,11 +65,11 @@ NEVER: dict[str, tuple[dict[str, Any], str]] = {
 
 UNSAFE: dict[str, tuple[dict[str, Any], str]] = {
     "memory": ({"storage": "memory"}, "has storage memory: all schedules are lost when"),
-    "max_age": ({"max_age": 3600 * SECOND}, "has max_age 1h: schedules that are older vanish"),
+    "max_age": ({"max_age": 3600 * SECOND}, "has max_age 1h: older schedules vanish"),
     "old": ({"discard": "old", "max_msgs": 9}, "has discard old: since the bucket is limited"),
     "async": ({"persist_mode": "async"}, "has persist_mode async: schedules are acknowledged"),
     "small": ({"max_msg_size": 2_000}, "has max_msg_size 2000: a schedule with a long id"),
-    "purge": ({"deny_purge": True}, "has deny_purge true: when storage is full, what was"),
+    "purge": ({"deny_purge": True}, "has deny_purge true: when storage is full, delivered"),
     "readers": ({"max_consumers": 1}, "has max_consumers 1: gozoctl and a standby cannot"),
     "one message": ({"max_msgs": 1}, "has max_msgs 1: gozo's own messages leave no room"),
     "room": ({"max_bytes": 100}, "gozo cannot write an entry: maximum bytes exceeded"),
@@ -344,7 +344,7 @@ SERVERS = {
     "mapped verbs": (
         'mappings: {"ask-gozo.admin.pause": "other"}',
         "",
-        "maps ask-gozo.admin.pause to other, and a daemon needs it to be told by administrators",
+        "maps ask-gozo.admin.pause to other, and a daemon needs it to serve gozoctl",
     ),
     "mapped bucket": (
         'mappings: {"$KV.gozo.>": "other.>"}',
