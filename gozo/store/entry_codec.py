@@ -32,7 +32,7 @@ FORMAT = 1
 BARRIER_KEY = RESERVED + "barrier"
 
 APPLY_KEY = RESERVED + "apply"
-"""The lock of an apply of a set of schedules; a delete marker for readers of the bucket."""
+"""The lock that `apply` takes; to readers of the bucket, a delete marker."""
 
 GROWTH = 1_152
 """Bytes that gozo may add to an entry's headers later: what was sent last, why an attempt or a

@@ -1,8 +1,8 @@
 """How long a delete marker lives. Pure.
 
-A marker is there for readers that follow the bucket: one that reads on from where it was learns from
-it that a schedule is gone. So it has to outlive a full load, and whatever else keeps a follower
-from reading; and for no longer than that, since each marker costs everybody who reads the bucket.
+A marker is there for followers of the bucket: one that reads on from where it was learns from it
+that a schedule is gone. So it has to outlive a full load, and whatever else keeps a follower from
+reading; and for no longer than that, since each marker costs every reader of the bucket.
 
 Few cost nothing to speak of, and are to live until a removal is safely on disk. nats-server notes
 that a marker took an entry's place only through the marker itself, until it writes its index: if
