@@ -70,7 +70,7 @@ class Metrics(Collector):
             len(bucket.rivals),
         )
         latest = health.stats.latest_us / MICROSECONDS
-        yield _gauge("lateness_max_seconds", "The lateness of the latest delivery.", latest)
+        yield _gauge("lateness_max_seconds", "How late the latest of all deliveries was.", latest)
         for gauge in bucket.gauges():
             yield _gauge(gauge.name, gauge.help, gauge.value)
         yield from self._connections()
