@@ -145,7 +145,8 @@ def matcher(pattern: str) -> re.Pattern[str]:
     if not all(tokens) or ">" in tokens[:-1] or re.search(r"\s", pattern):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"{pattern!r} is not a valid subject: remove empty tokens, and use > only as the last",
+            f"{pattern!r} is not a valid subject: remove white space and empty tokens, and use > "
+            "only as the last token",
         )
     return expression((pattern,))
 

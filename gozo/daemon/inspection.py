@@ -127,7 +127,7 @@ async def _describe(
     say(
         "bucket",
         f"{name}: {state.get('num_subjects', 0)} keys, {print_size(int(state['bytes']))}, "
-        f"{copies} cop{'y' if copies == 1 else 'ies'}, {config.get('storage')}",
+        f"{copies} replica{'s' * (copies != 1)}, {config.get('storage')}",
     )
     others = deviations(name, config, wanted, js.connection.info)
     told = await _judge(js, name, stream, say)

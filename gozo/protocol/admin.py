@@ -32,7 +32,7 @@ def parse_ids(payload: bytes, max_payload: int) -> list[str]:
     if not isinstance(ids, list) or not 0 < len(ids) <= MOST_IDS:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"ids is invalid: give a list of 1 to {MOST_IDS}",
+            f"ids is not a list of 1 to {MOST_IDS} ids: give one",
         )
     checked = [_text_id(id_) for id_ in ids]
     if sum(map(result_size, checked)) > max_payload - RESULT:
@@ -82,7 +82,9 @@ def parse_reschedule(payload: bytes) -> tuple[str, str]:
     asked = _object(payload)
     text = asked.get("when")
     if not isinstance(text, str):
-        raise RequestError(Refusal.INVALID_WHEN, "when is not a string: give one as in Gozo-When")
+        raise RequestError(
+            Refusal.INVALID_WHEN, "when is not a string: give an expression as in Gozo-When"
+        )
     return _text_id(asked.get("id")), text
 
 

@@ -152,13 +152,13 @@ def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
         return wanted is not None, 0
     if wanted is None:
         raise RequestError(
-            Refusal.INVALID_REQUEST, "Gozo-Attempts needs Gozo-Confirm: stream: add it"
+            Refusal.INVALID_REQUEST, "Gozo-Attempts needs 'Gozo-Confirm: stream': add it"
         )
     if not _ATTEMPTS.match(attempts) or not int(attempts):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"Gozo-Attempts {attempts[:40].decode('utf-8', 'replace')!r} is out of range: "
-            f"give a whole number from 1 to {MOST_ATTEMPTS}",
+            f"Gozo-Attempts {attempts[:40].decode('utf-8', 'replace')!r} is not a whole number "
+            f"from 1 to {MOST_ATTEMPTS}: give one",
         )
     return True, int(attempts)
 

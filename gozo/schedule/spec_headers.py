@@ -134,9 +134,9 @@ def _read_misfire(said: Mapping[bytes, str], *, recurs: bool) -> Misfire:
     except ValueError:
         raise _refusal(f"Gozo-Misfire {text[:40]!r} is unknown: give once, all or skip") from None
     if misfire is Misfire.ALL and not recurs:
-        raise _refusal("Gozo-Misfire: all is for recurring schedules only: give once or skip")
+        raise _refusal("'Gozo-Misfire: all' is for recurring schedules only: give once or skip")
     if _GRACE in said and not recurs and misfire is not Misfire.SKIP:
-        raise _refusal("Gozo-Misfire-Grace needs Gozo-Misfire: skip with a single moment: add it")
+        raise _refusal("Gozo-Misfire-Grace needs 'Gozo-Misfire: skip' with a single moment: add it")
     return misfire
 
 
@@ -170,8 +170,7 @@ def _number(said: Mapping[bytes, str], name: bytes, least: int, most: int) -> in
         return 0
     if not _NUMBER.match(text) or not least <= int(text) <= most:
         raise _refusal(
-            f"{_title(name)} {text[:40]!r} is out of range: give a whole number from {least} to "
-            f"{most}"
+            f"{_title(name)} {text[:40]!r} is not a whole number from {least} to {most}: give one"
         )
     return int(text)
 

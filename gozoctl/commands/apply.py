@@ -76,7 +76,7 @@ def command(
         out.all(APPLIED, shown)
         counts = Counter(one.action for one in done)
         words = [f"{counts[action]} {word}" for action, word in _DONE.items() if counts[action]]
-        would = "dry run, nothing changed: " if dry_run else ""
+        would = "dry run, nothing was changed; it would be: " if dry_run else ""
         out.say(would + (", ".join(words) or "no schedules"))
         if dry_run:
             return DONE if past_ok else check_past(session, done)

@@ -81,7 +81,7 @@ async def test_all_is_well(servers: Servers, daemons: Daemons, clients: Clients)
     assert (code, done.stderr) == (0, "")
     found = topics(done)
     assert found["daemon"] == ["one: leader"]
-    assert "1 copy, file" in found["bucket"][0]
+    assert "1 replica, file" in found["bucket"][0]
     assert found["clock"]
     after = await _state(clients, server.url)
     assert after == before

@@ -40,7 +40,7 @@ def test_apply(ctl: Gozoctl) -> None:
     """It says what it does, does it once, and never writes to the file."""
     done = ctl.ok("apply", "jobs/nightly.toml", "--dry-run")
     assert done.rows[1:] == [["create", "nightly-backup", ""], ["create", "a.b", ""]]
-    assert "nothing changed" in done.err
+    assert "nothing was changed; it would be: 2 created" in done.err
     assert ctl.ok("list", "-o", "id").out == ""
     done = ctl.ok("apply", "jobs/nightly.toml")
     assert done.rows == [
