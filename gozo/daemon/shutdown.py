@@ -82,7 +82,11 @@ class Drain:
         try:
             await self._intake.stop_hearing()
         except GozoError as error:
-            log.warning("shutdown.flush_failed", reason=str(error))
+            log.warning(
+                "shutdown.flush_failed",
+                reason=str(error),
+                effect="requests that were not read yet are lost, unless a standby has them",
+            )
             self._requests.drop("it does not answer")  # the main one reports to the standbys
         await self._finish(lambda: self._intake.waiting)
         await self._finish_delivering()
@@ -119,7 +123,11 @@ class Drain:
         try:
             await connection.echo()
         except GozoError as error:
-            log.warning("shutdown.report_failed", reason=str(error))
+            log.warning(
+                "shutdown.report_failed",
+                reason=str(error),
+                effect="what was just handled may be repeated by a standby",
+            )
 
     async def _finish(self, count: Callable[[], int]) -> int:
         """Wait until nothing is left, or nothing has moved for a while; return what is left."""
