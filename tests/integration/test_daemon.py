@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 
 import pytest
@@ -15,6 +15,7 @@ from gozo.daemon.leadership import CatchingUp
 from gozo.daemon.shutdown import Drain
 from gozo.daemon.skipping import Skipping
 from gozo.leadership.tenure import Role
+from gozo.requests.intake import Intake
 from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.barrier import Barrier
 from tests.support.client import Client
@@ -58,9 +59,10 @@ async def test_a_daemon_that_ends_while_it_takes_the_lead_stores_what_it_heard(
 
 
 @asynccontextmanager
-async def running(server: NatsServer) -> AsyncIterator[Daemon]:
+async def running(server: NatsServer, *, events: bool = False) -> AsyncIterator[Daemon]:
     """Run a daemon in this process until it has shut down."""
-    settings = ServeSettings(connection=ConnectionSettings(addresses=(server.url,)))
+    connection = ConnectionSettings(addresses=(server.url,))
+    settings = ServeSettings(connection=connection, events=events)
     thresholds = gc.get_threshold()
     daemon = Daemon(settings)
     try:
@@ -123,6 +125,85 @@ async def test_a_raised_limit_is_noticed_by_the_index() -> None:
         async with running(server) as daemon:
             [components] = daemon.components
             assert components.storage.index.reconsider in daemon.connections.main.on_larger
-            clock, traffic = daemon.components[0].traffic.delivery._clock, components.traffic
-            assert traffic.intake.clock_set in clock.on_set
-            assert len(clock.on_set) == len((traffic.intake, traffic.delivery))
+
+
+async def test_a_daemon_that_loses_the_lead_as_it_shuts_down_ends_what_that_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither taking the lead, which a first cancellation may not end, nor handing it over goes on.
+
+    A standby has nothing to finish, and so nothing else ends them.
+    """
+    began, forever = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(barrier: Barrier) -> int:
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await forever.wait()
+        return int(await forever.wait())
+
+    async def unanswered(intake: Intake, is_led: Callable[[], bool]) -> None:
+        await forever.wait()
+
+    monkeypatch.setattr(Barrier, "written", stubborn)
+    monkeypatch.setattr(Intake, "hear_successor", unanswered)
+    with NatsServer() as server:
+        settings = ServeSettings(connection=ConnectionSettings(addresses=(server.url,)))
+        daemon, stop = Daemon(settings), asyncio.Event()
+        starting = asyncio.create_task(daemon.start(stop))
+        await began.wait()
+        stop.set()
+        await starting
+        leading = daemon.components[0].leading
+        leading.lease._lose("it is another's")
+        await asyncio.sleep(0)  # the task that hands over begins
+        assert leading.step_down.is_running
+        await daemon.shut_down()
+        left = {one.get_name() for one in asyncio.all_tasks() if one is not asyncio.current_task()}
+        assert not left
+
+
+HEARD = {
+    "main.on_connected": ["Event.set", "Events._on_connected", "Lookout.look_soon"],
+    "main.on_lost": ["Follower._on_lost", "Lease._on_disconnected", "Writer._on_lost"],
+    "main.on_larger": ["BucketIndex.reconsider"],
+    "main.on_denied": ["Daemon._on_denied", "Delivery._on_denied"],
+    "main.denial_claims": ["Events._takes_denied"],
+    "requests.on_connected": ["Intake._on_connected"],
+    "requests.on_lost": ["Intake._on_lost"],
+    "requests.on_granted": ["Intake._on_granted"],
+    "requests.on_denied": ["Daemon._on_denied"],
+    "clock.on_set": ["Delivery.__init__.<locals>.<lambda>", "Intake.clock_set"],
+    "index.on_entry": ["ChangeWriter._on_entry"],
+    "index.on_outdated": ["MessageCache.discard"],
+    "index.on_cleared": ["MessageCache.clear"],
+    "lateness.on_misdated": ["ScheduleStore._redate"],
+    "lateness.awaited_by": ["ChangeWriter._is_awaited"],
+}
+"""What is called on each event that a part makes known; one that nobody hears is not here."""
+
+
+async def test_every_part_hears_of_what_it_depends_on() -> None:
+    """A subscription that a constructor forgets shows only in rare moments, such as an outage."""
+    with NatsServer() as server:
+        async with running(server, events=True) as daemon:
+            [components] = daemon.components
+            index = components.storage.index
+            sources = {
+                "main": daemon.connections.main,
+                "requests": daemon.connections.requests,
+                "clock": components.traffic.delivery._clock,
+                "index": index,
+                "lateness": index.lateness,
+            }
+            found = {
+                f"{name}.{event}": sorted(
+                    call.__qualname__ for call in calls if ".transport." not in call.__module__
+                )
+                for name, source in sources.items()
+                for event, calls in vars(source).items()
+                if event.startswith("on_") or event in ("denial_claims", "awaited_by")
+            }
+            assert {event: calls for event, calls in found.items() if calls} == HEARD
+            wake = components.leading.lease._wake.set
+            assert wake in daemon.connections.main.on_connected
