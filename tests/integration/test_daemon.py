@@ -7,6 +7,7 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from gozo.daemon.daemon import Daemon
 from gozo.daemon.leadership import CatchingUp
 from gozo.daemon.shutdown import Drain
 from gozo.daemon.skipping import Skipping
+from gozo.errors import GozoError
 from gozo.leadership.tenure import Role
 from gozo.requests.intake import Intake
 from gozo.settings.model import ConnectionSettings, ServeSettings
@@ -98,8 +100,16 @@ async def test_every_part_that_has_something_to_do_all_the_time_does_it() -> Non
         assert not left
 
 
-async def test_what_a_daemon_that_has_shut_down_leaves() -> None:
+async def test_what_a_daemon_that_has_shut_down_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """It hands the lease over at once, takes it no more, and nothing of it listens or rings."""
+    retired: list[bool] = []
+    drain = Drain.run
+
+    async def watched(self: Drain) -> None:
+        retired.append(leading.lease._is_retired)  # or it could take the lease while it drains
+        await drain(self)
+
+    monkeypatch.setattr(Drain, "run", watched)
     with NatsServer() as server:
         async with running(server) as daemon:
             [components] = daemon.components
@@ -107,7 +117,7 @@ async def test_what_a_daemon_that_has_shut_down_leaves() -> None:
             await until(lambda: leading.tenure.is_active, "it leads")
             assert traffic.inventory._listener is not None
         assert leading.tenure.role is Role.STANDBY
-        assert leading.lease._is_retired
+        assert retired == [True]
         assert leading.leadership._is_retired
         assert leading.giving_way._is_closed
         assert traffic.inventory._listener is None
@@ -207,3 +217,80 @@ async def test_every_part_hears_of_what_it_depends_on() -> None:
             assert {event: calls for event, calls in found.items() if calls} == HEARD
             wake = components.leading.lease._wake.set
             assert wake in daemon.connections.main.on_connected
+
+
+async def test_a_daemon_ends_if_taking_the_lead_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says why, instead of holding the lease and doing nothing."""
+
+    async def failing(barrier: Barrier) -> int:
+        raise GozoError("no barrier")
+
+    async def serve(daemon: Daemon) -> None:
+        await daemon.start(asyncio.Event())
+        await daemon.watch(asyncio.Event())
+
+    monkeypatch.setattr(Barrier, "written", failing)
+    with NatsServer() as server:
+        settings = ServeSettings(connection=ConnectionSettings(addresses=(server.url,)))
+        daemon = Daemon(settings)
+        try:
+            with pytest.raises(GozoError, match="no barrier"):
+                await asyncio.wait_for(serve(daemon), 10)
+        finally:
+            await daemon.shut_down()
+
+
+async def test_what_is_called_back_is_the_part_that_acts_on_it() -> None:
+    """A callback to somewhere else has the right type all the same."""
+    with NatsServer() as server:
+        async with running(server) as daemon:
+            [components] = daemon.components
+            storage, traffic, leading = components.storage, components.traffic, components.leading
+            delivery, intake = traffic.delivery, traffic.intake
+            doubted = components.clock_keeper._doubted
+            settling, in_flight = delivery._settling, delivery._in_flight
+            writer = intake._feed_writer
+            assert storage.cache._on_gone == storage.follower.doubt
+            assert traffic.in_memory._report_handled == writer.handled
+            assert intake._replies._on_too_large == traffic.limits.doubt
+            assert intake._admin_verbs._wake_delivery == delivery.wake_soon
+            assert components.clock_keeper._compare == storage.follower.compare_clock
+            assert components.clock_keeper._leave == leading.giving_way.leave
+            assert delivery._clock._on_doubt == doubted.set
+            assert leading.drain._is_cut_off == daemon._is_cut_off
+            assert leading.leadership._fail == daemon._tasks.fail
+            assert in_flight._on_confirmed == settling.delivered
+            assert in_flight._on_clear == delivery.wake_soon
+            assert in_flight._on_lost == delivery._on_lost
+            assert in_flight._on_denied == delivery._on_refused
+            assert delivery._stream._note_sent == delivery._note_sent
+            assert storage.hooks.wake == delivery.wake_soon
+            assert storage.hooks.withdraw == delivery._withdraw
+            assert storage.hooks.awaits_ack == delivery._stream.awaits
+            for feed in (writer._publish, intake._handover.inquiry._publish):
+                assert isinstance(feed, partial)
+                assert feed.func == daemon.connections.requests.publish
+                assert feed.args == ("gozo.admin.told",)
+
+
+async def test_who_may_do_what() -> None:
+    """A standby acts on nothing and delivers nothing; nor does a leader that doubts its clock."""
+    with NatsServer() as server:
+        async with running(server) as daemon:
+            [components] = daemon.components
+            storage, traffic, leading = components.storage, components.traffic, components.leading
+            delivery, intake = traffic.delivery, traffic.intake
+            await until(lambda: leading.tenure.is_active, "it leads")
+            asked = [
+                storage.bystander._leads,
+                components.clock_keeper._leads,
+                intake._may_act,
+                intake._loop._may_act,
+                delivery._may_deliver,
+            ]
+            assert [ask() for ask in asked] == [True] * len(asked)
+            delivery._clock.in_doubt = True
+            assert not delivery._may_deliver()
+            delivery._clock.in_doubt = False
+            leading.lease._lose("it is another's")
+            assert [ask() for ask in asked] == [False] * len(asked)
