@@ -6,11 +6,12 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 
 import pytest
 
+from gozo.daemon.components import build_storage
 from gozo.daemon.daemon import Daemon
 from gozo.daemon.leadership import CatchingUp
 from gozo.daemon.shutdown import Drain
@@ -18,11 +19,14 @@ from gozo.daemon.skipping import Skipping
 from gozo.errors import GozoError
 from gozo.leadership.tenure import Role
 from gozo.requests.intake import Intake
+from gozo.requests.quotas import Quotas
 from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.barrier import Barrier
+from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from tests.support.client import Client
 from tests.support.patience import until
 from tests.support.server import NatsServer
+from tests.support.store import parts
 
 COUNT = 20
 
@@ -61,12 +65,14 @@ async def test_a_daemon_that_ends_while_it_takes_the_lead_stores_what_it_heard(
 
 
 @asynccontextmanager
-async def running(server: NatsServer, *, events: bool = False) -> AsyncIterator[Daemon]:
+async def running(
+    server: NatsServer, settings: ServeSettings | None = None, life: MarkerLife = USUAL_LIFE
+) -> AsyncIterator[Daemon]:
     """Run a daemon in this process until it has shut down."""
-    connection = ConnectionSettings(addresses=(server.url,))
-    settings = ServeSettings(connection=connection, events=events)
+    if settings is None:
+        settings = ServeSettings(connection=ConnectionSettings(addresses=(server.url,)))
     thresholds = gc.get_threshold()
-    daemon = Daemon(settings)
+    daemon = Daemon(settings, life=life)
     try:
         await daemon.start(asyncio.Event())
         yield daemon
@@ -196,7 +202,8 @@ HEARD = {
 async def test_every_part_hears_of_what_it_depends_on() -> None:
     """A subscription that a constructor forgets shows only in rare moments, such as an outage."""
     with NatsServer() as server:
-        async with running(server, events=True) as daemon:
+        connection = ConnectionSettings(addresses=(server.url,))
+        async with running(server, ServeSettings(connection=connection, events=True)) as daemon:
             [components] = daemon.components
             index = components.storage.index
             sources = {
@@ -294,3 +301,25 @@ async def test_who_may_do_what() -> None:
             delivery._clock.in_doubt = False
             leading.lease._lose("it is another's")
             assert [ask() for ask in asked] == [False] * len(asked)
+
+
+async def test_the_limits_reach_the_parts_that_apply_them() -> None:
+    """Those with a default are forgotten without any error."""
+    quotas = Quotas(1_000, 2_000, 3_000_000, 4.0, 5_000)
+    life = MarkerLife(shortest=4)  # less than usual, and so is what depends on it
+    with NatsServer() as server:
+        settings = ServeSettings(
+            connection=ConnectionSettings(addresses=(server.url,)),
+            max_deliver_rate=6.0,
+            **asdict(quotas),
+        )
+        async with running(server, settings, life) as daemon:
+            [components] = daemon.components
+            storage, traffic = components.storage, components.traffic
+            assert traffic.intake._admission._quotas == quotas
+            assert traffic.delivery._throttle._pace.most == 6.0
+            assert storage.index.life == life
+            assert storage.writer._answer_time == 2.0
+        async with parts(server) as one:
+            bucket = replace(one.bucket, max_message=1_000)
+            assert build_storage(one.basis, bucket).index._max_message == 1_000
