@@ -264,6 +264,8 @@ async def test_what_is_called_back_is_the_part_that_acts_on_it() -> None:
             assert components.clock_keeper._compare == storage.follower.compare_clock
             assert components.clock_keeper._leave == leading.giving_way.leave
             assert delivery._clock._on_doubt == doubted.set
+            assert delivery._alarm._on_ring == delivery.wake
+            assert delivery._stream._wakeup._run == delivery.wake
             assert leading.drain._is_cut_off == daemon._is_cut_off
             assert leading.leadership._fail == daemon._tasks.fail
             assert in_flight._on_confirmed == settling.delivered
