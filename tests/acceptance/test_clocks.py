@@ -63,7 +63,7 @@ async def test_a_leaders_clock_that_is_wrong(
         due |= await ask(client, arrivals, "relative", 1.0)
         found = (await leader.event("clock.wrong", since=marked)).fields
         assert abs(float(found["ahead_s"]) - ahead) < 0.5
-        assert "set the clock" in found["cure"]
+        assert "set the clock" in found["hint"]
         await standby.event("daemon.leading", since=mark)
         await arrivals.wait(len(due))
         await ticks.wait(len(ticks.all) + 2)
