@@ -121,7 +121,7 @@ async def test_a_link_that_comes_later(
         both[name], ports[name] = await serve(daemons, pair.server(name), "--name", name)
     client = await clients.connect(pair.hub)
     await client.schedule("+9999", reply="nobody", id="at the hub")
-    await until(lambda: _has(client, 1), "it is stored")
+    await until(lambda: _has(client, 2), "it is stored")  # besides the barrier
     marks = {name: daemon.mark() for name, daemon in both.items()}
     await pair.join()
     arrivals = await client.arrivals()
