@@ -71,15 +71,22 @@ class Contender(Protocol):
         """Return how long it takes to look at it, to start it anew and to replace it."""
 
 
+IDLE = 60.0  # seconds after which a connection is made anew: nothing answers the server's pings
+
+
 class _OnServer:
     """What both need of the server: questions and answers."""
 
     def __init__(self, server: NatsServer) -> None:
         self.server = server
         self._client: RawClient | None = None
+        self._asked_at = 0.0
 
     def ask(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the server, or a daemon, and return the answer."""
+        if time.monotonic() > self._asked_at + IDLE:
+            self.hang_up()
+        self._asked_at = time.monotonic()
         if self._client is None:
             self._client = RawClient(self.server.url)
             self._client.subscribe(ANSWER)
