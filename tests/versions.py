@@ -33,6 +33,7 @@ ELSEWHERE = [
 SHORT = [
     "tests/integration/test_hardened.py",
     "tests/integration/test_store.py",
+    "tests/integration/test_follower.py",
     "tests/integration/test_cleaner.py",
     "tests/integration/test_client.py",
     "tests/acceptance/test_protocol.py",
