@@ -67,7 +67,7 @@ class StreamSender:
         self.awaits = self._acks.awaits
         """Whether a version of a schedule was sent and is not acknowledged."""
         self.deny = self._acks.deny
-        """The server refused a message to a subject; False if it is none of these."""
+        """The server refused a message to a subject; False if no message here has it."""
 
     @property
     def sent(self) -> int:
