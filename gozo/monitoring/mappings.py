@@ -75,7 +75,8 @@ async def trace(
                 connection.publish(subject, headers=block(lines))
         await connection.echo()
         with suppress(TimeoutError):  # the server sends traces when it has time
-            await asyncio.wait_for(all_came.wait(), TRACE_TIME)
+            async with asyncio.timeout(TRACE_TIME):
+                await all_came.wait()
     finally:
         listener.stop()
     return routes

@@ -12,6 +12,8 @@ others can stop nats-py there, or make it lose messages:
   This client lives for one connection and loses its buffer with it.
 - It considers itself connected to a server that ends the connection before the first PONG.
 - It believes the list of servers in the first INFO, which came before TLS.
+- It waits with `asyncio.wait_for`, which loses a cancellation in the moment that the server answers
+  or ends the connection (Python before 3.12): a task would go on after it was cancelled.
 - `publish` waits in a buffer for a task to flush it. This client hands bytes to the transport
   in the same turn of the event loop, or at once.
 
@@ -22,6 +24,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from nats import errors as nats_errors
@@ -127,12 +131,13 @@ class HardenedClient(Client):
         """
         try:
             async with asyncio.timeout(timeout):
-                await self.connect(
-                    allow_reconnect=False,
-                    connect_timeout=max(1, int(timeout)),
-                    error_cb=_ignore,
-                    **options,
-                )
+                with _raising_lost_cancellation():
+                    await self.connect(
+                        allow_reconnect=False,
+                        connect_timeout=max(1, int(timeout)),
+                        error_cb=_ignore,
+                        **options,
+                    )
         except OSError as error:
             if words := self._last_words():
                 raise nats_errors.Error(f"nats: {words}") from error
@@ -345,6 +350,19 @@ def check_info(info: object) -> dict[str, Any]:
     if type(limit) is not int or not 0 < limit <= LARGEST_LIMIT:
         raise ValueError(f"the server says that its max_payload is {str(limit)[:80]!r}")
     return info
+
+
+@contextmanager
+def _raising_lost_cancellation() -> Iterator[None]:
+    """Raise the cancellation of the present task that the block took and did not pass on."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        yield
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 async def _ignore(error: Exception) -> None:

@@ -375,6 +375,30 @@ async def test_a_link_that_brings_and_takes_nothing_is_left(
             await connection.close()
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_an_attempt_to_connect_is_cancelled(turns: int) -> None:
+    """It ends then, even if the server ends the connection in the same moment."""
+    links: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_name":"a","version":"2.11.0","headers":true}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        links.append(writer)
+
+    async with await asyncio.start_server(serve, HOST, 0) as server:
+        settings = ConnectionSettings(
+            addresses=(f"nats://{HOST}:{server.sockets[0].getsockname()[1]}",)
+        )
+        connecting = asyncio.create_task(Connection(settings, "test").open(30))
+        await until(lambda: bool(links), "the server is asked")
+        links[0].transport.abort()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+
+
 async def test_a_link_without_subscriptions_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its PINGs are answered, and no message ever comes: a new link is made."""
     monkeypatch.setattr("gozo.transport.liveness.CHECK", 0.2)

@@ -1,7 +1,8 @@
 """What hostile requests and entries cost: no more than some hundred plain requests each.
 
 Measured is the CPU time of each step that the daemon takes without giving others a turn, with
-nothing remembered from before, against that of a plain request on the same machine.
+nothing remembered from before, against that of a plain request on the same machine. The bound is
+three times what was seen on an idle machine: it is for steps that grow out of proportion.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from gozo.store.entry_codec import (
 from gozo.store.legacy_codec import parse_whole
 from tests.support.raw import header_block
 
-MOST = 300
-"""Requests that one step may take as long as: 2 ms, where each takes 7 us."""
+MOST = 1_000
+"""Plain requests that one step may take as long as: 7 ms, where each takes 7 us."""
 
 NOW_US = 1_795_000_000 * MICROSECONDS
 
