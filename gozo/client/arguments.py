@@ -8,9 +8,9 @@ from typing import Any, Literal, TypedDict, get_args
 
 from gozo.client.models import Headers
 from gozo.errors import Refusal, RequestError
+from gozo.protocol.confirmation import MOST_ATTEMPTS
 from gozo.protocol.headers import END, FIRST_LINE, split
 from gozo.protocol.ids import read_id
-from gozo.protocol.requests import MOST_ATTEMPTS
 from gozo.protocol.subject_policy import Policy, check_size
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import MICROSECONDS, Entry, ScheduleSpec

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from gozo.errors import Refusal, RequestError
+from gozo.protocol.confirmation import read_confirmation
 from gozo.protocol.headers import split
 from gozo.protocol.ids import read_id
 from gozo.schedule import expression as when
@@ -18,10 +18,6 @@ from gozo.schedule.model import (
 from gozo.schedule.recurrence import arranged, expression
 from gozo.schedule.spec_headers import check_recurs, read_spec
 
-MOST_ATTEMPTS = 999_999
-"""The largest `Gozo-Attempts`."""
-
-_ATTEMPTS = re.compile(rb"[0-9]{1,6}\Z")
 _BASIC_ID = rb"(?:Gozo-Id: ?([A-Za-z0-9_\-/]{1,200})\r\n)?"
 _BASIC = re.compile(
     rb"NATS/1\.0\r\n"
@@ -104,8 +100,9 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
     text = when_text.decode("utf-8", "replace")
     due = when.parse(text)
     given_id = given.get(b"gozo-id")
-    confirm, attempts = read_confirmation(given)
     spec = read_spec(given, due, received_us)
+    recurs = spec is not None and spec.recurs
+    confirm, attempts, confirmation = read_confirmation(given, recurs=recurs)
     id_ = None if given_id is None else read_id(given_id, "Gozo-Id")
     check_recurs(spec, id_)
     entry = Entry(
@@ -115,10 +112,11 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
         due_us=when.first_due(due, received_us) if isinstance(due, when.Moment) else 0,
         created_us=received_us,
         headers=passed,
-        extended=receipt is not None or confirm or spec is not None,
+        extended=receipt is not None or confirm or spec is not None or confirmation is not None,
         confirm=confirm,
         attempts=attempts,
         spec=spec,
+        confirmation=confirmation,
     )
     return ScheduleRequest(entry, payload, receipt)
 
@@ -133,34 +131,6 @@ def dated(request: ScheduleRequest) -> ScheduleRequest:
     if not entry.recurs:
         return request
     return request._replace(entry=arranged(entry, expression(entry.when), entry.created_us))
-
-
-def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
-    """Read `Gozo-Confirm` and `Gozo-Attempts`: whether, and how often; 0 means without limit.
-
-    Raises:
-        RequestError: `invalid_request`.
-    """
-    wanted, attempts = given.get(b"gozo-confirm"), given.get(b"gozo-attempts")
-    if wanted is not None and wanted.lower() != b"stream":
-        raise RequestError(
-            Refusal.INVALID_REQUEST,
-            f"Gozo-Confirm {wanted[:40].decode('utf-8', 'replace')!r} is unknown: "
-            "give stream, or omit it",
-        )
-    if attempts is None:
-        return wanted is not None, 0
-    if wanted is None:
-        raise RequestError(
-            Refusal.INVALID_REQUEST, "Gozo-Attempts needs 'Gozo-Confirm: stream': add it"
-        )
-    if not _ATTEMPTS.match(attempts) or not int(attempts):
-        raise RequestError(
-            Refusal.INVALID_REQUEST,
-            f"Gozo-Attempts {attempts[:40].decode('utf-8', 'replace')!r} is not a whole number "
-            f"from 1 to {MOST_ATTEMPTS}: give one",
-        )
-    return True, int(attempts)
 
 
 def read_receipt(value: bytes) -> str:

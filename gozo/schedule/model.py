@@ -24,6 +24,8 @@ class State(StrEnum):
     """The state of a schedule, as in `Gozo-State` of its entry."""
 
     PENDING = "pending"
+    RUNNING = "running"
+    """An attempt was sent, and its receiver has not answered finally."""
     RETRYING = "retrying"
     """A delivery failed; the next attempt is at `next_us`."""
     FAILED = "failed"
@@ -32,8 +34,8 @@ class State(StrEnum):
     """Kept and not delivered until it is resumed."""
 
 
-AT_REST = frozenset({State.FAILED, State.PAUSED})
-"""The states of schedules that are not delivered."""
+AT_REST = frozenset({State.FAILED, State.PAUSED, State.RUNNING})
+"""The states of schedules that are not to be sent."""
 
 
 class Misfire(StrEnum):
@@ -72,6 +74,80 @@ class ScheduleSpec:
     """The nominal time of the last occurrence sent; 0: none yet."""
     reckoned_us: int = 0
     """When the current due time was computed, if that was long after the previous one; else 0."""
+
+
+class Confirm(StrEnum):
+    """What has to confirm a delivery, as in `Gozo-Confirm`."""
+
+    STREAM = "stream"
+    """A stream that stores the message."""
+    REPLY = "reply"
+    """The receiver, by an answer."""
+    CLAIM = "claim"
+    """The receiver, which asks before it starts."""
+
+
+class Overlap(StrEnum):
+    """What becomes of an occurrence that is due while an earlier one is not settled."""
+
+    ALLOW = "allow"
+    """Both run."""
+    SKIP = "skip"
+    """It is left out."""
+    QUEUE = "queue"
+    """It waits; there is one that waits at most."""
+
+
+ACK_WAIT_US = 30 * MICROSECONDS
+"""How long a receiver may be silent, unless `Gozo-Ack-Wait` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """How a delivery is confirmed, and what is done until it is or if it is not."""
+
+    by: Confirm
+    ack_wait_us: int = ACK_WAIT_US
+    """How long the receiver may be silent before an attempt counts as unanswered."""
+    backoff_us: tuple[int, ...] = ()
+    """The waits before the next attempts, of which the last repeats; empty: from 1 s to 1 min."""
+    max_age_us: int = 0
+    """How long after its due time it is last tried; 0: see `gozo.schedule.runs.give_up_us`."""
+    overlap: Overlap | None = None
+    """None is `ALLOW`, and gives an occurrence up when the next one is due."""
+    dead_letter: str = ""
+    """The subject to which it is published when it is given up; "": it is kept as failed."""
+    ttl_us: int = 0
+    """How long a stream keeps the message; 0: as long as the stream says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An occurrence that its receiver has to confirm, in an entry of its own.
+
+    It outlives changes of its schedule until it is settled.
+    """
+
+    key: str
+    """The key of its schedule, which may be gone."""
+    occurrence: str
+    """Which one it is: its number, or a text that no number is."""
+    sent_us: int = 0
+    """When the latest attempt was sent; 0: none was yet."""
+    tokens: tuple[tuple[int, str], ...] = ()
+    """The latest attempts, by number, each with the SHA-256 of its reply subject's token; the last
+    one first. An attempt may have several."""
+    owner: str = ""
+    """SHA-256 of the nonce of the receiver that claimed the attempt."""
+    give_up_us: int = NEVER
+    """After this time it is not tried again."""
+    is_last: bool = False
+    """Whether it is not tried again, since its schedule was changed or cancelled."""
+
+    @property
+    def number(self) -> int:
+        """The number of the occurrence; 0: its schedule does not count them."""
+        return int(self.occurrence.partition("-")[2] or 0)
 
 
 OVERDUE_US = MICROSECONDS
@@ -118,6 +194,15 @@ class Entry(NamedTuple):
     """None for a single moment without further options."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
+    confirmation: Confirmation | None = None
+    """How it is confirmed; None: by a stream if `confirm`, and in no special way."""
+    run: Run | None = None
+    """Of which schedule it is an occurrence; None: it is a schedule."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a receiver has to confirm it, so that each occurrence becomes a `Run`."""
+        return self.confirmation is not None and self.confirmation.by is not Confirm.STREAM
 
     @property
     def wake_us(self) -> int:

@@ -250,8 +250,10 @@ def ran_ahead(entry: Entry, now_us: int) -> bool:
     """Return whether an entry waits too long because the leader that wrote it had a fast clock.
 
     That is so if an occurrence was sent, or the next time computed, later than now. A distant
-    next time proves nothing: the schedule may have been rescheduled.
+    next time proves nothing: the schedule may have been rescheduled, or its waits be long.
     """
+    if entry.run is not None:
+        return False
     if entry.state is State.RETRYING and entry.next_us > now_us + LONGEST_WAIT_US + AHEAD_US:
         return True
     spec = entry.spec

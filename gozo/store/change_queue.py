@@ -372,6 +372,7 @@ def _publish(events: Events, change: Change, result: Result) -> None:
         and result in (Result.STORED, Result.REPLACED)
         and not change.revision  # else it is gozo's own account of a version
         and change.entry.id is not None
+        and change.entry.run is None
     ):
         replaced = result is Result.REPLACED or change.alter is not None
         events.accepted(change.entry, replaced=replaced)

@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 from gozo.errors import RequestError
+from gozo.protocol.confirmation import confirmation_lines, read_confirmation
 from gozo.protocol.headers import (
     FIRST_LINE,
     MESSAGE_ID,
@@ -18,16 +19,20 @@ from gozo.protocol.headers import (
     unpack,
 )
 from gozo.protocol.ids import LONGEST_ID, RESERVED, is_addressable, read_id, unescape_key
-from gozo.protocol.requests import read_confirmation
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, State
 from gozo.schedule.recurrence import arranged, due_at, expression
 from gozo.schedule.spec_headers import check_recurs, has_spec, read_spec, spec_lines
 from gozo.store.marker_codec import read_marker
+from gozo.store.run_codec import RUN_GROWTH, RUN_PREFIX, read_run, run_lines
 
-FORMAT = 1
-"""The format of entries that this version writes, and the newest that it reads."""
+FORMAT = 2
+"""The newest format of entries that this version reads.
+
+It writes entries in the oldest format that can say what they say, so that older daemons go on
+reading them: format 2 has a `Confirmation`.
+"""
 
 BARRIER_KEY = RESERVED + "barrier"
 
@@ -61,7 +66,9 @@ _COUNT = re.compile(rb"[0-9]{1,9}\Z")
 
 
 _PENDING = State.PENDING
-_FORMAT_LINE = f"Gozo-Format: {FORMAT}\r\n"
+_FORMAT_LINE = "Gozo-Format: 1\r\n"
+_SECOND = b"Gozo-Format: 2\r\n"
+_FORMATS = frozenset({b"1", b"2"})
 
 
 class EntryError(ValueError):
@@ -109,7 +116,11 @@ def entry_headers(entry: Entry, token: bytes) -> bytes:
         f"Gozo-Created: {created[:-6]}.{created[-6:]}\r\nGozo-Request: "
     )
     lines = text.encode() + token + b"\r\n"
-    return lines if entry[RARE:] == PLAIN else lines + _rare_lines(entry)
+    if entry[RARE:] == PLAIN:
+        return lines
+    if entry.confirmation is not None:
+        lines = _SECOND + lines[len(_SECOND) :]
+    return lines + _rare_lines(entry)
 
 
 def _rare_lines(entry: Entry) -> bytes:
@@ -123,10 +134,10 @@ def _rare_lines(entry: Entry) -> bytes:
         lines += b"Gozo-Set: %b\r\n" % entry.managed_by.encode()
     if entry.protected:
         lines += b"Gozo-Protect: Yes\r\n"
-    if entry.confirm:
-        lines += b"Gozo-Confirm: stream\r\n"
-        if entry.attempts:
-            lines += b"Gozo-Attempts: %d\r\n" % entry.attempts
+    if entry.confirm or entry.confirmation is not None:
+        lines += confirmation_lines(entry.confirm, entry.attempts, entry.confirmation)
+    if entry.run is not None:
+        lines += run_lines(entry.run)
     if entry.spec is not None:
         lines += spec_lines(entry.spec)
     if entry.state is not _PENDING:
@@ -142,7 +153,8 @@ def _rare_lines(entry: Entry) -> bytes:
 
 def headers_size(entry: Entry) -> int:
     """Bytes that the entry's header block may come to have, whatever gozo notes in it."""
-    return len(entry_headers(entry, b"")) + GROWTH
+    growth = GROWTH + RUN_GROWTH if entry.is_answered else GROWTH
+    return len(entry_headers(entry, b"")) + growth
 
 
 def check_room(
@@ -150,13 +162,14 @@ def check_room(
 ) -> None:
     """Refuse what is stored, with these headers, and could not be kept up there.
 
-    What recurs, or counts its attempts, has to be rewritten, and a client's own headers may be
-    longer then: it would begin anew at each start. Anything else can be sent as it is.
+    What recurs, counts its attempts or becomes a run has to be rewritten, and a client's own
+    headers may be longer then: it would begin anew at each start. Anything else can be sent as it
+    is.
 
     Raises:
         RequestError: `too_large`.
     """
-    if entry.recurs or entry.attempts:
+    if entry.recurs or entry.attempts or entry.confirmation is not None:
         size = headers_size(entry)
     else:
         size = min(len(headers or b"") + GROWTH, LARGEST_BLOCK)
@@ -215,7 +228,7 @@ def parse_entry(
     if b"kv-operation" in given or b"nats-marker-reason" in given:
         return read_marker(given)
     format_ = given.get(b"gozo-format", b"1")
-    if format_ != b"%d" % FORMAT:
+    if format_ not in _FORMATS:
         newer = format_.isdigit() and int(format_[:9]) > FORMAT
         raise EntryError(f"its Gozo-Format is {format_.decode('ascii', 'replace')}", newer=newer)
     if b"gozo-subject" not in given:
@@ -285,9 +298,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
     created = given.get(b"gozo-created")
     passed = unpack(given[b"gozo-headers"]) if b"gozo-headers" in given else b""
     size = given.get(b"nats-msg-size", b"0")
-    confirm, attempts = False, 0
-    if b"gozo-confirm" in given or b"gozo-attempts" in given:
-        confirm, attempts = read_confirmation(given)
+    confirm, attempts, confirmation = read_confirmation(given, recurs=True)
     if created is None and any(name[:5] not in OWN or name == MESSAGE_ID for name in given):
         # Written by a client that knows the bucket, and nothing of how gozo packs headers.
         passed = split(headers)[1] + passed
@@ -306,6 +317,8 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         managed_by=given.get(b"gozo-set", b"").decode("utf-8", "replace"),
         expires=b"nats-ttl" in given,
         protected=PROTECT in given,
+        confirmation=confirmation,
+        run=read_run(key, given) if key.startswith(RUN_PREFIX) else None,
     )
     if due is None or has_spec(given):
         entry = _with_spec(entry, given, stored_us)
@@ -336,6 +349,8 @@ def _with_state(entry: Entry, state: bytes, given: dict[bytes, bytes]) -> Entry:
 
 
 def _entry_id(key: str, header: bytes | None, *, original: bool) -> str | None:
+    if key.startswith(RUN_PREFIX):
+        key = key.removeprefix(RUN_PREFIX).rpartition(".")[0]
     if key.startswith(RESERVED):
         if header is not None:
             raise ValueError("it has a reserved key and a Gozo-Id")

@@ -119,7 +119,7 @@ async def test_the_originals_bucket(servers: Servers, daemons: Daemons, clients:
 async def test_entries_of_a_newer_version_are_left_alone(client: Client, new_id: str) -> None:
     """What a later version stored is neither replaced nor removed."""
     js = client.nats.jetstream()
-    await js.publish(f"$KV.gozo.{new_id}", b"new", headers={"Gozo-Format": "2"})
+    await js.publish(f"$KV.gozo.{new_id}", b"new", headers={"Gozo-Format": "3"})
     receipts = await client.arrivals()
     asked = {"Gozo-Receipt": receipts.subject}
     await client.send({**asked, "Gozo-Del-Id": new_id})

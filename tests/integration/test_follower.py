@@ -232,7 +232,7 @@ async def test_poison_is_kept_and_told_apart() -> None:
                     client.send(entry(key, Gozo_When="9999999999", Gozo_Subject="to"))
                 client.send(entry("due", Gozo_Due="soon", Gozo_Subject="to"))
                 client.send(entry("target", Gozo_When="1", Gozo_Subject="$JS.API.STREAM.DELETE.x"))
-                client.send(entry("format", Gozo_Format="2"))
+                client.send(entry("format", Gozo_Format="3"))
                 client.send(request(b"$KV.gozo.block", headers=b"NATS/1.0", payload=b"x"))
                 client.send(request(b"$KV.gozo.foreign", payload=b"x"))
                 client.send(entry("good", Gozo_When="9999999999", Gozo_Subject="to"))

@@ -213,7 +213,10 @@ def test_deliveries_have_exactly_these_headers() -> None:
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=40)
-STATE = ("size", "confirm", "attempts", "tried", "state", "reason", "next_us", "expires", "spec")
+STATE = (
+    *("size", "confirm", "attempts", "tried", "state", "reason", "next_us", "expires", "spec"),
+    *("confirmation", "run"),
+)
 ENTRIES = st.builds(
     Entry,
     id=TEXTS,
@@ -467,7 +470,7 @@ def test_markers_say_why(seconds: int) -> None:
     ("key", "block_", "newer"),
     [
         ("x", None, False),
-        ("x", headers(Gozo_Format="2"), True),
+        ("x", headers(Gozo_Format="3"), True),
         ("x", headers(Gozo_Format="one", Gozo_When="1", Gozo_Subject="to"), False),
         ("x", headers(Gozo_When="1"), False),
         ("x", headers(Gozo_Subject="to"), False),

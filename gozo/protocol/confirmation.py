@@ -1,0 +1,203 @@
+"""Reads and writes the headers that say how a delivery is confirmed. Pure.
+
+Requests and entries use the same names. What is not given is not written either, so that an entry
+says no more than its request did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from gozo.errors import Refusal, RequestError
+from gozo.schedule import expression as when
+from gozo.schedule.model import (
+    ACK_WAIT_US,
+    MICROSECONDS,
+    Confirm,
+    Confirmation,
+    Overlap,
+)
+
+MOST_ATTEMPTS = 999_999
+"""The largest `Gozo-Attempts`."""
+
+MOST_WAITS = 20
+"""Maximum waits in `Gozo-Backoff`."""
+
+SHORTEST_ACK_WAIT_US = MICROSECONDS
+"""The shortest `Gozo-Ack-Wait`: a shorter one would be over before a takeover is."""
+
+_CONFIRM, _ATTEMPTS = b"gozo-confirm", b"gozo-attempts"
+_ACK_WAIT, _BACKOFF, _MAX_AGE = b"gozo-ack-wait", b"gozo-backoff", b"gozo-max-age"
+_OVERLAP, _DEAD_LETTER, _TTL = b"gozo-overlap", b"gozo-dead-letter", b"gozo-ttl"
+NAMES = frozenset(
+    {_CONFIRM, _ATTEMPTS, _ACK_WAIT, _BACKOFF, _MAX_AGE, _OVERLAP, _DEAD_LETTER, _TTL}
+)
+"""The headers that are read here, in lower case."""
+
+_ANSWERED = (_ACK_WAIT, _BACKOFF, _OVERLAP)
+"""Those that only a receiver's answer makes sense of."""
+_NUMBER = re.compile(rb"[0-9]{1,6}\Z")
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def read_confirmation(
+    given: Mapping[bytes, bytes], *, recurs: bool = False
+) -> tuple[bool, int, Confirmation | None]:
+    """Read from gozo's headers, by lower-case name, how a delivery is confirmed.
+
+    Returns whether a stream confirms it, how often it is tried (0: without limit), and what there
+    is to say besides.
+
+    Raises:
+        RequestError: `invalid_request`, `invalid_when` or `forbidden_subject`.
+    """
+    if NAMES.isdisjoint(given):
+        return False, 0, None
+    if _CONFIRM not in given:
+        name = min(NAMES & given.keys())
+        raise _refusal(f"{_title(name)} needs Gozo-Confirm: add it")
+    by = _choice(given, _CONFIRM, Confirm)
+    attempts = _read_attempts(given)
+    if by is Confirm.STREAM:
+        for name in _ANSWERED:
+            if name in given:
+                raise _refusal(
+                    f"{_title(name)} needs 'Gozo-Confirm: reply' or 'Gozo-Confirm: claim': "
+                    "give one of them"
+                )
+    elif _TTL in given:
+        raise _refusal("Gozo-TTL needs 'Gozo-Confirm: stream': omit it")
+    if _OVERLAP in given and not recurs:
+        raise _refusal("Gozo-Overlap is for recurring schedules only: omit it")
+    confirmation = Confirmation(
+        by=by,
+        ack_wait_us=_read_ack_wait(given),
+        backoff_us=_read_backoff(given),
+        max_age_us=_span(given, _MAX_AGE),
+        overlap=_choice(given, _OVERLAP, Overlap) if _OVERLAP in given else None,
+        dead_letter=_read_dead_letter(given),
+        ttl_us=_read_ttl(given),
+    )
+    is_stream = by is Confirm.STREAM
+    plain = is_stream and confirmation == Confirmation(by)
+    return is_stream, attempts, None if plain else confirmation
+
+
+def confirmation_lines(confirmed: bool, attempts: int, confirmation: Confirmation | None) -> bytes:
+    """Write how a delivery is confirmed as header lines of an entry.
+
+    `confirmed` is whether a stream confirms it.
+    """
+    if confirmation is None:
+        lines = ["Gozo-Confirm: stream"] if confirmed else []
+    else:
+        lines = [f"Gozo-Confirm: {confirmation.by}"]
+    if attempts:
+        lines.append(f"Gozo-Attempts: {attempts}")
+    if confirmation is not None:
+        lines += _lines(confirmation)
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def _lines(confirmation: Confirmation) -> list[str]:
+    lines = []
+    if confirmation.ack_wait_us != ACK_WAIT_US:
+        lines.append(f"Gozo-Ack-Wait: {when.print_span(confirmation.ack_wait_us)}")
+    if confirmation.backoff_us:
+        waits = ",".join(map(when.print_span, confirmation.backoff_us))
+        lines.append(f"Gozo-Backoff: {waits}")
+    if confirmation.max_age_us:
+        lines.append(f"Gozo-Max-Age: {when.print_span(confirmation.max_age_us)}")
+    if confirmation.overlap is not None:
+        lines.append(f"Gozo-Overlap: {confirmation.overlap}")
+    if confirmation.dead_letter:
+        lines.append(f"Gozo-Dead-Letter: {confirmation.dead_letter}")
+    if confirmation.ttl_us:
+        lines.append(f"Gozo-TTL: {when.print_span(confirmation.ttl_us)}")
+    return lines
+
+
+def _read_attempts(given: Mapping[bytes, bytes]) -> int:
+    text = given.get(_ATTEMPTS)
+    if text is None:
+        return 0
+    if not _NUMBER.match(text) or not int(text):
+        raise _refusal(
+            f"Gozo-Attempts {_shown(text)!r} is not a whole number from 1 to {MOST_ATTEMPTS}: "
+            "give one"
+        )
+    return int(text)
+
+
+def _read_ack_wait(given: Mapping[bytes, bytes]) -> int:
+    if _ACK_WAIT not in given:
+        return ACK_WAIT_US
+    us = _span(given, _ACK_WAIT)
+    if us < SHORTEST_ACK_WAIT_US:
+        raise _refusal(f"Gozo-Ack-Wait {_shown(given[_ACK_WAIT])!r} is too short: give 1s or more")
+    return us
+
+
+def _read_backoff(given: Mapping[bytes, bytes]) -> tuple[int, ...]:
+    text = given.get(_BACKOFF)
+    if text is None:
+        return ()
+    waits = text.split(b",", MOST_WAITS)
+    if len(waits) > MOST_WAITS:
+        raise _refusal(f"Gozo-Backoff has more than {MOST_WAITS} waits: give fewer")
+    return tuple(
+        when.parse_span(wait.strip().decode("utf-8", "replace"), "Gozo-Backoff") for wait in waits
+    )
+
+
+def _read_dead_letter(given: Mapping[bytes, bytes]) -> str:
+    """Read `Gozo-Dead-Letter`; whether the subject is permitted is checked elsewhere."""
+    value = given.get(_DEAD_LETTER)
+    if value is None:
+        return ""
+    if not value:
+        raise RequestError(
+            Refusal.FORBIDDEN_SUBJECT, "Gozo-Dead-Letter is empty: give a subject, or omit it"
+        )
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _read_ttl(given: Mapping[bytes, bytes]) -> int:
+    us = _span(given, _TTL)
+    if _TTL in given and (us < MICROSECONDS or us % MICROSECONDS):
+        raise _refusal(
+            f"Gozo-TTL {_shown(given[_TTL])!r} is not a number of whole seconds from 1: give one"
+        )
+    return us
+
+
+def _span(given: Mapping[bytes, bytes], name: bytes) -> int:
+    text = given.get(name)
+    return 0 if text is None else when.parse_span(text.decode("utf-8", "replace"), _title(name))
+
+
+def _choice(given: Mapping[bytes, bytes], name: bytes, kind: type[_Choice]) -> _Choice:
+    text = given[name]
+    try:
+        return kind(text.decode("ascii", "replace").lower())
+    except ValueError:
+        *others, last = kind
+        words = f"{', '.join(others)} or {last}"
+        raise _refusal(f"{_title(name)} {_shown(text)!r} is unknown: give {words}") from None
+
+
+def _shown(value: bytes) -> str:
+    return value[:40].decode("utf-8", "replace")
+
+
+def _title(name: bytes) -> str:
+    return name.decode().title().replace("Ttl", "TTL")
+
+
+def _refusal(problem: str) -> RequestError:
+    return RequestError(Refusal.INVALID_REQUEST, problem)

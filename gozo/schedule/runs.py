@@ -1,0 +1,176 @@
+"""What becomes of a run: an occurrence that its receiver has to confirm. Pure.
+
+pending    recorded, or offered to receivers that claim before they start
+running    sent, and not answered finally
+retrying   an attempt failed, or nobody took it: the next one is at `next_us`
+failed     given up, and kept
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gozo.schedule import expression as grammar
+from gozo.schedule.model import (
+    LONGEST_REASON,
+    MICROSECONDS,
+    NEVER,
+    Confirm,
+    Entry,
+    Overlap,
+    Run,
+    State,
+)
+from gozo.schedule.recurrence import due_times
+
+MOST_RUNS = 100
+"""Runs of one schedule at a time; what is due besides is skipped."""
+
+KEPT_TOKENS = 4
+"""How many reply subjects are remembered, so that a late answer is recognized."""
+
+FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS, 60 * MICROSECONDS
+"""The wait before the next attempt doubles each time, unless `Gozo-Backoff` is given."""
+
+FIRST_PAUSE_US, LONGEST_PAUSE_US = MICROSECONDS // 10, 5 * MICROSECONDS
+"""The same where nobody took the attempt, which is not counted then."""
+
+
+def give_up_us(entry: Entry) -> int:
+    """Return until when the occurrence that a schedule is due for may be tried.
+
+    Without `Gozo-Max-Age` and `Gozo-Overlap`, an occurrence is given up when the next one is due.
+    """
+    confirmation = entry.confirmation
+    assert confirmation is not None
+    if confirmation.max_age_us:
+        return min(entry.due_us + confirmation.max_age_us, grammar.LAST_US)
+    if not entry.recurs or confirmation.overlap is not None:
+        return NEVER
+    return next(due_times(entry, entry.due_us), NEVER)
+
+
+def begun(entry: Entry, key: str, occurrence: str, headers: bytes, now_us: int) -> Entry:
+    """Return the run of the occurrence that the schedule under a key is due for.
+
+    `headers` are those that its messages pass on.
+    """
+    return entry._replace(
+        when=grammar.print_when(grammar.At(entry.due_us)),
+        created_us=now_us,
+        token=b"",
+        headers=headers,
+        extended=True,
+        tried=0,
+        state=State.PENDING,
+        reason="",
+        next_us=0,
+        managed_by="",
+        expires=False,
+        spec=None,
+        protected=False,
+        run=Run(key, occurrence, give_up_us=give_up_us(entry)),
+    )
+
+
+def sent(entry: Entry, hashed: str, now_us: int) -> Entry:
+    """Return the run with an attempt whose reply subject's token has this SHA-256.
+
+    A receiver that claims does not start yet, so its run is pending.
+    """
+    run = _run(entry)
+    tokens = ((entry.tried + 1, hashed), *run.tokens)[:KEPT_TOKENS]
+    run = replace(run, sent_us=now_us, tokens=tokens, owner="")
+    claims = entry.confirmation is not None and entry.confirmation.by is Confirm.CLAIM
+    state = State.PENDING if claims else State.RUNNING
+    return entry._replace(state=state, next_us=0, run=run)
+
+
+def claimed(entry: Entry, owner: str, now_us: int) -> Entry:
+    """Return the run that a receiver has claimed: `owner` is the SHA-256 of its nonce."""
+    run = replace(_run(entry), owner=owner, sent_us=now_us)
+    return entry._replace(state=State.RUNNING, next_us=0, run=run)
+
+
+def refused(entry: Entry, reason: str, pauses: int, now_us: int) -> Entry:
+    """Return the run after an attempt that nobody took: it is not counted.
+
+    `pauses` is how often that happened in succession before.
+    """
+    wait_us = min(FIRST_PAUSE_US << min(pauses, 10), LONGEST_PAUSE_US)
+    return _again(entry, reason, entry.tried, now_us + wait_us)
+
+
+def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) -> Entry:
+    """Return the run after an attempt that failed: to be tried again, or given up.
+
+    `delay_us` is what the receiver asked for in place of the back-off.
+    """
+    tried = entry.tried + 1
+    if 0 < entry.attempts <= tried:
+        return given_up(entry._replace(tried=tried), reason)
+    wait_us = _backoff_us(entry, tried) if delay_us is None else delay_us
+    return _again(entry, reason, tried, now_us + wait_us)
+
+
+def alive(entry: Entry) -> Entry:
+    """Return the run whose receiver was thought to be silent, and is still at work."""
+    return entry._replace(state=State.RUNNING, tried=entry.tried - 1, next_us=0, reason="")
+
+
+def given_up(entry: Entry, reason: str) -> Entry:
+    """Return the run as it is kept once it is not tried again."""
+    return entry._replace(state=State.FAILED, next_us=0, reason=shortened(reason))
+
+
+def ended(entry: Entry) -> Entry:
+    """Return the run of a schedule that was changed or cancelled: it is not tried again."""
+    return entry._replace(run=replace(_run(entry), is_last=True))
+
+
+def is_over(entry: Entry, now_us: int) -> bool:
+    """Tell whether a run is not to be tried any more."""
+    run = _run(entry)
+    return run.is_last or now_us > run.give_up_us
+
+
+def attempt_of(entry: Entry, hashed: str) -> int:
+    """Return the number of the attempt with this token; 0: it is none of this run."""
+    return next((number for number, known in _run(entry).tokens if known == hashed), 0)
+
+
+def waits_for(entry: Entry, others: list[Entry]) -> bool:
+    """Tell whether a run waits until one of the other runs of its schedule is settled."""
+    if entry.confirmation is None or entry.confirmation.overlap is not Overlap.QUEUE:
+        return False
+    return any(_order(other) < _order(entry) for other in others)
+
+
+def _order(entry: Entry) -> tuple[int, int, str]:
+    run = _run(entry)
+    return entry.due_us, run.number, run.occurrence
+
+
+def shortened(reason: str) -> str:
+    """Return a reason that may come from others, with text and length that an entry can have."""
+    return " ".join(reason.split())[:LONGEST_REASON].encode("utf-8", "replace").decode()
+
+
+def _again(entry: Entry, reason: str, tried: int, next_us: int) -> Entry:
+    run = replace(_run(entry), owner="")
+    next_us = min(next_us, grammar.LAST_US)
+    return entry._replace(
+        state=State.RETRYING, tried=tried, next_us=next_us, reason=shortened(reason), run=run
+    )
+
+
+def _backoff_us(entry: Entry, tried: int) -> int:
+    waits = () if entry.confirmation is None else entry.confirmation.backoff_us
+    if waits:
+        return waits[min(tried, len(waits)) - 1]
+    return min(FIRST_WAIT_US << min(tried - 1, 10), LONGEST_WAIT_US)
+
+
+def _run(entry: Entry) -> Run:
+    assert entry.run is not None, "only runs have entries of their own"
+    return entry.run

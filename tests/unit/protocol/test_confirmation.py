@@ -1,0 +1,83 @@
+"""The headers that say how a delivery is confirmed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gozo.errors import RequestError
+from gozo.protocol.confirmation import MOST_ATTEMPTS, confirmation_lines, read_confirmation
+from gozo.protocol.headers import block, fields
+from gozo.schedule.model import MICROSECONDS, Confirm, Confirmation, Overlap
+
+SECOND = MICROSECONDS
+SPANS = st.integers(0, 10**15)
+WHOLE_SECONDS = st.integers(1, 10**9).map(lambda seconds: seconds * SECOND)
+ANSWERED = st.builds(
+    Confirmation,
+    by=st.sampled_from([Confirm.REPLY, Confirm.CLAIM]),
+    ack_wait_us=st.integers(SECOND, 10**15),
+    backoff_us=st.lists(SPANS, max_size=20).map(tuple),
+    max_age_us=SPANS,
+    overlap=st.none() | st.sampled_from(Overlap),
+    dead_letter=st.sampled_from(["", "dead.letters"]),
+)
+STREAM = st.builds(
+    Confirmation,
+    by=st.just(Confirm.STREAM),
+    max_age_us=SPANS,
+    dead_letter=st.sampled_from(["", "dead.letters"]),
+    ttl_us=st.just(0) | WHOLE_SECONDS,
+)
+CONFIRMATIONS = ANSWERED | STREAM.filter(lambda one: one != Confirmation(Confirm.STREAM))
+
+
+@given(CONFIRMATIONS, st.integers(0, MOST_ATTEMPTS))
+def test_there_and_back(confirmation: Confirmation, attempts: int) -> None:
+    """What is written of a confirmation says the same when it is read."""
+    by_stream = confirmation.by is Confirm.STREAM
+    lines = confirmation_lines(by_stream, attempts, confirmation)
+    read = read_confirmation(dict(fields(block(lines))), recurs=True)
+    assert read == (by_stream, attempts, confirmation)
+
+
+def test_a_plain_confirmation_by_a_stream() -> None:
+    """It is written as it always was, so that older daemons read it."""
+    assert confirmation_lines(True, 3, None) == b"Gozo-Confirm: stream\r\nGozo-Attempts: 3\r\n"
+    assert read_confirmation({b"gozo-confirm": b"Stream"}) == (True, 0, None)
+    assert read_confirmation({}) == (False, 0, None)
+    assert confirmation_lines(False, 0, None) == b""
+
+
+@pytest.mark.parametrize(
+    ("given_", "words"),
+    [
+        ({b"gozo-attempts": b"3"}, "Gozo-Attempts needs Gozo-Confirm"),
+        ({b"gozo-dead-letter": b"a"}, "Gozo-Dead-Letter needs Gozo-Confirm"),
+        ({b"gozo-confirm": b"maybe"}, "'maybe' is unknown: give stream, reply or claim"),
+        ({b"gozo-confirm": b"stream", b"gozo-ack-wait": b"3s"}, "needs 'Gozo-Confirm: reply'"),
+        ({b"gozo-confirm": b"stream", b"gozo-backoff": b"3s"}, "needs 'Gozo-Confirm: reply'"),
+        ({b"gozo-confirm": b"reply", b"gozo-ttl": b"3s"}, "needs 'Gozo-Confirm: stream'"),
+        ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"0.9s"}, "'0.9s' is too short"),
+        ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"soon"}, "'soon' is not a duration"),
+        ({b"gozo-confirm": b"reply", b"gozo-backoff": b"1s,,3s"}, "Gozo-Backoff"),
+        ({b"gozo-confirm": b"reply", b"gozo-backoff": b",".join([b"1s"] * 21)}, "more than 20"),
+        ({b"gozo-confirm": b"reply", b"gozo-overlap": b"skip"}, "recurring schedules only"),
+        ({b"gozo-confirm": b"stream", b"gozo-ttl": b"1.5s"}, "'1.5s' is not a number of whole"),
+        ({b"gozo-confirm": b"stream", b"gozo-ttl": b"0"}, "Gozo-TTL '0'"),
+        ({b"gozo-confirm": b"reply", b"gozo-dead-letter": b""}, "Gozo-Dead-Letter is empty"),
+    ],
+)
+def test_what_is_refused(given_: dict[bytes, bytes], words: str) -> None:
+    """Each refusal names the header and its value, and says what to give."""
+    with pytest.raises(RequestError) as refused:
+        read_confirmation(given_)
+    assert words in str(refused.value)
+
+
+def test_an_overlap_that_is_unknown() -> None:
+    """The choices are named."""
+    given_ = {b"gozo-confirm": b"claim", b"gozo-overlap": b"never"}
+    with pytest.raises(RequestError, match="'never' is unknown: give allow, skip or queue"):
+        read_confirmation(given_, recurs=True)

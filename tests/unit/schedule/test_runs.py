@@ -1,0 +1,170 @@
+"""What becomes of a run, from its first attempt to its end."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gozo.schedule import runs
+from gozo.schedule.expression import LAST_US
+from gozo.schedule.model import (
+    MICROSECONDS,
+    NEVER,
+    Confirm,
+    Confirmation,
+    Entry,
+    Overlap,
+    ScheduleSpec,
+    State,
+)
+
+SECOND = MICROSECONDS
+NOW_US = 1_795_000_000 * SECOND
+REPLY = Confirmation(Confirm.REPLY)
+
+
+def schedule(confirmation: Confirmation = REPLY, *, attempts: int = 0, every: str = "") -> Entry:
+    """Return a schedule that is due now, once or `every` so often."""
+    return Entry(
+        *("a", "to", every or "+0", NOW_US, NOW_US - SECOND),
+        attempts=attempts,
+        spec=ScheduleSpec(recurs=True, occurred=2) if every else None,
+        confirmation=confirmation,
+        managed_by="set",
+        protected=True,
+    )
+
+
+def begun(entry: Entry) -> Entry:
+    """Return the run of what is due."""
+    return runs.begun(entry, "a", "64a1", b"", NOW_US)
+
+
+def test_a_run_is_no_schedule() -> None:
+    """It recurs no more, belongs to no set, and its due time stays."""
+    run = begun(schedule(every="@every 10s"))
+    assert (run.spec, run.managed_by, run.protected) == (None, "", False)
+    assert (run.id, run.due_us, run.state) == ("a", NOW_US, State.PENDING)
+    assert run.run is not None
+    assert run.run.key == "a"
+
+
+def test_an_attempt_by_reply_runs_at_once() -> None:
+    """Its number, its time and its token are recorded before it is sent."""
+    sent = runs.sent(begun(schedule()), "hash", NOW_US + 5)
+    assert sent.state is State.RUNNING
+    assert sent.run is not None
+    assert (sent.run.sent_us, sent.run.tokens) == (NOW_US + 5, ((1, "hash"),))
+    assert sent.wake_us == NEVER, "nothing is sent by itself while it runs"
+
+
+def test_an_offer_runs_once_it_is_claimed() -> None:
+    """Until then it is pending, and offered again."""
+    offered = runs.sent(begun(schedule(Confirmation(Confirm.CLAIM))), "hash", NOW_US)
+    assert offered.state is State.PENDING
+    taken = runs.claimed(offered, "owner", NOW_US + 5)
+    assert taken.state is State.RUNNING
+    assert taken.run is not None
+    assert (taken.run.owner, taken.run.sent_us) == ("owner", NOW_US + 5)
+    again = runs.sent(runs.failed(taken, "no", NOW_US), "other", NOW_US)
+    assert again.run is not None
+    assert again.run.owner == "", "the next attempt is nobody's"
+    assert [runs.attempt_of(again, known) for known in ("hash", "other", "third")] == [1, 2, 0]
+
+
+def test_tokens_of_the_latest_attempts_are_kept() -> None:
+    """An answer to a much earlier attempt is not recognized any more."""
+    run = begun(schedule())
+    for number in range(7):
+        run = runs.sent(run._replace(tried=number), f"hash{number}", NOW_US)
+    assert run.run is not None
+    assert run.run.tokens == ((7, "hash6"), (6, "hash5"), (5, "hash4"), (4, "hash3"))
+
+
+def test_the_back_off_doubles_up_to_a_minute() -> None:
+    """Nothing else is asked for."""
+    run, waits = begun(schedule()), []
+    for _ in range(9):
+        run = runs.failed(run, "no", NOW_US)
+        assert run.state is State.RETRYING
+        waits.append((run.next_us - NOW_US) // SECOND)
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert runs.failed(run, "no", NOW_US, delay_us=7).next_us == NOW_US + 7
+
+
+def test_the_last_wait_of_a_back_off_repeats() -> None:
+    """The others are used once, in order."""
+    run, waits = begun(schedule(Confirmation(Confirm.REPLY, backoff_us=(1, 20, 300)))), []
+    for _ in range(5):
+        run = runs.failed(run, "no", NOW_US)
+        waits.append(run.next_us - NOW_US)
+    assert waits == [1, 20, 300, 300, 300]
+
+
+def test_attempts_are_counted() -> None:
+    """What fails as often as it may is given up; what nobody took is not counted."""
+    run = begun(schedule(attempts=2))
+    for pauses, wait_us in enumerate((100_000, 200_000, 400_000)):
+        run = runs.refused(run, "nobody", pauses, NOW_US)
+        assert (run.tried, run.next_us - NOW_US, run.state) == (0, wait_us, State.RETRYING)
+    assert runs.refused(run, "nobody", 99, NOW_US).next_us == NOW_US + 5 * SECOND
+    run = runs.failed(run, "first", NOW_US)
+    assert (run.tried, run.state) == (1, State.RETRYING)
+    run = runs.failed(run, "second\r\nline", NOW_US)
+    assert (run.tried, run.state, run.reason) == (2, State.FAILED, "second line")
+
+
+def test_a_receiver_that_was_thought_silent() -> None:
+    """A sign of life takes the attempt back up."""
+    late = runs.failed(runs.sent(begun(schedule()), "hash", NOW_US), "unanswered", NOW_US)
+    alive = runs.alive(late)
+    assert (alive.state, alive.tried, alive.next_us) == (State.RUNNING, 0, 0)
+    assert runs.attempt_of(alive, "hash") == alive.tried + 1
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "every", "until_us"),
+    [
+        (REPLY, "", NEVER),
+        (REPLY, "@every 10s", NOW_US + 10 * SECOND),
+        (Confirmation(Confirm.REPLY, max_age_us=3), "@every 10s", NOW_US + 3),
+        (Confirmation(Confirm.REPLY, max_age_us=60 * SECOND), "@every 10s", NOW_US + 60 * SECOND),
+        (Confirmation(Confirm.REPLY, overlap=Overlap.SKIP), "@every 10s", NEVER),
+        (Confirmation(Confirm.REPLY, overlap=Overlap.ALLOW), "@every 10s", NEVER),
+        (Confirmation(Confirm.REPLY, max_age_us=LAST_US), "", LAST_US),
+    ],
+)
+def test_until_when_it_is_tried(confirmation: Confirmation, every: str, until_us: int) -> None:
+    """What recurs and says nothing is given up when the next occurrence is due."""
+    run = begun(schedule(confirmation, every=every))
+    assert run.run is not None
+    assert run.run.give_up_us == until_us
+    assert not runs.is_over(run, until_us)
+    if until_us < NEVER:
+        assert runs.is_over(run, until_us + 1)
+    assert runs.is_over(runs.ended(run), NOW_US), "its schedule was changed"
+
+
+def test_those_that_queue_wait_for_earlier_ones() -> None:
+    """The order is that of their due times, and then of their numbers."""
+    queue = schedule(Confirmation(Confirm.REPLY, overlap=Overlap.QUEUE), every="@every 10s")
+    first, second, tenth = (
+        runs.begun(queue, "a", occurrence, b"", NOW_US) for occurrence in ("1-1", "1-2", "1-10")
+    )
+    assert runs.waits_for(second, [first])
+    assert runs.waits_for(tenth, [second])
+    assert not runs.waits_for(first, [second, tenth])
+    assert not runs.waits_for(first, [])
+    others = schedule(Confirmation(Confirm.REPLY, overlap=Overlap.ALLOW), every="@every 10s")
+    assert not runs.waits_for(runs.begun(others, "a", "1-2", b"", NOW_US), [first])
+
+
+@given(st.text(), st.integers(0, LAST_US), st.integers(0, 10**18))
+def test_what_a_receiver_says_is_kept_within_bounds(reason: str, now_us: int, delay: int) -> None:
+    """Neither its reason nor its delay can make an entry that cannot be stored."""
+    run = runs.failed(begun(schedule()), reason, now_us, delay)
+    assert 0 <= run.next_us <= LAST_US
+    assert len(run.reason) <= 200
+    assert run.reason.encode().isascii() or run.reason.encode().decode() == run.reason
+    assert "\n" not in run.reason
