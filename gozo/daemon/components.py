@@ -16,6 +16,7 @@ from gozo.daemon.prefetch import Prefetch
 from gozo.daemon.shutdown import Drain
 from gozo.daemon.skipping import Skipping
 from gozo.daemon.step_down import StepDown
+from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.dispatcher import Delivery
 from gozo.delivery.in_memory import InMemory
 from gozo.leadership.feed_messages import feed_subject
@@ -82,6 +83,7 @@ class Traffic:
     inventory: Inventory
     lookout: Lookout
     limits: SizeLimits
+    answers: AnswerInbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ def build_traffic(basis: Basis, storage: Storage) -> Traffic:
     in_memory = InMemory(feed_writer.handled)
     lookout = Lookout(connections.main, tenure, basis.rivals, chosen.request_subject)
     limits = SizeLimits(connections.main, connections.requests, storage.index)
+    answers = AnswerInbox(connections.main, chosen.request_subject)
     delivery = Delivery(
         connections.main,
         storage.timetable,
@@ -251,6 +254,9 @@ def build_traffic(basis: Basis, storage: Storage) -> Traffic:
         clock,
         may_deliver=lambda: tenure.is_valid and not clock.in_doubt,
         pace=Pace(settings.max_deliver_rate),
+        inbox=answers,
+        policy=policy,
+        renewed_at=lambda: tenure.renewed_at,
     )
     intake = build_intake(
         connection=connections.requests,
@@ -273,11 +279,12 @@ def build_traffic(basis: Basis, storage: Storage) -> Traffic:
         may_act=lambda: tenure.is_valid,
         wake_delivery=delivery.wake_soon,
         on_too_large=limits.doubt,
+        answers=answers,
     )
     inventory = Inventory(
         connections.requests, policy, chosen.bucket, storage.index, storage.follower
     )
-    return Traffic(in_memory, delivery, intake, inventory, lookout, limits)
+    return Traffic(in_memory, delivery, intake, inventory, lookout, limits, answers)
 
 
 def _build_leading(

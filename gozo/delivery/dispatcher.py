@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import repeat
 
+from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.bucket_source import BucketSource
 from gozo.delivery.failures import Failures
 from gozo.delivery.in_flight import InFlight
@@ -19,12 +20,14 @@ from gozo.delivery.in_memory import InMemory
 from gozo.delivery.memory_source import MemorySource
 from gozo.delivery.missing import LONGEST_SILENCE, MissingMessages
 from gozo.delivery.recurring import Occurrences
+from gozo.delivery.runs import build_runs
 from gozo.delivery.screening import Screening
 from gozo.delivery.settling import Settling
 from gozo.delivery.source import Due, Source, give_back
 from gozo.delivery.stream_sender import StreamSender
 from gozo.delivery.throttle import Throttle
 from gozo.delivery.wakeup import Wakeup
+from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import Alarm
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.pace import Pace
@@ -65,9 +68,12 @@ class Delivery:
         clock: ClockWatch,
         may_deliver: Callable[[], bool],
         pace: Pace,
+        inbox: AnswerInbox,
+        policy: Policy,
+        renewed_at: Callable[[], float],
     ) -> None:
-        self._recurring = index.traits.recurring
-        self._confirming = index.traits.confirming
+        """`renewed_at` tells when the lease was last renewed, on the steady clock."""
+        self._traits = index.traits
         self._clock = clock
         self._may_deliver = may_deliver
         self._alarm = Alarm(self.wake)
@@ -106,18 +112,33 @@ class Delivery:
             wakeup,
             note_sent=self._note_sent,
         )
+        self._runs = build_runs(
+            connection,
+            *(timetable, cache, store.runs, index.traits.runs, inbox, policy),
+            *(self._screening, self._settling, self._failures, clock, stats, events),
+            may_send=may_deliver,
+            renewed_at=renewed_at,
+            note_sent=self._note_sent,
+        )
         clock.on_set.append(lambda by_us: wakeup.soon())
-        hooks.attach(wake=self.wake_soon, withdraw=self._withdraw, awaits_ack=self._stream.awaits)
+        hooks.attach(
+            wake=self.wake_soon,
+            withdraw=self._withdraw,
+            awaits_ack=self._awaits_ack,
+            abandon=self._runs.abandon,
+        )
         connection.on_denied.append(self._on_denied)
 
     def start(self) -> None:
         """Deliver from now on, for as long as the lease allows."""
         self._enabled = True
+        self._runs.start()
         self.wake_soon()
 
     def stop(self) -> None:
         """Send nothing more; what was sent is still confirmed and settled."""
         self._enabled = False
+        self._runs.stop()
         give_back([*self._queue, *self._stream.clear()])
         self._queue.clear()
         self._occurrences.stop()
@@ -127,15 +148,17 @@ class Delivery:
     def is_idle(self) -> bool:
         """Whether all that was sent is confirmed, and being settled."""
         is_sent = self._in_flight.is_empty and not self._stream.sent
-        return is_sent and not len(self._settling) and self._occurrences.is_idle
+        is_stored = not len(self._settling) and self._occurrences.is_idle
+        return is_sent and is_stored and self._runs.is_idle
 
     def close(self) -> None:
         """Let go of the alarm."""
         self._alarm.stop()
 
     def look(self) -> None:
-        """See whether an echo is overdue; to be called several times a second."""
+        """See what is overdue, an echo or an answer; to be called several times a second."""
         self._in_flight.look()
+        self._runs.look()
 
     def wake(self) -> None:
         """Send what is due, and set the alarm for what comes next.
@@ -200,11 +223,14 @@ class Delivery:
             return
         items = self._bucket.pop_due(now_us, room)
         batch: list[Due] = list(zip(items, repeat(self._bucket), strict=False))
-        if self._recurring:
+        recurring, run_index = self._traits.recurring, self._traits.runs
+        if recurring or run_index:
             for place, item in enumerate(items):
-                if item.key in self._recurring:
+                if item.key in recurring:
                     self._occurrences.begin(item)
                     batch[place] = (item, self._occurrences)
+                elif run_index.is_unsettled(item.key):
+                    batch[place] = (item, self._runs)
         others: list[Due] = [
             *zip(self._occurrences.pop_due(now_us, room), repeat(self._occurrences), strict=False),
             *zip(
@@ -222,7 +248,7 @@ class Delivery:
         messages: list[Outgoing] = []
         late: list[int] = []
         size = 0
-        queue = self._queue
+        queue, confirming = self._queue, self._traits.confirming
         moved = asks = False
         most = self._throttle.room(BATCH * 4)
         while queue and size < BATCH_BYTES and len(late) < most:
@@ -233,7 +259,7 @@ class Delivery:
                 self._stream.drop(due)
                 moved = True
                 continue
-            if item.key in self._confirming and self._stream.must_wait(item):
+            if item.key in confirming and self._stream.must_wait(item):
                 queue.popleft()
                 self._stream.park(due)
                 moved = True
@@ -247,11 +273,9 @@ class Delivery:
                 continue
             queue.popleft()
             moved = True
-            if message.confirm:
-                if self._stream.send(due, message, now_us):
-                    late.append(now_us - item.due_us)
-                    size += message.size
-                    asks = True
+            if message.confirm or message.answered:
+                size += self._send_confirmed(due, message, now_us, late)
+                asks = True
                 continue
             if self._screening.rejects(due, message, now_us):
                 continue
@@ -265,6 +289,15 @@ class Delivery:
         if asks:
             self._in_flight.ask_link()
         return moved
+
+    def _send_confirmed(self, due: Due, message: Outgoing, now_us: int, late: list[int]) -> int:
+        """Send what a stream or a receiver must confirm; return the bytes of what was sent."""
+        if message.answered:
+            self._runs.send(due, message, now_us)
+        elif self._stream.send(due, message, now_us):
+            late.append(now_us - due[0].due_us)
+            return message.size
+        return 0
 
     def _note_sent(self, late: list[int]) -> None:
         """Count how late some messages are sent, in microseconds."""
@@ -284,6 +317,10 @@ class Delivery:
             self._stream.forget_unanswered(item)
             source.give_back(item)
 
+    def _awaits_ack(self, key: str, revision: int) -> bool:
+        """Tell whether a version was sent, and is not settled by a stream or a run yet."""
+        return self._stream.awaits(key, revision) or self._runs.is_beginning(key, revision)
+
     def _on_lost(self, lost: list[Due]) -> None:
         """The connection was lost: nobody knows whether these arrived."""
         give_back([*lost, *self._queue])
@@ -291,7 +328,9 @@ class Delivery:
 
     def _on_denied(self, kind: str, subject: str) -> None:
         """The server refused one publication; it does not say which, but before its echo."""
-        if kind == "publish" and not self._stream.deny(subject.encode()):
+        if kind != "publish" or self._stream.deny(subject.encode()):
+            return
+        if not self._runs.deny(subject):
             self._in_flight.deny(subject)
 
     def _on_refused(self, due: Due, subject: str) -> None:

@@ -62,6 +62,11 @@ class Tenure:
         return steady() < self._valid_until and self.role is Role.LEADER
 
     @property
+    def renewed_at(self) -> float:
+        """When the last renewal was sent that the server acknowledged."""
+        return self._renewed_at
+
+    @property
     def is_overdue(self) -> bool:
         """Whether this leader has not renewed the lease for so long that another may hold it."""
         return self.role is Role.LEADER and steady() >= self._renewed_at + TAKEOVER

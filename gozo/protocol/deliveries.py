@@ -39,6 +39,7 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
         entry.confirm,
         entry.attempts > 0,
         None if spec is None and confirmation is None else entry,
+        entry.is_answered and entry.state is not State.FAILED,
     )
 
 

@@ -10,6 +10,9 @@ class Kind(StrEnum):
 
     ACCEPTED = "accepted"
     DELIVERED = "delivered"
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
     RETRYING = "retrying"
     FAILED = "failed"
     MISSED = "missed"

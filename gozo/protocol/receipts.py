@@ -46,9 +46,13 @@ def stored_receipt(entry: Entry, *, replaced: bool, status: str = "stored") -> d
     }
 
 
-def cancel_receipt(id_: str, status: str) -> dict[str, object]:
-    """Return the result for an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ..."""
-    return {"status": status, "id": id_}
+def cancel_receipt(id_: str, status: str, *, running: bool = False) -> dict[str, object]:
+    """Return the result for an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ...
+
+    `running`: a receiver may be at work on an occurrence, which is left alone.
+    """
+    receipt: dict[str, object] = {"status": status, "id": id_}
+    return receipt | {"running": True} if running else receipt
 
 
 def protected_error() -> RequestError:

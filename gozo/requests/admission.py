@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.in_memory import InMemory
-from gozo.errors import RequestError
+from gozo.errors import Refusal, RequestError
 from gozo.protocol.requests import dated
 from gozo.protocol.subject_policy import (
     IMPORT_LASTS,
@@ -52,6 +53,7 @@ class Admission:
         store: ScheduleStore,
         in_memory: InMemory,
         connection: Connection,
+        answers: AnswerInbox,
     ) -> None:
         self._policy = policy
         self._quotas = quotas
@@ -61,6 +63,7 @@ class Admission:
         self._store = store
         self._in_memory = in_memory
         self._connection = connection
+        self._answers = answers
         self._counts = quotas.max_pending is not None
         self.limits_unread = quotas.max_payload is not None or quotas.max_rate is not None
         """Whether `check_unread` ever refuses anything."""
@@ -120,8 +123,8 @@ class Admission:
         if entry.headers or might_not_fit or len(entry.when) > LONG_EXPRESSION:
             check_size(size, headers_size(entry), longest, largest)
         spec = entry.spec
-        if spec is not None:
-            self._check_interval(expression(entry.when))
+        if spec is not None or entry.confirmation is not None:
+            self._check_special(entry, size)
         if self._counts and self._is_new(entry):
             kept = self._store.kept + len(self._in_memory)
             self._quotas.check_pending(kept + self._more)
@@ -149,8 +152,24 @@ class Admission:
             raise self._not_imported("a schedule with an id would outlive it")
         if entry.confirm:
             raise self._not_imported("no stream would acknowledge the message")
+        if entry.is_answered:
+            raise self._not_imported("its receiver could not be sent a second attempt")
         if entry.due_us - entry.created_us > IMPORT_LASTS * MICROSECONDS:
             raise self._not_imported(f"it must be due within {IMPORT_LASTS} s")
+
+    def _check_special(self, entry: Entry, size: int) -> None:
+        """Refuse what recurs too often, could not be confirmed, or whose runs do not fit."""
+        if entry.spec is not None:
+            self._check_interval(expression(entry.when))
+        if entry.confirmation is None:
+            return
+        check_size(size, headers_size(entry), self._connection.max_payload, self._store.max_message)
+        if entry.is_answered and self._answers.is_denied:
+            raise RequestError(
+                Refusal.UNAVAILABLE,
+                f"the daemon may not subscribe to {self._answers.subject}, so it would hear no "
+                "answer: give it this permission (see gozo(8)), or omit Gozo-Confirm",
+            )
 
     def _not_imported(self, what: str) -> RequestError:
         return not_imported(self._policy.request_subject, what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.in_memory import InMemory
 from gozo.leadership.feed_messages import feed_subject
 from gozo.leadership.handled_feed import FeedWriter
@@ -44,6 +45,7 @@ def build_intake(
     may_act: Callable[[], bool],
     wake_delivery: Callable[[], None],
     on_too_large: Callable[[], None],
+    answers: AnswerInbox,
 ) -> Intake:
     """Return an intake that acts, as the leader, while `may_act`.
 
@@ -53,7 +55,12 @@ def build_intake(
     replies = Replies(connection, policy, store, stats, events, clock, lookout, on_too_large)
     in_progress = InProgress(feed_writer, max_backlog)
     admission = Admission(
-        policy=policy, quotas=quotas, store=store, in_memory=in_memory, connection=connection
+        policy=policy,
+        quotas=quotas,
+        store=store,
+        in_memory=in_memory,
+        connection=connection,
+        answers=answers,
     )
     context = Context(
         store=store,

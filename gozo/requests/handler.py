@@ -125,5 +125,5 @@ class RequestHandler:
         if isinstance(request, ScheduleRequest):
             receipt = stored_receipt(request.entry, replaced=result is Result.REPLACED)
         else:
-            receipt = cancel_receipt(request.id, result)
+            receipt = cancel_receipt(request.id, result, running=self._store.is_running(request.id))
         self._replies.answer(request.receipt, receipt)

@@ -286,7 +286,9 @@ class Outgoing:
     counted: bool = False
     """Whether the number of attempts is limited."""
     entry: Entry | None = None
-    """Its entry, if the schedule has a spec: it is checked when due."""
+    """Its entry, if the schedule has a spec or a `Confirmation`: it is checked when due."""
+    answered: bool = False
+    """Whether its receiver must confirm it."""
 
     @property
     def size(self) -> int:

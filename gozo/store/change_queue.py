@@ -36,6 +36,7 @@ from gozo.store.changes import (
 from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.protection import Protection
 from gozo.store.retries import Retries
+from gozo.store.run_index import RunIndex
 from gozo.store.writer import Writer
 
 MOST_IN_FLIGHT = 4_000  # writes without an answer
@@ -43,6 +44,9 @@ MOST_AT_WORK = 2 * MOST_IN_FLIGHT  # changes taken on before callers are asked t
 MOST_WAITING = 100_000  # changes that may wait for the bucket while others are still taken on
 CONGESTED_WAIT = 0.01  # seconds
 SLICE = 200  # changes begun before others get a turn
+
+_GONE = frozenset({Result.ALREADY_DELIVERED, Result.NOT_FOUND})
+"""Results of a cancel that found no schedule."""
 
 
 class Events(Protocol):
@@ -70,6 +74,7 @@ class ChangeQueue:
         events: Events,
         hooks: DeliveryHooks,
         start: Callable[[Change], None],
+        runs: RunIndex,
     ) -> None:
         """`start` begins a change, which is over once `finish` is called with it.
 
@@ -81,6 +86,7 @@ class ChangeQueue:
         self._events = events
         self._hooks = hooks
         self._start = start
+        self._runs = runs
         self.active: dict[str, Change] = {}
         """The change that each key is at."""
         self.behind = Behind()
@@ -247,6 +253,8 @@ class ChangeQueue:
         if self._overtaken:
             result = self._resolve_overtaken(change, result)
         key = change.key
+        if self._runs and isinstance(change, Write) and not change.revision:
+            result = self._end_runs(change, result)
         if isinstance(change, Put) and change.holder is not None:
             self.active[key] = change.holder
         elif key in self.behind.queues:
@@ -262,6 +270,18 @@ class ChangeQueue:
         change.on_result(result, words)
         if self._ready:
             self._pump()
+
+    def _end_runs(self, change: Write, result: Result) -> Result:
+        """Have the runs of a schedule tried no more that was changed or cancelled.
+
+        Returns the result of the change: where only runs are left, it is they that are cancelled.
+        """
+        removes = isinstance(change, Remove)
+        if removes and result in _GONE and self._runs.of(change.key):
+            result = Result.CANCELLED
+        if result in WRITTEN:
+            self._hooks.abandon(change.key)
+        return result
 
     def drop(self, change: Write) -> None:
         """End a change wherever it is, as one that another leader sees to."""

@@ -81,7 +81,9 @@ class ChangeWriter:
         self._own = fence.own
         self._protection = Protection(index)
         self.queue = ChangeQueue(
-            writer, index.timetable, self._protection, events, hooks, self._start
+            *(writer, index.timetable, self._protection, events, hooks),
+            self._start,
+            index.traits.runs,
         )
         self.handover = Handover(self.queue, fence)
         self._reconciler = Reconciler(bucket, index, cache, fence)

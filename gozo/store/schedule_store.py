@@ -31,6 +31,7 @@ from gozo.store.fence import Fence
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
 from gozo.store.reservations import Reservations
+from gozo.store.run_store import RunStore
 from gozo.store.writer import Writer
 
 
@@ -59,6 +60,9 @@ class ScheduleStore:
         self._handover = changes.handover
         self.reservations = Reservations(changes.queue, index, self._tokens)
         """Keys whose changes wait while occurrences are sent."""
+        self.runs = RunStore(changes.queue, index.timetable, self._tokens)
+        """The occurrences that have entries of their own."""
+        self._run_index = index.traits.runs
         index.lateness.on_misdated.append(self._redate)
 
     def put(
@@ -188,6 +192,10 @@ class ScheduleStore:
     def keeps(self, id_: str) -> bool:
         """Tell whether the bucket holds a schedule with this id, as far as is known."""
         return self._key_of(id_) in self._timetable
+
+    def is_running(self, id_: str) -> bool:
+        """Tell whether a receiver may be at work on an occurrence of the schedule with this id."""
+        return self._run_index.is_running(self._key_of(id_))
 
     def outcome(self, id_: str) -> str:
         """Tell what became of an id: `pending`, a `Reason`, `removed` or `not_found`."""

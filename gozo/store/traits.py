@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from gozo.schedule.model import PLAIN, RARE, Entry, State
 from gozo.schedule.recurrence import ran_ahead
+from gozo.store.run_index import RunIndex
 
 LARGE = 16 * 1024  # bytes of payload from which a size is remembered
 _PENDING = State.PENDING  # at hand, for the most frequent question
@@ -40,6 +41,9 @@ class Traits:
         """Schedules whose last attempt failed, and that are tried again."""
         self.ahead: set[str] = set()
         """Schedules that wait too long, since a clock that ran ahead moved them on."""
+        self.answered: set[str] = set()
+        """Schedules that become runs, and the runs: receivers have to confirm them."""
+        self.runs = RunIndex()
 
     def note_size(self, key: str, size: int) -> None:
         """Remember how large the payload of a key is, in bytes; 0: there is none."""
@@ -63,12 +67,18 @@ class Traits:
             self.paused.discard(key)
             self.failed.discard(key)
             self.protected.discard(key)
+        if self.answered:
+            self._note_answered(key, entry)
         if entry is None or entry[RARE:] == PLAIN:
             if self.recurring or self.confirming:
                 self.recurring.discard(key)
                 self.confirming.discard(key)
-            return
-        if entry.spec is not None and entry.spec.recurs:
+        else:
+            self._note_rare(key, entry)
+
+    def _note_rare(self, key: str, entry: Entry) -> None:
+        """Remember the traits of an entry that has some, probably."""
+        if entry.recurs:
             self.recurring.add(key)
             if ran_ahead(entry, self._server_us()):
                 self.ahead.add(key)
@@ -78,17 +88,27 @@ class Traits:
             self.confirming.add(key)
         else:
             self.confirming.discard(key)
+        if entry.is_answered and not self.answered:
+            self._note_answered(key, entry)
         if entry.protected:
             self.protected.add(key)
         if entry.state is not _PENDING:
             self._note_state(key, entry)
+
+    def _note_answered(self, key: str, entry: Entry | None) -> None:
+        if entry is not None and entry.is_answered:
+            self.answered.add(key)
+            self.runs.note(key, entry)
+        elif key in self.answered:
+            self.answered.discard(key)
+            self.runs.note(key, None)
 
     def _note_state(self, key: str, entry: Entry) -> None:
         if entry.state is State.PAUSED:
             self.paused.add(key)
         elif entry.state is State.FAILED:
             self.failed.add(key)
-        else:
+        elif entry.state is State.RETRYING:
             self.retrying.add(key)
             if ran_ahead(entry, self._server_us()):
                 self.ahead.add(key)

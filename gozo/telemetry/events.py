@@ -97,6 +97,30 @@ class Events:
                 reason=entry.reason,
             )
 
+    def started(self, run: Entry) -> None:
+        """A receiver was sent an attempt of a run, or has claimed it."""
+        self._publish(
+            Kind.STARTED,
+            run.id,
+            subject=run.subject,
+            due=print_rfc3339(run.due_us),
+            attempt=run.tried + 1,
+        )
+
+    def succeeded(self, run: Entry) -> None:
+        """A receiver has confirmed that its work is done."""
+        self._publish(
+            Kind.SUCCEEDED,
+            run.id,
+            subject=run.subject,
+            due=print_rfc3339(run.due_us),
+            attempts=run.tried + 1,
+        )
+
+    def skipped(self, entry: Entry) -> None:
+        """An occurrence is left out, since an earlier one is not settled."""
+        self._publish(Kind.SKIPPED, entry.id, due=print_rfc3339(entry.due_us))
+
     def missed(self, id_: str | None, due_us: int) -> None:
         """A schedule, or an occurrence of one, was too late and was skipped."""
         self._publish(Kind.MISSED, id_, due=print_rfc3339(due_us))
@@ -173,6 +197,15 @@ class NullEvents:
 
     def not_delivered(self, entry: Entry) -> None:
         """An attempt failed."""
+
+    def started(self, run: Entry) -> None:
+        """A receiver was sent an attempt of a run, or has claimed it."""
+
+    def succeeded(self, run: Entry) -> None:
+        """A receiver has confirmed that its work is done."""
+
+    def skipped(self, entry: Entry) -> None:
+        """An occurrence is left out."""
 
     def missed(self, id_: str | None, due_us: int) -> None:
         """A schedule, or an occurrence of one, was skipped."""

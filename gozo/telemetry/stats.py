@@ -115,6 +115,12 @@ class Stats:
     """Seconds for which due messages waited because of `--max-deliver-rate`."""
     missed: int = 0
     """Schedules and occurrences that were skipped because they were too late."""
+    skipped: int = 0
+    """Occurrences that were left out since earlier ones of their schedule were not settled."""
+    answers: Counter[str] = field(default_factory=Counter)
+    """Answers of receivers, by what they say."""
+    unanswered: int = 0
+    """Attempts whose receivers were silent for too long."""
     latest_us: int = 0
     """The greatest lateness of a delivery, in microseconds."""
     lateness: Lateness = field(default_factory=Lateness)

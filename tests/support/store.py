@@ -110,7 +110,10 @@ class Parts:
 def attach_nothing(hooks: DeliveryHooks) -> None:
     """Stand for a delivery that never takes anything."""
     hooks.attach(
-        wake=lambda: None, withdraw=lambda key: None, awaits_ack=lambda key, revision: False
+        wake=lambda: None,
+        withdraw=lambda key: None,
+        awaits_ack=lambda key, revision: False,
+        abandon=lambda key: None,
     )
 
 

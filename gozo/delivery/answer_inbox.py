@@ -1,0 +1,62 @@
+"""Hears the answers of receivers, on all replicas.
+
+A standby keeps them for as long as a change of lead takes, so that a new leader acts on what was
+answered while nobody led.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gozo.delivery.run_outcomes import Heard, hash_of
+from gozo.protocol.answers import ACK_TOKEN, read_answer
+from gozo.runtime.clock import steady
+from gozo.transport.connection import Connection
+
+KEPT = 60.0  # seconds
+MOST_KEPT = 50_000  # answers
+
+
+class AnswerInbox:
+    """Passes answers on while this replica acts on them, and keeps them else."""
+
+    def __init__(self, connection: Connection, request_subject: str) -> None:
+        self.prefix = f"{request_subject}.{ACK_TOKEN}"
+        """What the reply subjects of deliveries begin with; a token follows."""
+        self.subject = f"{self.prefix}.*"
+        self._connection = connection
+        self._start = len(self.prefix) + 1
+        self._hear: Callable[[Heard], None] | None = None
+        self._kept: deque[tuple[float, Heard]] = deque(maxlen=MOST_KEPT)
+        connection.listen(self.subject, self._on_message)
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the server does not let this replica hear answers."""
+        return self.subject in self._connection.refused
+
+    def open(self, hear: Callable[[Heard], None]) -> None:
+        """Pass answers on from now on, and first those that were kept."""
+        self._hear = hear
+        kept, self._kept = self._kept, deque(maxlen=MOST_KEPT)
+        since = steady() - KEPT
+        for at, heard in kept:
+            if at >= since:
+                hear(heard)
+
+    def close(self) -> None:
+        """Keep answers from now on: another replica acts on them."""
+        self._hear = None
+
+    def _on_message(
+        self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
+    ) -> None:
+        heard = Heard(hash_of(subject[self._start :]), read_answer(headers, payload), reply)
+        if self._hear is not None:
+            self._hear(heard)
+            return
+        now, kept = steady(), self._kept
+        while kept and kept[0][0] < now - KEPT:
+            kept.popleft()
+        kept.append((now, heard))

@@ -1,0 +1,385 @@
+"""What becomes of runs: their receivers' answers, their silence, and their end.
+
+The first final answer to an attempt decides; others are counted. An answer that has a reply
+subject is confirmed with `+OK` once the bucket has what it says. While an outcome is on its way to
+the bucket, further answers to the same run wait for it.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from typing import NamedTuple
+
+from gozo.delivery.run_waits import RunWaits
+from gozo.errors import DisconnectedError
+from gozo.protocol.answers import FINAL, GO, NO, OK, Answer, Verdict
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.clock import steady
+from gozo.runtime.clock_watch import ClockWatch
+from gozo.runtime.logs import get_logger
+from gozo.schedule import runs
+from gozo.schedule.model import MICROSECONDS, Entry, Reason, Run, State
+from gozo.store.changes import Result
+from gozo.store.run_index import RunIndex
+from gozo.store.run_store import RunStore
+from gozo.telemetry.events import EventSink
+from gozo.telemetry.stats import Stats
+from gozo.transport.connection import Connection
+
+MOST_WAITING = 50
+"""Answers to one run that wait for what was said before; more are ignored."""
+
+MOST_AT_ONCE = 500
+"""Silent receivers that are seen to at a time."""
+
+UNANSWERED = "no answer came in time"
+
+log = get_logger("gozo.runs")
+
+
+class Heard(NamedTuple):
+    """An answer, and where it came from."""
+
+    hashed: str
+    """The SHA-256 of the token in its subject."""
+    answer: Answer
+    reply: bytes
+    """The subject on which it is confirmed; empty: none is given."""
+
+
+def hash_of(text: bytes) -> str:
+    """Return the SHA-256 of a token or a nonce, as it is stored."""
+    return urlsafe_b64encode(sha256(text).digest()).decode().rstrip("=")
+
+
+class RunOutcomes:
+    """Acts on answers, as the leader."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        policy: Policy,
+        index: RunIndex,
+        store: RunStore,
+        waits: RunWaits,
+        clock: ClockWatch,
+        stats: Stats,
+        events: EventSink,
+    ) -> None:
+        self._connection = connection
+        self._policy = policy
+        self._index = index
+        self._store = store
+        self._waits = waits
+        self._clock = clock
+        self._stats = stats
+        self._events = events
+        self._changing: set[str] = set()
+        """Runs whose next state is on its way to the bucket."""
+        self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
+        """What is to be done about them after that."""
+        self._pauses: dict[str, int] = {}
+        """How often in succession nobody took an attempt of each run."""
+        self.on_claimed: list[Callable[[str], None]] = []
+        """Called with the key of a run that a receiver has claimed."""
+        self.on_settled: list[Callable[[str, Run], None]] = []
+        """Called with each run that has ended, and its key."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was heard is in the bucket."""
+        return not self._changing
+
+    def clear(self) -> None:
+        """Forget what this leader had in memory: others have heard what was not acted on."""
+        self._waiting.clear()
+        self._pauses.clear()
+
+    # One change after the other
+
+    def is_changing(self, key: str) -> bool:
+        """Tell whether a run's next state is on its way to the bucket."""
+        return key in self._changing
+
+    def begin_change(self, key: str) -> None:
+        """Let what is heard of a run wait: its next state is on its way to the bucket."""
+        self._changing.add(key)
+
+    def end_change(self, key: str) -> None:
+        """Act on what was heard meanwhile."""
+        self._changing.discard(key)
+        for act in self._waiting.pop(key, ()):
+            act()
+
+    def _after_change(self, key: str, act: Callable[[], None]) -> None:
+        """Act once a run's next state is in the bucket; at once if none is on its way."""
+        if key not in self._changing:
+            act()
+        elif len(self._waiting[key]) < MOST_WAITING:
+            self._waiting[key].append(act)
+
+    # Answers
+
+    def hear(self, heard: Heard) -> None:
+        """Act on an answer."""
+        self._stats.answers[heard.answer.verdict] += 1
+        self._hear(heard)
+
+    def _hear(self, heard: Heard) -> None:
+        key = self._index.with_token(heard.hashed)
+        entry = None if key is None else self._index.get(key)
+        if key is None or entry is None:
+            # Settled, and the bucket has that; or nothing that gozo ever sent.
+            self._say(heard, NO if heard.answer.verdict is Verdict.CLAIM else OK)
+        elif key in self._changing:
+            self._after_change(key, partial(self._hear, heard))
+        else:
+            self._act(key, entry, heard)
+
+    def _act(self, key: str, entry: Entry, heard: Heard) -> None:
+        attempt = runs.attempt_of(entry, heard.hashed)
+        answer = heard.answer
+        is_open = entry.state in (State.RUNNING, State.PENDING)
+        is_current = is_open and attempt == entry.tried + 1
+        match answer.verdict:
+            case Verdict.CLAIM:
+                self._claim(key, entry, heard, is_current=is_current)
+            case Verdict.ALIVE:
+                self._alive(key, entry, heard, attempt=attempt, is_current=is_current)
+            case Verdict.DONE:
+                # Also of an attempt that was given up: the work is done.
+                self._succeed(key, entry, heard)
+            case Verdict.STREAM:
+                log.repeated("warning", "run.captured", id=entry.id, subject=entry.subject)
+            case verdict if verdict not in FINAL:
+                pass
+            case _ if not is_current:
+                self._say(heard, OK)  # another attempt has taken its place
+            case Verdict.BUSY:
+                self._pause(key, entry, answer.reason, heard)
+            case Verdict.NOBODY:
+                self._pause(key, entry, f"nobody subscribes to {entry.subject}", heard)
+            case Verdict.TERMINATED:
+                self._end(key, lambda run: runs.given_up(_counted(run), answer.reason), heard)
+            case _:
+                self._fail(key, answer.reason, heard, answer.delay_us)
+
+    def _claim(self, key: str, entry: Entry, heard: Heard, *, is_current: bool) -> None:
+        """Let the first receiver start that asks, and no other."""
+        run = entry.run
+        assert run is not None
+        owner = hash_of(heard.answer.nonce)
+        if is_current and run.owner == owner:
+            self._note_sign(key, entry)
+            self._say(heard, GO)
+        elif not is_current or run.owner:
+            self._say(heard, NO)
+        else:
+            now_us = self._clock.now_us()
+            change = partial(runs.claimed, owner=owner, now_us=now_us)
+            self._change(key, change, partial(self._on_claimed, key, heard))
+
+    def _on_claimed(self, key: str, heard: Heard, entry: Entry) -> None:
+        self._pauses.pop(key, None)
+        for call in self.on_claimed:
+            call(key)
+        self._note_sign(key, entry)
+        self._events.started(entry)
+        self._say(heard, GO)
+
+    def _alive(
+        self, key: str, entry: Entry, heard: Heard, *, attempt: int, is_current: bool
+    ) -> None:
+        if is_current and entry.state is State.RUNNING:
+            self._note_sign(key, entry)
+        elif _was_silent(entry) and attempt == entry.tried:
+            self._change(key, runs.alive, partial(self._note_sign, key))
+        self._say(heard, OK)
+
+    def _note_sign(self, key: str, entry: Entry) -> None:
+        assert entry.confirmation is not None
+        self._waits.note(key, entry.confirmation.ack_wait_us / MICROSECONDS, steady())
+
+    def _say(self, heard: Heard, word: bytes) -> None:
+        """Reply to an answer, if it asks for that; to subjects that requests may name only."""
+        if heard.reply and self._policy.may_answer(heard.reply):
+            with suppress(DisconnectedError):
+                self._connection.publish(heard.reply.decode(), word)
+
+    # Silence
+
+    def adopt(self) -> None:
+        """Wait for the receivers that an earlier leader sent messages to."""
+        for key, entry in self._index:
+            if entry.state is State.RUNNING:
+                self._note_sign(key, entry)
+
+    def look(self, now: float, renewed_at: float) -> None:
+        """See to the runs whose receivers were silent for too long."""
+        for key in self._waits.late(now, renewed_at, MOST_AT_ONCE):
+            entry = self._index.get(key)
+            if entry is None or entry.state is not State.RUNNING:
+                continue
+            if key in self._changing:
+                self._note_sign(key, entry)
+            else:
+                self._stats.unanswered += 1
+                self._fail(key, UNANSWERED)
+
+    # Ends
+
+    def fail(self, key: str, reason: str) -> None:
+        """An attempt of a run failed before it could be made."""
+        self._after_change(key, partial(self._fail, key, reason))
+
+    def pause(self, key: str, reason: str) -> None:
+        """An attempt of a run was not made, and is not counted."""
+
+        def pause() -> None:
+            entry = self._index.get(key)
+            if entry is not None:
+                self._pause(key, entry, reason)
+
+        self._after_change(key, pause)
+
+    def give_up(self, key: str, reason: str) -> None:
+        """A run is not to be tried any more."""
+        self._after_change(key, partial(self._end, key, partial(runs.given_up, reason=reason)))
+
+    def abandon(self, schedule_key: str) -> None:
+        """A schedule was changed or cancelled: try none of its runs again.
+
+        What may be at work is left alone.
+        """
+        for key, _ in self._index.of(schedule_key):
+            self._after_change(key, partial(self._abandon, key))
+
+    def _abandon(self, key: str) -> None:
+        entry = self._index.get(key)
+        if entry is None:
+            return
+        if entry.state is State.RUNNING:
+            self._change(key, runs.ended, lambda entry: None)
+        else:
+            self._remove(key, entry, Reason.CANCELLED)
+
+    def _succeed(self, key: str, entry: Entry, heard: Heard) -> None:
+        def done() -> None:
+            self._stats.delivered += 1
+            self._events.succeeded(entry)
+            self._say(heard, OK)
+            assert entry.run is not None
+            self._forget_failed(entry.run.key)
+
+        self._remove(key, entry, Reason.DELIVERED, done)
+
+    def _pause(self, key: str, entry: Entry, reason: str, heard: Heard | None = None) -> None:
+        pauses = self._pauses.get(key, 0)
+        self._pauses[key] = pauses + 1
+        now_us = self._clock.now_us()
+        if entry.run is not None and entry.run.is_last:
+            self._end(key, partial(runs.given_up, reason=reason), heard)
+            return
+        log.limited("info", "run.paused", id=entry.id, subject=entry.subject, reason=reason)
+        change = partial(runs.refused, reason=reason, pauses=pauses, now_us=now_us)
+        self._end(key, change, heard)
+
+    def _fail(
+        self, key: str, reason: str, heard: Heard | None = None, delay_us: int | None = None
+    ) -> None:
+        self._pauses.pop(key, None)
+        now_us = self._clock.now_us()
+        change = partial(runs.failed, reason=reason, now_us=now_us, delay_us=delay_us)
+        self._end(key, change, heard)
+
+    def _end(self, key: str, change: Callable[[Entry], Entry], heard: Heard | None = None) -> None:
+        """Store how an attempt ended, and confirm the answer that said so."""
+
+        def done(entry: Entry) -> None:
+            if heard is not None:
+                self._say(heard, OK)
+            if entry.state is State.FAILED:
+                self._given_up(key, entry)
+            elif entry.tried:
+                self._events.not_delivered(entry)
+
+        self._waits.end(key)
+        self._change(key, change, done)
+
+    def _given_up(self, key: str, entry: Entry) -> None:
+        assert entry.run is not None
+        self._pauses.pop(key, None)
+        self._stats.failed += 1
+        log.limited(
+            "warning",
+            "run.failed",
+            id=entry.id,
+            subject=entry.subject,
+            attempts=entry.tried,
+            reason=entry.reason,
+        )
+        self._events.not_delivered(entry)
+        self._forget_failed(entry.run.key, but=key)
+        for call in self.on_settled:
+            call(key, entry.run)
+
+    def _forget_failed(self, schedule_key: str, but: str = "") -> None:
+        """Keep no more than one failed run of a schedule, and none once one succeeded."""
+        for key, entry in self._index.of(schedule_key):
+            is_kept = entry.confirmation is not None and bool(entry.confirmation.dead_letter)
+            if entry.state is State.FAILED and key != but and not is_kept:
+                self._remove(key, entry, Reason.FAILED)
+
+    # The bucket
+
+    def _change(
+        self,
+        key: str,
+        change: Callable[[Entry], Entry],
+        done: Callable[[Entry], None],
+    ) -> None:
+        """Store what a run has become."""
+        stored: list[Entry] = []
+
+        def alter(entry: Entry) -> Entry:
+            stored[:] = [change(entry)]
+            return stored[0]
+
+        def on_result(result: Result, words: str) -> None:
+            if result in (Result.STORED, Result.REPLACED):
+                done(stored[0])
+            self.end_change(key)
+
+        self.begin_change(key)
+        self._store.alter(key, alter, on_result)
+
+    def _remove(
+        self, key: str, entry: Entry, reason: Reason, done: Callable[[], None] | None = None
+    ) -> None:
+        def on_result(result: Result, words: str) -> None:
+            if result in (Result.SETTLED, Result.CANCELLED):
+                self._pauses.pop(key, None)
+                if done is not None:
+                    done()
+                assert entry.run is not None
+                for call in self.on_settled:
+                    call(key, entry.run)
+            self.end_change(key)
+
+        self._waits.end(key)
+        self.begin_change(key)
+        self._store.remove(key, reason, on_result)
+
+
+def _was_silent(entry: Entry) -> bool:
+    """Tell whether a run is tried again only since its receiver was thought to be silent."""
+    return entry.state is State.RETRYING and entry.reason == UNANSWERED
+
+
+def _counted(entry: Entry) -> Entry:
+    return entry._replace(tried=entry.tried + 1)

@@ -1,0 +1,273 @@
+"""Sends runs: records each attempt in the bucket, then publishes its message.
+
+What is due becomes a run of its own first; see `gozo.schedule.runs`. Nothing is published that is
+not recorded, so that a later leader knows of it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict, deque
+from collections.abc import Callable
+from functools import partial
+
+from gozo.delivery.failures import Failures
+from gozo.delivery.run_outcomes import RunOutcomes, hash_of
+from gozo.delivery.run_waits import RunWaits
+from gozo.delivery.screening import Screening
+from gozo.delivery.settling import Settling
+from gozo.delivery.source import Due
+from gozo.errors import DisconnectedError
+from gozo.protocol.deliveries import delivery, once
+from gozo.runtime.clock import steady
+from gozo.runtime.clock_watch import ClockWatch
+from gozo.runtime.logs import get_logger
+from gozo.schedule import runs
+from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Outgoing, Overlap, Run
+from gozo.schedule.timetable import Item, Timetable
+from gozo.store.changes import Result
+from gozo.store.run_codec import occurrence_of, run_key
+from gozo.store.run_index import RunIndex
+from gozo.store.run_store import RunStore
+from gozo.telemetry.events import EventSink
+from gozo.telemetry.stats import Stats
+from gozo.transport.commands import publication
+from gozo.transport.connection import Connection
+from gozo.transport.permissions import not_published
+
+OFFER_AGAIN_US = 2 * MICROSECONDS
+"""Microseconds after which an offer that nobody has claimed is repeated."""
+
+DENIED_WITHIN = 3.0  # seconds within which the server says that it refused a message
+MOST_RECENT = 1_000  # messages to one subject, and subjects, of which that can be told
+
+LOOK_AGAIN_US = MICROSECONDS // 20
+"""Microseconds until a run is looked at again whose state is on its way to the bucket."""
+
+TOO_LATE = "it was too late to try it"
+
+log = get_logger("gozo.runs")
+
+
+class RunSender:
+    """Begins runs, and makes their attempts."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        timetable: Timetable,
+        index: RunIndex,
+        store: RunStore,
+        waits: RunWaits,
+        outcomes: RunOutcomes,
+        screening: Screening,
+        settling: Settling,
+        failures: Failures,
+        clock: ClockWatch,
+        stats: Stats,
+        events: EventSink,
+        *,
+        prefix: str,
+        may_send: Callable[[], bool],
+        note_sent: Callable[[list[int]], None],
+    ) -> None:
+        """Publish with reply subjects below a `prefix`, while `may_send`.
+
+        `note_sent` counts how late some messages are sent, in microseconds.
+        """
+        self._connection = connection
+        self._timetable = timetable
+        self._index = index
+        self._store = store
+        self._waits = waits
+        self._outcomes = outcomes
+        self._screening = screening
+        self._settling = settling
+        self._failures = failures
+        self._clock = clock
+        self._stats = stats
+        self._events = events
+        self._prefix = prefix
+        self._may_send = may_send
+        self._note_sent = note_sent
+        self._beginning: set[tuple[str, int]] = set()
+        """Schedules whose runs are being stored: keys and revisions."""
+        self._offers: dict[str, tuple[str, int]] = {}
+        """The token of the offer of each run that is not claimed, and when it was made."""
+        self._queued: defaultdict[str, list[Item]] = defaultdict(list)
+        """Runs that wait until another one of their schedule is settled, by its key."""
+        self._recent: dict[str, deque[tuple[float, str]]] = {}
+        """When runs were published to each subject a moment ago: see `deny`."""
+        outcomes.on_claimed.append(self._on_claimed)
+        outcomes.on_settled.append(self._on_settled)
+
+    def __len__(self) -> int:
+        return len(self._beginning)
+
+    def is_beginning(self, key: str, revision: int) -> bool:
+        """Tell whether a run of a version of a schedule is being stored."""
+        return (key, revision) in self._beginning
+
+    def clear(self) -> None:
+        """Forget what this leader had in memory."""
+        self._offers.clear()
+        self._queued.clear()
+
+    def _on_claimed(self, key: str) -> None:
+        """An offer is taken: it is not repeated."""
+        self._offers.pop(key, None)
+
+    def _on_settled(self, key: str, run: Run) -> None:
+        """A run is settled: the next one that waited for it may go on."""
+        self._offers.pop(key, None)
+        if run.key in self._queued:
+            now_us = self._clock.now_us()
+            for item in self._queued.pop(run.key):
+                self._timetable.give_back(item._replace(due_us=now_us))
+
+    def deny(self, subject: str) -> bool:
+        """The server refused a message to a subject; False if no run's was to it."""
+        recent = self._recent.get(subject)
+        since = steady() - DENIED_WITHIN
+        while recent:
+            at, key = recent.popleft()
+            if at >= since:
+                self._offers.pop(key, None)
+                self._outcomes.fail(key, not_published(subject))
+                return True
+        return False
+
+    # From a schedule that is due to its run
+
+    def begin(self, due: Due, message: Outgoing, now_us: int) -> None:
+        """Make a run of what is due, and let its schedule go on."""
+        item, source = due
+        if self._screening.is_missed(due, message, now_us):
+            return
+        entry = message.entry
+        assert entry is not None
+        key = run_key(item.key, occurrence_of(entry))
+        if self._store.was_begun(key):
+            self._advance(due)  # an earlier leader stored it, and died before it could go on
+            return
+        others = [other for _, other in self._index.unsettled(item.key)]
+        if self._is_skipped(entry, others):
+            self._stats.skipped += 1
+            log.limited("info", "run.skipped", id=entry.id, running=len(others))
+            self._events.skipped(entry)
+            source.missed(item)
+            return
+        headers = once(entry.headers, entry.due_us) if entry.recurs else entry.headers
+        occurrence = occurrence_of(entry)
+        run = runs.begun(entry, item.key, occurrence, headers, now_us)
+        self._begin(due, key, run, message.payload, now_us, waits=runs.waits_for(run, others))
+
+    def _begin(
+        self, due: Due, key: str, run: Entry, payload: bytes, now_us: int, *, waits: bool
+    ) -> None:
+        token = secrets.token_urlsafe(16)
+        is_over = runs.is_over(run, now_us)
+        if not waits and not is_over:
+            run = runs.sent(run, hash_of(token.encode()), now_us)
+        known = due[0].key, due[0].revision
+        self._beginning.add(known)
+
+        def on_result(result: Result, words: str) -> None:
+            self._beginning.discard(known)
+            if result in (Result.STORED, Result.REPLACED):
+                if is_over:
+                    self._outcomes.give_up(key, TOO_LATE)
+                elif not waits:
+                    self._publish(key, run, payload, token)
+                self._advance(due)
+            else:
+                self._failures.postpone(due, words or "the bucket cannot be written")
+
+        self._store.begin(key, run, payload, on_result)
+
+    def _is_skipped(self, entry: Entry, others: list[Entry]) -> bool:
+        """Tell whether an occurrence is left out since others of its schedule are not settled."""
+        assert entry.confirmation is not None
+        match entry.confirmation.overlap:
+            case Overlap.SKIP if others:
+                return True
+            case Overlap.QUEUE if len(others) > 1:
+                return True
+        return len(others) >= runs.MOST_RUNS
+
+    def _advance(self, due: Due) -> None:
+        """Let a schedule go on whose run is stored."""
+        item, source = due
+        source.delivered(item)
+        self._settling.settle_soon()
+
+    # From a run that is due to its attempt
+
+    def attempt(self, due: Due, message: Outgoing, now_us: int) -> None:
+        """Make the next attempt of a run, if it is its turn."""
+        item, source = due
+        entry = message.entry
+        assert entry is not None
+        assert entry.run is not None
+        key = item.key
+        if runs.is_over(entry, now_us):
+            self._outcomes.give_up(key, entry.reason or TOO_LATE)
+            return
+        others = [other for at, other in self._index.unsettled(entry.run.key) if at != key]
+        if runs.waits_for(entry, others):
+            self._queued[entry.run.key].append(item)
+            return
+        offer = self._offers.get(key)
+        if offer is not None:
+            again_us = offer[1] + OFFER_AGAIN_US
+            if now_us >= again_us:
+                self._publish(key, entry, message.payload, offer[0])
+                again_us = now_us + OFFER_AGAIN_US
+            source.give_back(item, again_us)
+            return
+        if self._outcomes.is_changing(key):
+            source.give_back(item, now_us + LOOK_AGAIN_US)
+            return
+        token = secrets.token_urlsafe(16)
+        run = runs.sent(entry, hash_of(token.encode()), now_us)
+        done = partial(self._on_attempt, due, run, message.payload, token)
+        self._outcomes.begin_change(key)
+        self._store.attempt(item, run, message.payload, done)
+
+    def _on_attempt(
+        self, due: Due, run: Entry, payload: bytes, token: str, result: Result, words: str
+    ) -> None:
+        if result in (Result.STORED, Result.REPLACED):
+            self._publish(due[0].key, run, payload, token)
+        elif result is not Result.SUPERSEDED:
+            self._failures.postpone(due, words or "the bucket cannot be written")
+        self._outcomes.end_change(due[0].key)
+
+    def _publish(self, key: str, run: Entry, payload: bytes, token: str) -> None:
+        """Publish the message of an attempt that is recorded."""
+        if not self._may_send():
+            return  # another leader may have the run by now
+        assert run.confirmation is not None
+        message = delivery(run, payload)
+        if message.size > self._connection.max_payload:
+            self._connection.doubt_limits()
+            self._outcomes.fail(key, f"{message.size} bytes exceed the server's max_payload")
+            return
+        reply = f"{self._prefix}.{token}".encode()
+        try:
+            self._connection.write(publication(message.subject, payload, message.headers, reply))
+        except DisconnectedError:
+            self._outcomes.pause(key, "the connection to NATS was lost")
+            return
+        if len(self._recent) > MOST_RECENT:
+            self._recent.clear()
+        self._recent.setdefault(run.subject, deque(maxlen=MOST_RECENT)).append((steady(), key))
+        now_us = self._clock.now_us()
+        if run.confirmation.by is Confirm.CLAIM:
+            if key not in self._offers:
+                self._note_sent([now_us - run.due_us])
+            self._offers[key] = token, now_us
+        else:
+            self._note_sent([now_us - run.due_us] if not run.tried else [])
+            self._waits.note(key, run.confirmation.ack_wait_us / MICROSECONDS, steady())
+            self._events.started(run)

@@ -1,0 +1,72 @@
+"""How long receivers may be silent: counted on the steady clock, while they can be heard. Pure.
+
+A wait counts from the last sign of life, or from when this leader began to hear, whichever is
+later: after a takeover, a new link, or a moment in which the daemon did not run. So it may be
+shorter than a takeover takes.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+GAP = 1.0  # seconds between two looks from which on the daemon was held up
+
+
+class RunWaits:
+    """When each run counts as unanswered."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, str]] = []
+        self._signs: dict[str, tuple[float, float]] = {}
+        """When the receiver of each run last gave a sign of life, and how long it may be silent."""
+        self._heard_since = self._looked_at = 0.0
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._signs
+
+    def begin_hearing(self, now: float) -> None:
+        """Count no silence before now: nothing could be heard then."""
+        self._heard_since = self._looked_at = now
+
+    def note(self, key: str, seconds: float, now: float) -> None:
+        """Wait for the receiver of a run, which gave a sign of life now, or gets its message."""
+        known = self._signs.get(key)
+        self._signs[key] = now, seconds
+        if known is None or known[1] > seconds:
+            heappush(self._heap, (now + seconds, key))
+
+    def end(self, key: str) -> None:
+        """Wait for this run no more."""
+        self._signs.pop(key, None)
+
+    def clear(self) -> None:
+        """Wait for none."""
+        self._signs.clear()
+        self._heap.clear()
+
+    def late(self, now: float, renewed_at: float, most: int) -> list[str]:
+        """Return at most so many runs whose receivers were silent for too long, each once.
+
+        Call it several times a second. `renewed_at` is when the last renewal of the lease was
+        sent that was stored: a leader that has none since cannot know what others heard.
+        """
+        if now - self._looked_at > GAP:
+            self._heard_since = now
+        self._looked_at = now
+        late: list[str] = []
+        heap = self._heap
+        while heap and heap[0][0] <= now and len(late) < most:
+            _, key = heappop(heap)
+            known = self._signs.get(key)
+            if known is None:
+                continue
+            sign, seconds = known
+            until = max(sign, self._heard_since) + seconds
+            if until > now:
+                heappush(heap, (until, key))
+            elif renewed_at < until:
+                heappush(heap, (now + GAP / 4, key))
+            else:
+                del self._signs[key]
+                late.append(key)
+        return late

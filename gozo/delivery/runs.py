@@ -1,0 +1,174 @@
+"""Deliveries that their receivers have to confirm: `Gozo-Confirm: reply` and `claim`.
+
+`run_sender` begins runs and makes their attempts, `run_outcomes` acts on answers and on silence,
+`answer_inbox` hears. As a `Source`, this is what runs come from when their next attempt is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gozo.delivery.answer_inbox import AnswerInbox
+from gozo.delivery.failures import Failures
+from gozo.delivery.run_outcomes import RunOutcomes
+from gozo.delivery.run_sender import RunSender
+from gozo.delivery.run_waits import RunWaits
+from gozo.delivery.screening import Screening
+from gozo.delivery.settling import Settling
+from gozo.delivery.source import Due
+from gozo.protocol.subject_policy import Policy
+from gozo.runtime.clock import steady
+from gozo.runtime.clock_watch import ClockWatch
+from gozo.schedule.model import Outgoing
+from gozo.schedule.timetable import Item, Timetable
+from gozo.store.message_cache import MessageCache
+from gozo.store.run_index import RunIndex
+from gozo.store.run_store import RunStore
+from gozo.telemetry.events import EventSink
+from gozo.telemetry.stats import Stats
+from gozo.transport.connection import Connection
+
+
+class Runs:
+    """The runs of one bucket, while this replica leads; see `Source`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        timetable: Timetable,
+        cache: MessageCache,
+        inbox: AnswerInbox,
+        sender: RunSender,
+        outcomes: RunOutcomes,
+        waits: RunWaits,
+        renewed_at: Callable[[], float],
+    ) -> None:
+        """`renewed_at` tells when the lease was last renewed, on the steady clock."""
+        self._timetable = timetable
+        self._cache = cache
+        self._inbox = inbox
+        self._sender = sender
+        self._outcomes = outcomes
+        self._waits = waits
+        self._renewed_at = renewed_at
+        self._is_active = False
+        self.pop_due = timetable.pop_due
+        self.next_due = timetable.next_due
+        self.is_current = timetable.is_current
+        self.message = cache.get
+        self.deny = sender.deny
+        """The server refused a message to a subject; False if no run's was to it."""
+        self.is_beginning = sender.is_beginning
+        connection.on_connected.append(self._begin_hearing)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether what was begun and heard is in the bucket."""
+        return not len(self._sender) and self._outcomes.is_idle
+
+    def start(self) -> None:
+        """Act on answers, and wait for those to what earlier leaders sent."""
+        self._is_active = True
+        self._begin_hearing()
+        self._outcomes.adopt()
+        self._inbox.open(self._outcomes.hear)
+
+    def stop(self) -> None:
+        """Act on nothing more."""
+        self._is_active = False
+        self._inbox.close()
+        self._waits.clear()
+        self._sender.clear()
+        self._outcomes.clear()
+
+    def look(self) -> None:
+        """See to receivers that were silent for too long; to be called several times a second."""
+        if self._is_active:
+            self._outcomes.look(steady(), self._renewed_at())
+
+    def abandon(self, schedule_key: str) -> None:
+        """Try the runs of a schedule no more that was changed or cancelled."""
+        if self._is_active:
+            self._outcomes.abandon(schedule_key)
+
+    def _begin_hearing(self) -> None:
+        self._waits.begin_hearing(steady())
+
+    # Sending
+
+    def send(self, due: Due, message: Outgoing, now_us: int) -> None:
+        """Make a run of a schedule that is due, or the next attempt of a run."""
+        entry = message.entry
+        assert entry is not None
+        if entry.run is None:
+            self._sender.begin(due, message, now_us)
+        else:
+            self._sender.attempt(due, message, now_us)
+
+    # A source
+
+    def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
+        """Nothing is to be noted."""
+
+    def give_back(self, item: Item, due_us: int | None = None) -> None:
+        """Let a run wait again in the timetable."""
+        self._timetable.give_back(item if due_us is None else item._replace(due_us=due_us))
+
+    def let_go(self, item: Item) -> None:
+        """Nothing is to be done: the timetable knows a later version, or none."""
+
+    def missed(self, item: Item) -> None:
+        """A run is never too late by its schedule's rule: it has its own."""
+
+    def delivered(self, item: Item) -> None:
+        """A run is settled by its receiver's answer."""
+
+    def failed(self, item: Item, reason: str) -> None:
+        """Count a failed attempt."""
+        self._outcomes.fail(item.key, reason)
+
+    def shown(self, item: Item) -> str:
+        """What logs call a run: its key."""
+        return item.key
+
+
+def build_runs(
+    connection: Connection,
+    timetable: Timetable,
+    cache: MessageCache,
+    store: RunStore,
+    index: RunIndex,
+    inbox: AnswerInbox,
+    policy: Policy,
+    screening: Screening,
+    settling: Settling,
+    failures: Failures,
+    clock: ClockWatch,
+    stats: Stats,
+    events: EventSink,
+    *,
+    may_send: Callable[[], bool],
+    renewed_at: Callable[[], float],
+    note_sent: Callable[[list[int]], None],
+) -> Runs:
+    """Make what delivers runs; see `RunSender` and `Runs` for the last three."""
+    waits = RunWaits()
+    outcomes = RunOutcomes(connection, policy, index, store, waits, clock, stats, events)
+    sender = RunSender(
+        connection,
+        timetable,
+        index,
+        store,
+        waits,
+        outcomes,
+        screening,
+        settling,
+        failures,
+        clock,
+        stats,
+        events,
+        prefix=inbox.prefix,
+        may_send=may_send,
+        note_sent=note_sent,
+    )
+    return Runs(connection, timetable, cache, inbox, sender, outcomes, waits, renewed_at)

@@ -1,0 +1,139 @@
+"""What receivers answer to a delivery that they have to confirm. Pure.
+
+The words are those of JetStream's acknowledgements (ADR-15), so that clients and people know them.
+Any other answer says that the work is done: a service that answers requests need not know gozo.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gozo.protocol.headers import find
+from gozo.schedule.runs import shortened
+
+ACK_TOKEN = "ack"  # noqa: S105  # a part of a subject
+"""What follows the request subject in the subjects for answers."""
+
+OK, GO, NO = b"+OK", b"+GO", b"+NO"
+"""What the leader says to an answer that has a reply subject, and to a claim."""
+
+LONGEST_DELAY_US = 366 * 86_400 * 1_000_000
+"""The longest delay that a receiver can ask for."""
+
+LONGEST_NONCE = 128
+"""Maximum bytes of a claim's nonce."""
+
+_LONGEST_JSON = 4_096
+"""Bytes: what is longer is not read as JSON."""
+_WORD = re.compile(rb"(\+ACK|-NAK|\+WPI|\+TERM|\+CLAIM)(?:[ \t\r\n]+(.*))?\Z", re.DOTALL)
+_STATUS = re.compile(rb"NATS/1\.0[ \t]+([0-9]{3})\b")
+_ERROR, _CODE = b"nats-service-error", b"nats-service-error-code"
+
+
+class Verdict(StrEnum):
+    """What an answer says."""
+
+    DONE = "done"
+    FAILED = "failed"
+    """The attempt failed; another one may follow."""
+    BUSY = "busy"
+    """There is no room: the attempt was not begun."""
+    ALIVE = "alive"
+    """It is still at work."""
+    TERMINATED = "terminated"
+    """It failed for good."""
+    NOBODY = "nobody"
+    """The server: nobody subscribes to the subject."""
+    CLAIM = "claim"
+    """May it start?"""
+    STREAM = "stream"
+    """A stream captures the subject: that is no answer."""
+    INVALID = "invalid"
+    """Nothing that a receiver or a server says."""
+
+
+FINAL = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.BUSY, Verdict.TERMINATED, Verdict.NOBODY})
+"""The verdicts that end an attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to one attempt."""
+
+    verdict: Verdict
+    reason: str = ""
+    """Why it failed."""
+    delay_us: int | None = None
+    """When to try again, if the receiver says so."""
+    nonce: bytes = b""
+    """Of a claim."""
+
+
+def read_answer(headers: bytes | None, payload: bytes) -> Answer:
+    """Read an answer as it came from the wire."""
+    if headers is not None:
+        status = _STATUS.match(headers)
+        if status is not None:
+            is_503 = status[1] == b"503" and not payload
+            return Answer(Verdict.NOBODY if is_503 else Verdict.INVALID)
+        error = find(headers, _ERROR, _CODE)
+        if _CODE in error:
+            words = b"%b %b" % (error[_CODE][:40], error.get(_ERROR, b"")[:400])
+            return Answer(Verdict.FAILED, f"service error {_text(words)}")
+    word = _WORD.match(payload) if payload[:1] in (b"+", b"-") else None
+    if word is None:
+        return Answer(Verdict.STREAM if _is_of_stream(payload) else Verdict.DONE)
+    rest = (word[2] or b"").strip()
+    match word[1]:
+        case b"-NAK":
+            return _read_nak(rest)
+        case b"+WPI":
+            return Answer(Verdict.ALIVE)
+        case b"+TERM":
+            return Answer(Verdict.TERMINATED, _text(rest[:1_000]) or "the receiver gave up")
+        case b"+CLAIM":
+            usable = 0 < len(rest) <= LONGEST_NONCE
+            return Answer(Verdict.CLAIM, nonce=rest) if usable else Answer(Verdict.INVALID)
+        case _:
+            return Answer(Verdict.DONE)
+
+
+def _read_nak(rest: bytes) -> Answer:
+    said = _object(rest)
+    if said is None:
+        return Answer(Verdict.FAILED, _text(rest[:1_000]) or "the receiver refused it")
+    if said.get("busy") is True:
+        return Answer(Verdict.BUSY, "the receiver is busy")
+    reason = said.get("reason")
+    delay = said.get("delay")
+    words = shortened(reason) if isinstance(reason, str) else ""
+    delay_us = None
+    if isinstance(delay, int) and not isinstance(delay, bool) and delay >= 0:
+        delay_us = min(delay // 1_000, LONGEST_DELAY_US)
+    return Answer(Verdict.FAILED, words or "the receiver refused it", delay_us)
+
+
+def _is_of_stream(payload: bytes) -> bool:
+    """Tell whether an answer is the acknowledgement of a stream, or its refusal (ADR-1)."""
+    said = _object(payload)
+    if said is None:
+        return False
+    return isinstance(said.get("stream"), str) and ("seq" in said or "error" in said)
+
+
+def _object(text: bytes) -> dict[str, object] | None:
+    """Read a JSON object; None if the text is none, or too long to be one of these."""
+    if text[:1] != b"{" or len(text) > _LONGEST_JSON:
+        return None
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _text(words: bytes) -> str:
+    return shortened(words.decode("utf-8", "replace"))

@@ -1,0 +1,77 @@
+"""The runs of the bucket: which there are, of which schedule, and whose tokens are whose. Pure.
+
+Each replica has the headers of all runs in memory, so that a new leader knows at once which
+answer belongs to what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gozo.schedule.model import Entry, State
+
+
+class RunIndex:
+    """The entries of all runs, by key."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._of: dict[str, dict[str, None]] = {}
+        """The keys of the runs of each schedule, by its key."""
+        self._tokens: dict[str, str] = {}
+        """The key of the run that each token's SHA-256 belongs to."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def __iter__(self) -> Iterator[tuple[str, Entry]]:
+        return iter(list(self._entries.items()))
+
+    def get(self, key: str) -> Entry | None:
+        """The run under a key."""
+        return self._entries.get(key)
+
+    def note(self, key: str, entry: Entry | None) -> None:
+        """Take in the latest version of a key; None: there is no run under it."""
+        before = self._entries.pop(key, None)
+        if before is not None and before.run is not None:
+            of = self._of[before.run.key]
+            del of[key]
+            if not of:
+                del self._of[before.run.key]
+            for _, hashed in before.run.tokens:
+                self._tokens.pop(hashed, None)
+        if entry is None or entry.run is None:
+            return
+        self._entries[key] = entry
+        self._of.setdefault(entry.run.key, {})[key] = None
+        for _, hashed in entry.run.tokens:
+            self._tokens[hashed] = key
+
+    def of(self, schedule_key: str) -> list[tuple[str, Entry]]:
+        """The runs of the schedule under a key, in no order."""
+        return [(key, self._entries[key]) for key in self._of.get(schedule_key, ())]
+
+    def unsettled(self, schedule_key: str) -> list[tuple[str, Entry]]:
+        """Those of them that are not given up."""
+        return [one for one in self.of(schedule_key) if one[1].state is not State.FAILED]
+
+    def is_unsettled(self, key: str) -> bool:
+        """Tell whether there is a run under a key that is not given up."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.state is not State.FAILED
+
+    def is_running(self, schedule_key: str) -> bool:
+        """Tell whether a receiver is, or may be, at work on a run of the schedule under a key."""
+        return any(entry.state is State.RUNNING for _, entry in self.of(schedule_key))
+
+    def with_token(self, hashed: str) -> str | None:
+        """Find the key of the run that a token's SHA-256 belongs to."""
+        return self._tokens.get(hashed)
+
+    def count(self, state: State) -> int:
+        """Count the runs in a state."""
+        return sum(entry.state is state for entry in self._entries.values())
