@@ -83,7 +83,6 @@ class Traffic:
     inventory: Inventory
     lookout: Lookout
     limits: SizeLimits
-    answers: AnswerInbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,16 +241,8 @@ def build_traffic(basis: Basis, storage: Storage) -> Traffic:
     limits = SizeLimits(connections.main, connections.requests, storage.index)
     answers = AnswerInbox(connections.main, chosen.request_subject)
     delivery = Delivery(
-        connections.main,
-        storage.timetable,
-        in_memory,
-        storage.cache,
-        storage.store,
-        storage.index,
-        storage.hooks,
-        basis.stats,
-        basis.events,
-        clock,
+        *(connections.main, storage.timetable, in_memory, storage.cache, storage.store),
+        *(storage.index, storage.hooks, basis.stats, basis.events, clock),
         may_deliver=lambda: tenure.is_valid and not clock.in_doubt,
         pace=Pace(settings.max_deliver_rate),
         inbox=answers,
@@ -262,11 +253,8 @@ def build_traffic(basis: Basis, storage: Storage) -> Traffic:
         connection=connections.requests,
         policy=policy,
         quotas=Quotas(
-            settings.max_pending,
-            settings.max_payload,
-            settings.max_delay_us,
-            settings.max_rate,
-            settings.min_interval_us,
+            *(settings.max_pending, settings.max_payload, settings.max_delay_us),
+            *(settings.max_rate, settings.min_interval_us),
         ),
         max_backlog=settings.max_backlog,
         store=storage.store,
@@ -284,7 +272,7 @@ def build_traffic(basis: Basis, storage: Storage) -> Traffic:
     inventory = Inventory(
         connections.requests, policy, chosen.bucket, storage.index, storage.follower
     )
-    return Traffic(in_memory, delivery, intake, inventory, lookout, limits, answers)
+    return Traffic(in_memory, delivery, intake, inventory, lookout, limits)
 
 
 def _build_leading(

@@ -80,8 +80,7 @@ class Delivery:
         self._enabled = False
         self._queue: deque[Due] = deque()
         wakeup = Wakeup(self.wake)
-        self.wake_soon = wakeup.soon
-        """Look for what is due, once the event loop has a moment."""
+        self.wake_soon = wakeup.soon  # looks for what is due, once the event loop has a moment
         self._throttle = Throttle(pace, stats)
         self._failures = Failures(stats, events, clock)
         self._settling = Settling(store, self._failures, wakeup, stats, events)
@@ -100,16 +99,8 @@ class Delivery:
             on_clear=wakeup.soon,
         )
         self._stream = StreamSender(
-            connection,
-            store,
-            cache,
-            self._in_flight,
-            self._screening,
-            self._settling,
-            self._failures,
-            self._throttle,
-            stats,
-            wakeup,
+            *(connection, store, cache, self._in_flight, self._screening, self._settling),
+            *(self._failures, self._throttle, stats, wakeup),
             note_sent=self._note_sent,
         )
         self._runs = build_runs(
@@ -121,12 +112,7 @@ class Delivery:
             note_sent=self._note_sent,
         )
         clock.on_set.append(lambda by_us: wakeup.soon())
-        hooks.attach(
-            wake=self.wake_soon,
-            withdraw=self._withdraw,
-            awaits_ack=self._awaits_ack,
-            abandon=self._runs.abandon,
-        )
+        hooks.attach(self.wake_soon, self._withdraw, self._awaits_ack, self._runs.abandon)
         connection.on_denied.append(self._on_denied)
 
     def start(self) -> None:

@@ -8,13 +8,13 @@ the bucket, further answers to the same run wait for it.
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
+from gozo.delivery.run_changes import RunChanges
 from gozo.delivery.run_waits import RunWaits
 from gozo.errors import DisconnectedError
 from gozo.protocol.answers import FINAL, GO, NO, OK, Answer, Verdict
@@ -24,15 +24,10 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
 from gozo.schedule.model import MICROSECONDS, Entry, Reason, Run, State
-from gozo.store.changes import Result
 from gozo.store.run_index import RunIndex
-from gozo.store.run_store import RunStore
 from gozo.telemetry.events import EventSink
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
-
-MOST_WAITING = 50
-"""Answers to one run that wait for what was said before; more are ignored."""
 
 MOST_AT_ONCE = 500
 """Silent receivers that are seen to at a time."""
@@ -65,7 +60,7 @@ class RunOutcomes:
         connection: Connection,
         policy: Policy,
         index: RunIndex,
-        store: RunStore,
+        changes: RunChanges,
         waits: RunWaits,
         clock: ClockWatch,
         stats: Stats,
@@ -74,54 +69,21 @@ class RunOutcomes:
         self._connection = connection
         self._policy = policy
         self._index = index
-        self._store = store
+        self._changes = changes
         self._waits = waits
         self._clock = clock
         self._stats = stats
         self._events = events
-        self._changing: set[str] = set()
-        """Runs whose next state is on its way to the bucket."""
-        self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
-        """What is to be done about them after that."""
         self._pauses: dict[str, int] = {}
         """How often in succession nobody took an attempt of each run."""
-        self.on_claimed: list[Callable[[str], None]] = []
-        """Called with the key of a run that a receiver has claimed."""
+        self.on_taken: list[Callable[[str], None]] = []
+        """Called with the key of a run that was claimed, or whose attempt has ended."""
         self.on_settled: list[Callable[[str, Run], None]] = []
         """Called with each run that has ended, and its key."""
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether all that was heard is in the bucket."""
-        return not self._changing
-
     def clear(self) -> None:
         """Forget what this leader had in memory: others have heard what was not acted on."""
-        self._waiting.clear()
         self._pauses.clear()
-
-    # One change after the other
-
-    def is_changing(self, key: str) -> bool:
-        """Tell whether a run's next state is on its way to the bucket."""
-        return key in self._changing
-
-    def begin_change(self, key: str) -> None:
-        """Let what is heard of a run wait: its next state is on its way to the bucket."""
-        self._changing.add(key)
-
-    def end_change(self, key: str) -> None:
-        """Act on what was heard meanwhile."""
-        self._changing.discard(key)
-        for act in self._waiting.pop(key, ()):
-            act()
-
-    def _after_change(self, key: str, act: Callable[[], None]) -> None:
-        """Act once a run's next state is in the bucket; at once if none is on its way."""
-        if key not in self._changing:
-            act()
-        elif len(self._waiting[key]) < MOST_WAITING:
-            self._waiting[key].append(act)
 
     # Answers
 
@@ -136,8 +98,8 @@ class RunOutcomes:
         if key is None or entry is None:
             # Settled, and the bucket has that; or nothing that gozo ever sent.
             self._say(heard, NO if heard.answer.verdict is Verdict.CLAIM else OK)
-        elif key in self._changing:
-            self._after_change(key, partial(self._hear, heard))
+        elif key in self._changes:
+            self._changes.after(key, partial(self._hear, heard))
         else:
             self._act(key, entry, heard)
 
@@ -182,15 +144,18 @@ class RunOutcomes:
         else:
             now_us = self._clock.now_us()
             change = partial(runs.claimed, owner=owner, now_us=now_us)
-            self._change(key, change, partial(self._on_claimed, key, heard))
+            self._changes.change(key, change, partial(self._on_claimed, key, heard))
 
     def _on_claimed(self, key: str, heard: Heard, entry: Entry) -> None:
         self._pauses.pop(key, None)
-        for call in self.on_claimed:
-            call(key)
+        self._take(key)
         self._note_sign(key, entry)
         self._events.started(entry)
         self._say(heard, GO)
+
+    def _take(self, key: str) -> None:
+        for call in self.on_taken:
+            call(key)
 
     def _alive(
         self, key: str, entry: Entry, heard: Heard, *, attempt: int, is_current: bool
@@ -198,7 +163,7 @@ class RunOutcomes:
         if is_current and entry.state is State.RUNNING:
             self._note_sign(key, entry)
         elif _was_silent(entry) and attempt == entry.tried:
-            self._change(key, runs.alive, partial(self._note_sign, key))
+            self._changes.change(key, runs.alive, partial(self._note_sign, key))
         self._say(heard, OK)
 
     def _note_sign(self, key: str, entry: Entry) -> None:
@@ -225,7 +190,7 @@ class RunOutcomes:
             entry = self._index.get(key)
             if entry is None or entry.state is not State.RUNNING:
                 continue
-            if key in self._changing:
+            if key in self._changes:
                 self._note_sign(key, entry)
             else:
                 self._stats.unanswered += 1
@@ -235,7 +200,7 @@ class RunOutcomes:
 
     def fail(self, key: str, reason: str) -> None:
         """An attempt of a run failed before it could be made."""
-        self._after_change(key, partial(self._fail, key, reason))
+        self._changes.after(key, partial(self._fail, key, reason))
 
     def pause(self, key: str, reason: str) -> None:
         """An attempt of a run was not made, and is not counted."""
@@ -245,11 +210,11 @@ class RunOutcomes:
             if entry is not None:
                 self._pause(key, entry, reason)
 
-        self._after_change(key, pause)
+        self._changes.after(key, pause)
 
     def give_up(self, key: str, reason: str) -> None:
         """A run is not to be tried any more."""
-        self._after_change(key, partial(self._end, key, partial(runs.given_up, reason=reason)))
+        self._changes.after(key, partial(self._end, key, partial(runs.given_up, reason=reason)))
 
     def abandon(self, schedule_key: str) -> None:
         """A schedule was changed or cancelled: try none of its runs again.
@@ -257,14 +222,14 @@ class RunOutcomes:
         What may be at work is left alone.
         """
         for key, _ in self._index.of(schedule_key):
-            self._after_change(key, partial(self._abandon, key))
+            self._changes.after(key, partial(self._abandon, key))
 
     def _abandon(self, key: str) -> None:
         entry = self._index.get(key)
-        if entry is None:
+        if entry is None or _has_dead_letter(entry):
             return
         if entry.state is State.RUNNING:
-            self._change(key, runs.ended, lambda entry: None)
+            self._changes.change(key, runs.ended, lambda entry: None)
         else:
             self._remove(key, entry, Reason.CANCELLED)
 
@@ -282,9 +247,6 @@ class RunOutcomes:
         pauses = self._pauses.get(key, 0)
         self._pauses[key] = pauses + 1
         now_us = self._clock.now_us()
-        if entry.run is not None and entry.run.is_last:
-            self._end(key, partial(runs.given_up, reason=reason), heard)
-            return
         log.limited("info", "run.paused", id=entry.id, subject=entry.subject, reason=reason)
         change = partial(runs.refused, reason=reason, pauses=pauses, now_us=now_us)
         self._end(key, change, heard)
@@ -293,6 +255,8 @@ class RunOutcomes:
         self, key: str, reason: str, heard: Heard | None = None, delay_us: int | None = None
     ) -> None:
         self._pauses.pop(key, None)
+        self._stats.undeliverable += 1
+        self._stats.retried += 1
         now_us = self._clock.now_us()
         change = partial(runs.failed, reason=reason, now_us=now_us, delay_us=delay_us)
         self._end(key, change, heard)
@@ -309,7 +273,8 @@ class RunOutcomes:
                 self._events.not_delivered(entry)
 
         self._waits.end(key)
-        self._change(key, change, done)
+        self._take(key)
+        self._changes.change(key, change, done)
 
     def _given_up(self, key: str, entry: Entry) -> None:
         assert entry.run is not None
@@ -331,49 +296,33 @@ class RunOutcomes:
     def _forget_failed(self, schedule_key: str, but: str = "") -> None:
         """Keep no more than one failed run of a schedule, and none once one succeeded."""
         for key, entry in self._index.of(schedule_key):
-            is_kept = entry.confirmation is not None and bool(entry.confirmation.dead_letter)
-            if entry.state is State.FAILED and key != but and not is_kept:
+            if entry.state is State.FAILED and key != but and not _has_dead_letter(entry):
                 self._remove(key, entry, Reason.FAILED)
-
-    # The bucket
-
-    def _change(
-        self,
-        key: str,
-        change: Callable[[Entry], Entry],
-        done: Callable[[Entry], None],
-    ) -> None:
-        """Store what a run has become."""
-        stored: list[Entry] = []
-
-        def alter(entry: Entry) -> Entry:
-            stored[:] = [change(entry)]
-            return stored[0]
-
-        def on_result(result: Result, words: str) -> None:
-            if result in (Result.STORED, Result.REPLACED):
-                done(stored[0])
-            self.end_change(key)
-
-        self.begin_change(key)
-        self._store.alter(key, alter, on_result)
 
     def _remove(
         self, key: str, entry: Entry, reason: Reason, done: Callable[[], None] | None = None
     ) -> None:
-        def on_result(result: Result, words: str) -> None:
-            if result in (Result.SETTLED, Result.CANCELLED):
-                self._pauses.pop(key, None)
-                if done is not None:
-                    done()
-                assert entry.run is not None
-                for call in self.on_settled:
-                    call(key, entry.run)
-            self.end_change(key)
+        """Remove a run that is settled, and let others go on that waited for it."""
+
+        def removed() -> None:
+            self._pauses.pop(key, None)
+            if done is not None:
+                done()
+            assert entry.run is not None
+            for call in self.on_settled:
+                call(key, entry.run)
 
         self._waits.end(key)
-        self.begin_change(key)
-        self._store.remove(key, reason, on_result)
+        self._take(key)
+        self._changes.remove(key, reason, removed)
+
+
+def _has_dead_letter(entry: Entry) -> bool:
+    """Tell whether a run that is given up has still to be published as a dead letter."""
+    confirmation = entry.confirmation
+    return (
+        entry.state is State.FAILED and confirmation is not None and bool(confirmation.dead_letter)
+    )
 
 
 def _was_silent(entry: Entry) -> bool:

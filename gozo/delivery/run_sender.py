@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gozo.delivery.failures import Failures
+from gozo.delivery.run_changes import RunChanges
 from gozo.delivery.run_outcomes import RunOutcomes, hash_of
 from gozo.delivery.run_waits import RunWaits
 from gozo.delivery.screening import Screening
@@ -59,6 +60,7 @@ class RunSender:
         index: RunIndex,
         store: RunStore,
         waits: RunWaits,
+        changes: RunChanges,
         outcomes: RunOutcomes,
         screening: Screening,
         settling: Settling,
@@ -80,6 +82,7 @@ class RunSender:
         self._index = index
         self._store = store
         self._waits = waits
+        self._changes = changes
         self._outcomes = outcomes
         self._screening = screening
         self._settling = settling
@@ -98,7 +101,7 @@ class RunSender:
         """Runs that wait until another one of their schedule is settled, by its key."""
         self._recent: dict[str, deque[tuple[float, str]]] = {}
         """When runs were published to each subject a moment ago: see `deny`."""
-        outcomes.on_claimed.append(self._on_claimed)
+        outcomes.on_taken.append(self._on_taken)
         outcomes.on_settled.append(self._on_settled)
 
     def __len__(self) -> int:
@@ -111,10 +114,13 @@ class RunSender:
     def clear(self) -> None:
         """Forget what this leader had in memory."""
         self._offers.clear()
+        for items in self._queued.values():
+            for item in items:
+                self._timetable.give_back(item)
         self._queued.clear()
 
-    def _on_claimed(self, key: str) -> None:
-        """An offer is taken: it is not repeated."""
+    def _on_taken(self, key: str) -> None:
+        """An offer stands no more: it is not repeated."""
         self._offers.pop(key, None)
 
     def _on_settled(self, key: str, run: Run) -> None:
@@ -225,13 +231,13 @@ class RunSender:
                 again_us = now_us + OFFER_AGAIN_US
             source.give_back(item, again_us)
             return
-        if self._outcomes.is_changing(key):
+        if key in self._changes:
             source.give_back(item, now_us + LOOK_AGAIN_US)
             return
         token = secrets.token_urlsafe(16)
         run = runs.sent(entry, hash_of(token.encode()), now_us)
         done = partial(self._on_attempt, due, run, message.payload, token)
-        self._outcomes.begin_change(key)
+        self._changes.begin(key)
         self._store.attempt(item, run, message.payload, done)
 
     def _on_attempt(
@@ -239,15 +245,20 @@ class RunSender:
     ) -> None:
         if result in (Result.STORED, Result.REPLACED):
             self._publish(due[0].key, run, payload, token)
-        elif result is not Result.SUPERSEDED:
+        elif result is Result.SUPERSEDED:
+            due[1].give_back(due[0])
+        else:
             self._failures.postpone(due, words or "the bucket cannot be written")
-        self._outcomes.end_change(due[0].key)
+        self._changes.end(due[0].key)
 
     def _publish(self, key: str, run: Entry, payload: bytes, token: str) -> None:
         """Publish the message of an attempt that is recorded."""
-        if not self._may_send():
-            return  # another leader may have the run by now
         assert run.confirmation is not None
+        if not self._may_send():
+            # Another leader may have the run by now; if not, the attempt is unanswered in time.
+            if run.confirmation.by is not Confirm.CLAIM:
+                self._waits.note(key, run.confirmation.ack_wait_us / MICROSECONDS, steady())
+            return
         message = delivery(run, payload)
         if message.size > self._connection.max_payload:
             self._connection.doubt_limits()

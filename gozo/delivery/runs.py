@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.failures import Failures
+from gozo.delivery.run_changes import RunChanges
 from gozo.delivery.run_outcomes import RunOutcomes
 from gozo.delivery.run_sender import RunSender
 from gozo.delivery.run_waits import RunWaits
@@ -40,15 +41,16 @@ class Runs:
         inbox: AnswerInbox,
         sender: RunSender,
         outcomes: RunOutcomes,
+        changes: RunChanges,
         waits: RunWaits,
         renewed_at: Callable[[], float],
     ) -> None:
         """`renewed_at` tells when the lease was last renewed, on the steady clock."""
         self._timetable = timetable
-        self._cache = cache
         self._inbox = inbox
         self._sender = sender
         self._outcomes = outcomes
+        self._changes = changes
         self._waits = waits
         self._renewed_at = renewed_at
         self._is_active = False
@@ -64,7 +66,7 @@ class Runs:
     @property
     def is_idle(self) -> bool:
         """Whether what was begun and heard is in the bucket."""
-        return not len(self._sender) and self._outcomes.is_idle
+        return not len(self._sender) and not len(self._changes)
 
     def start(self) -> None:
         """Act on answers, and wait for those to what earlier leaders sent."""
@@ -80,6 +82,7 @@ class Runs:
         self._waits.clear()
         self._sender.clear()
         self._outcomes.clear()
+        self._changes.clear()
 
     def look(self) -> None:
         """See to receivers that were silent for too long; to be called several times a second."""
@@ -152,14 +155,15 @@ def build_runs(
     note_sent: Callable[[list[int]], None],
 ) -> Runs:
     """Make what delivers runs; see `RunSender` and `Runs` for the last three."""
-    waits = RunWaits()
-    outcomes = RunOutcomes(connection, policy, index, store, waits, clock, stats, events)
+    changes, waits = RunChanges(store), RunWaits()
+    outcomes = RunOutcomes(connection, policy, index, changes, waits, clock, stats, events)
     sender = RunSender(
         connection,
         timetable,
         index,
         store,
         waits,
+        changes,
         outcomes,
         screening,
         settling,
@@ -171,4 +175,4 @@ def build_runs(
         may_send=may_send,
         note_sent=note_sent,
     )
-    return Runs(connection, timetable, cache, inbox, sender, outcomes, waits, renewed_at)
+    return Runs(connection, timetable, cache, inbox, sender, outcomes, changes, waits, renewed_at)

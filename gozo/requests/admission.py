@@ -47,7 +47,6 @@ class Admission:
 
     def __init__(
         self,
-        *,
         policy: Policy,
         quotas: Quotas,
         store: ScheduleStore,

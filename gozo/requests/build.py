@@ -54,14 +54,7 @@ def build_intake(
     publish = partial(connection.publish, feed_subject(policy.request_subject))
     replies = Replies(connection, policy, store, stats, events, clock, lookout, on_too_large)
     in_progress = InProgress(feed_writer, max_backlog)
-    admission = Admission(
-        policy=policy,
-        quotas=quotas,
-        store=store,
-        in_memory=in_memory,
-        connection=connection,
-        answers=answers,
-    )
+    admission = Admission(policy, quotas, store, in_memory, connection, answers)
     context = Context(
         store=store,
         in_memory=in_memory,

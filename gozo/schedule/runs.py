@@ -157,8 +157,11 @@ def shortened(reason: str) -> str:
 
 
 def _again(entry: Entry, reason: str, tried: int, next_us: int) -> Entry:
+    """Return the run to be tried again; given up if that would be too late, or is not wanted."""
     run = replace(_run(entry), owner="")
     next_us = min(next_us, grammar.LAST_US)
+    if run.is_last or next_us > run.give_up_us:
+        return given_up(entry._replace(tried=tried), reason)
     return entry._replace(
         state=State.RETRYING, tried=tried, next_us=next_us, reason=shortened(reason), run=run
     )

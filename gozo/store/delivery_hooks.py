@@ -21,7 +21,6 @@ class DeliveryHooks:
 
     def attach(
         self,
-        *,
         wake: Callable[[], None],
         withdraw: Callable[[str], None],
         awaits_ack: Callable[[str, int], bool],

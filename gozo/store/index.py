@@ -175,6 +175,8 @@ class BucketIndex:
         by_others = marker.reason is Reason.UNKNOWN or marker.by_client
         if self._observes and by_others and key in self.timetable:
             self._observer.cancelled(key)
+        if by_others and self.traits.runs:
+            self._hooks.abandon(key)
         self.traits.note_size(key, 0)
         self.traits.note(key, None)
         self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
@@ -188,8 +190,8 @@ class BucketIndex:
                 self._removed(key, revision, stored_us, marker)
             return marker is not None
         due_us, subject, token, size = glanced
-        if self._observes and not is_of_daemon(token):
-            return False  # the observer publishes what others write, and needs all of it
+        if (self._observes or self.traits.runs) and not is_of_daemon(token):
+            return False  # what others write is looked at in full: see `_known`
         if self.lateness.is_late(key, stored_us, headers, token):
             self._take_late(key, revision, stored_us)
             return True
@@ -268,7 +270,10 @@ class BucketIndex:
             self.expiring[key] = revision
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
-        if self._observes and not is_of_daemon(entry.token):
+        by_others = not is_of_daemon(entry.token)
+        if by_others and self.traits.runs:
+            self._hooks.abandon(key)
+        if by_others and self._observes:
             replaced, was_paused = key in self.timetable, key in self.traits.paused
             self._observer.accepted(entry, replaced=replaced, was_paused=was_paused)
         self.traits.note_size(key, entry.size)

@@ -9,28 +9,8 @@ from hypothesis import strategies as st
 from gozo.errors import RequestError
 from gozo.protocol.confirmation import MOST_ATTEMPTS, confirmation_lines, read_confirmation
 from gozo.protocol.headers import block, fields
-from gozo.schedule.model import MICROSECONDS, Confirm, Confirmation, Overlap
-
-SECOND = MICROSECONDS
-SPANS = st.integers(0, 10**15)
-WHOLE_SECONDS = st.integers(1, 10**9).map(lambda seconds: seconds * SECOND)
-ANSWERED = st.builds(
-    Confirmation,
-    by=st.sampled_from([Confirm.REPLY, Confirm.CLAIM]),
-    ack_wait_us=st.integers(SECOND, 10**15),
-    backoff_us=st.lists(SPANS, max_size=20).map(tuple),
-    max_age_us=SPANS,
-    overlap=st.none() | st.sampled_from(Overlap),
-    dead_letter=st.sampled_from(["", "dead.letters"]),
-)
-STREAM = st.builds(
-    Confirmation,
-    by=st.just(Confirm.STREAM),
-    max_age_us=SPANS,
-    dead_letter=st.sampled_from(["", "dead.letters"]),
-    ttl_us=st.just(0) | WHOLE_SECONDS,
-)
-CONFIRMATIONS = ANSWERED | STREAM.filter(lambda one: one != Confirmation(Confirm.STREAM))
+from gozo.schedule.model import Confirm, Confirmation
+from tests.support.confirmations import CONFIRMATIONS
 
 
 @given(CONFIRMATIONS, st.integers(0, MOST_ATTEMPTS))

@@ -146,6 +146,21 @@ def test_until_when_it_is_tried(confirmation: Confirmation, every: str, until_us
     assert runs.is_over(runs.ended(run), NOW_US), "its schedule was changed"
 
 
+def test_what_would_be_too_late_is_given_up_at_once() -> None:
+    """Its last answer is its outcome; so is that of a run whose schedule was cancelled."""
+    late = begun(schedule(Confirmation(Confirm.REPLY, max_age_us=3 * SECOND)))
+    first = runs.failed(late, "first", NOW_US)
+    assert (first.state, first.next_us) == (State.RETRYING, NOW_US + SECOND)
+    second = runs.failed(first, "second", NOW_US + SECOND)
+    assert second.state is State.RETRYING, "just in time"
+    third = runs.failed(first, "third", NOW_US + SECOND + 1)
+    assert (third.state, third.reason, third.tried) == (State.FAILED, "third", 2)
+    nobody = runs.refused(late, "nobody", 9, NOW_US)
+    assert (nobody.state, nobody.tried) == (State.FAILED, 0)
+    cancelled = runs.failed(runs.ended(begun(schedule())), "no", NOW_US)
+    assert (cancelled.state, cancelled.tried) == (State.FAILED, 1)
+
+
 def test_those_that_queue_wait_for_earlier_ones() -> None:
     """The order is that of their due times, and then of their numbers."""
     queue = schedule(Confirmation(Confirm.REPLY, overlap=Overlap.QUEUE), every="@every 10s")

@@ -30,7 +30,7 @@ from gozo.store.entry_codec import (
     reserved_key,
 )
 from gozo.store.run_codec import occurrence_of, run_key, triggered_occurrence
-from tests.unit.protocol.test_confirmation import CONFIRMATIONS
+from tests.support.confirmations import CONFIRMATIONS
 
 NOW_US = 1_795_000_000_000_000
 HASHES = st.binary(min_size=32, max_size=32).map(

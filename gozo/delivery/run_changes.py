@@ -1,0 +1,82 @@
+"""Changes of runs in the bucket: one after the other for each run.
+
+While the next state of a run is on its way, what is heard of it waits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from gozo.schedule.model import Entry, Reason
+from gozo.store.changes import Result
+from gozo.store.run_store import RunStore
+
+MOST_WAITING = 50
+"""What may wait for the state of one run; more is ignored."""
+
+
+class RunChanges:
+    """The runs whose next state is on its way to the bucket."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._changing: set[str] = set()
+        self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
+        """What is to be done about each run after that."""
+
+    def __len__(self) -> int:
+        return len(self._changing)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._changing
+
+    def clear(self) -> None:
+        """Do nothing more after the changes that are on their way."""
+        self._waiting.clear()
+
+    def begin(self, key: str) -> None:
+        """Let what is heard of a run wait until `end`."""
+        self._changing.add(key)
+
+    def end(self, key: str) -> None:
+        """Act on what was heard meanwhile."""
+        self._changing.discard(key)
+        for act in self._waiting.pop(key, ()):
+            self.after(key, act)
+
+    def after(self, key: str, act: Callable[[], None]) -> None:
+        """Act once a run's next state is in the bucket; at once if none is on its way."""
+        if key not in self._changing:
+            act()
+        elif len(self._waiting[key]) < MOST_WAITING:
+            self._waiting[key].append(act)
+
+    def change(
+        self, key: str, change: Callable[[Entry], Entry], done: Callable[[Entry], None]
+    ) -> None:
+        """Store what a run has become; `done` is called with that once it is stored."""
+        stored: list[Entry] = []
+
+        def alter(entry: Entry) -> Entry:
+            stored[:] = [change(entry)]
+            return stored[0]
+
+        def on_result(result: Result, words: str) -> None:
+            if result in (Result.STORED, Result.REPLACED):
+                done(stored[0])
+            self.end(key)
+
+        self.begin(key)
+        self._store.alter(key, alter, on_result)
+
+    def remove(self, key: str, reason: Reason, done: Callable[[], None]) -> None:
+        """Remove a run that is settled; `done` is called once it is gone."""
+
+        def on_result(result: Result, words: str) -> None:
+            if result in (Result.SETTLED, Result.CANCELLED):
+                done()
+            self.end(key)
+
+        self.begin(key)
+        self._store.remove(key, reason, on_result)
