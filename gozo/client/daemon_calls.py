@@ -124,7 +124,7 @@ class DaemonCalls:
     async def outcome(self, id_: str) -> str | None:
         """Ask how the schedule with an id left the bucket; None if that is unknown."""
         results = None
-        with suppress(GozoError):  # without permission or an answer it is unknown
+        with suppress(GozoError):  # without permission or an answer, the outcome is unknown
             results = await self._for_each("outcome", [id_], {}, PROBE)
         if not results:
             return None

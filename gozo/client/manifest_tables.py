@@ -67,7 +67,7 @@ def schedule_table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
 
 
 def when_of(schedule: Schedule) -> str:
-    """Return the expression of a schedule; for a delay, the moment that it came to."""
+    """Return the expression of a schedule; for a delay, the moment to which it resolved."""
     due = grammar.At(microseconds(schedule.due))
     try:
         when = expression(schedule.when)

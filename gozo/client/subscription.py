@@ -175,7 +175,7 @@ def check_subject(subject: str) -> None:
 
 
 def received(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> Message:
-    """Make a `Message` of one that has just arrived."""
+    """Create a `Message` from one that has just arrived."""
     return Message(
         subject=subject.decode("utf-8", "replace"),
         payload=payload,
