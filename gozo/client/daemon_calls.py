@@ -49,9 +49,9 @@ class DaemonCalls:
         """Send a request with its options; with `receipt`, wait for the receipt.
 
         Raises:
-            RequestError: it was refused, or the daemon may not send the receipt.
+            RequestError: it was refused, or the daemon has no permission to send the receipt.
             UnansweredError: no receipt came.
-            NotAllowedError: this user may not publish requests.
+            NotAllowedError: this user has no permission to publish requests.
             ContradictionError: daemons of different buckets accepted it and answered differently.
             DisconnectedError: nothing was sent.
         """

@@ -72,7 +72,7 @@ def when_of(schedule: Schedule) -> str:
     try:
         when = expression(schedule.when)
     except RequestError:
-        pass  # a client stored it with its due time and an expression of its own
+        pass  # a client stored it with a due time and its own expression
     else:
         if not isinstance(when, grammar.Moment) or when == due:
             return schedule.when

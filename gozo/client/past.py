@@ -56,7 +56,7 @@ class _Page:
         """The status with which the request ended early."""
         self.news = asyncio.Event()
         self.denied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        """Fails if this user may not request messages."""
+        """Fails if this user has no permission to request messages."""
         self.denied.add_done_callback(lambda _: self.news.set())
 
     def hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:

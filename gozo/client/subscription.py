@@ -36,7 +36,7 @@ class Listening:
     memory, up to a limit.
 
     Raises, during iteration:
-        NotAllowedError: this user may not subscribe to the subject.
+        NotAllowedError: this user has no permission to subscribe to the subject.
         DisconnectedError: the client was closed.
     """
 

@@ -90,7 +90,7 @@ async def serve(settings: ServeSettings, life: MarkerLife = USUAL_LIFE) -> None:
 
 
 class Daemon:
-    """One replica."""
+    """One replica: its start, its work and its shutdown."""
 
     def __init__(
         self,

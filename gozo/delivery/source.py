@@ -1,6 +1,6 @@
 """The interface of a source of due schedules: the bucket, memory, or recurring schedules.
 
-Each due item carries its source, which is told the result.
+Each due item carries its source, which is notified of the result.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ async def await_port(where: Place) -> None:
     """Return when the port is free.
 
     Raises:
-        EmbeddedServerError: it stays in use, or may not be used.
+        EmbeddedServerError: the port stays in use, or its use is not permitted.
     """
     if await _within(PORT_WAIT, lambda: _can_listen(where)):
         return

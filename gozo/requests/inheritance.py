@@ -279,7 +279,7 @@ class Inquiry:
             # The leader knew the difference of the counts while this replica led.
             since_before = led_at - gap + self._begun - 1
         if since is None:
-            since = self._count.value  # it has heard no request yet, or that
+            since = self._count.value  # it has received no request yet, or missed some
         until = self._feed_reader.kept_from
         account = Account(since, begun, until, since_before, is_gap_known=gap > UNKNOWN)
         account.leader = leader

@@ -127,7 +127,7 @@ async def open_bucket(
     """Find a bucket, or create it.
 
     `replicas` None means 3 in a cluster of at least as many servers, otherwise 1.
-    A bucket that exists is left as it is; what differs from gozo's own settings is logged.
+    An existing bucket is left as it is; settings that differ from gozo's own are logged.
 
     Raises:
         JetStreamError: the server refused to create it, or the stream is not a bucket.
@@ -287,7 +287,7 @@ def deviations(
     for setting, effect in EFFECTS.items():
         own, value = wanted[setting], config.get(setting, False)
         unknown = setting == "allow_msg_ttl" and _version(server) < TTL_SINCE
-        # A lease lives on disk where there was no memory for it.
+        # A lease is stored on disk if there was no memory for it.
         safer = setting == "storage" and own == "memory"
         if value != own and not unknown and not safer:
             found.append(Deviation(setting, value, own, effect))

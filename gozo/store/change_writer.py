@@ -139,7 +139,7 @@ class ChangeWriter:
             self._hooks.withdraw(key)
         return self._timetable.is_taken(key)
 
-    # Reading what is there
+    # Reading the stored version
 
     def _look_up(self, change: Write) -> None:
         self._follow(change, self._reconciler.look_up(change), f"reconcile {change.key}")

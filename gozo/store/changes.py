@@ -35,7 +35,7 @@ class Result(StrEnum):
     UNCHANGED = "unchanged"
     """The schedule exists, and was not changed."""
     INVALID = "invalid"
-    """The entry is invalid, or may not be delivered; it can be replaced or removed."""
+    """The entry is invalid, or must not be delivered; it can be replaced or removed."""
     PROTECTED = "protected"
     """Administrators have protected the schedule from requests."""
     UNAVAILABLE = "unavailable"

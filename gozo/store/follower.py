@@ -309,7 +309,7 @@ class Follower:
             self._freshness.loaded(self._reader.load_began_at)
         elif self._freshness.missed_markers:
             self._load_for_markers()
-            return  # those who wait for this position wait for the load
+            return  # waiters for this position wait for the load
         self._progress.set()
 
     async def _confirm(self) -> None:

@@ -1,4 +1,4 @@
-"""Reads the bucket in order, without payloads, through a consumer of its own.
+"""Reads the bucket in order, without payloads, through its own consumer.
 
 The consumer pulls (`CONSUMER.MSG.NEXT`, after ADR-15): it requests batches, and receives a
 heartbeat twice a second while there are no messages. It ends on an unexpected status or a gap in

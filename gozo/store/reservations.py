@@ -1,6 +1,6 @@
 """Keys reserved while occurrences of their schedules are sent.
 
-So the bucket records what was sent before a change by others is made.
+So the bucket records sent occurrences before a change by others is made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Reservations:
 
     def occupy(self, item: Item) -> None:
         """Reserve the key of a schedule whose occurrence will be sent."""
-        assert item.key not in self._queue.active, "what is being changed is not popped"
+        assert item.key not in self._queue.active, "a schedule being changed is not popped"
         self._queue.active[item.key] = Occupied(item.key, item.revision)
         self._index.timetable.hold(item.key)
 
