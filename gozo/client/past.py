@@ -1,8 +1,8 @@
 """Reads the messages of a stream on some subjects, from a moment on, in order.
 
-The messages are read through an own pull consumer, one page at a time: only one page is in memory,
-and the server filters. An idle consumer, such as that of a person who reads page by page, is
-removed by the server or by its restart. A new one then continues after the last message.
+A temporary pull consumer reads the messages, one page at a time: only one page is in memory, and
+the server filters. An idle consumer, such as that of a person who reads page by page, is removed by
+the server or by its restart. A new one then continues after the last message.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class FeedReader:
         reported as handled so far."""
         self._leaders: dict[bytes, Hearing] = {}
         self.kept_from = 0
-        """Requests are kept here from this own count on."""
+        """Requests are kept here from this count on."""
         self._waiting: dict[bytes, list[tuple[bytes, int]]] = {}
         """Handled requests of leaders whose positions are not known yet."""
         self._first_taken: dict[bytes, int] = {}
@@ -80,7 +80,7 @@ class FeedReader:
         self._turn_count = self._earlier_count = 0
 
     def begin(self, now: float, count: int) -> None:
-        """Start over at `now`, in seconds of a steady clock, and at an own count.
+        """Start over at `now`, in seconds of a steady clock, and at this replica's `count`.
 
         Earlier reports are forgotten, and some may have been missed.
         """
@@ -90,7 +90,7 @@ class FeedReader:
         self.keep_from(now, count)
 
     def keep_from(self, now: float, count: int) -> None:
-        """Keep requests from an own count on: reports about earlier ones are not applied here."""
+        """Keep requests from a count on: reports about earlier ones are not applied here."""
         self.kept_from = count
         self._waiting.clear()
         self._early.clear()
@@ -99,7 +99,7 @@ class FeedReader:
         self._turn_count = self._earlier_count = count
 
     def hear(self, message: FeedMessage, count: int) -> bool:
-        """Process a message received at an own count.
+        """Process a message received at this replica's `count`.
 
         Returns whether an earlier message that reported handled requests was missed.
         """
@@ -170,12 +170,12 @@ class FeedReader:
         return found
 
     def position(self, leader: bytes, theirs: int) -> int | None:
-        """Convert a leader's position into an own one; None if unknown."""
+        """Convert a leader's position into the one here; None if unknown."""
         hearing = self._leaders.get(leader)
         return None if hearing is None else hearing.position(theirs)
 
     def heard_until(self, leader: bytes, begun: int) -> int | None:
-        """Return the own position of the last request a leader received before a subscription."""
+        """Return the position here of the last request a leader received before a subscription."""
         hearing = self._leaders.get(leader)
         return None if hearing is None else hearing.heard_until(begun)
 
@@ -261,7 +261,7 @@ class FeedWriter:
         self._timer = asyncio.get_running_loop().call_later(GATHER, self._tell_count)
 
     def heard_back(self, payload: bytes) -> None:
-        """Note an own message that has come back."""
+        """Note that a message of this replica has come back."""
         if self._hears:
             self._echoed, self._echoed_count = number_of(payload), self.count.value
             if self._echoes:

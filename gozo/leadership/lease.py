@@ -204,7 +204,7 @@ class Lease:
             if self._has_room and error.code not in CONFLICTS:
                 raise
             if not await self._is_ours():
-                self._lose("another replica took it")
+                self._lose("another replica took the lease")
                 return
             if self._has_room:
                 raise

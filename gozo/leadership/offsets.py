@@ -37,7 +37,7 @@ class Offset:
         """None while unknown."""
         self._samples: deque[int] = deque(maxlen=SAMPLES)
         self._counts: dict[int, int] = {}
-        """The own counts when the latest messages of a term arrived, by message number."""
+        """This replica's counts when the latest messages of a term arrived, by message number."""
         self._term = b""
         self._echoed = 0
 
@@ -59,7 +59,7 @@ class Offset:
         return some[-1] - some[0] if some else 0
 
     def note(self, message: FeedMessage, place: Place, count: int) -> None:
-        """Process a message that arrived when the own count was `count`."""
+        """Process a message that arrived when this replica's count was `count`."""
         if message.term != self._term:
             self._term = message.term
             self._echoed = 0
@@ -78,7 +78,7 @@ class Offset:
 
 
 class Gap(NamedTuple):
-    """The own positions of the requests that a leader missed before one of its subscriptions."""
+    """The requests that a leader missed before a subscription, by this replica's positions."""
 
     after: int
     """The last position before the gap."""
@@ -116,7 +116,7 @@ class Hearing:
         self._last.note(message, place, count)
 
     def heard_until(self, begun: int) -> int | None:
-        """Return the own position of the last request it received before one of its subscriptions.
+        """Return the position here of the last request it received before a subscription.
 
         None if no earlier subscription is known.
         """
@@ -142,7 +142,7 @@ class Hearing:
         return Gap(begun - 1 + old.value, begun + new.value, old.spread, new.spread)
 
     def end_of_gap(self, begun: int) -> int | None:
-        """Return the own position at which one of its subscriptions began; None if not known."""
+        """Return the position here at which one of its subscriptions began; None if not known."""
         new = self._offsets.get(begun)
         return None if new is None or new.value is None else begun + new.value
 
@@ -151,7 +151,7 @@ class Hearing:
         return self._offsets[earlier[-1]] if earlier else None
 
     def position(self, theirs: int) -> int | None:
-        """Convert the leader's position of a request into the own one; None if not known.
+        """Convert the leader's position of a request into the one here; None if not known.
 
         If the leader received the request in an unknown subscription, the result is an upper bound:
         requests that a leader misses make later offsets greater.

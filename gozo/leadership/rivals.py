@@ -195,7 +195,7 @@ class Rivals:
         return found
 
     def told(self, ids: object) -> bool:
-        """Note the rivals that the own bucket's lease names; True if some are new."""
+        """Note the rivals that the lease of this bucket names; True if some are new."""
         named = [str(id_) for id_ in ids] if isinstance(ids, list) else []
         new = any(tag_of(id_) and not self.is_foreign(tag_of(id_)) for id_ in named)
         for id_ in named:

@@ -45,7 +45,7 @@ class Handover:
         self.inquiry = Inquiry(feed_writer.name, publish, standby.feed_reader, feed_writer.count)
         self._inherited = Inheritance((), 0)
         self._successor: Account | None = None
-        """What the present leader has; None if unknown, or if this replica leads."""
+        """The account of the present leader; None if unknown, or if this replica leads."""
 
     # As the leader
 

@@ -3,12 +3,12 @@
 A leader that loses the lease without releasing it has requests in memory that are not sent yet.
 The new leader has received most of them as a standby; it must be handed the others, and only
 those. Its ordinary reports may be lost while the old leader is cut off. So when the old leader
-comes back, it asks until it is answered which requests the new one had when its term began. The
+comes back, it asks which requests the new one had when its term began, until it gets an answer. The
 new leader remembers their digests and positions for its term. Later requests were received by
 both, if the old leader received them at all.
 
 The answer also says which requests the new leader has not handled yet. The old leader keeps those
-(see `gozo.requests.entrusted`), since no other replica may have them.
+(see `gozo.requests.entrusted`), since perhaps no other replica has them.
 
 The answer is valid for one change of leader.
 """

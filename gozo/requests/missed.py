@@ -227,7 +227,7 @@ class Claims:
         self.noting_until = 0
         """The position up to which requests count as the first ones of a subscription."""
         self._gaps: dict[int, _Taken] = {}
-        """Gaps by the own count when the subscription after each began."""
+        """Gaps, by this leader's count when the subscription after each began."""
         self._highest: dict[bytes, int] = {}
         """The highest position that each standby has offered."""
 
@@ -238,7 +238,7 @@ class Claims:
         self._latest.clear()
 
     def begin_hearing(self, begun: int) -> None:
-        """Start a new subscription, at an own count."""
+        """Start a new subscription, at this leader's count."""
         if len(self._gaps) >= MOST_GAPS:
             del self._gaps[next(iter(self._gaps))]
         for gap in self._gaps.values():

@@ -1,8 +1,8 @@
 """Writes changes to the bucket, and decides by the server's answer how each goes on.
 
 A change is written with the revision that its key is known to have. On a conflict, the key is
-read again from the stream's leader; a token in each entry tells an own earlier attempt from a
-write by others.
+read again from the stream's leader; a token in each entry tells an earlier attempt of this
+replica from a write by others.
 
 If the stream has no room for a delete marker, the entry is purged instead, no further than its own
 revision.

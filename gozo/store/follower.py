@@ -40,7 +40,7 @@ SWEEP_LAG = 60
 """Seconds that the server may be late in removing markers: after a burst, thousands end at once."""
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket was replaced or restored"  # why everything is reloaded
-LAGS = "the replica of the stream that it read from lags behind"
+LAGS = "the replica of the stream that was read lags behind"
 PROGRESS = 0.5  # seconds within which a replica that is catching up sends more
 DELETION = 1.0  # seconds for the server to remove the files of a deleted stream
 
