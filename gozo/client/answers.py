@@ -36,7 +36,7 @@ class Answers:
         """The answers of leaders that know of rivals, and of those rivals."""
         self._complete = asyncio.Event()
         self.keeper = ""
-        """The stream that stored the request, if one said so; that is not an answer."""
+        """The stream that acknowledged storing the request, if any; that is not an answer."""
         self._token, self.inbox = connection.expect(self._on_answer)
 
     def _on_answer(self, headers: bytes | None, payload: bytes | None) -> None:

@@ -3,8 +3,8 @@
 Each write requires the revision that was read, so it never undoes a change of a daemon or another
 client. That alone would let two clients that apply at the same time mix their schedules. So a
 client that applies holds a lock in the bucket, written and renewed by compare-and-set; the next
-one waits until the lock is released, or has not been renewed for a while: its holder is gone
-then, and applying again completes what it left.
+one waits until the lock is released, or has not been renewed for a while: then its holder is gone,
+and applying again completes its work.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Applier:
         self._policy = policy
 
     def check(self, wanted: Wanted) -> Entry:
-        """Make an entry of a wanted schedule, as of now.
+        """Create an entry for a wanted schedule, as of now.
 
         Raises:
             RequestError: a daemon would refuse it, or the name of the set is invalid.
@@ -233,7 +233,7 @@ class _Lock:
         try:
             await self._write(self._revision, b"")
         except NoServerError:
-            return  # it becomes free without renewal
+            return  # without renewals, the lock becomes free
 
     async def _look(self) -> tuple[int, bytes]:
         """Return the revision of the lock and its holder."""

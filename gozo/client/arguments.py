@@ -65,7 +65,7 @@ def requested(
     now_us: int,
     protect: bool = False,
 ) -> Entry:
-    """Make an entry without times from the arguments of a caller; see `made`."""
+    """Create an entry without times from the arguments of a caller; see `made`."""
     text = expression(when)
     return made(
         policy,
@@ -97,7 +97,7 @@ def made(
     managed_by: str = "",
     protect: bool = False,
 ) -> Entry:
-    """Check everything and make an entry without times.
+    """Check everything and create an entry without times.
 
     Raises:
         RequestError: the daemon would refuse it.
@@ -162,7 +162,7 @@ def spec_headers(options: ScheduleOptions) -> dict[str, str]:
 
 
 def spec_of(headers: Mapping[str, str], when: str, now_us: int) -> ScheduleSpec | None:
-    """Read such headers as the daemon does; relative times count from `now_us`.
+    """Read the headers of a spec as the daemon does; relative times count from `now_us`.
 
     Raises:
         RequestError: as for `gozo.schedule.spec_headers.read_spec`.

@@ -1,7 +1,7 @@
-"""Writes to the bucket without a daemon, each with the revision that it expects.
+"""Writes to the bucket without a daemon, each with an expected revision.
 
 So a write never undoes a change made meanwhile, not even by a daemon that has just started: on a
-conflict the key is read again, and the change is decided again.
+conflict, the key is read again, and the change is decided again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ AT_ONCE = 200  # schedules changed concurrently
 FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before the next try
 
 Change = Callable[[Entry], Entry]
-"""Makes a new version of a schedule from the current one, or raises a `RequestError`."""
+"""Returns a new version of a schedule made from the current one, or raises `RequestError`."""
 
 
 class BucketWrites:
@@ -208,7 +208,7 @@ class BucketWrites:
         if found is None or found.key == key:
             expected = 0 if found is None else found.message.sequence
             return await self._put(bucket, key, entry, payload, expected, timeout)
-        # The original gozo kept it under another key.
+        # The original gozo kept the schedule under another key.
         canonical = await self._reader.read(key)
         expected = 0 if canonical is None else canonical.message.sequence
         if not await self._put(bucket, key, entry, payload, expected, timeout):
@@ -225,7 +225,7 @@ class BucketWrites:
     async def remove(
         self, bucket: Bucket, found: Found, timeout: float, *, moved: bool = False
     ) -> bool:
-        """Replace what was found by a delete marker, or purge it if there is no room for one.
+        """Replace an entry by a delete marker, or purge it if there is no room for a marker.
 
         With `moved`, the schedule is now under another key and does not count as cancelled.
         False on a conflict.

@@ -1,8 +1,8 @@
 """gozo from Python: one object that schedules, cancels and reads.
 
 Requests go to the leading daemon, which answers each with a receipt. Without a daemon, the
-client writes to the bucket itself, each write with the revision that it expects: the next
-daemon to start delivers what is there.
+client writes to the bucket itself, each write with an expected revision: the next daemon to
+start delivers the schedules stored there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every part of the client works with: one connection, and the objects that use it."""
+"""The base of all parts of the client: one connection, and the objects that use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client reads once: schedules, their history, the daemons and the bucket."""
+"""The reading methods of the client: schedules, their history, the daemons and the bucket."""
 
 from __future__ import annotations
 

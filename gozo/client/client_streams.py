@@ -1,4 +1,4 @@
-"""What the client receives until it stops: changes, events, messages."""
+"""The iterators of the client without end: changes, events, messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gozo.transport.jetstream import JetStream
 
 
 class ClientStreams(ClientBase):
-    """Iterates over what happens from now on."""
+    """Iterates over changes, events and messages from now on."""
 
     def watch(self) -> AsyncIterator[Change]:
         """Iterate over all schedules, then over each change, without end.

@@ -37,7 +37,7 @@ def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
 
 
 def means(text: str, schedule: Schedule) -> bool:
-    """Return whether an expression is that of a schedule, or the moment that it came to."""
+    """Return whether an expression is that of a schedule, or the moment to which it resolved."""
     if text == schedule.when:
         return True
     when = grammar.parse(text)

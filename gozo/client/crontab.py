@@ -39,7 +39,7 @@ class Imported:
     jobs: list[tuple[str, Wanted]] = field(default_factory=list)
     """The wanted schedules, each with its line."""
     warnings: list[str] = field(default_factory=list)
-    """What could not be converted, each with its line number."""
+    """Messages about lines that could not be converted, each with its line number."""
 
 
 def read(text: str, name: str, subject: str, zone: str, *, system: bool = False) -> Imported:

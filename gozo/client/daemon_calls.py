@@ -49,9 +49,9 @@ class DaemonCalls:
         """Send a request with its options; with `receipt`, wait for the receipt.
 
         Raises:
-            RequestError: it was refused, or the daemon may not send the receipt.
+            RequestError: it was refused, or the daemon has no permission to send the receipt.
             UnansweredError: no receipt came.
-            NotAllowedError: this user may not publish requests.
+            NotAllowedError: this user has no permission to publish requests.
             ContradictionError: daemons of different buckets accepted it and answered differently.
             DisconnectedError: nothing was sent.
         """
@@ -124,7 +124,7 @@ class DaemonCalls:
     async def outcome(self, id_: str) -> str | None:
         """Ask how the schedule with an id left the bucket; None if that is unknown."""
         results = None
-        with suppress(GozoError):  # without permission or an answer it is unknown
+        with suppress(GozoError):  # without permission or an answer, the outcome is unknown
             results = await self._for_each("outcome", [id_], {}, PROBE)
         if not results:
             return None

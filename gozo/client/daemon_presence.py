@@ -55,10 +55,10 @@ class DaemonPresence:
         return self.policy
 
     async def lead(self, timeout: float = PROBE) -> bool:
-        """Return whether one of them accepts requests.
+        """Return whether a daemon accepts requests.
 
         Raises:
-            NoServerError, NotAllowedError: it cannot be found out.
+            NoServerError, NotAllowedError: this cannot be determined.
         """
         subject = f"{self._subject}.admin.leader"
         asked = Answers(self._connection)
@@ -80,17 +80,17 @@ class DaemonPresence:
         self.policy = self._plain
         if reply is None:
             return False
-        with suppress(ValueError, LookupError, TypeError):  # of an earlier version
+        with suppress(ValueError, LookupError, TypeError):  # the answer of an earlier version
             told = json.loads(reply.payload)
             allow, deny, answers = (tuple(map(str, told[name])) for name in RULES)
             self.policy = replace(self._plain, allow=allow, deny=deny, answers=answers)
         return True
 
     async def hear(self) -> bool:
-        """Return whether one of them accepts requests, or keeps them until it does.
+        """Return whether a daemon accepts requests, or keeps them until it does.
 
         Raises:
-            NoServerError, NotAllowedError: it cannot be found out.
+            NoServerError, NotAllowedError: this cannot be determined.
         """
         if await self.lead():
             return True
@@ -127,7 +127,7 @@ class DaemonPresence:
             return False  # unknown
 
     async def require(self) -> None:
-        """Make sure that one of them accepts requests.
+        """Make sure that a daemon accepts requests.
 
         Raises:
             NoServerError: none does.
@@ -167,7 +167,7 @@ class DaemonPresence:
                 if (told["request_subject"], told["bucket"]) == (self._subject, self._bucket):
                     found.append(_replica(answer))
             except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-                return  # not a daemon's, or of another version
+                return  # not from a daemon, or from another version
 
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         inbox = self._connection.new_inbox()

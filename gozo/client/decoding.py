@@ -64,7 +64,7 @@ def schedule_or_marker(
     state, reason = str(entry.state), entry.reason
     try:
         policy.check_target(entry.subject)
-        if headers:  # entries of the original gozo have none
+        if headers:  # entries of the original gozo have no headers
             check_room(entry, headers, max_payload)
     except RequestError as error:
         state, reason = "invalid", str(error)

@@ -24,18 +24,18 @@ class Page(NamedTuple):
     schedules: int
     """The number of all schedules, whatever their keys."""
     keys: list[tuple[str, int]]
-    """Each with its revision."""
+    """Keys with their revisions."""
     more: bool
     """Whether there are further pages."""
     large: int
-    """Bytes of their large payloads."""
+    """Bytes of the large payloads of these keys."""
 
 
 class Keys:
     """Asks the leader of one bucket for keys.
 
     Methods return None if there is no leader, if it is of an earlier version or cannot answer, and
-    if this user may not ask: callers then read the bucket itself.
+    if this user has no permission to ask: callers then read the bucket itself.
     """
 
     def __init__(self, connection: Connection, request_subject: str, bucket: str) -> None:
@@ -83,7 +83,7 @@ class Keys:
         return None
 
     async def _ask(self, asked: dict[str, object]) -> dict[str, Any]:
-        """Return the answer of our bucket's leader; empty if there is none."""
+        """Return the answer of our bucket's leader; empty without one."""
         try:
             body = json.dumps(asked).encode()
             reply = await self._connection.request(self._subject, body, timeout=PROBE)

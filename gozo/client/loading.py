@@ -26,8 +26,8 @@ CHASE = 100_000  # messages read beyond the initial ones, plus as many as there 
 GRACE = 0.1  # seconds within which a stored message arrives
 LAG = 5.0  # seconds for a replica of the stream to catch up with its leader
 
-FEW = 2_000  # messages read in less time than asking a leader takes, if there is one
-WORTH = 8  # messages of a full load take as long as one read at its revision
+FEW = 2_000  # messages read in less time than asking a leader takes
+WORTH = 8  # reading one key at its revision takes as long as this many messages of a full load
 PAGE = 2_000  # keys requested from the leader at a time
 AT_ONCE = 1_000  # messages requested at a time
 MOST_BYTES = 16 * 1024 * 1024  # of large payloads in a page: single reads include payloads
@@ -48,8 +48,8 @@ class Named:
 
     def __init__(self, js: JetStream, bucket: Bucket, keys: Keys, state: BucketState) -> None:
         self.after: int | None = None
-        """Everything up to this sequence that has not changed since was read; None: not all of it,
-        so everything must be read."""
+        """Everything up to this sequence that has not changed since was read; None: a full load is
+        necessary."""
         self._js = js
         self._bucket = bucket
         self._keys = keys
@@ -67,7 +67,7 @@ class Named:
             page = await self._keys.page(prefix, last, PAGE)
             if page is None or page.created != self._state.created or page.large > MOST_BYTES:
                 return
-            after = min(after, page.position)  # another leader may be behind the previous one
+            after = min(after, page.position)  # another leader may lag behind the previous one
             for start in range(0, len(page.keys), AT_ONCE):
                 found = await self._read(page.keys[start : start + AT_ONCE])
                 if found is None:
@@ -82,7 +82,7 @@ class Named:
     async def _read(self, keys: list[tuple[str, int]]) -> list[Raw] | None:
         """Read keys at their revisions; omits those that have changed since.
 
-        None: it failed, or the bucket differs from what the leader reports.
+        None: a read failed, or the bucket differs from the leader's report.
         """
         revisions = [revision for _, revision in keys]
         try:
@@ -102,7 +102,7 @@ class Named:
 
 
 def _sized(headers: bytes | None, size: int) -> bytes:
-    """Return a header block as received without the value: with the size of the value."""
+    """Return the header block of a message received without its value: with the value's size."""
     return b"%bNats-Msg-Size: %d\r\n\r\n" % ((headers or b"NATS/1.0\r\n\r\n")[:-2], size)
 
 
@@ -110,10 +110,10 @@ class Load:
     """Reads the latest message of each key, each key once.
 
     A schedule that is replaced meanwhile moves to the end of the stream. So reading continues
-    until no messages are pending. The server's report of that can be early: it counts a replaced
-    message as gone before it counts the new one, or it comes from a replica that is behind. So
-    the stream's leader is asked whether there are later messages. If messages are written faster
-    than they are read, reading ends at a limit (`CHASE`).
+    until no messages are pending. The server may report that too early: it counts a replaced
+    message as gone before it counts the new one, or a lagging replica answers. So the stream's
+    leader is asked whether there are later messages. If messages are written faster than they
+    are read, reading ends at a limit (`CHASE`).
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Load:
         self._keys = seen
         self._after = after
         self._end = self._needed = state.last_sequence
-        """Later messages than the first count as new; up to the second, none may be missed."""
+        """Messages after the first count as new; up to the second, none may be missed."""
         self._position = self._beyond = 0
         self._lags_until: float | None = None
         self._within = len(seen)
@@ -151,7 +151,7 @@ class Load:
         if self._after is not None:
             last = (await self._bucket.state()).last_sequence
             if last < self._after:
-                self._after = None  # it was restored from an older backup
+                self._after = None  # the bucket was restored from an older backup
             else:
                 self._end, self._done = self._after, last == self._after
                 self._position, self._needed = self._after, last
@@ -166,7 +166,7 @@ class Load:
         """Iterate over the messages, without gozo's delete markers.
 
         Raises:
-            NoServerError: it could not be read to the end.
+            NoServerError: the bucket could not be read completely.
         """
         while True:
             while self._queue:
@@ -193,7 +193,7 @@ class Load:
         if left is None:
             self._done = True
             return
-        # It will arrive, unless it has been removed.
+        # The announced message will arrive, unless it has been removed.
         self._nothing_to_come = False
         if self._queue or await self._wait(GRACE):
             self._lags_until = None
@@ -203,7 +203,7 @@ class Load:
             self._lags_until = self._lags_until or steady() + LAG
             self._nothing_to_come = steady() < self._lags_until
             if not self._nothing_to_come:
-                self._problem = "a replica of the stream is behind"
+                self._problem = "a replica of the stream lags behind"
 
     async def _wait(self, timeout: float) -> bool:
         """Wait for a message; False if none came in time."""

@@ -267,7 +267,7 @@ def write(schedules: Iterable[Schedule]) -> str:
     """Write schedules with ids and payloads as a file.
 
     The set is named once if all have the same, otherwise in each table. A delay is written as the
-    moment that it came to: the file may be applied at any time, and to another bucket.
+    moment to which it resolved, since the file may be applied at any time, and to another bucket.
     """
     found = list(schedules)
     sets = {schedule.managed_by for schedule in found}

@@ -67,12 +67,12 @@ def schedule_table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
 
 
 def when_of(schedule: Schedule) -> str:
-    """Return the expression of a schedule; for a delay, the moment that it came to."""
+    """Return the expression of a schedule; for a delay, the moment to which it resolved."""
     due = grammar.At(microseconds(schedule.due))
     try:
         when = expression(schedule.when)
     except RequestError:
-        pass  # a client stored it with its due time and an expression of its own
+        pass  # a client stored it with a due time and its own expression
     else:
         if not isinstance(when, grammar.Moment) or when == due:
             return schedule.when

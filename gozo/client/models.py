@@ -21,7 +21,7 @@ class Schedule(NamedTuple):
     """
 
     id: str | None
-    """None if it has none, or if its key is not the key of an id."""
+    """None if the schedule has no id, or if its key does not correspond to one."""
     key: str
     """Its key in the bucket."""
     subject: str
@@ -49,7 +49,7 @@ class Schedule(NamedTuple):
     attempts: int = 0
     """Maximum delivery attempts; 0: without limit."""
     spec: ScheduleSpec | None = None
-    """How it recurs, and until when; None where there is nothing but one moment."""
+    """How it recurs, and until when; None if it is just one moment."""
     managed_by: str = ""
     """The set that it was applied with; empty if it was created otherwise."""
     tried: int = 0
@@ -73,13 +73,13 @@ class Schedule(NamedTuple):
 
     @property
     def start(self) -> datetime | None:
-        """It is not due before."""
+        """The moment before which it is not due."""
         start_us = None if self.spec is None else self.spec.start_us
         return None if start_us is None else _moment(start_us)
 
     @property
     def until(self) -> datetime | None:
-        """It is not due after."""
+        """The moment after which it is not due."""
         if self.spec is None or self.spec.until_us == NEVER:
             return None
         return _moment(self.spec.until_us)
@@ -115,7 +115,7 @@ class Wanted:
     confirm: bool = False
     attempts: int = 0
     spec: ScheduleSpec | None = None
-    """How it recurs, and until when; None where there is nothing but one moment."""
+    """How it recurs, and until when; None if it is just one moment."""
     managed_by: str = ""
     """The set it belongs to."""
     paused: bool | None = None
@@ -169,7 +169,7 @@ class Outcome:
     reason: str
     """`delivered`, `cancelled`, `missed`, `failed`; empty if gozo did not remove it."""
     at: datetime | None
-    """None if only the daemon knows it, which does not keep the time."""
+    """None if only the daemon, which does not keep the time, knows the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +286,7 @@ class Counts:
     failed: int
     invalid: int
     next_due: datetime | None
-    """When the next one is due that is neither overdue nor retried; None if there is none."""
+    """When the next one that is neither overdue nor retried is due; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +296,7 @@ class Rival:
     name: str
     bucket: str
     domain: str
-    """The JetStream domain of the bucket; empty if it has none."""
+    """The JetStream domain of the bucket; empty without one."""
     server: str
     """The server it is connected to; empty from older versions."""
 

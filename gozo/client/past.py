@@ -1,8 +1,8 @@
 """Reads the messages of a stream on some subjects, from a moment on, in order.
 
-Uses a pull consumer of its own, one page at a time: only one page is in memory, and the server
-filters. The server removes an idle consumer, such as that of a person who reads page by page, and
-so does a restart. Another one then continues after the last message.
+A temporary pull consumer reads the messages, one page at a time: only one page is in memory, and
+the server filters. An idle consumer, such as that of a person who reads page by page, is removed by
+the server or by its restart. A new one then continues after the last message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gozo.transport.jetstream import JetStream
 PAGE = 500  # messages requested at a time
 PAGE_BYTES = 16 * 1024 * 1024  # maximum bytes of a page with several messages
 SILENCE = 2.0  # seconds without a message or a status after which a consumer counts as gone
-TRIES = 5  # consecutive consumers that deliver nothing
+TRIES = 5  # consecutive consumers without a message before giving up
 AGAIN = 0.25  # seconds between them
 INACTIVE = 30  # seconds after which the server removes an idle consumer
 NO_MESSAGES = 404  # a status (ADR-13)
@@ -56,7 +56,7 @@ class _Page:
         """The status with which the request ended early."""
         self.news = asyncio.Event()
         self.denied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        """Fails if this user may not request messages."""
+        """Fails if this user has no permission to request messages."""
         self.denied.add_done_callback(lambda _: self.news.set())
 
     def hear(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:

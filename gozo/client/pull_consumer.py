@@ -36,7 +36,7 @@ from gozo.transport.permissions import missing_permission
 
 ACK_WAIT = 30  # seconds after which an unacknowledged message is delivered again
 PULL_TIME = 5  # seconds that the server keeps a request for a message
-SLACK = 2  # further seconds to wait for the status that there was no message
+SLACK = 2  # further seconds to wait for the status that ends a request
 RETRY_WAIT = 0.25  # seconds
 ANSWER = 2.0  # seconds to wait for the server to confirm an acknowledgement
 MOST_TRIES = 15  # unconfirmed acknowledgements after which the consumer counts as gone
@@ -53,9 +53,9 @@ log = get_logger("gozo.client")
 class Pulled:
     """A message, with the ways to acknowledge it.
 
-    `ack`, `nak` and `term` return once the consumer has confirmed, False if it never did: after a
-    lost connection or a restart of the server they try again. They raise `NotAllowedError` if
-    this user may not publish to `$JS.ACK.>`.
+    `ack`, `nak` and `term` return True once the consumer has confirmed, False if it never does:
+    after a lost connection or a restart of the server they try again. They raise
+    `NotAllowedError` if this user has no permission to publish to `$JS.ACK.>`.
     """
 
     def __init__(self, connection: Connection, message: Message) -> None:
@@ -66,7 +66,7 @@ class Pulled:
         """How often it was delivered, including this time."""
 
     async def ack(self) -> bool:
-        """Report that it is done."""
+        """Report that the message is processed."""
         return await self._tell(b"+ACK")
 
     async def nak(self, delay: float) -> bool:
@@ -74,7 +74,7 @@ class Pulled:
         return await self._tell(b'-NAK {"delay": %d}' % (delay * NANOSECONDS))
 
     async def term(self) -> bool:
-        """Request that it is never delivered again."""
+        """Request that the message is never delivered again."""
         return await self._tell(b"+TERM")
 
     def keep(self) -> None:
@@ -115,7 +115,7 @@ class Pulling:
     Raises, when it is entered and when messages are taken:
         JetStreamError: there is no such stream, or the consumer is not of this kind or is gone.
         NotAllowedError: a permission is missing.
-        NoServerError: JetStream did not answer when it was entered; later it waits.
+        NoServerError: JetStream did not answer when it was entered; later, `take` waits.
         DisconnectedError: the client was closed.
     """
 
@@ -179,7 +179,7 @@ class Pulling:
         return self._arrived.popleft()
 
     async def _ask(self) -> int:
-        """Request a message; return the status that came instead, 0 if none did."""
+        """Request a message; return the status that came instead; 0: none came."""
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         inbox = self._connection.new_inbox()
         listener = self._connection.listen(inbox, partial(self._hear, answer))
@@ -294,7 +294,7 @@ class Pulling:
         """Make sure that the consumer has the right kind.
 
         Raises:
-            JetStreamError: it is not.
+            JetStreamError: it has not.
         """
         name = f"the consumer {self._consumer!r} of the stream {self._stream!r}"
         if config.get("deliver_subject"):

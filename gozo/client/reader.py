@@ -20,7 +20,7 @@ from gozo.store.bucket import Bucket, find_bucket, stream_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_time
 
-LOOKS = 5  # times that a leader behind the stream is asked again
+LOOKS = 5  # times that a lagging leader is asked again
 LOOK_AGAIN = 0.02  # seconds between them
 VALUES = 100  # values read concurrently
 
@@ -190,7 +190,7 @@ class Reader:
                 break
             if told[1] >= state.last_sequence:
                 return told[2]
-            await asyncio.sleep(LOOK_AGAIN)  # the follower is a moment behind
+            await asyncio.sleep(LOOK_AGAIN)  # the leader's follower lags a moment behind
         states: Counter[str] = Counter()
         next_due = None
         async for one in self.list(None):

@@ -36,7 +36,7 @@ class Listening:
     memory, up to a limit.
 
     Raises, during iteration:
-        NotAllowedError: this user may not subscribe to the subject.
+        NotAllowedError: this user has no permission to subscribe to the subject.
         DisconnectedError: the client was closed.
     """
 
@@ -175,7 +175,7 @@ def check_subject(subject: str) -> None:
 
 
 def received(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> Message:
-    """Make a `Message` of one that has just arrived."""
+    """Create a `Message` from one that has just arrived."""
     return Message(
         subject=subject.decode("utf-8", "replace"),
         payload=payload,

@@ -103,7 +103,7 @@ _KINDS = {
         "an address such as 'nats://localhost:4222', or settings",
     ),
 }
-"""By annotation."""
+"""The kinds of parameters, by annotation."""
 
 
 class _Range(NamedTuple):
@@ -122,7 +122,7 @@ _RANGES = {
     "max_backlog": _COUNT,
     "attempts": _Range(lambda value: True, ""),  # checked later, with a `RequestError`
 }
-"""By name."""
+"""The ranges of numbers, by parameter name."""
 
 
 class _Parameter(NamedTuple):

@@ -55,7 +55,7 @@ class Watcher:
             await asyncio.sleep(RETRY_WAIT)
 
     async def _follow(self, bucket: Bucket) -> AsyncIterator[Change]:
-        """Load everything and yield what is new; then follow until something breaks."""
+        """Load everything and yield new versions; then follow until the consumer breaks."""
         self._broken = False
         self._queue.clear()
         await self._reader.learn_rules()
@@ -120,7 +120,7 @@ class Watcher:
     async def _next(self, consumer: Consumer, *, loading: bool) -> bool:
         """Wait for a message; False if the consumer is not usable any more.
 
-        While `loading`, pending messages may fail to come.
+        While `loading`, announced messages may not arrive.
         """
         while not self._queue:
             if self._broken:

@@ -1,4 +1,4 @@
-"""What is made before the parts of a bucket, because parts of all kinds use it."""
+"""Objects that are created before the parts of a bucket, because all kinds of parts use them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What all buckets of a daemon share."""
+    """Shared by all buckets of a daemon."""
 
     stats: Stats
     health: Health
@@ -48,7 +48,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Small objects that are made first, because parts of all kinds use them."""
+    """Small objects that are created first, because all kinds of parts use them."""
 
     connections: Connections
     settings: ServeSettings
@@ -62,7 +62,7 @@ class Basis:
 
     @classmethod
     def make(cls, connections: Connections, settings: ServeSettings, stats: Stats) -> Self:
-        """Make them for one bucket."""
+        """Create them for one bucket."""
         main, chosen = connections.main, settings.connection
         doubted = asyncio.Event()
         events: EventSink = NullEvents()

@@ -12,14 +12,14 @@ from gozo.transport.connection import Connection
 from gozo.transport.dialer import ATTEMPT
 
 SUBSCRIPTIONS = len(VERBS) + 20
-"""The most that a daemon has on one connection: for requests, verbs and answers."""
+"""The most subscriptions of a daemon on one connection: for requests, verbs and answers."""
 
 
 async def find_limits(first: Connection, settings: ConnectionSettings, *, alone: bool) -> list[str]:
-    """Describe what the server does not let a daemon do.
+    """Describe limits of the server that are too low for a daemon.
 
-    It is tested with a second connection, besides the `first`: a daemon has two. If a daemon is
-    running (not `alone`), one connection too many proves nothing.
+    They are tested with a second connection besides the `first`, since a daemon has two. If a
+    daemon is running (not `alone`), a refused connection proves nothing.
     """
     connection = Connection(settings, "gozo check, second connection", private=True)
     try:
@@ -43,7 +43,7 @@ async def _subscriptions(connection: Connection) -> list[str]:
         last = connection.new_inbox()
         connection.listen(last, lambda subject, reply, headers, payload: heard.append(payload))
     connection.publish(last)
-    with suppress(NoServerError):  # the server closes the connection, or is silent
+    with suppress(NoServerError):  # the server closes the connection, or does not answer
         await connection.echo()
         if heard:
             return []
@@ -55,7 +55,7 @@ async def _subscriptions(connection: Connection) -> list[str]:
 
 
 async def _subjects(connection: Connection) -> list[str]:
-    """Publish on a subject of the greatest length that a target may have."""
+    """Publish on a subject of the maximum length of a target."""
     inbox = f"{connection.new_inbox()}."
     connection.publish(inbox.ljust(LONGEST_SUBJECT, "x"))
     try:

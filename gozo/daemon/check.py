@@ -2,8 +2,8 @@
 
 Each permission is tried with a request that needs it but has no effect: a write that expects a
 revision that no key has, a stream with an invalid name. The server reports a missing permission
-before it answers an echo that was sent later. Whether the bucket works is tried in a temporary one,
-which is removed afterwards.
+before it answers an echo that was sent later. The bucket's settings are tried in a temporary
+bucket, which is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NOT_A_NAME = b'{"name": "=", "stream_name": "="}'
 
 
 class Permission(NamedTuple):
-    """One thing that a daemon must be allowed to do."""
+    """A permission that a daemon needs."""
 
     verb: str
     """`publish` or `subscribe`."""
@@ -53,21 +53,22 @@ class Permission(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the check found to be wrong."""
+    """The problems that the check found."""
 
     missing: int
-    """Permissions that a daemon needs and does not have."""
+    """Permissions that a daemon needs but does not have."""
     not_serving: int
     """Running daemons that report that they are not serving."""
     problems: int
-    """Other things with which gozo cannot work, or not safely."""
+    """Other problems that make gozo unusable or unsafe."""
 
 
 async def examine(settings: ServeSettings, say: Say) -> Found:
-    """Check the server, the permissions, the bucket and the daemons; return what is wrong.
+    """Check the server, the permissions, the bucket and the daemons; return the problems.
 
     Raises:
-        GozoError: a daemon would exit with it at once, or daemons interfere with each other.
+        GozoError: a daemon would exit with this error at once, or daemons interfere with each
+            other.
     """
     problems = 0
 
@@ -96,7 +97,7 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
                 tell(PROBLEM, problem)
             needed = [
                 (permission.subject, permission.purpose)
-                # First what a daemon publishes on a subject, as gozo serve reports it.
+                # Purposes of publishing first, as gozo serve reports them.
                 for permission in sorted(
                     required_permissions(js, settings), key=lambda permission: permission.verb
                 )
@@ -118,7 +119,7 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
         say("advice", reason)
     say(
         "note",
-        "gozo must also be allowed to publish to the reply subjects of its clients: that cannot "
+        "gozo also needs permission to publish to the reply subjects of its clients, which cannot "
         "be checked",
     )
     return Found(missing, not_serving, problems)
@@ -142,7 +143,7 @@ def _server(connection: Connection) -> str:
 
 
 def required_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Permission]:
-    """Return everything that a daemon must be allowed to do, as it can be tried without effect."""
+    """Return all permissions that a daemon needs, with requests that try them without effect."""
     chosen = settings.connection
     asked, admin = chosen.request_subject, f"{chosen.request_subject}.admin"
     lease = f"{chosen.bucket}_lease"
@@ -211,9 +212,9 @@ async def _try_permissions(
     keepers: set[str],
     say: Say,
 ) -> int:
-    """Try all of them, and return how many are missing.
+    """Try all permissions, and return how many are missing.
 
-    The daemons that answer are added to `daemons`, streams that keep the requests to `keepers`.
+    Daemons that answer are added to `daemons`, streams that capture requests to `keepers`.
     """
 
     def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
@@ -245,7 +246,7 @@ async def _try_permissions(
 
 
 def _ignore(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-    """Ignore what is received: it is meant for the daemons."""
+    """Ignore a message: it is meant for the daemons."""
 
 
 # Running daemons
@@ -258,7 +259,7 @@ def _is_ours(metadata: dict[str, Any], settings: ServeSettings) -> bool:
 
 
 def _name_daemons(daemons: list[dict[str, Any]], settings: ServeSettings, say: Say) -> int:
-    """Report the daemons; return how many of this bucket are not serving."""
+    """Report the daemons; return how many daemons of this bucket are not serving."""
     chosen, not_serving = settings.connection, 0
     for metadata in daemons:
         if metadata.get("request_subject") != chosen.request_subject:
@@ -282,7 +283,7 @@ async def _look_for_rivals(connection: Connection, chosen: ConnectionSettings) -
     """Make sure that only one bucket uses the request subject.
 
     Raises:
-        ForeignDaemonError: another one uses it as well.
+        ForeignDaemonError: another bucket uses it as well.
     """
     rivals = await find_rivals(connection, chosen.request_subject)
     if rivals:

@@ -1,4 +1,4 @@
-"""The parts of one bucket, and how they are wired together."""
+"""The parts that serve one bucket, and their wiring."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ from gozo.telemetry.events import Bystander
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """The bucket, and what a replica knows of it."""
+    """The parts that read and write the bucket."""
 
     timetable: Timetable
     hooks: DeliveryHooks
-    """What it asks of the delivery."""
+    """The calls from the store to the delivery."""
     index: BucketIndex
     writer: Writer
     barrier: Barrier
@@ -75,7 +75,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The way in, and the way out."""
+    """The parts that take requests and deliver messages."""
 
     in_memory: InMemory
     delivery: Delivery
@@ -87,7 +87,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """The leader, and what that means for this replica."""
+    """The parts that take, keep and leave the lead."""
 
     tenure: Tenure
     lease: Lease
@@ -112,7 +112,7 @@ class Components:
     health: BucketHealth
 
     def reading(self) -> Iterator[tuple[str, Coroutine[Any, Any, Any]]]:
-        """Return the tasks that read the bucket and hear requests, with their names."""
+        """Return the tasks that read the bucket and receive requests, with their names."""
         storage, traffic, leading = self.storage, self.traffic, self.leading
         yield "writer", storage.writer.sweep()
         yield "probe", storage.probe.run()
@@ -127,7 +127,7 @@ class Components:
         yield "cleaner", storage.cleaner.run(lambda: leading.tenure.is_active)
 
     def standing_by(self) -> Iterator[tuple[str, Coroutine[Any, Any, Any]]]:
-        """Return the tasks that may begin once the bucket is read: from then on it may lead."""
+        """Return the tasks that start once the bucket is read, when this replica may lead."""
         yield "lease", self.leading.lease.run()
         yield "lookout", self.traffic.lookout.run()
 
@@ -138,9 +138,9 @@ class Components:
         return leaderless or bool(self.storage.probe.problem)
 
     def push_shutdown(self, stack: AsyncExitStack) -> None:
-        """Have the stack hand over what is in memory, release the lease and close."""
+        """Have the stack hand over schedules in memory, release the lease and close."""
         leading = self.leading
-        # The last one pushed is called first.
+        # The last callback pushed is called first.
         stack.push_async_callback(leading.step_down.end)
         stack.callback(self.traffic.delivery.close)
         stack.push_async_callback(leading.lease.release)
@@ -160,9 +160,9 @@ def build(
     process: Process,
     life: MarkerLife = USUAL_LIFE,
 ) -> Components:
-    """Make the parts of one bucket; nothing runs before their tasks do.
+    """Create the parts of one bucket; nothing runs until their tasks are started.
 
-    `life` is how long its delete markers live.
+    `life` is the rule for the life of its delete markers.
     """
     basis = Basis.make(connections, settings, process.stats)
     storage = build_storage(basis, bucket, life)
@@ -191,7 +191,7 @@ def build(
 
 
 def build_storage(basis: Basis, bucket: Bucket, life: MarkerLife = USUAL_LIFE) -> Storage:
-    """Make the parts that read and write the bucket."""
+    """Create the parts that read and write the bucket."""
     connection, policy = basis.connections.main, basis.settings.policy
     clock, tenure = basis.clock, basis.tenure
     timetable, hooks = Timetable(), DeliveryHooks()
@@ -230,7 +230,7 @@ def build_storage(basis: Basis, bucket: Bucket, life: MarkerLife = USUAL_LIFE) -
 
 
 def build_traffic(basis: Basis, storage: Storage) -> Traffic:
-    """Make the parts that take requests and deliver messages."""
+    """Create the parts that take requests and deliver messages."""
     connections, settings = basis.connections, basis.settings
     chosen, policy = settings.connection, settings.policy
     clock, tenure = basis.clock, basis.tenure
@@ -283,7 +283,7 @@ def _build_leading(
     health: BucketHealth,
     record: LeaseRecord,
 ) -> Leading:
-    """Make the parts that take, keep and leave the lead."""
+    """Create the parts that take, keep and leave the lead."""
     main, requests = basis.connections.main, basis.connections.requests
     tenure, clock, store = basis.tenure, basis.clock, storage.store
     in_memory, intake, delivery = traffic.in_memory, traffic.intake, traffic.delivery
@@ -356,7 +356,7 @@ def _build_housekeeping(
     leading: Leading,
     health: BucketHealth,
 ) -> Housekeeping:
-    """Make what is done all the time."""
+    """Create the part that does periodic work."""
     leisure = Leisure(
         basis.connections.main,
         basis.connections.requests,

@@ -43,7 +43,7 @@ from gozo.transport.permission_check import settle_inboxes
 from gozo.transport.permissions import missing_permission
 
 REQUESTS_AT_ONCE = 50
-"""Requests read before other tasks get their turn: fewer than are acted on meanwhile."""
+"""Requests read before other tasks get a turn: fewer than are processed meanwhile."""
 CHECK_INTERVAL = 0.25  # seconds between checks of the connections while the daemon starts
 
 T = TypeVar("T")
@@ -52,12 +52,12 @@ log = get_logger("gozo.daemon")
 
 
 async def serve(settings: ServeSettings, life: MarkerLife = USUAL_LIFE) -> None:
-    """Run a daemon until a signal asks it to stop, and shut it down in order.
+    """Run a daemon until a signal asks it to stop, and shut it down gracefully.
 
-    `life` is how long its delete markers live.
+    `life` is the rule for the life of its delete markers.
 
     Raises:
-        GozoError: it could not start, could not go on, or left something undone.
+        GozoError: the daemon could not start or continue, or its shutdown lost schedules.
     """
     stop = asyncio.Event()
 
@@ -90,7 +90,7 @@ async def serve(settings: ServeSettings, life: MarkerLife = USUAL_LIFE) -> None:
 
 
 class Daemon:
-    """One replica."""
+    """One replica: its start, its work and its shutdown."""
 
     def __init__(
         self,
@@ -121,17 +121,17 @@ class Daemon:
         self._garbage = GcControl()
         self._tasks = Tasks()
         self.components: list[Components] = []
-        """Those of each bucket that is open."""
+        """The parts of each open bucket."""
         self._shutdown = AsyncExitStack()
-        """What is to be undone when the daemon stops: the last is undone first."""
+        """Callbacks that stop the daemon: the last one pushed is called first."""
 
     # Starting
 
     async def start(self, stop: asyncio.Event) -> None:
-        """Connect, load the bucket and find out who leads; give that up when `stop` is set.
+        """Connect, load the bucket and wait for a leader; end early when `stop` is set.
 
         Raises:
-            GozoError: see `gozo.errors` for what can be missing.
+            GozoError: the daemon could not start; see `gozo.errors`.
         """
         for connection in (self.connections.main, self.connections.requests):
             self._shutdown.push_async_callback(connection.close)
@@ -149,7 +149,7 @@ class Daemon:
 
     async def _start_monitoring(self) -> None:
         if self._settings.metrics is not None:
-            # Imported here: it takes time, and nobody else needs it.
+            # Imported here: it takes time, and is needed only with --metrics.
             from gozo.monitoring.http_server import HttpServer  # noqa: PLC0415
 
             server = HttpServer(self._health, self._settings.metrics)
@@ -160,7 +160,7 @@ class Daemon:
 
     async def _start(self) -> None:
         with contextlib.suppress(RequestError):
-            read_zone("none/such")  # the first such name imports packages, for 20 ms: not later
+            read_zone("none/such")  # the first invalid name imports packages: 20 ms, better now
         await self._connect()
         self._service.listen()
         components = await self._open()
@@ -180,7 +180,7 @@ class Daemon:
         )
 
     async def _connect(self) -> None:
-        """Make both connections, and keep them."""
+        """Open both connections, and keep them open."""
         timeout = self._settings.connect_timeout
         main, requests = self.connections.main, self.connections.requests
         try:
@@ -207,7 +207,7 @@ class Daemon:
         self._tasks.begin("requests connection", requests.keep())
 
     async def _open(self) -> Components:
-        """Find the bucket, or create it, and make the parts that serve it."""
+        """Find the bucket, or create it, and create the parts that serve it."""
         settings, chosen = self._settings, self._settings.connection
         js, place = self.connections.js, (chosen.bucket, chosen.request_subject)
         await self._persist(partial(check_alone, self.connections.main, *place))
@@ -251,24 +251,24 @@ class Daemon:
         self._garbage.end_loading(steady())
 
     async def _begin_leading(self, components: Components) -> None:
-        """Take the lease if it is free, and wait until it is known who leads."""
+        """Take the lease if it is free, and wait until a leader is known."""
         for name, work in components.standing_by():
             self._tasks.begin(name, work)
         leading = components.leading
         await self._tasks.until(leading.lease.decided)
-        # Not to be ended with the start: requests wait for it.
+        # Continues if the start is cancelled: requests wait for it.
         await self._tasks.first(asyncio.create_task(leading.leadership.taken(), name="waiting"))
         await self._tasks.until(components.storage.probe.tried)
 
     async def _persist(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Do a step of the start; repeat it if the link is lost or the servers elect a leader."""
+        """Run a step of the start; repeat it if the link is lost or the servers elect a leader."""
         return await persist(step, self._settings.connect_timeout)
 
     async def _watch_links(self) -> NoReturn:
-        """Wait until a lost link does not come back while the daemon starts.
+        """Watch the links during the start for one that is lost for too long.
 
         Raises:
-            NoServerError: one has been away for as long as the start waits for a server.
+            NoServerError: a link has been lost for as long as the start waits for a server.
         """
         timeout = self._settings.connect_timeout
         seen_at = dict.fromkeys(self._health.connections.values(), steady())
@@ -285,7 +285,7 @@ class Daemon:
                     )
 
     def _on_denied(self, kind: str, subject: str) -> None:
-        """End the start if a permission is missing; later that is only logged."""
+        """End the start if a permission is missing; later, a denial is only logged."""
         if not self._health.is_started and self._permissions.require(kind, subject):
             self._tasks.fail(missing_permission(kind, subject))
 
@@ -294,7 +294,7 @@ class Daemon:
         ended = self._server is not None and self._server.has_ended
         return ended and not self.connections.main.connected
 
-    # Watching, and stopping
+    # Watching and stopping
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Wait for a signal, or for a part of the daemon to fail.
@@ -305,7 +305,7 @@ class Daemon:
         await self._tasks.until(stop)
 
     async def shut_down(self) -> None:
-        """Hand over what is in memory, release the lease and close.
+        """Hand over schedules in memory, release the lease and close.
 
         Raises:
             GozoError: schedules were lost, since they could not be stored in time.

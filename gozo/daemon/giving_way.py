@@ -15,14 +15,14 @@ from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 from gozo.runtime.tasks import end
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 4.0  # seconds until others are asked again, after it failed
-PAUSE = 30.0  # seconds between two times: the other replica may fail for the same reason
+FIRST_WAIT, LONGEST_WAIT = 0.25, 4.0  # seconds until others are asked again after a failure
+PAUSE = 30.0  # seconds between two handovers: the other replica may fail for the same reason
 
 log = get_logger("gozo.daemon")
 
 
 class GivingWay:
-    """Watches one replica."""
+    """Watches whether one replica is serving, and hands over if not."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class GivingWay:
         self._task: asyncio.Task[None] | None = None
         self._given_at = -PAUSE
         self._ask_at, self._wait = 0.0, FIRST_WAIT
-        """When others may be asked, and how long to wait next if that fails."""
+        """When to ask others, and how long to wait next if that fails."""
         self._is_closed = False
 
     def look(self) -> None:

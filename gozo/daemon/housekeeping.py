@@ -1,4 +1,4 @@
-"""What a replica does all the time, whether it leads or stands by."""
+"""The periodic work of a replica, whether it leads or stands by."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 
 INTERVAL = 0.25  # seconds between turns
-QUIET_US = MICROSECONDS  # nothing may be due for so long when old garbage is collected
+QUIET_US = MICROSECONDS  # garbage is collected only if nothing is due for this long
 
 log = get_logger("gozo.daemon")
 
 
 class Repairs:
-    """Writes again what would otherwise be lost, or be delivered at a wrong time."""
+    """Rewrites entries that would otherwise be lost, or delivered at the wrong time."""
 
     def __init__(self, index: BucketIndex, store: ScheduleStore, clock: ClockWatch) -> None:
         self._index = index
@@ -44,9 +44,9 @@ class Repairs:
         self._clock = clock
 
     def make(self) -> None:
-        """Store without a time to live what the server would remove before it is due.
+        """Rewrite entries with a time to live without it, so that the server does not remove them.
 
-        And compute the next occurrence anew where a clock that ran ahead moved it too far on.
+        Also compute the next occurrence again if a clock that ran ahead made it too late.
         """
         while self._index.expiring and self._store.has_room:
             key, revision = self._index.expiring.popitem()
@@ -64,7 +64,7 @@ class Repairs:
 
 
 class SizeLimits:
-    """Watches how large a message the server takes."""
+    """Watches the server's limit on the size of messages."""
 
     def __init__(self, main: Connection, requests: Connection, index: BucketIndex) -> None:
         self._main, self._requests = main, requests
@@ -76,7 +76,7 @@ class SizeLimits:
             connection.doubt_limits()
 
     def look(self) -> None:
-        """Check whether the server takes what it refused, and complain if the limit is too low."""
+        """Check whether the server accepts larger messages now; log a limit that is too low."""
         if self._index.traits.too_large:
             self._main.doubt_limits()
         if reason := too_small(self._main.max_payload):
@@ -85,7 +85,7 @@ class SizeLimits:
 
 
 class Leisure:
-    """Collects garbage and gives memory back when nothing else is to be done."""
+    """Collects garbage and releases memory when idle."""
 
     def __init__(
         self,
@@ -108,12 +108,12 @@ class Leisure:
         self._garbage = garbage
         self._memory = memory
         self._accepted = 0
-        """Requests that were accepted by the last turn."""
+        """The number of accepted requests at the last turn."""
 
     def use(self) -> None:
-        """Collect old garbage unless something is to be done before that is over.
+        """Collect old garbage if there is time before the next schedule is due.
 
-        And give memory back: a standby may take its time for that.
+        Also release memory: a standby always has time for that.
         """
         before, self._accepted = self._accepted, self._stats.accepted
         next_us = self._health.next_due_us
@@ -126,7 +126,7 @@ class Leisure:
 
 
 class Housekeeping:
-    """Takes a turn every quarter of a second."""
+    """Takes a turn every `INTERVAL`."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class Housekeeping:
 
 
 def check_clock(clock: ClockWatch) -> None:
-    """Complain about a clock that differs from the server's."""
+    """Log that this host's clock differs from the server's."""
     clock.now_us()
     if clock.was_set:
         return

@@ -37,11 +37,11 @@ from gozo.transport.jetstream import (
 )
 
 CLOCK_US = MICROSECONDS // 2  # difference between the clocks that is reported
-NEARLY_FULL = 0.8  # share of a limit from which it is reported
+NEARLY_FULL = 0.8  # share of a limit from which usage is reported
 _KIB = 1024
 
 Say = Callable[[str, str], None]
-"""Takes a topic, and a sentence about it; the topic `PROBLEM` makes the check fail."""
+"""Takes a topic and a sentence; the topic `PROBLEM` makes the check fail."""
 
 PROBLEM = "problem"
 
@@ -50,7 +50,7 @@ Stream = dict[str, Any]
 
 
 async def look(js: JetStream, settings: ServeSettings, keepers: Iterable[str], say: Say) -> None:
-    """Check the account and what it stores; `keepers` are streams known to capture requests.
+    """Check the account and its streams; `keepers` are streams known to capture requests.
 
     Raises:
         JetStreamError: a stream of that name is not the bucket, or the history.
@@ -130,9 +130,9 @@ async def _describe(
         f"{copies} replica{'s' * (copies != 1)}, {config.get('storage')}",
     )
     others = deviations(name, config, wanted, js.connection.info)
-    told = await _judge(js, name, stream, say)
+    named = await _judge(js, name, stream, say)
     for other in others:
-        if other.setting not in told:
+        if other.setting not in named:
             say(
                 "advice",
                 f"the bucket has {other.setting} {rendered(other.value)}, gozo's own is "
@@ -159,7 +159,7 @@ async def _judge(
     """Report what is wrong with a bucket; return the settings that were named."""
     config, state = stream["config"], stream["state"]
     found = faults(f"the bucket {name}", config)
-    if is_lease:  # it is written again twice a second, so nothing in it can be lost
+    if is_lease:  # the lease is rewritten twice a second, so losing it does no harm
         found = [fault for fault in found if fault.is_final]
     for fault in found:
         say(PROBLEM, fault.sentence)
@@ -167,13 +167,13 @@ async def _judge(
         why = await _why_unwritable(js, name, "leader" if is_lease else KEY)
         if why:
             say(PROBLEM, f"the bucket {name} cannot be written: {why}")
-    told = {fault.setting for fault in found}
+    named = {fault.setting for fault in found}
     for used, limit in (("messages", "max_msgs"), ("consumer_count", "max_consumers")):
         most = config.get(limit, -1)
-        if 0 < most <= state.get(used, 0) and limit not in told:
-            told.add(limit)
+        if 0 < most <= state.get(used, 0) and limit not in named:
+            named.add(limit)
             say(PROBLEM, f"the bucket {name} is full: raise its {limit}, {most}")
-    return told
+    return named
 
 
 async def _why_unwritable(js: JetStream, name: str, key: str) -> str:
@@ -194,7 +194,7 @@ async def _try(
     wanted: dict[str, Any],
     say: Say,
 ) -> None:
-    """Try the settings of the bucket, or those it would be created with, in a temporary one."""
+    """Try the settings of the existing or future bucket in a temporary one."""
     name = settings.connection.bucket
     if config is not None and any(fault.is_final for fault in faults("", config)):
         return
@@ -221,7 +221,7 @@ async def _try(
 async def _look_for_keepers(
     js: JetStream, request_subject: str, keepers: Iterable[str], say: Say
 ) -> None:
-    """Report streams that capture requests and verbs, as far as gozo may list them."""
+    """Report streams that capture requests and verbs, if gozo is permitted to list them."""
     found = set(keepers)
     for subject in (request_subject, f"{request_subject}.admin.leader"):
         try:
@@ -231,9 +231,9 @@ async def _look_for_keepers(
     for name in sorted(found):
         say(
             "advice",
-            f"the stream {name} captures what is sent to gozo, and acknowledges each message on "
-            "its reply subject: clients must not take that for a delivery, and a daemon that "
-            f"starts or takes over may wait ten seconds; remove {request_subject} and "
+            f"the stream {name} captures messages to gozo, and acknowledges each on its reply "
+            "subject: clients must not mistake that for a delivery, and a daemon that starts "
+            f"or takes over may wait ten seconds; remove {request_subject} and "
             f"{request_subject}.admin.> from its subjects",
         )
 

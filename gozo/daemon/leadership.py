@@ -1,4 +1,4 @@
-"""What one replica does when it gains, renews or loses the lead, or leaves it."""
+"""Actions of a replica that gains, renews, loses or leaves the lead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = get_logger("gozo.daemon")
 
 
 class Fitness:
-    """Whether one replica could lead, and whether others should go first."""
+    """Judges whether one replica could lead, and whether others should take the lease first."""
 
     def __init__(
         self,
@@ -47,16 +47,16 @@ class Fitness:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the clock was set: it is compared in a moment, requests are kept meanwhile."""
+        """Whether the clock was just set; requests are kept until it has been compared."""
         return self._clock.was_set
 
     @property
     def may_return(self) -> bool:
-        """Whether this replica, whose clock is wrong, may lead again if no other does."""
+        """Whether this replica, despite its wrong clock, may lead again if no other does."""
         return self._clock.waits
 
     def allows(self) -> bool:
-        """Tell whether this replica could lead, unless that `is_unknown`."""
+        """Tell whether this replica could lead; False while that `is_unknown`."""
         clock_serves = self._clock.may_lead(held=self._tenure.another_holds)
         if self.is_unknown:
             return False
@@ -71,12 +71,12 @@ class Fitness:
         return self._follower.loaded.is_set()
 
     def is_ailing(self) -> bool:
-        """Tell whether it has not served for a while, for a reason that others need not share."""
+        """Tell whether this replica has not served for a while, although others might."""
         return self._course.is_ailing(steady())
 
 
 class CatchingUp:
-    """Lets a new leader know everything that earlier leaders did, and an earlier one no more."""
+    """Lets a new leader read all writes of earlier leaders, and fences off a former one."""
 
     def __init__(self, tenure: Tenure, barrier: Barrier, follower: Follower, fence: Fence) -> None:
         self._tenure = tenure
@@ -87,7 +87,7 @@ class CatchingUp:
         """The last revision that was read while the lease was valid."""
 
     async def run(self) -> None:
-        """Read everything that was written before now."""
+        """Read everything that earlier leaders wrote."""
         self._fence.take_down()
         while sequence := await self._barrier.written():
             if await self._follower.reached(sequence):
@@ -96,16 +96,16 @@ class CatchingUp:
         await self._follower.reloaded(f"cannot write the barrier: {self._barrier.problem}")
 
     def fence(self) -> None:
-        """Change only what was seen while the lease was valid: later revisions may be another's."""
+        """Allow changes only of revisions read under a valid lease: later ones may be another's."""
         self._fence.put_up(self._seen)
 
     @property
     def is_current(self) -> bool:
-        """Whether this replica holds a valid lease, and has not lost one since it caught up."""
+        """Whether this replica has held a valid lease since it caught up."""
         return self._tenure.is_valid and not self._fence.is_up
 
     def note_seen(self) -> None:
-        """Note what was read by now; to be called while `is_current`."""
+        """Note the last revision read; to be called while `is_current`."""
         self._seen = max(self._follower.position, self._fence.forget_own())
 
 
@@ -150,7 +150,7 @@ class Leadership:
     # The candidate
 
     def may_lead(self) -> bool:
-        """Tell whether this replica could lead, and let it hear requests if so."""
+        """Tell whether this replica could lead; if so, start to receive requests."""
         fit = self._fitness.allows()
         if fit:
             self._intake.stand_by()
@@ -165,19 +165,19 @@ class Leadership:
         return self._fitness.is_ailing()
 
     def on_gained(self) -> None:
-        """Hear requests as the leader, and begin to act on them."""
+        """Receive requests as the leader, and begin to process them."""
         self._intake.lead()
         self._lookout.look_soon()
         self._taking = asyncio.create_task(self._take(), name="taking the lead")
         self._taking.add_done_callback(self._on_taken)
 
     def on_renewed(self) -> None:
-        """Go on with what waited for the lease."""
+        """Resume work that waited for the lease."""
         self._delivery.wake_soon()
         self._intake.wake()
 
     def on_lost(self) -> None:
-        """Stop at once, and hand everything over: another replica leads, or may."""
+        """Stop at once and hand everything over: another replica leads, or may."""
         self._clock.lease_lost()
         self._tenure.deactivate()
         self._inventory.close()
@@ -192,8 +192,8 @@ class Leadership:
     # Taking the lead
 
     async def _take(self) -> None:
-        """Deliver and act on requests, once everything is known that earlier leaders did."""
-        # If this replica led before, it asks the next leader what that has: that is this one.
+        """Read all writes of earlier leaders, then deliver and process requests."""
+        # If this replica led before, it is handing over to the next leader: itself.
         await self._step_down.end()
         await self._catching_up.run()
         await self._intake.catch_up()
@@ -215,14 +215,14 @@ class Leadership:
             self._fail(error)
 
     async def taken(self) -> None:
-        """Wait until the lead is taken, if that has begun."""
+        """Wait until the lead is taken, if that is under way."""
         if self._taking is not None:
             await done(self._taking)
 
     # Leaving the lead
 
     def retire(self) -> None:
-        """Deliver nothing that is not being delivered yet: the daemon shuts down."""
+        """Start no more deliveries: the daemon is shutting down."""
         self._is_retired = True
 
     async def end_taking(self) -> None:
@@ -230,7 +230,7 @@ class Leadership:
         await end(self._taking)
 
     async def stop(self) -> None:
-        """Act on nothing more, but keep hearing requests: another replica is about to lead."""
+        """Process no more requests, but keep receiving them: another replica is about to lead."""
         await self.end_taking()
         self._tenure.deactivate()
         self._inventory.close()

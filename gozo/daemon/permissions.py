@@ -15,7 +15,7 @@ log = get_logger("gozo.daemon")
 
 
 class Permissions:
-    """What one daemon must be allowed to publish and to subscribe to."""
+    """The permissions that one daemon needs."""
 
     def __init__(self, connection: Connection, js: JetStream, settings: ConnectionSettings) -> None:
         self._connection = connection
@@ -23,15 +23,15 @@ class Permissions:
         self._api = f"{settings.js_prefix}."
         self._bucket = js.entrance(f"$KV.{settings.bucket}")
         self._dispensable = f"{self._api}{NAMES}"
-        """Without it, some errors only say less."""
-        # Where standbys ask the leader: without it, they wait out the lease of one that crashed.
+        """Optional: without it, some error messages are less specific."""
+        # Standbys ask the leader here; otherwise they wait out the lease of a crashed one.
         self._leader = f"{asked}.admin.leader"
         self._own = (asked, feed_subject(asked))
 
     def require(self, kind: str, subject: str) -> bool:
-        """Tell whether a daemon cannot start where the server refuses this.
+        """Tell whether a daemon must not start without this permission.
 
-        `kind` is `publish` or `subscription`. Once it runs, a refusal is only logged.
+        `kind` is `publish` or `subscription`. Once the daemon runs, a denial is only logged.
         """
         if subject == self._dispensable:
             return False
@@ -42,7 +42,7 @@ class Permissions:
 
 
 def check_rules(policy: Policy, settings: ConnectionSettings) -> None:
-    """Warn if the rules about targets keep clients from getting the receipts that they ask for."""
+    """Warn if the rules about targets prevent receipts to clients."""
     reason = policy.without_receipts(settings.inbox_prefix or SHARED)
     if reason:
         log.warning("policy.no_receipts", reason=reason)

@@ -11,8 +11,8 @@ from gozo.schedule.model import MICROSECONDS
 from gozo.schedule.timetable import Timetable
 from gozo.store.message_cache import MessageCache
 
-INTERVAL = 0.25  # seconds between looks for what is due soon
-BATCH = 30  # messages, before other tasks get their turn
+INTERVAL = 0.25  # seconds between checks for soon-due schedules
+BATCH = 30  # messages fetched before other tasks get a turn
 AHEAD_US = 5 * MICROSECONDS  # how long before it is due a message is fetched
 
 
@@ -30,25 +30,25 @@ class Prefetch:
     async def run(self) -> NoReturn:
         """Prefetch soon-due messages, yielding between batches; runs until it is cancelled.
 
-        Catching up may take seconds while many requests arrive that are due soon.
+        Catching up may take seconds while many soon-due requests arrive.
         """
         horizon_us, lags = 0, False
         while True:
             if not self._tenure.is_active:
                 lags = False
             else:
-                if not lags:  # otherwise what is put meanwhile would always be before it
+                if not lags:  # otherwise new schedules would keep it from catching up
                     horizon_us = self._clock.now_us() + AHEAD_US
                 self._fetch(horizon_us)
                 lags = self._timetable.lags
             await asyncio.sleep(0 if lags else INTERVAL)
 
     def begin(self) -> None:
-        """Fetch the first messages of a new leader; it need not wait for the others."""
+        """Fetch the first messages of a new leader, which does not wait for the others."""
         self._fetch(self._clock.now_us() + AHEAD_US)
 
     def clear(self) -> None:
-        """Forget all messages: this replica does not lead any more."""
+        """Forget all messages: this replica no longer leads."""
         self._cache.clear()
 
     def _fetch(self, horizon_us: int) -> None:

@@ -1,4 +1,4 @@
-"""Leaving the lead in order, and finishing what was begun before the daemon exits."""
+"""Hands over the lead gracefully, and finishes pending work before the daemon exits."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Writer
 from gozo.transport.connection import Connection
 
-DRAIN_TIME = 6.0  # seconds without progress after which a shutdown leaves things undone
-SILENT_DRAIN_TIME = 0.05  # seconds, if the bucket has not answered any write for long
-HANDOVER_TIME = 1.0  # seconds in which a replica that exits may find out what the next leader has
-POLL = 0.01  # seconds between looks whether something is left
+DRAIN_TIME = 6.0  # seconds without progress after which a shutdown gives up
+SILENT_DRAIN_TIME = 0.05  # seconds, if the bucket has answered no write for long
+HANDOVER_TIME = 1.0  # seconds to find out which requests the next leader has
+POLL = 0.01  # seconds between checks for pending work
 
 log = get_logger("gozo.daemon")
 
 
 class Drain:
-    """Finishes what one replica has begun."""
+    """Finishes the pending work of one replica."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Drain:
         self._progress_at = 0.0
 
     async def leave_lead(self) -> None:
-        """Stop leading, and leave nothing undone that another leader could not know of."""
+        """Stop leading, and finish all work that another leader could not know of."""
         await self._leadership.stop()
         if self._main.connected and not self._probe.problem:
             await self._finish_delivering()
@@ -69,7 +69,7 @@ class Drain:
             await self._report_handled()
 
     async def run(self) -> None:
-        """Stop taking requests, store what was taken, settle what was sent, if there is any.
+        """Stop taking requests, store those taken, and settle sent messages.
 
         Raises:
             GozoError: schedules were lost, since they could not be stored in time.
@@ -87,7 +87,8 @@ class Drain:
                 reason=str(error),
                 effect="requests that were not read yet are lost, unless a standby has them",
             )
-            self._requests.drop("it does not answer")  # the main one reports to the standbys
+            # The main connection reports to the standbys.
+            self._requests.drop("the server does not answer")
         await self._finish(lambda: self._intake.waiting)
         await self._finish_delivering()
         self._step_down.store_memory()
@@ -110,14 +111,14 @@ class Drain:
         )
 
     async def _finish_delivering(self) -> None:
-        """Send nothing more, and wait for what was sent."""
+        """Stop sending, and wait until sent messages are confirmed."""
         self._progress_at = steady()
         await self._leadership.end_taking()
         self._delivery.stop()
         await self._finish(lambda: int(not self._delivery.is_idle))
 
     async def _report_handled(self) -> None:
-        """Let the standbys know what was handled before one of them leads."""
+        """Report handled requests to the standbys before one of them leads."""
         connection = self._requests if self._requests.connected else self._main
         self._intake.tell(connection)
         try:
@@ -126,11 +127,11 @@ class Drain:
             log.warning(
                 "shutdown.report_failed",
                 reason=str(error),
-                effect="what was just handled may be repeated by a standby",
+                effect="a standby may repeat requests that were just handled",
             )
 
     async def _finish(self, count: Callable[[], int]) -> int:
-        """Wait until nothing is left, or nothing has moved for a while; return what is left."""
+        """Wait while the count falls, until it is 0 or has not moved for a while; return it."""
         lowest, began = count(), steady()
         while (left := count()) and not self._is_cut_off():
             if steady() > self._progress_at + DRAIN_TIME:

@@ -1,4 +1,4 @@
-"""Settles as missed what was in the bucket at the start and is too old to be delivered."""
+"""Settles as missed those schedules in the bucket at the start that are too old to deliver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = get_logger("gozo.daemon")
 
 
 class Skipping:
-    """Carries out `--skip-due-before` once, when this replica leads for the first time."""
+    """Applies `--skip-due-before` once, when this replica leads for the first time."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Skipping:
         events: EventSink,
         before_us: int | None,
     ) -> None:
-        """`before_us`: schedules due earlier are skipped; None: none are."""
+        """`before_us`: schedules due earlier are skipped; None: nothing is skipped."""
         self._index = index
         self._store = store
         self._legacy_entries = legacy_entries
@@ -41,11 +41,11 @@ class Skipping:
         self._until = 0
 
     def begin(self, revision: int) -> None:
-        """The bucket was loaded up to this revision: what is stored later is never skipped."""
+        """Never skip entries after this revision, up to which the bucket was loaded."""
         self._until = revision
 
     async def run(self) -> None:
-        """Skip what is due earlier; does nothing the next time."""
+        """Skip the schedules due earlier; later calls do nothing."""
         if self._before_us is None:
             return
         await self._legacy_entries.all_read()

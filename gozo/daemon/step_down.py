@@ -1,4 +1,4 @@
-"""What a former leader does with what it has in memory: the next leader gets what it lacks."""
+"""Hands over a former leader's memory: the next leader gets the requests that it lacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = get_logger("gozo.daemon")
 
 
 class StepDown:
-    """Hands over what one replica accepted as the leader."""
+    """Hands over the requests that one replica accepted as the leader."""
 
     def __init__(
         self,
@@ -44,27 +44,27 @@ class StepDown:
 
     @property
     def is_running(self) -> bool:
-        """Whether this replica led and is finding out what the next leader has."""
+        """Whether this former leader is finding out which requests the next leader has."""
         return self._task is not None and not self._task.done()
 
     @property
     def is_done(self) -> bool:
-        """Whether this replica led, stands by now, and knows what the next leader has."""
+        """Whether this replica led, stands by now, and knows which requests the next leader has."""
         over = self._task is not None and self._task.done()
         return over and self._tenure.role is Role.STANDBY
 
     def begin(self) -> None:
-        """Find out what the next leader has, and store the rest."""
+        """Find out which requests the next leader has, and store the others."""
         if self._task is not None:
             self._task.cancel()
         self._task = asyncio.create_task(self._run(), name="handing over")
 
     async def end(self) -> None:
-        """Stop that."""
+        """Stop handing over."""
         await end(self._task)
 
     async def finish(self, timeout: float) -> None:
-        """Give it `timeout` seconds, then act on what is left as far as it is known."""
+        """Allow the handover `timeout` seconds, then process the remaining requests."""
         if self._task is not None:
             await done(self._task, timeout)
             await end(self._task)
@@ -77,7 +77,7 @@ class StepDown:
         await self._intake.left_begun()
 
     def _is_led(self) -> bool:
-        """Tell whether another replica leads, as far as is known now."""
+        """Tell whether another replica is known to lead."""
         return self._connection.connected and self._tenure.another_leads
 
     def store_memory(self) -> None:

@@ -1,4 +1,4 @@
-"""What a failed attempt makes of a schedule in the bucket."""
+"""The state of a schedule after a failed attempt."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from gozo.schedule.model import Entry, State
 from gozo.schedule.retry import retried
 
 log = get_logger("gozo.delivery")
-# Not that of `failures`: each has its own limit of lines, so neither hides the other's.
+# Not the logger of `failures`: each has its own rate limit, so neither hides lines of the other.
 
 
 def after_failure(key: str, entry: Entry, reason: str, now_us: int) -> Entry:
-    """Return a schedule as it is after a failed attempt, and log that."""
+    """Return a schedule in its state after a failed attempt, and log the attempt."""
     new = retried(entry, reason, now_us)
     log.limited(
         "warning",

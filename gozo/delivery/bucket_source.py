@@ -16,7 +16,7 @@ from gozo.store.schedule_store import ScheduleStore
 
 
 class BucketSource:
-    """The bucket, as a source of what is due: see `Source`."""
+    """The bucket as a source of due schedules; see `Source`."""
 
     def __init__(
         self,
@@ -33,45 +33,45 @@ class BucketSource:
         self._settling = settling
         self._failures = failures
         self._clock = clock
-        # Called for each message, so not through another method.
+        # Bound directly, without a method around it: it is called for each message.
         self.next_due = timetable.next_due
         self.pop_due = timetable.pop_due
         self.is_current = timetable.is_current
         self.message = cache.get
 
     def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
-        """Nothing is to be noted."""
+        """Nothing to note."""
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:
         """Let an item wait again in the timetable."""
         self._timetable.give_back(item if due_us is None else item._replace(due_us=due_us))
 
     def let_go(self, item: Item) -> None:
-        """Nothing is to be done: the timetable knows a later version, or none."""
+        """Nothing to do: the timetable has a later version, or none."""
 
     def missed(self, item: Item) -> None:
-        """Remove what was too late."""
+        """Remove a schedule that was too late."""
         self._cache.discard(item.key, item.revision)
         self._store.settle(item, Reason.MISSED)
 
     def delivered(self, item: Item) -> None:
-        """Remove what was delivered, together with others."""
+        """Remove a delivered schedule later, together with others."""
         self._settling.add((item, self))
 
     def settle(self, item: Item) -> None:
-        """Remove what was delivered."""
+        """Remove a delivered schedule."""
         self._cache.discard(item.key, item.revision)
         self._store.settle(item)
 
     def failed(self, item: Item, reason: str) -> None:
-        """Store the attempt: the entry says when the next one is due, or that none is."""
+        """Store the failed attempt: the entry says when the next one is due, if any."""
         noted: list[Entry] = []
 
         def note(entry: Entry) -> Entry:
             noted[:] = [after_failure(item.key, entry, reason, self._clock.now_us())]
             return noted[0]
 
-        # Held by the store from here on, so a cancel that waited finds it not out for delivery.
+        # From here on the store holds the schedule, so a waiting cancel can be made.
         self._store.retry(item, note, partial(self._on_noted, item, noted))
         self._timetable.give_back(item)
 
@@ -83,5 +83,5 @@ class BucketSource:
             self._failures.postpone((item, self), words)
 
     def shown(self, item: Item) -> str:
-        """What logs call an item: its key."""
+        """Return the name of an item in logs: its key."""
         return item.key

@@ -1,8 +1,8 @@
-"""Which of the messages in flight the server refused to publish. Pure.
+"""Finds which of the messages in flight the server refused to publish. Pure.
 
-The server names only the subject, in the order in which it read the messages. So each refusal is
-that of the first message to its subject that has none yet. No message is looked at twice, however
-many are refused: any client can have thousands sent to where the daemon may not publish.
+The server names only the subject, in the order in which it read the messages. So each refusal
+applies to the first message on its subject without one. No message is examined twice, however many
+are refused: any client can have thousands sent to subjects without permission.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from gozo.schedule.timetable import Item
 
 
 class Denials:
-    """Refusals among what was sent and is not confirmed."""
+    """Refusals of messages that were sent and are not confirmed."""
 
     def __init__(self, find: Callable[[int], tuple[Item, bytes] | None]) -> None:
         """`find` returns the item at a place in the order of sending, and its subject.
 
-        Behind the last one it returns None.
+        After the last item it returns None.
         """
         self._find = find
         self._subjects: dict[Item, str] = {}
         self._place = 0
-        """The first place that was not looked at."""
+        """The first place that was not examined."""
         self._passed: dict[bytes, deque[Item]] = {}
-        """What was passed on the way there and is not refused so far, by subject."""
+        """Items before that place that are not refused so far, by subject."""
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -35,7 +35,7 @@ class Denials:
         return item in self._subjects
 
     def add(self, subject: str) -> None:
-        """Take in a refusal; it may be of another message of this connection."""
+        """Record a refusal; it may concern another message of this connection."""
         name = subject.encode()
         passed = self._passed.get(name)
         if passed:
@@ -50,15 +50,15 @@ class Denials:
             self._passed.setdefault(other, deque()).append(item)
 
     def take(self, item: Item) -> str | None:
-        """Return the subject of an item that was refused, and forget it; None if it was not."""
+        """Return the subject of a refused item, and forget it; None if it was not refused."""
         return self._subjects.pop(item, None)
 
     def restart(self) -> None:
-        """Look from the beginning again: a batch is no longer in flight."""
+        """Start from the beginning again: a batch is no longer in flight."""
         self._place = 0
         self._passed.clear()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all refusals."""
         self._subjects.clear()
         self.restart()

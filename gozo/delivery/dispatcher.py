@@ -1,9 +1,9 @@
-"""The delivery loop: sends what is due, in order, and lets it be settled.
+"""The delivery loop: sends due messages, in order, and has them settled.
 
-What is due goes out in batches. Once the server is known to have a batch, the source of each
+Due messages are sent in batches. Once the server has confirmed a batch, the source of each
 message settles it: see `in_flight`, `settling` and `source`.
 
-Sending goes first: settling waits while there is more to send.
+Sending has priority: settling waits while there is more to send.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from gozo.transport.permissions import not_published
 BATCH = 500  # messages
 BATCH_BYTES = 1024 * 1024
 LOOK_AGAIN_US = int(LONGEST_SILENCE * MICROSECONDS)
-"""Microseconds until it is looked again whether messages came that are being read."""
+"""Microseconds between two checks for messages that are being read."""
 APART_US = 300
-"""Microseconds between two batches: what is due thousands of times a second goes out together."""
+"""Microseconds between two batches: schedules due thousands of times a second are sent together."""
 
 
 class Delivery:
-    """The end of a schedule's life."""
+    """Delivers the schedules of all sources."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Delivery:
         self._enabled = False
         self._queue: deque[Due] = deque()
         wakeup = Wakeup(self.wake)
-        self.wake_soon = wakeup.soon  # looks for what is due, once the event loop has a moment
+        self.wake_soon = wakeup.soon  # looks for due schedules in the next turn of the event loop
         self._throttle = Throttle(pace, stats)
         self._failures = Failures(stats, events, clock)
         self._settling = Settling(store, self._failures, wakeup, stats, events)
@@ -116,13 +116,13 @@ class Delivery:
         connection.on_denied.append(self._on_denied)
 
     def start(self) -> None:
-        """Deliver from now on, for as long as the lease allows."""
+        """Start to deliver, as long as the lease allows it."""
         self._enabled = True
         self._runs.start()
         self.wake_soon()
 
     def stop(self) -> None:
-        """Send nothing more; what was sent is still confirmed and settled."""
+        """Stop sending; sent messages are still confirmed and settled."""
         self._enabled = False
         self._runs.stop()
         give_back([*self._queue, *self._stream.clear()])
@@ -132,24 +132,25 @@ class Delivery:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that was sent is confirmed, and being settled."""
+        """Whether all sent messages are confirmed, and being settled."""
         is_sent = self._in_flight.is_empty and not self._stream.sent
         is_stored = not len(self._settling) and self._occurrences.is_idle
         return is_sent and is_stored and self._runs.is_idle
 
     def close(self) -> None:
-        """Let go of the alarm."""
+        """Cancel the timer."""
         self._alarm.stop()
 
     def look(self) -> None:
-        """See what is overdue, an echo or an answer; to be called several times a second."""
+        """Check whether an echo or an answer is overdue; to be called several times a second."""
         self._in_flight.look()
         self._runs.look()
 
     def wake(self) -> None:
-        """Send what is due, and set the alarm for what comes next.
+        """Send due messages, and set the timer for the next one.
 
-        By a clock that was set a moment ago nothing is sent: `may_deliver` is asked after the look.
+        `may_deliver` is called after the clock is read, so nothing is sent by a clock that was just
+        set.
         """
         now_us = self._clock.now_us()
         if not (self._enabled and self._may_deliver()) or self._in_flight.is_slow:
@@ -174,13 +175,13 @@ class Delivery:
         now_us = self._clock.now_us()
         if moved and due_us is not None:
             due_us = max(due_us, now_us + APART_US)
-        if self._stream.has_room:  # the messages of what is parked are being read
+        if self._stream.has_room:  # messages of parked items are being read
             again_us = now_us + LOOK_AGAIN_US
             due_us = again_us if due_us is None else min(due_us, again_us)
         self._alarm.set(due_us, now_us)
 
     def _is_held_back(self, now_us: int) -> bool:
-        """Tell whether nothing may be sent now, since so much was a moment ago."""
+        """Tell whether the limit on the rate forbids sending now."""
         wait = self._throttle.wait()
         if not wait:
             return False
@@ -191,7 +192,7 @@ class Delivery:
         return True
 
     def next_due(self) -> int | None:
-        """When the next schedule is due, of those waiting; None if there is none."""
+        """When the next waiting schedule is due; None without one."""
         sources: tuple[Source, ...] = (self._bucket, self._memory, self._occurrences)
         soonest = (source.next_due() for source in sources)
         return min((due_us for due_us in soonest if due_us is not None), default=None)
@@ -203,7 +204,7 @@ class Delivery:
     # Sending
 
     def _fill(self, now_us: int) -> None:
-        """Take from the sources what is due, in order."""
+        """Take due items from the sources, in order."""
         room = self._throttle.room(BATCH) - len(self._queue)
         if room <= 0:
             return
@@ -228,7 +229,7 @@ class Delivery:
         self._queue.extend(batch)
 
     def _send(self, now_us: int) -> bool:
-        """Send from the head of the queue while messages are loaded; False if nothing moved."""
+        """Send from the head of the queue while messages are in memory; False if nothing moved."""
         parts: list[bytes] = []
         sent: list[Due] = []
         messages: list[Outgoing] = []
@@ -286,15 +287,15 @@ class Delivery:
         return 0
 
     def _note_sent(self, late: list[int]) -> None:
-        """Count how late some messages are sent, in microseconds."""
+        """Record the lateness of sent messages, in microseconds."""
         if late:
             self._missing.note_progress()
             self._throttle.note_sent(late)
 
-    # What is not sent, or not delivered
+    # Messages that are not sent, or not delivered
 
     def _withdraw(self, key: str) -> None:
-        """Give back what was taken for delivery and not sent, for others to change it."""
+        """Give back items that were taken but not sent, so that they can be changed."""
         withdrawn = [due for due in self._queue if due[0].key == key]
         for due in withdrawn:
             self._queue.remove(due)
@@ -308,21 +309,21 @@ class Delivery:
         return self._stream.awaits(key, revision) or self._runs.is_beginning(key, revision)
 
     def _on_lost(self, lost: list[Due]) -> None:
-        """The connection was lost: nobody knows whether these arrived."""
+        """Handle a lost connection: it is unknown whether these arrived."""
         give_back([*lost, *self._queue])
         self._queue.clear()
 
     def _on_denied(self, kind: str, subject: str) -> None:
-        """The server refused one publication; it does not say which, but before its echo."""
+        """Handle a refused publication: the server names only the subject, before the echo."""
         if kind != "publish" or self._stream.deny(subject.encode()):
             return
         if not self._runs.deny(subject):
             self._in_flight.deny(subject)
 
     def _on_refused(self, due: Due, subject: str) -> None:
-        """The server refused this message."""
+        """Handle a refused message."""
         self._failures.fail(due, not_published(subject))
 
     def note_failure(self, entry: Entry) -> None:
-        """A schedule is given up for a reason that others know."""
+        """Note that a schedule was given up for a reason known elsewhere."""
         self._failures.note(entry)

@@ -1,4 +1,4 @@
-"""Failed attempts to deliver: counted, logged, published, and tried again later."""
+"""Failed attempts to deliver: counted, logged, published, and retried later."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gozo.telemetry.stats import Stats
 
 FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
 LONGEST_UNREAD_US = MICROSECONDS
-"""The longest wait for a message that could not be read: electing a leader takes seconds."""
+"""The longest back-off after a message could not be read: electing a leader takes seconds."""
 
 log = get_logger("gozo.delivery")
 
 
 class Failures:
-    """Counts failed attempts, and postpones what cannot be sent now."""
+    """Counts failed attempts, and postpones items that cannot be sent now."""
 
     def __init__(self, stats: Stats, events: EventSink, clock: ClockWatch) -> None:
         self._stats = stats
@@ -28,7 +28,7 @@ class Failures:
         """How often each version was postponed, by key and revision."""
 
     def __bool__(self) -> bool:
-        """Whether anything was postponed and is not settled yet."""
+        """Whether any postponed item is not settled yet."""
         return bool(self._attempts)
 
     def fail(self, due: Due, reason: str) -> None:
@@ -39,7 +39,7 @@ class Failures:
         source.failed(item, reason)
 
     def note(self, entry: Entry) -> None:
-        """Count what is given up, and publish what became of a schedule after a failed attempt."""
+        """Publish the state of a schedule after a failed attempt; count it if it was given up."""
         self._stats.failed += entry.state is State.FAILED
         self._events.not_delivered(entry)
 
@@ -48,7 +48,7 @@ class Failures:
         return (item.key, item.revision) in self._attempts
 
     def postpone(self, due: Due, reason: str, *, unread: bool = False) -> None:
-        """Try one item again later, so that it does not hold up the others."""
+        """Retry an item later, so that it does not hold up others."""
         item, source = due
         known = (item.key, item.revision)
         attempts = self._attempts.get(known, 0)
@@ -66,5 +66,5 @@ class Failures:
         source.give_back(item, self._clock.now_us() + wait_us)
 
     def forget(self, item: Item) -> None:
-        """Forget an item that was delivered, or is not current."""
+        """Forget an item that was delivered, or is no longer current."""
         self._attempts.pop((item.key, item.revision), None)

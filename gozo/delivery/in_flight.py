@@ -1,8 +1,8 @@
-"""What was sent and is not confirmed: whether the server has read it.
+"""Messages in flight: sent, and not known to have reached the server.
 
-After a batch comes one more message, to ourselves: when that echo is back, the server has read
-the batch (NATS keeps the order of a connection). A batch whose echo does not come, because the
-connection was lost, may not have arrived.
+Each batch is followed by a message to ourselves: when that echo is back, the server has read the
+batch, since NATS keeps the order of a connection. If the connection is lost before the echo, the
+batch may not have arrived.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from gozo.schedule.model import Outgoing
 from gozo.schedule.timetable import Item
 from gozo.transport.connection import Connection
 
-BUFFER = 4 * 1024 * 1024  # bytes written and not sent, beyond which more would only wait there
-ECHO_AGAIN = 1.0  # seconds after which an echo is asked for again
-ECHO_TIME = 0.25  # seconds after which an echo is late, and nothing more is sent until it is back
+BUFFER = 4 * 1024 * 1024  # unsent bytes beyond which no more are written
+ECHO_AGAIN = 1.0  # seconds after which another echo is requested
+ECHO_TIME = 0.25  # seconds after which an echo is late, and sending stops until it is back
 
 
 class InFlight:
@@ -40,7 +40,7 @@ class InFlight:
         """Report to the owner the result of each message that was written.
 
         `on_confirmed`: the server has read these.
-        `on_lost`: the connection was lost, and nobody knows whether these arrived.
+        `on_lost`: the connection was lost, and it is unknown whether these arrived.
         `on_denied`: the server refused this one, to the subject given.
         `on_clear`: the link was slow, and more may be written now.
         """
@@ -50,32 +50,32 @@ class InFlight:
         self._on_denied = on_denied
         self._on_clear = on_clear
         self._echoing: list[Due] | None = None
-        """The batch whose echo is awaited; None: none is."""
+        """The batch whose echo is awaited, if any."""
         self._sent: list[Due] = []
-        """What was written after it."""
+        """Items written after that batch."""
         self._echoing_messages: list[Outgoing] = []
         self._sent_messages: list[Outgoing] = []
-        """The messages of the two lists above: by the time of the echo another version may have
-        taken their place in the bucket."""
+        """The messages of the two lists: by the time of the echo, the bucket may have other
+        versions."""
         self._echo_sent = self._echo_asked = 0.0
         self._echo_number = 0
-        """Of the batch whose echo is awaited."""
+        """The number of the batch whose echo is awaited."""
         self._denied = Denials(self._find)
         self._draining: asyncio.Task[None] | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether all that was written is confirmed."""
+        """Whether all written messages are confirmed."""
         return self._echoing is None and not self._sent
 
     @property
     def is_slow(self) -> bool:
-        """Whether the link is slow or dead: what is sent now may have to be sent again."""
+        """Whether the link is slow or dead: messages sent now might have to be sent again."""
         late = self._echoing is not None and steady() - self._echo_sent > ECHO_TIME
         return late or self._draining is not None
 
     def write(self, parts: list[bytes], batch: list[Due], messages: list[Outgoing]) -> None:
-        """Write some messages, given as they are on the wire too."""
+        """Write a batch of messages; `parts` are their bytes on the wire."""
         if not batch:
             return
         self._sent += batch
@@ -90,7 +90,7 @@ class InFlight:
         self.drain_if(self._connection.buffered)
 
     def drain_if(self, bytes_: int) -> None:
-        """Be slow while so much waits to be sent that it is too much."""
+        """Count as slow until fewer bytes are unsent, if there are too many."""
         if bytes_ > BUFFER and self._draining is None:
             loop = asyncio.get_running_loop()
             self._draining = loop.create_task(self._drain(), name="delivery drains")
@@ -113,10 +113,10 @@ class InFlight:
         self._ask_echo()
 
     def ask_link(self) -> None:
-        """Ask whether the link is alive, where nothing that was sent asks that already.
+        """Test whether the link is alive, unless an echo is already awaited.
 
-        What is sent on a dead link is sent again. The first sign of one may be a message that does
-        not come from the bucket; a stream may take its time for an acknowledgement.
+        Messages sent on a dead link have to be sent again. Its first sign may be a message that
+        does not arrive from the bucket; an acknowledgement from a stream may simply be slow.
         """
         if self._echoing is None and self._connection.connected:
             self._echo()
@@ -126,10 +126,10 @@ class InFlight:
         self._connection.call_echo(partial(self._on_echo, self._echo_number))
 
     def look(self) -> None:
-        """Ask again for an echo that does not come; to be called several times a second.
+        """Request an overdue echo again; to be called several times a second.
 
-        It is gone for good where the server let nobody publish or hear it just then. A later one
-        is as good: the server has read the batch before it.
+        An echo is lost if the server denied publishing or receiving it at that moment. A later echo
+        serves as well: the server has read the batch before it.
         """
         if self._echoing is not None and steady() > self._echo_asked + ECHO_AGAIN:
             with suppress(DisconnectedError):
@@ -158,7 +158,7 @@ class InFlight:
             self._on_clear()
 
     def _lose(self) -> None:
-        """The connection was lost: nobody knows whether these arrived."""
+        """Handle a lost connection: it is unknown whether these arrived."""
         lost = [*(self._echoing or []), *self._sent]
         self._echoing, self._sent = None, []
         self._echoing_messages, self._sent_messages = [], []
@@ -168,11 +168,11 @@ class InFlight:
     # Refusals
 
     def deny(self, subject: str) -> None:
-        """The server refused one publication; it says so before the echo of its batch."""
+        """Record a refused publication; the server reports it before the echo of its batch."""
         self._denied.add(subject)
 
     def _find(self, place: int) -> tuple[Item, bytes] | None:
-        """Return what was sent at a place and is not confirmed, and its subject."""
+        """Return the unconfirmed item at a place in the order of sending, and its subject."""
         echoing, messages = self._echoing or [], self._echoing_messages
         if place >= len(echoing):
             place -= len(echoing)
@@ -184,7 +184,7 @@ class InFlight:
     def _without_denied(
         self, batch: list[Due], messages: list[Outgoing]
     ) -> tuple[list[Due], list[Outgoing]]:
-        """Report what was refused, and return the rest."""
+        """Report refused messages, and return the others."""
         rest: list[Due] = []
         rest_messages: list[Outgoing] = []
         for due, message in zip(batch, messages, strict=True):

@@ -1,6 +1,6 @@
-"""Schedules that are only in the leader's memory: requests without an id, and what is triggered.
+"""Schedules that are only in the leader's memory: requests without an id, and triggered schedules.
 
-They have a timetable of their own, apart from that of the bucket.
+They have their own timetable, separate from that of the bucket.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from gozo.schedule.model import Entry, Outgoing, ScheduleRequest
 from gozo.schedule.timetable import Item, Timetable
 
 _PREFIX = "\0"
-"""How the keys begin here: no key of a bucket begins so."""
+"""The prefix of keys in memory: no key of a bucket begins with it."""
 
 
 class Sent(StrEnum):
     """The outcome of a triggered schedule."""
 
     TRIGGERED = "triggered"
-    """The server has it, or a stream if it is to be confirmed by one."""
+    """The server has received it, or a stream has stored it if a stream must confirm it."""
     FAILED = "failed"
-    """It was refused; a reason is given too."""
+    """It was refused, for the reason given."""
     DROPPED = "dropped"
-    """This replica no longer leads, and another may have the request."""
+    """This replica no longer leads; another one may have the request."""
 
 
 OnSent = Callable[[Sent, str], None]
@@ -40,17 +40,17 @@ class Taken(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """The digest by which other replicas know it."""
+        """The digest that identifies it to other replicas."""
         return self.heard.digest
 
     @property
     def position(self) -> int:
-        """Its number among all requests that were heard here."""
+        """Its number among all requests received by this replica."""
         return self.heard.position
 
 
 class Triggered(NamedTuple):
-    """A schedule that was triggered; no other replica knows about it."""
+    """A triggered schedule; no other replica knows of it."""
 
     request: ScheduleRequest
     on_sent: OnSent
@@ -58,10 +58,10 @@ class Triggered(NamedTuple):
 
 
 class InMemory:
-    """The requests, until they are delivered or handed over."""
+    """Keeps requests and triggered schedules until they are delivered or handed over."""
 
     def __init__(self, report_handled: Callable[[bytes, int], None]) -> None:
-        """Call `report_handled` with digest and position of each that is delivered or stored."""
+        """`report_handled` takes digest and position of each delivered or stored request."""
         self.timetable = Timetable()
         self._report_handled = report_handled
         self._requests: dict[str, Taken | Triggered] = {}
@@ -71,11 +71,11 @@ class InMemory:
         return len(self._requests)
 
     def add(self, request: ScheduleRequest, heard: Heard) -> None:
-        """Keep a request until it is delivered; `heard`: as it came from the wire."""
+        """Keep a request until it is delivered; `heard` is the request as received."""
         self._add(Taken(request, heard))
 
     def add_triggered(self, request: ScheduleRequest, on_sent: OnSent) -> None:
-        """Send a triggered schedule: once, and it is not handed over."""
+        """Send a triggered schedule, once; it is never handed over."""
         self._add(Triggered(request, on_sent))
 
     def _add(self, taken: Taken | Triggered) -> None:
@@ -90,7 +90,7 @@ class InMemory:
         return delivery(request.entry, request.payload)
 
     def entry(self, item: Item) -> Entry | None:
-        """The schedule that was requested, if it is still here."""
+        """The requested schedule, if it is still in memory."""
         taken = self._requests.get(item.key)
         return None if taken is None else taken.request.entry
 
@@ -104,11 +104,11 @@ class InMemory:
             removed.on_sent(Sent.TRIGGERED, "")
 
     def handed_over(self, taken: Taken) -> None:
-        """Note that a request from `take_all` is settled: the bucket has it, or refused it."""
+        """Note that the bucket has stored or refused a request from `take_all`."""
         self._report_handled(taken.digest, taken.position)
 
     def fail(self, item: Item, reason: str) -> bool:
-        """Forget a triggered schedule that failed; False for a request, which is tried again."""
+        """Forget a triggered schedule that failed; False for a request, which is retried."""
         taken = self._requests.get(item.key)
         if not isinstance(taken, Triggered):
             return False
@@ -119,11 +119,11 @@ class InMemory:
 
     @property
     def requests(self) -> list[Heard]:
-        """All requests, as they were heard, without triggered schedules."""
+        """All requests as received, without triggered schedules."""
         return [taken.heard for taken in self._requests.values() if isinstance(taken, Taken)]
 
     def take_all(self) -> list[Taken]:
-        """Take out all requests but those being sent, soonest first, to hand them over.
+        """Remove and return all requests that are not being sent, soonest first, to hand them over.
 
         Triggered schedules are dropped.
         """
@@ -139,5 +139,5 @@ class InMemory:
 
 
 def shown_key(key: str) -> str:
-    """What logs call a key: as it is, it begins with a character that does not print."""
+    """Return a key as shown in logs, without its unprintable first character."""
     return f"memory:{key.removeprefix(_PREFIX)}"

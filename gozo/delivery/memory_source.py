@@ -1,4 +1,4 @@
-"""Schedules that are due in memory only."""
+"""Due schedules that are only in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gozo.schedule.timetable import Item
 
 
 class MemorySource:
-    """What is in memory, as a source of what is due: see `Source`."""
+    """The schedules in memory as a source of due schedules; see `Source`."""
 
     def __init__(
         self, in_memory: InMemory, settling: Settling, failures: Failures, clock: ClockWatch
@@ -22,7 +22,7 @@ class MemorySource:
         self._settling = settling
         self._failures = failures
         self._clock = clock
-        # Called for each message, so not through another method.
+        # Bound directly, without a method around it: it is called for each message.
         self.next_due = in_memory.timetable.next_due
         self.pop_due = in_memory.timetable.pop_due
         self.is_current = in_memory.timetable.is_current
@@ -30,25 +30,25 @@ class MemorySource:
         self.settle = in_memory.remove
 
     def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
-        """Nothing is to be noted."""
+        """Nothing to note."""
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:
         """Let an item wait again in the timetable."""
         self._timetable.give_back(item if due_us is None else item._replace(due_us=due_us))
 
     def let_go(self, item: Item) -> None:
-        """Nothing is to be done."""
+        """Nothing to do."""
 
     def missed(self, item: Item) -> None:
-        """Forget what was too late: only schedules in the bucket have a spec that says so."""
+        """Forget a schedule that was too late: only those in the bucket have a spec for that."""
         self._in_memory.remove(item)
 
     def delivered(self, item: Item) -> None:
-        """Forget what was delivered, together with others."""
+        """Forget a delivered schedule later, together with others."""
         self._settling.add((item, self))
 
     def failed(self, item: Item, reason: str) -> None:
-        """Try a request again later; what was triggered is tried once."""
+        """Retry a request later; a triggered schedule is tried only once."""
         entry = self._in_memory.entry(item)
         if self._in_memory.fail(item, reason):
             if entry is not None:
@@ -60,5 +60,5 @@ class MemorySource:
         self._failures.postpone((item, self), reason)
 
     def shown(self, item: Item) -> str:
-        """What logs call an item."""
+        """Return the name of an item in logs."""
         return shown_key(item.key)

@@ -1,4 +1,4 @@
-"""Messages that are due and are not in memory: others wait for them, but not for long."""
+"""Due messages that are not in memory: others wait for them, but not for long."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from gozo.delivery.source import Due
 from gozo.runtime.clock import steady
 from gozo.store.message_cache import MessageCache
 
-LONGEST_SILENCE = 0.25  # seconds that others wait while no message at all comes from the bucket
-LONGEST_STALL = 2.0  # seconds that others wait for one message, whatever comes
+LONGEST_SILENCE = 0.25  # seconds that others wait while no message arrives from the bucket
+LONGEST_STALL = 2.0  # seconds that others wait for one message, even if others arrive
 UNREADABLE = "its message cannot be read from the bucket yet"
 
 
 class MissingMessages:
-    """Fetches what the queue lacks, and takes out of it what does not come."""
+    """Fetches missing messages, and removes items from the queue whose messages do not arrive."""
 
     def __init__(self, cache: MessageCache, failures: Failures) -> None:
         self._cache = cache
@@ -24,11 +24,11 @@ class MissingMessages:
         """The head of the queue, and since when others wait for it."""
 
     def note_progress(self) -> None:
-        """Messages are sent: nothing has waited for long."""
+        """Note that messages are being sent: nothing has waited for long."""
         self._stalled = None
 
     def wait_for_head(self, queue: deque[Due]) -> bool:
-        """Fetch what the queue lacks; False once that has taken too long and it is postponed."""
+        """Fetch missing messages; False if that took too long and items were postponed."""
         missing = [
             due for due in queue if due[1].message(due[0]) is None and due[1].is_current(due[0])
         ]
@@ -40,9 +40,9 @@ class MissingMessages:
         if self._stalled is None or self._stalled[0] != head:
             self._stalled = (head, now)
         if apart:
-            pass  # Purged, or replaced a moment ago: the follower will tell.
+            pass  # Purged, or just replaced: the follower will notice.
         elif self._failures.was_postponed(head[0]):
-            # It has been waited for before.
+            # Others have waited for it before.
             apart = {due for due in missing if self._failures.was_postponed(due[0])}
         elif self._cache.is_overdue(head[0], LONGEST_SILENCE):
             apart = {due for due in missing if self._cache.is_overdue(due[0], LONGEST_SILENCE)}

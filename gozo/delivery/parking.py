@@ -1,8 +1,8 @@
-"""What is due and waits until fewer messages are unacknowledged. Pure.
+"""Parked items: due, and waiting until fewer messages are unacknowledged. Pure.
 
-Schedules whose last message was not acknowledged in time are called silent. They wait in a queue
-of their own, for a part of the room only: each takes its place for seconds, and any client can
-create thousands of them.
+Schedules whose last message was not acknowledged in time are called silent. They wait in their own
+queue, for a share of the room: each occupies its place for seconds, and any client can create
+thousands of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_SILENT = 100_000  # silent schedules that are remembered
 
 
 class Parking:
-    """What is parked, in two queues."""
+    """The parked items, in two queues."""
 
     def __init__(self) -> None:
         self._queues: dict[bool, OrderedDict[str, Due]] = {
@@ -37,14 +37,14 @@ class Parking:
     def __contains__(self, due: Due) -> bool:
         return any(queue.get(due[0].key) is due for queue in self._queues.values())
 
-    # Which of the two
+    # Choosing the queue
 
     def is_silent(self, item: Item) -> bool:
         """Tell whether the last message of an item's schedule was not acknowledged in time."""
         return item.key in self._silent
 
     def note(self, item: Item, *, silent: bool) -> None:
-        """Note whether a message was acknowledged in time."""
+        """Note whether the message of an item was acknowledged in time."""
         if not silent:
             self._silent.discard(item.key)
             return
@@ -59,12 +59,12 @@ class Parking:
         return len(self._queues[silent])
 
     def add(self, due: Due) -> None:
-        """Park an item behind the others; before them if it is due before the first."""
+        """Park an item behind the others, or before them if it is due before the first."""
         item = due[0]
         queue = self._queues[self.is_silent(item)]
         first = next(iter(queue.values()), due)
         queue[item.key] = due
-        if item < first[0]:  # It had been here before.
+        if item < first[0]:  # It was parked before.
             queue.move_to_end(item.key, last=False)
 
     def first(self, most: int, *, silent: bool) -> list[Due]:
@@ -72,7 +72,7 @@ class Parking:
         return list(islice(self._queues[silent].values(), max(most, 0)))
 
     def take(self, key: str) -> Due | None:
-        """Take out what is parked under a key; None if nothing is."""
+        """Remove and return the parked item of a key; None without one."""
         for queue in self._queues.values():
             due = queue.pop(key, None)
             if due is not None:
@@ -80,7 +80,7 @@ class Parking:
         return None
 
     def clear(self) -> list[Due]:
-        """Take all out."""
+        """Remove and return all items."""
         parked = list(self)
         for queue in self._queues.values():
             queue.clear()

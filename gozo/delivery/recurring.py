@@ -1,10 +1,10 @@
 """The occurrences of recurring schedules, from when one is due until the next is in the bucket.
 
 Once an occurrence is delivered, its entry is rewritten with the next due time. That takes a
-moment, or a long time where the bucket cannot be written; the next occurrence does not wait for
-it, and is taken from memory when it is due. Until the bucket has the latest state, the schedule
-is under way: its key is occupied, so that a change by others is made after what was sent, and
-before anything more is sent.
+moment, or a long time if the bucket cannot be written; the next occurrence does not wait for it,
+but is taken from memory when it is due. Until the bucket has the latest state, the schedule is
+under way: its key is reserved, so that a change by others is made after the occurrences sent so
+far are recorded, and before another one is sent.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from gozo.store.message_cache import MessageCache
 from gozo.store.reservations import Reservations
 
 SLICE = 50  # schedules advanced before others get a turn
-ROOM_WAIT = 0.002  # seconds until the store is asked for room again
-ADVANCE_DELAY = 0.005  # seconds between looks whether a burst is over, for what can wait
+ROOM_WAIT = 0.002  # seconds between checks for room in the store
+ADVANCE_DELAY = 0.005  # seconds between checks whether a burst is over, for schedules that can wait
 CAN_WAIT_US = 10 * MICROSECONDS
-"""Schedules whose occurrences are this far apart are advanced after a burst."""
+"""Schedules whose occurrences are at least this far apart are advanced after a burst."""
 MOST_WAITING = 200_000  # schedules that may wait for a burst to end
 FIRST_NUMBER = -(1 << 62)
-"""Occurrences from memory have numbers of their own in place of a revision, all below zero: no
-version in the bucket is mistaken for one."""
+"""Occurrences from memory have negative numbers in place of a revision, unlike any version in the
+bucket."""
 
 log = get_logger("gozo.occurrences")
 
@@ -51,7 +51,7 @@ class _Course:
     def __init__(self, item: Item) -> None:
         self.key = item.key
         self.revision = item.revision
-        """The version that the bucket has, as far as is known."""
+        """The version that the bucket is known to have."""
         self.out: Item | None = item
         """The occurrence that is being delivered."""
         self.from_memory = False
@@ -59,21 +59,21 @@ class _Course:
         self.waiting: Item | None = None
         """The next occurrence, which waits in memory."""
         self.entry: Entry | None = None
-        """The latest state of the schedule; None: not read yet, or over."""
+        """The latest state of the schedule; None: not read yet, or ended."""
         self.reason = Reason.DELIVERED
         """The outcome of the last occurrence."""
         self.sent_us = 0
-        """When it was last sent or skipped: what was overdue then is past."""
+        """When an occurrence was last sent or skipped: those overdue then are past."""
         self.payload = b""
         self.message: Outgoing | None = None
-        """The message of that occurrence."""
+        """The message of the occurrence from memory."""
         self.changed = False
-        """Whether the bucket does not have the latest state."""
+        """Whether the bucket lacks the latest state."""
         self.writing = False
 
 
 class Occurrences:
-    """The schedules under way, as a source of what is due: see `Source`."""
+    """The schedules under way as a source of due occurrences; see `Source`."""
 
     def __init__(
         self,
@@ -101,10 +101,10 @@ class Occurrences:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that was sent is being stored."""
+        """Whether the new state of every sent occurrence is being stored."""
         return not (self._sent or self._waiting or self._unwritten)
 
-    # From the timetable to the subject
+    # From the timetable to sending
 
     def begin(self, item: Item) -> None:
         """Take over an occurrence that was popped from the timetable."""
@@ -112,11 +112,11 @@ class Occurrences:
         self._courses[item.key] = _Course(item)
 
     def next_due(self) -> int | None:
-        """When the next occurrence in memory is due; it may be outdated."""
+        """When the next occurrence in memory is due, even if it is outdated."""
         return self._next[0].due_us if self._next else None
 
     def pop_due(self, now_us: int, limit: int) -> list[Item]:
-        """Take at most `limit` occurrences that are due in memory."""
+        """Take at most `limit` due occurrences from memory."""
         popped: list[Item] = []
         while self._next and self._next[0].due_us <= now_us and len(popped) < limit:
             item = heappop(self._next)
@@ -151,7 +151,7 @@ class Occurrences:
         return course.message
 
     def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
-        """Note what is about to be sent, or skipped."""
+        """Note the state of a schedule before an occurrence is sent or skipped."""
         course = self._course(item)
         if course is None:
             return
@@ -159,10 +159,10 @@ class Occurrences:
         if course.entry is None:
             course.entry, course.payload = message.entry, message.payload
 
-    # What becomes of an occurrence
+    # Results of an occurrence
 
     def delivered(self, item: Item) -> None:
-        """The server, or a stream, has it: go on to the next one."""
+        """Go on to the next occurrence: the server, or a stream, has this one."""
         course = self._course(item)
         if course is None:
             return
@@ -176,14 +176,14 @@ class Occurrences:
             self._sent.append(item)
 
     def missed(self, item: Item) -> None:
-        """It was too late, and is skipped: go on to the next one."""
+        """Go on to the next occurrence: this one was too late, and is skipped."""
         course = self._course(item)
         if course is not None and course.entry is not None:
             course.reason = Reason.MISSED
             self._move_on(course, onward(course.entry, course.sent_us, sent=False))
 
     def failed(self, item: Item, reason: str) -> None:
-        """An attempt failed: try again later, or give this one up for the next."""
+        """Handle a failed attempt: retry later, or give the occurrence up for the next one."""
         course = self._course(item)
         if course is None or course.entry is None:
             return
@@ -197,7 +197,7 @@ class Occurrences:
         self._failures.note(entry)
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:
-        """It was not sent: let it wait again, until its own time or a later one."""
+        """Let an occurrence that was not sent wait again, until its own time or a later one."""
         course = self._course(item)
         if course is None:
             return
@@ -210,18 +210,18 @@ class Occurrences:
             self._end(course)
 
     def let_go(self, item: Item) -> None:
-        """It is not sent: its schedule was changed or removed."""
+        """Drop an occurrence whose schedule was changed or removed."""
         course = self._course(item)
         if course is not None:
             course.out = None
             self._rest(course)
 
     def shown(self, item: Item) -> str:
-        """What logs call an occurrence: the key of its schedule."""
+        """Return the name of an occurrence in logs: the key of its schedule."""
         return item.key
 
     def stop(self) -> None:
-        """Send nothing more: what waits in memory is in the bucket, or will be."""
+        """Send nothing more; have the state of all schedules stored in the bucket."""
         for course in list(self._courses.values()):
             self._rest(course)
 
@@ -232,7 +232,7 @@ class Occurrences:
         return course if course is not None and course.out == item else None
 
     def _is_stale(self, course: _Course) -> bool:
-        """Tell whether the schedule was changed by others."""
+        """Tell whether others changed the schedule."""
         return not course.writing and self._timetable.revision(course.key) != course.revision
 
     def _go_on(self) -> None:
@@ -268,14 +268,14 @@ class Occurrences:
         self._rest(course)
 
     def _shrink(self) -> None:
-        """Drop what no longer waits here, which is most: idle schedules wait in the timetable."""
+        """Drop outdated items, which are most: idle schedules wait in the timetable."""
         if len(self._next) > 2 * len(self._courses) + 1_000:
             waiting = (course.waiting for course in self._courses.values())
             self._next = [item for item in waiting if item is not None]
             heapify(self._next)
 
     def _rest(self, course: _Course) -> None:
-        """Store the latest state; if the bucket has it, the schedule is no longer under way."""
+        """Store the latest state, or end the course if the bucket already has it."""
         if course.writing or (course.out is not None and not course.changed):
             return
         if self._is_stale(course) or not course.changed:
@@ -317,12 +317,12 @@ class Occurrences:
         if result in (Result.STORED, Result.REPLACED):
             course.revision = self._reservations.version(course.key)
         elif result is Result.REFUSED:
-            # Continued from memory, it would begin again from the old state at each start.
+            # If it continued from memory, it would start over from the old state at each start.
             self._reservations.set_aside(course.key, words)
             self._end(course)
             return
         else:
-            # The timetable has the old state, which may be taken again.
+            # The timetable has the old state, which can be taken again.
             self._timetable.give_back(Item(self._clock.now_us(), course.revision, course.key))
             self._end(course)
             return
@@ -332,6 +332,6 @@ class Occurrences:
             self._rest(course)
 
     def _end(self, course: _Course) -> None:
-        """Leave the schedule to the timetable, and to changes by others."""
+        """Return the schedule to the timetable, and allow changes by others."""
         del self._courses[course.key]
         self._reservations.vacate(course.key)

@@ -1,4 +1,4 @@
-"""What is due and is not sent: it is too late for it, or too large for the server."""
+"""Rejects due messages that are too late, or too large for the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = get_logger("gozo.delivery")
 
 
 class Screening:
-    """Looks at each message before it is sent."""
+    """Checks each message before it is sent."""
 
     def __init__(
         self, connection: Connection, failures: Failures, stats: Stats, events: EventSink
@@ -26,14 +26,14 @@ class Screening:
         self._events = events
 
     def rejects(self, due: Due, message: Outgoing, now_us: int) -> bool:
-        """Tell whether a message is not sent, for one reason or the other."""
+        """Tell whether a message is rejected for one of these reasons."""
         if message.entry is not None and self.is_missed(due, message, now_us):
             return True
-        # Looked at here: it is asked for each message, and few are too large.
+        # Compared here to save a call for each message: few are too large.
         return message.size > self._connection.max_payload and self.is_too_large(due, message)
 
     def is_missed(self, due: Due, message: Outgoing, now_us: int) -> bool:
-        """Tell whether a message is too late to be sent by its spec; then it is skipped."""
+        """Tell whether a message is too late by its spec; if so, it is skipped."""
         entry = message.entry
         if entry is None:
             return False
@@ -49,7 +49,7 @@ class Screening:
         return True
 
     def is_too_large(self, due: Due, message: Outgoing) -> bool:
-        """Tell whether the server takes no message of this size; then the attempt failed."""
+        """Tell whether a message is too large for the server; if so, the attempt failed."""
         if message.size <= self._connection.max_payload:
             return False
         self._connection.doubt_limits()

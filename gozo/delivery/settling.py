@@ -1,4 +1,4 @@
-"""Settles what was delivered: removes it from where it came from, when sending leaves time."""
+"""Settles delivered schedules: removes them from their sources when sending leaves time."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from gozo.telemetry.stats import Stats
 
 SETTLE_SLICE = 50  # entries settled before others get a turn
 SETTLE_LATER = 200_000  # delivered messages that may wait for a burst to end
-SETTLE_DELAY = 0.005  # seconds for which delivered messages wait for others, to settle together
-ROOM_WAIT = 0.002  # seconds until the store is asked for room again
+SETTLE_DELAY = 0.005  # seconds that delivered messages wait for others, to be settled together
+ROOM_WAIT = 0.002  # seconds between checks for room in the store
 
 
 class Settled(Protocol):
     """A source whose items are settled here."""
 
     def settle(self, item: Item) -> None:
-        """Remove an item that was delivered."""
+        """Remove a delivered item."""
 
 
 class Settling:
-    """What was delivered and is not settled yet, in order."""
+    """Delivered items that are not settled yet, in order."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class Settling:
         self._delivered: deque[tuple[Item, Settled]] = deque()
         self._is_set = False
         self.add = self._delivered.append
-        """Settle an item of a source, given with it; to be followed by `settle_soon`."""
+        """Add an item and its source, to be settled; `settle_soon` must follow."""
 
     def __len__(self) -> int:
         return len(self._delivered)
 
     def delivered(self, batch: list[Due], messages: list[Outgoing]) -> None:
-        """Count what the server, or a stream, has; publish it, and tell each source."""
+        """Count messages that the server, or a stream, has; publish events; notify the sources."""
         self._stats.delivered += len(batch)
         if self._events.enabled:
             for message in messages:
@@ -64,7 +64,7 @@ class Settling:
         self.settle_soon()
 
     def settle_soon(self) -> None:
-        """Go on settling, once there is time."""
+        """Continue settling when there is time."""
         if self._delivered and not self._is_set:
             self._is_set = True
             if len(self._delivered) < SETTLE_SLICE:
@@ -73,7 +73,7 @@ class Settling:
                 self._loop.call_soon(self._settle)
 
     def settle_now(self, source: Settled) -> None:
-        """Settle at once what came from a source that needs no room in the store."""
+        """Settle at once the items of a source that needs no room in the store."""
         for item, owner in list(self._delivered):
             if owner is source:
                 source.settle(item)

@@ -1,6 +1,6 @@
-"""What delivers needs of a place that schedules come from: the bucket, memory, recurring ones.
+"""The interface of a source of due schedules: the bucket, memory, or recurring schedules.
 
-Whatever is due carries its source along, and the source knows what becomes of it.
+Each due item carries its source, which is notified of the result.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ from gozo.schedule.timetable import Item
 
 
 class Source(Protocol):
-    """A place that schedules come from."""
+    """A source of due schedules."""
 
     def next_due(self) -> int | None:
-        """When the next schedule is due; None if none waits."""
+        """When the next schedule is due; None without one."""
 
     def pop_due(self, now_us: int, limit: int, /) -> list[Item]:
-        """Take at most `limit` items that are due, soonest first."""
+        """Take at most `limit` due items, soonest first."""
 
     def is_current(self, item: Item, /) -> bool:
-        """Tell whether an item may still be sent: it was not changed or removed meanwhile."""
+        """Tell whether an item may still be sent, since it was not changed or removed meanwhile."""
 
     def message(self, item: Item, /) -> Outgoing | None:
         """The message to send, if it is in memory."""
 
     def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
-        """A message that has a spec is about to be sent, or skipped."""
+        """Called before a message with a spec is sent or skipped."""
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:
-        """An item was not sent: let it wait again, until its own time or a later one."""
+        """Let an item that was not sent wait again, until its own time or a later one."""
 
     def let_go(self, item: Item) -> None:
-        """An item is not current, and is not sent."""
+        """Called when an item is not sent because it is not current."""
 
     def missed(self, item: Item) -> None:
-        """An item was too late, and is skipped."""
+        """Called when an item is skipped because it is too late."""
 
     def delivered(self, item: Item) -> None:
-        """The server, or a stream, has the message."""
+        """Called when the server, or a stream, has the message."""
 
     def failed(self, item: Item, reason: str) -> None:
-        """An attempt failed: try again later, or give up."""
+        """Called when an attempt failed: the source retries later or gives up."""
 
     def shown(self, item: Item) -> str:
-        """What logs call an item."""
+        """Return the name of an item in logs."""
 
 
 Due = tuple[Item, Source]
-"""What is due, with its source. A plain tuple: one is made for each message."""
+"""A due item with its source. A plain tuple, since one is created for each message."""
 
 
 def give_back(batch: list[Due]) -> None:

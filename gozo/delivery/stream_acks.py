@@ -1,8 +1,8 @@
 """Deliveries that count only once a stream has acknowledged them (`Gozo-Confirm: stream`).
 
-Each is published with a reply subject of its own, on which the stream's acknowledgement comes
-(PubAck). The owner is called with the outcome: acknowledged, refused, not acknowledged in time,
-or unknown because the connection was lost.
+Each message is published with its own reply subject, to which the stream sends its acknowledgement
+(PubAck). The owner is called with the result: acknowledged, refused, not acknowledged in time, or
+unknown because the connection was lost.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from gozo.transport.connection import Connection
 from gozo.transport.permissions import not_published
 
 ACK_TIME = 3.0  # seconds to wait for an acknowledgement
-SWEEP = 0.5  # seconds between looks for those that are late
-SLICE = 50  # of those that are late, reported before others get a turn
-SLICE_WAIT = 0.01  # seconds until the next are reported
+SWEEP = 0.5  # seconds between checks for overdue acknowledgements
+SLICE = 50  # overdue messages reported before others get a turn
+SLICE_WAIT = 0.01  # seconds until the next slice
 WINDOW = 4_000  # messages without an acknowledgement
 SILENT_WINDOW = WINDOW // 4
-"""Of these, messages of silent schedules: each takes its place until its time is over."""
+"""The share of silent schedules: each occupies its place until its time is over."""
 
 
 class Owner(Protocol):
-    """Called with the outcome of each message."""
+    """Called with the result of each message."""
 
     def on_acknowledged(self, due: Due, message: Outgoing) -> None:
-        """A stream has it."""
+        """A stream has stored the message."""
 
     def on_failed(self, due: Due, reason: str) -> None:
-        """It was refused, or no stream takes it."""
+        """A stream refused the message, or no stream stores its subject."""
 
     def on_unanswered(self, due: Due, reason: str) -> None:
-        """No stream has acknowledged it in time: one that elects a leader does not answer."""
+        """No stream acknowledged the message in time, as while a stream elects a leader."""
 
     def on_unsent(self, due: Due) -> None:
-        """The connection was lost."""
+        """The connection was lost before the acknowledgement."""
 
     def on_room(self) -> None:
-        """There was no room, and there is some again."""
+        """There is room again."""
 
 
 class _Sent(NamedTuple):
@@ -63,7 +63,7 @@ class StreamAcks:
         self._sent: dict[Due, _Sent] = {}
         self._versions: set[tuple[str, int]] = set()
         self._by_subject: dict[bytes, dict[Due, None]] = {}
-        """The same by subject, in order: thousands may be refused at once."""
+        """The same by subject, in order of sending: thousands may be refused at once."""
         self._silent = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -80,7 +80,7 @@ class StreamAcks:
         return min(room, SILENT_WINDOW - self._silent) if silent else room
 
     def send(self, due: Due, message: Outgoing, *, silent: bool) -> None:
-        """Publish a message; `silent`: that of a silent schedule (see `parking`).
+        """Publish a message; `silent`: of a silent schedule (see `parking`).
 
         Raises:
             DisconnectedError: there is no link.
@@ -95,7 +95,7 @@ class StreamAcks:
             self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
     def deny(self, subject: bytes) -> bool:
-        """The server refused a message to this subject; False if none of these is to it."""
+        """Handle a refused publication on a subject; False if no message here has that subject."""
         due = next(iter(self._by_subject.get(subject, ())), None)
         if due is None:
             return False
@@ -125,7 +125,7 @@ class StreamAcks:
     def _sweep(self) -> None:
         self._timer = None
         before = steady() - ACK_TIME
-        # In the order of sending, so the first that is not late ends the search.
+        # In order of sending, so the first that is not overdue ends the search.
         late: list[Due] = []
         for due, sent in self._sent.items():
             if sent.at > before or len(late) == SLICE:
@@ -163,7 +163,7 @@ class StreamAcks:
 
 
 def _problem(answer: bytes) -> str | None:
-    """Return what is wrong with an acknowledgement: None is nothing; "" if it is not one."""
+    """Return the error in an acknowledgement; None: no error; "": it is not an acknowledgement."""
     try:
         ack = json.loads(answer)
         error = ack.get("error")

@@ -1,7 +1,6 @@
-"""Sends what a stream must acknowledge, while few enough are unacknowledged.
+"""Sends messages that a stream must acknowledge, while few enough are unacknowledged.
 
-The others are parked: they wait for room, and do not keep what needs no acknowledgement from
-being sent.
+The others are parked: they wait for room, and do not hold up messages that need no acknowledgement.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from gozo.store.schedule_store import ScheduleStore
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 
-UNPARK = 100  # items that go on at once when there is room
+UNPARK = 100  # items sent at once when there is room
 UNPARK_BYTES = 1024 * 1024
 
 
 class StreamSender:
-    """Deliveries that count once a stream has acknowledged them: sent, or parked."""
+    """Sends or parks deliveries that count only once a stream has acknowledged them."""
 
     def __init__(
         self,
@@ -47,7 +46,7 @@ class StreamSender:
         wakeup: Wakeup,
         note_sent: Callable[[list[int]], None],
     ) -> None:
-        """`note_sent` counts how late some messages are sent, in microseconds."""
+        """`note_sent` records the lateness of sent messages, in microseconds."""
         self._connection = connection
         self._store = store
         self._cache = cache
@@ -61,41 +60,41 @@ class StreamSender:
         self._note_sent = note_sent
         self._acks = StreamAcks(connection, self)
         self._parked = Parking()
-        """Due, and waiting for others to be acknowledged."""
+        """Due items that wait for others to be acknowledged."""
         self._unanswered: set[tuple[str, int]] = set()
-        """Sent again at once, because no stream had acknowledged them: keys and revisions."""
+        """Keys and revisions that were sent again at once because no stream acknowledged them."""
         self.awaits = self._acks.awaits
         """Whether a version of a schedule was sent and is not acknowledged."""
         self.deny = self._acks.deny
-        """The server refused a message to a subject; False if no message here has it."""
+        """Handle a refused publication on a subject; False if no message here has that subject."""
 
     @property
     def sent(self) -> int:
-        """How many were sent and are not acknowledged."""
+        """How many sent messages are unacknowledged."""
         return len(self._acks)
 
     @property
     def parked(self) -> int:
-        """How many wait for room."""
+        """How many items wait for room."""
         return len(self._parked)
 
     @property
     def has_room(self) -> bool:
-        """Whether something waited for room, and there is room."""
+        """Whether parked items can be sent, since there is room."""
         return bool(self._parked) and any(
             self._parked.waiting(silent=silent) and self._acks.room(silent=silent) > 0
             for silent in (False, True)
         )
 
     def must_wait(self, item: Item) -> bool:
-        """Tell whether an item whose message needs an acknowledgement must wait."""
+        """Tell whether an item that needs an acknowledgement must wait."""
         silent = self._parked.is_silent(item)
         return self._parked.waiting(silent=silent) > 0 or self._acks.room(silent=silent) <= 0
 
     # Sending
 
     def send(self, due: Due, message: Outgoing, now_us: int) -> bool:
-        """Send a message, or see to it that it waits; False if it was not sent."""
+        """Send or park a message; False if it was not sent."""
         if self._screening.is_missed(due, message, now_us):
             return False
         silent = self._parked.is_silent(due[0])
@@ -113,22 +112,22 @@ class StreamSender:
         return True
 
     def park(self, due: Due) -> None:
-        """Let an item wait until others are acknowledged, whose messages are many enough."""
+        """Let an item wait until enough other messages are acknowledged."""
         item, source = due
         replaced = self._parked.take(item.key)
         if replaced is not None:
             self.drop(replaced)
         if self._store.is_wanted(item.key):
-            source.give_back(item)  # changes wait for it, and it was not sent
+            source.give_back(item)  # a change is waiting for it
             return
         self._parked.add(due)
         if not self._cache.takes_more:
             self._cache.discard(item.key, item.revision)
 
     def unpark(self, now_us: int) -> bool:
-        """Send what was parked, as far as there is room and messages are at hand.
+        """Send parked items, as far as there is room and their messages are in memory.
 
-        Those that have to be read wait on where they are, and not in the queue before others.
+        Items whose messages have to be read stay parked, so that they do not hold up the queue.
         False if nothing moved.
         """
         if not self._parked:
@@ -154,7 +153,7 @@ class StreamSender:
             if not is_current:
                 self.drop(due)
             elif message is None:
-                self._cache.was_absent(item)  # asked once more when it is due again
+                self._cache.was_absent(item)  # so that it is fetched again later
                 self._failures.postpone(due, UNREADABLE, unread=True)
             elif self.send(due, message, now_us):
                 late.append(now_us - item.due_us)
@@ -164,45 +163,45 @@ class StreamSender:
             self._in_flight.ask_link()
         return moved
 
-    # What is not sent after all
+    # Items that are not sent after all
 
     def drop(self, due: Due) -> None:
-        """Send an item no more: another version has taken its place, or it was removed."""
+        """Drop an item that was replaced or removed."""
         item, source = due
         self._failures.forget(item)
         self._unanswered.discard((item.key, item.revision))
         source.let_go(item)
 
     def withdraw(self, key: str) -> list[Due]:
-        """Take out what is parked of a schedule."""
+        """Remove and return the parked item of a schedule, if any."""
         due = self._parked.take(key)
         return [] if due is None else [due]
 
     def forget_unanswered(self, item: Item) -> None:
-        """Forget that no stream had acknowledged an item."""
+        """Forget that no stream acknowledged an item."""
         self._unanswered.discard((item.key, item.revision))
 
     def clear(self) -> list[Due]:
-        """Take out all that is parked."""
+        """Remove and return all parked items."""
         return self._parked.clear()
 
-    # What becomes of what was sent
+    # Results: see `stream_acks.Owner`
 
     def on_acknowledged(self, due: Due, message: Outgoing) -> None:
-        """A stream has it."""
+        """Settle the message: a stream has stored it."""
         self.forget_unanswered(due[0])
         self._parked.note(due[0], silent=False)
         self._settling.delivered([due], [message])
 
     def on_failed(self, due: Due, reason: str) -> None:
-        """No stream has it, as far as is known."""
+        """Count a failed attempt."""
         self._failures.fail(due, reason)
 
     def on_unanswered(self, due: Due, reason: str) -> None:
-        """No stream has acknowledged it in time.
+        """Send the message again at once; the second time, count a failed attempt.
 
-        It has waited by now, so it is sent again at once: while a cluster elects a leader for
-        the stream, the bucket has none either as a rule, and a note there would take longer.
+        It has waited long enough. While a cluster elects a leader for the stream, the bucket
+        usually has none either, and recording the attempt there would take longer.
         """
         item, source = due
         self._parked.note(item, silent=True)
@@ -217,9 +216,9 @@ class StreamSender:
             self._wakeup.soon()
 
     def on_room(self) -> None:
-        """Another may be sent."""
+        """Send more."""
         self._wakeup.soon()
 
     def on_unsent(self, due: Due) -> None:
-        """The connection was lost."""
+        """Give back this item and all parked ones: the connection was lost."""
         give_back([due, *self._parked.clear()])

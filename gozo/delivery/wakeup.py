@@ -1,4 +1,4 @@
-"""Runs the delivery loop once the event loop has a moment."""
+"""Runs the delivery loop in the next turn of the event loop."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 
 class Wakeup:
-    """One pending run, however many ask for it."""
+    """One pending run, however many callers request it."""
 
     def __init__(self, run: Callable[[], None]) -> None:
         self._run = run
         self._loop = asyncio.get_running_loop()
         self.is_pending = False
-        """Whether there is more to send at once: that goes before settling."""
+        """Whether there is more to send now, which has priority over settling."""
 
     def soon(self) -> None:
-        """Run once the event loop has a moment."""
+        """Run in the next turn of the event loop."""
         if not self.is_pending:
             self.is_pending = True
             self._loop.call_soon(self._wake)

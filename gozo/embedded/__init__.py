@@ -1,11 +1,11 @@
 """A local nats-server with JetStream for hosts that have none: `gozo serve --embedded`.
 
-The server listens on a loopback address only, keeps everything in one directory, the store, and
-exits when this process does, however that exits. This process and the server both hold a lock in
-the store, so the store counts as in use as long as either of them lives.
+The server listens only on a loopback address, keeps everything in one directory, the store, and
+exits when this process does, for whatever reason. This process and the server both hold a lock in
+the store, so the store counts as in use while either of them runs.
 
     configuration   the server's configuration file, from the settings (pure)
-    host            what the server needs: the program, the store, the port
+    host            the program, the store and the port of the server
     server          the process, from its start to its end
 """
 

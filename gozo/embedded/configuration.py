@@ -1,4 +1,4 @@
-"""The configuration of an embedded nats-server, and the options that apply to one. Pure.
+"""The configuration of an embedded nats-server, from the options that apply to it. Pure.
 
 The syntax is that of nats-server's configuration files:
 https://docs.nats.io/running-a-nats-service/configuration
@@ -17,8 +17,8 @@ from gozo.settings.local_store import Files
 from gozo.settings.model import ConnectionSettings
 from gozo.settings.options import CONNECTION
 
-LOG_LIMIT = "10MB"  # the size at which the server begins a new log file
-LOG_FILES = 3  # kept, of that size
+LOG_LIMIT = "10MB"  # the size at which the server rotates its log file
+LOG_FILES = 3  # rotated log files that are kept
 
 _FOREIGN = ("context", "secure", "cert", "key", "ca", "nkey", "jwt")
 _BCRYPT = re.compile(r"\$2[abxy]\$\d{2}\$")  # nats-server, server/auth.go: validBcryptPrefix
@@ -26,7 +26,7 @@ _BCRYPT = re.compile(r"\$2[abxy]\$\d{2}\$")  # nats-server, server/auth.go: vali
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the server listens: an IP address of this host only, and a port."""
+    """Where the server listens: a loopback address and a port."""
 
     host: str
     port: int
@@ -66,9 +66,9 @@ def place(settings: ConnectionSettings) -> Place:
 
 
 def authorization(settings: ConnectionSettings) -> dict[str, str]:
-    """Return the login that clients need: a token, a user and password, or none if not given.
+    """Return the login that clients need: a token, or a user and password; empty if not given.
 
-    As everywhere, an option takes precedence over the address.
+    As always, an option takes precedence over the address.
 
     Raises:
         SettingsError: an option cannot be used with an embedded server, or with another option.
@@ -113,7 +113,7 @@ def rendered(name: str, where: Place, files: Files, login: dict[str, str]) -> st
         "# Written by gozo serve --embedded at each start: changes are lost.",
         f"server_name: {quoted(name)}",
         f"listen: {quoted(str(where))}",
-        # The server puts a directory `jetstream` into this one.
+        # The server creates a directory `jetstream` in this one.
         f"jetstream {{ store_dir: {quoted(str(files.store))}, sync_interval: always }}",
         f"log_file: {quoted(str(files.log))}",
         f"log_size_limit: {LOG_LIMIT}",

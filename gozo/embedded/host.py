@@ -1,4 +1,4 @@
-"""What an embedded server needs on this host: the program, a store of its own, a free port."""
+"""The requirements of an embedded server: the program, its own store, a free port."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _VERSION = re.compile(r"v(\d+)\.(\d+)\.\d+\S*")
 async def find_program() -> tuple[str, str]:
     """Return the path and the version of nats-server.
 
-    It is looked for on PATH, and next to Python: the `embedded` extra installs it there, and so it
-    is found although the virtual environment is not activated.
+    The program is searched on PATH and next to Python, where the `embedded` extra installs it: so
+    it is found even if the virtual environment is not activated.
 
     Raises:
-        EmbeddedServerError: there is none, or none that is new enough.
+        EmbeddedServerError: no program was found, or none that is new enough.
     """
     beside = (Path(sys.executable).parent, Path(sys.prefix) / "bin")
     found = [shutil.which(PROGRAM), *(shutil.which(PROGRAM, path=str(one)) for one in beside)]
@@ -102,7 +102,7 @@ async def lock_store(files: Files) -> int:
     A process that inherits the descriptor holds the lock as well (flock(2)).
 
     Raises:
-        EmbeddedServerError: the store is in use, cannot be written to, or is not ours alone.
+        EmbeddedServerError: the store is in use, cannot be written to, or others can access it.
     """
     lock = _open_lock(files)
     try:
@@ -144,7 +144,7 @@ async def await_port(where: Place) -> None:
     """Return when the port is free.
 
     Raises:
-        EmbeddedServerError: it stays in use, or may not be used.
+        EmbeddedServerError: the port stays in use, or its use is not permitted.
     """
     if await _within(PORT_WAIT, lambda: _can_listen(where)):
         return
@@ -183,7 +183,7 @@ def _can_listen(where: Place) -> bool:
 
 
 async def _within(seconds: float, attempt: Callable[[], bool]) -> bool:
-    """Try for some seconds until it succeeds; return whether it did."""
+    """Repeat an attempt for some seconds until it succeeds; return whether it did."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not attempt():
         if asyncio.get_running_loop().time() > deadline:

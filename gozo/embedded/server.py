@@ -28,7 +28,7 @@ from gozo.settings import local_store as localstore
 from gozo.settings.local_store import Files
 from gozo.settings.model import ConnectionSettings, ServeSettings
 
-READY_WAIT = 60.0  # seconds: a store of millions of schedules is read before it listens
+READY_WAIT = 60.0  # seconds: the server reads a store of millions of schedules before it listens
 READY_NOTE = 5.0  # seconds between log lines while it is still starting
 INFO_WAIT = 1.0  # seconds for a server that accepted a connection to identify itself
 STOP_WAIT = 10.0  # seconds for the server to flush and exit before it is killed
@@ -51,7 +51,7 @@ class EmbeddedServer:
         login: dict[str, str],
     ) -> None:
         self.address = where.address
-        """For clients: `nats://127.0.0.1:4222`. The token or password is not in it."""
+        """For clients: `nats://127.0.0.1:4222`, without the token or password."""
         self._login: Any = login
         self._process = process
         self._where = where
@@ -74,7 +74,7 @@ class EmbeddedServer:
         return replace(settings, addresses=(self.address,), **self._login)
 
     async def wait(self) -> int:
-        """Return the exit status once the server has ended; minus the signal if by one."""
+        """Return the exit status once the server has ended; after a signal, minus its number."""
         status = await self._process.wait()
         self._withdraw()  # another program may listen there from now on
         return status
@@ -136,9 +136,10 @@ class EmbeddedServer:
         raise self.failure(self._process.returncode)
 
     async def watch_over(self) -> None:
-        """Let the server exit when this process dies, where the kernel has no signal for that.
+        """Let the server exit when this process dies, if the kernel has no signal for that.
 
-        A shell reads from a pipe that only this process can write to: when it closes, it died.
+        A shell reads from a pipe that only this process can write to: the pipe closes when this
+        process dies.
         """
         self._guard = await asyncio.create_subprocess_exec(
             "/bin/sh",
@@ -156,7 +157,7 @@ class EmbeddedServer:
                 localstore.withdraw(self._files)
 
     def _last_words(self) -> str:
-        """Return the last lines that the server logged since its start, errors if there are any."""
+        """Return the last lines that the server logged since its start; only errors, if any."""
         try:
             text = self._files.log.read_bytes().decode("utf-8", "replace")
         except OSError:
@@ -221,7 +222,7 @@ async def start(settings: ServeSettings) -> EmbeddedServer:
 def _login(files: Files, given: dict[str, str]) -> tuple[dict[str, str], bool]:
     """Return the login of a server, and whether it is the token in the store.
 
-    The token is made if there is none. What an earlier server that was killed announced is removed.
+    A missing token is created. The announcement of an earlier server that was killed is removed.
     """
     try:
         localstore.withdraw(files)
@@ -245,7 +246,7 @@ async def _launch(program: str, files: Files, lock: int) -> asyncio.subprocess.P
     variables = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("NATS_", "GOZO_"))  # they may contain secrets
+        if not name.startswith(("NATS_", "GOZO_"))  # these variables may contain secrets
     }
     with _opened_log(files) as output:
         try:
@@ -281,10 +282,10 @@ def _has_parent_death_signal() -> bool:
 
 
 def _end_with_parent() -> Callable[[], None]:
-    """Return what the child does before it becomes nats-server: ask for SIGTERM at our death.
+    """Return a function for the child to call before exec: it requests SIGTERM when we die.
 
-    Linux, prctl(2), PR_SET_PDEATHSIG. Everything is looked up in advance: after a fork, as little
-    as possible may be done.
+    Linux, prctl(2), PR_SET_PDEATHSIG. Everything is looked up in advance, to do as little as
+    possible after the fork.
     """
     parent = os.getpid()
     prctl = ctypes.CDLL(None).prctl
@@ -300,7 +301,7 @@ def _end_with_parent() -> Callable[[], None]:
 
 
 def _write_privately(files: Files, text: str) -> None:
-    """Write the configuration anew, readable by this user only."""
+    """Replace the configuration, readable only by this user."""
     try:
         files.configuration.unlink(missing_ok=True)
         descriptor = os.open(files.configuration, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

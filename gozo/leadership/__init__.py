@@ -1,1 +1,1 @@
-"""Which replica delivers, and what it reports to the others."""
+"""Elects the replica that delivers, and reports its progress to the others."""

@@ -1,15 +1,14 @@
-"""What a leader reports to the other replicas about the requests that it has handled.
+"""The leader's reports to the other replicas about the requests that it has handled.
 
-All replicas hear all requests. The leader publishes digests and positions of those that it has
+All replicas receive all requests. The leader publishes digests and positions of those that it has
 handled (stored, cancelled, refused, delivered), many in one message, so that a standby keeps
-exactly what is left to do in case it leads next. Requests without an id stay in the leader's memory
-until they are delivered; only then are they handled.
+exactly the unhandled requests in case it leads next. Requests without an id stay in the leader's
+memory until they are delivered; only then are they handled.
 
-A request is identified by a digest, which identical requests share. A standby does not have
-requests that the leader heard before the standby subscribed: their positions show that, once the
-standby knows how far their counts differ. Reports that come earlier wait. See
-`gozo.leadership.feed_messages` for the format of the messages, and `gozo.leadership.offsets` for
-the counts.
+A request is identified by a digest, which identical requests share. A standby lacks requests that
+the leader received before the standby subscribed: their positions show that, once the standby
+knows how the counts differ. Until then, reports wait. See `gozo.leadership.feed_messages` for
+the format of the messages, and `gozo.leadership.offsets` for the counts.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ from gozo.leadership.feed_messages import (
 from gozo.leadership.offsets import Gap, Hearing
 from gozo.protocol.heard import HeardCount
 
-EARLY_KEPT = 2.0  # seconds at least for which early reports are remembered
+EARLY_KEPT = 2.0  # seconds that early reports are remembered at least
 MOST_TERMS = 100  # terms and leaders remembered
-GATHER = 0.02  # seconds that digests wait for others
+GATHER = 0.02  # seconds that digests wait for others, to be sent together
 MOST_DIGESTS = 4_000  # digests in one message
 MOST_UNPLACED = 100_000  # digests that wait until positions are known
 
@@ -52,36 +51,36 @@ class Handled(NamedTuple):
     digest: bytes
     position: int
     until: int
-    """The last position that it can have: another one if it was handed over to the leader, which
-    knows only the gap in which it came."""
+    """The last position that it can have: greater than `position` if it was handed over to the
+    leader, which knows only the gap in which it came."""
 
 
 class FeedReader:
-    """Knows which requests leaders have handled, from their reports."""
+    """Tracks which requests leaders have handled, by their reports."""
 
     def __init__(self, on_earlier: Callable[[bytes, bytes, int], None]) -> None:
-        """Call `on_earlier` with each handled request that came before anything was kept.
+        """`on_earlier` is called with each handled request that came before requests were kept.
 
         It takes the leader, the digest, and the leader's position.
         """
         self._on_earlier = on_earlier
         self._numbers: dict[bytes, tuple[int, int]] = {}
-        """The number of the last message of each term, and how many requests it and those before
-        it have reported as handled."""
+        """For each term, the number of its last message, and how many requests its messages have
+        reported as handled so far."""
         self._leaders: dict[bytes, Hearing] = {}
         self.kept_from = 0
-        """The own count from which on requests are kept here."""
+        """Requests are kept here from this count on."""
         self._waiting: dict[bytes, list[tuple[bytes, int]]] = {}
-        """What was handled, by leaders whose positions are not known yet."""
+        """Handled requests of leaders whose positions are not known yet."""
         self._first_taken: dict[bytes, int] = {}
-        """The first number under which each older leader took a request that was heard here."""
+        """For each leader of an older version, the number of its first request received here."""
         self._early: Counter[bytes] = Counter()
         self._earlier: Counter[bytes] = Counter()
         self._turn_at = 0.0
         self._turn_count = self._earlier_count = 0
 
     def begin(self, now: float, count: int) -> None:
-        """Start again at `now`, in seconds of a steady clock, and at an own count.
+        """Start over at `now`, in seconds of a steady clock, and at this replica's `count`.
 
         Earlier reports are forgotten, and some may have been missed.
         """
@@ -91,7 +90,7 @@ class FeedReader:
         self.keep_from(now, count)
 
     def keep_from(self, now: float, count: int) -> None:
-        """Keep requests from an own count on: earlier ones are not struck out here."""
+        """Keep requests from a count on: reports about earlier ones are not applied here."""
         self.kept_from = count
         self._waiting.clear()
         self._early.clear()
@@ -100,9 +99,9 @@ class FeedReader:
         self._turn_count = self._earlier_count = count
 
     def hear(self, message: FeedMessage, count: int) -> bool:
-        """Take in a message that came at an own count.
+        """Process a message received at this replica's `count`.
 
-        Returns whether one before it was not heard that reported requests as handled.
+        Returns whether an earlier message that reported handled requests was missed.
         """
         last, handled = self._numbers.get(message.term, (0, 0))
         is_first = not self._numbers
@@ -125,10 +124,10 @@ class FeedReader:
         return message.before is None or message.before != handled
 
     def handled(self, message: FeedMessage) -> list[Handled]:
-        """Return what is known by now to be handled, of what was heard here.
+        """Return the requests received here that are now known to be handled.
 
-        Requests named by an older version have no position: they count as heard for some seconds,
-        and so as not early.
+        Requests reported by an older version have no position: for some seconds they count as
+        received, and so not as early.
         """
         if message.place is None:
             return self._handled_by_older(message)
@@ -141,7 +140,7 @@ class FeedReader:
         return self._place(leader, waiting)
 
     def _handled_by_older(self, message: FeedMessage) -> list[Handled]:
-        """Return what was handled, without what was taken before this was heard."""
+        """Return the handled requests, without those taken before this replica subscribed."""
         if message.is_taken:
             return []
         first = self._first_taken.get(message.leader, inf)
@@ -152,7 +151,7 @@ class FeedReader:
         ]
 
     def settle(self) -> list[Handled]:
-        """Return what still waits for positions to be known, as far as they are."""
+        """Return handled requests that waited for positions which are known now."""
         waiting, self._waiting = self._waiting, {}
         return [one for leader, some in waiting.items() for one in self._place(leader, some)]
 
@@ -171,22 +170,22 @@ class FeedReader:
         return found
 
     def position(self, leader: bytes, theirs: int) -> int | None:
-        """Return the own position of what has a position with a leader; None if unknown."""
+        """Convert a leader's position into the one here; None if unknown."""
         hearing = self._leaders.get(leader)
         return None if hearing is None else hearing.position(theirs)
 
     def heard_until(self, leader: bytes, begun: int) -> int | None:
-        """Return the own position of the last that a leader heard before a subscription of its."""
+        """Return the position here of the last request a leader received before a subscription."""
         hearing = self._leaders.get(leader)
         return None if hearing is None else hearing.heard_until(begun)
 
     def gap(self, leader: bytes, begun: int) -> Gap | None:
-        """Return what a leader missed before one of its subscriptions; None if not certain."""
+        """Return the gap before one of a leader's subscriptions; None if not certain."""
         hearing = self._leaders.get(leader)
         return None if hearing is None else hearing.gap(begun)
 
     def is_settled(self, leader: bytes) -> bool:
-        """Tell whether the positions of a leader are known for certain."""
+        """Tell whether the positions of a leader are certain."""
         hearing = self._leaders.get(leader)
         return hearing is not None and hearing.is_settled
 
@@ -198,16 +197,16 @@ class FeedReader:
             self._turn_at = now
 
     def note_early(self, handled: Handled) -> None:
-        """Remember for some seconds that a request that was not heard yet is handled.
+        """Remember for some seconds that a request that has not arrived yet is handled.
 
-        In a cluster, the leader's report may arrive before the request. Not so for a request
-        that was heard some seconds ago and dropped since: a later one may be identical.
+        In a cluster, the leader's report may arrive before the request. A request that arrived
+        some seconds ago and was dropped since does not count: a later one may be identical.
         """
         if handled.position > self._earlier_count:
             self._early[handled.digest] += 1
 
     def is_early(self, digest: bytes) -> bool:
-        """Tell, once, whether a request that is heard now is known to be handled."""
+        """Tell, once, whether a request that just arrived is known to be handled."""
         for known in (self._earlier, self._early):
             if known and known[digest] > 0:
                 known[digest] -= 1
@@ -216,10 +215,10 @@ class FeedReader:
 
 
 class FeedWriter:
-    """Reports what this replica has handled, in order."""
+    """Reports the requests that this replica has handled, in order."""
 
     def __init__(self, publish: Callable[[bytes], None], count: HeardCount, name: bytes) -> None:
-        """Report with `publish`, under a name: the `tag_of` this replica's id."""
+        """`publish` sends a message; `name` is the `tag_of` this replica's id."""
         self.name = name
         self.count = count
         self._publish = publish
@@ -228,33 +227,33 @@ class FeedWriter:
         """The count when the present subscription began."""
         self._hears = True
         self._echoes = 0
-        """How often a message is sent as soon as another comes back."""
+        """How many more messages to send, each as soon as the one before comes back."""
         self._timer: asyncio.TimerHandle | None = None
         self.begin_term()
 
     def begin_term(self) -> None:
-        """Restart the count of messages: no listener knows what was reported before."""
+        """Restart the count of messages: no listener knows earlier reports."""
         self.term = self.name + secrets.token_bytes(TERM - LEADER)
         self._number = self._told = 0
         self._echoed = self._echoed_count = 0
 
     def begin_hearing(self) -> None:
-        """Hear requests from now on: some before may have been missed."""
+        """Note that requests are received from now on; earlier ones may have been missed."""
         self.begun = self.count.value
         self._echoed = self._echoed_count = 0
 
     def end_hearing(self) -> None:
-        """Stop hearing requests: from now on the count means nothing to other replicas."""
+        """Note that no more requests are received: the count becomes meaningless to others."""
         self._hears = False
 
     def handled(self, digest: bytes, position: int) -> None:
-        """Report that nothing is left to do for a request."""
+        """Report that a request is handled."""
         self._waiting.append((digest, position))
         if self._timer is None:
             self._schedule()
 
     def heard(self) -> None:
-        """Report the count after a request was taken into memory."""
+        """Report the count, after a request was taken into memory."""
         if self._timer is None:
             self._schedule()
 
@@ -262,7 +261,7 @@ class FeedWriter:
         self._timer = asyncio.get_running_loop().call_later(GATHER, self._tell_count)
 
     def heard_back(self, payload: bytes) -> None:
-        """Note an own message that has come back."""
+        """Note that a message of this replica has come back."""
         if self._hears:
             self._echoed, self._echoed_count = number_of(payload), self.count.value
             if self._echoes:
@@ -275,7 +274,7 @@ class FeedWriter:
         self.flush()
 
     def flush(self) -> None:
-        """Send the reports that wait; without a connection they go on waiting."""
+        """Send waiting reports; without a connection they keep waiting."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -287,10 +286,10 @@ class FeedWriter:
             del self._waiting[:MOST_DIGESTS]
 
     def flush_by(self, publish: Callable[[bytes], None]) -> None:
-        """Send the reports that wait by another connection, since the usual one is lost.
+        """Send waiting reports over another connection, since the usual one is lost.
 
-        They are of a new term, so that what the usual one did not send is no gap, and without a
-        count, since requests do not come by that connection.
+        They belong to a new term, so that unsent messages of the usual one are no gap, and have no
+        count, since requests do not arrive over that connection.
         """
         self.begin_term()
         usual, hears = self._publish, self._hears
@@ -299,9 +298,9 @@ class FeedWriter:
         self._publish, self._hears = usual, hears
 
     def hello(self, echoes: int = 0) -> None:
-        """Report the numbers reached, so that a replica that missed a message notices.
+        """Report the present numbers, so that a replica that missed a message notices.
 
-        Repeat that as soon as the message comes back, a few times.
+        `echoes` is how many times to repeat that, each time as soon as the message comes back.
         """
         self._tell(HANDLED, b"")
         self._echoes = max(self._echoes, echoes)

@@ -1,4 +1,4 @@
-"""Asks for the leaders on a request subject: all that answer, not only the first."""
+"""Finds all leaders on a request subject."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from gozo.transport.connection import Connection
 from gozo.transport.jetstream import OWN_PREFIX
 
 LISTEN_TIME = 0.3  # seconds to wait for answers
-ROUNDS = 5  # questions in which several leaders are seen to renew their leases
+ROUNDS = 5  # questions that show whether several leaders renew their leases
 
 
 class Place(NamedTuple):
     """Where a bucket is, and where its daemon is connected."""
 
     domain: str
-    """The JetStream domain, or else the given API prefix; empty if there is neither."""
+    """The JetStream domain, or else the given API prefix; empty without either."""
     server: str
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
-        """The place that a connection leads to."""
+        """The place of a connection."""
         prefix, info = connection.js_prefix, connection.info
         named = prefix.removeprefix("$JS.").removesuffix(".API")
         domain = str(info.get("domain") or "") if prefix == OWN_PREFIX else named
         return cls(domain, str(info.get("server_name") or ""))
 
     def __str__(self) -> str:
-        """Return it as text that follows the name of a bucket."""
+        """Return the text to append to the name of a bucket."""
         domain = f" in the domain {self.domain}" if self.domain else ""
         return f"{domain} (server {self.server})"
 
@@ -68,8 +68,8 @@ async def find_rivals(
 ) -> Sequence[Leader]:
     """Return the leaders that have different buckets, if there are several.
 
-    Takes longer than `listen` seconds only where more than one leads and none says of another
-    that it is a rival.
+    Takes longer than `listen` seconds only if several leaders answer and none reports another
+    as its rival.
 
     Raises:
         NoServerError, NotAllowedError: as for `ask_leaders`.
@@ -78,7 +78,7 @@ async def find_rivals(
     for number in range(ROUNDS):
         named = {rival.id: rival for one in later for rival in one.rivals}
         if named:
-            # One that is far away may not have answered yet.
+            # A distant leader may not have answered yet.
             return list((named | {one.id: one for one in later}).values())
         if len(later) < 2:  # noqa: PLR2004
             break

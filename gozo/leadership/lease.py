@@ -1,22 +1,22 @@
-"""The lease: of any number of replicas, the one that holds it delivers.
+"""The lease: of all replicas, only its holder delivers.
 
-The lease is a key in a bucket of its own, renewed by compare-and-swap. Each replica measures time
-on its own steady clock: the holder from the moment it *sent* its last good renewal, a standby from
-the moment it *saw* the revision change. So the holder stops before another replica can start.
+The lease is a key in its own bucket, renewed by compare-and-swap. Each replica measures time on
+its own steady clock: the holder from when it *sent* its last acknowledged renewal, a standby from
+when it *saw* the revision change. So the holder stops before another replica can start.
 
 A standby takes the lease when its revision has not changed for `TAKEOVER` seconds; at once when
-the holder released it; and soon when a renewal is overdue and nobody listens on the subject on
-which only a connected holder listens, asked twice. The last is safe because a holder that loses
-its connection holds no lease until a renewal is acknowledged again. It proves nothing about a
-holder at another cluster or leaf node: there, the link between the servers may be down while the
-holder's own connection is up. Such a holder's time is waited out. (Inside a cluster the same can
-happen if the servers run on and only the routes between them are reset. Waiting there as well
-would make every crash of a host cost `TAKEOVER` seconds; so in that case both may deliver until
-the old holder's time is over.)
+the holder has released it; and soon when a renewal is overdue and two questions on the subject of
+the connected holder have found no listener. The last is safe because a holder that loses its
+connection holds no lease until a renewal is acknowledged again. It proves nothing about a holder
+at another cluster or leaf node: there, the link between the servers may be down while the holder's
+own connection is up. So a standby waits until such a holder's time is over. (Inside a cluster, the
+same can happen if only the routes between the servers are reset. Waiting there as well would make
+every crash of a host cost `TAKEOVER` seconds; so in that case both may deliver until the old
+holder's time is over.)
 
 If the server has no room for a renewal, it has none for another replica's write either. The holder
-then makes sure that the lease is still its own by reading it, and says so to standbys that ask:
-they count from there.
+then reads the lease to make sure that it still holds it, and says so to standbys that ask, which
+measure time from then on.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from gozo.transport.jetstream import (
 from gozo.transport.subscriptions import Listener
 
 RENEW_EVERY = 0.5  # seconds between renewals
-READ_EVERY = 0.6  # seconds between reads of a standby that does not hear the renewals
-READ_AGAIN = 0.02  # seconds between reads of a standby that has heard of a release
-STORING = 1.0  # seconds within which a write that was heard is stored, if it ever is
-SPACING = 0.25  # seconds after a read in which a write that is heard causes no other read
+READ_EVERY = 0.6  # seconds between reads of a standby that does not receive the renewals
+READ_AGAIN = 0.02  # seconds between reads of a standby that was notified of a release
+STORING = 1.0  # seconds within which a write that a standby sees is stored, if ever
+SPACING = 0.25  # seconds after a read in which another write causes no read
 OVERDUE = 0.9  # seconds without a renewal after which a standby asks whether the holder lives
-DEFERENCE = 3.0  # seconds for which a free lease is left to replicas that serve
+DEFERENCE = 3.0  # seconds that a free lease is left to replicas that are serving
 ASK_AGAIN = 0.15  # seconds between the two questions
 SHORTEST_WAIT = 0.02  # seconds
 
@@ -58,7 +58,7 @@ log = get_logger("gozo.lease")
 
 
 class Candidate(Protocol):
-    """The replica that wants the lease, and what it does when it gains or loses it."""
+    """The replica that wants the lease; it is notified when it gains or loses the lease."""
 
     def may_lead(self) -> bool:
         """Tell whether this replica could lead."""
@@ -67,13 +67,13 @@ class Candidate(Protocol):
         """Tell whether other replicas should take the lease first."""
 
     def on_gained(self) -> None:
-        """This replica has become the leader."""
+        """Called when this replica has become the leader."""
 
     def on_renewed(self) -> None:
-        """A lease that had lapsed is valid again."""
+        """Called when a lease that had lapsed is valid again."""
 
     def on_lost(self) -> None:
-        """Another replica may lead by now."""
+        """Called when another replica may lead."""
 
 
 class Lease:
@@ -99,19 +99,19 @@ class Lease:
         rules = {"allow": policy.allow, "deny": policy.deny, "answers": policy.answers}
         self._description = self._holder | rules
         self._listener: Listener | None = None
-        """On the subject on which only the leader listens."""
+        """The subscription to the subject on which only the leader listens."""
         self._read_at = steady()
         self._released_at = -STORING
-        """When a release was last heard."""
+        """When a release was last received."""
         self._deferred_since: float | None = None
-        """Since when the free lease has been left to others; None: it is not."""
+        """Since when the free lease has been left to others; None: it is not left."""
         self._has_room = True
         """Whether the server had room for the last renewal."""
         self._wake = asyncio.Event()
         self._is_retired = False
         self._writing = asyncio.Lock()
         self.decided = asyncio.Event()
-        """Set once it is known whether this replica leads or another does."""
+        """Set once it is known which replica leads."""
         connection.on_lost.append(self._on_disconnected)
         connection.on_connected.append(self._wake.set)
         connection.listen(record.subject, self._on_write)
@@ -132,7 +132,7 @@ class Lease:
                 log.repeated("warning", "lease.waiting", role=tenure.role, reason=str(error))
                 await self._make_again(error)
             if tenure.is_overdue:
-                self._lose("it could not be renewed in time")
+                self._lose("not renewed in time")
             try:
                 async with asyncio.timeout(max(SHORTEST_WAIT, self._next_turn - steady())):
                     await self._wake.wait()
@@ -143,18 +143,18 @@ class Lease:
     def _next_turn(self) -> float:
         """When to renew or read next, on the steady clock.
 
-        A standby reads the moment the holder is overdue, and the moment the lease is free.
+        A standby reads when the holder becomes overdue, and when the lease becomes free.
         """
         read_at, seen_at = self._read_at, self._tenure.seen_at
         if self._tenure.role is Role.LEADER:
             return read_at + RENEW_EVERY
         if seen_at < self._released_at and read_at < self._released_at + STORING:
-            return read_at + READ_AGAIN  # this replica may hear of it before the stream stores it
+            return read_at + READ_AGAIN  # the notification may precede the stored release
         moments = (read_at + READ_EVERY, seen_at + OVERDUE, self._tenure.free_at)
         return min(moment for moment in moments if moment > read_at)
 
     def retire(self) -> None:
-        """Do not take the lease any more; a held one is kept until `release`."""
+        """Stop trying to take the lease; a held one is kept until `release`."""
         self._is_retired = True
 
     async def release(self) -> None:
@@ -193,8 +193,8 @@ class Lease:
         sent, epoch = steady(), connection.epoch
         lapsed = not tenure.is_valid
         if lapsed and not await self._is_ours():
-            # The server restarted and lost its memory, or another replica was quicker.
-            self._lose("its entry is gone, or belongs to another replica")
+            # The server restarted and lost its memory, or another replica took the lease.
+            self._lose("the entry is gone, or belongs to another replica")
             self._wake.set()
             return
         try:
@@ -204,7 +204,7 @@ class Lease:
             if self._has_room and error.code not in CONFLICTS:
                 raise
             if not await self._is_ours():
-                self._lose("another replica took it")
+                self._lose("another replica took the lease")
                 return
             if self._has_room:
                 raise
@@ -212,7 +212,7 @@ class Lease:
         else:
             self._has_room = True
             tenure.stored(sent)
-        # An acknowledgement over a link that was lost since proves nothing about this one.
+        # An acknowledgement over a link that was lost since proves nothing about the new one.
         if connection.epoch == epoch and connection.connected:
             tenure.confirmed(sent)
             if lapsed:
@@ -228,7 +228,7 @@ class Lease:
         return True
 
     async def _write(self) -> None:
-        """Write the lease for this replica, in place of the revision that it knows."""
+        """Write the lease for this replica, in place of the known revision."""
         tenure = self._tenure
         rivals = {"rivals": ids} if (ids := self._rivals.ids) else {}
         value = json.dumps(self._holder | {"cluster": tenure.cluster} | rivals).encode()
@@ -291,7 +291,7 @@ class Lease:
         self._deferred_since = None
 
     def _leaves_it(self) -> bool:
-        """Tell whether the free lease is left, for a while, to a replica that is serving."""
+        """Tell whether to leave the free lease, for a while, to a replica that is serving."""
         if not self._candidate.defers():
             return False
         if self._deferred_since is None:
@@ -303,7 +303,7 @@ class Lease:
         if self._is_retired:
             return
         tenure, connection = self._tenure, self._connection
-        # Before the lease is held: a standby that asks meanwhile must not find that nobody leads.
+        # Before the lease is held, so that a standby that asks meanwhile finds a listener.
         listener = connection.listen(self._alive_subject, self._on_question)
         sent, epoch = steady(), connection.epoch
         try:
@@ -323,7 +323,7 @@ class Lease:
         self._candidate.on_gained()
 
     async def _nobody_leads(self) -> bool:
-        """Ask whether a replica holds the lease, until the moment it is free anyway."""
+        """Ask whether a replica holds the lease, until its time is over anyway."""
         tenure = self._tenure
         left = max(SHORTEST_WAIT, tenure.free_at - steady())
         try:
@@ -342,7 +342,7 @@ class Lease:
         return False
 
     async def _make_again(self, error: GozoError) -> None:
-        """Make the lease's bucket again if it is gone."""
+        """Create the lease's bucket again if it is gone."""
         if not isinstance(error, JetStreamError) or error.code != STREAM_NOT_FOUND:
             return
         try:
@@ -352,15 +352,15 @@ class Lease:
             reason = str(failure)
             log.repeated("warning", "lease.waiting", role=self._tenure.role, reason=reason)
 
-    # What others send
+    # Messages from others
 
     def _on_write(
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
-        """A replica writes the lease: a standby reads it at once, and counts time from there.
+        """Handle a write of the lease: a standby reads it at once, and measures time from then on.
 
-        Not after every write: those that the server refuses are heard as well, such as those of
-        other replicas that try to take the lease.
+        Not after every write: a standby also receives writes that the server refuses, such as those
+        of other replicas that try to take the lease.
         """
         released = is_release(headers)
         if released:

@@ -1,4 +1,4 @@
-"""The key that is the lease, in a bucket of its own: reading it, writing it, making it again."""
+"""Reads and writes the lease, a key in its own bucket; creates the bucket again if necessary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gozo.transport.jetstream import (
     read_ack,
 )
 
-ANSWER_TIME = 1.0  # seconds that a write or a question is waited for
+ANSWER_TIME = 1.0  # seconds to wait for the answer to a write or a question
 KEY = "leader"
 
 _RELEASED = b"KV-Operation: DEL\r\n"
@@ -26,7 +26,7 @@ class LeaseRecord:
     """The record of one bucket's lease."""
 
     def __init__(self, js: JetStream, held: Bucket, replicas: int | None) -> None:
-        """`held`: the lease's own bucket, see `open_lease`; `replicas`: for a new one."""
+        """`held`: the lease's bucket, see `open_lease`; `replicas`: for a new bucket."""
         self._js = js
         self._bucket = held
         self._replicas = replicas
@@ -42,16 +42,16 @@ class LeaseRecord:
         return await self._bucket.read(KEY)
 
     async def write(self, value: bytes, revision: int) -> int:
-        """Write the lease where its revision is `revision`; return the new one.
+        """Write the lease if its revision is `revision`; return the new revision.
 
         Raises:
-            JetStreamError: the server refused that, one of `CONFLICTS` if the revision is another.
+            JetStreamError: the server refused it; one of `CONFLICTS` if the revision differs.
             NoServerError, NotAllowedError: as for `Connection.request`.
         """
         return await self._put(b"", value, revision)
 
     async def release(self, revision: int) -> int:
-        """Mark the lease as given up, as `write` does."""
+        """Mark the lease as released; otherwise as `write`."""
         return await self._put(_RELEASED, b"", revision)
 
     async def _put(self, lines: bytes, value: bytes, revision: int) -> int:
@@ -65,7 +65,7 @@ class LeaseRecord:
         return ack.sequence
 
     async def make_again(self) -> None:
-        """Make a new bucket: this one is gone, as after a restart of a single server.
+        """Create the bucket again after it was lost, as by a restart of a single server.
 
         Raises:
             JetStreamError, UnsuitableServerError, NoServerError, NotAllowedError: see `open_lease`.
@@ -74,12 +74,12 @@ class LeaseRecord:
 
 
 def is_release(headers: bytes | None) -> bool:
-    """Tell whether a record with these headers gives the lease up."""
+    """Tell whether a record with these headers releases the lease."""
     return headers is not None and _RELEASED in headers
 
 
 def read_holder(value: bytes) -> dict[str, object]:
-    """Read what a lease, or a leader's answer, says of the holder; empty if it is not gozo's."""
+    """Read the holder from a lease or from a leader's answer; empty if it is not from gozo."""
     try:
         holder = json.loads(value)
     except (ValueError, RecursionError):
@@ -88,14 +88,14 @@ def read_holder(value: bytes) -> dict[str, object]:
 
 
 def lease_of(bucket: str) -> str:
-    """The name of the bucket that contains the lease of a bucket."""
+    """Return the name of the bucket that contains the lease of a bucket."""
     return f"{bucket}_lease"
 
 
 async def open_lease(js: JetStream, name: str, *, replicas: int | None) -> Bucket:
     """Find the bucket of a lease, or create it.
 
-    It is kept in memory, where a full disk does not affect it; on disk if memory has no room.
+    It is kept in memory, so that a full disk does not affect it; on disk if memory has no room.
 
     Raises:
         JetStreamError, UnsuitableServerError: as for `open_bucket`.

@@ -31,8 +31,8 @@ from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream
 
 ASK_INTERVAL = 10.0  # seconds between questions while no other leader is known
 RIVAL_INTERVAL = 1.0  # seconds between questions while one is known
-SPACING = 0.6  # least seconds between questions: more than between renewals of a lease
-RENEWALS = 3  # of a different lease that prove a rival
+SPACING = 0.6  # minimum seconds between questions, more than between renewals of a lease
+RENEWALS = 3  # renewals of a different lease that prove a rival
 LONGEST_NAME = 200  # characters of each leader's description in an answer
 
 SERVICE_INFO = "$SRV.INFO.gozo"
@@ -41,7 +41,7 @@ log = get_logger("gozo.lookout")
 
 
 class Lookout:
-    """Knows the rivals of one replica."""
+    """Finds and reports the rivals of one replica."""
 
     def __init__(
         self, connection: Connection, tenure: Tenure, rivals: Rivals, subject: str
@@ -60,20 +60,20 @@ class Lookout:
 
     @property
     def trouble(self) -> str:
-        """What is wrong, and what to do; empty if nothing is."""
+        """The problem with rivals, and what to do about it; empty without rivals."""
         rivals = self.rivals
         return complaint((self._tenure, *rivals), self._subject) if rivals else ""
 
     def look_soon(self) -> None:
-        """Ask for other leaders soon: there is a sign of one."""
+        """Ask for other leaders soon, since there is a sign of one."""
         self._soon.set()
 
     def is_foreign(self, term: bytes) -> bool:
-        """Tell whether messages of this term are for the standbys of a rival."""
+        """Tell whether messages of this term are from a rival, for its standbys."""
         return self._rivals.is_foreign(term)
 
     def signed(self, answer: dict[str, object]) -> dict[str, object]:
-        """Name the leaders in an answer, if its receiver may get one from a rival as well."""
+        """Add the leaders to an answer, if its receiver may also get one from a rival."""
         rivals = self.rivals
         if not rivals:
             return answer
@@ -101,7 +101,7 @@ class Lookout:
             self._soon.clear()
 
     async def _look(self) -> None:
-        # By now our own lease was renewed since the others answered, if it still is ours.
+        # If the lease is still ours, it has been renewed since the others answered.
         self._rivals.judge(self._tenure.held_since, self._tenure.written_at)
         asked_at = steady()
         leaders = await ask_leaders(self._connection, self._subject)
@@ -117,10 +117,10 @@ class Lookout:
 async def check_alone(connection: Connection, bucket: str, subject: str) -> None:
     """Make sure that no daemon of another bucket uses the request subject.
 
-    If one leads and so does one of our own bucket, the latter already reports it.
+    If one leads and so does a daemon of our own bucket, the latter already reports it.
 
     Raises:
-        ForeignDaemonError: there is one.
+        ForeignDaemonError: such a daemon was found.
         NoServerError: the connection was lost meanwhile.
     """
     daemons, leaders = await asyncio.gather(
@@ -140,7 +140,7 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
     except DisconnectedError:
         raise
     except (JetStreamError, NoServerError) as error:
-        log.debug("rivals.check_failed", reason=str(error))  # if there is one, it is found later
+        log.debug("rivals.check_failed", reason=str(error))  # a rival would be found later
         return
     if rival is not None:
         own = Place.of(connection)
@@ -153,7 +153,7 @@ async def check_alone(connection: Connection, bucket: str, subject: str) -> None
 
 
 async def hear_daemons(connection: Connection) -> list[dict[str, Any]]:
-    """Return the service metadata of the daemons, of whatever bucket.
+    """Return the service metadata of the daemons of all buckets.
 
     Raises:
         NoServerError: the connection was lost meanwhile.
@@ -186,10 +186,10 @@ async def _find_foreign(
 ) -> Leader | None:
     """Return a leader that renews a lease other than ours, if ours has no holder.
 
-    A leader does so if it renews a lease while ours does not change.
+    That is proven if it renews a lease while ours does not change.
 
     Raises:
-        JetStreamError, NoServerError, NotAllowedError: this cannot be found out.
+        JetStreamError, NoServerError, NotAllowedError: this cannot be determined.
     """
     js = JetStream(connection)
     head = await _read_holder(js, bucket)
@@ -221,7 +221,7 @@ class Holder(NamedTuple):
     """The holder that a lease names, and its revision."""
 
     id: str
-    """Empty if it names no holder."""
+    """Empty without a holder."""
     revision: int
 
 

@@ -1,18 +1,18 @@
 """How far one replica's count of requests is ahead of another's. Pure.
 
-Both count what they hear on the same subjects, each from its own start. While both hear
-everything, the difference is constant, and so is the difference between the positions of a
-request, except where servers deliver requests of several clients to the two in different order.
+Both replicas count the requests that they receive on the same subjects, each from its own start.
+While both receive everything, the difference is constant, and so is the difference between the
+positions of a request, unless servers deliver requests of several clients in different orders.
 
-The leader's messages show the difference. The leader hears them itself: if it states its count
-when it heard its message 7, and a standby knows its own count when it heard the same message, the
-difference is exact, however far either lags. Until there is such a sample, the count that the
-leader states when it sends a message is an upper bound: the message comes after everything that
+The leader's messages show the difference. The leader receives them too: if it states its count
+when its message 7 came back, and a standby knows its own count when it received the same message,
+the difference is exact, however far either lags. Until there is such a sample, the count that the
+leader states when it sends a message is an upper bound: the message comes after all requests that
 the leader had counted.
 
-In a cluster a request may reach the leader after the leader's message reaches a standby, which
+In a cluster, a request may reach the leader after the leader's message reaches a standby, which
 makes samples too high; on one server, messages of two clients may cross, about one in a thousand.
-So the estimate is a low one of the latest samples, neither the mean nor the minimum of all.
+So the estimate is one of the lower of the latest samples, neither the mean nor the minimum of all.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from typing import NamedTuple
 
 from gozo.leadership.feed_messages import FeedMessage, Place
 
-SAMPLES = 16  # the latest that are kept
+SAMPLES = 16  # the latest samples are kept
 ENOUGH_SAMPLES = 2  # samples before the estimate is trusted
-ECHOES = 4  # samples that a leader provides when it begins to hear or lead
-FIRST = 0  # no request has this position: they are counted from 1
+ECHOES = 4  # samples that a leader provides when it begins to receive or lead
+FIRST = 0  # no request has this position: requests are counted from 1
 RECENT = 256  # messages of the leader whose echo may still come
 
 
 class Offset:
-    """What is to be added to another's positions, for one subscription of each."""
+    """The number to add to another replica's positions, for one subscription of each."""
 
     def __init__(self) -> None:
         self.value: int | None = None
-        """None while nothing is known."""
+        """None while unknown."""
         self._samples: deque[int] = deque(maxlen=SAMPLES)
         self._counts: dict[int, int] = {}
-        """The own count when the latest messages of a term came, by their numbers."""
+        """This replica's counts when the latest messages of a term arrived, by message number."""
         self._term = b""
         self._echoed = 0
 
     @property
     def is_settled(self) -> bool:
-        """Whether it rests on enough samples."""
+        """Whether the offset is based on enough samples."""
         return len(self._samples) >= ENOUGH_SAMPLES
 
     @property
     def spread(self) -> int:
-        """How far its samples differ: 0 while all come in the same order to both.
+        """How far the samples differ: 0 while both replicas receive everything in the same order.
 
-        A server that is busy may pass on a whole batch of requests to the two before and after a
-        message, so of four samples and more the greatest and the smallest do not count.
+        A busy server may pass on a whole batch of requests to the two before and after a message,
+        so of four or more samples the greatest and the smallest do not count.
         """
         some = sorted(self._samples)
         if len(some) >= ECHOES:
@@ -59,7 +59,7 @@ class Offset:
         return some[-1] - some[0] if some else 0
 
     def note(self, message: FeedMessage, place: Place, count: int) -> None:
-        """Take in a message that was heard when the own count was `count`."""
+        """Process a message that arrived when this replica's count was `count`."""
         if message.term != self._term:
             self._term = message.term
             self._echoed = 0
@@ -78,17 +78,17 @@ class Offset:
 
 
 class Gap(NamedTuple):
-    """The own positions of what a leader missed before one of its subscriptions began."""
+    """The requests that a leader missed before a subscription, by this replica's positions."""
 
     after: int
-    """The last position before it."""
+    """The last position before the gap."""
     last: int
     after_spread: int
-    """By how much that end may be wrong."""
+    """The possible error of `after`."""
     last_spread: int
     is_known: bool = True
-    """Whether the leader missed all of it: not where an earlier subscription of its was not heard
-    of."""
+    """Whether the leader missed the whole gap; not if it may have had an earlier subscription
+    that is not known here."""
 
 
 class Hearing:
@@ -98,16 +98,16 @@ class Hearing:
 
     def __init__(self) -> None:
         self._offsets: dict[int, Offset] = {}
-        """By the leader's count when it subscribed, in order."""
+        """The offsets by the leader's count when it subscribed, in order."""
         self._last: Offset | None = None
 
     @property
     def is_settled(self) -> bool:
-        """Whether the offset of the present one is to be trusted."""
+        """Whether the offset of the present subscription is certain."""
         return self._last is not None and self._last.is_settled
 
     def note(self, message: FeedMessage, place: Place, count: int) -> None:
-        """Take in a message of this leader."""
+        """Process a message of this leader."""
         if place.begun not in self._offsets:
             if len(self._offsets) >= self.MOST_SUBSCRIPTIONS:
                 del self._offsets[next(iter(self._offsets))]
@@ -116,21 +116,21 @@ class Hearing:
         self._last.note(message, place, count)
 
     def heard_until(self, begun: int) -> int | None:
-        """Return the own position of the last that it heard before one of its subscriptions.
+        """Return the position here of the last request it received before a subscription.
 
-        None where no earlier one is known.
+        None if no earlier subscription is known.
         """
         old = self._before(begun)
         if old is None:
             return None
         if old.value is None:
             return self.position(begun)
-        return begun - 1 + old.value  # the count when a subscription begins is nobody's position
+        return begun - 1 + old.value  # positions start after the count at the beginning
 
     def gap(self, begun: int) -> Gap | None:
-        """Return what it missed before one of its subscriptions; None while that is not certain.
+        """Return the gap before one of its subscriptions; None while that is not certain.
 
-        Before the first that is known, it missed everything, or heard some of it earlier.
+        Before the first known subscription, it missed all requests, or received some earlier.
         """
         old, new = self._before(begun), self._offsets.get(begun)
         if new is None or new.value is None or not new.is_settled:
@@ -142,7 +142,7 @@ class Hearing:
         return Gap(begun - 1 + old.value, begun + new.value, old.spread, new.spread)
 
     def end_of_gap(self, begun: int) -> int | None:
-        """Return the own position at which one of its subscriptions began; None if unknown."""
+        """Return the position here at which one of its subscriptions began; None if not known."""
         new = self._offsets.get(begun)
         return None if new is None or new.value is None else begun + new.value
 
@@ -151,10 +151,10 @@ class Hearing:
         return self._offsets[earlier[-1]] if earlier else None
 
     def position(self, theirs: int) -> int | None:
-        """Return the own position of what has a position with the leader; None if unknown.
+        """Convert the leader's position of a request into the one here; None if not known.
 
-        If the leader heard it in a subscription that is not known, the result is an upper bound:
-        what a leader misses makes later offsets greater.
+        If the leader received the request in an unknown subscription, the result is an upper bound:
+        requests that a leader misses make later offsets greater.
         """
         found: Offset | None = None
         for begun, offset in self._offsets.items():

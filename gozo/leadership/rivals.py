@@ -1,10 +1,10 @@
-"""Which other leaders there are on a request subject, and which have a different bucket. Pure.
+"""The other leaders on a request subject: rivals are those with a different bucket. Pure.
 
-Two leaders at a time are not a fault in themselves: one whose lease has expired may not know yet.
+Two leaders at a time are not in themselves a fault: one may not know yet that its lease expired.
 Names prove nothing, since buckets in two JetStream domains may have the same name; nor does the
 creation time of a stream, since a bucket can be recreated. The lease is the proof: it is written
-by compare-and-swap, so while one leader renews it without a break, no other can. Another leader
-that renewed a lease in that time renewed a different one: it is a rival.
+by compare-and-swap, so while one leader renews it without a break, no other can. A leader that
+renewed a lease in that time renewed a different one: it is a rival.
 
 A leader of an earlier version does not say when it renewed its lease. It counts as a rival once it
 has led for longer than a leader can fail to notice that it lost the lease.
@@ -20,10 +20,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-TAG = 4  # bytes of a leader's id by which its messages to standbys are known
-PROOFS = 2  # renewals of another lease that make a rival
+TAG = 4  # bytes of a leader's id that identify its messages to standbys
+PROOFS = 2  # renewals of another lease that prove a rival
 UNNOTICED = 15.0  # seconds after which a leader knows for certain that it lost the lease
-MISSES = 3  # questions without an answer after which a rival is gone
+MISSES = 3  # questions without an answer after which a rival counts as gone
 MOST_TAGS = 100  # tags of rivals that are remembered
 LONGEST_FIELD = 80  # characters of each field of a leader's answer
 
@@ -35,14 +35,14 @@ class Leader(NamedTuple):
     name: str
     bucket: str
     domain: str
-    """The JetStream domain of the bucket; empty if it has none."""
+    """The JetStream domain of the bucket; empty without one."""
     server: str
     """The server that it is connected to; empty if unknown."""
     heard_at: float = 0.0
     renewed_at: float | None = None
-    """When it last renewed its lease, at the earliest; None if unknown."""
+    """The earliest time at which it can have last renewed its lease; None if unknown."""
     rivals: tuple[Leader, ...] = ()
-    """The rivals that it knows."""
+    """The rivals that it reports."""
 
     def __str__(self) -> str:
         """Return a description for people."""
@@ -50,7 +50,7 @@ class Leader(NamedTuple):
 
     @property
     def record(self) -> dict[str, str]:
-        """What is published about this leader."""
+        """The description of this leader that is published."""
         told = (self.id, self.name, self.bucket, self.domain, self.server)
         return dict(zip(("id", "name", "bucket", "domain", "server"), told, strict=True))
 
@@ -85,7 +85,7 @@ def words(name: str, bucket: str, domain: str, server: str) -> str:
 
 
 def tag_of(id_: str) -> bytes:
-    """Return the bytes with which the messages of this leader to its standbys begin."""
+    """Return the first bytes of this leader's messages to its standbys."""
     try:
         return bytes.fromhex(id_)[:TAG]
     except ValueError:  # of an earlier version, or not from gozo
@@ -103,10 +103,10 @@ def complaint(leaders: Iterable[object], request_subject: str) -> str:
 
 
 def proven(first: Iterable[Leader], later: Iterable[Leader], *, patient: bool) -> list[Leader]:
-    """Return those of some leaders, heard twice by a non-leader, that have different buckets.
+    """Return those leaders that a non-leader has proven to have different buckets.
 
-    With one bucket, at most one of them could renew the lease after they were first heard. With
-    `patient`, those that do not say when they did count as well.
+    It has received their answers twice. With one bucket, only one of them could have renewed the
+    lease after the first answers. With `patient`, those that report no renewals count as well.
     """
     heard = {one.id: one.heard_at for one in first}
     found = [
@@ -120,24 +120,24 @@ def proven(first: Iterable[Leader], later: Iterable[Leader], *, patient: bool) -
 
 @dataclass(slots=True)
 class _Known:
-    """A leader that was heard."""
+    """A leader that has answered."""
 
     leader: Leader
     since: float
     """Since when it has answered each question."""
     proofs: int = 0
     proven_at: float = -math.inf
-    """When its last renewal was heard of that counts as a proof."""
+    """When its last renewal that counts as a proof was reported."""
     missed: int = 0
 
 
 @dataclass(slots=True)
 class Rivals:
-    """The other leaders that one leader has heard."""
+    """The other leaders known to one leader."""
 
     _known: dict[str, _Known] = field(default_factory=dict)
     _tags: dict[bytes, None] = field(default_factory=dict)
-    """Of rivals, the latest last."""
+    """Tags of rivals, the latest last."""
 
     @property
     def all(self) -> list[Leader]:
@@ -155,7 +155,7 @@ class Rivals:
         return not self._known
 
     def heard(self, leaders: Iterable[Leader], asked_at: float) -> list[Leader]:
-        """Note all the answers to one question; return the rivals that are gone."""
+        """Note all answers to one question; return the rivals that are gone."""
         answered = {one.id: one for one in leaders}
         gone = []
         for id_, known in list(self._known.items()):
@@ -173,10 +173,10 @@ class Rivals:
         return gone
 
     def judge(self, held_since: float, renewed_at: float) -> list[Leader]:
-        """Find rivals, given that this one's lease has been held since then, and renewed then.
+        """Find rivals, and return the new ones.
 
-        `renewed_at` is when the last renewal was sent that the server acknowledged. Returns the
-        new rivals.
+        This leader has held its lease since `held_since`; its last acknowledged renewal was sent at
+        `renewed_at`.
         """
         found = []
         for known in self._known.values():
@@ -195,7 +195,7 @@ class Rivals:
         return found
 
     def told(self, ids: object) -> bool:
-        """Note the rivals that the lease of the own bucket names; True if some are new."""
+        """Note the rivals that the lease of this bucket names; True if some are new."""
         named = [str(id_) for id_ in ids] if isinstance(ids, list) else []
         new = any(tag_of(id_) and not self.is_foreign(tag_of(id_)) for id_ in named)
         for id_ in named:
@@ -203,11 +203,11 @@ class Rivals:
         return new
 
     def forget(self) -> None:
-        """Forget all leaders: this replica does not lead, and has no proofs."""
+        """Forget all leaders: this replica does not lead, so it has no proofs."""
         self._known.clear()
 
     def is_foreign(self, term: bytes) -> bool:
-        """Tell whether a message that begins like this is a rival's, for its own standbys."""
+        """Tell whether a message of this term is from a rival, for its own standbys."""
         return bool(self._tags) and term[:TAG] in self._tags
 
     def _remember(self, id_: str) -> None:

@@ -27,11 +27,11 @@ class Facts:
     lost: tuple[str, ...] = ()
     """The names of the connections that are lost."""
     unheard: tuple[str, ...] = ()
-    """The subjects to which the server does not let it subscribe."""
+    """The subjects to which it has no permission to subscribe."""
     follows: bool = True
-    """Whether it knows the whole bucket."""
+    """Whether it has read the whole bucket."""
     mapped: str = ""
-    """Which mapping of the account redirects a subject of its buckets."""
+    """The mapping of the account that redirects a subject of its buckets."""
     unwritable: str = ""
     """Why this replica cannot write the bucket."""
     mute: str = ""
@@ -39,7 +39,7 @@ class Facts:
     silent: bool = False
     """Whether the bucket answers reads of this replica, but no writes."""
     delivers: bool = True
-    """For a leader: whether its lease is valid and it knows what earlier leaders did."""
+    """For a leader: whether its lease is valid and it has read all writes of earlier leaders."""
     unfit: str = ""
     """Why it must not lead."""
 
@@ -49,13 +49,13 @@ class Verdict:
     """The judgement on some facts."""
 
     problem: str = ""
-    """Why it is not serving, as a clause; empty if it is."""
+    """Why it is not serving, as a clause; empty if it is serving."""
     is_own: bool = False
-    """Whether another replica may do better: a fault of the bucket affects all of them."""
+    """Whether another replica may be serving; a fault of the bucket affects all of them."""
 
     @property
     def serves(self) -> bool:
-        """Whether it serves."""
+        """Whether it is serving."""
         return not self.problem
 
 
@@ -77,7 +77,7 @@ def judge(facts: Facts) -> Verdict:
     if not facts.follows:
         return Verdict("it has not read the whole bucket", is_own=True)
     if facts.leads:
-        # Taking over is no fault: another replica would have to do the same.
+        # Taking over is not a fault: another replica would have to do the same.
         return Verdict() if facts.delivers else Verdict("it is taking over")
     return Verdict(facts.unfit, is_own=True) if facts.unfit else Verdict()
 
@@ -89,7 +89,7 @@ def _of_bucket(facts: Facts) -> Verdict | None:
     if facts.unwritable:
         return Verdict(f"it cannot write the bucket: {facts.unwritable}", is_own=True)
     if facts.mute:
-        return Verdict(f"it cannot confirm what it delivers: {facts.mute}", is_own=True)
+        return Verdict(f"it cannot confirm deliveries: {facts.mute}", is_own=True)
     if facts.silent:
         return Verdict(
             "the bucket answers reads but no writes, as after its disk was full: restart its server"
@@ -102,7 +102,7 @@ class Course:
 
     def __init__(self) -> None:
         self.verdict = Verdict()
-        """The last one."""
+        """The last verdict."""
         self._since = 0.0
 
     def note(self, verdict: Verdict, now: float) -> None:
@@ -111,22 +111,22 @@ class Course:
             self.verdict, self._since = verdict, now
 
     def lasts(self, now: float) -> bool:
-        """Tell whether it has not been serving for `UNFIT_TIME` seconds, for one reason."""
+        """Tell whether it has not been serving for `UNFIT_TIME` seconds, for the same reason."""
         return not self.verdict.serves and now >= self._since + UNFIT_TIME
 
     def is_ailing(self, now: float) -> bool:
-        """Tell whether that is so for a reason of its own, which other replicas need not share.
+        """Tell whether it has not been serving for so long, for a reason that others may not share.
 
-        A new reason restarts the count: once a connection is back, the bucket is read again.
+        A new reason restarts the time: once a connection is back, the bucket is read again.
         """
         return self.verdict.is_own and self.lasts(now)
 
 
 def needed(refused: Iterable[str], request_subject: str) -> tuple[str, ...]:
-    """Pick the subjects without which a replica receives no requests, verbs and answers.
+    """Select the subjects that a replica needs to receive requests, verbs and answers.
 
-    The one on which the leader lists its keys is not needed: without it, clients read the bucket.
-    Inboxes are named by their common prefix: some are made anew for each question.
+    The subject on which the leader lists its keys is not needed: without it, clients read the
+    bucket. Inboxes are named by their common prefix, since some are new for each question.
     """
     verbs = f"{request_subject}.admin."
     found = {

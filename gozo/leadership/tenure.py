@@ -1,6 +1,6 @@
-"""What one replica knows about the lease: whether it leads, and what it last saw of the holder.
+"""What one replica knows about the lease: whether it leads, and the last known holder.
 
-It is made first: everything that acts only on the leader reads it, `gozo.leadership.lease` and
+It is created first: all parts that act only on the leader read it; `gozo.leadership.lease` and
 `gozo.daemon.leadership` change it. Times are seconds of the steady clock.
 """
 
@@ -23,7 +23,7 @@ _ELSEWHERE = "elsewhere"
 
 
 class Role(StrEnum):
-    """What a replica is."""
+    """The role of a replica."""
 
     LEADER = "leader"
     STANDBY = "standby"
@@ -36,23 +36,23 @@ class Tenure:
         self._connection = connection
         self.name, self.bucket = name, bucket
         self.id = secrets.token_hex(11)
-        """Tells apart replicas that were given the same name."""
+        """A random id, which tells apart replicas with the same name."""
         self.role = Role.STANDBY
         self.is_active = False
-        """Whether this replica leads and knows everything that earlier leaders did."""
+        """Whether this replica leads and has read all writes of earlier leaders."""
         self.is_fit = True
-        """Whether its clock and the entries allow it to lead, when that was last looked at."""
+        """Whether its clock and the entries allow it to lead, as last judged."""
         self._valid_until = self._renewed_at = 0.0
         self.held_since = math.inf
-        """When this replica took the lease that it holds; infinite while it holds none."""
+        """When this replica took the lease; infinite while it does not hold it."""
         self.written_at = -math.inf
-        """When the last renewal was sent that was stored."""
+        """When the last stored renewal was sent."""
         self.revision = 0
-        """Of the lease as it was last seen; 0 if there was none."""
+        """The last known revision of the lease; 0 without a lease."""
         self.seen_at = steady()
-        """When the revision was last seen to change, or the holder said that it cannot write."""
+        """When the revision last changed, or the holder last said that it cannot write."""
         self.holder: dict[str, object] = {}
-        """The other replica that held the lease when it was last seen; empty if there was none."""
+        """The other replica that held the lease when it was last read; empty without one."""
         self._holder_place: str | None = None
         """Where this replica was connected then, if the holder was connected there as well."""
 
@@ -68,23 +68,23 @@ class Tenure:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether this leader has not renewed the lease for so long that another may hold it."""
+        """Whether the last renewal is so old that another replica may hold the lease."""
         return self.role is Role.LEADER and steady() >= self._renewed_at + TAKEOVER
 
     @property
     def free_at(self) -> float:
-        """When the lease is free unless its revision changes."""
+        """When the lease becomes free unless its revision changes."""
         return self.seen_at + TAKEOVER
 
     @property
     def another_leads(self) -> bool:
-        """Whether another replica leads, as far as this one knows."""
+        """Whether another replica leads; assumed while disconnected."""
         seen = self.revision > 0 and steady() < self.free_at
         return self.role is Role.STANDBY and (seen or not self._connection.connected)
 
     @property
     def another_holds(self) -> bool:
-        """Whether another replica held the lease when it was last seen."""
+        """Whether another replica held the lease when it was last read."""
         return self.role is Role.STANDBY and bool(self.holder)
 
     @property
@@ -97,7 +97,7 @@ class Tenure:
 
     @property
     def cluster(self) -> str:
-        """The cluster that this replica is connected to; a server in none is one by itself."""
+        """The cluster that this replica is connected to, or a server outside any cluster."""
         info = self._connection.info
         return str(info.get("cluster") or info.get("server_id"))
 
@@ -106,69 +106,69 @@ class Tenure:
         return str(self._connection.info.get("cluster") or self._connection.address)
 
     def __str__(self) -> str:
-        """Name this replica as a leader, for people."""
+        """Describe this replica as a leader, for people."""
         return words(self.name, self.bucket, *Place.of(self._connection))
 
-    # What `Lease` finds out
+    # Changed by `Lease`
 
     def gained(self, sent: float) -> None:
-        """This replica took the lease, by a write sent at that moment."""
+        """Note that this replica took the lease, by a write sent at that moment."""
         self.held_since, self.written_at = steady(), sent
         self.role = Role.LEADER
         self.confirmed(sent)
 
     def confirmed(self, sent: float) -> None:
-        """The lease is this replica's, by a renewal sent at that moment."""
+        """Note that this replica holds the lease, by a renewal sent at that moment."""
         self._renewed_at, self._valid_until = sent, sent + VALID
 
     def stored(self, sent: float) -> None:
-        """A renewal that was sent at that moment is stored."""
+        """Note that a renewal sent at that moment is stored."""
         self.written_at = sent
 
     def wrote(self, revision: int) -> None:
-        """This replica wrote the lease."""
+        """Note the revision that this replica wrote."""
         self.revision = revision
         self.seen_at = steady()
         self.saw_holder({})
 
     def saw(self, revision: int) -> None:
-        """The lease has another revision than before."""
+        """Note a new revision of the lease."""
         self.revision = revision
         self.seen_at = steady()
 
     def saw_holder(self, holder: dict[str, object]) -> None:
-        """Note the holder that the lease names; empty if it names none, or this replica."""
+        """Note the holder that the lease names; empty: none, or this replica."""
         self.holder = holder
         is_near = not holder or holder.get("cluster") == self.cluster
         self._holder_place = self._place if is_near else _ELSEWHERE
 
     def expects(self, revision: int) -> None:
-        """The next write is to replace this revision."""
+        """Let the next write replace this revision."""
         self.revision = revision
 
     def heard_holder(self) -> None:
-        """The holder says that it holds the lease but has no room to renew it."""
+        """Note that the holder says that it holds the lease but has no room to renew it."""
         self.seen_at = steady()
 
     def void(self) -> None:
-        """Deliver nothing until a renewal is acknowledged: the connection was lost."""
+        """Invalidate the lease until a renewal is acknowledged: the connection was lost."""
         self._valid_until = min(self._valid_until, steady())
 
     def lost(self) -> None:
-        """Another replica holds the lease, or may take it."""
+        """Note that another replica holds the lease, or may take it."""
         self._valid_until = 0.0
         self.held_since = math.inf
         self.seen_at = steady()
         self.role = Role.STANDBY
 
-    # What `Leadership` does with it
+    # Changed by `Leadership`
 
     def activate(self) -> None:
-        """This leader knows everything that earlier leaders did."""
+        """Note that this leader has read all writes of earlier leaders."""
         self.is_active = True
 
     def deactivate(self) -> None:
-        """This replica acts on nothing more."""
+        """Note that this replica no longer acts as the leader."""
         self.is_active = False
 
     def judge_fit(self, *, fit: bool) -> None:

@@ -1,1 +1,1 @@
-"""What operators see of a daemon: health, metrics, the NATS micro service, systemd."""
+"""How operators observe a daemon: health, metrics, the NATS micro service, systemd."""

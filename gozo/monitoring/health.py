@@ -1,6 +1,6 @@
-"""The health of a daemon: metrics, whether it is ready, and what hangs.
+"""The health of a daemon: its metrics, its readiness, and parts that hang.
 
-Everything is read from the parts on request, and costs nothing otherwise.
+All values are read from the parts on request, and cost nothing otherwise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HUNG = 10.0  # seconds without a turn after which a part counts as hanging
 
 
 class Gauge(NamedTuple):
-    """A figure that exists once the bucket is open."""
+    """A metric that exists once the bucket is open."""
 
     name: str
     help: str
@@ -47,7 +47,7 @@ class Starting:
     trouble = ""
 
     def completed(self, facts: Facts) -> Facts:
-        """Return the facts with those about the bucket: nothing is known."""
+        """Return the facts, completed: the bucket is not read yet."""
         return replace(facts, follows=False, delivers=False)
 
     def gauges(self) -> Iterator[Gauge]:
@@ -80,7 +80,7 @@ class BucketHealth:
 
     @property
     def pending(self) -> int:
-        """Schedules that wait for their time, those without an id included."""
+        """Schedules that wait for their due time, including those without an id."""
         at_rest = self.paused + self.failed + self.invalid
         return len(self.index.timetable) - at_rest + len(self.in_memory)
 
@@ -109,7 +109,7 @@ class BucketHealth:
 
     @property
     def next_due_us(self) -> int | None:
-        """When the next schedule is due, as far as is known; None if there is none."""
+        """When the next known schedule is due; None without one."""
         tables = (self.index.timetable, self.in_memory.timetable)
         return min((due for table in tables if (due := table.next_due()) is not None), default=None)
 
@@ -120,11 +120,11 @@ class BucketHealth:
 
     @property
     def trouble(self) -> str:
-        """What is wrong because of them; empty if there are none."""
+        """The problem that the rivals cause; empty without rivals."""
         return self.lookout.trouble
 
     def completed(self, facts: Facts) -> Facts:
-        """Return the facts with those about the bucket."""
+        """Return the facts, completed with those about the bucket."""
         tenure = self.tenure
         return replace(
             facts,
@@ -167,7 +167,7 @@ class BucketHealth:
         )
 
     def is_hung(self, now: float) -> bool:
-        """Tell whether the follower has not taken a turn for too long."""
+        """Tell whether the follower has taken no turn for too long."""
         return now - self.follower.turned_at > HUNG
 
 
@@ -183,7 +183,7 @@ class Health:
         *,
         request_subject: str,
     ) -> None:
-        """`connections` by the names that operators read."""
+        """`connections`: by their names in metrics and messages."""
         self.name = name
         self.stats = stats
         self.connections = connections
@@ -195,15 +195,15 @@ class Health:
 
     @property
     def bucket(self) -> Starting | BucketHealth:
-        """The health of its bucket."""
+        """The health of the daemon's bucket."""
         return self._bucket
 
     def opened(self, bucket: BucketHealth) -> None:
-        """The bucket is open: report on it from now on."""
+        """Report on the bucket from now on: it is open."""
         self._bucket = bucket
 
     def started(self) -> None:
-        """The daemon has finished starting."""
+        """Note that the daemon has finished starting."""
         self.is_started = True
 
     @property
@@ -220,7 +220,7 @@ class Health:
         return self.judge().problem or self._bucket.trouble
 
     def judge(self) -> Verdict:
-        """Judge whether the daemon is serving: it leads and delivers, or would take over."""
+        """Judge whether the daemon is serving: it leads and delivers, or is ready to take over."""
         connections = self.connections.values()
         refused = [subject for connection in connections for subject in connection.refused]
         waits = next((one.failure for one in connections if one.failure), "")
@@ -236,10 +236,10 @@ class Health:
         return judge(self._bucket.completed(facts))
 
     def hung(self) -> str:
-        """Name a part that has not taken a turn for too long; empty if there is none.
+        """Return the name of a part that has taken no turn for too long; empty if all do.
 
-        A server that does not answer is no part of the daemon: nothing hangs as long as the daemon
-        goes on trying, and a restart would only lose what it has in memory.
+        A NATS server that does not answer is not a part: nothing hangs while the daemon keeps
+        trying, and a restart would only lose the schedules in memory.
         """
         now = steady()
         for name, connection in self.connections.items():

@@ -4,8 +4,8 @@
     /healthz    200 while no part hangs, else 503
     /readyz     200 while the daemon serves (see `gozo.leadership.serving`), else 503 and why not
 
-It runs in the daemon's event loop, so an answer proves that the loop turns. It speaks only as much
-HTTP/1.1 (RFC 9112) as a scraper needs: GET and HEAD, one request per connection.
+The server runs in the daemon's event loop, so an answer proves that the loop turns. It supports
+only the part of HTTP/1.1 (RFC 9112) that a scraper needs: GET and HEAD, one request per connection.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXCHANGE_TIME = 5.0  # seconds for a request to arrive and the response to be se
 MAX_REQUEST = 16 * 1024  # bytes of a request
 MAX_CONNECTIONS = 256  # more than asyncio accepts at once, so that each gets its turn
 PORT_TRIES = 20  # to find a port that is free on all addresses
-FIRST_LINE = 3  # words in it: method, target, version
+FIRST_LINE = 3  # words in the first line: method, target, version
 
 log = get_logger("gozo.monitor")
 
@@ -62,10 +62,10 @@ class HttpServer:
         log.info("metrics.ready", address=",".join(one[0] for one in bound), port=bound[0][1])
 
     async def _listen(self, host: str, port: int) -> asyncio.Server:
-        """Listen on all addresses of a host, on one port, which the system picks if it is 0.
+        """Listen on all addresses of a host, on one port; 0: a port that the system picks.
 
         Raises:
-            OSError: that is not possible.
+            OSError: the port is in use, or the host has no such address.
         """
         chosen = port
         for _ in range(PORT_TRIES):

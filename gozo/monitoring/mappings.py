@@ -1,6 +1,6 @@
 """Finds mappings of the account (ADR-41) that redirect subjects which a daemon needs.
 
-It sends messages that are only traced: none is delivered or stored.
+The messages sent to find them are only traced, never delivered or stored.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from gozo.transport.connection import Connection
 from gozo.transport.jetstream import OWN_PREFIX, JetStream
 
 TRACES_SINCE = (2, 11)
-"""Older versions of nats-server cannot trace, and would deliver the message."""
+"""Older versions of nats-server cannot trace, and would deliver such a message."""
 
 TRIES, FEW = 8, 4
-"""Messages that `gozo check`, and a daemon, which repeats it, trace on each subject."""
+"""Messages traced on each subject: by `gozo check`, and by a daemon, which repeats the check."""
 
 TRACE_TIME = 1.0  # seconds
 CHECK_INTERVAL = 1.0  # seconds until a daemon traces again after a problem
 HEALTHY_INTERVAL = 30.0  # seconds until it traces again if all is well
 
 Needed = Iterable[tuple[str, str]]
-"""Subjects that a daemon needs, and their purpose."""
+"""Subjects that a daemon needs, with their purposes."""
 
 
 class Route(NamedTuple):
-    """Where the server delivers what is published on a subject."""
+    """Where the server delivers the messages of a subject."""
 
     mapped: str = ""
-    """The subject to which the account maps it; empty if it does not."""
+    """The subject to which the account maps it; empty without a mapping."""
     streams: frozenset[str] = frozenset()
     """The streams that store it."""
 
@@ -44,7 +44,7 @@ class Route(NamedTuple):
 async def trace(
     connection: Connection, subjects: Iterable[str], *, tries: int = TRIES
 ) -> dict[str, Route]:
-    """Find out where messages go; subjects on which tracing is not permitted are left out.
+    """Find out where messages go; subjects on which tracing is not permitted are omitted.
 
     `tries` messages are traced on each subject, since mappings may have weights.
 
@@ -74,7 +74,7 @@ async def trace(
             for _ in range(tries):
                 connection.publish(subject, headers=block(lines))
         await connection.echo()
-        with suppress(TimeoutError):  # the server sends traces when it has time
+        with suppress(TimeoutError):  # the server may be slow to send traces
             async with asyncio.timeout(TRACE_TIME):
                 await all_came.wait()
     finally:
@@ -83,7 +83,7 @@ async def trace(
 
 
 def _united(one: Route, other: Route, subject: str) -> Route:
-    """Join the routes of two messages on a subject: a mapping may apply to some of them only."""
+    """Join the routes of two messages on a subject: a mapping may apply to only one of them."""
     mapped = next((to for to in (one.mapped, other.mapped) if to not in ("", subject)), "")
     return Route(mapped, one.streams | other.streams)
 
@@ -119,9 +119,9 @@ def taken(needed: Needed, routes: Mapping[str, Route], request_subject: str) -> 
 
 
 class Mappings:
-    """Watches the subjects of one daemon's buckets.
+    """Watches the subjects of a daemon's buckets for mappings.
 
-    Not the request subject: a daemon needs no permission to publish there.
+    The request subject is not watched: a daemon needs no permission to publish there.
     """
 
     def __init__(self, js: JetStream, bucket: str, lease: str) -> None:
@@ -129,11 +129,11 @@ class Mappings:
         self._needed = (
             [(f"$KV.{bucket}.{KEY}", "to store schedules"), (f"$KV.{lease}.leader", "to lead")]
             if js.prefix == OWN_PREFIX
-            else []  # a JetStream domain is reached through a mapping of the server itself
+            else []  # a JetStream domain is reached through a mapping that the server adds
         )
         self._asked_at = 0.0
         self.problem = ""
-        """Describes a mapping that redirects one; empty if none is known."""
+        """Describes a mapping that redirects such a subject; empty if none is known."""
 
     async def check(self) -> None:
         """Check now.

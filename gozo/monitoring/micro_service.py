@@ -1,7 +1,7 @@
 """Answers discovery requests for NATS services (ADR-32).
 
-It answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` as the service `gozo`. Its metadata name the
-bucket, the role, and rivals if there are any.
+A replica answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` as the service `gozo`. The metadata
+contain the bucket, the role, and any rivals.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KIND = "io.nats.micro.v1."
 
 
 class Service:
-    """The service that one replica is, and the others of its bucket."""
+    """The micro service of one replica, which can also find the other replicas of its bucket."""
 
     def __init__(
         self, connection: Connection, policy: Policy, *, bucket: str, health: Health
@@ -44,7 +44,7 @@ class Service:
         self._started = datetime.now(UTC)
 
     async def find_serving(self) -> str:
-        """Return the name of a standby that is serving; empty if there is none.
+        """Return the name of a standby that is serving; empty if none is.
 
         Raises:
             NoServerError: the connection was lost meanwhile.
@@ -145,7 +145,7 @@ class Service:
 
 
 def _counts(requests: int, errors: int) -> dict[str, Any]:
-    """Return the counters of an endpoint that ADR-32 demands; gozo measures no processing times."""
+    """Return the counters of an endpoint as ADR-32 requires; gozo measures no processing times."""
     return {
         "num_requests": requests,
         "num_errors": errors,

@@ -1,6 +1,6 @@
 """The daemon's metrics for Prometheus. Users rely on their names and units.
 
-They are read on request only: nothing is counted twice, and nothing is spent otherwise.
+They are read on request only: nothing is counted twice, and they cost nothing otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def text(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics and their media type, in the format an `Accept` header prefers."""
+        """Return the metrics and their media type, in the format that `Accept` prefers."""
         try:
             return self._encoded(accept)
         except (TypeError, ValueError):  # a version that is not a number, such as 1.x
@@ -50,7 +50,7 @@ class Metrics(Collector):
         """Read all values now."""
         health = self._health
         bucket = health.bucket
-        yield InfoMetricFamily("gozo", "This daemon.", {"version": __version__})
+        yield InfoMetricFamily("gozo", "The version of this daemon.", {"version": __version__})
         yield from self._counters()
         yield _lateness(health)
         yield _gauge("schedules_pending", "Schedules waiting for their due time.", bucket.pending)
@@ -65,7 +65,7 @@ class Metrics(Collector):
             "schedules_invalid", "Entries that are invalid and cannot be delivered.", bucket.invalid
         )
         yield _gauge("leader", "1 if this daemon leads, else 0.", bucket.role is Role.LEADER)
-        yield _gauge("ready", "1 if it delivers or is ready to take over.", not health.problem())
+        yield _gauge("ready", "1 if this daemon can deliver or take over.", not health.problem())
         yield _gauge(
             "rivals",
             "Daemons that lead on the same request subject with another bucket.",
@@ -85,7 +85,7 @@ class Metrics(Collector):
             "Requests refused, by reason.",
             labels=["reason"],
         )
-        for code in Refusal:  # also those that never occurred, so that the first one is a change
+        for code in Refusal:  # also at 0, so that the first one shows as an increase
             refused.add_metric([code], stats.refused[code])
         yield refused
         yield _counter("deliveries", "Messages confirmed by the server.", stats.delivered)

@@ -1,7 +1,7 @@
 """Reports the state of the daemon to systemd (sd_notify(3)): ready, alive, stopping.
 
-Without NOTIFY_SOCKET it does nothing. The watchdog is fed only while no part of the daemon hangs;
-feeding it proves that the event loop turns.
+Without NOTIFY_SOCKET nothing is reported. Keep-alive pings are sent to the watchdog only while no
+part of the daemon hangs; each one proves that the event loop turns.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gozo.monitoring.health import Health
 from gozo.runtime.logs import get_logger, visible
 
 INTERVAL = 1.0  # seconds between reports, unless the watchdog needs more
-FEEDS = 3  # reports within the time limit of the watchdog: two may be lost
-EXTENSION_US = 30_000_000  # microseconds that a start or a shutdown may take from each report
+FEEDS = 3  # reports within the watchdog's timeout: two may be lost
+EXTENSION_US = 30_000_000  # microseconds that each report allows a start or a shutdown
 
 log = get_logger("gozo.notify")
 
 
 class Notifier:
-    """The socket of the service manager that the environment names."""
+    """The notification socket of the service manager."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
@@ -63,7 +63,7 @@ class Notifier:
             status = "stopping" if self._is_stopping else _status(health, part)
             if status != self._reported:
                 words.append(f"STATUS={visible(status)}")  # no line breaks
-            if self._send(words):  # otherwise everything is sent again
+            if self._send(words):  # otherwise everything is sent again next time
                 self._reported = status
                 ready = ready or "READY=1" in words
             await asyncio.sleep(self.interval)
@@ -75,7 +75,7 @@ class Notifier:
             self._send(["STOPPING=1"])
 
     def _send(self, words: list[str]) -> bool:
-        """Send some assignments; return False if they did not arrive, as when systemd is busy."""
+        """Send assignments; return False if they did not arrive, as when systemd is busy."""
         if not self._address or not words:
             return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:

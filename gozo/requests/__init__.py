@@ -1,1 +1,1 @@
-"""The way in: requests and admin verbs, from the wire to the bucket."""
+"""Takes requests and calls of admin verbs, from the wire to the bucket."""

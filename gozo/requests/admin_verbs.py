@@ -1,6 +1,6 @@
 """The admin verbs: calls of administrators to `<request subject>.admin.<verb>`.
 
-They wait in line with the requests, so that a call that cancels a request comes after it.
+Calls wait in the same queue as requests, so that a call that cancels a request comes after it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VERBS = tuple(verb for verb in Verb if verb is not Verb.REQUEST)
 
 
 class AdminVerbs:
-    """Acts on calls, and answers each once its result is known."""
+    """Processes calls, and answers each once its result is known."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class AdminVerbs:
         }
 
     def act(self, heard: Heard) -> None:
-        """Do what a call asks for."""
+        """Process a call."""
         self._actions[heard.verb](heard)
 
     def refuse(self, heard: Heard, error: RequestError, *, replies: bool) -> None:
-        """Refuse a call that was not acted on; send a reply only if `replies`."""
+        """Refuse a call without processing it; send a reply only if `replies`."""
         self._reply(heard, self._checked(None, error), replies=replies)
 
-    # For many ids
+    # Verbs for many ids
 
     def _cancel(self, heard: Heard) -> None:
         """Cancel ids."""
@@ -174,10 +174,10 @@ class AdminVerbs:
         for number, id_ in enumerate(ids):
             act(id_, partial(on_verdict, number))
 
-    # For one
+    # A verb for one id
 
     def _reschedule(self, heard: Heard) -> None:
-        """Change the due time of a schedule, and nothing else."""
+        """Change only the due time of a schedule."""
         id_ = None
         try:
             id_, when = parse_reschedule(heard.payload)
@@ -251,7 +251,7 @@ def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
 
 
 def refusal_of(result: Result, words: str) -> RequestError | None:
-    """Return why a change was not made; None if it was."""
+    """Return the reason why a change was not made; None if it was made."""
     match result:
         case Result.REFUSED:
             return RequestError(Refusal.TOO_LARGE, f"the bucket refused it: {words}")

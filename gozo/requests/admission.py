@@ -26,24 +26,24 @@ from gozo.store.entry_codec import headers_size
 from gozo.store.schedule_store import ScheduleStore
 from gozo.transport.connection import Connection
 
-KEPT_BURST = 2.0  # seconds' worth of requests at once, since some were for the last leader
+KEPT_BURST = 2.0  # seconds' worth of requests at once, since the last leader counted some
 _IMPORTED = IMPORTED.encode()
 LONG_EXPRESSION = 256  # characters from which the size of the entry is checked
 
 
 @dataclass(slots=True)
 class _Expected:
-    """The effect of pending changes on one schedule."""
+    """The expected effect of pending changes on one schedule."""
 
     changes: int = 0
     stays: bool = False
-    """Whether it exists after the last of them."""
+    """Whether the schedule exists after the last of these changes."""
     more: int = 0
-    """By how much they change the number of schedules: 1, 0 or -1."""
+    """By how much these changes alter the number of schedules: 1, 0 or -1."""
 
 
 class Admission:
-    """Admits requests, and counts the schedules that exist and those being stored."""
+    """Admits requests, and counts existing schedules and those being stored."""
 
     def __init__(
         self,
@@ -65,18 +65,18 @@ class Admission:
         self._answers = answers
         self._counts = quotas.max_pending is not None
         self.limits_unread = quotas.max_payload is not None or quotas.max_rate is not None
-        """Whether `check_unread` ever refuses anything."""
+        """Whether `check_unread` can refuse anything."""
         self._good: str | None = None
-        """The last subject that was allowed: the next request probably has the same."""
+        """The last subject that was allowed: the next request probably has the same one."""
         self._expected: dict[str, _Expected] = {}
-        """The schedules being stored or cancelled, by id, or by key without an id."""
+        """The schedules being stored or cancelled, by id, or by key if they have none."""
         self._more = 0
         """By how much all pending changes alter the number of schedules."""
 
     def check_unread(self, size: int) -> None:
-        """Refuse a message as it comes, by its payload's size and the rate of requests.
+        """Refuse a message on arrival, by its payload's size or the rate of requests.
 
-        It never waits to be read, so a flood takes no memory.
+        A refused message is never queued, so a flood takes no memory.
 
         Raises:
             RequestError: `payload_too_large` or `too_many_requests`.
@@ -91,17 +91,17 @@ class Admission:
             self._uncounted_us, self._kept_until_us = uncounted_us, now_us
 
     def check_kept(self, received_us: int) -> None:
-        """Refuse a request that came while no replica led, if there were too many.
+        """Refuse a request that arrived while no replica led, if there were too many.
 
         Raises:
             RequestError: `too_many_requests`.
         """
         if self._uncounted_us <= received_us < self._kept_until_us:
-            self._uncounted_us = received_us  # so that time never runs back, as a clock may
+            self._uncounted_us = received_us  # so that time never goes back, unlike a clock
             self._kept_rate.check(received_us / MICROSECONDS)
 
     def admit(self, request: Request, reply: bytes) -> Request:
-        """Return an acceptable request with its first due time; `reply` is its reply subject.
+        """Return an admitted request with its first due time; `reply` is its reply subject.
 
         The due time is computed last, since that may take longest.
 
@@ -182,17 +182,17 @@ class Admission:
                 self._quotas.check_interval(closest_us)
 
     def storing(self, name: str) -> None:
-        """Count a schedule that is being stored under an id, or under a key of its own."""
+        """Count a schedule that is being stored, by its id or its generated key."""
         if self._counts:
             self._expect(name, stays=True)
 
     def cancelling(self, id_: str) -> None:
-        """Remove a schedule that is being cancelled from the count."""
+        """Subtract a schedule that is being cancelled from the count."""
         if self._counts:
             self._expect(id_, stays=False)
 
     def done(self, name: str) -> None:
-        """Count a schedule as the bucket has it, once a change is done."""
+        """Count a schedule as it is in the bucket, once a change is done."""
         expected = self._expected.get(name)
         if expected is None:
             return
@@ -215,7 +215,7 @@ class Admission:
         expected.more = more
 
     def _is_new(self, entry: Entry) -> bool:
-        """Tell whether this is a schedule more, and replaces no other."""
+        """Tell whether a schedule is additional, and replaces no other."""
         if entry.id is None:
             return True
         expected = self._expected.get(entry.id)

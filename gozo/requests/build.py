@@ -1,4 +1,4 @@
-"""Builds the way in: `Intake` and the parts that it is made of."""
+"""Builds `Intake` and its parts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_intake(
     on_too_large: Callable[[], None],
     answers: AnswerInbox,
 ) -> Intake:
-    """Return an intake that acts, as the leader, while `may_act`.
+    """Return an intake that processes requests, as the leader, while `may_act`.
 
     `on_too_large` is called when the server's limit refuses a message.
     """

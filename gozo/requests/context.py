@@ -1,4 +1,4 @@
-"""What requests and calls are acted on with."""
+"""The parts shared by all code that processes requests and calls."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ class Context:
     stats: Stats
     events: EventSink
     wake_delivery: Callable[[], None]
-    """Called when there is something new to deliver from memory."""
+    """Called when a new schedule in memory may be due."""

@@ -1,7 +1,7 @@
-"""Acts on requests: stores, cancels or refuses what they ask for, and answers them.
+"""Processes requests: stores or cancels schedules, or refuses requests, and answers them.
 
-A schedule without an id stays in this leader's memory until it is delivered, without being stored
-first: see `RequestHandler.use_memory`.
+A schedule without an id stays in this leader's memory until it is delivered, without being
+stored: see `RequestHandler.use_memory`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = get_logger("gozo.intake")
 
 
 class RequestHandler:
-    """Acts on what comes on the request subject, as `AdminVerbs` does on calls."""
+    """Processes messages on the request subject, as `AdminVerbs` processes calls."""
 
     def __init__(
         self,
@@ -47,17 +47,17 @@ class RequestHandler:
         self._wake_delivery = context.wake_delivery
         self._holds = False
         self._details = log.enabled(logging.DEBUG)
-        """Whether each request is worth a line in the log."""
+        """Whether to log each request."""
 
     def use_memory(self, allowed: bool) -> None:
-        """Allow or forbid to hold schedules without an id in memory: only a leader may.
+        """Allow or forbid to keep schedules without an id in memory: only a leader may.
 
-        Otherwise they are stored, each under a key of its own.
+        Otherwise they are stored, each under a generated key.
         """
         self._holds = allowed
 
     def handle(self, heard: Heard) -> None:
-        """Act on a request."""
+        """Process a request."""
         try:
             self._admission.check_kept(heard.received_us)
             request = parse_request(heard.reply, heard.headers, heard.payload, heard.received_us)
@@ -88,7 +88,7 @@ class RequestHandler:
     def _put(
         self, request: ScheduleRequest, heard: Heard, name: str, key: str | None = None
     ) -> None:
-        """Store a request under its id, which is its `name`, or else under a key of its own."""
+        """Store a request under its id or its generated key; `name` is that id or key."""
         number, deadline = 0, NO_DEADLINE
         if request.receipt is not None:
             number = self._replies.await_receipt(request, heard, "stored")

@@ -1,7 +1,7 @@
-"""What passes from a leader to the next: which requests each of them has, so that none is lost.
+"""Hands requests over from one leader to the next, so that none is lost.
 
-A leader that is deposed still has requests. It asks the next leader which of them that one has as
-well (see `gozo.requests.inheritance`), and acts on the others itself.
+A deposed leader still has requests. It asks the next leader which of them that one has as well
+(see `gozo.requests.inheritance`), and processes the others itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = get_logger("gozo.intake")
 
 
 class Handover:
-    """Knows what a term of this replica left, and what its successor has of that."""
+    """Tracks the requests left by a past term, and which of them the next leader has."""
 
     def __init__(
         self,
@@ -33,34 +33,34 @@ class Handover:
         feed_writer: FeedWriter,
         publish: Callable[[bytes], None],
     ) -> None:
-        """Ask leaders with `publish`."""
+        """`publish` sends questions to leaders."""
         self._standby = standby
         self._in_memory = in_memory
         self._store = store
         self._feed_writer = feed_writer
         self.left = Backlog()
-        """What a past term left undone."""
+        """Requests that a past term left unprocessed."""
         self.is_held = False
-        """Whether that is held back until it is known what the next leader has of it."""
+        """Whether these are held back until it is known which of them the next leader has."""
         self.inquiry = Inquiry(feed_writer.name, publish, standby.feed_reader, feed_writer.count)
         self._inherited = Inheritance((), 0)
         self._successor: Account | None = None
-        """What the present leader has; None if that is not known, or this replica leads."""
+        """The account of the present leader; None if unknown, or if this replica leads."""
 
     # As the leader
 
     def begin_term(self) -> None:
-        """Remember what this leader has as its term begins."""
+        """Remember the requests that this leader has as its term begins."""
         self._successor = None
         self._inherited = Inheritance(self._requests(), self._feed_writer.count.value)
 
     def answer(self, question: Question) -> None:
-        """Tell a former leader what this one has."""
+        """Tell a former leader which requests this one has."""
         left = (*self._requests(), *self._store.origins)
         self._inherited.tell(question, self._standby.feed_reader, self._feed_writer, left)
 
     def _requests(self) -> Iterable[Heard]:
-        """Return the requests that this leader has in memory, and has not begun to store."""
+        """Return the requests in this leader's memory, and those not being stored yet."""
         standby = self._standby
         held = (self._in_memory, self.left, standby.entrusted, standby.backlog)
         return chain(standby.offers.aside, *(one.requests for one in held))
@@ -68,38 +68,38 @@ class Handover:
     # As a former leader
 
     def end_term(self) -> None:
-        """Hold back what is left, begun or not: another replica may lead."""
+        """Hold back all unfinished requests, begun or not: another replica may lead."""
         self._standby.entrusted.move_to(self.left)
         self.hold_back()
         self._store.hold()
 
     def hold_back(self) -> None:
-        """Begin nothing of what is left."""
+        """Hold back the remaining requests."""
         self.is_held = True
 
     def release(self) -> None:
-        """Go on with what is left."""
+        """Continue with the remaining requests."""
         self.is_held = False
         self._store.go_on()
 
     @property
     def is_needed(self) -> bool:
-        """Whether this replica has anything that the next leader may have as well."""
+        """Whether this replica has any requests that the next leader may have as well."""
         return bool(self.left or len(self._in_memory) or self._store.origins)
 
     async def ask(self, is_led: Callable[[], bool]) -> Account | None:
-        """Ask the next leader what it has; None if it does not answer."""
+        """Ask the next leader which requests it has; None if it does not answer."""
         return await self.inquiry.find_out(lambda: self._feed_writer.begun, is_led)
 
     def note(self, account: Account | None) -> None:
-        """Take in what the next leader has; None: that is not known."""
+        """Note which requests the next leader has; None: unknown."""
         self._successor = account
         if account is not None:
             mine = (*self._in_memory.requests, *self.left.requests, *self._store.origins)
             self._standby.entrusted.begin(account.leader, account.pending(mine))
 
     def act_on_left(self) -> None:
-        """Go on with what the past term left undone and the next leader does not have."""
+        """Continue with the requests of the past term that the next leader does not have."""
         if self._successor is not None:
             left = [self.left.take() for _ in range(len(self.left))]
             lacking = self._successor.lacking(left)
@@ -117,7 +117,7 @@ class Handover:
     def lacking(self, requests: list[Taken]) -> list[Taken]:
         """Return the requests in memory here that the next leader does not have.
 
-        The others are kept here until that one has handled them.
+        The others are kept here until the next leader has handled them.
         """
         if self._successor is None:
             return requests
@@ -126,11 +126,11 @@ class Handover:
         return lacking
 
     def end_if_done(self) -> None:
-        """Forget what the next leader has, once nothing is left of the past term."""
+        """Forget the next leader's account, once nothing is left of the past term."""
         if not (self.is_held or self.left or len(self._in_memory)):
             self._successor = None
             self._standby.entrusted.end()
 
     def forget_successor(self) -> None:
-        """Know nothing of the next leader."""
+        """Forget the next leader's account."""
         self._successor = None

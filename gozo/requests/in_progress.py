@@ -1,6 +1,6 @@
-"""The requests that are begun and not done: the memory that they take, and the report that follows.
+"""The requests in progress: counts their memory, and reports them as handled when done.
 
-Together with those that wait they may take so much memory, `--max-backlog`; more are refused.
+Together with waiting requests they may take `--max-backlog` bytes; more are refused.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from gozo.protocol.heard import Heard
 
 
 class InProgress:
-    """Counts them; whoever begins one adds its `size`."""
+    """Counts requests in progress; the caller that begins one adds its `size`."""
 
     def __init__(self, feed_writer: FeedWriter, max_backlog: int) -> None:
         self._feed_writer = feed_writer
         self._max_backlog = max_backlog
         self.size = 0
-        """Bytes of memory that they take."""
+        """Bytes of memory that the requests take."""
 
     def check_room(self, heard: Heard, waiting: int) -> None:
-        """Refuse a message for which there is no memory; those that wait take `waiting` bytes.
+        """Refuse a message for which there is no memory; waiting requests take `waiting` bytes.
 
         Raises:
             RequestError: `busy`.
@@ -34,10 +34,10 @@ class InProgress:
             )
 
     def done(self, heard: Heard) -> None:
-        """Report a message as handled: it is stored, or answered."""
+        """Report a request as handled: it is stored, or answered."""
         self.size -= heard.size
         self._feed_writer.handled(heard.digest, heard.position)
 
     def drop(self, heard: Heard) -> None:
-        """Let go of a message that another leader may have."""
+        """Drop a request that another leader may have."""
         self.size -= heard.size

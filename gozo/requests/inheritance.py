@@ -1,16 +1,16 @@
-"""Which of a former leader's requests the new leader has: asked after an unplanned change of lead.
+"""Finds out which of a former leader's requests the new one has, after an unplanned change.
 
-A leader that loses the lease without giving it up has requests in memory that are not sent yet.
+A leader that loses the lease without releasing it has requests in memory that are not sent yet.
 The new leader has received most of them as a standby; it must be handed the others, and only
-those. What it reports unasked may be lost while the old leader is cut off. So when the old leader
-comes back it asks, until it is answered, which requests the new one had when its term began. The
+those. Its ordinary reports may be lost while the old leader is cut off. So when the old leader
+comes back, it asks which requests the new one had when its term began, until it gets an answer. The
 new leader remembers their digests and positions for its term. Later requests were received by
 both, if the old leader received them at all.
 
 The answer also says which requests the new leader has not handled yet. The old leader keeps those
-(see `gozo.requests.entrusted`), since no other replica may have them.
+(see `gozo.requests.entrusted`), since perhaps no other replica has them.
 
-The answer is valid for one change of lead.
+The answer is valid for one change of leader.
 """
 
 from __future__ import annotations
@@ -45,35 +45,35 @@ from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 
 FIRST_WAIT = 0.2  # seconds until an unanswered question is repeated; doubled each time
-LONGEST_WAIT = 2.0  # seconds, the limit of that: answers to earlier questions do not count
-OFFSET_WAIT = 1.0  # seconds to wait, once answered, until it is known how the counts differ
+LONGEST_WAIT = 2.0  # seconds, the upper limit: answers to earlier questions do not count
+OFFSET_WAIT = 1.0  # seconds to wait after the answer for the difference of the counts
 GIVE_UP_TIME = 15.0  # seconds of asking a leader that does not answer: it is an older version
 
 log = get_logger("gozo.intake")
 
 
 class Known(Protocol):
-    """A request, as other replicas know it."""
+    """A request that can be compared with those of other replicas."""
 
     @property
     def digest(self) -> bytes:
-        """Its digest."""
+        """The digest of the request."""
 
     @property
     def position(self) -> int:
-        """Its number among all that were heard here."""
+        """Its number among all requests received here."""
 
 
 Request = TypeVar("Request", bound=Known)
 
 
 class Inheritance:
-    """What a leader had when its term began; sixteen bytes for each request."""
+    """The requests that a leader had when its term began; sixteen bytes for each."""
 
     def __init__(self, requests: Iterable[Known], led_at: int) -> None:
         self._entries = write_entries((one.digest, one.position) for one in requests)
         self._led_at = led_at
-        """How many requests the leader had heard by then."""
+        """How many requests the leader had received by then."""
 
     def tell(
         self,
@@ -93,18 +93,18 @@ class Inheritance:
 
 
 class _Came(Enum):
-    """When a request came that this replica had when it lost the lead."""
+    """When a request arrived that this replica had when it lost the lead."""
 
     NOW = auto()
     """In the present subscription."""
     BEFORE = auto()
-    """In an earlier one."""
+    """In an earlier subscription."""
     IN_GAP = auto()
-    """Between two, so this replica did not hear it; it may have been handed over to it."""
+    """Between two subscriptions, so this replica missed it, but may have been handed it."""
 
 
 class Account:
-    """What the leader has of the requests that this replica had."""
+    """The leader's account: which of this replica's requests it has."""
 
     def __init__(
         self,
@@ -116,38 +116,37 @@ class Account:
         is_gap_known: bool = True,
     ) -> None:
         self._since = since
-        """The last position here before the leader's term: all after that is the leader's."""
+        """The last position here before the leader's term: all later requests are the leader's."""
         self._since_before = begun if since_before is None else since_before
-        """The same by the count of an earlier subscription, for what came in that one."""
+        """The same by the count of an earlier subscription, for requests that came in that one."""
         self._begun = begun
-        """The last position here before the present subscription: whether the leader heard earlier
-        ones is only known from what it had when its term began."""
+        """The last position here before the present subscription. Only the account shows whether
+        the leader received earlier requests."""
         self._until = until
-        """The last position of what this replica had when it lost the lead."""
+        """The last position of the requests that this replica had when it lost the lead."""
         self._has: dict[_Came, Counter[bytes]] = {came: Counter() for came in _Came}
-        """How many of each digest the leader had."""
-        if not is_gap_known:  # the leader could not say which came in the gap
+        """How many requests with each digest the leader had."""
+        if not is_gap_known:  # the leader did not know which came in the gap
             self._has[_Came.IN_GAP] = self._has[_Came.BEFORE]
         self.leader = b""
-        """The name of the leader that gave it."""
+        """The name of the leader that gave the account."""
         self._pending = Counter[tuple[bytes, int]]()
-        """What this replica heard and the leader has not handled, by digest and leader's position.
-        """
+        """Requests received here that the leader has not handled, by digest and its position."""
         self._pending_in_gap = Counter[tuple[bytes, int]]() if is_gap_known else self._pending
-        """The same for what this replica did not hear."""
+        """The same for requests that this replica missed."""
 
     def _came(self, position: int | None, *, in_gap: bool) -> _Came | None:
-        """Return when what the leader has came here; None: after this replica lost the lead.
+        """Return when one of the leader's requests came here; None: after the lead was lost.
 
-        It keeps that as a standby does. `in_gap` where this replica heard no requests, unless
-        the position here says otherwise.
+        This replica keeps such later ones as a standby does. `in_gap`: while it received no
+        requests, unless the position here says otherwise.
         """
         if position is not None and position > self._begun:
             return _Came.NOW if position <= self._until else None
         return _Came.IN_GAP if in_gap else _Came.BEFORE
 
     def note(self, digest: bytes, position: int | None, *, in_gap: bool) -> None:
-        """Take in what the leader had, with the position here if that is known."""
+        """Note a request that the leader had, with the position here if known."""
         came = self._came(position, in_gap=in_gap)
         if came is not None:
             self._has[came][digest] += 1
@@ -155,21 +154,21 @@ class Account:
     def note_pending(
         self, digest: bytes, theirs: int, position: int | None, *, in_gap: bool
     ) -> None:
-        """Take in what the leader has not handled: its position there, the rest as for `note`."""
+        """Note a request that the leader has not handled; `theirs` is the position there."""
         came = self._came(position, in_gap=in_gap)
         if came is not None:
             pending = self._pending_in_gap if came is _Came.IN_GAP else self._pending
             pending[digest, theirs] += 1
 
     def note_handled(self, digest: bytes, theirs: int) -> None:
-        """Take in what the leader has handled since it answered."""
+        """Note a request that the leader has handled since it answered."""
         self._pending.pop((digest, theirs), None)
         self._pending_in_gap.pop((digest, theirs), None)
 
     def pending(self, requests: Iterable[Known]) -> Counter[tuple[bytes, int]]:
-        """Return which of some requests the leader may not have handled yet.
+        """Return those of some requests that the leader may not have handled yet.
 
-        They are named by digest and the leader's position.
+        They are given by digest and the leader's position.
         """
         heard, in_gap = set[bytes](), set[bytes]()
         for request in requests:
@@ -183,7 +182,7 @@ class Account:
         return found
 
     def lacking(self, requests: Sequence[Request]) -> list[Request]:
-        """Return those that the leader does not have, in their order; pass each once only.
+        """Return the requests that the leader does not have, in order; pass each only once.
 
         Of several identical requests the leader has the latest: it may have subscribed after
         the others came.
@@ -206,7 +205,7 @@ class Account:
 
 
 def others(requests: Iterable[Request], some: Iterable[Request]) -> list[Request]:
-    """Return the requests that are not among some of them, in their order."""
+    """Return the requests that are not among `some`, in order."""
     positions = {request.position for request in some}
     return [request for request in requests if request.position not in positions]
 
@@ -225,23 +224,23 @@ class Inquiry:
         self._feed_reader = reader
         self._count = count
         self._name = name
-        """What leaders know this replica by."""
+        """The name of this replica in messages to leaders."""
         self._nonce = b""
         self._begun = 0
-        """The count when the present subscription began, as the question says."""
+        """The count when the present subscription began, as sent in the question."""
         self._term = b""
-        """Whose answer it is that comes."""
+        """The term of the leader that is answering."""
         self._resumed_at = 0
-        """The count of that one when its present subscription began."""
+        """The count of that leader when its present subscription began."""
         self._answers: list[Answer] = []
-        """The parts of it that have come."""
+        """The parts of the answer that have arrived."""
         self._handled: list[tuple[bytes, int]] = []
-        """What that leader has handled since it answered."""
+        """Requests that the leader has handled since it answered."""
         self._heard_at = 0.0
         self._news = asyncio.Event()
 
     def greet(self) -> None:
-        """Ask the leader, if there is one, for its count."""
+        """Ask the leader, if any, for its count."""
         with suppress(DisconnectedError):
             self._publish(write_question(Question(GREETING, self._name, 0)))
 
@@ -275,12 +274,12 @@ class Inquiry:
         since = position(leader, led_at)
         since_before = None
         if self._resumed_at > led_at:
-            since = None  # it may have missed some since its term began
+            since = None  # the leader may have missed some since its term began
         elif gap > UNKNOWN:
-            # It knew by how much the counts differed while this replica led.
+            # The leader knew the difference of the counts while this replica led.
             since_before = led_at - gap + self._begun - 1
         if since is None:
-            since = self._count.value  # it has heard no request yet, or that
+            since = self._count.value  # it has received no request yet, or missed some
         until = self._feed_reader.kept_from
         account = Account(since, begun, until, since_before, is_gap_known=gap > UNKNOWN)
         account.leader = leader
@@ -293,7 +292,7 @@ class Inquiry:
                 if not flagged & LATER:
                     account.note(digest, mine, in_gap=in_gap)
                 elif mine is None or (in_gap and mine <= begun):
-                    continue  # this replica did not hear it
+                    continue  # this replica missed it
                 if not flagged & DONE:
                     account.note_pending(digest, theirs, mine, in_gap=in_gap)
         for one in self._handled:
@@ -302,7 +301,7 @@ class Inquiry:
         return account
 
     async def _ask(self, begun: int, patience: float) -> bool:
-        """Ask once; True if all of the answer came, each part within `patience` seconds.
+        """Ask once; True if the whole answer came, each part within `patience` seconds.
 
         Raises:
             DisconnectedError: there is no connection.

@@ -1,10 +1,10 @@
-"""Hears requests and calls, and acts on them in the order in which they came.
+"""Receives requests and calls, and processes them in order of arrival.
 
-They wait in memory, within a bound, until they are stored. They have a connection of their own,
-so that a flood of them delays neither acknowledgements nor the lease.
+They wait in memory, up to a limit, until they are stored. They have their own connection, so that
+a flood of them delays neither acknowledgements nor the lease.
 
-A standby hears them as well, and keeps those that the leader has not reported as handled: the next
-leader begins with them (see `gozo.requests.standby` and `gozo.leadership.handled_feed`).
+A standby receives them as well, and keeps those that the leader has not reported as handled: the
+next leader starts with them (see `gozo.requests.standby` and `gozo.leadership.handled_feed`).
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ from gozo.runtime.logs import get_logger
 from gozo.transport.connection import Connection
 from gozo.transport.subscriptions import Listener
 
-CATCH_UP_TIME = 1.0  # seconds for which a new leader waits for what its link still has for it
+CATCH_UP_TIME = 1.0  # seconds that a new leader waits for messages still on its link
 
 log = get_logger("gozo.intake")
 
 
 class Mode(Enum):
-    """What becomes of a request that is heard."""
+    """How requests are treated on arrival."""
 
     DEAF = "deaf"
-    """No request is heard."""
+    """No requests are received."""
     KEEPING = "keeping"
-    """It is kept until the leader has handled it."""
+    """Requests are kept until the leader has handled them."""
     WAITING = "waiting"
-    """It waits until this replica, which leads, knows the whole bucket."""
+    """Requests wait until this replica, the new leader, has read the whole bucket."""
     ACTING = "acting"
-    """It is acted on, after those before it."""
+    """Requests are processed in order."""
 
 
-_ACTING, _REQUEST = Mode.ACTING, Verb.REQUEST  # looking them up takes time, for each request
+_ACTING, _REQUEST = Mode.ACTING, Verb.REQUEST  # looked up once, not for each request
 
 
 class Intake:
-    """Hears for as long as this replica can lead, and acts while it leads."""
+    """Receives requests while this replica can lead, and processes them while it leads."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Intake:
         handover: Handover,
         loop: RequestLoop,
     ) -> None:
-        """Act, as the leader, while `may_act`: see `gozo.requests.build`."""
+        """Process requests, as the leader, while `may_act`; see `gozo.requests.build`."""
         self._connection = connection
         self._subject = request_subject
         self._clock = clock
@@ -110,7 +110,7 @@ class Intake:
         connection.on_connected.append(self._on_connected)
         connection.on_granted.append(self._on_granted)
 
-    # Changes of lead
+    # Changes of the leader
 
     def stand_by(self) -> None:
         """Keep requests from now on, until the leader has handled them."""
@@ -127,14 +127,14 @@ class Intake:
             self._handover.inquiry.greet()
 
     def leave(self) -> None:
-        """Keep nothing: this replica cannot lead."""
+        """Receive no requests: this replica cannot lead."""
         if self._mode is Mode.KEEPING:
             self._enter(Mode.DEAF)
             self._end_hearing()
             self._standby.forget_all()
 
     def lead(self) -> None:
-        """Take over all that was heard; it waits until `act`."""
+        """Take over all kept requests; they wait until `act`."""
         self.stand_by()
         self._admission.begin_term(self._standby.counted_until_us, self._clock.reading_us())
         self._enter(Mode.WAITING)
@@ -144,34 +144,34 @@ class Intake:
         self._feed_writer.begin_term()
 
     async def catch_up(self) -> None:
-        """Hear all that the server has for this replica, with the last leader's reports."""
+        """Receive all pending messages of the server, including the last leader's reports."""
         try:
             await self._connection.echo(CATCH_UP_TIME)
         except GozoError as error:
             log.info("intake.catch_up_failed", reason=str(error))
 
     async def act(self) -> None:
-        """Begin to act on requests: all keys of the bucket are known by now.
+        """Begin to process requests, once all keys of the bucket are known.
 
-        Returns once those heard until now are begun, so that a cancel among them is in time; after
+        Returns once those received so far are begun, so that a cancel among them is in time; after
         a second at the latest.
         """
         self._enter(Mode.ACTING)
-        self._standby.begin_acting()  # not earlier: the last leader's reports still came
+        self._standby.begin_acting()  # not earlier: the last leader's reports were still arriving
         self._handover.release()
         self._feed_writer.hello(echoes=ECHOES)
         self._loop.wake()
         await self._loop.backlog_begun()
 
     def keep(self) -> None:
-        """Stop acting on requests, but keep what is heard: another replica is about to lead."""
+        """Stop processing requests, but keep receiving them: another replica is about to lead."""
         if self._mode in (Mode.WAITING, Mode.ACTING):
             self._enter(Mode.KEEPING)
             self._handover.hold_back()
             self._standby.end_acting()
 
     def lose(self) -> None:
-        """Stop acting on requests: another replica may lead, and has heard what was heard here."""
+        """Stop processing requests: another replica may lead, and has received the same ones."""
         if self._mode is Mode.ACTING:
             self._standby.move_to(self._handover.left)
         self._handover.end_term()
@@ -196,7 +196,7 @@ class Intake:
                 self._handover.note(account)
 
     def act_on_left(self) -> None:
-        """Act on what the past term left undone and the next leader does not have."""
+        """Process the requests of the past term that the next leader does not have."""
         self._handover.act_on_left()
         self._loop.wake()
 
@@ -205,11 +205,11 @@ class Intake:
         return self._handover.lacking(requests)
 
     async def left_begun(self) -> None:
-        """Wait until everything left by the past term is begun."""
+        """Wait until all requests left by the past term are begun."""
         await self._loop.left_begun()
 
     async def stop_hearing(self) -> None:
-        """Stop hearing requests; those heard are still acted on, and none is held in memory.
+        """Stop receiving requests; those received are still processed, and none is kept in memory.
 
         Raises:
             GozoError: there is no connection, or it does not answer.
@@ -225,31 +225,31 @@ class Intake:
         await self._connection.echo()
 
     async def _count_together(self) -> None:
-        """Let standbys find out exactly how far their counts differ from this one."""
+        """Let standbys determine exactly how their counts differ from this one."""
         for _ in range(ENOUGH_SAMPLES):
             self._feed_writer.hello()
             await self._connection.echo()
         self._feed_writer.hello()
 
     def tell(self, by: Connection) -> None:
-        """Report at once what was handled, by this connection or another."""
+        """Report handled requests at once, over this connection or another."""
         if by is self._connection:
             self._feed_writer.flush()
         else:
             self._feed_writer.flush_by(partial(by.publish, feed_subject(self._subject)))
 
     def wake(self) -> None:
-        """Look again whether there is anything to act on."""
+        """Check again for requests to process."""
         self._loop.wake()
 
     async def run(self) -> NoReturn:
-        """Act on requests; runs until it is cancelled."""
+        """Process requests; runs until it is cancelled."""
         await self._loop.run()
 
-    # From time to time
+    # Periodic work
 
     def forget_old(self) -> None:
-        """Keep what a standby holds within its bounds; to be called several times a second."""
+        """Enforce the limits on kept requests; to be called several times a second."""
         self._standby.turn()
         self._handover.end_if_done()
         if self._mode is Mode.KEEPING:
@@ -257,7 +257,7 @@ class Intake:
 
     @property
     def waiting(self) -> int:
-        """How many requests this replica has still to act on."""
+        """How many requests this replica still has to process."""
         mine = self._mode in (Mode.WAITING, Mode.ACTING)
         return len(self._handover.left) + (len(self._standby.backlog) if mine else 0)
 
@@ -266,14 +266,14 @@ class Intake:
         self._replies.answer_late(all_=all_)
 
     def clock_set(self, by_us: int) -> None:
-        """Adjust for a clock that was set: delays still count from when requests were heard."""
+        """Adjust for a clock that was set: delays still count from the arrival of requests."""
         self._standby.clock_set(by_us)
         self._handover.left.shift(by_us)
 
-    # Hearing
+    # Receiving
 
     def _hear(self, subject: str, verb: Verb) -> Listener:
-        """Let the messages of a subject wait to be acted on."""
+        """Queue the messages of a subject."""
         name, now_us, count = subject.encode(), self._clock.reading_us, self._feed_writer.count
         claims, standby = self._claims, self._standby
         wake, is_early, most = self._loop.wake, standby.feed_reader.is_early, standby.max_backlog
@@ -314,7 +314,7 @@ class Intake:
             backlog.add(heard)
 
     def _on_feed(self, _: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Handle what another replica says: a report, a question or an offer."""
+        """Handle a message of another replica: a report, a question or an offer."""
         if term_of(payload) == self._feed_writer.term:
             self._feed_writer.heard_back(payload)
             return
@@ -340,7 +340,7 @@ class Intake:
         self._standby.handled(message)
 
     def _on_question(self, question: Question) -> None:
-        """Answer a replica that greets the leader, or one that led and asks what this one has."""
+        """Answer a replica that greets the leader, or a former leader that asks for an account."""
         if self._mode not in (Mode.WAITING, Mode.ACTING) or self._ending:
             return
         if question.nonce == GREETING:
@@ -349,7 +349,7 @@ class Intake:
             self._handover.answer(question)
 
     def _on_offer(self, offer: Offer) -> None:
-        """Act on what this leader did not hear, and a standby hands over."""
+        """Process a request that this leader missed and a standby offers."""
         leads = self._mode in (Mode.WAITING, Mode.ACTING) and not self._ending
         if not leads or offer.term != self._feed_writer.term:
             return
@@ -361,16 +361,16 @@ class Intake:
             self._loop.wake()
 
     def _on_lost(self) -> None:
-        """Forget what a standby keeps: without a connection, it does not hear what is handled."""
+        """Forget kept requests: without a connection, a standby misses the reports about them."""
         if self._mode is Mode.KEEPING:
             self._standby.forget_all()
         self._begin_hearing()
 
     def _begin_hearing(self) -> None:
-        """Count requests from here on, of which some may have been missed.
+        """Count requests from here on; some may have been missed.
 
-        The count goes on by one, so that each subscription begins at another. No request has
-        this position; those that a standby has handed over count as if they had.
+        The count is increased by one, so that each subscription begins at a different count. No
+        received request has this position; it is that of the requests handed over by standbys.
         """
         count = self._feed_writer.count
         count.value += 1
@@ -391,7 +391,7 @@ class Intake:
             self._handover.inquiry.greet()
 
     def _on_granted(self, subject: str) -> None:
-        """Start again after the server granted a subscription that it had denied."""
+        """Start over after the server granted a subscription that it had denied."""
         if any(listener.subject == subject for listener in self._listeners):
             self._on_lost()
             self._on_connected()

@@ -1,15 +1,15 @@
 """Answers `<request subject>.admin.keys`: which keys have a schedule, in pages, and how many.
 
-A reader of the bucket reads its delete markers as well, which soon after many deliveries are most
-of it. The leader knows what is there without reading anything.
+A reader of the bucket also reads its delete markers, which are most of it soon after many
+deliveries. The leader knows the keys without reading anything.
 
-An answer is of one moment: it has the `position`, the sequence of the bucket's stream up to which
-the leader had seen everything then. Keys come in order. So a key with a schedule that is stored
-before the first page is asked for, up to its `position`, and is not changed until the last one is
-answered, is in exactly one page. What comes, goes or is changed meanwhile may be in one or not:
-that is in the stream after the position.
+An answer is a snapshot: its `position` is the sequence of the bucket's stream up to which the
+leader had read everything at that moment. Keys are in order. So a key whose schedule was stored
+up to the `position` of the first page, and is not changed until the last page is answered, is in
+exactly one page. Keys that are added, removed or changed meanwhile may be in a page or not: they
+are in the stream after the position.
 
-Only the leader listens: without a leader, askers learn at once that nobody answers.
+Only the leader listens: without a leader, callers learn at once that there is no responder.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from gozo.transport.subscriptions import Listener
 
 VERB = "keys"
 
-ROWS_A_TURN = 5_000  # schedules examined before other tasks run: a millisecond's work
-MOST_QUESTIONS = 32  # that wait; more are refused
-REVISION_SIZE = 28  # bytes that a key takes in an answer besides its text
+ROWS_A_TURN = 5_000  # schedules examined before other tasks run, in about a millisecond
+MOST_QUESTIONS = 32  # questions that wait; more are refused
+REVISION_SIZE = 28  # bytes of a key in an answer besides its text
 
 Answer = dict[str, object]
 _Row = tuple[int, int, str]
@@ -67,7 +67,7 @@ class Inventory:
         self._work = asyncio.Event()
 
     def open(self) -> None:
-        """Answer from now on: this replica leads."""
+        """Start to answer: this replica leads."""
         if self._listener is None:
             self._listener = self._connection.listen(self._subject, self._hear)
 
@@ -85,7 +85,7 @@ class Inventory:
                 try:
                     self._tell(reply, await self._answer(asked))
                 except Exception:
-                    # One unforeseen question must not stop all the others.
+                    # One unforeseen question must not stop the others.
                     log.exception("keys.failed")
             self._work.clear()
             await self._work.wait()
@@ -115,7 +115,7 @@ class Inventory:
         if not follower.is_following:
             words = "the leader is rereading the bucket: try again later"
             return refusal_receipt(None, RequestError(Refusal.UNAVAILABLE, words))
-        # All of this is of one moment: no other task runs until it is complete.
+        # A snapshot: no other task runs until it is complete.
         rows = index.timetable.rows() if asked.limit or asked.counts else []
         told: Answer = {
             "bucket": self._bucket,
@@ -126,7 +126,7 @@ class Inventory:
         if asked.counts:
             told |= {"paused": len(index.traits.paused), "failed": len(index.traits.failed)}
             told["invalid"] = len(index.traits.invalid)
-            if index.bare:  # how these count is only known once their values are read
+            if index.bare:  # these are only counted correctly once their values are read
                 unread = min(revision for revision, _ in index.bare.values())
                 told["position"] = min(follower.position, unread - 1)
             told |= await self._count(rows)
@@ -152,7 +152,7 @@ class Inventory:
         """Return the first keys in order, as many as fit into an answer."""
         prefix, after, limit = asked.prefix, asked.after, asked.limit
         found: list[tuple[str, int]] = []
-        last: str | None = None  # what comes behind is for a later page
+        last: str | None = None  # keys after this one are for a later page
         for some in _turns(rows):
             found += [
                 (key, revision)

@@ -10,7 +10,7 @@ from gozo.schedule.model import MICROSECONDS
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """What a daemon refuses beyond the limits of the protocol; None means no limit."""
+    """The daemon's own limits, besides those of the protocol; None means no limit."""
 
     max_pending: int | None = None
     """Schedules that may be pending."""
@@ -88,7 +88,7 @@ class Rate:
         self._seen = 0.0
 
     def check(self, at: float) -> None:
-        """Count a request, at a time that never goes back, or refuse it.
+        """Count a request, or refuse it; `at` never goes back.
 
         Raises:
             RequestError: `too_many_requests`; it is not counted.

@@ -1,7 +1,7 @@
-"""What senders of requests and calls get back: receipts and refusals.
+"""Sends receipts, answers and refusals to the senders of requests and calls.
 
 Each request that asks for a receipt is answered in time, even if its result is not known by then.
-Refusals are not sent while too much waits to be sent, so that a flood of invalid requests takes
+Refusals are dropped while too many bytes are unsent, so that a flood of invalid requests takes
 little memory; nor are they much longer than the requests.
 """
 
@@ -54,7 +54,7 @@ class Replies:
         lookout: Lookout,
         on_too_large: Callable[[], None],
     ) -> None:
-        """Call `on_too_large` whenever a message is refused because of its size."""
+        """`on_too_large` is called when a message is refused because of its size."""
         self._connection = connection
         self._policy = policy
         self._store = store
@@ -68,7 +68,7 @@ class Replies:
     # Receipts
 
     def await_receipt(self, request: Request, heard: Heard, verb: str) -> int:
-        """Make sure that a request is answered in time; returns its number.
+        """Make sure that a request is answered in time, and return its number.
 
         0 if it asks for no receipt.
         """
@@ -78,11 +78,11 @@ class Replies:
         return self._unanswered.add(request.receipt, request.id, verb, age=age, now=steady())
 
     def until(self, number: int) -> float:
-        """Return when the request with a number is answered at the latest."""
+        """Return by when the request with a number is answered."""
         return self._unanswered.until(number)
 
     def settle(self, number: int) -> bool:
-        """Note that the result of a request is known; False if it was answered without that."""
+        """Note that the result of a request is known; False if it was already answered."""
         return self._unanswered.settle(number)
 
     def answer_late(self, *, all_: bool = False) -> None:
@@ -123,10 +123,10 @@ class Replies:
         self.answer(receipt, refusal_receipt(id_, error), _wire_size(heard) + REFUSAL_MARGIN)
 
     def refuse(self, heard: Heard, error: RequestError, *, at_once: bool = False) -> None:
-        """Refuse a request that was not acted on, with a receipt if it asks for one.
+        """Refuse a request without processing it, with a receipt if it asks for one.
 
-        The receipt follows those of earlier requests for the same id, unless it is sent `at_once`:
-        then nothing of a flood is kept.
+        The receipt follows those of earlier requests for the same id, unless it is sent `at_once`,
+        so that a flood takes no memory.
         """
         headers = heard.headers
         self.refused(asks_receipt(headers)[1] if self._events.enabled else None, error)
@@ -146,17 +146,17 @@ class Replies:
             self._store.after(id_, answer)
 
     def is_flooded(self) -> bool:
-        """Tell whether refusals are dropped: too much memory is taken by what is not sent yet."""
+        """Tell whether refusals are dropped because too many bytes are unsent."""
         flooded = self._connection.backlog > MOST_UNSENT
         if flooded:
             log.limited("info", "receipt.lost", reason="too many refusals are waiting to be sent")
         return flooded
 
     def count_failed(self) -> None:
-        """Count a message on which gozo failed, which has no answer."""
+        """Count a message that gozo failed to process, and that gets no answer."""
         self._stats.refused[Refusal.INVALID_REQUEST] += 1
 
 
 def _wire_size(heard: Heard) -> int:
-    """Bytes that the sender of a message sent."""
+    """Return how many bytes the sender of a message sent."""
     return len(heard.headers or b"") + len(heard.payload) + len(heard.reply)

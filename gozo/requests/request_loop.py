@@ -1,4 +1,4 @@
-"""Acts on the requests and calls that wait, in turns, so that other tasks run in between."""
+"""Processes waiting requests and calls, in turns, so that other tasks run in between."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from gozo.requests.handover import Handover
 from gozo.requests.standby import Standby
 from gozo.runtime.logs import get_logger
 
-TURN = 0.001  # seconds of acting on requests before other tasks run
-BACKLOG_TIME = 1.0  # seconds for which deliveries of a new leader wait for earlier requests
+TURN = 0.001  # seconds of processing before other tasks run
+BACKLOG_TIME = 1.0  # seconds that deliveries of a new leader wait for earlier requests
 
-_REQUEST = Verb.REQUEST  # looking it up takes time, for each request
+_REQUEST = Verb.REQUEST  # looked up once, not for each request
 
 log = get_logger("gozo.intake")
 
 
 class RequestLoop:
-    """Acts first on what a past term left, then on the backlog while this replica leads."""
+    """Processes first the requests left by a past term, then, as the leader, the backlog."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class RequestLoop:
         admin_verbs: AdminVerbs,
         may_act: Callable[[], bool],
     ) -> None:
-        """`may_act` tells whether a leader may go on just now."""
+        """`may_act` tells whether a leader may process requests at present."""
         self._store = context.store
         self._in_progress = context.in_progress
         self._replies = context.replies
@@ -49,14 +49,14 @@ class RequestLoop:
         self._leads = False
         self._work, self._turn = asyncio.Event(), asyncio.Event()
         self.wake = self._work.set
-        """Look again whether there is anything to act on; called for each request."""
+        """Check again for requests to process; called for each request."""
 
     def lead(self, leads: bool) -> None:
-        """Act on the backlog from now on, or no more."""
+        """Start or stop processing the backlog."""
         self._leads = leads
 
     async def run(self) -> NoReturn:
-        """Act on requests; runs until it is cancelled."""
+        """Process requests; runs until it is cancelled."""
         in_progress, handle, call = self._in_progress, self._handler.handle, self._admin_verbs.act
         while True:
             backlog = self._next()
@@ -67,7 +67,7 @@ class RequestLoop:
             if not self._store.has_room:
                 await self._store.progress()
                 continue
-            over = time.monotonic() + TURN  # asked for each request, and quicker than `steady`
+            over = time.monotonic() + TURN  # called for each request, and faster than `steady`
             while backlog and time.monotonic() < over:
                 heard = backlog.take()
                 in_progress.size += heard.size
@@ -77,14 +77,14 @@ class RequestLoop:
                     else:
                         call(heard)
                 except Exception:
-                    # One unforeseen message must not stop all the others.
+                    # One unforeseen message must not stop the others.
                     self._replies.count_failed()
                     log.exception("request.failed")
             self._turn.set()
             await asyncio.sleep(0)
 
     def _next(self) -> Backlog | None:
-        """Return what may be acted on now."""
+        """Return the queue that may be processed now; None: neither."""
         if self._handover.left and not self._handover.is_held:
             return self._handover.left
         backlog = self._standby.backlog
@@ -99,7 +99,7 @@ class RequestLoop:
                     await self._next_turn()
 
     async def left_begun(self) -> None:
-        """Wait until everything left by the past term is begun."""
+        """Wait until all requests left by the past term are begun."""
         while self._handover.left:
             await self._next_turn()
 

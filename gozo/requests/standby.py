@@ -1,9 +1,9 @@
-"""What a standby keeps: requests that no leader has reported as handled, in case it leads next.
+"""The requests that a standby keeps in case it leads next: those not reported as handled.
 
-It keeps those with an id for some seconds, since a leader that hears them stores them at once, and
-those without an id until they are delivered: such a leader has them in memory as well. What the
-leader did not hear is offered to it (see `gozo.requests.missed`). The limit for all of it is
-`--max-backlog`.
+A standby keeps requests with an id for some seconds, since a leader that receives them stores them
+at once, and requests without an id until they are delivered, since the leader has them in memory.
+Requests that the leader missed are offered to it (see `gozo.requests.missed`). All together are
+limited by `--max-backlog`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS
 
-ID_KEPT_TIME = 15  # seconds for which a standby keeps a request with an id that nobody has handled
+ID_KEPT_TIME = 15  # seconds that a standby keeps an unhandled request with an id
 
 _ID = re.compile(rb"gozo-(?:del-)?id", re.IGNORECASE)
 
@@ -31,7 +31,7 @@ log = get_logger("gozo.intake")
 
 
 def has_no_id(heard: Heard) -> bool:
-    """Tell whether this is a request for a schedule without an id."""
+    """Tell whether a message requests a schedule without an id."""
     return heard.verb is Verb.REQUEST and not _ID.search(heard.headers or b"", 0, LARGEST_BLOCK)
 
 
@@ -46,41 +46,41 @@ class Standby:
         clock: ClockWatch,
         max_backlog: int,
     ) -> None:
-        """Offer requests with `publish`, under a name; `count` is of the messages heard here."""
+        """`publish` sends offers, under a `name`; `count` counts the messages received here."""
         self._count = count
         self._clock = clock
         self.max_backlog = max_backlog
-        """Bytes that all of these may take."""
+        """Bytes that all kept requests may take."""
         self.backlog = Backlog()
-        """What was heard and not handled, in order; a leader acts on it."""
+        """Received and unhandled requests, in order; a leader processes them."""
         self._memory = Backlog()
-        """Older ones without an id: the leader has them in memory."""
+        """Older requests without an id, which the leader has in memory."""
         self.entrusted = Entrusted()
         self.feed_reader = FeedReader(self._on_earlier)
         self.offers = Offers(
             name, publish, self.feed_reader, (self._memory, self.backlog), has_no_id
         )
         self.counted_until_us = 0
-        """Until when a leader has counted requests towards the rate that is allowed."""
+        """Until when a leader has counted requests towards `--max-rate`."""
 
-    # A change of lead
+    # Changes of the leader
 
     def begin(self) -> None:
-        """Be ready to strike out what the leader reports."""
+        """Prepare to strike out requests that the leader reports."""
         self.backlog.index(True)
         self._memory.index(True)
 
     def take_over(self) -> None:
-        """Put all that is kept into the backlog: this replica leads."""
+        """Move all kept requests into the backlog: this replica leads."""
         self._strike(self.feed_reader.settle())
         self.backlog.move_to(self._memory)
         self.backlog, self._memory = self._memory, self.backlog
 
     def begin_acting(self) -> None:
-        """Put what is kept apart before all else: it came first."""
+        """Put entrusted requests, and those set aside, before the backlog: they came first."""
         apart = (*self.entrusted.requests, *self.offers.aside)
         if apart:
-            self.backlog.move_to(self._memory)  # which is empty
+            self.backlog.move_to(self._memory)  # which is empty now
             for heard in apart:
                 self.backlog.add(heard)
             self._memory.move_to(self.backlog)
@@ -89,7 +89,7 @@ class Standby:
         self.backlog.index(False)
 
     def end_acting(self) -> None:
-        """Keep what this leader has not begun: another replica is about to lead."""
+        """Keep requests that this leader has not begun: another replica is about to lead."""
         self.begin()
         first = next(iter(self.backlog.requests), None)
         kept_from = self._count.value if first is None else first.position - 1
@@ -97,30 +97,30 @@ class Standby:
         self.counted_until_us = self._clock.reading_us()
 
     def move_to(self, left: Backlog) -> None:
-        """Move what this leader has not begun elsewhere: another replica may lead already."""
+        """Move requests that this leader has not begun to `left`: another replica may lead."""
         self.counted_until_us = self._clock.reading_us()
         self.backlog.move_to(left)
         self.feed_reader.keep_from(steady(), self._count.value)
 
-    # What the leader reports
+    # Reports of the leader
 
     def hear(self, message: FeedMessage, *, missed: bool) -> None:
-        """Take in a message of the leader; `missed`: an earlier one was not heard."""
+        """Process a message of the leader; `missed`: an earlier one was missed."""
         heard_until = None
         if self.offers.note(message, steady()) and message.place is not None:
-            # What the leader reported may have been lost with its link, and before it.
+            # Reports of the leader may have been lost with its link, and before.
             heard_until = self.feed_reader.heard_until(message.leader, message.place.begun)
         if missed:
             self._forget_until(heard_until)
 
     def handled(self, message: FeedMessage) -> None:
-        """Strike out what a message of the leader reports."""
+        """Strike out the requests that a message of the leader reports."""
         self.counted_until_us = self._clock.reading_us()
         self.entrusted.handled(message)
         self._strike(self.feed_reader.handled(message))
 
     def _on_earlier(self, leader: bytes, digest: bytes, position: int) -> None:
-        """Strike out what this replica had when it led, or has offered, and a leader handled."""
+        """Strike out a handled request that this replica had when it led, or has offered."""
         if self.offers.has_offered(leader, position):
             self.offers.strike(leader, digest, position)
             if not self._memory.strike(digest, self._count.value):
@@ -135,23 +135,23 @@ class Standby:
             if not (memory.strike(digest, until) or backlog.strike(digest, until)):
                 self.feed_reader.note_early(one)
 
-    # Hearing
+    # Receiving
 
     def begin_hearing(self) -> None:
-        """Hear requests anew: some before may have been missed."""
+        """Start a new subscription: earlier requests may have been missed."""
         self.offers.forget()
         self.feed_reader.begin(steady(), self._count.value)
 
-    # Bounds
+    # Limits
 
     def turn(self) -> None:
         """Forget early reports after some seconds; to be called several times a second."""
         self.feed_reader.turn(steady(), self._count.value)
 
     def forget_old(self) -> None:
-        """Drop what the leader did not report as handled in time: it does not have it.
+        """Drop requests that the leader did not report as handled in time, since it lacks them.
 
-        Requests without an id are kept: it reports them once they are delivered, however late.
+        Requests without an id are kept: the leader reports them once they are delivered.
         """
         for heard in self.backlog.take_before(
             self._clock.reading_us() - ID_KEPT_TIME * MICROSECONDS
@@ -166,7 +166,7 @@ class Standby:
         self.offers.make(steady(), self._clock.reading_us())
 
     def shrink(self) -> None:
-        """Drop the oldest beyond the limit."""
+        """Drop the oldest requests beyond the limit."""
         dropped = self.entrusted.shrink(self.max_backlog - self.backlog.size - self._memory.size)
         dropped += self._memory.shrink(self.max_backlog - self.backlog.size)
         self.backlog.note_dropped(max(self.backlog.dropped, self._memory.dropped))
@@ -181,7 +181,7 @@ class Standby:
         self.entrusted.clear()
 
     def _forget_until(self, position: int | None) -> None:
-        """Drop what the leader may have reported in a message that this standby did not hear."""
+        """Drop requests that the leader may have reported in a message that was missed here."""
         log.info("standby.reports_missed", kept=len(self.backlog) + len(self._memory))
         self.entrusted.clear()
         self.offers.set_aside(self._count.value if position is None else position, steady())
@@ -191,10 +191,10 @@ class Standby:
         else:
             self.backlog.forget(position)
             self._memory.forget(position)
-        # Reports of what is dropped must not strike out identical requests that come later.
+        # Reports of dropped requests must not strike out identical ones that come later.
         self.feed_reader.keep_from(steady(), position)
 
     def clock_set(self, by_us: int) -> None:
-        """Adjust for a clock that was set: delays still count from when requests were heard."""
+        """Adjust for a clock that was set: delays still count from the arrival of requests."""
         for kept in (self.backlog, self._memory, self.entrusted):
             kept.shift(by_us)

@@ -1,4 +1,4 @@
-"""The mark that a new leader writes: after reading it back, it has read everything before it."""
+"""The barrier: once a new leader has read back this marker, it has read everything before it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ log = get_logger("gozo.lease")
 
 
 class Barrier:
-    """Writes the mark of one bucket."""
+    """Writes the barrier of one bucket."""
 
     def __init__(self, writer: Writer, bucket: Bucket) -> None:
         self._writer = writer
         self._lines = marker_headers(Reason.BARRIER, MARKER_SECONDS * bucket.marker_ttl)
         self.problem = ""
-        """Why it was not stored when that was last tried."""
+        """Why the last attempt to store it failed."""
 
     async def written(self) -> int:
-        """Write the mark and return its sequence; retried for as long as the server cannot take it.
+        """Write the barrier, retrying while the server cannot store it, and return its sequence.
 
-        0 if there is no room for it, the stream will never take it, or the server does not answer
-        for `SILENT` seconds: after its disk was full it answers reads, but no writes until it is
-        restarted. Then only reading the bucket from now on shows what was done before.
+        0 if the storage is full, the stream refuses it, or the server does not answer for `SILENT`
+        seconds: after its disk was full, a server answers reads, but no writes until it is
+        restarted. The caller must then reload the bucket to know what was written before.
         """
         while True:
             try:
@@ -48,7 +48,7 @@ class Barrier:
             await asyncio.sleep(RETRY_WAIT)
 
     async def attempt(self) -> tuple[WriteResult, int, str]:
-        """Write the mark once.
+        """Write the barrier once.
 
         Raises:
             TimeoutError: there was no answer for `SILENT` seconds.

@@ -1,6 +1,6 @@
-"""Changes that wait for others of the same key to be done, in order. Pure.
+"""Changes that wait for earlier ones of the same key, in order. Pure.
 
-There may be many behind one that takes long, and some are taken out of the middle.
+Many may wait behind a slow change, and some are removed from the middle.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from gozo.store.changes import Change
 
 
 class Behind:
-    """All of them, by key."""
+    """The waiting changes, by key."""
 
     def __init__(self) -> None:
         self.queues: dict[str, OrderedDict[Change, None]] = {}
-        """By key; to be looked at, since each change asks whether its key is there."""
+        """By key. Callers read it directly: each new change looks up its key."""
         self.count = 0
-        """How many there are."""
+        """How many changes wait."""
 
     def __iter__(self) -> Iterator[Change]:
         for queue in self.queues.values():
@@ -28,7 +28,7 @@ class Behind:
         return change in self.queues.get(change.key, ())
 
     def of(self, key: str) -> tuple[Change, ...]:
-        """Those of a key, the first one first."""
+        """The changes of a key, the oldest first."""
         return tuple(self.queues.get(key, ()))
 
     def add(self, change: Change, *, first: bool = False) -> None:
@@ -40,14 +40,14 @@ class Behind:
         self.count += 1
 
     def take(self, key: str) -> Change:
-        """Take out the first of a key; there is one."""
+        """Remove and return the oldest change of a key, which must exist."""
         queue = self.queues[key]
         change, _ = queue.popitem(last=False)
         self._taken(key, queue)
         return change
 
     def remove(self, change: Change) -> None:
-        """Take out one that waits."""
+        """Remove a change that waits."""
         queue = self.queues[change.key]
         del queue[change]
         self._taken(change.key, queue)

@@ -1,4 +1,4 @@
-"""The key/value bucket: its name, its settings, and how it comes to be (ADR-8)."""
+"""The key/value bucket: its name, its settings, and how it is created (ADR-8)."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class Bucket:
 
     @property
     def prefix(self) -> str:
-        """What the subjects of the bucket's keys begin with."""
+        """The prefix of the subjects of the bucket's keys."""
         return f"$KV.{self.name}."
 
     @property
     def entrance(self) -> str:
-        """What the subjects begin with on which messages for the bucket are published."""
+        """The prefix of the subjects on which messages for the bucket are published."""
         return self.js.entrance(self.prefix)
 
     async def read(self, key: str) -> StoredMessage | None:
-        """Read the latest of a key, marker or not, from the stream's leader.
+        """Read the latest message of a key, marker or not, from the stream's leader.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -61,7 +61,7 @@ class Bucket:
         return await self.js.last_message(self.stream, self.prefix + key)
 
     async def purge(self, key: str, revision: int) -> None:
-        """Remove a version of a key and what came before it, without a trace; a later one stays.
+        """Remove a version of a key and all earlier ones, without a trace; a later one stays.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -69,11 +69,11 @@ class Bucket:
         await self.js.call(f"STREAM.PURGE.{self.stream}", self.purge_body(key, revision))
 
     def purge_body(self, key: str, revision: int) -> dict[str, Any]:
-        """Make what a call of STREAM.PURGE needs for `purge`."""
+        """Return the body of a STREAM.PURGE request for `purge`."""
         return {"filter": self.prefix + key, "seq": revision + 1}
 
     async def state(self) -> BucketState:
-        """Ask how the bucket is doing.
+        """Ask the server for the state of the bucket.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -99,11 +99,11 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class BucketState:
-    """What the server says of a bucket."""
+    """What the server reports about a bucket."""
 
     created: str
     keys: int
-    """Those of delete markers included; earlier versions of a key do not count."""
+    """Those of delete markers are included; earlier versions of a key do not count."""
     last_sequence: int
     copies: int
     """How many servers hold a copy of it."""
@@ -112,8 +112,8 @@ class BucketState:
     server_us: int
     """The server's clock less this host's steady one, in microseconds."""
     error_us: int
-    """How much more or less that may be: half of what the answer took, or by how much this
-    host's clock was set meanwhile, as the server's may have been as well."""
+    """The error of `server_us`, at most: half the round trip, or the step by which this host's
+    clock was set meanwhile, since the server's may have been set as well."""
 
 
 def stream_of(bucket: str) -> str:
@@ -126,11 +126,11 @@ async def open_bucket(
 ) -> Bucket:
     """Find a bucket, or create it.
 
-    `replicas` None means 3 in a cluster, where there are as many servers, and 1 elsewhere.
-    A bucket that exists is left as it is; what differs from gozo's own settings is logged.
+    `replicas` None means 3 in a cluster of at least as many servers, otherwise 1.
+    An existing bucket is left as it is; settings that differ from gozo's own are logged.
 
     Raises:
-        JetStreamError: the server refused to create it, or it is no bucket.
+        JetStreamError: the server refused to create it, or the stream is not a bucket.
         UnsuitableServerError: gozo can never work with it.
         NoServerError, NotAllowedError: as for `JetStream.call`.
     """
@@ -148,7 +148,7 @@ async def open_bucket(
 def own_settings(
     js: JetStream, name: str, *, replicas: int | None, memory: bool = False, history: int = 1
 ) -> dict[str, Any]:
-    """The configuration of a bucket that gozo makes; see `open_bucket`."""
+    """Return the configuration of a bucket that gozo creates; see `open_bucket`."""
     copies = replicas or (CLUSTER_REPLICAS if js.connection.info.get("cluster") else 1)
     return {
         "name": stream_of(name),
@@ -174,7 +174,7 @@ def own_settings(
 
 
 async def find_bucket(js: JetStream, name: str) -> Bucket | None:
-    """Find a bucket; None where there is none.
+    """Find a bucket; None if it does not exist.
 
     Raises:
         JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -188,9 +188,9 @@ async def find_bucket(js: JetStream, name: str) -> Bucket | None:
 
 
 def bucket_of(js: JetStream, name: str, config: dict[str, Any]) -> Bucket:
-    """Make a bucket of the configuration of its stream."""
+    """Make a `Bucket` from the configuration of its stream."""
     largest = int(config.get("max_msg_size", -1))
-    # Where earlier versions of a key are kept, a schedule would come back after its marker.
+    # If earlier versions of a key are kept, a schedule would come back once its marker ends.
     keeps_one = config.get("max_msgs_per_subject") == 1
     return Bucket(
         js=js,
@@ -231,19 +231,19 @@ EFFECTS = {
     "allow_rollup_hdrs": "one message of any client can remove all schedules",
     "deny_purge": "old delete markers stay, and so do delivered schedules when it is full",
 }
-"""Settings that matter, and what another one than gozo's own means."""
+"""Settings that matter, and the effect of a value other than gozo's own."""
 
 TTL_SINCE = (2, 11)
-"""Before this version of nats-server no message has a time to live of its own."""
+"""The first version of nats-server that supports a time to live for each message."""
 
 
 def _report(
     name: str, config: dict[str, Any], wanted: dict[str, Any], server: dict[str, Any]
 ) -> None:
-    """Name what differs from gozo's own settings, and refuse what cannot work.
+    """Log settings that differ from gozo's own, and refuse those that cannot work.
 
     Raises:
-        JetStreamError: the stream of that name is no such bucket.
+        JetStreamError: the stream of that name cannot hold schedules.
         UnsuitableServerError: gozo can never work with it.
     """
     others = deviations(name, config, wanted, server)
@@ -264,19 +264,19 @@ def _refuse(name: str, config: dict[str, Any]) -> None:
 
 
 class Deviation(NamedTuple):
-    """A setting of a bucket that is another one than gozo's own."""
+    """A setting of a bucket that differs from gozo's own."""
 
     setting: str
     value: object
     own: object
     effect: str
-    """What that means."""
+    """What the difference means."""
 
 
 def deviations(
     name: str, config: dict[str, Any], wanted: dict[str, Any], server: dict[str, Any]
 ) -> list[Deviation]:
-    """Name what differs from gozo's own settings.
+    """Return the settings that differ from gozo's own.
 
     Raises:
         JetStreamError: the stream of that name cannot hold schedules.
@@ -287,7 +287,7 @@ def deviations(
     for setting, effect in EFFECTS.items():
         own, value = wanted[setting], config.get(setting, False)
         unknown = setting == "allow_msg_ttl" and _version(server) < TTL_SINCE
-        # A lease lives on disk where there was no memory for it.
+        # A lease is stored on disk if there was no memory for it.
         safer = setting == "storage" and own == "memory"
         if value != own and not unknown and not safer:
             found.append(Deviation(setting, value, own, effect))

@@ -1,7 +1,7 @@
-"""The changes that are not done: in order for each key, retried, and within bounds.
+"""The changes that are not done: in order for each key, retried, and limited in number.
 
-A change waits until the one before it on the same key is done. One that the bucket does not take
-is tried again, but gives way to a later cancel, and to another schedule in its place.
+A change waits until the one before it on the same key is done. A change that the bucket does not
+accept is retried, but gives way to a later cancel, or to a schedule that replaces it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from gozo.store.run_index import RunIndex
 from gozo.store.writer import Writer
 
 MOST_IN_FLIGHT = 4_000  # writes without an answer
-MOST_AT_WORK = 2 * MOST_IN_FLIGHT  # changes taken on before callers are asked to wait
-MOST_WAITING = 100_000  # changes that may wait for the bucket while others are still taken on
+MOST_AT_WORK = 2 * MOST_IN_FLIGHT  # changes accepted before callers are asked to wait
+MOST_WAITING = 100_000  # changes that may wait for the bucket while others are still accepted
 CONGESTED_WAIT = 0.01  # seconds
 SLICE = 200  # changes begun before others get a turn
 
@@ -50,21 +50,21 @@ _GONE = frozenset({Result.ALREADY_DELIVERED, Result.NOT_FOUND})
 
 
 class Events(Protocol):
-    """Publishes what became of schedules with an id."""
+    """Publishes events about schedules with an id."""
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is published: asked before each call."""
+        """Whether events are published; to be asked before each call."""
 
     def accepted(self, entry: Entry, *, replaced: bool) -> None:
-        """One was stored."""
+        """A schedule was stored."""
 
     def cancelled(self, key: str) -> None:
-        """One was cancelled."""
+        """A schedule was cancelled."""
 
 
 class ChangeQueue:
-    """Takes changes on, and has each begun when its turn comes."""
+    """Accepts changes, and starts each when its turn comes."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class ChangeQueue:
         start: Callable[[Change], None],
         runs: RunIndex,
     ) -> None:
-        """`start` begins a change, which is over once `finish` is called with it.
+        """`start` begins a change, which ends when `finish` is called with it.
 
-        It may raise a `DisconnectedError`: the change is tried again later then.
+        `start` may raise a `DisconnectedError`; the change is then retried later.
         """
         self._writer = writer
         self._timetable = timetable
@@ -88,22 +88,22 @@ class ChangeQueue:
         self._start = start
         self._runs = runs
         self.active: dict[str, Change] = {}
-        """The change that each key is at."""
+        """The current change of each key."""
         self.behind = Behind()
-        """The changes that wait for those."""
+        """The changes that wait for the current ones."""
         self._ready: deque[Change] = deque()
         self._retries = Retries(self.again, self._give_up)
         self._overtaken: dict[Change, Put] = {}
-        """By a change that is made first, the earlier one that it leaves nothing of."""
+        """For a change that is made first: the earlier one that it makes obsolete."""
         self.holds = False
-        """Whether what requests asked for waits; see `hold`."""
+        """Whether changes that requests asked for wait; see `hold`."""
         self.outstanding = 0
         """How many changes are not done."""
         self._pumping = self._pumps_soon = False
         self._progress = asyncio.Event()
 
     def submit(self, change: Change) -> None:
-        """Take a change on."""
+        """Accept a change."""
         key = change.key
         if self._protection.protected and key in self.active and self._disturbs(change):
             change.done = True
@@ -131,7 +131,7 @@ class ChangeQueue:
         self._pump()
 
     def again(self, changes: Iterable[Write]) -> None:
-        """Begin changes once more that are not done yet."""
+        """Restart changes that are not done yet."""
         self._ready.extend(changes)
         self._pump()
 
@@ -140,7 +140,7 @@ class ChangeQueue:
         return key in self.behind.queues
 
     def _disturbs(self, change: Change) -> bool:
-        """Tell whether a change will be refused, and until then would only stop occurrences."""
+        """Tell whether a change will be refused, and would only delay occurrences until then."""
         active = self.active[change.key]
         occupied = active.holder if isinstance(active, Put) else isinstance(active, Occupied)
         if not occupied or isinstance(change, WRITES_NOTHING) or self.is_wanted(change.key):
@@ -161,14 +161,14 @@ class ChangeQueue:
     def has_room(self) -> bool:
         """Whether more changes should be submitted now.
 
-        Those behind another of their key are no work yet, and thousands of requests for one id
-        must not keep others waiting.
+        Changes behind another of their key do not count: thousands of requests for one id must
+        not keep others waiting.
         """
         waiting = self._retries.count + self.behind.count
         return self.outstanding - waiting < MOST_AT_WORK and waiting < MOST_WAITING
 
     async def progress(self) -> None:
-        """Wait until some change is done."""
+        """Wait until a change is done."""
         self._progress.clear()
         await self._progress.wait()
 
@@ -178,19 +178,19 @@ class ChangeQueue:
         writes = (change for change in changes if isinstance(change, Write))
         return [(change, change.origin) for change in writes if change.origin is not None]
 
-    # Beginning
+    # Starting
 
     def hold(self) -> None:
-        """Begin nothing that requests asked for: another replica may lead, and see to it."""
+        """Start no changes that requests asked for: another replica may lead, and make them."""
         self.holds = True
 
     def go_on(self) -> None:
-        """Begin it again."""
+        """Start such changes again."""
         self.holds = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Begin nothing meanwhile."""
+        """Start no changes meanwhile."""
         self._pumping, pumping = True, self._pumping
         try:
             yield
@@ -211,7 +211,7 @@ class ChangeQueue:
                     break
                 left -= 1
                 if self._writer.is_congested:
-                    # On a slow link, what waits in a buffer only delays the lease and the PINGs.
+                    # On a slow link, more in the buffer would only delay the lease and the PINGs.
                     asyncio.get_running_loop().call_later(CONGESTED_WAIT, self._pump)
                     break
                 change = ready.popleft()
@@ -225,14 +225,14 @@ class ChangeQueue:
             self._pumping = False
 
     def _holds_back(self, change: Change) -> bool:
-        """Let a change wait that a request asked for; False for others."""
+        """Delay a change that a request asked for; False for others."""
         if not isinstance(change, Write) or change.origin is None:
             return False
         self.delay(change)
         return True
 
     def _pump_soon(self) -> None:
-        """Go on once others had their turn: thousands for one id may be done in no time."""
+        """Go on after others had their turn: thousands of changes of one id may end at once."""
         if not self._pumps_soon:
             self._pumps_soon = True
             asyncio.get_running_loop().call_soon(self._pump_on)
@@ -244,7 +244,7 @@ class ChangeQueue:
     # Ending
 
     def finish(self, change: Change, result: Result, words: str = "") -> None:
-        """End the change that its key is at, and let the next one begin."""
+        """End the current change of a key, and let the next one start."""
         change.done = True
         self.outstanding -= not isinstance(change, Occupied)
         waiting = self._retries.waiting
@@ -284,7 +284,7 @@ class ChangeQueue:
         return result
 
     def drop(self, change: Write) -> None:
-        """End a change wherever it is, as one that another leader sees to."""
+        """End a change, current or waiting, because another leader makes it."""
         change.parked = False
         if self.active.get(change.key) is change:
             self.finish(change, Result.DROPPED)
@@ -297,15 +297,15 @@ class ChangeQueue:
             self._abandon(change, Result.DROPPED)
 
     def _abandon(self, change: Write, result: Result, words: str = "") -> None:
-        """End a change that is not the one its key is at."""
+        """End a change that is not the current one of its key."""
         change.done = True
         self.outstanding -= 1
         change.on_result(result, words)
 
-    # Trying again
+    # Retrying
 
     def postpone(self, change: Change, words: str = "there is no connection") -> None:
-        """Let a change wait until the bucket takes it, unless a later one makes it needless."""
+        """Retry a change until the bucket accepts it, unless a later one makes it unnecessary."""
         assert isinstance(change, Write)
         behind = self.behind.of(change.key)
         if not change.wait:
@@ -313,11 +313,11 @@ class ChangeQueue:
                 self._expire_in_time(other)
         self._retries.add(change, words)
         self._let_pass(change, behind)
-        # Others may be taken on meanwhile, a cancel that makes room among them.
+        # Others may be accepted meanwhile, among them a cancel that frees space.
         self._progress.set()
 
     def delay(self, change: Write) -> None:
-        """Try a change again in a moment that only waits for others to be done with its key."""
+        """Retry a change in a moment: it only waits for another write to its key."""
         self._retries.delay(change)
         self._progress.set()
 
@@ -325,7 +325,7 @@ class ChangeQueue:
         self.finish(change, Result.UNAVAILABLE, words)
 
     def _expire_in_time(self, change: Change) -> None:
-        """Give a change up at its deadline, if it is still behind another one then."""
+        """Give up a change at its deadline if it is still behind another one."""
         if isinstance(change, Put) and change.deadline < NO_DEADLINE:
             wait = max(0.0, change.deadline - steady())
             asyncio.get_running_loop().call_later(wait, self._expire, change)
@@ -338,7 +338,7 @@ class ChangeQueue:
     # Giving way
 
     def _let_pass(self, change: Write, behind: Sequence[Change]) -> None:
-        """Make the first of those behind a waiting change at once that it gives way to."""
+        """Make at once the first of the changes behind that a waiting change gives way to."""
         later = next((later for later in behind if self._may_pass(change, later)), None)
         if later is None:
             return
@@ -361,15 +361,15 @@ class ChangeQueue:
         self._pump()
 
     def _may_pass(self, change: Write, later: Change) -> bool:
-        """Tell whether a waiting change gives way to a later one, which is not refused itself."""
+        """Tell whether a waiting change gives way to a later one that will not be refused."""
         if not isinstance(later, Write) or not gives_way(change, later):
             return False
         return self._protection.barred(later) is None
 
     def _resolve_overtaken(self, change: Change, result: Result) -> Result:
-        """End what a change went before, or let it go on where the change was not made.
+        """End the earlier change that a change overtook, or resume it if that failed.
 
-        Returns the result of the change: what is never stored now was cancelled.
+        Returns the result of the later change: a cancel of what was never stored succeeded.
         """
         earlier = self._overtaken.pop(change, None)
         if earlier is None:
@@ -390,7 +390,7 @@ def _publish(events: Events, change: Change, result: Result) -> None:
     elif (
         isinstance(change, Put)
         and result in (Result.STORED, Result.REPLACED)
-        and not change.revision  # else it is gozo's own account of a version
+        and not change.revision  # else gozo itself rewrites a version
         and change.entry.id is not None
         and change.entry.run is None
     ):

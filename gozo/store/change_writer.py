@@ -1,10 +1,10 @@
-"""Writes changes to the bucket, and decides by the answer what becomes of each.
+"""Writes changes to the bucket, and decides by the server's answer how each goes on.
 
-A change is written with the revision that its key has by then. Where that proves wrong, the key is
-read again from the stream's leader; a token in each entry tells an earlier attempt of one's own
-from a write by others.
+A change is written with the revision that its key is known to have. On a conflict, the key is
+read again from the stream's leader; a token in each entry tells an earlier attempt of this
+replica from a write by others.
 
-Where the stream takes no delete marker, the entry is purged instead, no further than its own
+If the stream has no room for a delete marker, the entry is purged instead, no further than its own
 revision.
 """
 
@@ -43,12 +43,12 @@ from gozo.store.reconcile import Next, Reconciler, Verdict
 from gozo.store.writer import Writer, WriteResult
 
 SOON_US = 60 * MICROSECONDS
-"""How long before it is fetched a message is kept that was stored just now: those that are due
-in an hour would leave no room for those that are due in a second."""
+"""A message that was just stored stays in memory if it is due within this time: messages due in an
+hour would leave no room for those due in a second."""
 
 log = get_logger("gozo.store")
 
-# Looking a member up in its enumeration takes as long as looking a key up in a large dictionary.
+# Looking up a member of an enumeration takes as long as looking up a key in a large dictionary.
 _STORED = WriteResult.STORED
 _NEW, _REPLACED = Result.STORED, Result.REPLACED
 
@@ -57,7 +57,7 @@ _NO_MARKER = frozenset({WriteResult.NO_ROOM, WriteResult.REFUSED})
 
 
 class ChangeWriter:
-    """Makes the changes of a queue."""
+    """Writes the changes of a queue."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class ChangeWriter:
             self.queue.finish(change, Result.SUPERSEDED)
         elif isinstance(change, WRITES_NOTHING):
             self.queue.finish(change, Result.NOT_FOUND)
-        elif (  # the first two spare nearly every request a call
+        elif (  # the first two save a call for nearly every request
             (protection.newer or protection.protected)
             and (barred := protection.barred(change)) is not None
         ):
@@ -125,7 +125,7 @@ class ChangeWriter:
             self._writer.write(key, lines, b"", revision, partial(self._on_remove, change))
 
     def _write(self, change: Put, revision: int) -> None:
-        """Write an entry in the place of this revision; 0: as a new one, and dated."""
+        """Write an entry in place of this revision; 0: as a new, dated one."""
         sent: float | None = None
         if revision:
             lines = change.lines()
@@ -136,12 +136,12 @@ class ChangeWriter:
         self._writer.write(change.key, lines, change.payload, revision, done, sent)
 
     def _is_out(self, key: str) -> bool:
-        """Tell whether a schedule is out for delivery, and it is too late to change it."""
+        """Tell whether a schedule is being delivered, so that it is too late to change it."""
         if self._timetable.is_taken(key):
             self._hooks.withdraw(key)
         return self._timetable.is_taken(key)
 
-    # Reading what is there
+    # Reading the stored version
 
     def _look_up(self, change: Write) -> None:
         self._follow(change, self._reconciler.look_up(change), f"reconcile {change.key}")
@@ -186,7 +186,7 @@ class ChangeWriter:
                 self._traits.note(change.key, change.entry)
             self._stored(change, revision, wake_us)
         elif outcome is WriteResult.UNKNOWN:
-            # It may be stored by now: from here on only the key itself tells.
+            # It may be stored by now: from here on, only reading the key shows that.
             change.deadline = NO_DEADLINE
             change.unsure = True
             self._not_done(change, outcome, words)
@@ -213,7 +213,7 @@ class ChangeWriter:
         self._hooks.wake()
 
     def _replace_odd_key(self, id_: str) -> None:
-        """Remove the entry that the original gozo kept under an id that is no key."""
+        """Remove the entry that the original gozo kept under an id that is not a valid key."""
         if id_ in self._index.odd_keys:
             self._index.odd_keys.discard(id_)
             if id_ in self._timetable:
@@ -254,16 +254,16 @@ class ChangeWriter:
             log.repeated("warning", "store.waiting", key=change.key, reason=words)
             self.queue.postpone(change, words)
 
-    # What the index sees
+    # Entries that the index reads
 
     def _on_entry(self, key: str, revision: int, token: bytes) -> None:
-        """An entry was seen; if it is ours, its acknowledgement is late or lost."""
+        """An entry was read; if it is ours, its acknowledgement is late or lost."""
         change = self.queue.active.get(key)
         if isinstance(change, Put) and change.owns(token):
             self._stored(change, revision, change.entry.wake_us)
 
     def _is_awaited(self, key: str, token: bytes) -> bool:
-        """Tell whether an entry is what was written a moment ago, whatever the server's clock."""
+        """Tell whether this replica wrote an entry a moment ago, whatever the clock says."""
         change = self.queue.active.get(key)
         if not isinstance(change, Put) or not change.owns(token):
             return False

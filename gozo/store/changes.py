@@ -1,4 +1,4 @@
-"""What a change of the bucket is, and how it can end. Pure."""
+"""The changes that can be made to the bucket, and their possible results. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gozo.schedule.model import Entry, Reason
 from gozo.store.entry_codec import ORIGINAL, dated, entry_headers
 
 NO_DEADLINE = float("inf")
-"""On the steady clock."""
+"""No deadline, on the steady clock."""
 
 
 class Result(StrEnum):
@@ -22,7 +22,7 @@ class Result(StrEnum):
 
     STORED = "stored"
     REPLACED = "replaced"
-    """Stored in the place of an earlier version."""
+    """Stored in place of an earlier version."""
     SETTLED = "settled"
     CANCELLED = "cancelled"
     ALREADY_DELIVERED = "already_delivered"
@@ -33,15 +33,15 @@ class Result(StrEnum):
     NEWER_FORMAT = "newer_format"
     """The entry was written by a later version of gozo, and is left alone."""
     UNCHANGED = "unchanged"
-    """The schedule exists, and stays as it is."""
+    """The schedule exists, and was not changed."""
     INVALID = "invalid"
-    """The entry is invalid, or may not be delivered; it can be replaced or removed."""
+    """The entry is invalid, or must not be delivered; it can be replaced or removed."""
     PROTECTED = "protected"
     """Administrators have protected the schedule from requests."""
     UNAVAILABLE = "unavailable"
-    """The server reported until the deadline that it cannot store anything now."""
+    """The server could not store anything until the deadline."""
     DROPPED = "dropped"
-    """Another leader has the request, and acts on it."""
+    """Another leader has the request, and handles it."""
 
 
 WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
@@ -55,18 +55,18 @@ NOT_MADE = frozenset(
 Alter = Callable[[Entry], Entry | None]
 """Makes a new version of a schedule from the present one; None leaves it as it is.
 
-It may raise a `RequestError`, and be called more than once, each time with a later version.
+It may raise `RequestError`, and may be called repeatedly, each time with a later version.
 """
 
 Look = Callable[[Entry, bytes], None]
-"""Takes a schedule as it is, and its payload."""
+"""Takes the stored schedule and its payload."""
 
 OnResult = Callable[[Result, str], None]
-"""Takes the result, and the server's words where it refused."""
+"""Takes the result, and the server's error message if it refused."""
 
 
 class Put:
-    """Store an entry: a new one, or another version of the one that is there."""
+    """Store an entry: a new one, or another version of an existing one."""
 
     __slots__ = (
         *("alter", "deadline", "done", "entry", "holder", "key", "look", "on_result", "parked"),
@@ -95,44 +95,45 @@ class Put:
         self.token = token
         self.on_result = on_result
         self.alter = alter
-        """Where given, makes what is to be stored from what is there."""
+        """Makes the entry to be stored from the stored one; None: `entry` is stored."""
         self.look = look
-        """Called with what is there, before it is altered."""
+        """Called with the stored schedule, before it is altered."""
         self.revision = revision
-        """The version that is altered or replaced; 0: any."""
+        """The version to alter or replace; 0: any."""
         self.holder = holder
-        """The reservation of the key, which goes on once this is done."""
+        """The reservation of the key, which continues once this change is done."""
         self.deadline = deadline
-        """When to give up if the server refuses for now, on the steady clock."""
+        """When to give up if the server cannot store it, on the steady clock."""
         self.may_yield = may_yield
-        """Whether a cancel may go before this; None: the key is not reserved."""
+        """Tells whether a cancel may overtake this; None: the key is not reserved."""
         self.wait = 0.0
-        """Seconds between its last two attempts; 0: it never waited."""
+        """Seconds between the last two attempts; 0: it never waited."""
         self.parked = False
-        """Whether it waits now."""
+        """Whether it waits for a retry."""
         self.unsure = False
-        """Whether it may be stored all the same."""
+        """Whether an attempt without a positive answer may have stored it."""
         self.by_request = by_request
-        """Whether a request asked for it, not an administrator: what is protected stays then."""
+        """Whether a request asked for it, not an administrator: requests cannot change protected
+        schedules."""
         self.origin = origin
-        """The request or call that asked for it, which standbys have heard as well."""
+        """The request or call that asked for it, which standbys have received as well."""
         self.dropped = False
-        """Whether another leader acts on the request now."""
+        """Whether another leader handles the request now."""
         self.replaces = False
         self.done = False
         self.sent = 0.0
-        """When the last attempt to create it was made, on the steady clock; 0: there was none."""
+        """When the last attempt to create it was made, on the steady clock; 0: never."""
         if entry is not None:
             self.entry = entry
             self.payload = payload
 
     def become(self, entry: Entry, payload: bytes) -> None:
-        """Take on what is to be stored."""
+        """Set the entry and payload to be stored."""
         self.entry = entry
         self.payload = payload
 
     def lines(self, written: float = 0.0) -> bytes:
-        """Make its header lines; `written` dates a create, see `entry_codec.dated`."""
+        """Return its header lines; `written` dates a create, see `entry_codec.dated`."""
         key, entry, token = self.key, self.entry, self.token
         lines = entry_headers(entry, dated(token, written) if written else token)
         if "=" in key and entry.id == key and escape_id(key) != key:
@@ -140,12 +141,12 @@ class Put:
         return lines
 
     def owns(self, token: bytes) -> bool:
-        """Tell whether an attempt to store this has left an entry with such a token."""
+        """Tell whether an entry with this token comes from an attempt to store this."""
         return token.startswith(self.token) and token[len(self.token) :][:1] in b"-"
 
 
 class Remove:
-    """Put a delete marker in an entry's place, or purge it where there is no room for one."""
+    """Replace an entry by a delete marker, or purge it if there is no room for a marker."""
 
     __slots__ = (
         *("by_request", "done", "expected", "key", "life", "on_result", "origin", "parked"),
@@ -169,11 +170,11 @@ class Remove:
         self.reason = reason
         self.on_result = on_result
         self.expected = 0
-        """The version that the last attempt was to remove; 0: there was none."""
+        """The version that the last attempt tried to remove; 0: no attempt was made."""
         self.life = 0
-        """Seconds that the marker of the last attempt lives."""
+        """How long the marker of the last attempt lives, in seconds."""
         self.purged = False
-        """Whether a purge was asked for."""
+        """Whether the server was asked to purge it."""
         self.wait = 0.0
         """As for `Put`."""
         self.parked = False
@@ -185,20 +186,20 @@ class Remove:
 
 
 class Occupied:
-    """Change nothing: keep other changes waiting while occurrences of a schedule are sent."""
+    """A reservation: keeps other changes of a key waiting while occurrences are sent."""
 
     __slots__ = ("done", "key", "on_result", "revision")
 
     def __init__(self, key: str, revision: int) -> None:
         self.key = key
         self.revision = revision
-        """The version that `Reservations.advance` is to replace next."""
+        """The version that `Reservations.advance` will replace next."""
         self.on_result: OnResult = nothing
         self.done = False
 
 
 class Note:
-    """Change nothing: tell when all changes before it are done."""
+    """Changes nothing: its result comes when all changes before it are done."""
 
     __slots__ = ("done", "key", "on_result")
 
@@ -215,8 +216,8 @@ def nothing(result: Result, words: str) -> None:
 def gives_way(change: Change, later: Change) -> bool:
     """Tell whether a change that waits for the bucket can be dropped in favour of a later one.
 
-    It can if nothing would be left of it: after a cancel, or another schedule in its place. If
-    occurrences are under way, only after a cancel, which forgets what was sent.
+    It can if the later one makes it obsolete: a cancel, or a schedule that replaces it. While
+    occurrences are being sent only a cancel does, since it needs no record of them.
     """
     if not isinstance(change, Put) or not change.parked or change.unsure:
         return False
@@ -228,7 +229,7 @@ def gives_way(change: Change, later: Change) -> bool:
 
 
 def request_tokens() -> Iterator[bytes]:
-    """Make tokens that no other run of gozo makes; by its hyphen `is_of_daemon` knows each."""
+    """Generate tokens, unique to this run; by their hyphen `is_of_daemon` recognizes them."""
     run = secrets.token_hex(5).encode()
     return (b"%b-%x" % (run, number) for number in count(1))
 

@@ -1,4 +1,4 @@
-"""What the store asks of the delivery, which is made after it."""
+"""Calls from the store to the delivery, which is constructed after it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 
 class DeliveryHooks:
-    """Made before the parts of the store; the delivery attaches itself once it is made."""
+    """Constructed before the store; the delivery attaches its methods later."""
 
     __slots__ = ("abandon", "awaits_ack", "wake", "withdraw")
 
     wake: Callable[[], None]
-    """Looks soon for what is due: something may have become due, or its message has come."""
+    """Looks soon for due schedules: one may have become due, or its message has arrived."""
     withdraw: Callable[[str], None]
-    """Gives back what was taken for delivery under a key, if it was not sent yet."""
+    """Returns a schedule that was taken for delivery to its source, if it was not sent yet."""
     awaits_ack: Callable[[str, int], bool]
-    """Tells whether a version of a key was sent, and is not settled by a stream or a run yet."""
+    """Tells whether a version was sent, and no stream has acknowledged it or run begun yet."""
     abandon: Callable[[str], None]
-    """Tries the runs of the schedule under a key no more: it was changed or cancelled."""
+    """Stops retrying the runs of the schedule under a key, which was changed or cancelled."""
 
     def attach(
         self,
@@ -26,7 +26,7 @@ class DeliveryHooks:
         awaits_ack: Callable[[str, int], bool],
         abandon: Callable[[str], None],
     ) -> None:
-        """Take the hooks of the delivery; none may be called before."""
+        """Set the hooks; none may be called before."""
         self.wake = wake
         self.withdraw = withdraw
         self.awaits_ack = awaits_ack

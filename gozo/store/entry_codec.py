@@ -1,4 +1,4 @@
-"""Entries of the bucket, from headers to objects and back. Pure."""
+"""Converts entries of the bucket from headers to objects and back. Pure."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ reading them: format 2 has a `Confirmation`.
 BARRIER_KEY = RESERVED + "barrier"
 
 APPLY_KEY = RESERVED + "apply"
-"""The lock that `apply` takes; to readers of the bucket, a delete marker."""
+"""The lock of `apply`, stored as a delete marker."""
 
 GROWTH = 1_152
-"""Bytes that gozo may add to an entry's headers later: what was sent last, why an attempt or a
-pause is, the revision that a write expects."""
+"""Bytes that gozo may add to an entry's headers later: what was sent last, the reason of a failed
+attempt or a pause, the revision that a write expects."""
 
 
 _WHEN = rb"(?:Gozo-When: (\+?[0-9]{1,10}+(?:\.[0-9]{1,6}+)?)\r\n)?"
@@ -54,11 +54,11 @@ _PLAIN = re.compile(
     + rb"(?:Gozo-Due: ([0-9]{1,11}+\.[0-9]{6})\r\nGozo-Created: ([0-9]{1,11}+\.[0-9]{6})\r\n"
     rb"Gozo-Request: ([0-9a-f-]++)\r\n)?(?:Nats-Msg-Size: ([0-9]{1,9}+)\r\n)?\r\n\Z"
 )
-"""An entry without anything special, as gozo writes it, or a client that knows the bucket."""
+"""An entry without special headers, written by gozo or directly by a client."""
 _PLAIN_KEY = re.compile(rf"(?:[A-Za-z0-9_\-/]++(?:\.[A-Za-z0-9_\-/]++)*|{RESERVED}[0-9a-f]++)\Z")
 """A key that is its own id, or one from `reserved_key`."""
 _CREATE = FIRST_LINE + b"Nats-Expected-Last-Subject-Sequence: 0\r\n"
-"""What the headers of an entry begin with that was written where nothing was."""
+"""The first header lines of an entry that was written as a new one."""
 _DATED = re.compile(rb"[0-9a-f]++-[0-9a-f]++-([0-9a-f]{9,11}+)\Z")
 """A token that says when a create was written."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
@@ -72,7 +72,7 @@ _FORMATS = frozenset({b"1", b"2"})
 
 
 class EntryError(ValueError):
-    """An entry of the bucket that cannot be read; `newer` if its format is of the future."""
+    """An entry of the bucket that cannot be read; `newer` if a later version wrote its format."""
 
     def __init__(self, reason: str, *, newer: bool = False) -> None:
         super().__init__(reason)
@@ -80,18 +80,18 @@ class EntryError(ValueError):
 
 
 class BareEntryError(EntryError):
-    """An entry without headers of gozo's: only its value can tell; see `parse_original`."""
+    """An entry without gozo's headers: its value must be read; see `parse_original`."""
 
 
 def reserved_key() -> str:
-    """Make a key of its own for a schedule that has no id."""
+    """Return a new, unique key for a schedule without an id."""
     return f"{RESERVED}{secrets.token_hex(11)}"
 
 
 def printable_key(raw: bytes) -> str:
-    """Make text of a key as it came, which is only gozo's where it is ASCII.
+    """Decode the raw bytes of a key; gozo's own keys are ASCII.
 
-    One that is not UTF-8 becomes text with a space, which no other key has.
+    A key that is not UTF-8 becomes a text with a space, which no other key has.
     """
     try:
         return raw.decode()
@@ -100,16 +100,16 @@ def printable_key(raw: bytes) -> str:
 
 
 def is_of_daemon(token: bytes) -> bool:
-    """Tell whether a daemon wrote an entry with this token; clients' have no hyphen."""
+    """Tell whether a daemon wrote an entry with this token; clients' tokens have no hyphen."""
     return b"-" in token
 
 
 def entry_headers(entry: Entry, token: bytes) -> bytes:
     """Make the header lines of a bucket entry; `block` completes them."""
-    id_, subject, when_text, due_us, created_us = entry[:5]  # quicker than each by its name
+    id_, subject, when_text, due_us, created_us = entry[:5]  # faster than five attributes
     id_line = "" if id_ is None else f"Gozo-Id: {id_}\r\n"
     due, created = str(due_us).zfill(7), str(created_us).zfill(7)
-    # Text that is cut takes two thirds of the time that dividing and formatting bytes would.
+    # Cutting texts takes two thirds of the time of dividing and formatting bytes.
     text = (
         f"{_FORMAT_LINE}{id_line}Gozo-Subject: {subject}\r\n"
         f"Gozo-When: {when_text}\r\nGozo-Due: {due[:-6]}.{due[-6:]}\r\n"
@@ -152,7 +152,7 @@ def _rare_lines(entry: Entry) -> bytes:
 
 
 def headers_size(entry: Entry) -> int:
-    """Bytes that the entry's header block may come to have, whatever gozo notes in it."""
+    """The greatest size, in bytes, that the entry's header block can grow to."""
     growth = GROWTH + RUN_GROWTH if entry.is_answered else GROWTH
     return len(entry_headers(entry, b"")) + growth
 
@@ -160,11 +160,11 @@ def headers_size(entry: Entry) -> int:
 def check_room(
     entry: Entry, headers: bytes | None, max_payload: int, max_message: int = UNLIMITED
 ) -> None:
-    """Refuse what is stored, with these headers, and could not be kept up there.
+    """Refuse a stored schedule that would be too large to be rewritten.
 
-    What recurs, counts its attempts or becomes a run has to be rewritten, and a client's own
-    headers may be longer then: it would begin anew at each start. Anything else can be sent as it
-    is.
+    A schedule that recurs, counts its attempts or becomes a run is rewritten, and the headers that
+    a client wrote may grow by that. If that failed, the schedule would start over at each start of
+    gozo. Other schedules are sent as they are.
 
     Raises:
         RequestError: `too_large`.
@@ -177,33 +177,32 @@ def check_room(
 
 
 PROTECT = b"gozo-protect"
-"""Whatever its value: what is misspelt must not be open to everybody."""
+"""Protects a schedule whatever its value: a misspelt value must not remove the protection."""
 
 
 def says_protected(headers: bytes | None) -> bool:
-    """Tell whether an entry is protected, even one that cannot be read otherwise."""
+    """Tell whether an entry is protected, even if it is otherwise unreadable."""
     return any(name == PROTECT for name, _ in fields(headers))
 
 
 ORIGINAL = b"Gozo-Original: Yes\r\n"
-"""Says that the key is the id as it stands: the original gozo kept the schedule there."""
+"""Marks a key that is the id, unescaped: the original gozo stored the schedule there."""
 
 
 def dated(token: bytes, written: float) -> bytes:
-    """Make a token that says when a create was written, in epoch seconds of the server's clock."""
+    """Add to a token when a create was written, in epoch seconds of the server's clock."""
     return b"%b-%x" % (token, int(written * 1_000))
 
 
 def token_of(headers: bytes | None) -> bytes:
-    """Return the token of an entry, readable or not; empty where it has none."""
+    """Return the token of an entry, readable or not; empty without a token."""
     return dict(fields(headers)).get(b"gozo-request", b"")
 
 
 def written_us(headers: bytes | None, token: bytes) -> int:
-    """Return when an entry was written as a new one, by the server's clock; 0: it does not say.
+    """Return when an entry was written as a new one, by the server's clock; 0: undated.
 
-    What was written over something else needs no time: it cannot be stored any more once that is
-    gone.
+    An entry that replaces another one is not dated: once that is gone, it cannot be stored.
     """
     if headers is None or not headers.startswith(_CREATE):
         return 0
@@ -216,7 +215,7 @@ def parse_entry(
 ) -> Entry | Marker:
     """Read a bucket entry from its key, its headers and the time when it was stored.
 
-    `size` is that of its payload; without it, the server has added a header that tells.
+    `size` is that of its payload; None: the server has added a header with the size.
 
     Raises:
         EntryError: it is neither a schedule nor a delete marker that this version knows.
@@ -243,10 +242,10 @@ def parse_entry(
 
 
 def glance(key: str, headers: bytes | None, stored_us: int) -> tuple[int, bytes, bytes, int] | None:
-    """Read of a plain entry just when it is due, its subject, its token, and its payload's size.
+    """Return when a plain entry is due, its subject, its token, and its payload's size.
 
-    A million are read so at a start, each in a fraction of the time that `parse_entry` takes.
-    None if the entry is anything else, or nothing that can be read.
+    At a start, a million entries are read this way, much faster than by `parse_entry`.
+    None if the entry is not plain, or cannot be read.
     """
     plain = _split_plain(key, headers)
     if plain is None:
@@ -257,7 +256,7 @@ def glance(key: str, headers: bytes | None, stored_us: int) -> tuple[int, bytes,
 
 
 def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | None:
-    """Read what most entries are, in a third of the time; None if it is anything else."""
+    """Read a plain entry, as most are, in a third of the time; None if it is not plain."""
     plain = _split_plain(key, headers)
     if plain is None:
         return None
@@ -275,9 +274,9 @@ def _plain_entry(key: str, headers: bytes | None, stored_us: int) -> Entry | Non
 
 
 def _split_plain(key: str, headers: bytes | None) -> tuple[Any, ...] | None:
-    """Tell a plain entry's subject, when, due, created, token and size apart; else None.
+    """Return a plain entry's subject, when, due, created, token and size; None if it is not plain.
 
-    Its key is plain and the id, if one is given, and its time is given once.
+    Its key is plain and equals the id, if one is given, and its time is given once.
     """
     match = _PLAIN.match(headers or b"")
     if match is None:
@@ -300,7 +299,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
     size = given.get(b"nats-msg-size", b"0")
     confirm, attempts, confirmation = read_confirmation(given, recurs=True)
     if created is None and any(name[:5] not in OWN or name == MESSAGE_ID for name in given):
-        # Written by a client that knows the bucket, and nothing of how gozo packs headers.
+        # Written directly by a client, which does not pack headers as gozo does.
         passed = split(headers)[1] + passed
     entry = Entry(
         id=_entry_id(key, given.get(b"gozo-id"), original=b"gozo-original" in given),

@@ -1,4 +1,4 @@
-"""The stream that keeps events, so that one can ask later what happened to a schedule."""
+"""The stream that keeps events, to show later what happened to a schedule."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gozo.transport.jetstream import (
 )
 
 DESCRIPTION = "events of gozo"
-"""The description of streams that gozo made."""
+"""The description of streams that gozo created."""
 
 NAMES = "STREAM.NAMES"
-"""Called only to name the streams in an error message; a daemon works without it."""
+"""Called only to name streams in error messages; a daemon works without this permission."""
 
 log = get_logger("gozo.store")
 
@@ -35,11 +35,11 @@ def history_of(bucket: str) -> str:
 async def open_history(
     js: JetStream, bucket: str, request_subject: str, *, age_us: int, replicas: int | None
 ) -> None:
-    """Make the stream, or let the existing one keep these events for so long from now on.
+    """Create the stream, or extend the existing one to keep these events for that time.
 
-    What it kept so far stays, also for another request subject. One that keeps events for longer
-    is not changed, since a mistyped time would remove them for good. `replicas` None means the
-    same as for the bucket.
+    The stream keeps the events it has, also those of another request subject. Its time is never
+    shortened, since a mistyped value would remove events for good. `replicas` None means the same
+    as for the bucket.
 
     Raises:
         JetStreamError: the server refused it, or another stream keeps the events.
@@ -67,7 +67,7 @@ async def open_history(
 async def find_history(
     js: JetStream, bucket: str, request_subject: str, *, age_us: int
 ) -> dict[str, Any] | None:
-    """Return the configuration of the stream, which gozo may change; None if it does not exist.
+    """Return the configuration of the stream if gozo may change it; None if it does not exist.
 
     Raises:
         JetStreamError: gozo did not create the stream of that name, and it keeps something else, or
@@ -100,7 +100,7 @@ async def find_history(
 def how_long(config: Mapping[str, Any]) -> str:
     """Say for how long a stream of this configuration keeps messages."""
     age = config.get("max_age")
-    return f"for {print_duration(age // 1000)}" if age else "for ever"
+    return f"for {print_duration(age // 1000)}" if age else "forever"
 
 
 def why_longer(bucket: str, config: Mapping[str, Any], age_us: int) -> str:
@@ -115,12 +115,12 @@ def why_longer(bucket: str, config: Mapping[str, Any], age_us: int) -> str:
 
 
 def _is_longer(config: Mapping[str, Any], age: int) -> bool:
-    kept = config.get("max_age")  # nanoseconds; 0 is for ever
+    kept = config.get("max_age")  # nanoseconds; 0 is forever
     return not kept or kept > age
 
 
 async def check_room(js: JetStream, bucket: str, request_subject: str) -> None:
-    """Make sure that no other stream keeps the events, if gozo may ask for that.
+    """Make sure that no other stream keeps the events, if gozo has the permission to find out.
 
     Raises:
         JetStreamError: one does.
@@ -139,11 +139,11 @@ def _seconds(age: int) -> float:
 
 
 def _changes(config: dict[str, Any], subject: str, age: int) -> dict[str, Any]:
-    """What must be changed to keep a subject for at least so many nanoseconds."""
+    """Return the changes needed to keep a subject for at least `age` nanoseconds."""
     changes: dict[str, Any] = {}
     subjects = config.get("subjects") or []
     if not is_covered(subject, subjects):
-        # A subject that the new one covers would overlap with it.
+        # The server refuses subjects that overlap with the new one.
         apart = [one for one in subjects if not is_covered(one, [subject])]
         changes["subjects"] = [*apart, subject]
     if config.get("max_age") != age and not _is_longer(config, age):
@@ -152,7 +152,7 @@ def _changes(config: dict[str, Any], subject: str, age: int) -> dict[str, Any]:
 
 
 def is_covered(subject: str, patterns: Sequence[str]) -> bool:
-    """Tell whether all that a subject with `>` at its end matches is matched by one pattern."""
+    """Tell whether one of the patterns matches everything that a subject ending in `>` matches."""
     return any(
         pattern.split(".")[-1] == ">" and expression((pattern,)).match(subject)
         for pattern in patterns
@@ -184,7 +184,7 @@ async def _create(
 
 
 async def _made(js: JetStream, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Create it, unless another daemon that starts at the same time has done so."""
+    """Create the stream, unless another daemon that starts at the same time has done so."""
     try:
         answer = await js.call(f"STREAM.CREATE.{wanted['name']}", wanted, timeout=5.0)
     except JetStreamError as error:
@@ -196,7 +196,7 @@ async def _made(js: JetStream, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_the_way(bucket: str, subject: str, keepers: Sequence[str]) -> JetStreamError:
-    """Make the error for a subject that other streams keep, which may be unknown."""
+    """Return the error for a subject that other streams keep; their names may be unknown."""
     named = " and ".join(keepers)
     return JetStreamError(
         f"{f'the stream {named}' if named else 'another stream'} keeps messages on {subject} "
@@ -208,7 +208,7 @@ def _in_the_way(bucket: str, subject: str, keepers: Sequence[str]) -> JetStreamE
 
 
 async def _keepers(js: JetStream, bucket: str, subject: str) -> list[str]:
-    """Return the names of other streams that keep a subject, as far as gozo may list them."""
+    """Return the names of other streams that keep a subject, if gozo is permitted to list them."""
     try:
         answer = await js.call(NAMES, {"subject": subject})
     except (NotAllowedError, NoServerError, JetStreamError):

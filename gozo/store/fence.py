@@ -1,4 +1,4 @@
-"""What a replica that lost the lease must not change any more."""
+"""Protects the writes of a later leader from a replica that lost the lease."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ class Fence:
 
     def __init__(self) -> None:
         self.revision: int | None = None
-        """Keys with a later revision that was not written here are left alone; None: no fence.
+        """Keys with a later revision that was not written here are not changed; None: no fence.
 
-        What is asked of the new leader is newer than what still waits here.
+        Requests to the new leader are newer than the changes that still wait here.
         """
         self.own: dict[str, int] = {}
         """The last revision of each key that was written here, until `forget_own`."""
         self.retracted: set[str] = set()
-        """Keys that only this replica knows, and under which nothing may stay."""
+        """Keys that only this replica knows, and whose entries must be removed."""
 
     def put_up(self, revision: int) -> None:
-        """Leave alone what others stored after a revision."""
+        """Protect the keys that others wrote after a revision."""
         self.revision = revision
 
     def take_down(self) -> None:
-        """Change all keys again."""
+        """Allow changes of all keys again."""
         self.revision = None
 
     @property
@@ -38,7 +38,7 @@ class Fence:
         return revision > self.revision and self.own.get(key) != revision
 
     def forget_own(self) -> int:
-        """Forget which revisions were written here, and return the last of them, or 0."""
+        """Forget which revisions were written here, and return the last one; 0 if nothing was."""
         last = max(self.own.values(), default=0)
         self.own.clear()
         return last

@@ -1,15 +1,15 @@
 """Follows the bucket: reads every entry once, then every change, and never stalls.
 
-The follower reads through a consumer, and replaces it whenever something is wrong: silence, an
+The follower reads through a consumer, and replaces it when anything is wrong: silence, an
 unexpected status, a gap in the sequence, a lost connection. After a lost connection it reloads
-everything and drops what is gone, since a purge and a restored backup leave no other trace; for
-the same reason it regularly compares the number of messages with the server's. Delete markers live
-for a limited time, so it also reloads everything when it was not up to date for half of that time:
-because the process stood still, nothing came, or more came than it could read.
+everything and drops keys that are gone, since a purge or a restored backup leaves no other trace;
+for the same reason it regularly compares its number of messages with the server's. Delete markers
+live for a limited time, so it also reloads everything when it was not up to date for half of that
+time: because the process was stopped, no messages came, or more came than it could read.
 
-A consumer lives on any replica of the stream, which may be behind the stream's leader. So the
-leader is asked when the last message stored did not come, or when an older version came than is
-known.
+A consumer lives on any replica of the stream, which may lag behind the stream's leader. So the
+follower asks the leader when the last message stored did not arrive, or when a version arrived
+that is older than the known one.
 
 Payloads are not fetched here (`headers_only`).
 """
@@ -37,11 +37,11 @@ COMPARISONS = 10  # attempts to find the bucket at the same sequence while other
 COMPARE_AGAIN = 0.02  # seconds between them
 DOUBT_INTERVAL = 5.0  # seconds between reloads because the bucket lacks a single key
 SWEEP_LAG = 60
-"""Seconds that the server may be late in removing markers: thousands end at once after a burst."""
+"""Seconds that the server may be late in removing markers: after a burst, thousands end at once."""
 RETRY_WAIT = 0.25  # seconds
 ANOTHER = "the bucket was replaced or restored"  # why everything is reloaded
-LAGS = "the replica of the stream that it read from is behind"
-PROGRESS = 0.5  # seconds within which more comes from a replica that is catching up
+LAGS = "the replica of the stream that was read lags behind"
+PROGRESS = 0.5  # seconds within which a replica that is catching up sends more
 DELETION = 1.0  # seconds for the server to remove the files of a deleted stream
 
 log = get_logger("gozo.follower")
@@ -64,10 +64,10 @@ class Follower:
         self._replicas = replicas
         self._clock = clock
         self.loaded = asyncio.Event()
-        """Set once everything was seen that the bucket held when the load began."""
+        """Set once everything that the bucket held when the load began has been read."""
         self._progress = asyncio.Event()
         self._broken = asyncio.Event()
-        """Set where another consumer is needed."""
+        """Set when a new consumer is needed."""
         self._freshness = Freshness(index)
         self._reader = MessageReader(
             bucket, index, self._freshness, self._broken, self._break, self._caught_up
@@ -78,35 +78,35 @@ class Follower:
         self._doubts = self._loads = self._buckets = 0
         self._doubted_at = -DOUBT_INTERVAL
         self._confirming: asyncio.Task[None] | None = None
-        """Finds out whether everything was seen up to the end of the load."""
+        """Finds out whether everything up to the end of the load was read."""
         self._consumer: Consumer | None = None
         connection.on_lost.append(self._on_lost)
 
     @property
     def position(self) -> int:
-        """The last sequence seen."""
+        """The last sequence read."""
         return self._reader.position
 
     @property
     def behind(self) -> int:
-        """How many messages of the bucket were still to come when it last heard of it."""
+        """How many messages of the bucket were unread, as last reported."""
         return self._reader.behind
 
     @property
     def turned_at(self) -> float:
-        """When it last looked after its consumer, on the steady clock."""
+        """When it last checked its consumer, on the steady clock."""
         return self._freshness.turned_at
 
     @property
     def is_following(self) -> bool:
-        """Whether everything was loaded, and the server was heard of in the last seconds."""
+        """Whether everything is loaded, and the server was heard from in the last seconds."""
         consumer = self._consumer
         heard = consumer is not None and not consumer.is_silent
         return heard and self.loaded.is_set() and not self._full
 
     @property
     def created(self) -> str:
-        """When the bucket was created, by the server: no other bucket has the same time."""
+        """When the bucket was created, by the server's clock: this identifies the bucket."""
         return self._created
 
     @property
@@ -115,7 +115,7 @@ class Follower:
         return self._clock.ahead_us
 
     async def run(self) -> NoReturn:
-        """Follow; runs until it is cancelled.
+        """Follow the bucket; runs until it is cancelled.
 
         Raises:
             NotAllowedError: a permission is missing, before anything was loaded.
@@ -150,7 +150,7 @@ class Follower:
             self._stop_consumer()
 
     async def _look(self) -> None:
-        """Check for silence and stalls, and compare counts now and then."""
+        """Check for silence and stalls, and regularly compare counts."""
         if self._consumer is None or self._consumer.is_silent:
             self._break("silence")
         elif self._consumer.stalls:
@@ -161,7 +161,7 @@ class Follower:
             self._freshness.compared(in_doubt=bool(self._doubts))
 
     def _turn(self) -> None:
-        """Note how up to date it is, and whether markers may be gone that it has not seen."""
+        """Note how up to date it is, and whether it may have missed markers."""
         reader, consumer = self._reader, self._consumer
         now = self._freshness.turn(loads_all=reader.loads_all)
         if consumer is not None and not consumer.is_silent and not self._full:
@@ -172,7 +172,7 @@ class Follower:
         self.reload(self._freshness.take_missed())
 
     async def reached(self, sequence: int) -> bool:
-        """Wait until everything up to a sequence was seen, by a full load if necessary.
+        """Wait until everything up to a sequence was read, by a full load if necessary.
 
         False if the bucket was replaced meanwhile: the sequence means nothing there.
         """
@@ -190,7 +190,7 @@ class Follower:
         self._break(reason)
 
     async def reloaded(self, reason: str) -> None:
-        """Reload everything, and wait until that is done."""
+        """Reload everything, and wait for the end of the load."""
         loads = self._loads
         self.reload(reason)
         while self._loads == loads:
@@ -198,9 +198,9 @@ class Follower:
             await self._progress.wait()
 
     async def agreed(self) -> None:
-        """Make sure that nothing purged is still known: a purge leaves no mark to wait for.
+        """Make sure that no purged key is still known: a purge leaves no marker to wait for.
 
-        While others write all the time the counts cannot be compared; `doubt` has to do then.
+        The counts cannot be compared while others write all the time; then only `doubt` notices.
         """
         for _ in range(COMPARISONS):
             asked_at = self.position
@@ -227,8 +227,8 @@ class Follower:
     async def _make_again(self, error: GozoError) -> None:
         """Create the bucket again after it was deleted: new requests need one.
 
-        Not at once: the server reports that the stream does not exist before it has removed the
-        stream's files, and a stream made meanwhile begins with the old messages in it.
+        Only after a delay: the server reports that the stream does not exist before it has removed
+        the stream's files, and a stream created meanwhile starts with the old messages.
         """
         if isinstance(error, JetStreamError) and error.code == STREAM_NOT_FOUND:
             await asyncio.sleep(DELETION)
@@ -237,10 +237,10 @@ class Follower:
             except GozoError as failure:
                 log.repeated("error", "bucket.missing", reason=str(failure))
 
-    # A consumer's life
+    # The consumer
 
     async def _start(self) -> None:
-        """Make a consumer and ask for the first messages."""
+        """Create a consumer and request the first messages."""
         state = await self._bucket.state()
         self._clock.compared(state.server_us, state.error_us)
         self._freshness.date()
@@ -265,7 +265,7 @@ class Follower:
         self._reader.expect(await consumer.start(None if self._full else self.position))
 
     async def _stalled(self, consumer: Consumer) -> None:
-        """Find out whether everything was seen, although the server announced more."""
+        """Find out whether everything was read, although the server announced more."""
         try:
             has_all = await consumer.has_all()
         except GozoError as error:
@@ -297,7 +297,7 @@ class Follower:
     # Loads
 
     def _caught_up(self) -> None:
-        """Go on where nothing more is to come, though what was stored last may be missing."""
+        """Go on at the end of the messages, although the one stored last may be missing."""
         if not self._reader.is_at_end:
             if self._confirming is None:
                 self._confirming = asyncio.create_task(self._confirm(), name="end of load")
@@ -309,13 +309,13 @@ class Follower:
             self._freshness.loaded(self._reader.load_began_at)
         elif self._freshness.missed_markers:
             self._load_for_markers()
-            return  # what waits for this position waits for the load
+            return  # waiters for this position wait for the load
         self._progress.set()
 
     async def _confirm(self) -> None:
-        """Ask the stream's leader whether anything was not seen.
+        """Ask the stream's leader whether anything is unread.
 
-        What was stored last may be gone, on its way, or missing on the consumer's replica.
+        The last message stored may be removed, on its way, or missing on the consumer's replica.
         """
         bucket, pattern = self._bucket, f"{self._bucket.prefix}>"
         reader = self._reader
@@ -342,7 +342,7 @@ class Follower:
 
     async def _compare(self) -> None:
         """Reload if the server's count of messages differs from ours at the same sequence."""
-        asked_at = self.position  # before the answer is looked at, more may have been seen
+        asked_at = self.position  # more may be read before the answer is processed
         try:
             state = await self._bucket.state()
         except JetStreamError as error:
@@ -355,7 +355,7 @@ class Follower:
         if self._is_another(state, asked_at):
             self.reload(ANOTHER)
         elif state.last_sequence == self.position and not self._agrees(state):
-            # A write may have been acknowledged between the server's count and ours.
+            # A write may have been acknowledged between the two counts.
             self._doubts += 1
             if self._doubts > 1:
                 self.reload(self._difference(state))
@@ -363,7 +363,7 @@ class Follower:
             self._doubts = 0
 
     async def compare_clock(self) -> None:
-        """Compare this host's clock with the server's now.
+        """Compare this host's clock with the server's.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -372,7 +372,7 @@ class Follower:
         self._clock.compared(state.server_us, state.error_us)
 
     def _is_another(self, state: BucketState, asked_at: int) -> bool:
-        """Tell whether a state that was asked for at a position is that of another bucket."""
+        """Tell whether a state, requested at a position, is that of another bucket."""
         return state.created != self._created or state.last_sequence < asked_at
 
     def _difference(self, state: BucketState) -> str:
@@ -381,7 +381,8 @@ class Follower:
     def _agrees(self, state: BucketState) -> bool:
         """Tell whether the counts agree.
 
-        The server may have removed markers near their end, or still keep some forgotten here.
+        The server may have removed markers near their end, or may still keep some that this index
+        has forgotten.
         """
         now_us = self._index.server_us()
         timetable, keys = self._index.timetable, self._index.keys

@@ -1,6 +1,6 @@
-"""Forgets what is over: tombstones soon after their markers, and outcomes after ten minutes.
+"""Forgets tombstones soon after their markers, and outcomes after ten minutes.
 
-A standby drops what others delivered from its timetable here, since it pops nothing itself.
+On a standby, this also drops delivered schedules from the timetable, since it pops none itself.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from gozo.runtime.clock import steady
 from gozo.schedule.model import MICROSECONDS
 from gozo.schedule.timetable import Timetable
 
-INTERVAL = 0.25  # seconds: what 2,000 deliveries a second leave is forgotten within a millisecond
+INTERVAL = 0.25  # seconds; at 2,000 deliveries a second, forgetting takes a millisecond
 SLICE = 100  # tombstones forgotten before others get a turn
 SLACK_US = 3 * MICROSECONDS
-"""How long after its marker a tombstone goes: the server removes markers a second late or two.
-One that goes too early, or too late, costs a write with a wrong expectation."""
+"""How long a tombstone outlives its marker: the server removes markers up to two seconds late.
+A tombstone forgotten too early or too late costs a write with a wrong expectation."""
 
 
 class Forgetter:
@@ -28,7 +28,7 @@ class Forgetter:
         self._server_us = server_us
 
     async def run(self) -> NoReturn:
-        """Forget; runs until it is cancelled."""
+        """Forget periodically; runs until it is cancelled."""
         while True:
             before_us = self._server_us() - SLACK_US
             more = self._timetable.forget_ended(before_us, SLICE)

@@ -1,4 +1,4 @@
-"""What a replica does with the requests it acted on when another one may lead."""
+"""Hands over the unfinished requests of a replica when another one may lead."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from gozo.store.fence import Fence
 
 
 class Handover:
-    """Holds changes that requests asked for, and drops those that another leader sees to."""
+    """Holds changes that requests asked for, and drops those that another leader makes."""
 
     def __init__(self, queue: ChangeQueue, fence: Fence) -> None:
         self._queue = queue
         self._retracted = fence.retracted
         self._found: list[tuple[Put, Heard]] = []
-        """What was found to be stored while changes are held."""
+        """Changes that turned out to be stored while changes are held."""
 
     @property
     def origins(self) -> list[Heard]:
-        """The requests of which something is not done, in the order in which they came."""
+        """The requests with unfinished changes, in order of arrival."""
         asked_for = (*self._queue.asked_for(), *self._found)
         found = {origin.position: origin for _, origin in asked_for}
         return [found[position] for position in sorted(found)]
 
     def hold(self) -> None:
-        """Begin nothing that requests asked for: another replica may lead, and see to it."""
+        """Start no changes that requests asked for: another replica may lead, and make them."""
         self._queue.hold()
 
     def go_on(self) -> None:
-        """Begin it again."""
+        """Start such changes again."""
         self._queue.go_on()
         self._found.clear()
 
     def note(self, change: Put, origin: Heard) -> None:
-        """Note what was stored while changes are held."""
+        """Note a change that was stored while changes are held."""
         self._found.append((change, origin))
 
     def drop(self, positions: Collection[int]) -> None:
-        """Do no more for some requests: another leader has them, and sees to them.
+        """Drop requests that another leader has and handles.
 
-        What may have been stored under a key that only this replica knows is removed: it would
-        be delivered besides what the other one stores.
+        An entry that may have been stored under a key that only this replica knows is removed:
+        otherwise it would be delivered besides the one that the other leader stores.
         """
         with self._queue.paused():
             for change, origin in self._queue.asked_for():
@@ -60,7 +60,7 @@ class Handover:
                     self.retract(put)
 
     def retract(self, change: Put) -> None:
-        """Remove what a dropped change may have stored, where no other replica would."""
+        """Remove the entry that a dropped change may have stored, if no other replica would."""
         if change.key.startswith(RESERVED):
             self._retracted.add(change.key)
             on_result = self._on_retracted(change.key)

@@ -1,7 +1,7 @@
-"""What the bucket holds, as far as it has been seen.
+"""The index: the contents of the bucket as far as read.
 
-Every message of the bucket passes through `BucketIndex.take`, whether the follower brought it or
-it was read to resolve a conflict. The index decides what it means; the timetable remembers it.
+Every message of the bucket passes through `BucketIndex.take`, whether the follower read it or
+it was read to resolve a conflict. The index interprets it, and the timetable stores the result.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OnEntry = Callable[[str, int, bytes], None]
 
 
 class Limits(Protocol):
-    """What the server takes, which may change."""
+    """The server's limits, which may change."""
 
     @property
     def max_payload(self) -> int:
@@ -46,11 +46,11 @@ class Limits(Protocol):
 
 
 class Observer(Protocol):
-    """Publishes what others did to the bucket."""
+    """Publishes the changes that others make to the bucket."""
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is published: asked before each call."""
+        """Whether events are published; to be asked before each call."""
 
     def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
         """Somebody stored a schedule."""
@@ -81,45 +81,45 @@ class BucketIndex:
         max_message: int = UNLIMITED,
         life: MarkerLife = USUAL_LIFE,
     ) -> None:
-        """Make one that has seen nothing.
+        """Create an empty index.
 
-        `server_us` is the server's clock, as far as it is known: markers end by it. `marker_ttl`
-        is whether the server removes delete markers that have an end of their own, `max_message`
-        how many bytes the bucket takes of one message, and `life` the rule by which markers live.
+        `server_us` returns the server's clock, as estimated, by which markers end. `marker_ttl`:
+        whether the server removes delete markers by their time to live. `max_message`: bytes that
+        the bucket accepts in one message. `life`: the rule for the life of markers.
         """
         self.timetable = timetable
         self.life, self.marker_seconds = life, life.chosen(0, 0)
-        """The rule by which delete markers live, and for how long one written now does."""
+        """The rule for the life of delete markers, and the life of one that is written now."""
         self.lateness = Lateness(life.shortest)
         self.traits = Traits(server_us)
         self.bare: dict[str, tuple[int, int]] = {}
-        """Revision and time of storing of entries without headers: their values must be read."""
+        """Revision and time of storing of entries without headers, whose values must be read."""
         self.odd_keys: set[str] = set()
-        """Ids that the original gozo used as keys as they are, though gozo would escape them."""
+        """Ids that the original gozo used as keys unescaped, although they need escaping."""
         self.expiring: dict[str, int] = {}
-        """Revisions of entries that the server would remove when they expire, by key."""
+        """Revisions of entries with a time to live, which the server would remove, by key."""
         self.on_entry: list[OnEntry] = []
         """Called with each readable entry, after the timetable."""
         self.on_outdated: list[Callable[[str, int], None]] = []
-        """Called with a key and the revision up to which nothing of it is to be sent any more."""
+        """Called with a key and a revision: that version and older ones must not be sent."""
         self.on_cleared: list[Callable[[], None]] = []
-        """Called when everything was forgotten."""
+        """Called when the index was cleared."""
         self.server_us = server_us
         self._policy, self._limits, self._hooks, self._observer = policy, limits, hooks, observer
         self._observes = observer.enabled
         self._marker_ttl, self._max_message = marker_ttl, max_message
         self._allowed = b""
-        """The last subject that the policy allowed: most entries have the same one."""
+        """The last subject that the policy allowed: most entries have the same subject."""
 
     def choose_marker_life(self, key_us: float) -> None:
-        """Choose how long markers live that are written from now on; see `MarkerLife.chosen`."""
+        """Choose the life of markers that are written from now on; see `MarkerLife.chosen`."""
         self.marker_seconds = self.life.chosen(
             len(self.timetable), len(self.timetable.tombstones), key_us
         )
 
     @property
     def keys(self) -> int:
-        """How many keys the bucket holds, delete markers included, as far as was seen."""
+        """How many keys the bucket holds, delete markers included, as far as read."""
         return len(self.timetable) + len(self.timetable.tombstones)
 
     def take(
@@ -171,7 +171,7 @@ class BucketIndex:
         until_us = stored_us + (ttl_us or self.marker_seconds * MICROSECONDS)
         lasting = not ttl_us
         if lasting and not is_addressable(key):
-            until_us = NEVER  # purged, it would take other keys with it, or stay
+            until_us = NEVER  # its key cannot be purged alone
         by_others = marker.reason is Reason.UNKNOWN or marker.by_client
         if self._observes and by_others and key in self.timetable:
             self._observer.cancelled(key)
@@ -182,7 +182,7 @@ class BucketIndex:
         self.timetable.remove(key, revision, until_us, marker.reason, lasting=lasting)
 
     def _take_plain(self, key: str, revision: int, stored_us: int, headers: bytes | None) -> bool:
-        """Take in an ordinary message the quick way; False if it is anything else."""
+        """Take in an ordinary message the fast way; False if it is not ordinary."""
         glanced = glance(key, headers, stored_us)
         if glanced is None:
             marker = plain_marker(headers)
@@ -191,7 +191,7 @@ class BucketIndex:
             return marker is not None
         due_us, subject, token, size = glanced
         if (self._observes or self.traits.runs) and not is_of_daemon(token):
-            return False  # what others write is looked at in full: see `_known`
+            return False  # entries that others write are read in full: see `_known`
         if self.lateness.is_late(key, stored_us, headers, token):
             self._take_late(key, revision, stored_us)
             return True
@@ -209,7 +209,7 @@ class BucketIndex:
         return True
 
     def _take_late(self, key: str, revision: int, stored_us: int) -> None:
-        """Take in an entry that was stored too late, as removed: it is purged."""
+        """Have an entry purged that was stored too late."""
         log.limited("warning", "entry.late", key=key, revision=revision)
         self.traits.note_size(key, 0)
         self.traits.note(key, None)
@@ -218,7 +218,7 @@ class BucketIndex:
     def is_over(self, key: str, headers: bytes | None, *, unseen: bool) -> bool:
         """Tell whether an entry's key was removed and its marker may be gone.
 
-        `unseen`: whether a key also counts as removed if a full load just did not show it.
+        `unseen`: whether a key also counts as removed if a full load just did not find it.
         """
         stone, reason = self.timetable.tombstone(key), self.timetable.outcome(key)
         if reason is None or key in self.timetable:
@@ -230,7 +230,7 @@ class BucketIndex:
         return plain_marker(headers) is None
 
     def take_revived(self, key: str, revision: int, stored_us: int) -> None:
-        """Take in an entry that the server brought back after its removal: it is purged."""
+        """Have an entry purged that the server brought back after its removal."""
         log.limited("warning", "entry.revived", key=key, revision=revision)
         reason = self.timetable.outcome(key) or Reason.UNKNOWN
         self.drop(key)
@@ -287,7 +287,7 @@ class BucketIndex:
         self._hooks.wake()
 
     def drop(self, key: str) -> None:
-        """Forget a key that the bucket no longer holds, not even as a marker."""
+        """Forget a key of which the bucket holds neither an entry nor a marker."""
         self._outdate(key, self.timetable.revision(key))
         self.traits.large.pop(key, None)
         self.traits.note(key, None)
@@ -305,7 +305,7 @@ class BucketIndex:
             forget_all()
 
     def refused(self, key: str, revision: int, words: str) -> None:
-        """Stop serving a schedule whose new state the bucket will never store."""
+        """Stop serving a schedule whose new state the bucket refuses to store."""
         error = RequestError(
             Refusal.TOO_LARGE, f"the bucket refuses to store its new state: {words}"
         )
@@ -321,7 +321,7 @@ class BucketIndex:
         error: EntryError | RequestError,
         headers: bytes | None = None,
     ) -> None:
-        """Stop serving an entry; without `headers` it is the version that was already known."""
+        """Stop serving an entry; without `headers`, its version is already known."""
         if key == BARRIER_KEY:
             return
         protected = key in self.traits.protected if headers is None else says_protected(headers)

@@ -1,4 +1,4 @@
-"""Entries of the original gozo, whose values tell what headers tell otherwise. Pure."""
+"""Reads entries of the original gozo, which stored schedules in their values. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gozo.schedule.model import MICROSECONDS, Entry, Marker
 from gozo.store.entry_codec import BareEntryError, EntryError, parse_entry
 
 MOST_ORIGINAL = 16
-"""What an entry of the original gozo may say; it says three things."""
+"""The most members of an entry of the original gozo that are read; it has three."""
 
 
 def parse_original(key: str, value: bytes, stored_us: int) -> tuple[Entry, bytes]:
     """Read an entry of the original gozo: a MessagePack map of when, subject and payload.
 
-    Its key is the id as it was given. Returns the schedule and its payload.
+    Its key is the id, unescaped. Returns the schedule and its payload.
 
     Raises:
-        EntryError: it is something else.
+        EntryError: it is not such an entry.
     """
     try:
         found = _flat_map(value)
@@ -60,7 +60,7 @@ def _flat_map(value: bytes) -> dict[Any, Any]:
 def parse_whole(
     key: str, headers: bytes | None, value: bytes, stored_us: int
 ) -> tuple[Entry | Marker, bytes]:
-    """Read an entry of any kind whose value is at hand; returns its payload besides.
+    """Read an entry of any kind, given its value; return it and its payload.
 
     Raises:
         EntryError: it is neither a schedule nor a delete marker that this version knows.

@@ -1,7 +1,7 @@
 """Reads the entries of the original gozo, which have no headers.
 
-The follower sees headers only. An entry without headers is read here, in the background, and waits
-until then; one that is not a schedule is set aside like any other foreign entry.
+The follower reads only headers. The values of entries without headers are read here, in the
+background; an entry that is not a schedule is set aside as invalid.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class LegacyEntries:
         self._progress = asyncio.Event()
 
     async def all_read(self) -> None:
-        """Wait until all are read."""
+        """Wait until all such entries are read."""
         while self._index.bare:
             self._progress.clear()
             await self._progress.wait()
 
     async def run(self) -> NoReturn:
-        """Read them as they come; runs until it is cancelled."""
+        """Read such entries as they appear; runs until it is cancelled."""
         bare = self._index.bare
         while True:
             while bare:
@@ -55,5 +55,5 @@ class LegacyEntries:
         if message is not None:
             self._index.take_value(key, revision, stored_us, message.payload)
         elif self._index.bare.get(key) == (revision, stored_us):
-            # Removed or replaced meanwhile: the follower will see that.
+            # Removed or replaced meanwhile: the follower will notice.
             del self._index.bare[key]

@@ -1,11 +1,11 @@
-"""Purges delete markers that the server would keep for ever.
+"""Purges delete markers that the server would keep forever.
 
 Servers before 2.11, buckets that gozo did not create, and other tools leave markers without a
-time to live. Once their time is over, the leader purges them, each no further than its own
-revision: a purge without that bound can remove a schedule that was stored a moment ago.
+time to live. Once they are old enough, the leader purges them, each no further than its own
+revision: a purge without that bound can remove a schedule that was just stored.
 
-Purges are sent hundreds at a time: one after the other they do not keep up with what a busy
-daemon delivers, and the bucket would grow for ever.
+Purges are sent hundreds at a time: one by one they would not keep up with a busy daemon, and the
+bucket would grow forever.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from gozo.schedule.timetable import Timetable
 from gozo.store.bucket import Bucket
 from gozo.store.purging import Purging
 
-INTERVAL = 1.0  # seconds between looks
-LEADERS_TIME_US = 120 * MICROSECONDS  # after which a standby takes a marker for purged
-WINDOW = 500  # purges in flight; the server has a limit, of 10,000, for all that it is asked
+INTERVAL = 1.0  # seconds between purges
+LEADERS_TIME_US = 120 * MICROSECONDS  # after which a standby assumes that a marker is purged
+WINDOW = 500  # purges in flight; the server limits all pending API requests to 10,000
 
 log = get_logger("gozo.store")
 
@@ -38,13 +38,13 @@ class Cleaner:
         self._server_us = server_us
 
     async def run(self, leads: Callable[[], bool]) -> NoReturn:
-        """Purge now and then, while `leads`; runs until it is cancelled."""
+        """Purge periodically while `leads`; runs until it is cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             try:
                 began = time.monotonic()
                 while leads() and await self.purge(self._server_us()):
-                    # The server has deliveries and requests to see to as well.
+                    # Leave the server time for deliveries and requests.
                     await asyncio.sleep(time.monotonic() - began)
                     began = time.monotonic()
             except GozoError as error:
@@ -53,11 +53,11 @@ class Cleaner:
                 self.forget(self._server_us() - LEADERS_TIME_US)
 
     async def purge(self, before_us: int) -> int:
-        """Purge some markers whose time ended before `before_us`; returns how many.
+        """Purge some markers whose time ended before `before_us`, and return how many.
 
         Raises:
-            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`. The others
-                may be purged all the same.
+            JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`. Some markers
+            may be purged nevertheless.
         """
         ended = self._timetable.pop_lasting(before_us, WINDOW)
         if not ended:
@@ -76,7 +76,7 @@ class Cleaner:
             self._timetable.forget(key)
 
     def forget(self, before_us: int) -> None:
-        """Forget markers that the leader has purged by now: a purge leaves no other trace."""
+        """Forget markers that the leader must have purged by now: a purge leaves no trace."""
         while ended := self._timetable.pop_lasting(before_us, WINDOW):
             for key, _ in ended:
                 self._timetable.forget(key)

@@ -1,4 +1,4 @@
-"""Delete markers of the bucket, from headers to objects and back. Pure."""
+"""Converts delete markers of the bucket from headers to objects and back. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from functools import lru_cache
 from gozo.schedule.model import MICROSECONDS, Marker, Reason
 
 MARKER_SECONDS = 600
-"""How long a delete marker stays where it is not known how much the bucket holds."""
+"""The life of a delete marker if the size of the bucket is not known."""
 
 _PLAIN_MARKER = re.compile(
     rb"NATS/1\.0\r\n(?:Nats-Expected-Last-Subject-Sequence: [0-9]++\r\n)?"
     rb"KV-Operation: DEL\r\nGozo-Reason: ([a-z]++)\r\n(?:Nats-TTL: ([0-9]{1,9}+)s\r\n)?"
     rb"(?:Nats-Msg-Size: 0\r\n)?\r\n\Z"
 )
-"""A delete marker as gozo writes it, see `marker_headers`."""
+"""A delete marker as gozo writes it; see `marker_headers`."""
 _TTL = re.compile(rb"([0-9]{1,9})s?\Z")
 
 
 def marker_headers(reason: Reason, seconds: int, token: bytes = b"") -> bytes:
-    """Make the header lines of a delete marker that lives for so many seconds; 0: for ever.
+    """Return the header lines of a delete marker that lives for some seconds; 0: forever.
 
-    With a `token` it is a client's, which a daemon publishes.
+    A `token` marks it as written by a client, so that a daemon publishes an event.
     """
     lines = b"KV-Operation: DEL\r\nGozo-Reason: %b\r\n" % reason.encode()
     if token:
@@ -33,8 +33,8 @@ def marker_headers(reason: Reason, seconds: int, token: bytes = b"") -> bytes:
 def plain_marker(headers: bytes | None) -> Marker | None:
     """Read a delete marker as gozo writes it; None if it is anything else.
 
-    After many deliveries most messages of a bucket are such. This takes a fraction of the time
-    of `parse_entry`.
+    After many deliveries most messages of a bucket are such markers. This is much faster than
+    `parse_entry`.
     """
     match = _PLAIN_MARKER.match(headers or b"")
     return None if match is None else _marker_of(*match.groups())

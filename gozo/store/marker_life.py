@@ -1,63 +1,62 @@
 """How long a delete marker lives. Pure.
 
-A marker is there for followers of the bucket: one that reads on from where it was learns from it
-that a schedule is gone. So it has to outlive a full load, and whatever else keeps a follower from
-reading; and for no longer than that, since each marker costs every reader of the bucket.
+A marker tells followers of the bucket that a schedule is gone. So it must outlive a full load, and
+any other delay of a follower; but not much, since each marker costs every reader of the bucket.
 
-Few cost nothing to speak of, and are to live until a removal is safely on disk. nats-server notes
-that a marker took an entry's place only through the marker itself, until it writes its index: if
-it is killed after the marker's end and before that, it starts with the entry as if it had never
-been removed. Replicas that ran all the while notice; one that was started since does not.
+A few markers cost almost nothing, and live until the removal is safely on disk. Until nats-server
+writes its index, only the marker itself records that it replaced an entry: if the server is killed
+after the marker's end and before it writes the index, it starts with the entry as if it had never
+been removed. Replicas that kept running notice that; one that was started since does not.
 
-The leader chooses a life for each marker as it writes it: `MarkerLife.chosen(entries, markers,
-key_us)`, in whole seconds. Others do not know what it chose, but reckon with the same rule from
-what they know of the bucket: `MarkerLife.shortest_in_use(entries, markers)` is never more than
-what a leader chooses that knows of as many entries and markers. `SHORTEST` bounds both from below.
+The leader chooses the life of each marker when it writes it: `MarkerLife.chosen(entries, markers,
+key_us)`, in whole seconds. Other replicas do not know its choice, but apply the same rule to what
+they know of the bucket: `MarkerLife.shortest_in_use(entries, markers)` is never more than the
+choice of a leader that knows of as many entries and markers. `SHORTEST` is the lower bound of both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SHORTEST = 10  # seconds that a marker lives where little is stored
-USUAL = 60  # seconds at most, unless a full load takes half of that
-LONGEST = 600  # seconds, whatever a load takes
-SAFE = 180  # seconds; the server writes its index every 120, or up to 150
+SHORTEST = 10  # seconds that a marker lives in a small bucket
+USUAL = 60  # seconds at most, unless a full load takes more than half of that
+LONGEST = 600  # seconds at most, however long a load takes
+SAFE = 180  # seconds; the server writes its index every 120 to 150
 FEW = 30_000  # markers that are loaded within 0.45 s, on a slow host too
 
-ENTRY_US = 30.0  # microseconds that a slow host takes at most to load an entry
+ENTRY_US = 30.0  # microseconds that a slow host needs to load an entry
 MARKER_US = 15.0  # the same for a marker
 
 
 @dataclass(frozen=True, slots=True)
 class MarkerLife:
-    """The rule by which markers live."""
+    """The rule for the life of markers."""
 
     shortest: int = SHORTEST
-    """Seconds; the server takes whole ones."""
+    """Seconds; the server accepts only whole ones."""
     few: int = FEW
-    """How many markers there may be until others must not live for `SAFE` seconds."""
+    """While there are fewer markers than this, they live for `SAFE` seconds."""
 
     def chosen(self, entries: int, markers: int, key_us: float = 0.0) -> int:
-        """Return the seconds that a marker is to live which is written now.
+        """Return how long a marker that is written now is to live, in seconds.
 
-        `entries` and `markers` are how many of each the bucket holds; `key_us` is what each
-        took when everything was last loaded, in microseconds.
+        `entries` and `markers` are how many of each the bucket holds; `key_us` is how many
+        microseconds each took during the last full load.
         """
         needed = self._needed(entries, markers, key_us)
         return max(needed, SAFE) if markers < self.few else needed
 
     def _needed(self, entries: int, markers: int, key_us: float = 0.0) -> int:
-        """Return the seconds that followers need."""
+        """Return how long followers need a marker, in seconds."""
         load = (entries * max(ENTRY_US, key_us) + markers * max(MARKER_US, key_us)) / 1e6
-        # Three times a load leaves room for more of everything; beyond a minute twice has to do,
-        # or many markers would keep each other alive.
+        # Three times a load allows for growth; beyond a minute it is only twice, or many markers
+        # would keep each other alive.
         return int(min(max(self.shortest, min(3 * load, USUAL), 2 * load), LONGEST))
 
     def shortest_in_use(self, entries: int, markers: int) -> int:
-        """Return the fewest seconds that markers live, while the bucket holds so much."""
+        """Return the shortest life of markers while the bucket holds so many, in seconds."""
         return self._needed(entries, markers)
 
 
 USUAL_LIFE = MarkerLife()
-"""The rule that all replicas follow."""
+"""The rule of all replicas."""

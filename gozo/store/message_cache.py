@@ -1,7 +1,7 @@
-"""The messages of schedules that are due soon, kept in memory within a budget of bytes.
+"""Keeps the messages of schedules that are due soon in memory, within a budget of bytes.
 
-A message stays in the bucket until shortly before it is due. It is found by the revision of its
-entry, so an outdated one is never sent.
+A message is fetched from the bucket shortly before it is due, by the revision of its entry, so
+that an outdated message is never sent.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from gozo.transport.connection import Connection
 from gozo.transport.jetstream import parse_time
 
 BUDGET = 96 * 1024 * 1024  # bytes of messages in memory
-MOST_OFFERED = 64 * 1024 * 1024  # of these, for messages that are not due soon
-OVERHEAD = 400  # bytes of memory for each message besides its own
-MOST_FETCHES = 500  # messages asked for at a time
+MOST_OFFERED = 64 * 1024 * 1024  # bytes of these for messages that are not due soon
+OVERHEAD = 400  # bytes of memory for each message besides its contents
+MOST_FETCHES = 500  # messages being fetched at a time
 MOST_FETCH_BYTES = 16 * 1024 * 1024
-"""Asked for at a time; the server cuts links that lag by 64 MB."""
+"""Bytes being fetched at a time; the server closes connections that lag by 64 MB."""
 FETCH_TIME = 2.0  # seconds after which a fetch without an answer is repeated
-GUESS = 4_096  # bytes that a message is counted as before it has come
+GUESS = 4_096  # assumed bytes of a message before it arrives
 
 _ADDED = re.compile(
     rb"Nats-Stream: [^\r]*\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: [0-9]+\r\n"
     rb"Nats-Time-Stamp: ([0-9TZ:.+-]+)\r\n(?:Nats-[^\r]*\r\n)*\r\n\Z"
 )
-"""What the server adds behind the headers of a message that is read directly (ADR-31)."""
+"""The headers that the server appends to a message that is read directly (ADR-31)."""
 
 log = get_logger("gozo.store")
 
 
 class MessageCache:
-    """Keeps messages, and fetches them ahead of time."""
+    """Keeps messages, and prefetches them."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class MessageCache:
         on_gone: Callable[[str], None],
         budget: int = BUDGET,
     ) -> None:
-        """Make an empty one.
+        """Create an empty cache.
 
-        `on_gone` is called with a key that was to be sent, and of which the bucket holds nothing.
+        `on_gone` is called with a key whose message was needed and that the bucket does not hold.
         """
         self._connection = connection
         self._bucket = bucket
@@ -71,15 +71,15 @@ class MessageCache:
         self._large = index.traits.large
         self._timetable = index.timetable
         self._generation = 0
-        """Changed by `clear`: answers to what was asked for before are ignored."""
+        """Incremented by `clear`: answers to earlier fetches are ignored."""
         self._flight = 0
         self._arrived_at = 0.0
         self._kept: dict[str, tuple[int, Outgoing]] = {}
         self._bytes = 0
         self._fetching: dict[str, tuple[int, float, int]] = {}
-        """Revision, time of asking, and expected bytes of each message asked for, by key."""
+        """Revision, start, and expected bytes of each fetch, by key."""
         self._absent: dict[str, int] = {}
-        """Revisions that the stream's leader does not have, by key, until `was_absent` is asked."""
+        """Revisions that the stream's leader lacks, by key, until `was_absent` is called."""
         self._wanted: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         index.on_outdated.append(self.discard)
@@ -100,7 +100,7 @@ class MessageCache:
         return self._bytes < min(MOST_OFFERED, self._budget)
 
     def offer(self, key: str, revision: int, outgoing: Outgoing) -> None:
-        """Keep a message that need not be fetched; see `takes_more`."""
+        """Keep a message that was not fetched; see `takes_more`."""
         self._keep(key, revision, outgoing)
 
     def discard(self, key: str, revision: int) -> None:
@@ -114,14 +114,14 @@ class MessageCache:
                 self._prefetch()
 
     def clear(self) -> None:
-        """Forget all messages, and those being fetched; they are read from the bucket again."""
+        """Forget all messages and fetches; the messages are read from the bucket again."""
         self._generation += 1
         for forgotten in (self._kept, self._fetching, self._absent, self._wanted):
             forgotten.clear()
         self._bytes = self._flight = 0
 
     def prepare(self, items: Iterable[Item]) -> None:
-        """Fetch these messages within the budget; what does not fit is fetched when it is due."""
+        """Fetch these messages within the budget; the others are fetched when they are due."""
         self._wanted.extend(item for item in items if self.get(item) is None)
         self._prefetch()
 
@@ -143,15 +143,15 @@ class MessageCache:
             self._ask_leader(item)
 
     def was_absent(self, item: Item) -> bool:
-        """Tell, once, whether a message that was asked for is not in the bucket."""
+        """Tell, once, whether a fetch found that the bucket does not hold a message."""
         return self._absent.pop(item.key, None) == item.revision
 
     def lacks(self, item: Item, patience: float) -> bool:
-        """Tell whether a message was asked for and has not come: see `was_absent`, `is_overdue`."""
+        """Tell whether the fetch of a message failed; see `was_absent`, `is_overdue`."""
         return self._absent.get(item.key) == item.revision or self.is_overdue(item, patience)
 
     def is_overdue(self, item: Item, patience: float) -> bool:
-        """Tell whether a message was asked for, and nothing has come for `patience` seconds."""
+        """Tell whether a fetch of a message has had no answer for `patience` seconds."""
         asked = self._fetching.get(item.key)
         if asked is None:
             return False
@@ -159,9 +159,9 @@ class MessageCache:
         return now - max(asked[1], self._arrived_at) > patience or now - asked[1] > FETCH_TIME
 
     def _make_room(self) -> bool:
-        """Tell whether one more may be asked for; fetches that failed no longer count.
+        """Tell whether another fetch may start; fetches that failed no longer count.
 
-        A message that is no longer wanted is still on its way, unless nothing comes at all.
+        Fetches whose message is no longer wanted count until they are answered or time out.
         """
         if len(self._fetching) < MOST_FETCHES and self._flight < MOST_FETCH_BYTES:
             return True
@@ -172,7 +172,7 @@ class MessageCache:
         return len(self._fetching) < MOST_FETCHES and self._flight < MOST_FETCH_BYTES
 
     def _landed(self, key: str, revision: int) -> None:
-        """End the fetch of a version of a schedule; another may have been asked for since."""
+        """End the fetch of a version of a schedule, unless a later version is being fetched."""
         asked = self._fetching.get(key)
         if asked is not None and asked[0] == revision:
             del self._fetching[key]
@@ -183,7 +183,7 @@ class MessageCache:
         while wanted and self._make_room() and self._bytes + self._flight < self._budget:
             item = wanted.popleft()
             if self._timetable.is_taken(item.key):
-                continue  # It became due while it waited here, and delivery has seen to it.
+                continue  # It became due meanwhile, and delivery has fetched it.
             if self._timetable.holds(item) and self.get(item) is None:
                 self.fetch(item)
 
@@ -195,7 +195,7 @@ class MessageCache:
         self._bytes += outgoing.size + OVERHEAD
 
     def _arrived(self, item: Item, headers: bytes | None, payload: bytes) -> bool:
-        """Keep a fetched message; False if it is not the one."""
+        """Keep a fetched message; False if it is not the wanted version."""
         headers = headers or b""
         end = headers.rfind(b"Nats-Stream: ")
         added = _ADDED.match(headers, end) if end > 0 else None
@@ -211,7 +211,7 @@ class MessageCache:
             entry, payload = parse_whole(item.key, headers, payload, stored_us)
             if not isinstance(entry, Entry):
                 return False
-            # The follower saw a subject that is allowed; this may be from a bucket made anew.
+            # The follower checked the subject, but this may come from a bucket created since.
             self._policy.check_target(entry.subject)
         except (EntryError, RequestError):
             return False
@@ -236,7 +236,7 @@ class MessageCache:
                 self._landed(item.key, item.revision)
                 self._hooks.wake()
             elif status_of(headers) or not self._arrived(item, headers, payload):
-                # A replica of the stream may be behind; its leader is not.
+                # A replica of the stream may lag behind; its leader does not.
                 self._ask_leader(item)
 
         try:
@@ -264,7 +264,7 @@ class MessageCache:
                 and self._take(item, message.headers, message.payload, message.stored_us)
             )
             if not found:
-                # Replaced or removed a moment ago, most likely: the follower will see that.
+                # Most likely just replaced or removed: the follower will notice.
                 log.debug("message.not_found", key=item.key, revision=item.revision)
                 self._absent[item.key] = item.revision
                 self._hooks.wake()

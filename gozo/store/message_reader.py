@@ -1,9 +1,9 @@
-"""Reads the messages that a consumer of the bucket brings, and knows how far it has read.
+"""Reads the messages from a consumer of the bucket, and tracks how far it has read.
 
-A killed server may bring back entries that were removed in its last minutes: it learns from its
-disk that a delete marker replaced an entry only while the marker exists. An entry that is known to
-be over, and was stored before the load began, is not taken in again, but purged. If the bucket has
-only ever had one copy, keys that a full load did not show are over as well.
+A killed server may bring back entries that were removed in its last minutes: on its disk, only the
+delete marker shows that it replaced an entry. An entry that is known to be removed, and was stored
+before the load began, is purged instead of being taken in again. If the bucket has only ever had
+one copy, keys that a full load did not find count as removed as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = get_logger("gozo.follower")
 
 
 class MessageReader:
-    """Gives messages to the index, and drops what a full load did not show."""
+    """Passes messages to the index, and drops keys that a full load did not find."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class MessageReader:
         reset: Callable[[str], None],
         on_caught_up: Callable[[], None],
     ) -> None:
-        """Make one that has read nothing.
+        """Create a reader that has read nothing.
 
-        `reset` sets `broken`: nothing is taken in then until there is another consumer.
-        `on_caught_up` is called when nothing more is to come.
+        `reset` sets `broken`: messages are then ignored until a new consumer starts.
+        `on_caught_up` is called at the end of the messages.
         """
         self._bucket = bucket
         self._index = index
@@ -44,33 +44,33 @@ class MessageReader:
         self._reset = reset
         self._on_caught_up = on_caught_up
         self.position = 0
-        """The last sequence seen."""
+        """The last sequence read."""
         self.behind = 0
-        """How many messages of the bucket were still to come when it last heard of it."""
+        """How many messages of the bucket were unread, as last reported."""
         self.stored_us = self._latest_us = 0
-        """When the last message seen was stored, by the server's clock, and the latest of all."""
+        """When the last message read was stored, by the server's clock; the latest such time."""
         self._known_until = 0, 0
-        """Sequence and time of storing of the last that was seen before the load began."""
+        """Sequence and time of storing of the last message read before the load began."""
         self.loads_all = False
-        """Whether everything is being loaded anew."""
+        """Whether this is a full load."""
         self.load_began_at = steady()
         self.end_of_load = self.reached = 0
-        """Up to where it is to load, and the sequence that it came to there."""
+        """The sequence at which the load ends; the sequence read when it ended."""
         self._unseen: set[str] = set()
-        """What was known when the load began, and has not come since."""
+        """Keys known when the load began that it has not brought yet."""
         self._older = ""
-        """A key of which the load brought an older version than is known."""
+        """A key of which the load brought an older version than the known one."""
         self._restored: bool | None = None
-        """Whether that is what the bucket holds; None: that was not asked."""
-        self._copies = 0  # servers that hold the bucket, at most so far
+        """Whether the bucket holds that older version; None: not asked yet."""
+        self._copies = 0  # the most servers that have held the bucket
 
     def forget(self) -> None:
-        """Forget everything: the bucket is another one."""
+        """Forget everything: the bucket was replaced."""
         self._index.clear()
         self.position = self._latest_us = 0
 
     def begin(self, state: BucketState, *, full: bool) -> None:
-        """Prepare for a new consumer, which is to bring everything if `full`."""
+        """Prepare for a new consumer, which brings everything if `full`."""
         self._copies = max(self._copies, state.copies)
         self.loads_all = full
         self._unseen.clear()
@@ -84,7 +84,7 @@ class MessageReader:
         self.reached = 0 if full else self.position
 
     async def look_at_older(self) -> None:
-        """Find out whether the bucket holds an older version of a key, as it seemed last time."""
+        """Ask whether the bucket really holds the older version that the last load showed."""
         key, self._older, self._restored = self._older, "", None
         if key:
             message = await self._bucket.read(key)
@@ -92,7 +92,7 @@ class MessageReader:
             self._restored = sequence < self._index.timetable.revision(key)
 
     def expect(self, pending: int) -> None:
-        """Note how many messages are to come."""
+        """Note how many messages are unread."""
         self.behind = pending
         if not pending and not self._broken.is_set():
             self._on_caught_up()
@@ -100,12 +100,12 @@ class MessageReader:
     def take(
         self, key: str, sequence: int, stored_us: int, headers: bytes | None, pending: int
     ) -> None:
-        """Take in a message; `pending` is how many are to come after it."""
+        """Take in a message; `pending` is the number of messages after it."""
         if self._broken.is_set():
             return
         last, last_us = self._known_until
         is_known = sequence <= last and stored_us <= last_us
-        # Of several copies, a load may have been from one that lagged, and missed the entry.
+        # With several copies, a load may have read one that lagged, and missed the entry.
         if is_known and self._index.is_over(key, headers, unseen=self._copies == 1):
             self._unseen.discard(key)
             self._index.take_revived(key, sequence, stored_us)
@@ -117,7 +117,7 @@ class MessageReader:
                     self._reset(f"an older version of the key {key} than is known")
                     return
                 if self._restored:
-                    # From an older copy: what was known is gone.
+                    # From an older copy: the known version is gone.
                     self._index.drop(key)
         self._index.take(key, sequence, stored_us, headers)
         if stored_us > self._freshness.ahead_us:
@@ -132,15 +132,15 @@ class MessageReader:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether it has read up to the end of the load."""
+        """Whether everything up to the end of the load is read."""
         return self.reached >= self.end_of_load
 
     def end_at(self, sequence: int) -> None:
-        """Note that nothing is stored between what was read and a sequence."""
+        """Note that no message is stored between the last one read and a sequence."""
         self.reached = max(self.reached, sequence)
 
     def end(self) -> bool:
-        """End the load; returns whether everything was loaded anew, for the first time now."""
+        """End the load; return whether this completed a full load."""
         self.position = max(self.position, self.end_of_load)
         if not self.loads_all:
             return False

@@ -1,11 +1,11 @@
-"""Reads the bucket in order, without payloads, through a consumer of its own.
+"""Reads the bucket in order, without payloads, through its own consumer.
 
-It pulls (`CONSUMER.MSG.NEXT`, after ADR-15): it asks for batches, and hears a heartbeat twice a
-second while there is nothing. It ends on an unexpected status or a gap in the sequence. Its owner
-is called then, watches for silence as well, and replaces it.
+The consumer pulls (`CONSUMER.MSG.NEXT`, after ADR-15): it requests batches, and receives a
+heartbeat twice a second while there are no messages. It ends on an unexpected status or a gap in
+the sequence, and calls its owner, which also watches for silence, and replaces it.
 
-The server says with each message how many are to come. If some of them are removed while it
-counts, the number is too high, and is not corrected before the last was sent: see `stalls`.
+With each message, the server sends the number of messages after it. If some of them are removed
+while it counts, the number is too high until the last one is sent: see `stalls`.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from gozo.transport.commands import status_of
 from gozo.transport.connection import Connection
 from gozo.transport.subscriptions import Listener
 
-BATCH = 2_000  # messages asked for at a time
-LITTLE = 1_000  # messages still to come at which more are asked for
+BATCH = 2_000  # messages requested at a time
+LITTLE = 1_000  # unread messages at which more are requested
 MOST_BYTES = 24 * 1024 * 1024
-"""Asked for at a time, of headers and subjects. No message has more than 64 KiB of headers, two
-requests are under way at most, and at 64 MiB that a client has not read yet the server cuts its
-link (`max_pending`)."""
-JITTER = 1_024  # bytes less than that at most
+"""Bytes of headers and subjects requested at a time. A message has at most 64 KiB of headers,
+two requests at most are pending, and the server closes connections that lag by 64 MiB
+(`max_pending`)."""
+JITTER = 1_024  # the limit is lowered by fewer bytes than this
 HEARTBEAT = 0.5  # seconds
 STALLED = 2  # heartbeats in a row without any of the announced messages
-SILENCE = 2.5 * HEARTBEAT  # seconds without any message after which the consumer is gone
+SILENCE = 2.5 * HEARTBEAT  # seconds without any message after which the consumer counts as gone
 PULL_TIME = 30  # seconds that a request for messages lives
-INACTIVE = 30  # seconds after which the server removes a consumer that nobody pulls from
-SHORT_ACK = 9  # words of a reply subject without domain and account
-IDLE = 100  # a status (ADR-13)
+INACTIVE = 30  # seconds without a pull after which the server removes a consumer
+SHORT_ACK = 9  # tokens of a reply subject without domain and account
+IDLE = 100  # the status of a heartbeat (ADR-13)
 
 _REQUEST_ENDED = re.compile(
     rb"NATS/1\.0 (?:408 [^\r]*|409 (?:Batch Completed|Message Size Exceeds MaxBytes))\r\n"
     rb"Nats-Pending-Messages: (\d+)\r\n"
 )
-"""The status of a request that has ended, and how many of its messages did not come (ADR-13)."""
+"""The status of a request that has ended, and the number of messages it still lacks (ADR-13)."""
 
 OnMessage = Callable[[str, int, int, bytes | None, int], None]
-"""Takes key, revision, time of storing (microseconds), headers, and how many are to come."""
+"""Takes key, revision, time of storing (microseconds), headers, and number of messages after it."""
 
 
 class Consumer:
@@ -72,15 +72,15 @@ class Consumer:
         self._beats = 0
         """Heartbeats since the last message."""
         self._outstanding = 0
-        # The server silently ends a request whose limit is met to the byte. A random limit keeps
-        # the consumer that follows from the same fate.
+        # The server silently ends a request whose limit is met to the byte. A random limit avoids
+        # that for the next consumer.
         self._most_bytes = MOST_BYTES - secrets.randbelow(JITTER)
         self._heard = 0.0
 
     async def start(self, after: int | None) -> int:
-        """Begin after a sequence, or, with None, with the latest of each key.
+        """Start after a sequence; None: with the latest message of each key.
 
-        Returns how many messages are to come.
+        Returns how many messages there are to read.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -125,21 +125,21 @@ class Consumer:
 
     @property
     def silence(self) -> float:
-        """Seconds since something was heard."""
+        """Seconds since anything was received."""
         return time.monotonic() - self._heard
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing was heard for longer than a living consumer is silent."""
+        """Whether nothing was received for longer than the heartbeats allow."""
         return self.silence > SILENCE
 
     @property
     def stalls(self) -> bool:
-        """Whether announced messages do not come although they were asked for."""
+        """Whether announced messages do not arrive although they were requested."""
         return self._pending > 0 and self._beats >= STALLED
 
     async def has_all(self) -> bool:
-        """Tell whether nothing is to come, whatever was announced.
+        """Tell whether every message was read, whatever was announced.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`.
@@ -151,7 +151,7 @@ class Consumer:
         return True
 
     def refill(self) -> None:
-        """Ask for more, if there is little to come and more is wanted."""
+        """Request more messages if few are on their way and more are wanted."""
         if self._outstanding <= LITTLE and self._wants_more():
             self._ask()
 
@@ -174,7 +174,7 @@ class Consumer:
             self._break(str(error))
             return
         if self._outstanding <= 0:
-            self._heard = time.monotonic()  # while nothing was asked for, nothing was to come
+            self._heard = time.monotonic()  # without a request, silence was normal
         self._outstanding += BATCH
 
     def _break(self, reason: str) -> None:
@@ -190,8 +190,8 @@ class Consumer:
             self._on_status(headers)
             return
         # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<ns>.<pending>
-        # with two more words, domain and account, before the stream on some servers; from
-        # the right they are the same, but for a random word at the end of the longer form.
+        # with two more tokens, domain and account, before the stream on some servers; from
+        # the right they are the same, but for a random token at the end of the longer form.
         words = reply.split(b".")
         base = 5 if len(words) == SHORT_ACK else 7
         revision, sequence, stored_ns, pending = map(int, words[base : base + 4])

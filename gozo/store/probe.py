@@ -1,8 +1,8 @@
-"""Whether this replica could write the bucket, found out without writing anything.
+"""Tests whether this replica could write the bucket, without writing anything.
 
-It requests a write to a key that no id can produce, expecting a revision that no key has. The
-server refuses it, but only after checking the permissions and the stream. A disk that was full is
-not detected this way: see `Writer.is_silent`.
+The probe requests a write to a key that no id can produce, and expects a revision that no key has.
+The server refuses it, but only after checking the permissions and the stream. A disk that was full
+is not detected this way: see `Writer.is_silent`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from gozo.transport.jetstream import CONFLICTS, NO_ROOM, read_ack
 
 KEY = f"{RESERVED}check"
 """A key that no id can produce, and that is never stored."""
-NO_REVISION = 1 << 52  # which no key has
-EVERY, SOON = 1.0, 0.25  # seconds until it asks again: where all is well, and where not
+NO_REVISION = 1 << 52  # a revision that no key has
+EVERY, SOON = 1.0, 0.25  # seconds between probes: if all is well, and if not
 ANSWER_TIME = 2.0  # seconds
 
 
@@ -38,12 +38,12 @@ class Probe:
         self._writer = writer
         self._barrier = barrier
         self.problem = "not tried yet"
-        """Why the bucket could not be written when last tried; empty if it could."""
+        """Why the last probe failed; empty if it succeeded."""
         self.mute = ""
-        """Why it could not publish to its own inbox, which is how it confirms deliveries; empty if
-        it could, or if the connection does not answer at all."""
+        """Why the daemon could not publish to its own inbox, which confirms deliveries; empty if it
+        could, or if the connection does not answer at all."""
         self.tried = asyncio.Event()
-        """Set once it is known."""
+        """Set after the first probe."""
 
     async def run(self) -> NoReturn:
         """Probe periodically; runs until it is cancelled."""
@@ -53,7 +53,7 @@ class Probe:
             self.tried.set()
             await asyncio.sleep(SOON if self.problem else EVERY)
             if self._writer.is_silent and not self.problem:
-                # Else nobody would notice that the bucket takes writes again.
+                # Otherwise nothing would notice that the bucket accepts writes again.
                 try:
                     await self._barrier.attempt()
                 except TimeoutError:
@@ -64,7 +64,7 @@ class Probe:
             await self._connection.echo(ANSWER_TIME)
         except NotAllowedError as error:
             return str(error)
-        except NoServerError:  # which others tell
+        except NoServerError:  # reported elsewhere
             return ""
         return ""
 
@@ -80,5 +80,5 @@ class Probe:
         except NoServerError:
             return "no answer"
         ack = read_ack(reply.headers, reply.payload)
-        # Where there is no room, what is due is delivered and settled all the same.
+        # With the storage full, due schedules are still delivered and settled.
         return "" if ack.code in CONFLICTS | NO_ROOM else ack.words

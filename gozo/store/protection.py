@@ -1,4 +1,4 @@
-"""Which changes may not be made of what the bucket holds."""
+"""Which changes of stored entries are not permitted."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from gozo.store.index import BucketIndex
 
 
 class Protection:
-    """Knows what administrators have protected, and what a later version of gozo wrote."""
+    """Knows entries that administrators protected, and those that a later version of gozo wrote."""
 
     def __init__(self, index: BucketIndex) -> None:
         self.newer = index.traits.newer
-        """Keys whose entries a later version wrote; where it and `protected` are empty, nothing
-        is barred, which spares nearly every request a call."""
+        """Keys whose entries a later version wrote. If this and `protected` are empty, nothing is
+        barred: callers test that first, which saves nearly every request a call."""
         self.protected = index.traits.protected
-        """Keys of what requests can neither replace nor cancel."""
+        """Keys of schedules that requests can neither replace nor cancel."""
         self._odd_keys = index.odd_keys
 
     def barred(self, change: Write) -> Result | None:
-        """Return the result of a change that may not be made; None if it may."""
+        """Return the result of a change that is not permitted; None if it is."""
         if change.key in self.newer:
             return Result.NEWER_FORMAT
         if self.protected and change.by_request and self._covers(change):
@@ -28,6 +28,6 @@ class Protection:
     def _covers(self, change: Write) -> bool:
         if change.key in self.protected:
             return True
-        # An entry that the original gozo kept under the id itself would be removed.
+        # The entry that the original gozo kept under the unescaped id would be removed.
         id_ = change.entry.id if isinstance(change, Put) else None
         return id_ in self._odd_keys and id_ in self.protected

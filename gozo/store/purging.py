@@ -16,12 +16,12 @@ READ_EACH = 50  # purges; see `Purging._read`
 
 
 class Purging:
-    """Purges that are sent together, and their results."""
+    """A batch of purges, sent together, and their results."""
 
     def __init__(
         self, bucket: Bucket, versions: dict[str, int], on_purged: Callable[[str, int], None]
     ) -> None:
-        """`versions`: revisions by key, at least one; `on_purged` takes each that is gone."""
+        """`versions`: revisions by key, at least one; `on_purged` is called for each purged one."""
         self.left = dict(versions)
         """Revisions that are not known to be purged, by key."""
         self._bucket = bucket
@@ -33,7 +33,7 @@ class Purging:
         self._over: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Send them, and wait until each is answered.
+        """Send the purges, and wait until each is answered.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `JetStream.call`, of one purge.
@@ -62,8 +62,8 @@ class Purging:
 
         A stream consists of blocks of some megabytes. To purge in a block that is not in memory,
         nats-server 2.10 reads it from disk, which takes a millisecond, and drops it again; after
-        a read it stays for a while. Each replica has blocks of its own, and any of them answers,
-        so this is done often.
+        a read it stays for a while. Each replica has its own blocks, and any replica may answer, so
+        this is repeated often.
         """
         js, stream = self._bucket.js, self._bucket.stream
         verb = "DIRECT.GET" if self._bucket.direct else "STREAM.MSG.GET"

@@ -1,4 +1,4 @@
-"""Reads what a key holds from the stream's leader, and says how a change of it goes on."""
+"""Reads a key from the stream's leader after a conflict, and decides how a change goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gozo.store.marker_codec import MARKER_SECONDS
 from gozo.store.message_cache import MessageCache
 from gozo.transport.jetstream import StoredMessage
 
-MOST_READS = 20  # entries read at a time, to be altered; the server cuts links that lag by 64 MB
+MOST_READS = 20  # entries read at a time; the server closes connections that lag by 64 MB
 MOST_PURGES = 100  # schedules purged at a time
 
 log = get_logger("gozo.store")
@@ -30,15 +30,15 @@ class Next(Enum):
     """What to do with a change next."""
 
     NOTHING = auto()
-    """It is done already."""
+    """The change is already done."""
     FINISH = auto()
-    """End it with the result."""
+    """End the change with the result."""
     WRITE = auto()
-    """Write what it has become, in the place of the revision."""
+    """Write the altered entry in place of the revision."""
     START = auto()
-    """Begin it once more: another revision is there than was known."""
+    """Restart the change: the key has another revision than expected."""
     DELAY = auto()
-    """Begin it once more in a moment: another write to the key is in flight."""
+    """Restart the change in a moment: another write to the key is in flight."""
     POSTPONE = auto()
     """Wait until the bucket can be read and written."""
 
@@ -49,12 +49,12 @@ class Verdict(NamedTuple):
     next: Next
     result: Result = Result.NOT_FOUND
     words: str = ""
-    """Why it is finished or postponed, where the server or an error said so."""
+    """Why the change is finished or postponed, as the server or an error says."""
     revision: int = 0
 
 
 class Reconciler:
-    """Reads keys, and learns from what it finds."""
+    """Reads keys, and updates the index."""
 
     def __init__(
         self, bucket: Bucket, index: BucketIndex, cache: MessageCache, fence: Fence
@@ -68,7 +68,7 @@ class Reconciler:
         self._purges = asyncio.Semaphore(MOST_PURGES)
 
     async def look_up(self, change: Write) -> Verdict:
-        """Find out what the key of a change holds."""
+        """Read the key of a change, and decide how it goes on."""
         try:
             message = await self._bucket.read(change.key)
         except GozoError as error:
@@ -76,7 +76,7 @@ class Reconciler:
         return self._learn(change, message)
 
     async def alter(self, change: Put, revision: int) -> Verdict:
-        """Read the version that is there, and make from it what is to be written."""
+        """Read the stored version, and alter it."""
         try:
             async with self._reads:
                 message = await self._bucket.read(change.key)
@@ -102,7 +102,7 @@ class Reconciler:
             return await self.look_up(change)
 
     def _make(self, change: Put, message: StoredMessage) -> Verdict:
-        """Make what is to be stored from what is there."""
+        """Alter the stored version."""
         assert change.alter is not None
         try:
             entry, payload = _read(change.key, message)
@@ -121,14 +121,14 @@ class Reconciler:
         return Verdict(Next.WRITE, revision=message.sequence)
 
     def _learn(self, change: Write, message: StoredMessage | None) -> Verdict:
-        """Take in what the key of a change holds."""
+        """Update the index with the message of the key, and decide how the change goes on."""
         key = change.key
         before = self._timetable.revision(key)
         if message is None:
             if before:
                 self._index.drop(key)
             if isinstance(change, Remove) and change.purged and self._fence.revision is None:
-                # Only a leader delivers and cancels, so it was purged from here.
+                # Only a leader delivers and cancels, so this replica purged it.
                 until_us = self._index.server_us() + MARKER_SECONDS * MICROSECONDS
                 self._timetable.purge(key, change.expected, until_us, change.reason)
                 self._cache.discard(key, change.expected)

@@ -1,6 +1,6 @@
 """Keys reserved while occurrences of their schedules are sent.
 
-What was sent is in the bucket before a change by others is made.
+So the bucket records sent occurrences before a change by others is made.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Reservations:
         self._tokens = tokens
 
     def occupy(self, item: Item) -> None:
-        """Reserve the key of a schedule whose occurrence is to be sent."""
-        assert item.key not in self._queue.active, "what is being changed is not popped"
+        """Reserve the key of a schedule whose occurrence will be sent."""
+        assert item.key not in self._queue.active, "a schedule being changed is not popped"
         self._queue.active[item.key] = Occupied(item.key, item.revision)
         self._index.timetable.hold(item.key)
 
@@ -45,10 +45,10 @@ class Reservations:
         on_result: OnResult,
         may_yield: Callable[[], bool],
     ) -> None:
-        """Store what a schedule has become; its key stays reserved.
+        """Store the new state of a schedule; its key stays reserved.
 
-        While the bucket does not take it, a cancel goes first if `may_yield` says so: the result
-        is `superseded`.
+        While the bucket does not accept it, a cancel may overtake it if `may_yield` allows that;
+        the result is then `superseded`.
         """
         holder = self._queue.active[key]
         assert isinstance(holder, Occupied)
@@ -82,7 +82,7 @@ class Reservations:
         self._queue.finish(holder, Result.NOT_FOUND)
 
     def version(self, key: str) -> int:
-        """Return the version of a reserved key that the next `advance` is to replace."""
+        """Return the version of a reserved key that the next `advance` will replace."""
         holder = self._queue.active[key]
         assert not isinstance(holder, Note)
         return holder.revision

@@ -1,4 +1,4 @@
-"""When changes that the bucket did not take are tried again."""
+"""Retries changes that the bucket did not accept."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gozo.store.waiting import FIRST_WAIT, LONGEST_WAIT, Waiting
 
 
 class Retries:
-    """Keeps changes until it is time for another attempt."""
+    """Keeps changes until their next attempt."""
 
     def __init__(
         self, again: Callable[[Iterable[Write]], None], give_up: Callable[[Write, str], None]
     ) -> None:
-        """`again` makes another attempt of each; `give_up` ends what has reached its deadline."""
+        """`again` retries changes; `give_up` ends a change that has reached its deadline."""
         self._again = again
         self._give_up = give_up
         self.waiting = Waiting()
         self._delayed = 0
-        """Changes that wait, each by itself, for others to be done with their keys."""
+        """How many changes wait, each with its own timer, for another write to their keys."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -31,12 +31,12 @@ class Retries:
         return len(self.waiting.queue) + self._delayed
 
     def add(self, change: Write, words: str) -> None:
-        """Keep a change until the bucket may take it; `words` say why it did not."""
+        """Keep a change until its next attempt; `words` say why the last one failed."""
         self.waiting.add(change, words, steady())
         self._set_timer()
 
     def delay(self, change: Write) -> None:
-        """Keep a change for a moment that only waits for others to be done with its key."""
+        """Keep a change for a moment that only waits for another write to its key."""
         change.wait = min(2 * change.wait, LONGEST_WAIT) or FIRST_WAIT
         self._delayed += 1
         asyncio.get_running_loop().call_later(change.wait, self._end_delay, change)

@@ -1,7 +1,7 @@
-"""The schedules of the bucket, to be stored, altered, cancelled and settled.
+"""Stores, alters, cancels and settles the schedules of the bucket.
 
-What is asked for here becomes a change: `ChangeQueue` keeps the order of those of one key,
-`ChangeWriter` writes each, and its result comes once it is done.
+Each call makes a change: `ChangeQueue` keeps the changes of a key in order, `ChangeWriter` writes
+them, and a callback takes the result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from gozo.store.writer import Writer
 
 
 class ScheduleStore:
-    """Takes changes on, and sees each through."""
+    """Accepts changes, and completes each."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ScheduleStore:
         hooks: DeliveryHooks,
     ) -> None:
         self.max_message = bucket.max_message
-        """Bytes that the bucket takes of one schedule, where that is less than the server does."""
+        """Bytes that the bucket accepts in one message, if less than the server does."""
         self.fence = Fence()
         """Up on a replica that lost the lease."""
         self._odd_keys = index.odd_keys
@@ -74,9 +74,9 @@ class ScheduleStore:
         deadline: float = NO_DEADLINE,
         origin: Heard | None = None,
     ) -> None:
-        """Store a request under its id, or under a key given instead.
+        """Store a request under its id, or under `key` if given.
 
-        Until the `deadline` (steady clock) it is tried again where the server cannot store it.
+        While the server cannot store it, it is retried until the `deadline` (steady clock).
         """
         entry = request.entry
         if key is None:
@@ -99,9 +99,9 @@ class ScheduleStore:
     def look(
         self, id_: str, look: Look, on_result: OnResult, *, origin: Heard | None = None
     ) -> None:
-        """Read what is stored under an id, once all earlier changes of it are done.
+        """Read the schedule with an id, once all its earlier changes are done.
 
-        The result is `unchanged`, unless the schedule is out for delivery or does not exist.
+        The result is `unchanged`, unless the schedule is being delivered or does not exist.
         """
         key, token = self._key_of(id_), next(self._tokens)
         self._submit(Put(key, token, on_result, alter=_leave, look=look, origin=origin))
@@ -114,9 +114,9 @@ class ScheduleStore:
         by_request: bool = False,
         origin: Heard | None = None,
     ) -> None:
-        """Remove whatever is stored under an id, unless it is out for delivery.
+        """Remove the entry with an id, unless it is being delivered.
 
-        A request does not remove what is protected.
+        A request cannot remove a protected schedule.
         """
         key, reason = self._key_of(id_), Reason.CANCELLED
         self._submit(Remove(key, 0, reason, on_result, by_request=by_request, origin=origin))
@@ -124,14 +124,14 @@ class ScheduleStore:
     def alter(
         self, id_: str, change: Alter, on_result: OnResult, *, origin: Heard | None = None
     ) -> None:
-        """Store another version of what is stored under an id, unless it is out for delivery."""
+        """Store another version of the schedule with an id, unless it is being delivered."""
         key, token = self._key_of(id_), next(self._tokens)
         self._submit(Put(key, token, on_result, alter=change, origin=origin))
 
     def rewrite(
         self, item: Item, change: Alter | None = None, on_result: OnResult | None = None
     ) -> None:
-        """Store a version of a schedule once more, as gozo writes it, or with a change."""
+        """Rewrite a version of a schedule, as it is or with a change."""
         self._submit(
             Put(
                 item.key,
@@ -145,8 +145,8 @@ class ScheduleStore:
     def retry(self, item: Item, change: Alter, on_result: OnResult) -> None:
         """Note in the bucket that an attempt to deliver a version of a schedule failed.
 
-        `UNAVAILABLE` at once where the bucket cannot be written: the next attempt must not wait
-        for that.
+        The result is `UNAVAILABLE` at once if the bucket cannot be written: the next attempt must
+        not wait for that.
         """
         self._submit(
             Put(
@@ -166,7 +166,7 @@ class ScheduleStore:
         self._submit(Remove(item.key, item.revision, reason, on_result or nothing))
 
     def after(self, id_: str, call: Callable[[], None]) -> None:
-        """Call back once all changes for an id are done that were submitted before."""
+        """Call back once all changes of an id that were submitted before are done."""
         key = escape_id(id_)
         if key in self._queue.active:
             self._submit(Note(key, lambda result, words: call()))
@@ -174,7 +174,7 @@ class ScheduleStore:
             call()
 
     def _redate(self, key: str, revision: int) -> None:
-        """Store an entry once more that says a wrong time: others would take it for late."""
+        """Rewrite an entry that is dated wrongly, since others would take it for late."""
         if self.fence.own.get(key) == revision:
             self.rewrite(Item(0, revision, key))
 
@@ -182,15 +182,15 @@ class ScheduleStore:
         is_odd = id_ in self._odd_keys and id_ in self._timetable
         return id_ if is_odd else escape_id(id_)
 
-    # What is stored
+    # Stored schedules
 
     @property
     def kept(self) -> int:
-        """How many schedules the bucket holds, invalid ones included, as far as is known."""
+        """How many schedules the bucket is known to hold, invalid ones included."""
         return len(self._timetable)
 
     def keeps(self, id_: str) -> bool:
-        """Tell whether the bucket holds a schedule with this id, as far as is known."""
+        """Tell whether the bucket is known to hold a schedule with this id."""
         return self._key_of(id_) in self._timetable
 
     def is_running(self, id_: str) -> bool:
@@ -198,13 +198,13 @@ class ScheduleStore:
         return self._run_index.is_running(self._key_of(id_))
 
     def outcome(self, id_: str) -> str:
-        """Tell what became of an id: `pending`, a `Reason`, `removed` or `not_found`."""
+        """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`."""
         if self.keeps(id_):
             return "pending"
         reason = self._timetable.outcome(escape_id(id_))
         return "not_found" if reason is None else reason or "removed"
 
-    # What is not done
+    # Unfinished changes
 
     @property
     def outstanding(self) -> int:
@@ -212,7 +212,7 @@ class ScheduleStore:
         return self._queue.outstanding
 
     def is_wanted(self, key: str) -> bool:
-        """Tell whether a change waits for another one, or for a reservation, of a key."""
+        """Tell whether a change of a key waits for another one, or for a reservation."""
         return self._queue.is_wanted(key)
 
     @property
@@ -226,24 +226,24 @@ class ScheduleStore:
         return self._queue.has_room
 
     async def progress(self) -> None:
-        """Wait until some change is done."""
+        """Wait until a change is done."""
         await self._queue.progress()
 
     @property
     def origins(self) -> list[Heard]:
-        """The requests of which something is not done, in the order in which they came."""
+        """The requests with unfinished changes, in order of arrival."""
         return self._handover.origins
 
     def hold(self) -> None:
-        """Begin nothing that requests asked for: another replica may lead, and see to it."""
+        """Start no changes that requests asked for: another replica may lead, and make them."""
         self._handover.hold()
 
     def go_on(self) -> None:
-        """Begin it again."""
+        """Start such changes again."""
         self._handover.go_on()
 
     def drop(self, positions: Collection[int]) -> None:
-        """Do no more for some requests that another leader has; see `Handover.drop`."""
+        """Drop requests that another leader has; see `Handover.drop`."""
         self._handover.drop(positions)
 
 

@@ -1,6 +1,6 @@
-"""Which settings of a bucket's stream make gozo impossible or unsafe. Pure.
+"""Which settings of a bucket's stream make gozo unusable or unsafe. Pure.
 
-`gozo check` fails for all of them; `gozo serve` refuses to start with those that can never work.
+`gozo check` fails for all of them; `gozo serve` refuses to start only with the unusable ones.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from gozo.protocol.subject_policy import MOST_HEADERS
 from gozo.schedule.expression import print_duration
 
 SMALLEST = 512
-"""Bytes that the headers of an ordinary schedule may take."""
+"""Bytes that the headers of an ordinary schedule may need."""
 
 FEWEST = 10
-"""Messages that a bucket must have room for: gozo keeps one or two besides the schedules."""
+"""Messages that a bucket must have room for: gozo stores one or two besides the schedules."""
 
 READERS = 2
-"""Consumers that there are at a time at least: a daemon's, and one of a command."""
+"""Consumers needed at a time: a daemon's and a command's."""
 
 INACTIVE = 30
-"""Seconds of `inactive_threshold` that gozo's consumers have."""
+"""The `inactive_threshold` of gozo's consumers, in seconds."""
 
 Config = Mapping[str, Any]
-"""A stream's configuration, as the server tells it."""
+"""A stream's configuration, as the server reports it."""
 
 
 class Fault(NamedTuple):
-    """A setting with which gozo cannot work, or not safely."""
+    """A setting with which gozo is unusable or unsafe."""
 
     setting: str
     sentence: str
@@ -38,7 +38,7 @@ class Fault(NamedTuple):
 
 class _Rule(NamedTuple):
     setting: str
-    """Its name; a dot leads into an object."""
+    """Its name; a dot separates the names of nested objects."""
     applies: Callable[[Config], object]
     effect: str
     cure: str
@@ -50,7 +50,7 @@ _EMPTY = "give another --bucket, or remove the stream"
 
 
 def faults(what: str, config: Config) -> list[Fault]:
-    """Return what is wrong with the configuration of a stream; `what` it is, in words."""
+    """Return the faults in the configuration of a stream; `what` names it in messages."""
     return [
         Fault(
             rule.setting,
@@ -73,7 +73,7 @@ def _forgets(config: Config) -> bool:
 
 
 def _size(config: Config) -> int:
-    """Bytes that a message may have; less than 1 is any number."""
+    """The most bytes of a message; less than 1 means no limit."""
     return int(config.get("max_msg_size", -1))
 
 
@@ -142,7 +142,7 @@ _RULES = (
         f"set it to at least {INACTIVE}s",
         is_final=True,
     ),
-    # With these it works, and loses schedules, or cannot do all that it should.
+    # With these, gozo loses schedules, or works only in part.
     _Rule(
         "storage",
         lambda config: config.get("storage") == "memory" and config.get("num_replicas", 1) == 1,

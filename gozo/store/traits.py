@@ -1,6 +1,6 @@
-"""What has to be known of schedules before their messages are read.
+"""Properties of schedules that must be known before their messages are read.
 
-Each set holds keys of the bucket: of the latest version that was seen of each.
+Each set holds keys of the bucket, by the latest known version of each.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from gozo.schedule.recurrence import ran_ahead
 from gozo.store.run_index import RunIndex
 
 LARGE = 16 * 1024  # bytes of payload from which a size is remembered
-_PENDING = State.PENDING  # at hand, for the most frequent question
+_PENDING = State.PENDING  # looked up once, for the most frequent test
 
 
 class Traits:
-    """Remembers what few schedules are: most of them have none of these traits."""
+    """Remembers uncommon properties: most schedules have none of these traits."""
 
     def __init__(self, server_us: Callable[[], int]) -> None:
-        """`server_us` is the server's clock, as far as it is known."""
+        """`server_us` returns the server's clock, as estimated."""
         self._server_us = server_us
         self.invalid: dict[str, tuple[int, str]] = {}
         """Revision and reason of each entry that gozo cannot serve."""
         self.too_large: dict[str, tuple[int, int, bytes | None, int | None]] = {}
-        """What `BucketIndex.take` was given of entries too large to be sent as messages."""
+        """The arguments of `BucketIndex.take` for entries too large to be sent."""
         self.newer: set[str] = set()
         """Entries of a format that a later version wrote."""
         self.large: dict[str, int] = {}
         """Bytes of each payload that is large."""
         self.recurring: set[str] = set()
         self.confirming: set[str] = set()
-        """Schedules whose messages a stream has to acknowledge."""
+        """Schedules whose messages a stream must acknowledge."""
         self.protected: set[str] = set()
-        """What requests can neither replace nor cancel, readable or not."""
+        """Entries that requests can neither replace nor cancel, readable or not."""
         self.paused: set[str] = set()
         self.failed: set[str] = set()
-        """Schedules that were given up, and are kept."""
+        """Schedules that are kept after their delivery was given up."""
         self.retrying: set[str] = set()
-        """Schedules whose last attempt failed, and that are tried again."""
+        """Schedules whose last attempt failed, and that will be retried."""
         self.ahead: set[str] = set()
-        """Schedules that wait too long, since a clock that ran ahead moved them on."""
+        """Schedules whose next occurrence is too late, computed by a clock that ran ahead."""
         self.answered: set[str] = set()
-        """Schedules that become runs, and the runs: receivers have to confirm them."""
+        """Schedules whose receivers must confirm the delivery, and their runs."""
         self.runs = RunIndex()
 
     def note_size(self, key: str, size: int) -> None:
-        """Remember how large the payload of a key is, in bytes; 0: there is none."""
+        """Remember the size of the payload of a key, in bytes."""
         if size > LARGE:
             self.large[key] = size
         elif self.large:
@@ -55,7 +55,7 @@ class Traits:
     def note(self, key: str, entry: Entry | None) -> None:
         """Remember the traits of the latest version of a key, except for the size.
 
-        None: it has none of them, or there is no schedule any more.
+        None: the schedule has no traits, or does not exist any more.
         """
         if self.ahead or self.retrying:
             self.ahead.discard(key)

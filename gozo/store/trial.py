@@ -1,7 +1,7 @@
-"""Tries the settings of a bucket in a temporary bucket that has the same ones.
+"""Tries the settings of a bucket in a temporary bucket with the same settings.
 
-It writes, reads, follows, replaces, settles and removes an entry there, as a daemon would, and
-removes the bucket again. It does not try what only the name or a limit on size would change.
+The trial writes, reads, follows, replaces, settles and removes an entry, as a daemon would, and
+deletes the temporary bucket. It does not test the effects of the name or of limits on size.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from gozo.transport.jetstream import STREAM_NAME_IN_USE, JetStream, parse_time, 
 from gozo.transport.permissions import missing_permission
 
 DESCRIPTION = "temporary, of gozo check"
-"""What the description of a temporary bucket begins with; a random word follows."""
+"""The prefix of the description of a temporary bucket; a random word follows."""
 
-ABANDONED = 60.0  # seconds after which a temporary bucket belongs to no running check
+ABANDONED = 60.0  # seconds after which a temporary bucket cannot belong to a running check
 ANSWER_TIME = 2.0  # seconds
 POLL_INTERVAL = 0.01  # seconds
 TRIAL_BYTES = 1024 * 1024  # the temporary bucket's max_bytes; a lower limit stays
@@ -36,7 +36,7 @@ READERS = 2  # at a time: a daemon and one command of gozoctl
 KEY, PAYLOAD = "trial", b"x"
 
 _NOT_TAKEN_OVER = frozenset({"mirror", "sources", "republish", "subject_transform", "sealed"})
-"""Settings that reach beyond the bucket, or that no new stream can have."""
+"""Settings that affect more than the bucket, or that a new stream cannot have."""
 
 
 T = TypeVar("T")
@@ -46,15 +46,15 @@ class Tried(NamedTuple):
     """The result of a trial."""
 
     problem: str = ""
-    """What does not work; empty if everything does."""
+    """What does not work; empty if everything works."""
     untried: str = ""
-    """Why nothing was tried; empty if it was."""
+    """Why nothing was tried; empty if the trial took place."""
     code: int = 0
-    """The error code with which the server refused to make the temporary bucket, if it did."""
+    """The error code if the server refused to create the temporary bucket, otherwise 0."""
 
 
 class _FailedError(Exception):
-    """Something does not work."""
+    """A step of the trial does not work."""
 
 
 def temporary_of(name: str) -> str:
@@ -63,7 +63,7 @@ def temporary_of(name: str) -> str:
 
 
 async def attempt(js: JetStream, name: str, config: Mapping[str, Any]) -> Tried:
-    """Try the settings of a bucket.
+    """Try the settings of a bucket, and return the result.
 
     Raises:
         DisconnectedError: the link was lost.
@@ -82,10 +82,10 @@ async def attempt(js: JetStream, name: str, config: Mapping[str, Any]) -> Tried:
 
 @asynccontextmanager
 async def _temporary(js: JetStream, name: str, config: Mapping[str, Any]) -> AsyncIterator[Bucket]:
-    """Make the temporary bucket, and remove it at the end.
+    """Create the temporary bucket, and delete it at the end.
 
     Raises:
-        JetStreamError, NotAllowedError: it cannot be made.
+        JetStreamError, NotAllowedError: it cannot be created.
     """
     stream = stream_of(name)
     await _check_removable(js, stream)
@@ -103,7 +103,7 @@ async def _temporary(js: JetStream, name: str, config: Mapping[str, Any]) -> Asy
         yield bucket_of(js, name, made)
     finally:
         with suppress(GozoError):
-            # Also where the answer to its creation was lost; never another's.
+            # Also if the answer to its creation was lost; but never another check's bucket.
             if made is not None or await _is_there(js, stream, wanted["description"]):
                 await js.call(f"STREAM.DELETE.{stream}")
 
@@ -114,12 +114,12 @@ async def _is_there(js: JetStream, stream: str, description: str) -> bool:
 
 
 async def _check_removable(js: JetStream, stream: str) -> None:
-    """Make sure that what is made can be removed, before it is made.
+    """Make sure that the bucket can be deleted, before it is created.
 
     Raises:
-        NotAllowedError: it could not.
+        NotAllowedError: it cannot.
     """
-    with suppress(JetStreamError):  # there is nothing to be said with a request to delete
+    with suppress(JetStreamError):  # expected: this request takes no body
         await js.call(f"STREAM.DELETE.{stream}", {"name": "="})
 
 
@@ -144,11 +144,11 @@ async def _made(js: JetStream, stream: str, wanted: dict[str, Any]) -> dict[str,
 
 
 async def _use(bucket: Bucket) -> None:
-    """Do what a daemon does.
+    """Use the bucket as a daemon does.
 
     Raises:
         NotAllowedError: a permission is missing.
-        _FailedError: something does not work.
+        _FailedError: a step does not work.
     """
     now_us = wall_us()
     entry = Entry(KEY, "gozo.check", "+3600", now_us + 3600 * MICROSECONDS, now_us)
@@ -191,11 +191,11 @@ async def _use(bucket: Bucket) -> None:
 
 
 async def _step(verb: str, doing: Awaitable[T]) -> T:
-    """Await something; say which step failed.
+    """Await a step; name it in the error if it failed.
 
     Raises:
         NotAllowedError, DisconnectedError: nothing can be tried.
-        _FailedError: it does not work.
+        _FailedError: the step failed.
     """
     try:
         return await doing

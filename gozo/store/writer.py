@@ -1,6 +1,6 @@
-"""Writes to the bucket, many in flight, each with the revision that it expects.
+"""Sends writes to the bucket, many in flight, each with an expected revision.
 
-A write ends in one of six ways, and that decides what is safe to do next. In particular a write
+A write has one of six results, which decides what is safe to do next. In particular, a write
 without an answer may have been applied: only reading the key shows whether it was.
 """
 
@@ -22,9 +22,9 @@ from gozo.transport.connection import Connection
 from gozo.transport.jetstream import CONFLICTS, NO_ROOM, PLAIN_ACK, is_final, read_ack
 
 ANSWER_TIME = 5.0  # seconds to wait for an answer
-MOST_UNSENT = 2 * 1024 * 1024  # bytes written that the operating system has not taken
-UNCHECKED = 64 * 1024  # bytes written between two checks of how much waits to be sent
-SWEEP_INTERVAL = 0.5  # seconds between searches for writes whose answer is late
+MOST_UNSENT = 2 * 1024 * 1024  # bytes that the operating system has not accepted yet
+UNCHECKED = 64 * 1024  # bytes written between two checks of the unsent bytes
+SWEEP_INTERVAL = 0.5  # seconds between searches for overdue answers
 SILENT = 3.0  # seconds without any answer after which the bucket counts as not writable
 
 log = get_logger("gozo.store")
@@ -35,21 +35,21 @@ class WriteResult(Enum):
 
     STORED = auto()
     CONFLICT = auto()
-    """The key has another revision than expected; or a write to it is in flight elsewhere."""
+    """The key has another revision than expected, or another write to it is in flight."""
     UNKNOWN = auto()
     """No answer, or an inconclusive one: it may or may not have been applied."""
     UNAVAILABLE = auto()
-    """Not stored: the server said that it cannot, for now."""
+    """Not stored: the server cannot at present."""
     NO_ROOM = auto()
-    """Not stored: the storage is full, or a limit of it is reached."""
+    """Not stored: the storage is full, or has reached a limit."""
     REFUSED = auto()
     """The server will not store this, now or later."""
 
 
-_STORED = WriteResult.STORED  # looking it up in the enumeration takes as long as reading an answer
+_STORED = WriteResult.STORED  # looking up the member takes as long as reading an answer
 
 OnDone = Callable[[WriteResult, int, str], None]
-"""Takes the outcome, the revision where it was stored, and the server's words otherwise."""
+"""Takes the result, and the revision if it was stored, otherwise the server's error message."""
 
 
 class Writer:
@@ -60,21 +60,21 @@ class Writer:
     ) -> None:
         self._connection = connection
         self._answer_time = answer_time
-        """Seconds; a later answer is ignored: a create may have been stored so late that others
-        consider it invalid."""
+        """Seconds. A later answer is ignored: a create may have been stored so late that others
+        ignore it."""
         self._prefix = bucket.entrance.encode()
-        # An inbox of its own rather than `Connection.call`: no code runs as often.
+        # Its own inbox instead of `Connection.call`, since no other code runs as often.
         inbox = f"{connection.new_inbox()}."
         self._inbox = inbox.encode()
         self._skip = len(inbox)
         self._tokens = tokens()
         self._pending: dict[bytes, tuple[float, OnDone]] = {}
         self._unchecked = 0
-        """Bytes written since the last check of how much waits to be sent."""
+        """Bytes written since the last check of the unsent bytes."""
         self._answered = False
         """Whether anything was answered since the last sweep."""
         self._silent_since: float | None = None
-        """When the oldest of the writes was sent that all have no answer."""
+        """When the oldest pending write was sent, if none has been answered; None otherwise."""
         connection.listen(f"{inbox}*", self._hear)
         connection.on_lost.append(self._on_lost)
 
@@ -85,7 +85,7 @@ class Writer:
 
     @property
     def is_congested(self) -> bool:
-        """Whether much is written already that the operating system has not taken."""
+        """Whether the operating system has not accepted many of the written bytes yet."""
         if self._unchecked < UNCHECKED:
             return False
         is_much = self._connection.backlog > MOST_UNSENT
@@ -95,7 +95,7 @@ class Writer:
 
     @property
     def is_silent(self) -> bool:
-        """Whether writes are sent and none is answered, although the link is up."""
+        """Whether writes are sent but none is answered, although the link is up."""
         since = None if self._answered else self._silent_since
         return since is not None and steady() > since + SILENT
 
@@ -110,14 +110,14 @@ class Writer:
     ) -> None:
         """Write header lines and payload under a key; `on_done` is called exactly once, later.
 
-        `sent` is when the time for the answer begins, on the steady clock; None: now.
+        `sent` is when the time for the answer starts, on the steady clock; None: now.
 
         Raises:
             DisconnectedError: there is no link; `on_done` will not be called.
         """
         headers = block(lines, expected)
         size = len(headers) + len(payload)
-        # What every server takes needs no further check.
+        # A size that every server accepts needs no further check.
         if size > MOST_HEADERS and (words := self._too_large(size, len(headers))):
             asyncio.get_running_loop().call_soon(on_done, WriteResult.REFUSED, 0, words)
             return
@@ -128,7 +128,7 @@ class Writer:
         self._unchecked += size
 
     def _too_large(self, size: int, headers: int) -> str:
-        """Say why the server would not take a message; it might end the connection instead."""
+        """Say why the server would refuse a message; it might close the connection instead."""
         most = self._connection.max_payload
         if size > most:
             self._connection.doubt_limits()
@@ -144,7 +144,7 @@ class Writer:
         self._answered = True
         plain = PLAIN_ACK.match(payload)
         sent, on_done = pending
-        if steady() - sent > self._answer_time:  # this process stood still, else it was swept
+        if steady() - sent > self._answer_time:  # the process was stopped, else it was swept
             on_done(WriteResult.UNKNOWN, 0, self._too_late)
         elif plain is not None:
             on_done(_STORED, int(plain[1]), "")
@@ -162,12 +162,12 @@ class Writer:
             on_done(WriteResult.UNKNOWN, 0, "the connection was lost")
 
     async def sweep(self) -> NoReturn:
-        """End writes whose answer is late, as unknown; runs until it is cancelled."""
+        """End writes whose answer is overdue, as unknown; runs until it is cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             self._note_silence()
             before = steady() - self._answer_time
-            # They are in the order of sending, so the first recent one ends the search.
+            # They are in order of sending, so the first recent one ends the search.
             late = []
             for token, (sent, on_done) in self._pending.items():
                 if sent > before:

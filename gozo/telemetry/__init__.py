@@ -1,1 +1,1 @@
-"""What the parts of a daemon record: counters and events."""
+"""Records the activity of a daemon: counters and events."""

@@ -1,10 +1,10 @@
-"""Publishes what happens to schedules, on `<request subject>.event.>`.
+"""Publishes events about schedules on `<request subject>.event.>`.
 
-Each event is one JSON object on `<request subject>.event.<kind>.<key>`, or without the key where
-there is no id, so that one can subscribe to the events of one schedule, or of one kind.
-They are plain messages of core NATS: nothing waits for them, and where the link is congested they
-are dropped rather than delay a delivery. If the server denies them, that is logged once for each
-connection, and publishing is tried again only now and then.
+Each event is a JSON object on `<request subject>.event.<kind>.<key>`, or without the key if the
+schedule has no id, so that clients can subscribe to the events of one schedule, or of one kind.
+Events are plain messages of core NATS: nothing waits for them, and on a congested link they are
+dropped rather than delay a delivery. If the server denies them, that is logged once for each
+connection, and publishing is tried again after `DENIED` seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gozo.transport.connection import Connection
 from gozo.transport.permissions import missing_permission
 
 TYPE = "gozo.event.v1"
-BACKLOG = 1024 * 1024  # bytes that wait to be sent, beyond which events are dropped
+BACKLOG = 1024 * 1024  # unsent bytes beyond which events are dropped
 AT_ONCE = 500  # invalid entries reported before others get a turn
 DENIED = 60.0  # seconds without events after the server refused one
 
@@ -44,12 +44,12 @@ class Events:
         self._name = name
         self._silent_until = 0.0
         self._complained = False
-        """Whether it was logged that this connection may not publish events."""
+        """Whether the denial of events was logged for this connection."""
         connection.denial_claims.append(self._takes_denied)
         connection.on_connected.append(self._on_connected)
 
     def accepted(self, entry: Entry, *, replaced: bool) -> None:
-        """A schedule is stored, or kept in memory; `replaced`: in the place of an earlier one."""
+        """A schedule was stored, or is kept in memory; `replaced`: in place of an earlier one."""
         self._publish(
             Kind.ACCEPTED,
             entry.id,
@@ -61,7 +61,7 @@ class Events:
         )
 
     def acted(self, kind: Kind, entry: Entry) -> None:
-        """An administrator's verb was done; its result has an event of its own."""
+        """An administrator's verb was done; its result has its own event."""
         more: dict[str, object] = {"subject": entry.subject}
         if kind is not Kind.TRIGGERED:
             more["due"] = print_rfc3339(entry.due_us)
@@ -72,7 +72,7 @@ class Events:
         self._publish(kind, entry.id, **more)
 
     def delivered(self, message: Outgoing) -> None:
-        """The server, or a stream, has a message."""
+        """A message was delivered: the server, or a stream, has it."""
         id_ = dict(fields(message.headers)).get(b"gozo-id")
         due_us = message.due_us
         wanted_us = due_us + (jitter_us(message.entry, due_us) if message.entry else 0)
@@ -85,7 +85,7 @@ class Events:
         )
 
     def not_delivered(self, entry: Entry) -> None:
-        """An attempt failed: published for the first that is tried again, and for the last."""
+        """An attempt failed: published for the first one that is retried, and for the last one."""
         given_up = entry.state is State.FAILED
         if given_up or entry.tried == 1:
             self._publish(
@@ -181,19 +181,19 @@ class Events:
 
 
 class NullEvents:
-    """Where events are off: nothing is published."""
+    """Used when events are off: publishes nothing."""
 
     enabled = False
-    """Asked where a call for each message would cost too much."""
+    """Checked where a call for each message would cost too much."""
 
     def accepted(self, entry: Entry, *, replaced: bool) -> None:
-        """Publish nothing, like all that follow."""
+        """Publish nothing, like all methods below."""
 
     def acted(self, kind: Kind, entry: Entry) -> None:
         """An administrator's verb was done."""
 
     def delivered(self, message: Outgoing) -> None:
-        """The server, or a stream, has a message."""
+        """A message was delivered: the server, or a stream, has it."""
 
     def not_delivered(self, entry: Entry) -> None:
         """An attempt failed."""
@@ -227,10 +227,10 @@ EventSink = Events | NullEvents
 
 
 class Bystander:
-    """Publishes what others did to the bucket, and what cannot be served, while its daemon leads.
+    """Publishes others' changes of the bucket, and invalid entries, while its daemon leads.
 
-    So of several daemons, one does. What was invalid before is published by each new leader: the
-    reason may be its own, such as the subjects that it allows.
+    So only one of several daemons does. Each new leader also publishes entries that were invalid
+    before: the reason may be its own, such as the subjects that it allows.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class Bystander:
         """Keys of entries that were invalid before this daemon led."""
 
     def accepted(self, entry: Entry, *, replaced: bool, was_paused: bool) -> None:
-        """A schedule was stored, by others."""
+        """Others stored a schedule."""
         if self._leads():
             self._events.accepted(entry, replaced=replaced)
             is_paused = entry.state is State.PAUSED
@@ -254,7 +254,7 @@ class Bystander:
                 self._events.acted(Kind.PAUSED if is_paused else Kind.RESUMED, entry)
 
     def cancelled(self, key: str) -> None:
-        """A schedule was deleted, by others."""
+        """Others deleted a schedule."""
         if self._leads():
             self._events.cancelled(key)
 
@@ -277,13 +277,13 @@ class Bystander:
 
 
 def id_of(key: str) -> str | None:
-    """The id of the schedule under a key of the bucket; None if it has none."""
+    """Return the id of the schedule under a key of the bucket; None if it has no id."""
     if key.startswith(RESERVED):
         return None
     try:
         return unescape_key(key)
     except ValueError:
-        return key  # the original gozo used ids as they are
+        return key  # the original gozo used ids unescaped
 
 
 def _key(id_: str) -> str:

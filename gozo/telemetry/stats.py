@@ -1,4 +1,4 @@
-"""What a daemon has done so far, counted."""
+"""Counts what a daemon has done since its start."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from itertools import accumulate, repeat
 
 WINDOW = 60.0  # seconds
-STEPS = 8  # intervals for each doubling: a value is exact to a sixteenth
+STEPS = 8  # intervals for each doubling, so that values are exact to a sixteenth
 _BITS = 3  # STEPS is two to this power
 
 LIMITS_US = (
     *(100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000),
     *(1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 30_000_000, 60_000_000),
 )
-"""Microseconds: the upper ends of the buckets in which all deliveries are counted."""
+"""The upper bounds of the buckets that count all deliveries, in microseconds."""
 
 
 class Lateness:
-    """How many deliveries were how late, in intervals that grow with the lateness.
+    """A histogram of lateness, in intervals that grow with the lateness.
 
-    Two windows follow each other, so that quantiles cover between one minute and two. All
-    deliveries since the start are counted too, in the few buckets of `LIMITS_US`.
+    Two windows alternate, so that quantiles cover one to two minutes. All deliveries since the
+    start are counted too, in the few buckets of `LIMITS_US`.
     """
 
     __slots__ = ("_all", "_before", "_began", "_now", "sum_us")
@@ -33,7 +33,7 @@ class Lateness:
         self._all: Counter[int] = Counter()
         self._began = 0.0
         self.sum_us = 0
-        """The lateness of all deliveries together."""
+        """The sum of the lateness of all deliveries."""
 
     def note(self, late_us: list[int], at: float) -> None:
         """Count some deliveries, `at` seconds of a steady clock."""
@@ -43,14 +43,14 @@ class Lateness:
         self.sum_us += sum(late_us)
 
     def cumulated(self) -> list[int]:
-        """Return how many of all deliveries were late by each of `LIMITS_US` at most, then all."""
+        """Return how many deliveries were late by at most each of `LIMITS_US`, then their total."""
         counts = (self._all[number] for number in range(len(LIMITS_US) + 1))
         return list(accumulate(counts))
 
     def quantiles(self, *shares: float, at: float) -> list[int]:
-        """Return the lateness, in microseconds, that these shares of the deliveries had at most.
+        """Return the quantiles of the lateness for some shares of the deliveries, in microseconds.
 
-        0 for each where there was no delivery.
+        All are 0 without a delivery.
         """
         self._turn(at)
         counts = self._before + self._now
@@ -106,13 +106,13 @@ class Stats:
     refused_calls: Counter[str] = field(default_factory=Counter)
     """Of these, calls that were refused, or some of whose ids were."""
     undeliverable: int = 0
-    """Attempts that failed: denied, too large, or refused or not acknowledged by a stream."""
+    """Failed attempts: denied, too large, or refused or not acknowledged by a stream."""
     retried: int = 0
-    """Those, and attempts repeated at once since no stream had acknowledged the first."""
+    """Failed attempts, and those repeated at once since no stream acknowledged the first."""
     failed: int = 0
-    """Messages given up: no attempts are left, or there was no replica to hand them over to."""
+    """Messages given up: no attempts were left, or no replica to hand them over to."""
     held_back: float = 0.0
-    """Seconds for which due messages waited because of `--max-deliver-rate`."""
+    """Seconds that due messages waited because of `--max-deliver-rate`."""
     missed: int = 0
     """Schedules and occurrences that were skipped because they were too late."""
     skipped: int = 0
@@ -124,4 +124,4 @@ class Stats:
     latest_us: int = 0
     """The greatest lateness of a delivery, in microseconds."""
     lateness: Lateness = field(default_factory=Lateness)
-    """How late deliveries were."""
+    """The histogram of lateness."""

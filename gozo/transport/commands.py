@@ -1,4 +1,4 @@
-"""The commands of the NATS client protocol that publish, and what comes back for them. Pure."""
+"""The publishing commands of the NATS client protocol, and the replies to them. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Reply(NamedTuple):
 
     @property
     def status(self) -> int:
-        """The status that the server put in the first line (ADR-4), such as 503; 0 if none."""
+        """The status that the server put in the first line (ADR-4), such as 503; 0 without one."""
         return status_of(self.headers)
 
 
@@ -39,7 +39,7 @@ def publication(subject: bytes, payload: bytes, headers: bytes = b"", reply: byt
 
 
 def status_of(headers: bytes | None) -> int:
-    """Return the status in the first line of a header block (ADR-4); 0 if there is none."""
+    """Return the status in the first line of a header block (ADR-4); 0 without one."""
     if headers is None or not headers.startswith(b"NATS/1.0 "):
         return 0
     digits = headers[9:12]
@@ -50,7 +50,7 @@ def keeper_of(payload: bytes | None) -> str:
     """Return the stream that acknowledges a message with this payload (PubAck, ADR-1); else "".
 
     A stream that captures a subject acknowledges each message on its reply subject, usually before
-    anybody else can answer.
+    any other receiver can answer.
     """
     if payload is None or b'"stream"' not in payload or b'"seq"' not in payload:
         return ""

@@ -1,10 +1,10 @@
-"""A connection to NATS that is made once and then kept up until it is closed.
+"""A connection to NATS that is opened once and then kept up until it is closed.
 
-`Connection` makes one link after the other, subscribes each to the same subjects, and tells its
-owner when a link is lost and when there is a new one. Nothing is sent again by itself: what has no
-reply when the link is lost gets "lost" as its reply.
+`Connection` makes one link after the other, subscribes each to the same subjects, and notifies its
+owner when a link is lost and when there is a new one. Nothing is sent again automatically: a
+request without a reply gets "lost" as its reply when the link is lost.
 
-This module has the life of the links. How one is made is in `dialer`, replies are in `inbox`.
+This module has the life of the links. `dialer` makes a link, `inbox` receives replies.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Connection:
         self.on_denied = self._denials.listeners
         """Called with each denied `publish` or `subscription`, and its subject."""
         self.denial_claims = self._denials.claims
-        """Called before that; one that returns True takes the denial, which is not logged then."""
+        """Called before `on_denied`; one that returns True handles a denial; it is not logged."""
         self._listeners = self._listen_for_replies()
 
     # The life of a link
@@ -164,12 +164,12 @@ class Connection:
 
     @property
     def epoch(self) -> int:
-        """The number of the present link: once it differs, a link was lost."""
+        """The number of the present link: if it has changed, a link was lost."""
         return self._link.epoch
 
     @property
     def failure(self) -> str:
-        """Why the link was lost, or why the last attempt to make one failed; else empty."""
+        """Why the link was lost, or the last attempt to make one failed; empty while connected."""
         return self._link.failure
 
     @property
@@ -184,7 +184,7 @@ class Connection:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the server said of itself when it was last connected to."""
+        """The server's INFO, as of the last time it was connected to."""
         return self._link.info
 
     @property
@@ -195,17 +195,17 @@ class Connection:
 
     @property
     def max_payload(self) -> int:
-        """Bytes that payload and headers of one message may have together."""
+        """The most bytes of a message, payload and headers together."""
         client = self._link.client
         return client.max_payload if client else DEFAULT_MAX_PAYLOAD
 
     def doubt_limits(self) -> None:
-        """Ask the server again how large a message it accepts: one was too large."""
+        """Have the limit on the size of messages checked again: a message was too large."""
         self._payload_limit.doubt()
 
     @contextmanager
     def doubting_limits(self) -> Iterator[None]:
-        """Ask the server again if what is done here is refused as too large."""
+        """Have the limit checked again if the code in this context is refused as too large."""
         try:
             yield
         except RequestError as error:
@@ -217,7 +217,7 @@ class Connection:
 
     @property
     def buffered(self) -> int:
-        """Bytes written that the operating system has not taken yet, after a push."""
+        """Bytes written that the operating system has not accepted yet, after a push."""
         client = self._link.client
         return client.buffered if client else 0
 
@@ -240,7 +240,7 @@ class Connection:
             raise DisconnectedError("the connection to NATS was lost") from error
 
     def write(self, data: bytes) -> None:
-        """Send commands made with `publication`, as one piece.
+        """Send commands made with `publication`, in one piece.
 
         Raises:
             DisconnectedError: there is no link.
@@ -271,7 +271,7 @@ class Connection:
 
     @property
     def refused(self) -> frozenset[str]:
-        """The subjects on which nothing is received, since the server denied the subscription."""
+        """The subjects whose subscriptions the server denied, so that nothing is received."""
         return self._subscriptions.refused
 
     @property

@@ -1,4 +1,4 @@
-"""Connects to one of the servers: which are tried, and with what login and TLS."""
+"""Connects to one of the servers: selects the address, the login and the TLS settings."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ATTEMPT = 2.0  # seconds for one server to answer
 RECONNECT_WAIT = 0.25  # seconds between rounds through the servers
 MOST_ANNOUNCED = 16
 """Announced servers that are tried in one round. Each may take seconds, and the given addresses are
-not tried again before the next."""
+only tried again in the next round."""
 
 log = get_logger("gozo.connection")
 
 
 class Dialer:
-    """Connects one client after the other, for one link after the other."""
+    """Connects a client for each new link."""
 
     def __init__(self, settings: ConnectionSettings, portion: int, link: Link) -> None:
-        """`portion` is that of `WireParser`."""
+        """`portion` is as for `WireParser`."""
         self._settings = settings
         self._portion = portion
         self._link = link
@@ -43,11 +43,11 @@ class Dialer:
         """The address of the present link, and its name for TLS; see `targets`."""
 
     async def dial(self, timeout: float) -> HardenedClient:
-        """Connect for the first time; repeat it for `timeout` seconds.
+        """Connect for the first time; keep trying for `timeout` seconds.
 
         Raises:
             NoServerError: no server answered.
-            TurnedAwayError: one answered and refused the connection, being full for instance.
+            TurnedAwayError: a server answered and refused the connection, for example when full.
             NotAllowedError: a server refused the credentials, or does not offer TLS; raised at once
                 if all servers refused.
             UnsuitableServerError: no server supports what gozo needs.
@@ -65,7 +65,7 @@ class Dialer:
                     turned_away = error
                 if clock() + RECONNECT_WAIT >= deadline:
                     if isinstance(error, NoServerError) and turned_away is not None:
-                        # The server's own words say more; those of the last round may be lost.
+                        # The server's own words are more specific; the last round may not have any.
                         raise turned_away from error
                     raise
                 if str(error) not in logged:
@@ -77,7 +77,7 @@ class Dialer:
         """Try each server once; `deadline` is by the event loop's clock.
 
         Raises:
-            NotAllowedError: all have refused; a PassingError if trying again may help.
+            NotAllowedError: all refused the credentials; a PassingError if trying again may help.
             UnsuitableServerError: no server supports what gozo needs.
             NoServerError: no server accepts connections now; a TurnedAwayError if one answered.
             SettingsError: a file of certificates or credentials cannot be used.
@@ -106,10 +106,10 @@ class Dialer:
         raise verdict(failures)
 
     async def ask_info(self) -> dict[str, Any]:
-        """Return what the server of the present link says of itself to a new connection.
+        """Return the INFO that the server of the present link sends to a new connection.
 
         Raises:
-            GozoError: it could not be asked.
+            GozoError: the server could not be asked.
         """
         client = HardenedClient(
             secure=self._settings.demands_tls, portion=self._portion, owner=NoOwner()
@@ -129,9 +129,7 @@ class Dialer:
             connected = True
         except (SettingsError, UnsuitableServerError):
             raise
-        except (
-            Exception
-        ) as error:  # whatever nats-py raises for something that is not a NATS server
+        except Exception as error:  # any error that nats-py raises if it is not a NATS server
             raise explain(address, error, client.info, self._settings) from error
         finally:
             if not connected:
@@ -144,8 +142,8 @@ def targets(
     """Return the given addresses, then those that the cluster announced, each with a name for TLS.
 
     The name is empty if it is that of the address. Announced servers belong to the address that
-    announced them: they get its login and no other. They are announced by IP address, and their
-    certificate may be valid for the name only.
+    announced them, and get only its login. They are announced by IP address, but their
+    certificates may be valid only for the name.
 
     `served` is the given address that was last connected to, and `info` its server's INFO.
     """
@@ -173,7 +171,7 @@ def options(settings: ConnectionSettings, name: str, address: str, tls_name: str
     given: dict[str, Any] = {"servers": [address], "name": name}
     url = urlsplit(address)
     if url.username is not None:
-        # Taken out of the address and decoded (RFC 3986, 2.1), which nats-py does not do.
+        # Removed from the address and decoded (RFC 3986, 2.1), which nats-py does not do.
         bare = url._replace(netloc=_bare(address))
         given["servers"] = [bare.geturl()]
         if settings.token or settings.user or settings.nkey or settings.jwt or settings.user_jwt:

@@ -1,4 +1,4 @@
-"""Why a server could not be connected to, in words for users.
+"""Explains to users why connecting to a server failed.
 
 Errors of nats-py are translated here.
 """
@@ -16,19 +16,19 @@ from gozo.settings.credentials import redacted
 from gozo.settings.model import ConnectionSettings
 
 _FINAL = ("authorization", "authentication", "revoked", "expired")
-"""Words with which the server refuses a login (`sendErr` in its client.go, accounts.go and
-server.go). `Authentication Timeout` does not count: the server or its auth callout was slow. All
-others, such as `maximum account active connections exceeded`, `maximum connections exceeded`,
+"""Words by which the server refuses a login (`sendErr` in its client.go, accounts.go and
+server.go). `Authentication Timeout` does not count: the server or its auth callout was slow. Other
+errors, such as `maximum account active connections exceeded`, `maximum connections exceeded`,
 `Failed Account Registration` or `Connection throttling is active`, are about a limit and may pass.
 """
 
 
 class TurnedAwayError(NoServerError):
-    """A server answered and does not accept the connection for now."""
+    """A server answered but does not accept the connection at present."""
 
 
 class PassingError(NotAllowedError):
-    """A refusal that may pass: another server may accept, or the link just ended."""
+    """A refusal that may be temporary: another server may accept, or the link just ended."""
 
 
 def verdict(failures: Sequence[GozoError]) -> GozoError:
@@ -54,8 +54,8 @@ def explain(
 ) -> GozoError:
     """Return why connecting to an address failed; `info` is its server's INFO, empty if none came.
 
-    It is a NotAllowedError if the server would refuse again, and a TurnedAwayError if it does
-    not accept the connection for now.
+    It is a NotAllowedError if the server would refuse again, and a TurnedAwayError if the server
+    does not accept the connection at present.
     """
     shown = redacted(address)
     if info.get("tls_verify") and not settings.cert:
@@ -87,7 +87,7 @@ def explain(
 
 
 def _said(error: Exception) -> str:
-    """Return the server's own words: nats-py passes its error line on, in the server's quotes."""
+    """Return the server's own words: nats-py passes on its error line, in quotes."""
     if not isinstance(error, nats_errors.Error):
         return ""
     text = str(error).removeprefix("nats: ").strip()

@@ -1,4 +1,4 @@
-"""The subjects on which a connection receives replies, and what each reply answers."""
+"""The subjects on which a connection receives replies, and the requests that they answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gozo.transport.parser import Handler
 from gozo.transport.permissions import Denials
 
 _TOKEN = slice(-LENGTH, None)
-"""Where the token is in the subject of a reply."""
+"""The place of the token in the subject of a reply."""
 
 
 class Inbox:
@@ -50,14 +50,14 @@ class Inbox:
         return [(f"{inbox.decode()}*", self._on_reply) for inbox in inboxes]
 
     def group(self, kind: str, subject: str) -> str:
-        """Return what the denial of a subject is the denial of: each reply has its own subject."""
+        """Return the group of a denied subject, to log once: each reply has its own subject."""
         inbox = f"{self.prefix}." if self._private else self._own.decode()
         return inbox if kind == "publish" and subject.startswith(inbox) else subject
 
     def call(
         self, subject: bytes, payload: bytes, on_reply: OnReply, headers: bytes = b""
     ) -> bytes:
-        """Send a message with a reply subject of its own; the first reply goes to `on_reply`.
+        """Send a message with its own reply subject; the first reply goes to `on_reply`.
 
         Returns a token for `hang_up`: there is no time limit here.
 
@@ -105,7 +105,7 @@ class Inbox:
         """Send a message and wait for its reply, up to `timeout` seconds.
 
         Raises:
-            NotAllowedError: gozo may not publish there.
+            NotAllowedError: gozo has no permission to publish there.
             NoServerError: no reply came in time.
             DisconnectedError: there is no link, or it was lost.
         """
@@ -145,7 +145,7 @@ class Inbox:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         token = self.call_echo(partial(self._resolve, answer))
         subject = (self._own + token).decode()
-        # Each echo has its own subject, but all of them lack the same permission.
+        # Each echo has its own subject, but all need the same permission.
         with self._denials.failing(subject, answer, f"{self.prefix}.>"):
             await self._within(timeout, token, answer, "no answer to an echo")
 
@@ -163,7 +163,7 @@ class Inbox:
     def _resolve(
         self, answer: asyncio.Future[Reply], headers: bytes | None, payload: bytes | None
     ) -> None:
-        """Hand on a reply, or that the link was lost."""
+        """Pass on a reply, or the loss of the link."""
         if answer.done():
             return
         if payload is None:
@@ -172,7 +172,7 @@ class Inbox:
             answer.set_result(Reply(headers, payload))
 
     def fail_all(self) -> None:
-        """Reply to all requests that the link was lost."""
+        """Answer all pending requests that the link was lost."""
         waiting, self._waiting = self._waiting, {}
         notify(waiting.values(), None, None)
 

@@ -43,18 +43,18 @@ NO_RESOURCES = frozenset({10023, 10028, 10047})
 NO_PEERS = frozenset({10005, 10074})
 STORE_FAILED = 10077
 NO_ROOM = NO_RESOURCES | {10002, STORE_FAILED}
-"""A limit of the server, the account or the stream is reached, or the disk is full."""
+"""Codes for a limit of the server, account or stream that is reached, or for a full disk."""
 NOT_ENABLED_FOR_ACCOUNT = 10039
 NOT_ENABLED = frozenset({NOT_ENABLED_FOR_ACCOUNT, 10076})
 _START = "start nats-server with JetStream (nats-server -js), or use 'gozo serve --embedded'"
 
 NOT_NOW = frozenset({10008, 10009})
-"""A cluster has no JetStream leader, or is electing one."""
+"""Codes for a cluster that has no JetStream leader, or is electing one."""
 
 CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_BUSY})
 
 CHANGED = "it was changed concurrently"
-"""How gozo words a conflict; the server says `wrong last sequence: 428`."""
+"""The message for a conflict; the server's is `wrong last sequence: 428`."""
 
 FINAL = frozenset(
     {
@@ -102,11 +102,11 @@ class Ack(NamedTuple):
     """The answer to a message published to a stream (PubAck, ADR-1)."""
 
     sequence: int
-    """0 if it was not stored, or if that is unknown."""
+    """0 if the message was not stored, or if that is unknown."""
     code: int = 0
-    """The server's error code; `NO_RESPONDERS` if no stream listens; 0 if there is none."""
+    """The server's error code; `NO_RESPONDERS` if no stream listens; 0 without an error."""
     words: str = ""
-    """Why it was not stored."""
+    """Why the message was not stored."""
 
 
 def read_ack(headers: bytes | None, payload: bytes) -> Ack:
@@ -129,7 +129,7 @@ def read_ack(headers: bytes | None, payload: bytes) -> Ack:
 
 
 PLAIN_ACK = re.compile(rb'\{"stream":"[^"]*", ?"seq":([0-9]+)\}\Z')
-"""Nearly every answer; matching it first saves a third of the cost of a write."""
+"""The usual answer; matching it first saves a third of the cost of a write."""
 
 
 def read_answer(shown: str, reply: Reply) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def read_answer(shown: str, reply: Reply) -> dict[str, Any]:
 
     Raises:
         JetStreamError: the server refused; `code` says why.
-        NoServerError: JetStream does not answer now.
+        NoServerError: JetStream does not answer.
     """
     if reply.status == NO_RESPONDERS:
         raise NoServerError(f"JetStream does not answer {shown} at the moment")
@@ -167,10 +167,10 @@ class JetStream:
         self.prefix = connection.js_prefix
 
     def entrance(self, subject: str) -> str:
-        """Return where to publish a message that a stream is to store under `subject`.
+        """Return where to publish a message so that a stream stores it under `subject`.
 
-        The server of a domain receives it below its prefix of the API and stores it under the
-        subject itself; nats.go does the same.
+        The server of a domain receives it below its API prefix, and stores it under the subject
+        itself; nats.go does the same.
         """
         return subject if self.prefix == OWN_PREFIX else f"{self.prefix}.{subject}"
 
@@ -181,7 +181,7 @@ class JetStream:
 
         Raises:
             JetStreamError: the server refused; `code` says why.
-            NoServerError: JetStream does not answer now.
+            NoServerError: JetStream does not answer.
             NotAllowedError: a permission is missing.
         """
         payload = b"" if body is None else json.dumps(body).encode()
@@ -200,7 +200,7 @@ class JetStream:
         """Check that JetStream is available.
 
         Raises:
-            JetStreamError: it is not; the message says how to enable it.
+            JetStreamError: it is not available; the message says how to enable it.
         """
         advice = _START
         deadline = time.monotonic() + timeout
@@ -211,7 +211,7 @@ class JetStream:
             except DisconnectedError:
                 raise
             except NoServerError as error:
-                # A server of a cluster without a leader is silent as well.
+                # A cluster without a leader does not answer either.
                 elsewhere = self.prefix != OWN_PREFIX
                 here = elsewhere or self.connection.info.get("jetstream")
                 if here and time.monotonic() < deadline:
@@ -228,13 +228,13 @@ class JetStream:
         """Raise the reason if JetStream is not available at all.
 
         Raises:
-            JetStreamError: it is not.
+            JetStreamError: it is not available.
         """
         if self.connection.connected and not self.connection.info.get("jetstream"):
             await self.check_enabled(1.0)
 
     async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
-        """Read the latest message of a subject from the stream's leader; None if there is none.
+        """Read the latest message of a subject from the stream's leader; None without one.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `call`.
@@ -290,7 +290,7 @@ class JetStream:
         return [_stored(answers[sequence], shown) for sequence in sequences]
 
     async def next_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
-        """Read the first message of a subject or pattern from a sequence on; None if there is none.
+        """Read the first message of a subject or pattern from a sequence on; None without one.
 
         Raises:
             JetStreamError, NoServerError, NotAllowedError: as for `call`.

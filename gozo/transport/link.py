@@ -1,7 +1,7 @@
 """The present link to a server: its client, and why the last one was lost.
 
-The parts of a connection share it. It knows none of them: who has to act when a link is lost adds
-itself to `on_lost`.
+The parts of a connection share the link, which knows none of them: a part that must act on the
+loss of a link adds itself to `on_lost`.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from gozo.runtime.logs import get_logger
 from gozo.transport.client import HardenedClient
 
 SETTLED = 1.0  # seconds that a link must last to be replaced at once when it is lost
-DEFAULT_MAX_PAYLOAD = 1024 * 1024  # bytes; that of nats-server
+DEFAULT_MAX_PAYLOAD = 1024 * 1024  # bytes; the default of nats-server
 
 log = get_logger("gozo.connection")
 
 
 class Link:
-    """One link after the other; the clients report to it."""
+    """The present link; its clients report their state to it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.client: HardenedClient | None = None
-        """The client of the present or of the last link; None before the first and at the end."""
+        """The client of the present or the last link; None before the first and after `close`."""
         self.connected = False
         self.epoch = 0
-        """The number of the link."""
+        """The number of links so far."""
         self.failure = ""
-        """Why the link was lost, or why the last attempt to make one failed; else empty."""
+        """Why the link was lost, or the last attempt to make one failed; empty while connected."""
         self.on_lost: list[Callable[[], None]] = []
         self.on_error: list[Callable[[str], None]] = []
         """Called with each error line of the server."""
@@ -51,27 +51,27 @@ class Link:
         self._lost.clear()
 
     def close(self) -> HardenedClient | None:
-        """Use no client any more; return the last one."""
+        """Stop using the client, and return it."""
         client, self.client = self.client, None
         self.connected = False
         return client
 
     def attempt_failed(self) -> None:
-        """Note that a server was tried, and not connected to."""
+        """Note that an attempt to connect to a server failed."""
         self._failed_at = steady()
 
     def all_failed(self, reason: str) -> None:
-        """Note that no server could be connected to."""
+        """Note that the attempts to connect to all servers failed."""
         self.failure = reason
 
     async def until_lost(self) -> None:
-        """Wait until a link is lost; return at once if there is none since then."""
+        """Wait until the link is lost; return at once if there is none."""
         await self._lost.wait()
 
-    # What its client reports
+    # Reports of the client
 
     def client_lost(self, reason: str) -> None:
-        """The link is lost."""
+        """Note that the link is lost."""
         if not self.connected:
             return
         self.connected = False
@@ -81,7 +81,7 @@ class Link:
         notify(self.on_lost)
 
     def server_error(self, text: str) -> None:
-        """The server sent an error line."""
+        """Pass on an error line of the server."""
         notify(self.on_error, text)
 
     def limit_raised(self) -> None:
@@ -91,7 +91,7 @@ class Link:
             log.info("connection.limit_raised", name=self.name, max_payload=limit)
             notify(self.on_larger)
 
-    # What others ask
+    # Queries
 
     def require(self) -> HardenedClient:
         """Return the client.
@@ -104,7 +104,7 @@ class Link:
         return self.client
 
     def lost_error(self) -> DisconnectedError:
-        """Return the error for what was lost with the link."""
+        """Return the error for an operation that was lost with the link."""
         return DisconnectedError(f"the connection to NATS was lost{self._because}")
 
     @property
@@ -123,7 +123,7 @@ class Link:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the server said of itself."""
+        """The server's INFO."""
         return self.client.info if self.client else {}
 
 

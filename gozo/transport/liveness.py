@@ -1,4 +1,4 @@
-"""Finds links that look alive and carry no messages."""
+"""Detects links that look alive but carry no messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAG = 60.0  # seconds without an echo while other messages arrive: on a busy lin
 
 
 class Liveness:
-    """Checks the present link now and then."""
+    """Checks the present link periodically."""
 
     def __init__(self, link: Link, inbox: Inbox) -> None:
         self._link = link
@@ -22,7 +22,7 @@ class Liveness:
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew: the link is a new one."""
+        """Start over with a new link."""
         self._echoed_at = steady()
         self._may_echo = True
         """Whether the server has not denied an echo on this link."""
@@ -37,10 +37,10 @@ class Liveness:
                 await self._check()
 
     async def _check(self) -> None:
-        """Drop a link that answers PINGs and carries no messages: its subscriptions are gone.
+        """Drop a link that answers PINGs but carries no messages: its subscriptions are gone.
 
-        An echo arrives after everything that the server has for us, so it may take longer while
-        that arrives. There is a limit: a link may deliver what it is sent and accept nothing.
+        An echo arrives after all messages that the server has for us, so it may take longer while
+        these arrive. There is a limit, since a link may deliver messages but accept none.
         """
         client = self._link.client
         if client is None or not self._may_echo:
@@ -49,7 +49,7 @@ class Liveness:
         try:
             await self._inbox.echo(CHECK)
         except NotAllowedError:
-            self._may_echo = False  # the denial itself is a sign of life, and would be repeated
+            self._may_echo = False  # the denial is a sign of life too, and would be repeated
         except DisconnectedError:
             return
         except NoServerError:

@@ -1,4 +1,4 @@
-"""Splits what a server sends into messages (NATS client protocol), as bytes."""
+"""Splits the bytes from a server into messages (NATS client protocol)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Handler = Callable[[bytes, bytes, bytes | None, bytes], None]
 
 MAX_CONTROL_LINE = 1024 * 1024  # bytes; only INFO lines come near it
 MOST_PAYLOAD = 64 * 1024 * 1024
-"""Bytes that a message may have even if the server's own limit is lower: it may just have been
+"""The most bytes of a message, even if the server's own limit is lower: that may just have been
 lowered."""
 
 log = get_logger("gozo.connection")
 
 
 class Receiver(Protocol):
-    """The client that a parser reads for."""
+    """The client that uses a parser."""
 
     @property
     def handlers(self) -> Mapping[bytes, Handler]:
@@ -35,10 +35,10 @@ class Receiver(Protocol):
         """Send bytes of the protocol."""
 
     def note_info(self, news: object) -> None:
-        """Take what the server says of itself; raises a ValueError if no server says that."""
+        """Note the server's INFO; raises ValueError if it is not one."""
 
     def server_error(self, text: str) -> None:
-        """Take an error line of the server."""
+        """Handle an error line of the server."""
 
 
 class WireParser:
@@ -59,13 +59,13 @@ class WireParser:
         self._needed = 0
 
     def reset_carried(self) -> None:
-        """Begin to watch for a message."""
+        """Start to watch for a message."""
         self.carried = False
 
     async def parse(self, data: bytes = b"") -> None:
-        """Take what was read and dispatch each complete message, in portions.
+        """Dispatch each complete message in the bytes read, in portions.
 
-        Other tasks run in between: they may have deliveries that are due.
+        Other tasks run in between: they may have due deliveries.
 
         Raises:
             ValueError: this is not the NATS protocol.
@@ -86,9 +86,9 @@ class WireParser:
             self._needed = 0
 
     def _consume(self, data: bytes, position: int) -> tuple[int, bool]:
-        """Dispatch a portion of `data`; return where the next message begins, and if to go on.
+        """Dispatch a portion of `data`; return where the next message begins, and whether to go on.
 
-        If that message is incomplete, `_needed` is its size, or 0 if that is unknown too.
+        If that message is incomplete, `_needed` is its size, or 0 if unknown.
         """
         size = len(data)
         handlers = self._handlers
@@ -130,7 +130,7 @@ class WireParser:
             try:
                 handler(words[1], reply, headers, data[body:finish])
             except Exception:
-                # A handler that fails costs its own message only.
+                # A handler that fails affects only its own message.
                 name = words[1].decode("utf-8", "replace")
                 log.exception("connection.handler_failed", subject=name)
         else:

@@ -1,6 +1,6 @@
-"""How large a message the server accepts, asked again where one was too large.
+"""Checks the server's limit on the size of messages again when one was too large.
 
-A server announces a raised limit to new connections only, so one is made to ask.
+A server announces a raised limit only to new connections, so one is made to ask.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from gozo.runtime.tasks import end
 from gozo.transport.dialer import Dialer
 from gozo.transport.link import Link
 
-ASK_AGAIN = 5.0  # seconds between two questions: each takes one of the account's connections
+ASK_AGAIN = 5.0  # seconds between two checks: each uses one of the account's connections
 
 log = get_logger("gozo.connection")
 
 
 class PayloadLimit:
-    """Asks for the limit of the present link."""
+    """Checks the limit of the present link."""
 
     def __init__(self, link: Link, dialer: Dialer) -> None:
         self._link = link
@@ -29,14 +29,14 @@ class PayloadLimit:
         self._asked_at = -ASK_AGAIN
 
     def doubt(self) -> None:
-        """Ask the server again, unless that was done just now."""
+        """Check the limit again, unless that was just done."""
         now = steady()
         if self._link.connected and now >= self._asked_at + ASK_AGAIN:
             self._asked_at = now
             self._asking = asyncio.create_task(self._ask(), name="ask for limits")
 
     async def close(self) -> None:
-        """End the question."""
+        """Stop a check."""
         await end(self._asking)
 
     async def _ask(self) -> None:

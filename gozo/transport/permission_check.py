@@ -13,7 +13,7 @@ ANSWER_TIME = 2.0  # seconds
 
 
 async def settle_inboxes(connection: Connection) -> str:
-    """Make sure that a connection receives replies; return a warning if clients may too.
+    """Make sure that a connection receives replies; return a warning if clients may as well.
 
     Replies arrive below `_INBOX` if no prefix was chosen and the user has no permission for
     `_GOZO_INBOX`, like users set up before gozo had its own inboxes.

@@ -1,4 +1,4 @@
-"""Denied permissions: how the server reports them, and how gozo does."""
+"""Denied permissions: reads the server's reports, and logs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_DENIED = 1_000  # denials that are remembered as logged
 OnDenied = Callable[[str, str], None]
 """Takes `publish` or `subscription`, and the subject that the server denied."""
 Claim = Callable[[str, str], bool]
-"""Takes the same, and returns whether it deals with the denial."""
+"""Takes the same, and returns whether it handles the denial."""
 
 _DENIED = re.compile(
     r'permissions violation for (publish|subscription) to ("(?:[^"\\]|\\.)*")', re.IGNORECASE
@@ -28,12 +28,12 @@ log = get_logger("gozo.connection")
 
 
 class Denials:
-    """Passes on what the server denies, and logs each denial once for each link."""
+    """Passes on denials by the server, and logs each once for each link."""
 
     def __init__(self) -> None:
         self.listeners: list[OnDenied] = []
         self.claims: list[Claim] = []
-        """Asked before; if one returns True, no listener is called and nothing is logged."""
+        """Called first; if one returns True, no listener is called and nothing is logged."""
         self._logged: set[tuple[str, str]] = set()
 
     def report(self, kind: str, subject: str, group: str) -> None:
@@ -48,11 +48,11 @@ class Denials:
         notify(self.listeners, kind, subject)
 
     def granted(self, subject: str) -> None:
-        """Log it again if a subscription is denied once more."""
+        """Log the next denial of a subscription again."""
         self._logged.discard(("subscription", subject))
 
     def clear(self) -> None:
-        """Log everything again: the link is a new one."""
+        """Log all denials again, since the link is new."""
         self._logged.clear()
 
     @contextmanager

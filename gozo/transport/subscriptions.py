@@ -21,8 +21,8 @@ from gozo.transport.parser import Handler
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 60.0  # seconds before a refused subscription is retried
 GROWTH = 1.5
-"""Each wait is this many times the one before it, so a permission is used again after at most half
-the time for which it was missing."""
+"""The factor between two waits: a permission is used again after at most half the time for which it
+was missing."""
 
 OnGranted = Callable[[str], None]
 """Takes the subject of a subscription that was refused and is permitted again."""
@@ -45,7 +45,7 @@ class Listener:
         self._most = most
 
     def limit(self, most: int) -> None:
-        """Let the next link bring at most so many messages; 0: no limit."""
+        """Limit the number of messages on the next link; 0: no limit."""
         self._most = most
 
     def subscribe(self, client: HardenedClient) -> None:
@@ -53,9 +53,9 @@ class Listener:
         self.sid = client.listen(self.subject, self._handler, self._queue, self._most)
 
     def stop(self, *, hear_out: bool = False) -> None:
-        """End the subscription; with `hear_out` the handler still gets what is on its way.
+        """End the subscription; with `hear_out` the handler still gets messages on their way.
 
-        All of that has arrived once an `echo` has.
+        All of them have arrived once an `echo` has.
         """
         self._owner.remove(self, hear_out=hear_out)
 
@@ -72,11 +72,11 @@ class _Refused:
         self.retry_later()
 
     def deny(self) -> None:
-        """The server refused the last attempt."""
+        """Note that the server refused the last attempt."""
         self.denied = True
 
     def attempt(self) -> None:
-        """There is a new attempt."""
+        """Note that there is a new attempt."""
         self.denied = False
 
     def retry_later(self, *, soon: bool = False) -> None:
@@ -105,7 +105,7 @@ class Subscriptions:
 
     @property
     def refused(self) -> frozenset[str]:
-        """The subjects on which nothing is received, since the server refused the subscription."""
+        """The subjects whose subscriptions the server refused, so that nothing is received."""
         return frozenset(listener.subject for listener in self._refused)
 
     def carry(self, client: HardenedClient) -> None:
@@ -116,7 +116,7 @@ class Subscriptions:
             listener.subscribe(client)
 
     def rest(self) -> None:
-        """Wait for the next link: this one is lost."""
+        """Wait for the next link, since this one is lost."""
         self._client = None
         for refused in self._refused.values():
             refused.cancel()

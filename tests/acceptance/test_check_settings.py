@@ -247,7 +247,7 @@ async def test_kept_requests(server: NatsServer, clients: Clients) -> None:
     await call(client, "STREAM.CREATE.KEEPS", {"name": "KEEPS", "subjects": ["ask-kept.>"]})
     found, said = await look(server, "kept")
     (advice,) = [one for one in said.of("advice") if "KEEPS" in one]
-    assert advice.startswith("the stream KEEPS captures what is sent to gozo")
+    assert advice.startswith("the stream KEEPS captures messages to gozo")
     assert found.problems == 0
 
 

@@ -580,7 +580,7 @@ async def test_history_is_somebody_elses(
         refused = daemons.start(command, "--address", server.url, "--history", "90s")
         assert await refused.wait() == 1
         said = refused.stderr.splitlines()[-1]
-        assert "gozo_history, which keeps orders.> for ever, not gozo.event.> for 1m30s: " in said
+        assert "gozo_history, which keeps orders.> forever, not gozo.event.> for 1m30s: " in said
     subjects = ["orders.new", "gozo.event.>"]
     await js.update_stream(name="gozo_history", subjects=subjects, max_age=3600)
     before = (await js.stream_info("gozo_history")).config

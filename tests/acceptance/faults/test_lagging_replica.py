@@ -124,6 +124,6 @@ async def test_a_list_is_complete_or_fails(
     await until(lambda: holds(client, 1), "it is stored")
     async with Behind(server.port) as way, await Lister.connect(way.url) as lister:
         way.next_load(b"new")
-        with pytest.raises(NoServerError, match="a replica of the stream is behind"):
+        with pytest.raises(NoServerError, match="a replica of the stream lags behind"):
             await listed(lister)
         assert list(await listed(lister)) == ["kept"]

@@ -118,7 +118,7 @@ async def test_a_follower_that_stood_still(
     assert 0 < int(dropped.fields["keys"]) <= GONE  # it may have been stopped before it saw all
     assert standby.events("connection.lost", since=mark) == []
     reasons = [event.fields["reason"] for event in standby.events("follower.reset", since=mark)]
-    assert reasons[-1].startswith("it was not up to date for "), reasons
+    assert reasons[-1].startswith("not up to date for "), reasons
 
 
 async def test_a_create_that_comes_when_the_marker_is_gone(

@@ -22,7 +22,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, bool]] = {
     "follows": ({"follows": False}, "has not read the whole bucket", True),
     "mapped": ({"mapped": "the account maps it"}, "the account maps it", False),
     "unwritable": ({"unwritable": "it is sealed"}, "cannot write the bucket: it is sealed", True),
-    "mute": ({"mute": "no permission"}, "confirm what it delivers: no permission", True),
+    "mute": ({"mute": "no permission"}, "confirm deliveries: no permission", True),
     "silent": ({"silent": True}, "answers reads but no writes", False),
 }
 """Facts of either role, what is said of them, and whether another replica may do better."""
