@@ -180,7 +180,9 @@ async def test_a_daemon_that_loses_the_lead_as_it_shuts_down_ends_what_that_bega
 
 
 HEARD = {
-    "main.on_connected": ["Event.set", "Events._on_connected", "Lookout.look_soon"],
+    "main.on_connected": [
+        *("Event.set", "Events._on_connected", "Lookout.look_soon", "Runs._begin_hearing"),
+    ],
     "main.on_lost": ["Follower._on_lost", "Lease._on_disconnected", "Writer._on_lost"],
     "main.on_larger": ["BucketIndex.reconsider"],
     "main.on_denied": ["Daemon._on_denied", "Delivery._on_denied"],
@@ -275,7 +277,8 @@ async def test_what_is_called_back_is_the_part_that_acts_on_it() -> None:
             assert delivery._stream._note_sent == delivery._note_sent
             assert storage.hooks.wake == delivery.wake_soon
             assert storage.hooks.withdraw == delivery._withdraw
-            assert storage.hooks.awaits_ack == delivery._stream.awaits
+            assert storage.hooks.awaits_ack == delivery._awaits_ack
+            assert storage.hooks.abandon == delivery._runs.abandon
             for feed in (writer._publish, intake._handover.inquiry._publish):
                 assert isinstance(feed, partial)
                 assert feed.func == daemon.connections.requests.publish
