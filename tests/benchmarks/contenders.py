@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from tests.benchmarks.load import Plan, fill
 from tests.benchmarks.probes import first_delivery, look
 from tests.benchmarks.processes import memory_mb
-from tests.benchmarks.scenarios import Scenario
+from tests.benchmarks.scenarios import Kind, Scenario
 from tests.benchmarks.ways import Entry, Request, ServerSchedule, Way
 from tests.support.daemon import Daemon
 from tests.support.patience import allow, until
@@ -19,6 +19,7 @@ from tests.support.server import NatsServer
 
 ANSWER = "benchmark.answer"
 STREAM = "own"
+_CONFIRMED = (Kind.CONFIRMED, Kind.RUNNING)
 FILLING = "pending"  # the run that far-off schedules belong to
 
 
@@ -156,7 +157,8 @@ class Gozo(_OnServer):
         """Return a request, or an entry where the scenario says so."""
         if scenario.entries:
             return Entry(run, self.listen(run))
-        return Request(run, self.listen(run), scenario.ids)
+        more = b"Gozo-Confirm: reply\r\n" if scenario.kind in _CONFIRMED else b""
+        return Request(run, self.listen(run), scenario.ids, more)
 
     def listen(self, run: str) -> str:
         """Return the reply subject of a run."""

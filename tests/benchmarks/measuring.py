@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tests.benchmarks.aged import measure_aged
+from tests.benchmarks.confirmed import measure_confirmed, measure_running
 from tests.benchmarks.contenders import Contender
 from tests.benchmarks.load import NANOSECONDS, Plan, payload_of, process, receive, send, trickle
 from tests.benchmarks.processes import cpu_seconds, memory_mb, peak_memory_mb
@@ -45,6 +46,10 @@ def measure(scenario: Scenario, contender: Contender, url: str, run: str) -> Out
             return _restart(contender, plan)
         case Kind.AGED:
             return measure_aged(contender, plan)
+        case Kind.CONFIRMED:
+            return measure_confirmed(scenario, contender, plan, run)
+        case Kind.RUNNING:
+            return measure_running(scenario, contender, plan)
 
 
 # Sent ahead, due later

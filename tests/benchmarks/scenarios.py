@@ -17,6 +17,10 @@ class Kind(Enum):
     """Due while the scheduler does not run; counted from its start on."""
     IDLE = auto()
     """Nothing due."""
+    CONFIRMED = auto()
+    """Confirmed by a receiver that answers at once."""
+    RUNNING = auto()
+    """In progress at receivers that say every ten seconds that they are at work."""
     AGED = auto()
     """Due at a steady rate, each asked for shortly before, with a look before and after."""
 
@@ -73,6 +77,8 @@ class Scenario:
     """From the first request to the first due time; None: enough to store all before."""
     duration: float = 30
     """How long an idle scheduler is watched."""
+    confirmed_beside: float = 0
+    """Of `CONFIRMED`: schedules due per second that are confirmed, beside those that are not."""
     rivalled: bool = True
     """Whether the server's own schedules can do the same."""
     shortened: bool = False
@@ -225,6 +231,38 @@ SCENARIOS = (
         kind=Kind.SINGLE,
         count=1_000,
         ids=False,
+        rivalled=False,
+    ),
+    Scenario(
+        "confirmed",
+        "{count} with ids that their receiver confirms at once, {rate} due per second",
+        (
+            *lateness(p99=2.0),
+            Figure("settled_p99_ms", "answer to settled p99", "ms", at_most=25),
+            Figure("cpu_us", "CPU per delivery", "us"),
+        ),
+        kind=Kind.CONFIRMED,
+        rivalled=False,
+    ),
+    Scenario(
+        "confirmed-beside",
+        "{count} with ids, {rate} due per second, beside 500 per second that are confirmed",
+        lateness(),
+        kind=Kind.CONFIRMED,
+        confirmed_beside=500,
+        rivalled=False,
+    ),
+    Scenario(
+        "running",
+        "{count} in progress at receivers that say so every ten seconds",
+        (
+            Figure("cpu_percent", "CPU, of one core", "%", at_most=10),
+            Figure("memory_more", "memory more than before", "MB", at_most=60),
+        ),
+        kind=Kind.RUNNING,
+        count=10_000,
+        rate=1_000,
+        duration=60,
         rivalled=False,
     ),
     *GROWTH[:3],

@@ -32,6 +32,8 @@ class Request:
     """What its ids begin with."""
     target: str
     ids: bool = True
+    more: bytes = b""
+    """Further header lines."""
 
     @property
     def acknowledged(self) -> bool:
@@ -44,7 +46,7 @@ class Request:
         """Return a request."""
         when = b"+0" if due_us is None else epoch(due_us)
         id_ = b"Gozo-Id: %b-%d\r\n" % (self.run.encode(), number) if self.ids else b""
-        headers = b"NATS/1.0\r\nGozo-When: %b\r\n%b\r\n" % (when, id_)
+        headers = b"NATS/1.0\r\nGozo-When: %b\r\n%b%b\r\n" % (when, id_, self.more)
         return request(b"gozo", reply=self.target.encode(), headers=headers, payload=payload)
 
 

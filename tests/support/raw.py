@@ -22,12 +22,13 @@ CONNECT = b'CONNECT {"verbose":false,"headers":true,"no_responders":true,"lang":
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
-    """A message as it came: when, and its header block and payload in bytes."""
+    """A message as it came: when, and its header block, payload and reply subject in bytes."""
 
     at_ns: int
     subject: bytes
     headers: bytes
     payload: bytes
+    reply: bytes = b""
 
 
 def request(
@@ -124,15 +125,14 @@ class RawClient:
             if line.startswith((b"MSG ", b"HMSG ")):
                 parts = line.split(b" ")
                 total = int(parts[-1])
+                has_headers = line.startswith(b"H")
                 if len(buffer) < after + total + 2:
                     break
-                header_end = after + (int(parts[-2]) if line.startswith(b"H") else 0)
+                header_end = after + (int(parts[-2]) if has_headers else 0)
                 message_end = after + total
-                self._waiting.append(
-                    RawMessage(
-                        at_ns, parts[1], buffer[after:header_end], buffer[header_end:message_end]
-                    )
-                )
+                headers, payload = buffer[after:header_end], buffer[header_end:message_end]
+                reply = parts[3] if len(parts) > 4 + has_headers else b""
+                self._waiting.append(RawMessage(at_ns, parts[1], headers, payload, reply))
                 after = message_end + 2
             else:
                 self._control(line)
