@@ -12,7 +12,14 @@ _MESSAGE_ID = re.compile(rb"^nats-msg-id:[^\r]*", re.IGNORECASE | re.MULTILINE)
 
 
 def delivery(entry: Entry, payload: bytes) -> Outgoing:
-    """Return the message of a due schedule."""
+    """Return the message of a due schedule.
+
+    Of one that becomes a run, only the run's message is ever sent: see `gozo.schedule.runs`.
+    """
+    if entry.is_answered and entry.run is None:
+        return Outgoing(
+            entry.subject.encode(), b"", payload, entry.due_us, entry=entry, answered=True
+        )
     lines = b"Gozo-Reply: Yes\r\n"
     if entry.id is not None:
         lines = b"Gozo-Reply: Yes\r\nGozo-Id: %b\r\n" % entry.id.encode()
