@@ -26,7 +26,7 @@ from tests.support.readme import README, block, blocks
 from tests.support.server import free_port
 
 PORT = 4222
-EXAMPLES = ["absolute", "relative", "cancel", "recurring", "receipt", "client"]
+EXAMPLES = ["absolute", "relative", "cancel", "recurring", "receipt", "confirm", "client"]
 
 
 @pytest.fixture(scope="module")
