@@ -39,6 +39,9 @@ MOST_AT_ONCE = 500
 
 UNANSWERED = "no answer came in time"
 
+_NOT_BEGUN = frozenset({Verdict.BUSY, Verdict.NOBODY})
+"""What can be said of an offer that another receiver has claimed."""
+
 log = get_logger("gozo.runs")
 
 
@@ -114,14 +117,14 @@ class RunOutcomes:
         """Act on what was heard meanwhile."""
         self._changing.discard(key)
         for act in self._waiting.pop(key, ()):
-            act()
+            self._after_change(key, act)
 
     def _after_change(self, key: str, act: Callable[[], None]) -> None:
         """Act once a run's next state is in the bucket; at once if none is on its way."""
-        if key not in self._changing:
-            act()
-        elif len(self._waiting[key]) < MOST_WAITING:
+        if key in self._changing:
             self._waiting[key].append(act)
+        else:
+            act()
 
     # Answers
 
@@ -137,13 +140,15 @@ class RunOutcomes:
             # Settled, and the bucket has that; or nothing that gozo ever sent.
             self._say(heard, NO if heard.answer.verdict is Verdict.CLAIM else OK)
         elif key in self._changing:
-            self._after_change(key, partial(self._hear, heard))
+            if len(self._waiting[key]) < MOST_WAITING:
+                self._waiting[key].append(partial(self._hear, heard))
         else:
             self._act(key, entry, heard)
 
     def _act(self, key: str, entry: Entry, heard: Heard) -> None:
         attempt = runs.attempt_of(entry, heard.hashed)
-        answer = heard.answer
+        answer, run = heard.answer, entry.run
+        assert run is not None
         is_open = entry.state in (State.RUNNING, State.PENDING)
         is_current = is_open and attempt == entry.tried + 1
         match answer.verdict:
@@ -155,11 +160,12 @@ class RunOutcomes:
                 # Also of an attempt that was given up: the work is done.
                 self._succeed(key, entry, heard)
             case Verdict.STREAM:
-                log.repeated("warning", "run.captured", id=entry.id, subject=entry.subject)
+                reason = f"a stream captures {entry.subject}: what it says is no answer"
+                log.repeated("warning", "run.captured", id=entry.id, reason=reason)
             case verdict if verdict not in FINAL:
                 pass
-            case _ if not is_current:
-                self._say(heard, OK)  # another attempt has taken its place
+            case verdict if not is_current or (run.owner and verdict in _NOT_BEGUN):
+                self._say(heard, OK)  # another attempt has taken its place, or it is claimed
             case Verdict.BUSY:
                 self._pause(key, entry, answer.reason, heard)
             case Verdict.NOBODY:
@@ -215,9 +221,14 @@ class RunOutcomes:
 
     def adopt(self) -> None:
         """Wait for the receivers that an earlier leader sent messages to."""
-        for key, entry in self._index:
-            if entry.state is State.RUNNING:
-                self._note_sign(key, entry)
+        for key, _ in self._index:
+            self._wait_again(key)
+
+    def _wait_again(self, key: str) -> None:
+        """Wait for a receiver, if one may be at work."""
+        entry = self._index.get(key)
+        if entry is not None and entry.state is State.RUNNING:
+            self._note_sign(key, entry)
 
     def look(self, now: float, renewed_at: float) -> None:
         """See to the runs whose receivers were silent for too long."""
@@ -282,9 +293,6 @@ class RunOutcomes:
         pauses = self._pauses.get(key, 0)
         self._pauses[key] = pauses + 1
         now_us = self._clock.now_us()
-        if entry.run is not None and entry.run.is_last:
-            self._end(key, partial(runs.given_up, reason=reason), heard)
-            return
         log.limited("info", "run.paused", id=entry.id, subject=entry.subject, reason=reason)
         change = partial(runs.refused, reason=reason, pauses=pauses, now_us=now_us)
         self._end(key, change, heard)
@@ -300,6 +308,10 @@ class RunOutcomes:
     def _end(self, key: str, change: Callable[[Entry], Entry], heard: Heard | None = None) -> None:
         """Store how an attempt ended, and confirm the answer that said so."""
 
+        def end(entry: Entry) -> Entry:
+            entry = change(entry)
+            return entry if heard is None else runs.answered(entry, heard.hashed)
+
         def done(entry: Entry) -> None:
             if heard is not None:
                 self._say(heard, OK)
@@ -309,7 +321,7 @@ class RunOutcomes:
                 self._events.not_delivered(entry)
 
         self._waits.end(key)
-        self._change(key, change, done)
+        self._change(key, end, done)
 
     def _given_up(self, key: str, entry: Entry) -> None:
         assert entry.run is not None
@@ -353,6 +365,8 @@ class RunOutcomes:
         def on_result(result: Result, words: str) -> None:
             if result in (Result.STORED, Result.REPLACED):
                 done(stored[0])
+            else:
+                self._wait_again(key)
             self.end_change(key)
 
         self.begin_change(key)
@@ -369,6 +383,8 @@ class RunOutcomes:
                 assert entry.run is not None
                 for call in self.on_settled:
                     call(key, entry.run)
+            else:
+                self._wait_again(key)
             self.end_change(key)
 
         self._waits.end(key)
