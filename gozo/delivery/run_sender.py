@@ -23,7 +23,7 @@ from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
-from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Outgoing, Overlap, Run
+from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Outgoing, Overlap, Run, State
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import Result
 from gozo.store.run_codec import occurrence_of, run_key
@@ -45,6 +45,7 @@ LOOK_AGAIN_US = MICROSECONDS // 20
 """Microseconds until a run is looked at again whose state is on its way to the bucket."""
 
 TOO_LATE = "it was too late to try it"
+NOT_SENT = "this daemon was not sure to lead"
 
 log = get_logger("gozo.runs")
 
@@ -217,6 +218,11 @@ class RunSender:
         if runs.waits_for(entry, others):
             self._queued[entry.run.key].append(item)
             return
+        if self._outcomes.is_changing(key):
+            source.give_back(item, now_us + LOOK_AGAIN_US)
+            return
+        if entry.state is not State.PENDING:
+            self._offers.pop(key, None)  # it was answered without a claim
         offer = self._offers.get(key)
         if offer is not None:
             again_us = offer[1] + OFFER_AGAIN_US
@@ -224,9 +230,6 @@ class RunSender:
                 self._publish(key, entry, message.payload, offer[0])
                 again_us = now_us + OFFER_AGAIN_US
             source.give_back(item, again_us)
-            return
-        if self._outcomes.is_changing(key):
-            source.give_back(item, now_us + LOOK_AGAIN_US)
             return
         token = secrets.token_urlsafe(16)
         run = runs.sent(entry, hash_of(token.encode()), now_us)
@@ -246,7 +249,8 @@ class RunSender:
     def _publish(self, key: str, run: Entry, payload: bytes, token: str) -> None:
         """Publish the message of an attempt that is recorded."""
         if not self._may_send():
-            return  # another leader may have the run by now
+            self._outcomes.pause(key, NOT_SENT)  # unless another leader has the run by now
+            return
         assert run.confirmation is not None
         message = delivery(run, payload)
         if message.size > self._connection.max_payload:
