@@ -1,7 +1,8 @@
 """Hears the answers of receivers, on all replicas.
 
 A standby keeps them for as long as a change of lead takes, so that a new leader acts on what was
-answered while nobody led.
+answered while nobody led. Claims are not among that: whoever still waits asks again, and who does
+not would be granted a run that nobody starts.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gozo.delivery.run_outcomes import Heard, hash_of
-from gozo.protocol.answers import ACK_TOKEN, read_answer
+from gozo.protocol.answers import ACK_TOKEN, Verdict, read_answer
 from gozo.runtime.clock import steady
 from gozo.transport.connection import Connection
 
@@ -55,6 +56,8 @@ class AnswerInbox:
         heard = Heard(hash_of(subject[self._start :]), read_answer(headers, payload), reply)
         if self._hear is not None:
             self._hear(heard)
+            return
+        if heard.answer.verdict is Verdict.CLAIM:
             return
         now, kept = steady(), self._kept
         while kept and kept[0][0] < now - KEPT:

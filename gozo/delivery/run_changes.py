@@ -12,9 +12,6 @@ from gozo.schedule.model import Entry, Reason
 from gozo.store.changes import Result
 from gozo.store.run_store import RunStore
 
-MOST_WAITING = 50
-"""What may wait for the state of one run; more is ignored."""
-
 
 class RunChanges:
     """The runs whose next state is on its way to the bucket."""
@@ -45,15 +42,23 @@ class RunChanges:
         for act in self._waiting.pop(key, ()):
             self.after(key, act)
 
+    def waiting(self, key: str) -> int:
+        """How much waits for the state of a run."""
+        return len(self._waiting.get(key, ()))
+
     def after(self, key: str, act: Callable[[], None]) -> None:
         """Act once a run's next state is in the bucket; at once if none is on its way."""
-        if key not in self._changing:
-            act()
-        elif len(self._waiting[key]) < MOST_WAITING:
+        if key in self._changing:
             self._waiting[key].append(act)
+        else:
+            act()
 
     def change(
-        self, key: str, change: Callable[[Entry], Entry], done: Callable[[Entry], None]
+        self,
+        key: str,
+        change: Callable[[Entry], Entry],
+        done: Callable[[Entry], None],
+        not_done: Callable[[], None],
     ) -> None:
         """Store what a run has become; `done` is called with that once it is stored."""
         stored: list[Entry] = []
@@ -65,17 +70,27 @@ class RunChanges:
         def on_result(result: Result, words: str) -> None:
             if result in (Result.STORED, Result.REPLACED):
                 done(stored[0])
+            else:
+                not_done()
             self.end(key)
 
         self.begin(key)
         self._store.alter(key, alter, on_result)
 
-    def remove(self, key: str, reason: Reason, done: Callable[[], None]) -> None:
+    def remove(
+        self,
+        key: str,
+        reason: Reason,
+        done: Callable[[], None],
+        not_done: Callable[[], None],
+    ) -> None:
         """Remove a run that is settled; `done` is called once it is gone."""
 
         def on_result(result: Result, words: str) -> None:
             if result in (Result.SETTLED, Result.CANCELLED):
                 done()
+            else:
+                not_done()
             self.end(key)
 
         self.begin(key)

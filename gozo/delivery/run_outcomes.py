@@ -29,10 +29,16 @@ from gozo.telemetry.events import EventSink
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
 
+MOST_WAITING = 50
+"""Answers to one run that wait for its state to be stored; more are ignored."""
+
 MOST_AT_ONCE = 500
 """Silent receivers that are seen to at a time."""
 
 UNANSWERED = "no answer came in time"
+
+_NOT_BEGUN = frozenset({Verdict.BUSY, Verdict.NOBODY})
+"""What can be said of an offer that another receiver has claimed."""
 
 log = get_logger("gozo.runs")
 
@@ -99,13 +105,15 @@ class RunOutcomes:
             # Settled, and the bucket has that; or nothing that gozo ever sent.
             self._say(heard, NO if heard.answer.verdict is Verdict.CLAIM else OK)
         elif key in self._changes:
-            self._changes.after(key, partial(self._hear, heard))
+            if self._changes.waiting(key) < MOST_WAITING:
+                self._changes.after(key, partial(self._hear, heard))
         else:
             self._act(key, entry, heard)
 
     def _act(self, key: str, entry: Entry, heard: Heard) -> None:
         attempt = runs.attempt_of(entry, heard.hashed)
-        answer = heard.answer
+        answer, run = heard.answer, entry.run
+        assert run is not None
         is_open = entry.state in (State.RUNNING, State.PENDING)
         is_current = is_open and attempt == entry.tried + 1
         match answer.verdict:
@@ -117,11 +125,12 @@ class RunOutcomes:
                 # Also of an attempt that was given up: the work is done.
                 self._succeed(key, entry, heard)
             case Verdict.STREAM:
-                log.repeated("warning", "run.captured", id=entry.id, subject=entry.subject)
+                reason = f"a stream captures {entry.subject}: what it says is no answer"
+                log.repeated("warning", "run.captured", id=entry.id, reason=reason)
             case verdict if verdict not in FINAL:
                 pass
-            case _ if not is_current:
-                self._say(heard, OK)  # another attempt has taken its place
+            case verdict if not is_current or (run.owner and verdict in _NOT_BEGUN):
+                self._say(heard, OK)  # another attempt has taken its place, or it is claimed
             case Verdict.BUSY:
                 self._pause(key, entry, answer.reason, heard)
             case Verdict.NOBODY:
@@ -144,7 +153,7 @@ class RunOutcomes:
         else:
             now_us = self._clock.now_us()
             change = partial(runs.claimed, owner=owner, now_us=now_us)
-            self._changes.change(key, change, partial(self._on_claimed, key, heard))
+            self._change(key, change, partial(self._on_claimed, key, heard))
 
     def _on_claimed(self, key: str, heard: Heard, entry: Entry) -> None:
         self._pauses.pop(key, None)
@@ -163,7 +172,7 @@ class RunOutcomes:
         if is_current and entry.state is State.RUNNING:
             self._note_sign(key, entry)
         elif _was_silent(entry) and attempt == entry.tried:
-            self._changes.change(key, runs.alive, partial(self._note_sign, key))
+            self._change(key, runs.alive, partial(self._note_sign, key))
         self._say(heard, OK)
 
     def _note_sign(self, key: str, entry: Entry) -> None:
@@ -180,9 +189,14 @@ class RunOutcomes:
 
     def adopt(self) -> None:
         """Wait for the receivers that an earlier leader sent messages to."""
-        for key, entry in self._index:
-            if entry.state is State.RUNNING:
-                self._note_sign(key, entry)
+        for key, _ in self._index:
+            self._wait_again(key)
+
+    def _wait_again(self, key: str) -> None:
+        """Wait for a receiver, if one may be at work."""
+        entry = self._index.get(key)
+        if entry is not None and entry.state is State.RUNNING:
+            self._note_sign(key, entry)
 
     def look(self, now: float, renewed_at: float) -> None:
         """See to the runs whose receivers were silent for too long."""
@@ -229,7 +243,7 @@ class RunOutcomes:
         if entry is None or _has_dead_letter(entry):
             return
         if entry.state is State.RUNNING:
-            self._changes.change(key, runs.ended, lambda entry: None)
+            self._change(key, runs.ended, lambda entry: None)
         else:
             self._remove(key, entry, Reason.CANCELLED)
 
@@ -264,6 +278,10 @@ class RunOutcomes:
     def _end(self, key: str, change: Callable[[Entry], Entry], heard: Heard | None = None) -> None:
         """Store how an attempt ended, and confirm the answer that said so."""
 
+        def end(entry: Entry) -> Entry:
+            entry = change(entry)
+            return entry if heard is None else runs.answered(entry, heard.hashed)
+
         def done(entry: Entry) -> None:
             if heard is not None:
                 self._say(heard, OK)
@@ -274,7 +292,7 @@ class RunOutcomes:
 
         self._waits.end(key)
         self._take(key)
-        self._changes.change(key, change, done)
+        self._change(key, end, done)
 
     def _given_up(self, key: str, entry: Entry) -> None:
         assert entry.run is not None
@@ -299,6 +317,12 @@ class RunOutcomes:
             if entry.state is State.FAILED and key != but and not _has_dead_letter(entry):
                 self._remove(key, entry, Reason.FAILED)
 
+    def _change(
+        self, key: str, change: Callable[[Entry], Entry], done: Callable[[Entry], None]
+    ) -> None:
+        """Store what a run has become; if that is not possible, go on waiting for its receiver."""
+        self._changes.change(key, change, done, partial(self._wait_again, key))
+
     def _remove(
         self, key: str, entry: Entry, reason: Reason, done: Callable[[], None] | None = None
     ) -> None:
@@ -314,7 +338,7 @@ class RunOutcomes:
 
         self._waits.end(key)
         self._take(key)
-        self._changes.remove(key, reason, removed)
+        self._changes.remove(key, reason, removed, partial(self._wait_again, key))
 
 
 def _has_dead_letter(entry: Entry) -> bool:

@@ -46,6 +46,7 @@ LOOK_AGAIN_US = MICROSECONDS // 20
 """Microseconds until a run is looked at again whose state is on its way to the bucket."""
 
 TOO_LATE = "it was too late to try it"
+NOT_SENT = "this daemon was not sure to lead"
 
 log = get_logger("gozo.runs")
 
@@ -223,6 +224,9 @@ class RunSender:
         if runs.waits_for(entry, others):
             self._queued[entry.run.key].append(item)
             return
+        if key in self._changes:
+            source.give_back(item, now_us + LOOK_AGAIN_US)
+            return
         offer = self._offers.get(key)
         if offer is not None:
             again_us = offer[1] + OFFER_AGAIN_US
@@ -230,9 +234,6 @@ class RunSender:
                 self._publish(key, entry, message.payload, offer[0])
                 again_us = now_us + OFFER_AGAIN_US
             source.give_back(item, again_us)
-            return
-        if key in self._changes:
-            source.give_back(item, now_us + LOOK_AGAIN_US)
             return
         token = secrets.token_urlsafe(16)
         run = runs.sent(entry, hash_of(token.encode()), now_us)
@@ -253,12 +254,10 @@ class RunSender:
 
     def _publish(self, key: str, run: Entry, payload: bytes, token: str) -> None:
         """Publish the message of an attempt that is recorded."""
-        assert run.confirmation is not None
         if not self._may_send():
-            # Another leader may have the run by now; if not, the attempt is unanswered in time.
-            if run.confirmation.by is not Confirm.CLAIM:
-                self._waits.note(key, run.confirmation.ack_wait_us / MICROSECONDS, steady())
+            self._outcomes.pause(key, NOT_SENT)  # unless another leader has the run by now
             return
+        assert run.confirmation is not None
         message = delivery(run, payload)
         if message.size > self._connection.max_payload:
             self._connection.doubt_limits()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 
 GAP = 1.0  # seconds between two looks from which on the daemon was held up
+NEVER = float("inf")
 
 
 class RunWaits:
@@ -19,6 +20,8 @@ class RunWaits:
         self._heap: list[tuple[float, str]] = []
         self._signs: dict[str, tuple[float, float]] = {}
         """When the receiver of each run last gave a sign of life, and how long it may be silent."""
+        self._look_at: dict[str, float] = {}
+        """When each run is looked at next; the heap may have later times for it, which are void."""
         self._heard_since = self._looked_at = 0.0
 
     def __contains__(self, key: str) -> bool:
@@ -30,10 +33,9 @@ class RunWaits:
 
     def note(self, key: str, seconds: float, now: float) -> None:
         """Wait for the receiver of a run, which gave a sign of life now, or gets its message."""
-        known = self._signs.get(key)
         self._signs[key] = now, seconds
-        if known is None or known[1] > seconds:
-            heappush(self._heap, (now + seconds, key))
+        if self._look_at.get(key, NEVER) > now + seconds:
+            self._set(key, now + seconds)
 
     def end(self, key: str) -> None:
         """Wait for this run no more."""
@@ -42,6 +44,7 @@ class RunWaits:
     def clear(self) -> None:
         """Wait for none."""
         self._signs.clear()
+        self._look_at.clear()
         self._heap.clear()
 
     def late(self, now: float, renewed_at: float, most: int) -> list[str]:
@@ -56,17 +59,24 @@ class RunWaits:
         late: list[str] = []
         heap = self._heap
         while heap and heap[0][0] <= now and len(late) < most:
-            _, key = heappop(heap)
+            at, key = heappop(heap)
+            if self._look_at.get(key) != at:
+                continue
+            del self._look_at[key]
             known = self._signs.get(key)
             if known is None:
                 continue
             sign, seconds = known
             until = max(sign, self._heard_since) + seconds
             if until > now:
-                heappush(heap, (until, key))
+                self._set(key, until)
             elif renewed_at < until:
-                heappush(heap, (now + GAP / 4, key))
+                self._set(key, now + GAP / 4)
             else:
                 del self._signs[key]
                 late.append(key)
         return late
+
+    def _set(self, key: str, at: float) -> None:
+        self._look_at[key] = at
+        heappush(self._heap, (at, key))

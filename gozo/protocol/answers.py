@@ -28,7 +28,7 @@ LONGEST_NONCE = 128
 
 _LONGEST_JSON = 4_096
 """Bytes: what is longer is not read as JSON."""
-_WORD = re.compile(rb"(\+ACK|-NAK|\+WPI|\+TERM|\+CLAIM)(?:[ \t\r\n]+(.*))?\Z", re.DOTALL)
+_WORD = re.compile(rb"(\+ACK|-NAK|\+WPI|\+TERM|\+CLAIM)\b(.*)", re.DOTALL)
 _STATUS = re.compile(rb"NATS/1\.0[ \t]+([0-9]{3})\b")
 _ERROR, _CODE = b"nats-service-error", b"nats-service-error-code"
 
@@ -86,7 +86,7 @@ def read_answer(headers: bytes | None, payload: bytes) -> Answer:
     word = _WORD.match(payload) if payload[:1] in (b"+", b"-") else None
     if word is None:
         return Answer(Verdict.STREAM if _is_of_stream(payload) else Verdict.DONE)
-    rest = (word[2] or b"").strip()
+    rest = word[2].strip()
     match word[1]:
         case b"-NAK":
             return _read_nak(rest)

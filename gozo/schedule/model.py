@@ -135,8 +135,8 @@ class Run:
     sent_us: int = 0
     """When the latest attempt was sent; 0: none was yet."""
     tokens: tuple[tuple[int, str], ...] = ()
-    """The latest attempts, by number, each with the SHA-256 of its reply subject's token; the last
-    one first. An attempt may have several."""
+    """The latest attempts without a final answer, by number, each with the SHA-256 of its reply
+    subject's token; the last one first. An attempt may have several."""
     owner: str = ""
     """SHA-256 of the nonce of the receiver that claimed the attempt."""
     give_up_us: int = NEVER

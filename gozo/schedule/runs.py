@@ -97,6 +97,8 @@ def refused(entry: Entry, reason: str, pauses: int, now_us: int) -> Entry:
 
     `pauses` is how often that happened in succession before.
     """
+    if _run(entry).is_last:
+        return given_up(entry, reason)
     wait_us = min(FIRST_PAUSE_US << min(pauses, 10), LONGEST_PAUSE_US)
     return _again(entry, reason, entry.tried, now_us + wait_us)
 
@@ -107,10 +109,17 @@ def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) 
     `delay_us` is what the receiver asked for in place of the back-off.
     """
     tried = entry.tried + 1
-    if 0 < entry.attempts <= tried:
+    if _run(entry).is_last or 0 < entry.attempts <= tried:
         return given_up(entry._replace(tried=tried), reason)
     wait_us = _backoff_us(entry, tried) if delay_us is None else delay_us
     return _again(entry, reason, tried, now_us + wait_us)
+
+
+def answered(entry: Entry, hashed: str) -> Entry:
+    """Return the run without an attempt that was answered finally: no later answer to it counts."""
+    run = _run(entry)
+    tokens = tuple(token for token in run.tokens if token[1] != hashed)
+    return entry._replace(run=replace(run, tokens=tokens))
 
 
 def alive(entry: Entry) -> Entry:

@@ -50,6 +50,8 @@ IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_si
     give_up_us=st.just(NEVER) | TIMES,
     is_last=st.booleans(),
     state=st.sampled_from([State.PENDING, State.RUNNING, State.RETRYING, State.FAILED]),
+    tried=st.integers(0, 999_999),
+    reason=st.sampled_from(["", "no disk"]),
 )
 def test_there_and_back(
     id_: str,
@@ -61,6 +63,8 @@ def test_there_and_back(
     give_up_us: int,
     is_last: bool,
     state: State,
+    tried: int,
+    reason: str,
 ) -> None:
     """What is stored of a run says the same when it is read."""
     key = escape_id(id_)
@@ -71,6 +75,8 @@ def test_there_and_back(
         token=b"token",
         extended=True,
         state=state,
+        tried=tried,
+        reason=reason,
         confirmation=confirmation,
         run=run,
     )
