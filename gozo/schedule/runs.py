@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import (
-    LONGEST_REASON,
+    LONGEST_WAIT_US,
     MICROSECONDS,
     NEVER,
     Confirm,
@@ -22,6 +22,7 @@ from gozo.schedule.model import (
     State,
 )
 from gozo.schedule.recurrence import due_times
+from gozo.schedule.retry import expiry_us, given_up, shortened
 
 MOST_RUNS = 100
 """Runs of one schedule at a time; what is due besides is skipped."""
@@ -29,7 +30,7 @@ MOST_RUNS = 100
 KEPT_TOKENS = 4
 """How many reply subjects are remembered, so that a late answer is recognized."""
 
-FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS, 60 * MICROSECONDS
+FIRST_WAIT_US = MICROSECONDS
 """The wait before the next attempt doubles each time, unless `Gozo-Backoff` is given."""
 
 FIRST_PAUSE_US, LONGEST_PAUSE_US = MICROSECONDS // 10, 5 * MICROSECONDS
@@ -44,7 +45,7 @@ def give_up_us(entry: Entry) -> int:
     confirmation = entry.confirmation
     assert confirmation is not None
     if confirmation.max_age_us:
-        return min(entry.due_us + confirmation.max_age_us, grammar.LAST_US)
+        return expiry_us(entry)
     if not entry.recurs or confirmation.overlap is not None:
         return NEVER
     return next(due_times(entry, entry.due_us), NEVER)
@@ -108,7 +109,7 @@ def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) 
     """
     tried = entry.tried + 1
     if 0 < entry.attempts <= tried:
-        return given_up(entry._replace(tried=tried), reason)
+        return given_up(entry._replace(tried=tried), reason, now_us)
     wait_us = _backoff_us(entry, tried) if delay_us is None else delay_us
     return _again(entry, reason, tried, now_us + wait_us)
 
@@ -116,11 +117,6 @@ def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) 
 def alive(entry: Entry) -> Entry:
     """Return the run whose receiver was thought to be silent, and is still at work."""
     return entry._replace(state=State.RUNNING, tried=entry.tried - 1, next_us=0, reason="")
-
-
-def given_up(entry: Entry, reason: str) -> Entry:
-    """Return the run as it is kept once it is not tried again."""
-    return entry._replace(state=State.FAILED, next_us=0, reason=shortened(reason))
 
 
 def ended(entry: Entry) -> Entry:
@@ -149,11 +145,6 @@ def waits_for(entry: Entry, others: list[Entry]) -> bool:
 def _order(entry: Entry) -> tuple[int, int, str]:
     run = _run(entry)
     return entry.due_us, run.number, run.occurrence
-
-
-def shortened(reason: str) -> str:
-    """Return a reason that may come from others, with text and length that an entry can have."""
-    return " ".join(reason.split())[:LONGEST_REASON].encode("utf-8", "replace").decode()
 
 
 def _again(entry: Entry, reason: str, tried: int, next_us: int) -> Entry:
