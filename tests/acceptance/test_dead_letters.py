@@ -214,6 +214,59 @@ async def test_a_dead_letter_outlives_its_recurring_schedule(
     assert len(await stored(client, f"S{new_id}")) == len(waiting)
 
 
+async def test_while_the_bucket_cannot_be_written(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """A recurring schedule waits until its dead letter is stored, through a crash as well."""
+    server = servers.start()
+    first = await daemons.serve(server)
+    client = await clients.connect(server)
+    headers = {
+        **ONCE,
+        "Gozo-When": "@every 200ms",
+        "Gozo-Count": "3",
+        "Gozo-Id": "job",
+        "Gozo-Misfire": "all",
+        "Gozo-Dead-Letter": "dead",
+    }
+    js = client.nats.jetstream()
+    config = (await js.stream_info("KV_gozo")).config
+    assert (await ask(client, headers, reply="nowhere"))["status"] == "stored"
+    await js.update_stream(config.evolve(max_bytes=1))
+    await first.event("store.full")
+    await stream(client, "DEAD", "dead")
+    await first.kill()
+    second = await daemons.serve(server)
+    await second.event("store.full")
+    assert await stored(client, "DEAD") == []
+    await js.update_stream(config.evolve(max_bytes=-1))
+    await gone(client, "job")
+
+    async def all_arrived() -> bool:
+        return len(await stored(client, "DEAD")) == 3
+
+    await until(all_arrived, "three dead letters")
+    letters = await stored(client, "DEAD")
+    assert [letter["Gozo-Occurrence"] for letter in letters] == ["1", "2", "3"]
+
+
+async def test_a_dead_letter_is_not_skipped(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """What a restored backup holds and is no longer wanted are schedules, and not dead letters."""
+    server = servers.start()
+    first = await daemons.serve(server)
+    client = await clients.connect(server)
+    await first.terminate()
+    await stream(client, "DEAD", "dead")
+    failed = {"Gozo-State": "failed", "Gozo-Next": "1763871235.000000", "Gozo-Tried": "1"}
+    headers = {**ONCE, **failed, "Gozo-Subject": "nowhere", "Gozo-Dead-Letter": "dead"}
+    await client.nats.jetstream().publish("$KV.gozo.job", b"x", headers=headers)
+    await daemons.serve(server, "--skip-due-before", "2099-01-01T00:00:00Z")
+    await gone(client, "job")
+    assert len(await stored(client, "DEAD")) == 1
+
+
 async def test_a_dead_letter_that_may_not_be_published(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
