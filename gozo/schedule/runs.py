@@ -99,7 +99,7 @@ def refused(entry: Entry, reason: str, pauses: int, now_us: int) -> Entry:
     `pauses` is how often that happened in succession before.
     """
     wait_us = min(FIRST_PAUSE_US << min(pauses, 10), LONGEST_PAUSE_US)
-    return _again(entry, reason, entry.tried, now_us + wait_us)
+    return _again(entry, reason, entry.tried, now_us + wait_us, now_us)
 
 
 def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) -> Entry:
@@ -111,7 +111,7 @@ def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) 
     if 0 < entry.attempts <= tried:
         return given_up(entry._replace(tried=tried), reason, now_us)
     wait_us = _backoff_us(entry, tried) if delay_us is None else delay_us
-    return _again(entry, reason, tried, now_us + wait_us)
+    return _again(entry, reason, tried, now_us + wait_us, now_us)
 
 
 def alive(entry: Entry) -> Entry:
@@ -147,12 +147,12 @@ def _order(entry: Entry) -> tuple[int, int, str]:
     return entry.due_us, run.number, run.occurrence
 
 
-def _again(entry: Entry, reason: str, tried: int, next_us: int) -> Entry:
+def _again(entry: Entry, reason: str, tried: int, next_us: int, now_us: int) -> Entry:
     """Return the run to be tried again; given up if that would be too late, or is not wanted."""
     run = replace(_run(entry), owner="")
     next_us = min(next_us, grammar.LAST_US)
     if run.is_last or next_us > run.give_up_us:
-        return given_up(entry._replace(tried=tried), reason)
+        return given_up(entry._replace(tried=tried), reason, now_us)
     return entry._replace(
         state=State.RETRYING, tried=tried, next_us=next_us, reason=shortened(reason), run=run
     )
