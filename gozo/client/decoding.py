@@ -63,7 +63,7 @@ def schedule_or_marker(
     size = entry.size if value is None else len(value)
     state, reason = str(entry.state), entry.reason
     try:
-        policy.check_target(entry.subject)
+        policy.check_entry(entry)
         if headers:  # entries of the original gozo have no headers
             check_room(entry, headers, max_payload)
     except RequestError as error:

@@ -28,7 +28,7 @@ from gozo.protocol.subject_policy import too_small
 from gozo.requests import inventory
 from gozo.requests.admin_verbs import VERBS
 from gozo.settings.model import ConnectionSettings, ServeSettings
-from gozo.store.bucket import stream_of
+from gozo.store.bucket import TTL_SINCE, is_before, stream_of
 from gozo.store.event_history import history_of
 from gozo.store.probe import KEY, NO_REVISION
 from gozo.transport.commands import keeper_of
@@ -83,7 +83,7 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
     await connection.open(settings.connect_timeout)
     try:
         shared = await settle_inboxes(connection)
-        say("server", _server(connection))
+        _name_server(connection, say)
         if reason := too_small(connection.max_payload):
             raise UnsuitableServerError(reason)
         js = JetStream(connection)
@@ -125,7 +125,7 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
     return Found(missing, not_serving, problems)
 
 
-def _server(connection: Connection) -> str:
+def _name_server(connection: Connection, say: Say) -> None:
     info = connection.info
     words = [
         f"{info.get('server_name', '')} {info.get('version', '')}",
@@ -136,7 +136,9 @@ def _server(connection: Connection) -> str:
         words.append("TLS")
     if info.get("cluster"):
         words.append(f"cluster {info['cluster']}")
-    return ", ".join(words)
+    say("server", ", ".join(words))
+    if is_before(info.get("version", ""), TTL_SINCE):
+        say("note", "requests with Gozo-TTL are refused: this server would ignore it")
 
 
 # Permissions

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
 from functools import partial
 
-from gozo.delivery.attempts import after_failure
+from gozo.delivery.attempts import after_expiry, after_failure
 from gozo.delivery.failures import Failures
 from gozo.delivery.settling import Settling
 from gozo.runtime.clock_watch import ClockWatch
@@ -26,13 +27,16 @@ class BucketSource:
         settling: Settling,
         failures: Failures,
         clock: ClockWatch,
+        given_up: Container[str],
     ) -> None:
+        """`given_up` has the keys of schedules that were: what is due of these is dead letters."""
         self._timetable = timetable
         self._cache = cache
         self._store = store
         self._settling = settling
         self._failures = failures
         self._clock = clock
+        self._given_up = given_up
         # Bound directly, without a method around it: it is called for each message.
         self.next_due = timetable.next_due
         self.pop_due = timetable.pop_due
@@ -61,14 +65,29 @@ class BucketSource:
     def settle(self, item: Item) -> None:
         """Remove a delivered schedule."""
         self._cache.discard(item.key, item.revision)
-        self._store.settle(item)
+        is_dead_letter = item.key in self._given_up
+        self._store.settle(item, Reason.FAILED if is_dead_letter else Reason.DELIVERED)
 
     def failed(self, item: Item, reason: str) -> None:
-        """Store the failed attempt: the entry says when the next one is due, if any."""
+        """Store the failed attempt: the entry says when the next one is due, if any.
+
+        That of a dead letter is not stored: it is no attempt of the schedule's, and a replica
+        that takes over may well make the next one at once.
+        """
+        if item.key in self._given_up:
+            self._failures.postpone((item, self), reason, event="dead_letter.postponed")
+        else:
+            self._note(item, lambda entry, now_us: after_failure(item.key, entry, reason, now_us))
+
+    def expired(self, item: Item) -> None:
+        """Store that it is given up."""
+        self._note(item, partial(after_expiry, item.key))
+
+    def _note(self, item: Item, change: Callable[[Entry, int], Entry]) -> None:
         noted: list[Entry] = []
 
         def note(entry: Entry) -> Entry:
-            noted[:] = [after_failure(item.key, entry, reason, self._clock.now_us())]
+            noted[:] = [change(entry, self._clock.now_us())]
             return noted[0]
 
         # From here on the store holds the schedule, so a waiting cancel can be made.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from gozo.delivery.source import Due
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
-from gozo.schedule.model import MICROSECONDS, Entry, State
+from gozo.schedule.model import LONGEST_WAIT_US, MICROSECONDS, Entry, State
+from gozo.schedule.retry import FIRST_WAIT_US
 from gozo.schedule.timetable import Item
 from gozo.telemetry.events import EventSink
 from gozo.telemetry.stats import Stats
 
-FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS // 4, 60 * MICROSECONDS
 LONGEST_UNREAD_US = MICROSECONDS
 """The longest back-off after a message could not be read: electing a leader takes seconds."""
 
@@ -47,8 +47,13 @@ class Failures:
         """Tell whether this version was postponed before."""
         return (item.key, item.revision) in self._attempts
 
-    def postpone(self, due: Due, reason: str, *, unread: bool = False) -> None:
-        """Retry an item later, so that it does not hold up others."""
+    def postpone(
+        self, due: Due, reason: str, *, unread: bool = False, event: str = "delivery.postponed"
+    ) -> None:
+        """Retry an item later, so that it does not hold up others.
+
+        `event` is what the log calls that.
+        """
         item, source = due
         known = (item.key, item.revision)
         attempts = self._attempts.get(known, 0)
@@ -57,7 +62,7 @@ class Failures:
         wait_us = min(FIRST_WAIT_US << min(attempts, 10), longest_us)
         log.limited(
             "warning",
-            "delivery.postponed",
+            event,
             key=source.shown(item),
             attempts=attempts + 1,
             wait_s=wait_us / MICROSECONDS,

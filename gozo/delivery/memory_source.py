@@ -7,7 +7,7 @@ from gozo.delivery.in_memory import InMemory, shown_key
 from gozo.delivery.settling import Settling
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.schedule.model import Outgoing
-from gozo.schedule.retry import retried
+from gozo.schedule.retry import expired, retried
 from gozo.schedule.timetable import Item
 
 
@@ -58,6 +58,12 @@ class MemorySource:
         if entry is not None and not self._failures.was_postponed(item):
             self._failures.note(retried(entry, reason, self._clock.now_us()))
         self._failures.postpone((item, self), reason)
+
+    def expired(self, item: Item) -> None:
+        """Give up what was triggered; requests have no age: those that do are in the bucket."""
+        entry = self._in_memory.entry(item)
+        if entry is not None:
+            self.failed(item, expired(entry, self._clock.now_us()).reason)
 
     def shown(self, item: Item) -> str:
         """Return the name of an item in logs."""

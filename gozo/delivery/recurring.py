@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-from gozo.delivery.attempts import after_failure
+from gozo.delivery import dead_letters
+from gozo.delivery.attempts import after_expiry, after_failure
 from gozo.delivery.failures import Failures
 from gozo.delivery.wakeup import Wakeup
 from gozo.protocol.deliveries import delivery
@@ -184,16 +187,50 @@ class Occurrences:
 
     def failed(self, item: Item, reason: str) -> None:
         """Handle a failed attempt: retry later, or give the occurrence up for the next one."""
+        self._note(item, lambda entry, now_us: after_failure(item.key, entry, reason, now_us))
+
+    def expired(self, item: Item) -> None:
+        """Give up an occurrence that is too old to be tried for the next one."""
+        self._note(item, partial(after_expiry, item.key))
+
+    def _note(self, item: Item, change: Callable[[Entry, int], Entry]) -> None:
         course = self._course(item)
         if course is None or course.entry is None:
             return
-        now_us = self._clock.now_us()
-        entry = after_failure(course.key, course.entry, reason, now_us)
-        if entry.state is State.FAILED:
-            course.reason = Reason.FAILED
-            self._move_on(course, onward(entry, now_us, sent=True))
+        entry = change(course.entry, self._clock.now_us())
+        if entry.is_dead_letter and self._has_room_for(course, entry):
+            self._keep_dead_letter(course, item, entry)
+        elif entry.state is State.FAILED:
+            self._give_up(course, entry)
         else:
             self._move_on(course, entry)
+            self._failures.note(entry)
+
+    def _has_room_for(self, course: _Course, entry: Entry) -> bool:
+        has_room = self._reservations.has_room_for_dead_letter(course.key)
+        if not has_room:
+            log.limited("error", "dead_letter.dropped", key=course.key, reason=entry.reason)
+        return has_room
+
+    def _keep_dead_letter(self, course: _Course, item: Item, entry: Entry) -> None:
+        """Give an occurrence up once its dead letter is stored, however long that takes."""
+        key, kept = dead_letters.of_occurrence(course.key, entry)
+
+        def on_result(result: Result, words: str) -> None:
+            if self._courses.get(course.key) is not course or course.out != item:
+                return
+            if result in (Result.SUPERSEDED, Result.DROPPED):
+                self.give_back(item)  # another replica leads, and tries it again
+                return
+            if result not in (Result.STORED, Result.REPLACED):
+                log.limited("error", "dead_letter.refused", key=key, reason=words or result)
+            self._give_up(course, entry)
+
+        self._reservations.keep(key, kept, course.payload, on_result)
+
+    def _give_up(self, course: _Course, entry: Entry) -> None:
+        course.reason = Reason.FAILED
+        self._move_on(course, onward(entry, self._clock.now_us(), sent=True))
         self._failures.note(entry)
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:

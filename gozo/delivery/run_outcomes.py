@@ -24,6 +24,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
 from gozo.schedule.model import MICROSECONDS, Entry, Reason, Run, State
+from gozo.schedule.retry import given_up
 from gozo.store.run_index import RunIndex
 from gozo.telemetry.events import EventSink
 from gozo.telemetry.stats import Stats
@@ -136,7 +137,8 @@ class RunOutcomes:
             case Verdict.NOBODY:
                 self._pause(key, entry, f"nobody subscribes to {entry.subject}", heard)
             case Verdict.TERMINATED:
-                self._end(key, lambda run: runs.given_up(_counted(run), answer.reason), heard)
+                now_us = self._clock.now_us()
+                self._end(key, lambda run: given_up(_counted(run), answer.reason, now_us), heard)
             case _:
                 self._fail(key, answer.reason, heard, answer.delay_us)
 
@@ -228,7 +230,8 @@ class RunOutcomes:
 
     def give_up(self, key: str, reason: str) -> None:
         """A run is not to be tried any more."""
-        self._changes.after(key, partial(self._end, key, partial(runs.given_up, reason=reason)))
+        change = partial(given_up, reason=reason, now_us=self._clock.now_us())
+        self._changes.after(key, partial(self._end, key, change))
 
     def abandon(self, schedule_key: str) -> None:
         """A schedule was changed or cancelled: try none of its runs again.
@@ -240,7 +243,7 @@ class RunOutcomes:
 
     def _abandon(self, key: str) -> None:
         entry = self._index.get(key)
-        if entry is None or _has_dead_letter(entry):
+        if entry is None or entry.is_dead_letter:
             return
         if entry.state is State.RUNNING:
             self._change(key, runs.ended, lambda entry: None)
@@ -314,7 +317,7 @@ class RunOutcomes:
     def _forget_failed(self, schedule_key: str, but: str = "") -> None:
         """Keep no more than one failed run of a schedule, and none once one succeeded."""
         for key, entry in self._index.of(schedule_key):
-            if entry.state is State.FAILED and key != but and not _has_dead_letter(entry):
+            if entry.state is State.FAILED and key != but and not entry.is_dead_letter:
                 self._remove(key, entry, Reason.FAILED)
 
     def _change(
@@ -339,14 +342,6 @@ class RunOutcomes:
         self._waits.end(key)
         self._take(key)
         self._changes.remove(key, reason, removed, partial(self._wait_again, key))
-
-
-def _has_dead_letter(entry: Entry) -> bool:
-    """Tell whether a run that is given up has still to be published as a dead letter."""
-    confirmation = entry.confirmation
-    return (
-        entry.state is State.FAILED and confirmation is not None and bool(confirmation.dead_letter)
-    )
 
 
 def _was_silent(entry: Entry) -> bool:

@@ -130,6 +130,9 @@ class Runs:
         """Count a failed attempt."""
         self._outcomes.fail(item.key, reason)
 
+    def expired(self, item: Item) -> None:
+        """A run is never too old by its schedule's rule: it has its own."""
+
     def shown(self, item: Item) -> str:
         """What logs call a run: its key."""
         return item.key

@@ -1,4 +1,4 @@
-"""Rejects due messages that are too late, or too large for the server."""
+"""Rejects due messages that are too late, too old, or too large for the server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from gozo.delivery.source import Due
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, Outgoing
 from gozo.schedule.recurrence import is_left_out
+from gozo.schedule.retry import is_expired
 from gozo.telemetry.events import EventSink
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
@@ -33,14 +34,20 @@ class Screening:
         return message.size > self._connection.max_payload and self.is_too_large(due, message)
 
     def is_missed(self, due: Due, message: Outgoing, now_us: int) -> bool:
-        """Tell whether a message is too late by its spec; if so, it is skipped."""
+        """Tell whether a message is too late by its entry.
+
+        If so, it is skipped by its misfire policy, or given up by its maximum age.
+        """
         entry = message.entry
         if entry is None:
             return False
         item, source = due
         source.sending(item, message, now_us)
         if not is_left_out(entry, now_us):
-            return False
+            if message.answered or not is_expired(entry, now_us):
+                return False  # the age of runs is looked at when their attempts are made
+            source.expired(item)
+            return True
         self._stats.missed += 1
         late_s = (now_us - entry.due_us) / MICROSECONDS
         log.limited("warning", "schedule.missed", id=entry.id, late_s=late_s)

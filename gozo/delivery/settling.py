@@ -63,6 +63,13 @@ class Settling:
             source.delivered(item)
         self.settle_soon()
 
+    def buried(self, due: Due) -> None:
+        """Count a dead letter that a stream has; that it failed was counted before."""
+        self._stats.dead_letters += 1
+        item, source = due
+        source.delivered(item)
+        self.settle_soon()
+
     def settle_soon(self) -> None:
         """Continue settling when there is time."""
         if self._delivered and not self._is_set:

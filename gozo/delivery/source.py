@@ -44,6 +44,9 @@ class Source(Protocol):
     def failed(self, item: Item, reason: str) -> None:
         """Called when an attempt failed: the source retries later or gives up."""
 
+    def expired(self, item: Item) -> None:
+        """An item is too old to be tried: give up."""
+
     def shown(self, item: Item) -> str:
         """Return the name of an item in logs."""
 

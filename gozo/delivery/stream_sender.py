@@ -191,7 +191,10 @@ class StreamSender:
         """Settle the message: a stream has stored it."""
         self.forget_unanswered(due[0])
         self._parked.note(due[0], silent=False)
-        self._settling.delivered([due], [message])
+        if message.entry is not None and message.entry.is_dead_letter:
+            self._settling.buried(due)
+        else:
+            self._settling.delivered([due], [message])
 
     def on_failed(self, due: Due, reason: str) -> None:
         """Count a failed attempt."""

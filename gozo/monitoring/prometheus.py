@@ -92,6 +92,11 @@ class Metrics(Collector):
         yield _counter("deliveries_retried", "Delivery attempts that failed.", stats.retried)
         yield _counter("deliveries_failed", "Messages whose delivery was given up.", stats.failed)
         yield _counter(
+            "dead_letters",
+            "Dead letters that a stream has taken.",
+            stats.dead_letters,
+        )
+        yield _counter(
             "deliveries_held_back_seconds",
             "Time during which --max-deliver-rate held back due messages.",
             stats.held_back,

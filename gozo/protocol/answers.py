@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gozo.protocol.headers import find
-from gozo.schedule.runs import shortened
+from gozo.schedule.retry import shortened
 
 ACK_TOKEN = "ack"  # noqa: S105  # a part of a subject
 """What follows the request subject in the subjects for answers."""

@@ -8,6 +8,12 @@ from gozo.protocol.headers import END, FIRST_LINE
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, Run, State
 
+LONGEST_DEAD_REASON = 256
+"""Maximum bytes of a dead letter's reason, which may come from others."""
+
+_DEAD = b"@dead-letter"
+"""Added to the message id of a dead letter: a stream may have had the message itself."""
+
 _MESSAGE_ID = re.compile(rb"^nats-msg-id:[^\r]*", re.IGNORECASE | re.MULTILINE)
 
 
@@ -26,6 +32,8 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
     if not (entry.extended or entry.confirm or entry.headers or entry.spec or entry.confirmation):
         block = b"%b%b\r\n" % (FIRST_LINE, lines)
         return Outgoing(entry.subject.encode(), block, payload, entry.due_us)
+    if entry.is_dead_letter:
+        return _dead_letter(entry, payload, lines)
     if entry.extended:
         lines += b"Gozo-Due: %b\r\n" % when.print_rfc3339(entry.due_us).encode()
     passed, spec, confirmation = entry.headers, entry.spec, entry.confirmation
@@ -48,6 +56,25 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
         None if spec is None and confirmation is None else entry,
         entry.is_answered and entry.state is not State.FAILED,
     )
+
+
+def _dead_letter(entry: Entry, payload: bytes, lines: bytes) -> Outgoing:
+    """Return what is published of a schedule that was given up, with its first lines."""
+    confirmation, run = entry.confirmation, entry.run
+    assert confirmation is not None
+    reason = entry.reason.encode("utf-8", "replace")[:LONGEST_DEAD_REASON].decode(errors="ignore")
+    lines += b"Gozo-Due: %b\r\n" % when.print_rfc3339(entry.due_us).encode()
+    if run is not None and run.number:
+        lines += b"Gozo-Occurrence: %d\r\n" % run.number
+    lines += b"Gozo-Subject: %b\r\nGozo-Tried: %d\r\nGozo-Reason: %b\r\n" % (
+        entry.subject.encode(),
+        entry.tried,
+        " ".join(reason.split()).encode(),
+    )
+    passed = _MESSAGE_ID.sub(lambda line: line[0] + _DEAD, entry.headers)
+    block = b"%b%b%b%b" % (FIRST_LINE, lines, passed, END)
+    subject = confirmation.dead_letter.encode()
+    return Outgoing(subject, block, payload, entry.due_us, confirm=True, entry=entry)
 
 
 def _run_lines(entry: Entry, run: Run) -> bytes:

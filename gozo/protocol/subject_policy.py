@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.inboxes import OWN, PEERS, SHARED
+from gozo.schedule.model import Entry
 
 LONGEST_SUBJECT = 3_500
 """Bytes: the server closes connections on control lines of more than 4,096 bytes."""
@@ -71,6 +72,25 @@ class Policy:
         self._check(subject, what)
         if self.allow and not _any_of(self.allow).match(subject):
             raise _forbidden(subject, what, "matches no --allow of the daemon: give another")
+
+    def check_entry(self, entry: Entry) -> None:
+        """Refuse an entry whose message or dead letter may not be sent where it says.
+
+        Raises:
+            RequestError: as for `check_target`.
+        """
+        self.check_target(entry.subject)
+        if entry.confirmation is not None:
+            self.check_dead_letter(entry.confirmation.dead_letter)
+
+    def check_dead_letter(self, subject: str) -> None:
+        """Refuse a subject that no dead letter may be sent to; "" means that there is none.
+
+        Raises:
+            RequestError: `forbidden_subject`.
+        """
+        if subject:
+            self.check_target(subject, "dead-letter subject")
 
     def check_answer(self, subject: str, what: str = "receipt subject") -> None:
         """Refuse a subject that no receipt or other answer may be sent to.
@@ -152,7 +172,7 @@ class Policy:
     def _is_own(self, subject: str) -> bool:
         own = self.request_subject
         return subject.startswith(own) and (
-            subject == own or subject.startswith((f"{own}.admin.", f"{own}.event."))
+            subject == own or subject.startswith((f"{own}.ack.", f"{own}.admin.", f"{own}.event."))
         )
 
 

@@ -20,8 +20,15 @@ from gozo.requests.quotas import Quotas, Rate
 from gozo.runtime.clock import steady
 from gozo.schedule.cron import Cron
 from gozo.schedule.expression import Every, When
-from gozo.schedule.model import MICROSECONDS, Entry, Request, ScheduleRequest
+from gozo.schedule.model import (
+    MICROSECONDS,
+    Confirmation,
+    Entry,
+    Request,
+    ScheduleRequest,
+)
 from gozo.schedule.recurrence import expression
+from gozo.store.bucket import TTL_SINCE, is_before
 from gozo.store.entry_codec import headers_size
 from gozo.store.schedule_store import ScheduleStore
 from gozo.transport.connection import Connection
@@ -163,11 +170,25 @@ class Admission:
         if entry.confirmation is None:
             return
         check_size(size, headers_size(entry), self._connection.max_payload, self._store.max_message)
+        self._check_confirmation(entry.confirmation)
         if entry.is_answered and self._answers.is_denied:
             raise RequestError(
                 Refusal.UNAVAILABLE,
                 f"the daemon may not subscribe to {self._answers.subject}, so it would hear no "
                 "answer: give it this permission (see gozo(8)), or omit Gozo-Confirm",
+            )
+
+    def _check_confirmation(self, confirmation: Confirmation) -> None:
+        """Refuse a forbidden dead letter, and a time to live that the server ignores."""
+        self._policy.check_dead_letter(confirmation.dead_letter)
+        if confirmation.dead_letter.startswith(IMPORTED):
+            raise self._not_imported("a dead letter would not arrive")
+        version = self._connection.info.get("version")
+        if confirmation.ttl_us and version and is_before(version, TTL_SINCE):
+            raise RequestError(
+                Refusal.INVALID_REQUEST,
+                f"Gozo-TTL needs nats-server {TTL_SINCE[0]}.{TTL_SINCE[1]}, and this is {version}, "
+                "whose streams would keep the message: omit it, or upgrade the server",
             )
 
     def _not_imported(self, what: str) -> RequestError:

@@ -135,7 +135,8 @@ class Inventory:
     async def _count(self, rows: list[_Row]) -> Answer:
         """Count overdue schedules and find the next due time, without those being retried."""
         late_us, next_us, overdue = wall_us() - OVERDUE_US, NEVER, 0
-        retrying = self._index.traits.retrying.copy()
+        # What is due of those that were given up is dead letters.
+        retrying = self._index.traits.retrying | self._index.traits.failed
         for some in _turns(rows):
             for due_us, _, key in some:
                 if due_us >= next_us or key in retrying:

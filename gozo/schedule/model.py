@@ -19,6 +19,9 @@ NEVER = 1 << 62
 LONGEST_REASON = 200
 """Maximum characters of a reason, which may come from others."""
 
+LONGEST_WAIT_US = 60 * MICROSECONDS
+"""The longest wait before the next attempt to deliver."""
+
 
 class State(StrEnum):
     """The state of a schedule, as in `Gozo-State` of its entry."""
@@ -120,6 +123,11 @@ class Confirmation:
     ttl_us: int = 0
     """How long a stream keeps the message; 0: as long as the stream says."""
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether what is tried again is given up in the end: then it is never missed."""
+        return bool(self.max_age_us or self.dead_letter)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -205,9 +213,18 @@ class Entry(NamedTuple):
         return self.confirmation is not None and self.confirmation.by is not Confirm.STREAM
 
     @property
+    def is_dead_letter(self) -> bool:
+        """Whether it was given up, and is kept until a stream has its dead letter."""
+        if self.state is not State.FAILED or self.confirmation is None:
+            return False
+        return bool(self.confirmation.dead_letter)
+
+    @property
     def wake_us(self) -> int:
         """When it needs attention next."""
-        return NEVER if self.state in AT_REST else self.next_us or self.due_us
+        if self.state in AT_REST and not self.is_dead_letter:
+            return NEVER
+        return self.next_us or self.due_us
 
     @property
     def recurs(self) -> bool:

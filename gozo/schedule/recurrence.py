@@ -20,8 +20,15 @@ from itertools import islice, takewhile
 from gozo.errors import Refusal, RequestError
 from gozo.schedule import expression as grammar
 from gozo.schedule.cron import Cron, read_zone
-from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Misfire, ScheduleSpec, State
-from gozo.schedule.retry import LONGEST_WAIT_US
+from gozo.schedule.model import (
+    LONGEST_WAIT_US,
+    MICROSECONDS,
+    NEVER,
+    Entry,
+    Misfire,
+    ScheduleSpec,
+    State,
+)
 
 MOST_MISSED = 1_000
 """Maximum number of missed occurrences sent one by one."""
@@ -113,7 +120,15 @@ def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
 def is_left_out(entry: Entry, now_us: int) -> bool:
     """Return whether the occurrence is skipped because it was missed."""
     spec = entry.spec
-    return spec is not None and spec.misfire is Misfire.SKIP and is_missed(entry, now_us)
+    if spec is None or spec.misfire is not Misfire.SKIP or _is_kept_trying(entry):
+        return False
+    return is_missed(entry, now_us)
+
+
+def _is_kept_trying(entry: Entry) -> bool:
+    """Return whether an occurrence that was tried is given up in the end, and not missed."""
+    confirmation = entry.confirmation
+    return confirmation is not None and entry.state is not State.PENDING and confirmation.gives_up
 
 
 def is_missed(entry: Entry, now_us: int) -> bool:
@@ -252,6 +267,8 @@ def ran_ahead(entry: Entry, now_us: int) -> bool:
     That is so if an occurrence was sent, or the next time computed, later than now. A distant
     next time proves nothing: the schedule may have been rescheduled, or its waits be long.
     """
+    if entry.is_dead_letter:
+        return entry.next_us > now_us + AHEAD_US
     if entry.run is not None:
         return False
     if entry.state is State.RETRYING and entry.next_us > now_us + LONGEST_WAIT_US + AHEAD_US:
@@ -266,6 +283,8 @@ def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
     """Return an entry that waits too long, corrected by the right clock; else None."""
     if not ran_ahead(entry, now_us):
         return None
+    if entry.is_dead_letter:
+        return entry._replace(next_us=now_us)
     if entry.state is State.RETRYING:
         entry = entry._replace(next_us=min(entry.next_us, now_us))
     spec = entry.spec

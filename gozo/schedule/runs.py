@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import (
-    LONGEST_REASON,
+    LONGEST_WAIT_US,
     MICROSECONDS,
     NEVER,
     Confirm,
@@ -22,6 +22,7 @@ from gozo.schedule.model import (
     State,
 )
 from gozo.schedule.recurrence import due_times
+from gozo.schedule.retry import expiry_us, given_up, shortened
 
 MOST_RUNS = 100
 """Runs of one schedule at a time; what is due besides is skipped."""
@@ -29,7 +30,7 @@ MOST_RUNS = 100
 KEPT_TOKENS = 4
 """How many reply subjects are remembered, so that a late answer is recognized."""
 
-FIRST_WAIT_US, LONGEST_WAIT_US = MICROSECONDS, 60 * MICROSECONDS
+FIRST_WAIT_US = MICROSECONDS
 """The wait before the next attempt doubles each time, unless `Gozo-Backoff` is given."""
 
 FIRST_PAUSE_US, LONGEST_PAUSE_US = MICROSECONDS // 10, 5 * MICROSECONDS
@@ -44,7 +45,7 @@ def give_up_us(entry: Entry) -> int:
     confirmation = entry.confirmation
     assert confirmation is not None
     if confirmation.max_age_us:
-        return min(entry.due_us + confirmation.max_age_us, grammar.LAST_US)
+        return expiry_us(entry)
     if not entry.recurs or confirmation.overlap is not None:
         return NEVER
     return next(due_times(entry, entry.due_us), NEVER)
@@ -97,10 +98,8 @@ def refused(entry: Entry, reason: str, pauses: int, now_us: int) -> Entry:
 
     `pauses` is how often that happened in succession before.
     """
-    if _run(entry).is_last:
-        return given_up(entry, reason)
     wait_us = min(FIRST_PAUSE_US << min(pauses, 10), LONGEST_PAUSE_US)
-    return _again(entry, reason, entry.tried, now_us + wait_us)
+    return _again(entry, reason, entry.tried, now_us + wait_us, now_us)
 
 
 def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) -> Entry:
@@ -109,10 +108,10 @@ def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) 
     `delay_us` is what the receiver asked for in place of the back-off.
     """
     tried = entry.tried + 1
-    if _run(entry).is_last or 0 < entry.attempts <= tried:
-        return given_up(entry._replace(tried=tried), reason)
+    if 0 < entry.attempts <= tried:
+        return given_up(entry._replace(tried=tried), reason, now_us)
     wait_us = _backoff_us(entry, tried) if delay_us is None else delay_us
-    return _again(entry, reason, tried, now_us + wait_us)
+    return _again(entry, reason, tried, now_us + wait_us, now_us)
 
 
 def answered(entry: Entry, hashed: str) -> Entry:
@@ -125,11 +124,6 @@ def answered(entry: Entry, hashed: str) -> Entry:
 def alive(entry: Entry) -> Entry:
     """Return the run whose receiver was thought to be silent, and is still at work."""
     return entry._replace(state=State.RUNNING, tried=entry.tried - 1, next_us=0, reason="")
-
-
-def given_up(entry: Entry, reason: str) -> Entry:
-    """Return the run as it is kept once it is not tried again."""
-    return entry._replace(state=State.FAILED, next_us=0, reason=shortened(reason))
 
 
 def ended(entry: Entry) -> Entry:
@@ -160,17 +154,12 @@ def _order(entry: Entry) -> tuple[int, int, str]:
     return entry.due_us, run.number, run.occurrence
 
 
-def shortened(reason: str) -> str:
-    """Return a reason that may come from others, with text and length that an entry can have."""
-    return " ".join(reason.split())[:LONGEST_REASON].encode("utf-8", "replace").decode()
-
-
-def _again(entry: Entry, reason: str, tried: int, next_us: int) -> Entry:
+def _again(entry: Entry, reason: str, tried: int, next_us: int, now_us: int) -> Entry:
     """Return the run to be tried again; given up if that would be too late, or is not wanted."""
     run = replace(_run(entry), owner="")
     next_us = min(next_us, grammar.LAST_US)
     if run.is_last or next_us > run.give_up_us:
-        return given_up(entry._replace(tried=tried), reason)
+        return given_up(entry._replace(tried=tried), reason, now_us)
     return entry._replace(
         state=State.RETRYING, tried=tried, next_us=next_us, reason=shortened(reason), run=run
     )

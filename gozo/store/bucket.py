@@ -286,7 +286,7 @@ def deviations(
     found = []
     for setting, effect in EFFECTS.items():
         own, value = wanted[setting], config.get(setting, False)
-        unknown = setting == "allow_msg_ttl" and _version(server) < TTL_SINCE
+        unknown = setting == "allow_msg_ttl" and is_before(server.get("version", ""), TTL_SINCE)
         # A lease is stored on disk if there was no memory for it.
         safer = setting == "storage" and own == "memory"
         if value != own and not unknown and not safer:
@@ -313,5 +313,6 @@ def _other_subjects(name: str, config: dict[str, Any], wanted: dict[str, Any]) -
     )
 
 
-def _version(server: dict[str, Any]) -> tuple[int, ...]:
-    return tuple(int(part) for part in str(server.get("version", "0.0")).split(".")[:2])
+def is_before(version: str, since: tuple[int, int]) -> bool:
+    """Tell whether a server's version is older than another; "" is older than all."""
+    return tuple(int(part) for part in (version or "0.0").split(".")[:2]) < since

@@ -153,9 +153,17 @@ def _rare_lines(entry: Entry) -> bytes:
 
 
 def headers_size(entry: Entry) -> int:
-    """The greatest size, in bytes, that the entry's header block can grow to."""
-    growth = GROWTH + RUN_GROWTH if entry.is_answered else GROWTH
-    return len(entry_headers(entry, b"")) + growth
+    """The greatest size, in bytes, that the entry's header block can grow to.
+
+    That of its dead letter, and of the entries of its occurrences, is no larger.
+    """
+    confirmation = entry.confirmation
+    begins_others = entry.is_answered or (
+        entry.recurs and confirmation is not None and bool(confirmation.dead_letter)
+    )
+    if entry.state is not _PENDING:
+        entry = entry._replace(state=_PENDING)  # what is noted of it is in the growth
+    return len(entry_headers(entry, b"")) + GROWTH + RUN_GROWTH * begins_others
 
 
 def check_room(

@@ -263,7 +263,7 @@ class BucketIndex:
         Raises:
             RequestError: `forbidden_subject`.
         """
-        self._policy.check_target(entry.subject)
+        self._policy.check_entry(entry)
 
     def _known(self, key: str, revision: int, entry: Entry) -> None:
         if entry.expires:

@@ -212,7 +212,7 @@ class MessageCache:
             if not isinstance(entry, Entry):
                 return False
             # The follower checked the subject, but this may come from a bucket created since.
-            self._policy.check_target(entry.subject)
+            self._policy.check_entry(entry)
         except (EntryError, RequestError):
             return False
         self._landed(item.key, item.revision)

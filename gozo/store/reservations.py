@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gozo.schedule.model import Entry, Reason
+from gozo.schedule.runs import MOST_RUNS
 from gozo.schedule.timetable import Item
 from gozo.store.change_queue import ChangeQueue
 from gozo.store.changes import Note, Occupied, OnResult, Put, Remove, Result, nothing
@@ -64,6 +65,14 @@ class Reservations:
                 may_yield=may_yield,
             )
         )
+
+    def has_room_for_dead_letter(self, key: str) -> bool:
+        """Whether another occurrence of the schedule under a key may wait as a dead letter."""
+        return self._index.traits.dead_letters_of(key) < MOST_RUNS
+
+    def keep(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
+        """Store an occurrence under a key of its own, beside the schedule."""
+        self._queue.submit(Put(key, next(self._tokens), on_result, entry=entry, payload=payload))
 
     def conclude(self, key: str, reason: Reason = Reason.DELIVERED) -> None:
         """Remove a schedule whose last occurrence was sent or skipped."""

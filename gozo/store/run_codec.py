@@ -19,7 +19,7 @@ RUN_PREFIX = f"{RESERVED}run."
 RUN_GROWTH = 512
 """Bytes of the headers that a run has and its schedule has not."""
 
-_OCCURRENCE = re.compile(r"t?[0-9a-f]{1,16}(?:-[0-9]{1,18})?\Z", re.ASCII)
+_OCCURRENCE = re.compile(r"[dt]?[0-9a-f]{1,16}(?:-[0-9]{1,18})?\Z", re.ASCII)
 _HASH = re.compile(rb"[A-Za-z0-9_\-]{43}\Z")
 _TOKEN = re.compile(rb"([0-9]{1,9})\.([A-Za-z0-9_\-]{43})\Z")
 _TIME = re.compile(rb"([0-9]{1,12})\.([0-9]{6})\Z")
@@ -45,6 +45,14 @@ def occurrence_of(entry: Entry) -> str:
 def triggered_occurrence(now_us: int) -> str:
     """Name an occurrence that was asked for, and is none of the schedule's own."""
     return f"t{now_us:x}"
+
+
+def given_up_occurrence(entry: Entry) -> str:
+    """Name an occurrence that was given up, as a dead letter.
+
+    A run of the same occurrence, where the schedule was changed meanwhile, has another name.
+    """
+    return f"d{occurrence_of(entry)}"
 
 
 def run_lines(run: Run) -> bytes:

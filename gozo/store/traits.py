@@ -5,6 +5,7 @@ Each set holds keys of the bucket, by the latest known version of each.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from gozo.schedule.model import PLAIN, RARE, Entry, State
@@ -37,6 +38,9 @@ class Traits:
         self.paused: set[str] = set()
         self.failed: set[str] = set()
         """Schedules that are kept after their delivery was given up."""
+        self.dead_letters: dict[str, str] = {}
+        """Occurrences that were given up and wait as dead letters, with their schedules' keys."""
+        self._dead: Counter[str] = Counter()
         self.retrying: set[str] = set()
         """Schedules whose last attempt failed, and that will be retried."""
         self.ahead: set[str] = set()
@@ -44,6 +48,10 @@ class Traits:
         self.answered: set[str] = set()
         """Schedules whose receivers must confirm the delivery, and their runs."""
         self.runs = RunIndex()
+
+    def dead_letters_of(self, key: str) -> int:
+        """How many occurrences of the schedule under a key wait as dead letters."""
+        return self._dead[key]
 
     def note_size(self, key: str, size: int) -> None:
         """Remember the size of the payload of a key, in bytes."""
@@ -61,12 +69,7 @@ class Traits:
             self.ahead.discard(key)
             self.retrying.discard(key)
         if self.invalid or self.paused or self.failed or self.protected:
-            self.invalid.pop(key, None)
-            self.too_large.pop(key, None)
-            self.newer.discard(key)
-            self.paused.discard(key)
-            self.failed.discard(key)
-            self.protected.discard(key)
+            self._forget(key)
         if self.answered:
             self._note_answered(key, entry)
         if entry is None or entry[RARE:] == PLAIN:
@@ -84,7 +87,7 @@ class Traits:
                 self.ahead.add(key)
         else:
             self.recurring.discard(key)
-        if entry.confirm:
+        if entry.confirm or entry.is_dead_letter:
             self.confirming.add(key)
         else:
             self.confirming.discard(key)
@@ -103,12 +106,29 @@ class Traits:
             self.answered.discard(key)
             self.runs.note(key, None)
 
+    def _forget(self, key: str) -> None:
+        """Forget what holds for few schedules, and is looked at only where there are some."""
+        self.invalid.pop(key, None)
+        self.too_large.pop(key, None)
+        self.newer.discard(key)
+        self.paused.discard(key)
+        self.failed.discard(key)
+        self.protected.discard(key)
+        schedule = self.dead_letters.pop(key, None)
+        if schedule is not None:
+            self._dead[schedule] -= 1
+            if not self._dead[schedule]:
+                del self._dead[schedule]
+
     def _note_state(self, key: str, entry: Entry) -> None:
         if entry.state is State.PAUSED:
             self.paused.add(key)
         elif entry.state is State.FAILED:
             self.failed.add(key)
+            if entry.run is not None and entry.is_dead_letter:
+                self.dead_letters[key] = entry.run.key
+                self._dead[entry.run.key] += 1
         elif entry.state is State.RETRYING:
             self.retrying.add(key)
-            if ran_ahead(entry, self._server_us()):
-                self.ahead.add(key)
+        if ran_ahead(entry, self._server_us()):
+            self.ahead.add(key)

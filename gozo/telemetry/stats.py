@@ -111,6 +111,8 @@ class Stats:
     """Failed attempts, and those repeated at once since no stream acknowledged the first."""
     failed: int = 0
     """Messages given up: no attempts were left, or no replica to hand them over to."""
+    dead_letters: int = 0
+    """Of those, messages that a stream took as dead letters."""
     held_back: float = 0.0
     """Seconds that due messages waited because of `--max-deliver-rate`."""
     missed: int = 0

@@ -15,6 +15,7 @@ import pytest
 from gozo.client import Client as Schedules
 from gozo.daemon.check import TOKEN, Permission, examine, required_permissions
 from gozo.settings.model import ConnectionSettings, ServeSettings
+from gozo.store.bucket import TTL_SINCE, is_before
 from gozo.store.event_history import DESCRIPTION
 from gozo.store.probe import KEY
 from gozo.transport.connection import Connection
@@ -70,6 +71,8 @@ async def test_all_is_well(servers: Servers, daemons: Daemons, clients: Clients)
     assert granted == needed
     assert "does not exist yet" in found["bucket"][0]
     assert "sync_interval" in found["advice"][0]
+    says_ttl = any("Gozo-TTL" in note for note in found["note"])
+    assert says_ttl == is_before(server.version, TTL_SINCE)
     assert await client.nats.jetstream().streams_info() == []
 
     daemon = await daemons.serve(server, "--name", "one")

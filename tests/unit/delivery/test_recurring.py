@@ -6,13 +6,23 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from gozo.delivery.failures import Failures
 from gozo.delivery.recurring import Occurrences
 from gozo.delivery.wakeup import Wakeup
 from gozo.protocol.deliveries import delivery
 from gozo.runtime.clock_watch import ClockWatch
-from gozo.schedule.model import MICROSECONDS, Entry, ScheduleSpec
+from gozo.schedule.model import (
+    MICROSECONDS,
+    Confirm,
+    Confirmation,
+    Entry,
+    ScheduleSpec,
+    State,
+)
 from gozo.schedule.timetable import Item, Timetable
+from gozo.store.changes import OnResult, Result
 from gozo.telemetry.events import NullEvents
 from gozo.telemetry.stats import Stats
 from tests.support.patience import until
@@ -25,7 +35,10 @@ class SlowStore:
 
     has_room = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
+        """`keeps`: whether there is room for another dead letter."""
+        self.keeps = keeps
+        self.kept: list[tuple[str, Entry, bytes, OnResult]] = []
         self.occupied: set[str] = set()
         self.wanted: set[str] = set()
         self.written: list[Entry] = []
@@ -41,6 +54,14 @@ class SlowStore:
     def is_wanted(self, key: str) -> bool:
         """Tell whether one waits."""
         return key in self.wanted
+
+    def has_room_for_dead_letter(self, key: str) -> bool:
+        """Tell whether there is room."""
+        return self.keeps
+
+    def keep(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
+        """Take a dead letter on."""
+        self.kept.append((key, entry, payload, on_result))
 
     def advance(
         self, key: str, entry: Entry, payload: bytes, on_result: Any, may_yield: Callable[[], bool]
@@ -94,3 +115,53 @@ async def test_the_next_occurrence_comes_from_memory() -> None:
     assert not occurrences.is_current(second)
     occurrences.give_back(second)
     assert occurrences.pop_due(later_us, 9) == []
+
+
+def failing(store: SlowStore, timetable: Timetable) -> tuple[Occurrences, Item]:
+    """Let the only attempt to deliver an occurrence fail that has a dead letter."""
+    entry = Entry(
+        *("a", "to", "@every 1s", NOW_US, NOW_US),
+        attempts=1,
+        confirm=True,
+        spec=ScheduleSpec(recurs=True, occurred=4),
+        confirmation=Confirmation(Confirm.STREAM, dead_letter="dead"),
+    )
+    timetable.put("a", NOW_US, 7)
+    [item] = timetable.pop_due(NOW_US, 1)
+    occurrences = made(store, timetable)
+    occurrences.begin(item)
+    occurrences.sending(item, delivery(entry, b"p"), NOW_US)
+    occurrences.failed(item, "full")
+    return occurrences, item
+
+
+@pytest.mark.parametrize("result", [Result.STORED, Result.REPLACED, Result.REFUSED])
+async def test_a_schedule_goes_on_once_its_dead_letter_is_stored(result: Result) -> None:
+    """Until then nothing is written of it; what can never be stored does not stop it."""
+    store = SlowStore()
+    failing(store, Timetable())
+    [(key, kept, payload, on_result)] = store.kept
+    assert (key, kept.state, payload) == (f"=_run.a.d{NOW_US:x}-5", State.FAILED, b"p")
+    assert store.written == []
+    on_result(result, "")
+    [written] = store.written
+    assert written.spec is not None
+    assert (written.spec.occurred, written.state, written.tried) == (5, State.PENDING, 0)
+
+
+async def test_a_dead_letter_that_another_leader_sees_to() -> None:
+    """The occurrence is as it was: the other one tries it again."""
+    store, timetable = SlowStore(), Timetable()
+    _, item = failing(store, timetable)
+    [(_, _, _, on_result)] = store.kept
+    on_result(Result.SUPERSEDED, "")
+    assert (store.written, store.occupied) == ([], set())
+    assert timetable.pop_due(NOW_US, 1) == [item]
+
+
+async def test_no_more_dead_letters_than_there_is_room_for() -> None:
+    """The occurrence is given up without one, and the schedule goes on."""
+    store = SlowStore(keeps=False)
+    failing(store, Timetable())
+    assert store.kept == []
+    assert len(store.written) == 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
 from gozo.schedule.expression import LAST_US
-from gozo.schedule.model import NEVER, Entry, Misfire, ScheduleSpec, State
+from gozo.schedule.model import LONGEST_WAIT_US, NEVER, Entry, Misfire, ScheduleSpec, State
 from gozo.schedule.recurrence import (
     AHEAD_US,
     MOST_DELAYED,
@@ -33,7 +33,7 @@ from gozo.schedule.recurrence import (
     shortest_us,
     upcoming,
 )
-from gozo.schedule.retry import LONGEST_WAIT_US, retried
+from gozo.schedule.retry import retried
 
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND

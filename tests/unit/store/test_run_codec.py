@@ -43,7 +43,7 @@ IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_si
 @given(
     id_=IDS,
     confirmation=CONFIRMATIONS,
-    occurrence=st.sampled_from(["64a1", "64a1-17", "t64a1"]),
+    occurrence=st.sampled_from(["64a1", "64a1-17", "t64a1", "d64a1-17"]),
     sent_us=st.just(0) | TIMES,
     tokens=st.lists(st.tuples(st.integers(1, 10**9 - 1), HASHES), max_size=4).map(tuple),
     owner=st.just("") | HASHES,

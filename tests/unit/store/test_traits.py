@@ -1,0 +1,51 @@
+"""What is remembered of schedules that few of them are."""
+
+from __future__ import annotations
+
+from gozo.delivery.dead_letters import of_occurrence
+from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleSpec
+from gozo.schedule.retry import retried
+from gozo.store.traits import Traits
+
+NOW_US = 1_795_000_000_000_000
+
+
+def failed(confirmation: Confirmation, *, recurs: bool = False, occurred: int = 0) -> Entry:
+    """Return a schedule that was given up."""
+    entry = Entry(
+        *("a", "to", "@every 1s" if recurs else "+0", NOW_US, NOW_US),
+        confirm=confirmation.by is Confirm.STREAM,
+        attempts=1,
+        spec=ScheduleSpec(recurs=True, occurred=occurred) if recurs else None,
+        confirmation=confirmation,
+    )
+    return retried(entry, "full", NOW_US)
+
+
+def test_dead_letters_are_counted_by_schedule() -> None:
+    """Those of occurrences, as long as they wait."""
+    traits = Traits(lambda: NOW_US)
+    letter = Confirmation(Confirm.STREAM, dead_letter="dead")
+    traits.note("a", failed(letter))
+    assert traits.dead_letters_of("a") == 0, "it is the schedule itself"
+    keys = []
+    for occurred in (1, 2, 2):
+        key, kept = of_occurrence("a", failed(letter, recurs=True, occurred=occurred))
+        traits.note(key, kept)
+        keys.append(key)
+    assert (traits.dead_letters_of("a"), traits.dead_letters_of("b")) == (2, 0)
+    assert {*keys, "a"} == traits.failed
+    for key in keys:
+        traits.note(key, None)
+    assert traits.dead_letters_of("a") == 0
+    assert traits.dead_letters == {}
+
+
+def test_a_stream_has_to_acknowledge_every_dead_letter() -> None:
+    """Also that of a schedule whose receiver is to answer."""
+    traits = Traits(lambda: NOW_US)
+    traits.note("a", failed(Confirmation(Confirm.REPLY, dead_letter="dead")))
+    traits.note("b", failed(Confirmation(Confirm.REPLY)))
+    assert traits.confirming == {"a"}
+    traits.note("a", None)
+    assert traits.confirming == set()
