@@ -33,6 +33,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.pace import Pace
 from gozo.schedule.model import MICROSECONDS, Entry, Outgoing
 from gozo.schedule.timetable import Timetable
+from gozo.store.changes import OnResult
 from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
@@ -322,6 +323,12 @@ class Delivery:
     def _on_refused(self, due: Due, subject: str) -> None:
         """The server refused this message."""
         self._failures.fail(due, not_published(subject))
+
+    def begin_run(
+        self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
+    ) -> None:
+        """Begin a run of the schedule under a key that was asked for; see `RunSender.trigger`."""
+        self._runs.trigger(key, entry, payload, on_result, force=force)
 
     def note_failure(self, entry: Entry) -> None:
         """A schedule is given up for a reason that others know."""

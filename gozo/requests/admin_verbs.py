@@ -10,7 +10,7 @@ from functools import partial
 
 from gozo.delivery.in_memory import Sent
 from gozo.errors import Refusal, RequestError
-from gozo.protocol.admin import parse_ids, parse_note, parse_reschedule
+from gozo.protocol.admin import parse_force, parse_ids, parse_note, parse_reschedule
 from gozo.protocol.deliveries import triggered
 from gozo.protocol.event_kinds import Kind
 from gozo.protocol.heard import Heard, Verb
@@ -49,6 +49,7 @@ class AdminVerbs:
         self._stats = context.stats
         self._events = context.events
         self._wake_delivery = context.wake_delivery
+        self._begin_run = context.begin_run
         self._actions: dict[Verb, Callable[[Heard], None]] = {
             Verb.CANCEL: self._cancel,
             Verb.RESCHEDULE: self._reschedule,
@@ -112,22 +113,18 @@ class AdminVerbs:
 
     def _trigger(self, heard: Heard) -> None:
         """Deliver schedules now, without changing them."""
+        try:
+            force = parse_force(heard.payload)
+        except RequestError as error:
+            self._answer(heard, self._checked(None, error))
+            return
 
         def trigger(id_: str, verdict: Verdict) -> None:
-            def on_sent(sent: Sent, reason: str) -> None:
-                match sent:
-                    case Sent.DROPPED:
-                        verdict(None)
-                    case Sent.FAILED:
-                        verdict(cancel_receipt(id_, sent) | {"reason": reason[:LONGEST_REASON]})
-                    case Sent.TRIGGERED:
-                        verdict(cancel_receipt(id_, sent))
-
             def send(entry: Entry, payload: bytes) -> None:
-                self._events.acted(Kind.TRIGGERED, entry)
-                request = ScheduleRequest(triggered(entry, heard.received_us), payload)
-                self._in_memory.add_triggered(request, on_sent)
-                self._wake_delivery()
+                if entry.is_answered:
+                    self._begin_triggered(id_, verdict, entry, payload, force=force)
+                else:
+                    self._send_triggered(id_, verdict, entry, payload, heard.received_us)
 
             def on_result(result: Result, words: str) -> None:
                 if result is not Result.UNCHANGED:
@@ -136,6 +133,41 @@ class AdminVerbs:
             self._store.look(id_, send, on_result, origin=heard)
 
         self._for_each(heard, trigger)
+
+    def _send_triggered(
+        self, id_: str, verdict: Verdict, entry: Entry, payload: bytes, now_us: int
+    ) -> None:
+        """Send a schedule once, from memory."""
+
+        def on_sent(sent: Sent, reason: str) -> None:
+            match sent:
+                case Sent.DROPPED:
+                    verdict(None)
+                case Sent.FAILED:
+                    verdict(cancel_receipt(id_, sent) | {"reason": reason[:LONGEST_REASON]})
+                case Sent.TRIGGERED:
+                    verdict(cancel_receipt(id_, sent))
+
+        self._events.acted(Kind.TRIGGERED, entry)
+        self._in_memory.add_triggered(ScheduleRequest(triggered(entry, now_us), payload), on_sent)
+        self._wake_delivery()
+
+    def _begin_triggered(
+        self, id_: str, verdict: Verdict, entry: Entry, payload: bytes, *, force: bool
+    ) -> None:
+        """Begin a run of a schedule whose receiver has to confirm it."""
+
+        def on_result(result: Result, words: str) -> None:
+            if result in _DONE:
+                self._events.acted(Kind.TRIGGERED, entry)
+                verdict(cancel_receipt(id_, Sent.TRIGGERED))
+            else:
+                _pass_on(id_, verdict, result, words)
+
+        try:
+            self._begin_run(self._store.key_of(id_), entry, payload, on_result, force=force)
+        except RequestError as error:
+            verdict(error)
 
     def _outcome(self, heard: Heard) -> None:
         """Report the outcome of schedules, after all earlier requests for them are done."""
