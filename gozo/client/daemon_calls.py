@@ -94,7 +94,9 @@ class DaemonCalls:
         if results is None:
             return None
         with readable():
-            return [Cancelled(result["id"], result["status"]) for result in results]
+            return [
+                Cancelled(one["id"], one["status"], one.get("running") is True) for one in results
+            ]
 
     async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer] | None:
         """Pause ids; None if no daemon accepts requests.
