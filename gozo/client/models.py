@@ -219,8 +219,10 @@ class Event:
     """The code of a refusal."""
     message: str = ""
     """Why it was refused."""
+    attempt: int = 0
+    """Which attempt has `started`."""
     attempts: int = 0
-    """Delivery attempts that failed."""
+    """Delivery attempts that failed; of `succeeded`, all attempts."""
     reason: str = ""
     """Why the attempt failed, or why an entry is invalid."""
     note: str = ""
@@ -283,7 +285,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of schedules, including those that cannot be delivered."""
+    """Numbers of schedules, including those that cannot be delivered, and of their runs."""
 
     schedules: int
     overdue: int
@@ -293,6 +295,9 @@ class Counts:
     invalid: int
     next_due: datetime | None
     """When the next one is due that is neither overdue nor retried; None if there is none."""
+    runs: Mapping[str, int] = field(default_factory=dict)
+    """Occurrences that their receivers have to confirm and that are not over, by state: `running`,
+    `retrying`, `pending` and `failed`. They are not counted as schedules."""
 
 
 @dataclass(frozen=True, slots=True)

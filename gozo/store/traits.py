@@ -104,6 +104,8 @@ class Traits:
             self.runs.note(key, None)
 
     def _note_state(self, key: str, entry: Entry) -> None:
+        if entry.run is not None:
+            return
         if entry.state is State.PAUSED:
             self.paused.add(key)
         elif entry.state is State.FAILED:

@@ -99,9 +99,8 @@ def command(
     """Print past events of schedules, the oldest first.
 
     Reads the events that `gozo serve --history` keeps. --since and --until refer to the time at
-    which the server stored them. Events of the types missed, skipped, refused, cancelled,
-    invalid and leader have no subject. Exits 3 if no history is kept, or if it has nothing that
-    matches ID.
+    which the server stored them. Events of the types missed, refused, cancelled, invalid and
+    leader have no subject. Exits 3 if no history is kept, or if it has nothing that matches ID.
     """
 
     async def work(session: Session) -> int:
