@@ -64,6 +64,8 @@ class Refusal(StrEnum):
     """While the request waited, another one for the same id was stored."""
     PROTECTED = "protected"
     """Only administrators may change or cancel what is stored under the id."""
+    RUNNING = "running"
+    """An occurrence is not settled, and the trigger was not forced."""
 
 
 class RequestError(GozoError):

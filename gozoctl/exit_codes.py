@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 _OF_THE_MOMENT = {
     *(Refusal.BUSY, Refusal.UNAVAILABLE, Refusal.SUPERSEDED, Refusal.TOO_LARGE),
-    Refusal.PROTECTED,
+    *(Refusal.PROTECTED, Refusal.RUNNING),
     *(Refusal.PAYLOAD_TOO_LARGE, Refusal.TOO_MANY_PENDING, Refusal.TOO_MANY_REQUESTS),
 }
 """Refusals that do not mean that the command line is wrong."""

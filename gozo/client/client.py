@@ -235,18 +235,22 @@ class Client(ClientReads, ClientStreams):
         return answers
 
     @typed
-    async def trigger(self, *ids: str, timeout: float = 5.0) -> list[Answer]:
+    async def trigger(self, *ids: str, force: bool = False, timeout: float = 5.0) -> list[Answer]:
         """Deliver schedules now, once, paused ones too, and leave them unchanged.
 
         Results are in the order given: `triggered` once the server has the message, or a stream
-        if the schedule requires confirmation; there is only one attempt.
+        if the schedule requires confirmation; there is only one attempt. Where the receiver has
+        to confirm it (`Gozo-Confirm: reply` or `claim`), a run begins that is tried like any
+        other; while another one of the schedule is not settled, this is refused (`running`),
+        unless it is forced with `force`.
 
         Raises:
             NoServerError: no daemon listens.
-            RequestError: an id is invalid, or it was refused.
+            RequestError: an id is invalid, or it was refused (`running`, `unavailable`).
             UnansweredError: it is unknown which were delivered.
         """
-        answers = await self._daemons.trigger([canonical_id(id_) for id_ in ids], timeout=timeout)
+        checked = [canonical_id(id_) for id_ in ids]
+        answers = await self._daemons.trigger(checked, force=force, timeout=timeout)
         if answers is None:
             raise self._presence.missing()
         return answers

@@ -35,7 +35,15 @@ def answers_of(results: list[dict[str, Any]] | None) -> list[Answer] | None:
     if results is None:
         return None
     with readable():
-        return [Answer(one["id"], one["status"], str(one.get("reason", ""))) for one in results]
+        return [
+            Answer(
+                one["id"],
+                one["status"],
+                str(one.get("reason", "")),
+                running=one.get("running") is True,
+            )
+            for one in results
+        ]
 
 
 def check(answer: dict[str, Any]) -> None:
@@ -52,4 +60,5 @@ def stored(answer: dict[str, Any]) -> Stored:
     """Read the receipt of a request that was stored, or raise its refusal."""
     check(answer)
     due = moment_of_epoch(answer["due_epoch"])
-    return Stored(answer["id"], due, bool(answer["replaced"]))
+    running = answer.get("running") is True
+    return Stored(answer["id"], due, bool(answer["replaced"]), running)

@@ -94,7 +94,9 @@ class DaemonCalls:
         if results is None:
             return None
         with readable():
-            return [Cancelled(result["id"], result["status"]) for result in results]
+            return [
+                Cancelled(one["id"], one["status"], one.get("running") is True) for one in results
+            ]
 
     async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer] | None:
         """Pause ids; None if no daemon accepts requests.
@@ -113,13 +115,14 @@ class DaemonCalls:
         """
         return answers_of(await self._for_each("resume", ids, {}, timeout))
 
-    async def trigger(self, ids: list[str], *, timeout: float) -> list[Answer] | None:
+    async def trigger(self, ids: list[str], *, force: bool, timeout: float) -> list[Answer] | None:
         """Deliver ids now; None if no daemon accepts requests.
 
         Raises:
             RequestError, UnansweredError, NotAllowedError, ContradictionError: as for `send`.
         """
-        return answers_of(await self._for_each("trigger", ids, {}, timeout))
+        given: dict[str, object] = {"force": True} if force else {}
+        return answers_of(await self._for_each("trigger", ids, given, timeout))
 
     async def outcome(self, id_: str) -> str | None:
         """Ask how the schedule with an id left the bucket; None if that is unknown."""

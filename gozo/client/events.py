@@ -202,6 +202,7 @@ def read_event(payload: bytes) -> Event | None:
             replaced=told.get("replaced") is True,
             error=str(told.get("error", "")),
             message=str(told.get("message", "")),
+            attempt=int(told.get("attempt", 0)),
             attempts=int(told.get("attempts", 0)),
             reason=str(told.get("reason", "")),
             note=str(told.get("note", "")),

@@ -69,7 +69,7 @@ class Keys:
             DisconnectedError: there is no connection.
         """
         told = await self._ask({"limit": 0, "counts": True})
-        with suppress(ValueError, LookupError, TypeError, OverflowError):
+        with suppress(ValueError, LookupError, TypeError, OverflowError, AttributeError):
             epoch = told["next_due_epoch"]
             counts = Counts(
                 schedules=int(told["schedules"]),
@@ -78,6 +78,7 @@ class Keys:
                 failed=int(told["failed"]),
                 invalid=int(told["invalid"]),
                 next_due=None if epoch is None else moment_of_epoch(epoch),
+                runs={str(state): int(n) for state, n in told.get("runs", {}).items()},
             )
             return str(told["created"]), int(told["position"]), counts
         return None

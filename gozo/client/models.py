@@ -100,6 +100,8 @@ class Stored:
     due: datetime
     replaced: bool
     """Whether it replaced an earlier schedule."""
+    running: bool = False
+    """Of `reschedule`: whether an occurrence is still running; it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class Cancelled:
 
     id: str
     status: Literal["cancelled", "already_delivered", "not_found"]
+    running: bool = False
+    """Whether an occurrence is still running; it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,8 @@ class Answer:
     """`failed`: it was triggered but could not be delivered."""
     reason: str = ""
     """Why it failed."""
+    running: bool = False
+    """Whether an occurrence is still running; it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +219,10 @@ class Event:
     """The code of a refusal."""
     message: str = ""
     """Why it was refused."""
+    attempt: int = 0
+    """Which attempt has `started`."""
     attempts: int = 0
-    """Delivery attempts that failed."""
+    """Delivery attempts that failed; of `succeeded`, all attempts."""
     reason: str = ""
     """Why the attempt failed, or why an entry is invalid."""
     note: str = ""
@@ -277,7 +285,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of schedules, including those that cannot be delivered."""
+    """Numbers of schedules, including those that cannot be delivered, and of their runs."""
 
     schedules: int
     overdue: int
@@ -287,6 +295,9 @@ class Counts:
     invalid: int
     next_due: datetime | None
     """When the next one that is neither overdue nor retried is due; None without one."""
+    runs: Mapping[str, int] = field(default_factory=dict)
+    """Occurrences that their receivers have to confirm and that are not over, by state: `running`,
+    `retrying`, `pending` and `failed`. They are not counted as schedules."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us
 from gozo.schedule.model import Marker
 from gozo.store.bucket import Bucket, find_bucket, stream_of
+from gozo.store.run_codec import RUN_PREFIX
+from gozo.store.run_index import STATES
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_time
 
@@ -192,8 +194,12 @@ class Reader:
                 return told[2]
             await asyncio.sleep(LOOK_AGAIN)  # the leader's follower lags a moment behind
         states: Counter[str] = Counter()
+        runs: Counter[str] = Counter()
         next_due = None
         async for one in self.list(None):
+            if one.key.startswith(RUN_PREFIX) and one.state != "invalid":
+                runs["pending" if one.state == "overdue" else one.state] += 1
+                continue
             states[one.state] += 1
             if one.state == "pending" and (next_due is None or one.due < next_due):
                 next_due = one.due
@@ -204,6 +210,7 @@ class Reader:
             failed=states["failed"],
             invalid=states["invalid"],
             next_due=next_due,
+            runs={state: runs[state] for state in STATES},
         )
 
     async def _messages(self, prefix: str) -> AsyncIterator[Raw]:

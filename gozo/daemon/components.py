@@ -266,6 +266,7 @@ def build_traffic(basis: Basis, storage: Storage) -> Traffic:
         events=basis.events,
         may_act=lambda: tenure.is_valid,
         wake_delivery=delivery.wake_soon,
+        begin_run=delivery.begin_run,
         on_too_large=limits.doubt,
         answers=answers,
     )

@@ -33,6 +33,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.pace import Pace
 from gozo.schedule.model import MICROSECONDS, Entry, Outgoing
 from gozo.schedule.timetable import Timetable
+from gozo.store.changes import OnResult
 from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
@@ -93,12 +94,9 @@ class Delivery:
         )
         self._missing = MissingMessages(cache, self._failures)
         self._screening = Screening(connection, self._failures, stats, events)
+        on_confirmed, on_clear = self._settling.delivered, wakeup.soon
         self._in_flight = InFlight(
-            connection,
-            on_confirmed=self._settling.delivered,
-            on_lost=self._on_lost,
-            on_denied=self._on_refused,
-            on_clear=wakeup.soon,
+            connection, on_confirmed, self._on_lost, self._on_refused, on_clear
         )
         self._stream = StreamSender(
             *(connection, store, cache, self._in_flight, self._screening, self._settling),
@@ -325,6 +323,12 @@ class Delivery:
     def _on_refused(self, due: Due, subject: str) -> None:
         """Handle a refused message."""
         self._failures.fail(due, not_published(subject))
+
+    def begin_run(
+        self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
+    ) -> None:
+        """Begin a run of the schedule under a key that was asked for; see `RunSender.trigger`."""
+        self._runs.trigger(key, entry, payload, on_result, force=force)
 
     def note_failure(self, entry: Entry) -> None:
         """Note that a schedule was given up for a reason known elsewhere."""

@@ -31,7 +31,6 @@ class InFlight:
     def __init__(
         self,
         connection: Connection,
-        *,
         on_confirmed: Callable[[list[Due], list[Outgoing]], None],
         on_lost: Callable[[list[Due]], None],
         on_denied: Callable[[Due, str], None],

@@ -18,16 +18,16 @@ from gozo.delivery.run_waits import RunWaits
 from gozo.delivery.screening import Screening
 from gozo.delivery.settling import Settling
 from gozo.delivery.source import Due
-from gozo.errors import DisconnectedError
+from gozo.errors import DisconnectedError, Refusal, RequestError
 from gozo.protocol.deliveries import delivery, once
 from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
-from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Outgoing, Overlap, Run
+from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Outgoing, Overlap, Run, State
 from gozo.schedule.timetable import Item, Timetable
-from gozo.store.changes import Result
-from gozo.store.run_codec import occurrence_of, run_key
+from gozo.store.changes import OnResult, Result
+from gozo.store.run_codec import occurrence_of, run_key, triggered_occurrence
 from gozo.store.run_index import RunIndex
 from gozo.store.run_store import RunStore
 from gozo.telemetry.events import EventSink
@@ -47,6 +47,8 @@ LOOK_AGAIN_US = MICROSECONDS // 20
 
 TOO_LATE = "it was too late to try it"
 NOT_SENT = "this daemon was not sure to lead"
+
+_STORED = (Result.STORED, Result.REPLACED)
 
 log = get_logger("gozo.runs")
 
@@ -106,7 +108,7 @@ class RunSender:
         outcomes.on_settled.append(self._on_settled)
 
     def __len__(self) -> int:
-        return len(self._beginning)
+        return len(self._store)
 
     def is_beginning(self, key: str, revision: int) -> bool:
         """Tell whether a run of a version of a schedule is being stored."""
@@ -157,7 +159,7 @@ class RunSender:
         if self._store.was_begun(key):
             self._advance(due)  # an earlier leader stored it, and died before it could go on
             return
-        others = [other for _, other in self._index.unsettled(item.key)]
+        others = self._others(item.key)
         if self._is_skipped(entry, others):
             self._stats.skipped += 1
             log.limited("info", "run.skipped", id=entry.id, running=len(others))
@@ -167,30 +169,71 @@ class RunSender:
         headers = once(entry.headers, entry.due_us) if entry.recurs else entry.headers
         occurrence = occurrence_of(entry)
         run = runs.begun(entry, item.key, occurrence, headers, now_us)
-        self._begin(due, key, run, message.payload, now_us, waits=runs.waits_for(run, others))
-
-    def _begin(
-        self, due: Due, key: str, run: Entry, payload: bytes, now_us: int, *, waits: bool
-    ) -> None:
-        token = secrets.token_urlsafe(16)
-        is_over = runs.is_over(run, now_us)
-        if not waits and not is_over:
-            run = runs.sent(run, hash_of(token.encode()), now_us)
-        known = due[0].key, due[0].revision
+        known = item.key, item.revision
         self._beginning.add(known)
 
         def on_result(result: Result, words: str) -> None:
             self._beginning.discard(known)
-            if result in (Result.STORED, Result.REPLACED):
-                if is_over:
-                    self._outcomes.give_up(key, TOO_LATE)
-                elif not waits:
-                    self._publish(key, run, payload, token)
+            if result in _STORED:
                 self._advance(due)
             else:
                 self._failures.postpone(due, words or "the bucket cannot be written")
 
-        self._store.begin(key, run, payload, on_result)
+        waits = runs.waits_for(run, others)
+        self._begin(key, run, message.payload, now_us, on_result, waits=waits)
+
+    def _begin(
+        self,
+        key: str,
+        run: Entry,
+        payload: bytes,
+        now_us: int,
+        on_result: OnResult,
+        *,
+        waits: bool,
+    ) -> None:
+        """Store a new run, and send it unless it `waits` or is too late."""
+        token = secrets.token_urlsafe(16)
+        is_over = runs.is_over(run, now_us)
+        if not waits and not is_over:
+            run = runs.sent(run, hash_of(token.encode()), now_us)
+
+        def on_begun(result: Result, words: str) -> None:
+            if result not in _STORED:
+                pass
+            elif is_over:
+                self._outcomes.give_up(key, TOO_LATE)
+            elif not waits:
+                self._publish(key, run, payload, token)
+            on_result(result, words)
+
+        self._store.begin(key, run, payload, on_begun)
+
+    def _others(self, schedule_key: str, but: str = "") -> list[Entry]:
+        """The runs of a schedule that are not settled, without the one under a key."""
+        others = [other for key, other in self._index.unsettled(schedule_key) if key != but]
+        return [*others, *self._store.being_stored(schedule_key)]
+
+    def trigger(
+        self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
+    ) -> None:
+        """Begin a run of the schedule under a key now, which is none of its occurrences.
+
+        Raises:
+            RequestError: `running`, if another one is not settled, unless it is forced to.
+        """
+        others = self._others(key)
+        if others and (not force or len(others) >= runs.MOST_RUNS):
+            raise _running(others)
+        now_us = named_us = self._clock.now_us()
+        names = {other.run.occurrence for other in others if other.run is not None}
+        while (occurrence := triggered_occurrence(named_us)) in names:
+            named_us += 1
+        headers = once(entry.headers, named_us)
+        run = runs.begun(entry, key, occurrence, headers, now_us, due_us=now_us)
+        # What may not be sent at this moment is sent from the timetable.
+        waits = runs.waits_for(run, others) or not self._may_send()
+        self._begin(run_key(key, occurrence), run, payload, now_us, on_result, waits=waits)
 
     def _is_skipped(self, entry: Entry, others: list[Entry]) -> bool:
         """Tell whether an occurrence is left out since others of its schedule are not settled."""
@@ -220,8 +263,7 @@ class RunSender:
         if runs.is_over(entry, now_us):
             self._outcomes.give_up(key, entry.reason or TOO_LATE)
             return
-        others = [other for at, other in self._index.unsettled(entry.run.key) if at != key]
-        if runs.waits_for(entry, others):
+        if runs.waits_for(entry, self._others(entry.run.key, but=key)):
             self._queued[entry.run.key].append(item)
             return
         if key in self._changes:
@@ -244,7 +286,7 @@ class RunSender:
     def _on_attempt(
         self, due: Due, run: Entry, payload: bytes, token: str, result: Result, words: str
     ) -> None:
-        if result in (Result.STORED, Result.REPLACED):
+        if result in _STORED:
             self._publish(due[0].key, run, payload, token)
         elif result is Result.SUPERSEDED:
             due[1].give_back(due[0])
@@ -281,3 +323,19 @@ class RunSender:
             self._note_sent([now_us - run.due_us] if not run.tried else [])
             self._waits.note(key, run.confirmation.ack_wait_us / MICROSECONDS, steady())
             self._events.started(run)
+
+
+def _running(others: list[Entry]) -> RequestError:
+    """Return the refusal to begin a run while others are not settled."""
+    states = {other.state for other in others}
+    shown = next(
+        (str(state) for state in (State.RUNNING, State.RETRYING) if state in states), "waiting"
+    )
+    if len(others) >= runs.MOST_RUNS:
+        words = f"{len(others)} occurrences of the schedule are not settled: wait for them"
+    else:
+        words = (
+            f"an occurrence of the schedule is {shown}: wait until it is settled, or force the "
+            "trigger (gozoctl trigger --force)"
+        )
+    return RequestError(Refusal.RUNNING, words)

@@ -20,8 +20,9 @@ from gozo.delivery.source import Due
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
-from gozo.schedule.model import Outgoing
+from gozo.schedule.model import Entry, Outgoing
 from gozo.schedule.timetable import Item, Timetable
+from gozo.store.changes import OnResult, Result
 from gozo.store.message_cache import MessageCache
 from gozo.store.run_index import RunIndex
 from gozo.store.run_store import RunStore
@@ -107,6 +108,15 @@ class Runs:
             self._sender.begin(due, message, now_us)
         else:
             self._sender.attempt(due, message, now_us)
+
+    def trigger(
+        self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
+    ) -> None:
+        """Begin a run of the schedule under a key now; see `RunSender.trigger`."""
+        if self._is_active:
+            self._sender.trigger(key, entry, payload, on_result, force=force)
+        else:
+            on_result(Result.DROPPED, "")
 
     # A source
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from gozo.delivery.in_memory import InMemory
@@ -17,10 +18,11 @@ from gozo.leadership.tenure import Role, Tenure
 from gozo.monitoring.mappings import Mappings
 from gozo.requests.intake import Intake
 from gozo.runtime.clock import steady, wall_us
-from gozo.schedule.model import MICROSECONDS
+from gozo.schedule.model import MICROSECONDS, State
 from gozo.store.follower import Follower
 from gozo.store.index import BucketIndex
 from gozo.store.probe import Probe
+from gozo.store.run_index import STATES
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import Writer
 from gozo.telemetry.stats import Stats
@@ -42,6 +44,7 @@ class Starting:
 
     role = Role.STANDBY
     pending = overdue = paused = failed = invalid = 0
+    runs: Mapping[State, int] = MappingProxyType(dict.fromkeys(STATES, 0))
     next_due_us: int | None = None
     rivals: Sequence[Leader] = ()
     trouble = ""
@@ -81,8 +84,8 @@ class BucketHealth:
     @property
     def pending(self) -> int:
         """Schedules that wait for their due time, including those without an id."""
-        at_rest = self.paused + self.failed + self.invalid
-        return len(self.index.timetable) - at_rest + len(self.in_memory)
+        others = self.paused + self.failed + self.invalid + self.index.traits.runs.unsettled_count
+        return len(self.index.timetable) - others + len(self.in_memory)
 
     @property
     def overdue(self) -> int:
@@ -90,7 +93,14 @@ class BucketHealth:
 
         0 for a standby: only the leader knows what it is sending or about to try again.
         """
-        return 0 if self.tenure.another_leads else self.index.timetable.count_due(wall_us())
+        if self.tenure.another_leads:
+            return 0
+        return self.index.timetable.count_due(wall_us(), but=self.index.traits.runs)
+
+    @property
+    def runs(self) -> Mapping[State, int]:
+        """Occurrences that have entries of their own, by state."""
+        return self.index.traits.runs.counts()
 
     @property
     def paused(self) -> int:

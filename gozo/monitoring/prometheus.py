@@ -22,6 +22,7 @@ from gozo import __version__
 from gozo.errors import Refusal
 from gozo.leadership.tenure import Role
 from gozo.monitoring.health import Health
+from gozo.protocol.answers import Verdict
 from gozo.schedule.model import MICROSECONDS
 from gozo.telemetry.stats import LIMITS_US
 
@@ -64,6 +65,14 @@ class Metrics(Collector):
         yield _gauge(
             "schedules_invalid", "Entries that are invalid and cannot be delivered.", bucket.invalid
         )
+        runs = GaugeMetricFamily(
+            "gozo_runs",
+            "Occurrences that await their receiver's answer, or failed, by state.",
+            labels=["state"],
+        )
+        for state, number in bucket.runs.items():
+            runs.add_metric([state], number)
+        yield runs
         yield _gauge("leader", "1 if this daemon leads, else 0.", bucket.role is Role.LEADER)
         yield _gauge("ready", "1 if this daemon can deliver or take over.", not health.problem())
         yield _gauge(
@@ -103,6 +112,24 @@ class Metrics(Collector):
         )
         yield _counter(
             "schedules_missed", "Schedules skipped because they were too late.", stats.missed
+        )
+        yield from self._confirmations()
+
+    def _confirmations(self) -> Iterator[Metric]:
+        stats = self._health.stats
+        answers = CounterMetricFamily(
+            "gozo_answers", "Answers of receivers, by what they say.", labels=["answer"]
+        )
+        for verdict in Verdict:
+            answers.add_metric([verdict], stats.answers[verdict])
+        yield answers
+        yield _counter(
+            "unanswered", "Attempts whose receivers were silent for too long.", stats.unanswered
+        )
+        yield _counter(
+            "runs_skipped",
+            "Occurrences skipped because earlier ones were not over.",
+            stats.skipped,
         )
 
     def _connections(self) -> Iterator[Metric]:

@@ -54,6 +54,20 @@ def parse_note(payload: bytes) -> str:
     return read_note(note)
 
 
+def parse_force(payload: bytes) -> bool:
+    """Read whether `admin.trigger` is forced, `{"ids": ["a"], "force": true}`.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    force = _object(payload).get("force", False)
+    if not isinstance(force, bool):
+        raise RequestError(
+            Refusal.INVALID_REQUEST, f"force is {str(force)[:80]!r}: give true or false"
+        )
+    return force
+
+
 def read_note(text: str) -> str:
     """Return a note as it is stored, on one line.
 

@@ -29,6 +29,7 @@ class Kind(StrEnum):
 NAME_A_SUBJECT = frozenset(
     (
         *(Kind.ACCEPTED, Kind.DELIVERED, Kind.RETRYING, Kind.FAILED),
+        *(Kind.STARTED, Kind.SUCCEEDED, Kind.SKIPPED),
         *(Kind.RESCHEDULED, Kind.PAUSED, Kind.RESUMED, Kind.TRIGGERED),
     )
 )

@@ -46,6 +46,12 @@ def stored_receipt(entry: Entry, *, replaced: bool, status: str = "stored") -> d
     }
 
 
+def rescheduled_receipt(entry: Entry, *, running: bool) -> dict[str, object]:
+    """Return the result of moving the due time of a schedule; `running` as for `cancel_receipt`."""
+    receipt = stored_receipt(entry, replaced=True, status="rescheduled")
+    return receipt | {"running": True} if running else receipt
+
+
 def cancel_receipt(id_: str, status: str, *, running: bool = False) -> dict[str, object]:
     """Return the result for an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ...
 

@@ -10,11 +10,16 @@ from functools import partial
 
 from gozo.delivery.in_memory import Sent
 from gozo.errors import Refusal, RequestError
-from gozo.protocol.admin import parse_ids, parse_note, parse_reschedule
+from gozo.protocol.admin import parse_force, parse_ids, parse_note, parse_reschedule
 from gozo.protocol.deliveries import triggered
 from gozo.protocol.event_kinds import Kind
 from gozo.protocol.heard import Heard, Verb
-from gozo.protocol.receipts import cancel_receipt, protected_error, refusal_receipt, stored_receipt
+from gozo.protocol.receipts import (
+    cancel_receipt,
+    protected_error,
+    refusal_receipt,
+    rescheduled_receipt,
+)
 from gozo.protocol.subject_policy import Policy
 from gozo.requests.context import Context
 from gozo.requests.replies import Answer
@@ -49,6 +54,7 @@ class AdminVerbs:
         self._stats = context.stats
         self._events = context.events
         self._wake_delivery = context.wake_delivery
+        self._begin_run = context.begin_run
         self._actions: dict[Verb, Callable[[Heard], None]] = {
             Verb.CANCEL: self._cancel,
             Verb.RESCHEDULE: self._reschedule,
@@ -72,7 +78,7 @@ class AdminVerbs:
         """Cancel ids."""
 
         def cancel(id_: str, verdict: Verdict) -> None:
-            self._store.cancel(id_, partial(_pass_on, id_, verdict), origin=heard)
+            self._store.cancel(id_, partial(self._pass_on, id_, verdict), origin=heard)
 
         self._for_each(heard, cancel)
 
@@ -102,9 +108,9 @@ class AdminVerbs:
                 if result in _DONE:
                     if result is not Result.UNCHANGED and new is not None:
                         self._events.acted(kind, new)
-                    verdict(cancel_receipt(id_, kind))
+                    verdict(self._result(id_, kind))
                 else:
-                    _pass_on(id_, verdict, result, words)
+                    self._pass_on(id_, verdict, result, words)
 
             self._store.alter(id_, alter, on_result, origin=heard)
 
@@ -112,30 +118,61 @@ class AdminVerbs:
 
     def _trigger(self, heard: Heard) -> None:
         """Deliver schedules now, without changing them."""
+        try:
+            force = parse_force(heard.payload)
+        except RequestError as error:
+            self._answer(heard, self._checked(None, error))
+            return
 
         def trigger(id_: str, verdict: Verdict) -> None:
-            def on_sent(sent: Sent, reason: str) -> None:
-                match sent:
-                    case Sent.DROPPED:
-                        verdict(None)
-                    case Sent.FAILED:
-                        verdict(cancel_receipt(id_, sent) | {"reason": reason[:LONGEST_REASON]})
-                    case Sent.TRIGGERED:
-                        verdict(cancel_receipt(id_, sent))
-
             def send(entry: Entry, payload: bytes) -> None:
-                self._events.acted(Kind.TRIGGERED, entry)
-                request = ScheduleRequest(triggered(entry, heard.received_us), payload)
-                self._in_memory.add_triggered(request, on_sent)
-                self._wake_delivery()
+                if entry.is_answered:
+                    self._begin_triggered(id_, verdict, entry, payload, force=force)
+                else:
+                    self._send_triggered(id_, verdict, entry, payload, heard.received_us)
 
             def on_result(result: Result, words: str) -> None:
                 if result is not Result.UNCHANGED:
-                    _pass_on(id_, verdict, result, words)
+                    self._pass_on(id_, verdict, result, words)
 
             self._store.look(id_, send, on_result, origin=heard)
 
         self._for_each(heard, trigger)
+
+    def _send_triggered(
+        self, id_: str, verdict: Verdict, entry: Entry, payload: bytes, now_us: int
+    ) -> None:
+        """Send a schedule once, from memory."""
+
+        def on_sent(sent: Sent, reason: str) -> None:
+            match sent:
+                case Sent.DROPPED:
+                    verdict(None)
+                case Sent.FAILED:
+                    verdict(cancel_receipt(id_, sent) | {"reason": reason[:LONGEST_REASON]})
+                case Sent.TRIGGERED:
+                    verdict(cancel_receipt(id_, sent))
+
+        self._events.acted(Kind.TRIGGERED, entry)
+        self._in_memory.add_triggered(ScheduleRequest(triggered(entry, now_us), payload), on_sent)
+        self._wake_delivery()
+
+    def _begin_triggered(
+        self, id_: str, verdict: Verdict, entry: Entry, payload: bytes, *, force: bool
+    ) -> None:
+        """Begin a run of a schedule whose receiver has to confirm it."""
+
+        def on_result(result: Result, words: str) -> None:
+            if result in _DONE:
+                self._events.acted(Kind.TRIGGERED, entry)
+                verdict(cancel_receipt(id_, Sent.TRIGGERED))
+            else:
+                self._pass_on(id_, verdict, result, words)
+
+        try:
+            self._begin_run(self._store.key_of(id_), entry, payload, on_result, force=force)
+        except RequestError as error:
+            verdict(error)
 
     def _outcome(self, heard: Heard) -> None:
         """Report the outcome of schedules, after all earlier requests for them are done."""
@@ -205,12 +242,26 @@ class AdminVerbs:
                 self._answer(heard, self._checked(id_, refusal))
             elif result in (Result.STORED, Result.REPLACED):
                 self._events.acted(Kind.RESCHEDULED, altered[0])
-                receipt = stored_receipt(altered[0], replaced=True, status="rescheduled")
+                running = self._store.is_running(id_)
+                receipt = rescheduled_receipt(altered[0], running=running)
                 self._answer(heard, receipt)
             else:
-                self._answer(heard, cancel_receipt(id_, result))
+                self._answer(heard, self._result(id_, result))
 
         self._store.alter(id_, alter, on_result, origin=heard)
+
+    # Answers
+
+    def _pass_on(self, id_: str, verdict: Verdict, result: Result, words: str) -> None:
+        """Pass on the store's result for an id, unless another leader answers."""
+        if result is Result.DROPPED:
+            verdict(None)
+            return
+        refusal = refusal_of(result, words)
+        verdict(self._result(id_, result) if refusal is None else refusal)
+
+    def _result(self, id_: str, status: str) -> Answer:
+        return cancel_receipt(id_, status, running=self._store.is_running(id_))
 
     def _checked(self, id_: str | None, answer: Answer | RequestError) -> Answer:
         """Return the answer for an id; a refusal is counted and logged."""
@@ -239,15 +290,6 @@ def _is_refusal(answer: Answer) -> bool:
     results = answer.get("results", (answer,))
     assert isinstance(results, (list, tuple))
     return any(result["status"] == "refused" for result in results)
-
-
-def _pass_on(id_: str, verdict: Verdict, result: Result, words: str) -> None:
-    """Pass on the store's result for an id, unless another leader answers."""
-    if result is Result.DROPPED:
-        verdict(None)
-        return
-    refusal = refusal_of(result, words)
-    verdict(cancel_receipt(id_, result) if refusal is None else refusal)
 
 
 def refusal_of(result: Result, words: str) -> RequestError | None:

@@ -13,7 +13,7 @@ from gozo.leadership.lookout import Lookout
 from gozo.protocol.subject_policy import Policy
 from gozo.requests.admin_verbs import AdminVerbs
 from gozo.requests.admission import Admission
-from gozo.requests.context import Context
+from gozo.requests.context import BeginRun, Context
 from gozo.requests.handler import RequestHandler
 from gozo.requests.handover import Handover
 from gozo.requests.in_progress import InProgress
@@ -45,6 +45,7 @@ def build_intake(
     may_act: Callable[[], bool],
     wake_delivery: Callable[[], None],
     on_too_large: Callable[[], None],
+    begin_run: BeginRun,
     answers: AnswerInbox,
 ) -> Intake:
     """Return an intake that processes requests, as the leader, while `may_act`.
@@ -63,6 +64,7 @@ def build_intake(
         stats=stats,
         events=events,
         wake_delivery=wake_delivery,
+        begin_run=begin_run,
     )
     standby = Standby(feed_writer.name, publish, feed_writer.count, clock, max_backlog)
     handover = Handover(standby, in_memory, store, feed_writer, publish)

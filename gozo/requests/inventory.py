@@ -121,11 +121,12 @@ class Inventory:
             "bucket": self._bucket,
             "created": follower.created,
             "position": follower.position,
-            "schedules": len(index.timetable),
+            "schedules": len(index.timetable) - len(index.traits.runs),
         }
         if asked.counts:
             told |= {"paused": len(index.traits.paused), "failed": len(index.traits.failed)}
             told["invalid"] = len(index.traits.invalid)
+            told["runs"] = index.traits.runs.counts()
             if index.bare:  # these are only counted correctly once their values are read
                 unread = min(revision for revision, _ in index.bare.values())
                 told["position"] = min(follower.position, unread - 1)
@@ -133,10 +134,14 @@ class Inventory:
         return told | await self._page(rows, asked) if asked.limit else told
 
     async def _count(self, rows: list[_Row]) -> Answer:
-        """Count overdue schedules and find the next due time, without those being retried."""
+        """Count overdue schedules and find the next due time.
+
+        Without those being retried, and without runs.
+        """
         late_us, next_us, overdue = wall_us() - OVERDUE_US, NEVER, 0
-        # What is due of those that were given up is dead letters.
-        retrying = self._index.traits.retrying | self._index.traits.failed
+        traits = self._index.traits
+        # The due entries of failed schedules are dead letters.
+        retrying = traits.retrying | traits.failed | traits.runs.keys()
         for some in _turns(rows):
             for due_us, _, key in some:
                 if due_us >= next_us or key in retrying:

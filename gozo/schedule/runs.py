@@ -22,7 +22,7 @@ from gozo.schedule.model import (
     State,
 )
 from gozo.schedule.recurrence import due_times
-from gozo.schedule.retry import expiry_us, given_up, shortened
+from gozo.schedule.retry import given_up, shortened
 
 MOST_RUNS = 100
 """Runs of one schedule at a time; what is due besides is skipped."""
@@ -37,27 +37,40 @@ FIRST_PAUSE_US, LONGEST_PAUSE_US = MICROSECONDS // 10, 5 * MICROSECONDS
 """The same where nobody took the attempt, which is not counted then."""
 
 
-def give_up_us(entry: Entry) -> int:
-    """Return until when the occurrence that a schedule is due for may be tried.
+def give_up_us(entry: Entry, begins_us: int) -> int:
+    """Return until when an occurrence of a schedule may be tried that begins at a time.
 
     Without `Gozo-Max-Age` and `Gozo-Overlap`, an occurrence is given up when the next one is due.
     """
     confirmation = entry.confirmation
     assert confirmation is not None
     if confirmation.max_age_us:
-        return expiry_us(entry)
+        return min(begins_us + confirmation.max_age_us, grammar.LAST_US)
     if not entry.recurs or confirmation.overlap is not None:
         return NEVER
-    return next(due_times(entry, entry.due_us), NEVER)
+    if entry.due_us > begins_us:
+        return entry.due_us
+    return next(due_times(entry, begins_us), NEVER)
 
 
-def begun(entry: Entry, key: str, occurrence: str, headers: bytes, now_us: int) -> Entry:
+def begun(
+    entry: Entry,
+    key: str,
+    occurrence: str,
+    headers: bytes,
+    now_us: int,
+    due_us: int | None = None,
+) -> Entry:
     """Return the run of the occurrence that the schedule under a key is due for.
 
-    `headers` are those that its messages pass on.
+    `headers` are those that its messages pass on. With `due_us`, the run is none of the
+    schedule's own occurrences, and due then.
     """
+    if due_us is None:
+        due_us = entry.due_us
     return entry._replace(
-        when=grammar.print_when(grammar.At(entry.due_us)),
+        when=grammar.print_when(grammar.At(due_us)),
+        due_us=due_us,
         created_us=now_us,
         token=b"",
         headers=headers,
@@ -70,7 +83,7 @@ def begun(entry: Entry, key: str, occurrence: str, headers: bytes, now_us: int) 
         expires=False,
         spec=None,
         protected=False,
-        run=Run(key, occurrence, give_up_us=give_up_us(entry)),
+        run=Run(key, occurrence, give_up_us=give_up_us(entry, due_us)),
     )
 
 
@@ -149,9 +162,10 @@ def waits_for(entry: Entry, others: list[Entry]) -> bool:
     return any(_order(other) < _order(entry) for other in others)
 
 
-def _order(entry: Entry) -> tuple[int, int, str]:
+def _order(entry: Entry) -> tuple[bool, int, int, str]:
     run = _run(entry)
-    return entry.due_us, run.number, run.occurrence
+    # What was sent goes on: a run that was asked for may begin before one that was due earlier.
+    return not run.sent_us, entry.due_us, run.number, run.occurrence
 
 
 def _again(entry: Entry, reason: str, tried: int, next_us: int, now_us: int) -> Entry:

@@ -43,7 +43,7 @@ def occurrence_of(entry: Entry) -> str:
 
 
 def triggered_occurrence(now_us: int) -> str:
-    """Name an occurrence that was asked for, and is none of the schedule's own."""
+    """Name an occurrence that was asked for at a time, and is none of the schedule's own."""
     return f"t{now_us:x}"
 
 

@@ -6,9 +6,13 @@ answer belongs to what.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, KeysView
 
 from gozo.schedule.model import Entry, State
+
+STATES = (State.RUNNING, State.RETRYING, State.PENDING, State.FAILED)
+"""The states of runs."""
 
 
 class RunIndex:
@@ -24,11 +28,15 @@ class RunIndex:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._entries
 
     def __iter__(self) -> Iterator[tuple[str, Entry]]:
         return iter(list(self._entries.items()))
+
+    def keys(self) -> KeysView[str]:
+        """The keys of all runs."""
+        return self._entries.keys()
 
     def get(self, key: str) -> Entry | None:
         """The run under a key."""
@@ -59,6 +67,11 @@ class RunIndex:
         """Those of them that are not given up."""
         return [one for one in self.of(schedule_key) if one[1].state is not State.FAILED]
 
+    @property
+    def unsettled_count(self) -> int:
+        """How many runs are not given up."""
+        return sum(entry.state is not State.FAILED for entry in self._entries.values())
+
     def is_unsettled(self, key: str) -> bool:
         """Tell whether there is a run under a key that is not given up."""
         entry = self._entries.get(key)
@@ -72,6 +85,7 @@ class RunIndex:
         """Find the key of the run that a token's SHA-256 belongs to."""
         return self._tokens.get(hashed)
 
-    def count(self, state: State) -> int:
-        """Count the runs in a state."""
-        return sum(entry.state is state for entry in self._entries.values())
+    def counts(self) -> dict[State, int]:
+        """Count the runs by state; reads all of them."""
+        found = Counter(entry.state for entry in self._entries.values())
+        return {state: found[state] for state in STATES}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from gozo.schedule.model import Entry, Reason
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.change_queue import ChangeQueue
-from gozo.store.changes import OnResult, Put, Remove
+from gozo.store.changes import OnResult, Put, Remove, Result
 
 
 class RunStore:
@@ -17,6 +17,15 @@ class RunStore:
         self._queue = queue
         self._timetable = timetable
         self._tokens = tokens
+        self._being_stored: dict[str, list[Entry]] = {}
+        """New runs that the bucket does not have yet, by the key of their schedule."""
+
+    def __len__(self) -> int:
+        return len(self._being_stored)
+
+    def being_stored(self, schedule_key: str) -> list[Entry]:
+        """Return the new runs of a schedule that the bucket does not have yet."""
+        return self._being_stored.get(schedule_key, [])
 
     def was_begun(self, key: str) -> bool:
         """Tell whether there is a run under a key, or was one that is settled."""
@@ -24,8 +33,19 @@ class RunStore:
 
     def begin(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
         """Store a new run; `UNAVAILABLE` at once where the bucket cannot be written."""
+        assert entry.run is not None
+        schedule_key = entry.run.key
+        self._being_stored.setdefault(schedule_key, []).append(entry)
+
+        def on_stored(result: Result, words: str) -> None:
+            runs = self._being_stored[schedule_key]
+            runs.remove(entry)
+            if not runs:
+                del self._being_stored[schedule_key]
+            on_result(result, words)
+
         self._queue.submit(
-            Put(key, next(self._tokens), on_result, entry=entry, payload=payload, deadline=0.0)
+            Put(key, next(self._tokens), on_stored, entry=entry, payload=payload, deadline=0.0)
         )
 
     def attempt(self, item: Item, entry: Entry, payload: bytes, on_result: OnResult) -> None:

@@ -103,7 +103,7 @@ class ScheduleStore:
 
         The result is `unchanged`, unless the schedule is being delivered or does not exist.
         """
-        key, token = self._key_of(id_), next(self._tokens)
+        key, token = self.key_of(id_), next(self._tokens)
         self._submit(Put(key, token, on_result, alter=_leave, look=look, origin=origin))
 
     def cancel(
@@ -118,14 +118,14 @@ class ScheduleStore:
 
         A request cannot remove a protected schedule.
         """
-        key, reason = self._key_of(id_), Reason.CANCELLED
+        key, reason = self.key_of(id_), Reason.CANCELLED
         self._submit(Remove(key, 0, reason, on_result, by_request=by_request, origin=origin))
 
     def alter(
         self, id_: str, change: Alter, on_result: OnResult, *, origin: Heard | None = None
     ) -> None:
         """Store another version of the schedule with an id, unless it is being delivered."""
-        key, token = self._key_of(id_), next(self._tokens)
+        key, token = self.key_of(id_), next(self._tokens)
         self._submit(Put(key, token, on_result, alter=change, origin=origin))
 
     def rewrite(
@@ -178,7 +178,8 @@ class ScheduleStore:
         if self.fence.own.get(key) == revision:
             self.rewrite(Item(0, revision, key))
 
-    def _key_of(self, id_: str) -> str:
+    def key_of(self, id_: str) -> str:
+        """Return the key under which the schedule with an id is stored."""
         is_odd = id_ in self._odd_keys and id_ in self._timetable
         return id_ if is_odd else escape_id(id_)
 
@@ -191,11 +192,11 @@ class ScheduleStore:
 
     def keeps(self, id_: str) -> bool:
         """Tell whether the bucket is known to hold a schedule with this id."""
-        return self._key_of(id_) in self._timetable
+        return self.key_of(id_) in self._timetable
 
     def is_running(self, id_: str) -> bool:
         """Tell whether a receiver may be at work on an occurrence of the schedule with this id."""
-        return self._run_index.is_running(self._key_of(id_))
+        return self._run_index.is_running(self.key_of(id_))
 
     def outcome(self, id_: str) -> str:
         """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`."""

@@ -119,7 +119,9 @@ class Events:
 
     def skipped(self, entry: Entry) -> None:
         """An occurrence is left out, since an earlier one is not settled."""
-        self._publish(Kind.SKIPPED, entry.id, due=print_rfc3339(entry.due_us))
+        self._publish(
+            Kind.SKIPPED, entry.id, subject=entry.subject, due=print_rfc3339(entry.due_us)
+        )
 
     def missed(self, id_: str | None, due_us: int) -> None:
         """A schedule, or an occurrence of one, was too late and was skipped."""

@@ -36,8 +36,8 @@ def command(
     """Print what happens to schedules, as it happens.
 
     Needs daemons that run with `gozo serve --events`. They report schedules that were accepted,
-    delivered, retried, given up, missed, refused, cancelled, rescheduled, paused, resumed,
-    triggered or found invalid, and which daemon leads.
+    delivered, started and finished by their receivers, retried, given up, missed, skipped, refused,
+    cancelled, rescheduled, paused, resumed, triggered or found invalid, and which daemon leads.
     """
 
     async def work(session: Session) -> int:

@@ -41,7 +41,12 @@ class EventFilter:
     ] = None
     types: Annotated[
         list[Kind] | None,
-        typer.Option("--type", help="Only events of this type; repeatable.", show_default=False),
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help=f"Only events of this type; repeatable. One of {', '.join(Kind)}.",
+            show_default=False,
+        ),
     ] = None
     subject: Annotated[
         str | None,

@@ -96,6 +96,7 @@ def _record(
         "server": {"name": server.name, "version": server.version, "address": server.address},
         "bucket": bucket_record(bucket),
         **_numbers(counts),
+        "runs": dict(counts.runs),
         "next_due": times.utc(counts.next_due) if counts.next_due is not None else None,
         "daemons": [daemon_record(one) for one in replicas],
         "delivers": any(one.delivers for one in replicas),
@@ -120,6 +121,8 @@ def _print(
         "server": f"{server.name} {server.version}, {server.address}",
         "bucket": bucket_words(session.client.settings.bucket, bucket),
     } | {name: str(number) for name, number in _numbers(counts).items()}
+    lines["runs"] = ", ".join(f"{count} {state}" for state, count in counts.runs.items() if count)
+    lines["runs"] = lines["runs"] or "0"
     if not out.is_for_people:
         for name, value in lines.items():
             out.write_fields(name, value)

@@ -22,6 +22,12 @@ def command(
         ),
     ],
     *,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Even if an occurrence is running, retried or waiting; see above."
+        ),
+    ] = False,
     no_header: NoHeader = False,
     **given: Any,
 ) -> None:
@@ -30,10 +36,15 @@ def command(
     Needs a daemon; works for paused schedules too. Prints for each: `triggered` once the server has
     the message, or a stream if the schedule asks for confirmation; `failed`, `already_delivered` or
     `not_found`.
+
+    Where receivers have to confirm the schedule (`Gozo-Confirm: reply` or `claim`), `triggered`
+    means that a run has begun, which is tried like any other one. It is refused with exit code 1
+    while an occurrence of the schedule is not settled, unless forced; with `Gozo-Overlap: queue`
+    it then waits for its turn.
     """
     selection = BulkSelection("trigger", "triggered", ids)
 
     async def work(session: Session) -> int:
-        return selection.finish(session, await session.client.trigger(*ids))
+        return selection.finish(session, await session.client.trigger(*ids, force=force))
 
     connected(ctx, given, work, header=not no_header)

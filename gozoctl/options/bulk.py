@@ -105,6 +105,9 @@ class BulkSelection:
         """Print the result for each, and return the exit code."""
         if not self.options.dry_run:
             session.out.all(ANSWERS, answers)
+            for one in answers:
+                if getattr(one, "running", False):
+                    session.out.say(f"{one.id!r} is still running; it is not tried again")
         others = [one for one in answers if one.status != self.done]
         for one in others:
             if one.status == "failed":
@@ -148,8 +151,12 @@ def _fields(one: Cancelled | Answer) -> tuple[str, ...]:
 
 
 def _record(one: Cancelled | Answer) -> dict[str, Any]:
-    reason = getattr(one, "reason", "")
-    return {"id": one.id, "status": one.status} | ({"reason": reason} if reason else {})
+    found: dict[str, Any] = {"id": one.id, "status": one.status}
+    if reason := getattr(one, "reason", ""):
+        found["reason"] = reason
+    if getattr(one, "running", False):
+        found["running"] = True
+    return found
 
 
 def _name(one: Cancelled | Answer) -> str | None:

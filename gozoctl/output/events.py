@@ -29,13 +29,20 @@ def _detail(event: Event) -> str:
             return event.when
         case "paused":
             return event.note
+        case "started":
+            return f"attempt {event.attempt}"
+        case "succeeded":
+            return f"after {_tries(event)}"
         case "failed":
-            tries = "1 attempt" if event.attempts == 1 else f"{event.attempts} attempts"
-            return f"after {tries}: {event.reason}"
+            return f"after {_tries(event)}: {event.reason}"
         case "leader":
             return event.daemon
         case _:
             return event.reason
+
+
+def _tries(event: Event) -> str:
+    return "1 attempt" if event.attempts == 1 else f"{event.attempts} attempts"
 
 
 def _fields(event: Event) -> tuple[str, ...]:
@@ -54,9 +61,8 @@ _WIDEST = max(map(len, Kind))
 
 _STYLES = {
     **dict.fromkeys(("failed", "missed", "refused", "invalid"), "red"),
-    "retrying": "yellow",
-    "paused": "yellow",
-    "delivered": "green",
+    **dict.fromkeys(("retrying", "paused", "skipped"), "yellow"),
+    **dict.fromkeys(("delivered", "succeeded"), "green"),
     "leader": "bold",
 }
 
@@ -109,13 +115,8 @@ def _record(event: Event) -> dict[str, Any]:
         record["late_ms"] = event.late_ms
     if event.error:
         record |= {"error": event.error, "message": event.message}
-    if event.attempts:
-        record["attempts"] = event.attempts
-    if event.reason:
-        record["reason"] = event.reason
-    if event.note:
-        record["note"] = event.note
-    return record
+    more = ("attempt", "attempts", "reason", "note")
+    return record | {name: value for name in more if (value := getattr(event, name))}
 
 
 def _name(event: Event) -> str | None:

@@ -17,7 +17,7 @@ TEXT = r"(?:[A-Z][^\n#]*|\"[^\"\n]*\")"
 
 RULE = re.compile(
     r"      - alert: (?P<name>Gozo[A-Za-z]+)\n"
-    r"        expr: (?P<expr>[^\n#\"':{}]+)\n"
+    r"        expr: (?P<expr>[^\n#':]+)\n"
     r"(?:        for: (?P<wait>[1-9][0-9]*[mhdw])\n)?"
     r"        labels:\n"
     r"          severity: (?:critical|warning|info)\n"
@@ -53,6 +53,9 @@ FIRES = {
     "GozoSchedulesMissed": ('gozo_schedules_missed_total{job="j"}', "0 0 1x5"),
     "GozoSchedulesInvalid": ('gozo_schedules_invalid{job="j"}', "0 0 1x9"),
     "GozoSchedulesPaused": ('gozo_schedules_paused{job="j"}', "0 0 1x169"),
+    "GozoRunsFailed": ('gozo_runs{job="j",state="failed"}', "0 0 1x5"),
+    "GozoUnanswered": ('gozo_unanswered_total{job="j"}', "0 0 1x5"),
+    "GozoRunsSkipped": ('gozo_runs_skipped_total{job="j"}', "0 0 1x5"),
     "GozoRefusing": ('gozo_requests_refused_total{job="j",reason="busy"}', "0 0 1+1x15"),
     "GozoNotFollowing": ('gozo_follower_following{job="j"}', "1 1 0x5"),
     "GozoClockWrong": ('gozo_clock_ahead_seconds{job="j"}', "0 0 -0.7x9"),

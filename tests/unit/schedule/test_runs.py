@@ -183,3 +183,37 @@ def test_what_a_receiver_says_is_kept_within_bounds(reason: str, now_us: int, de
     assert len(run.reason) <= 200
     assert run.reason.encode().isascii() or run.reason.encode().decode() == run.reason
     assert "\n" not in run.reason
+
+
+def test_what_was_sent_goes_before_what_waits() -> None:
+    """A run that was asked for may be sent before one that was due earlier, and late."""
+    queue = schedule(Confirmation(Confirm.REPLY, overlap=Overlap.QUEUE), every="@every 10s")
+    late = runs.begun(queue, "a", "1-1", b"", NOW_US + 9 * SECOND)
+    asked_for = runs.begun(queue, "a", "t1", b"", NOW_US + SECOND, due_us=NOW_US + SECOND)
+    assert runs.waits_for(asked_for, [late])
+    sent = runs.sent(asked_for, "hash", NOW_US + SECOND)
+    assert runs.waits_for(late, [sent])
+    assert not runs.waits_for(sent, [late])
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "every", "give_up_us"),
+    [
+        (REPLY, "", NEVER),
+        (REPLY, "@every 10s", NOW_US + 10 * SECOND),
+        (Confirmation(Confirm.REPLY, max_age_us=SECOND), "@every 10s", NOW_US + 4 * SECOND),
+        (Confirmation(Confirm.REPLY, overlap=Overlap.ALLOW), "@every 10s", NEVER),
+    ],
+)
+def test_how_long_a_run_that_was_asked_for_is_tried(
+    confirmation: Confirmation, every: str, give_up_us: int
+) -> None:
+    """Until the schedule's next occurrence is due, as any other; its age counts from now."""
+    asked_us = NOW_US + 3 * SECOND
+    due_before = schedule(confirmation, every=every)
+    due_later = due_before._replace(due_us=NOW_US + 10 * SECOND)
+    for entry in (due_before, due_later):
+        run = runs.begun(entry, "a", "t1", b"", asked_us, due_us=asked_us)
+        assert (run.due_us, run.when) == (asked_us, "1795000003")
+        assert run.run is not None
+        assert run.run.give_up_us == give_up_us

@@ -1,0 +1,145 @@
+"""A schedule is cancelled, paused or moved while a receiver works on an occurrence of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gozo.client import Answer, Cancelled
+from gozo.client import Client as GozoClient
+from tests.support.client import Client
+from tests.support.gozoctl import Gozoctl
+from tests.support.jobs import Jobs, call_one
+from tests.support.patience import allow, until
+from tests.support.receipts import ask, entry_of
+from tests.support.running import Running
+
+WAYS = ("request", "verb", "gozoctl")
+
+
+async def cancel(way: str, client: Client, ctl: Gozoctl, id_: str) -> dict[str, Any]:
+    """Cancel a schedule in one of several ways, and return the answer."""
+    if way == "request":
+        return await ask(client, {"Gozo-Del-Id": id_})
+    if way == "verb":
+        return await call_one(client, "cancel", id_)
+    done = await asyncio.to_thread(ctl.ok, "cancel", id_, "-o", "jsonl")
+    answer: dict[str, Any] = done.json
+    assert ("still running" in done.err) == answer.get("running", False)
+    return answer
+
+
+async def reschedule(client: Client, id_: str) -> dict[str, Any]:
+    """Move a schedule to a distant time, and return the answer."""
+    body = json.dumps({"id": id_, "when": "+1h"}).encode()
+    answer: dict[str, Any] = json.loads(
+        (await client.nats.request("gozo.admin.reschedule", body, timeout=allow(5))).data
+    )
+    return answer
+
+
+async def runs(client: Client, id_: str) -> list[dict[str, str]]:
+    """Read the entries of all runs of a schedule."""
+    request = json.dumps({"subjects_filter": f"$KV.gozo.=_run.{id_}.*"}).encode()
+    answer = await client.nats.request("$JS.API.STREAM.INFO.KV_gozo", request, timeout=allow(5))
+    subjects = json.loads(answer.data)["state"].get("subjects") or {}
+    found = [await entry_of(client, subject.removeprefix("$KV.gozo.")) for subject in subjects]
+    return [one for one in found if "KV-Operation" not in one]
+
+
+async def begin(client: Client, id_: str, state: str) -> Jobs:
+    """Let the only occurrence of a schedule be in a state: the schedule itself is gone then."""
+    jobs = await Jobs.listen(client)
+    await jobs.store(id_, "+0", Gozo_Backoff="1h")
+    job = await jobs.wait(1)
+    if state == "retrying":
+        await jobs.answer(job, b"-NAK")
+    elif state == "failed":
+        await jobs.answer(job, b"+TERM broken")
+
+    async def is_so() -> bool:
+        found = [one.get("Gozo-State") for one in await runs(client, id_)]
+        return found == [state] and "KV-Operation" in await entry_of(client, id_)
+
+    await until(is_so, f"a run of {id_} is {state}, and the schedule is over")
+    return jobs
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("state", ["running", "retrying", "failed"])
+async def test_only_a_run_is_left(
+    running: Running, client: Client, new_id: str, tmp_path: Path, state: str, way: str
+) -> None:
+    """It is what is cancelled: one that runs may end, and all others are removed."""
+    ctl = Gozoctl(tmp_path, running.server.url)
+    jobs = await begin(client, new_id, state)
+    answer = await cancel(way, client, ctl, new_id)
+    assert answer["status"] == "cancelled"
+    assert answer.get("running", False) == (state == "running")
+    if state == "running":
+        assert (await jobs.answer(jobs.all[0], b"-NAK")) == b"+OK"
+        (left,) = await runs(client, new_id)
+        assert left["Gozo-State"] == "failed", "nothing further is tried"
+        assert await cancel(way, client, ctl, new_id) == {"status": "cancelled", "id": new_id}
+
+    async def none_left() -> bool:
+        return not await runs(client, new_id)
+
+    await until(none_left, "no run is left")
+    answer = await call_one(client, "cancel", new_id)
+    assert answer == {"status": "already_delivered", "id": new_id}
+    assert len(jobs.all) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_schedule_that_recurs(
+    running: Running, client: Client, new_id: str, tmp_path: Path, way: str
+) -> None:
+    """Its answers say that an occurrence is running, for as long as one is."""
+    ctl = Gozoctl(tmp_path, running.server.url)
+    jobs = await Jobs.listen(client)
+    await jobs.store(new_id)
+    assert "running" not in await call_one(client, "pause", new_id)
+    assert "running" not in await reschedule(client, new_id)
+    await call_one(client, "trigger", new_id)
+    job = await jobs.wait(1)
+    paused = {"status": "paused", "id": new_id, "running": True}
+    assert await call_one(client, "pause", new_id) == paused
+    assert (await reschedule(client, new_id))["running"] is True
+    cancelled = await cancel(way, client, ctl, new_id)
+    assert cancelled == {"status": "cancelled", "id": new_id, "running": True}
+    assert await jobs.answer(job) == b"+OK"
+    assert await runs(client, new_id) == []
+
+
+async def test_gozo_client(running: Running, client: Client, new_id: str) -> None:
+    """Programs read the same of what they called."""
+    jobs = await Jobs.listen(client)
+    await jobs.store(new_id)
+    async with await GozoClient.connect(running.server.url) as gozo:
+        await gozo.trigger(new_id)
+        job = await jobs.wait(1)
+        assert await gozo.pause(new_id) == [Answer(new_id, "paused", running=True)]
+        assert (await gozo.reschedule(new_id, "+1h")).running
+        assert await gozo.cancel(new_id) == [Cancelled(new_id, "cancelled", running=True)]
+        await jobs.answer(job)
+        await jobs.store(new_id)
+        assert await gozo.pause(new_id) == [Answer(new_id, "paused")]
+        assert not (await gozo.reschedule(new_id, "+1h")).running
+        assert await gozo.cancel(new_id) == [Cancelled(new_id, "cancelled")]
+
+
+async def test_gozoctl(running: Running, client: Client, new_id: str, tmp_path: Path) -> None:
+    """What is still running is said, and is no failure."""
+    ctl = Gozoctl(tmp_path, running.server.url)
+    jobs = await Jobs.listen(client)
+    await jobs.store(new_id)
+    await call_one(client, "trigger", new_id)
+    await jobs.wait(1)
+    for command in (("pause", new_id), ("reschedule", new_id, "--in", "1h"), ("cancel", new_id)):
+        done = await asyncio.to_thread(ctl.ok, *command)
+        assert f"'{new_id}' is still running" in done.err

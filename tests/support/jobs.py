@@ -1,0 +1,70 @@
+"""Deliveries that wait for an answer, which the test itself gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any, Self
+
+from nats.aio.msg import Msg
+
+from tests.support.client import Client
+from tests.support.patience import allow
+from tests.support.receipts import ask
+
+
+class Jobs:
+    """What arrives on a subject of its own, in order."""
+
+    def __init__(self, client: Client) -> None:
+        self.subject = f"jobs.{uuid.uuid4().hex}"
+        self.all: list[Msg] = []
+        self._client = client
+        self._news = asyncio.Event()
+
+    @classmethod
+    async def listen(cls, client: Client) -> Self:
+        """Subscribe."""
+        jobs = cls(client)
+        await client.nats.subscribe(jobs.subject, cb=jobs._take)
+        await client.confirm()
+        return jobs
+
+    async def _take(self, message: Msg) -> None:
+        self.all.append(message)
+        self._news.set()
+
+    async def wait(self, count: int) -> Msg:
+        """Wait until so many have arrived, and return the last of these."""
+        async with asyncio.timeout(allow(10)):
+            while len(self.all) < count:
+                self._news.clear()
+                await self._news.wait()
+        return self.all[count - 1]
+
+    async def answer(self, job: Msg, words: bytes = b"+ACK") -> bytes:
+        """Answer a delivery, and return what gozo says to that."""
+        return (await self._client.nats.request(job.reply, words, timeout=allow(5))).data
+
+    async def store(self, id_: str, when: str = "@every 1h", **more: str) -> None:
+        """Store a schedule that is sent here, and confirmed by an answer."""
+        headers = {"Gozo-Id": id_, "Gozo-When": when, "Gozo-Confirm": "reply"} | {
+            name.replace("_", "-"): value for name, value in more.items()
+        }
+        receipt = await ask(self._client, headers, reply=self.subject, payload=b"job")
+        assert receipt["status"] == "stored", receipt
+
+
+async def call(client: Client, verb: str, *ids: str, **more: object) -> list[dict[str, Any]]:
+    """Call a verb of administrators for ids, and return the results."""
+    body = json.dumps({"ids": ids, **more}).encode()
+    answer = await client.nats.request(f"gozo.admin.{verb}", body, timeout=allow(5))
+    results: list[dict[str, Any]] = json.loads(answer.data)["results"]
+    return results
+
+
+async def call_one(client: Client, verb: str, id_: str, **more: object) -> dict[str, Any]:
+    """Call a verb for one id, and return its result."""
+    (result,) = await call(client, verb, id_, **more)
+    return result
