@@ -24,7 +24,7 @@ from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us
 from gozo.schedule.model import Marker
 from gozo.store.bucket import Bucket, find_bucket, stream_of
-from gozo.store.run_codec import run_key
+from gozo.store.run_codec import RUN_PREFIX, run_key
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_time
 
@@ -174,6 +174,10 @@ class Reader:
                 if isinstance(what, Schedule) and what.is_run and what.id == id_:
                     found.append(Found(name, message, what))
         return sorted(found, key=lambda one: cast("Schedule", one.what).due)
+
+    async def has_runs(self) -> bool:
+        """Return whether the bucket may have runs, of any schedule."""
+        return await self._next(f"$KV.{self.name}.{RUN_PREFIX}>", 1) is not None
 
     async def runs(self, id_: str) -> builtins.list[Schedule]:
         """Return the runs of the schedule with an id, with payloads, the oldest first."""
