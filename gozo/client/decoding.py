@@ -109,6 +109,7 @@ def _confirmed_by(entry: Entry) -> ConfirmedBy:
 def _run(found: Schedule, run: Run) -> Schedule:
     return found._replace(
         occurrence=run.occurrence,
+        attempt=run.tokens[0][0] if run.tokens else 0,
         sent=moment(run.sent_us) if run.sent_us else None,
         claimed=bool(run.owner),
         give_up=None if run.give_up_us == NEVER else moment(run.give_up_us),

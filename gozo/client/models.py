@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from gozo.client.confirming import ConfirmedBy, Overlap
 from gozo.client.spans import Span, Spans
 from gozo.leadership.rivals import words as rival_words
-from gozo.schedule.model import NEVER, Confirmation, ScheduleSpec, State
+from gozo.schedule.model import NEVER, Confirmation, ScheduleSpec
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in order; names may repeat."""
@@ -67,6 +67,8 @@ class Schedule(NamedTuple):
     and `attempts`."""
     occurrence: str = ""
     """Which occurrence of the schedule with this id it is, if it is a run; else empty."""
+    attempt: int = 0
+    """The number of a run's latest attempt; 0: none was made."""
     sent: datetime | None = None
     """When the latest attempt of a run was sent, or claimed."""
     claimed: bool = False
@@ -80,13 +82,6 @@ class Schedule(NamedTuple):
     def is_run(self) -> bool:
         """Whether it is a run, and not a schedule."""
         return bool(self.occurrence)
-
-    @property
-    def attempt(self) -> int:
-        """The number of a run's latest attempt; 0: none was counted."""
-        if self.sent is None:
-            return 0
-        return self.tried + (self.state in (State.PENDING, State.RUNNING))
 
     @property
     def recurs(self) -> bool:

@@ -6,7 +6,8 @@ import asyncio
 import builtins
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple, cast
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from gozo.client.arguments import moment
 from gozo.client.decoding import (
@@ -173,7 +174,7 @@ class Reader:
                 what = self.understand(raw, message.payload)
                 if isinstance(what, Schedule) and what.is_run and what.id == id_:
                     found.append(Found(name, message, what))
-        return sorted(found, key=lambda one: cast("Schedule", one.what).due)
+        return sorted(found, key=_due)
 
     async def has_runs(self) -> bool:
         """Return whether the bucket may have runs, of any schedule."""
@@ -276,3 +277,8 @@ class Reader:
                 yield raw
         finally:
             load.stop()
+
+
+def _due(run: Found) -> tuple[datetime, str]:
+    assert isinstance(run.what, Schedule)
+    return run.what.due, run.what.occurrence
