@@ -39,7 +39,7 @@ HeadersLike = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 class ScheduleOptions(ConfirmOptions, total=False):
-    """How a schedule is delivered and repeated; `Client.schedule` describes each option."""
+    """How a schedule is delivered and repeated; `Client.schedule` describes these options."""
 
     time_zone: str | None
     start: When | None

@@ -67,17 +67,10 @@ class Client(ClientReads, ClientStreams):
 
         `headers` are passed on; the message also has `Gozo-Due`.
 
-        With `confirm`, a delivery counts only once it is confirmed, and is retried until then, or
-        `attempts` times; 0 means without limit. True (`stream`) means that a stream acknowledges
-        it; `reply` that its receiver answers; `claim` that its receiver asks before it starts,
-        and then answers. A receiver may be silent for `ack_wait` (30 s). `backoff` has the waits
-        before the next attempts, of which the last repeats; the default doubles from 1 s to
-        1 min. It is last tried `max_age` after its due time. `overlap` says what becomes of an
-        occurrence that is due while an earlier one is not settled: send it too (`allow`), leave
-        it out (`skip`), or wait (`queue`). What is given up is published on the subject
-        `dead_letter`. `ttl` is how long a stream keeps the message. Durations are seconds or a
-        duration as a string, or a timedelta; those of `backoff` are separated by commas, or a
-        list.
+        With `confirm`, a delivery counts only once a stream has acknowledged it (True or
+        `stream`) or its receiver has answered (`reply`; `claim`, for those that ask before they
+        start), and is retried until then, or `attempts` times; 0 means without limit. The other
+        options of `ConfirmOptions` say how.
 
         A recurring schedule (`@every 90s`, `@daily`, `0 2 * * mon-fri`) needs an id. A cron
         expression names times in `time_zone`, an IANA name; the default is UTC. It is not due

@@ -19,16 +19,29 @@ Overlap = Literal["allow", "skip", "queue"] | OverlapPolicy
 
 
 class ConfirmOptions(TypedDict, total=False):
-    """How a delivery is confirmed; `Client.schedule` describes each option."""
+    """How a delivery is confirmed.
+
+    A duration is a timedelta, or a string: seconds, or such as `1h30m`.
+    """
 
     confirm: ConfirmedBy
+    """What has to confirm it."""
     attempts: int
+    """How often it is tried; 0: without limit."""
     ack_wait: Span | None
+    """How long a receiver may be silent; 30 s if not given."""
     backoff: Spans | None
+    """The waits before the next attempts (`1s,10s`, or a list), of which the last repeats; from
+    1 s, doubling to 1 min, if not given."""
     max_age: Span | None
+    """How long after its due time it is last tried."""
     overlap: Overlap | None
+    """Whether an occurrence that is due while an earlier one is not settled is sent too (`allow`),
+    skipped (`skip`) or waits (`queue`)."""
     dead_letter: str | None
+    """The subject on which it is published when it is given up."""
     ttl: Span | None
+    """How long a stream keeps the message."""
 
 
 class Confirmed(NamedTuple):

@@ -60,7 +60,7 @@ class Message:
         typer.Option(
             min=0,
             metavar="N",
-            help="With --confirm..., give up after N attempts; 0: never give up.",
+            help="Give up after N attempts if it is not confirmed; 0: never give up.",
         ),
     ] = 0
     ack_wait: Annotated[
@@ -88,15 +88,15 @@ class Message:
         typer.Option(
             "--max-age",
             metavar="SPAN",
-            help="With --confirm..., give up this long after the due time.",
+            help="Give up this long after the due time if it is not confirmed.",
         ),
     ] = None
     overlap: Annotated[
         Overlap | None,
         typer.Option(
             "--overlap",
-            help="While an earlier occurrence is not settled: send the next one (allow), leave it "
-            "out (skip), or have it wait (queue).",
+            help="While an earlier occurrence is not settled: send the next one (allow), skip it "
+            "(skip), or have it wait (queue).",
             show_default=False,
         ),
     ] = None
@@ -105,7 +105,7 @@ class Message:
         typer.Option(
             "--dead-letter",
             metavar="SUBJECT",
-            help="With --confirm..., publish there what was given up.",
+            help="Publish on this subject what was given up.",
         ),
     ] = None
     ttl: Annotated[
