@@ -140,7 +140,7 @@ def _rare_lines(entry: Entry) -> bytes:
         lines += run_lines(entry.run)
     if entry.spec is not None:
         lines += spec_lines(entry.spec)
-    if entry.state is not _PENDING:
+    if entry.state is not _PENDING or entry.tried:  # a run that was tried is offered again
         reason = " ".join(entry.reason.split()).encode("utf-8", "replace")
         lines += b"Gozo-State: %b\r\nGozo-Tried: %d\r\nGozo-Next: %b\r\nGozo-Reason: %b\r\n" % (
             entry.state.encode(),
