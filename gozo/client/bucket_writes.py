@@ -168,8 +168,8 @@ class BucketWrites:
         entry = await self._alter(
             bucket, id_, lambda entry: rescheduled(entry, when, now_us), timeout
         )
-        await self._end_runs(bucket, id_, timeout)
-        return Stored(id_, moment(entry.due_us), replaced=True)
+        running = bool(await self._end_runs(bucket, id_, timeout))
+        return Stored(id_, moment(entry.due_us), replaced=True, running=running)
 
     async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer]:
         """Pause schedules, many concurrently.
@@ -201,9 +201,8 @@ class BucketWrites:
             except NotFoundError as error:
                 delivered = error.status == "already_delivered"
                 return Answer(id_, "already_delivered" if delivered else "not_found")
-            if ends_runs:
-                await self._end_runs(bucket, id_, timeout)
-            return Answer(id_, status)
+            running = ends_runs and await self._end_runs(bucket, id_, timeout)
+            return Answer(id_, status, running=bool(running))
 
         done: list[Answer] = []
         for start in range(0, len(ids), AT_ONCE):

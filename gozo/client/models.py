@@ -124,6 +124,8 @@ class Stored:
     due: datetime
     replaced: bool
     """Whether it replaced an earlier schedule."""
+    running: bool = False
+    """Of `reschedule`: whether an occurrence is still running; it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,8 @@ class Answer:
     """`failed`: it was triggered but could not be delivered."""
     reason: str = ""
     """Why it failed."""
+    running: bool = False
+    """Whether an occurrence is still running; it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)

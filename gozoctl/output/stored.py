@@ -21,11 +21,15 @@ def print_stored(out: Output, stored: Stored, zone: str | None = None) -> None:
         in_zone = f", time zone {zone}" if zone else ""
         replaced = ", replacing an earlier schedule" if stored.replaced else ""
         out.say(f"due {out.moment(stored.due)}{in_zone}{replaced}")
+    if stored.running:
+        out.say(f"{stored.id!r} is still running; it is not tried again")
 
 
 def stored_record(stored: Stored, zone: str | None = None) -> dict[str, Any]:
     """Return a stored schedule for JSON."""
-    named = {"time_zone": zone} if zone else {}
+    named: dict[str, Any] = {"time_zone": zone} if zone else {}
+    if stored.running:
+        named["running"] = True
     return named | {
         "id": stored.id,
         "due": times.utc(stored.due),

@@ -10,6 +10,7 @@ import pytest
 from gozo.client import Client, Wanted, manifest
 from gozo.errors import RequestError
 from gozo.schedule.model import Confirm, Confirmation, Overlap, ScheduleSpec
+from tests.support.patience import until
 from tests.support.places import LATER, Place
 
 FULL = Confirmation(
@@ -112,3 +113,29 @@ async def test_what_is_refused(
     with pytest.raises(RequestError) as caught:
         client.check(Wanted(new, "jobs", "+1h", confirm="reply", **options))  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+async def test_a_daemon_s_run_is_seen_and_cancelled(client: Client, place: Place, new: str) -> None:
+    """While its receiver is silent it runs, under the id of its schedule; that is told at once."""
+    if not place.daemon:
+        return
+
+    async def is_running() -> bool:
+        return bool([one async for one in client.list(prefix=new, state="running")])
+
+    async def is_ended() -> bool:
+        return all(run.last_attempt for run in await client.current_runs(new))
+
+    async with client.listen(new) as messages:
+        await client.schedule(new, b"x", when="+0", id=new, confirm="reply", dead_letter="failed")
+        assert ("Gozo-Attempt", "1") in (await anext(messages)).headers
+        await until(is_running, "its attempt is in the bucket")
+        (run,) = await client.current_runs(new)
+        assert (run.id, run.subject, run.payload, run.attempt) == (new, new, b"x", 1)
+        assert (run.is_run, run.confirm, run.claimed) == (True, "reply", False)
+        assert await client.get(new) is None
+        (done,) = await client.cancel(new)
+        assert done.status == "cancelled"
+        await until(is_ended, "it is not tried again")
+        (run,) = await client.current_runs(new)
+        assert run.state == "running"

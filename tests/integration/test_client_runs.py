@@ -126,7 +126,10 @@ async def test_pause_and_reschedule(client: Client, place: Place, new: str) -> N
         put_run(place.server, run_of(id_, State.FAILED, occurrence="3"))
         await client.resume(id_)
         assert [run.last_attempt for run in await client.current_runs(id_)] == [False, False]
-        await (client.pause(id_) if verb == "pause" else client.reschedule(id_, LATER))
+        if verb == "pause":
+            assert (await client.pause(id_))[0].running
+        else:
+            assert (await client.reschedule(id_, LATER)).running
         assert [run.last_attempt for run in await client.current_runs(id_)] == [False, True]
     put_run(place.server, run_of(f"{new}-alone"))
     assert (await client.pause(f"{new}-alone"))[0].status == "not_found"
