@@ -168,7 +168,9 @@ def test_a_run_without_its_schedule(ctl: Gozoctl, server: NatsServer) -> None:
     assert [one.partition("\t")[0] for one in offered] == ["report"]
     done = ctl.ok("export")
     assert (tomllib.loads(done.out)["schedules"].keys(), done.err) == ({"tea"}, "")
-    assert ctl.ok("pause", "--all", "--yes", "-o", "id").out == "tea\n"
+    assert ctl.ok("export", "--subject", "jobs").err == "no matching schedules\n"
+    paused = ctl.ok("pause", "--all", "--yes", "-o", "json").json
+    assert paused == [{"id": "tea", "status": "paused"}]
     assert ctl.ok("cancel", "report", "--dry-run", "-o", "id").out == "report\n"
     done = ctl.ok("cancel", "--id", "rep*", "--yes", "-o", "json")
     assert done.json == [{"id": "report", "status": "cancelled", "running": True}]

@@ -76,10 +76,14 @@ async def test_each_state(client: Client, place: Place, new: str) -> None:
 
 
 async def test_only_its_own(client: Client, place: Place, new: str) -> None:
-    """Runs of a schedule whose id begins with another one's, dots included, are not its own."""
-    for id_ in (new, f"{new}.a", f"{new}.ab.1", f"{new}x"):
+    """Runs of a schedule whose id begins with another one's, dots included, are not its own.
+
+    Nor are those of an id whose key looks like another id.
+    """
+    ids = [new, f"{new}.a", f"{new}.ab.1", f"{new}x", f"{new}=b", f"{new}=3Db"]
+    for id_ in ids:
         put_run(place.server, run_of(id_))
-    for id_ in (new, f"{new}.a", f"{new}.ab.1", f"{new}x"):
+    for id_ in ids:
         assert [run.id for run in await client.current_runs(id_)] == [id_]
 
 
