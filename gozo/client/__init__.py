@@ -4,6 +4,7 @@ import logging
 
 from gozo.client.arguments import ScheduleOptions
 from gozo.client.client import Client
+from gozo.client.confirming import ConfirmOptions
 from gozo.client.events import Following
 from gozo.client.models import (
     Answer,
@@ -38,6 +39,7 @@ __all__ = [
     "Cancelled",
     "Change",
     "Client",
+    "ConfirmOptions",
     "ContradictionError",
     "Counts",
     "Event",

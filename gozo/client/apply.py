@@ -20,7 +20,7 @@ from gozo.client.bucket_writes import AT_ONCE, BucketWrites, tries
 from gozo.client.comparison import changed, is_past, is_paused
 from gozo.client.decoding import entry_of
 from gozo.client.manifest import LONGEST_SET, is_set_name
-from gozo.client.manifest_tables import SET, TIMES
+from gozo.client.manifest_tables import SET, TIMES, confirmed
 from gozo.client.models import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
 from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
@@ -84,8 +84,7 @@ class Applier:
                 when=wanted.when,
                 id_=wanted.id,
                 headers=wanted.headers,
-                confirm=wanted.confirm,
-                attempts=wanted.attempts,
+                confirmed=confirmed(wanted),
                 spec=wanted.spec,
                 managed_by=wanted.managed_by,
                 protect=bool(wanted.protect),
@@ -136,7 +135,10 @@ class Applier:
         over = [
             one.id
             async for one in self._reader.list(None)
-            if one.managed_by in prune and one.id is not None and one.id not in kept
+            if one.managed_by in prune
+            and one.id is not None
+            and one.id not in kept
+            and not one.is_run
         ]
         return steps + [_Step(Applied(id_, "remove"), None) for id_ in sorted(over)]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, get_args
 
+from gozo.client.confirming import Confirmed, ConfirmOptions, read_options
 from gozo.client.models import Headers
+from gozo.client.spans import MICROSECOND, Span, seconds_text, span_text
 from gozo.errors import Refusal, RequestError
-from gozo.protocol.confirmation import MOST_ATTEMPTS
 from gozo.protocol.headers import END, FIRST_LINE, split
 from gozo.protocol.ids import read_id
 from gozo.protocol.subject_policy import Policy, check_size
@@ -20,7 +21,6 @@ from gozo.schedule.spec_headers import check_recurs, read_spec
 from gozo.store.entry_codec import headers_size
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 When = str | datetime | timedelta
 """A moment, a delay, or an expression of `Gozo-When`."""
@@ -31,18 +31,16 @@ Past = Literal["send", "refuse"]
 Misfire = Literal["once", "all", "skip"] | MisfirePolicy
 """What happens to missed occurrences."""
 
-Span = str | timedelta
-"""A duration; a string is seconds, or a duration such as `1h30m`."""
+DEAD_LETTER = "dead-letter subject"
+"""What refusals call it."""
 
 HeadersLike = Mapping[str, str] | Sequence[tuple[str, str]]
 """Headers of a message that are passed on."""
 
 
-class ScheduleOptions(TypedDict, total=False):
-    """How a schedule is delivered and repeated; `Client.schedule` describes each option."""
+class ScheduleOptions(ConfirmOptions, total=False):
+    """How a schedule is delivered and repeated; `Client.schedule` describes these options."""
 
-    confirm: bool
-    attempts: int
     time_zone: str | None
     start: When | None
     until: When | None
@@ -67,6 +65,7 @@ def requested(
 ) -> Entry:
     """Create an entry without times from the arguments of a caller; see `made`."""
     text = expression(when)
+    spec = spec_of(spec_headers(options), text, now_us)
     return made(
         policy,
         max_payload,
@@ -75,9 +74,8 @@ def requested(
         when=text,
         id_=id_,
         headers=headers,
-        confirm=options.get("confirm", False),
-        attempts=options.get("attempts", 0),
-        spec=spec_of(spec_headers(options), text, now_us),
+        confirmed=read_options(options, recurs=spec is not None and spec.recurs),
+        spec=spec,
         protect=protect,
     )
 
@@ -91,8 +89,7 @@ def made(
     when: str,
     id_: str | None,
     headers: HeadersLike,
-    confirm: bool,
-    attempts: int,
+    confirmed: Confirmed,
     spec: ScheduleSpec | None = None,
     managed_by: str = "",
     protect: bool = False,
@@ -113,13 +110,8 @@ def made(
             Refusal.INVALID_REQUEST,
             "protect needs an id: a schedule without an id cannot be changed anyway",
         )
-    if attempts and not confirm:
-        raise RequestError(Refusal.INVALID_REQUEST, "attempts needs confirm: give both, or neither")
-    if not 0 <= attempts <= MOST_ATTEMPTS:
-        raise RequestError(
-            Refusal.INVALID_REQUEST,
-            f"attempts is {attempts}: give a whole number up to {MOST_ATTEMPTS}, 0 for no limit",
-        )
+    if confirmed.details is not None and confirmed.details.dead_letter:
+        policy.check_target(confirmed.details.dead_letter, DEAD_LETTER)
     lines = header_lines(headers)
     entry = Entry(
         id_,
@@ -128,11 +120,12 @@ def made(
         0,
         0,
         headers=lines,
-        confirm=confirm,
-        attempts=attempts,
+        confirm=confirmed.by_stream,
+        attempts=confirmed.attempts,
         managed_by=managed_by,
         spec=spec,
         protected=protect,
+        confirmation=confirmed.details,
     )
     check_size(len(payload), headers_size(entry), max_payload)
     return entry
@@ -198,14 +191,14 @@ def expression(when: When) -> str:
         RequestError: `invalid_when`, for a moment without a time zone.
     """
     if isinstance(when, timedelta):
-        return f"+{_seconds(when)}"
+        return f"+{seconds_text(when)}"
     if isinstance(when, datetime):
         if when.tzinfo is None:
             raise RequestError(
                 Refusal.INVALID_WHEN,
                 f"{when!r} has no time zone: give one, such as datetime.now(UTC)",
             )
-        return _seconds(when - EPOCH)
+        return seconds_text(when - EPOCH)
     return when
 
 
@@ -240,26 +233,14 @@ def check_past(when: When, past: Past, now_us: int) -> None:
         )
 
 
-def _span(span: Span) -> str:
-    if isinstance(span, str):
-        return span
-    sign = "-" * (span < timedelta())  # refused when it is read
-    return f"{sign}{_seconds(abs(span))}s"
-
-
-def _seconds(span: timedelta) -> str:
-    whole, us = divmod(max(span // MICROSECOND, 0), MICROSECONDS)
-    return f"{whole}.{us:06d}".rstrip("0").rstrip(".")
-
-
 _SPEC: dict[str, Callable[[Any], str]] = {
     "time_zone": str,
     "start": expression,
     "until": expression,
     "count": str,
-    "jitter": _span,
+    "jitter": span_text,
     "misfire": str,
-    "misfire_grace": _span,
+    "misfire_grace": span_text,
 }
 """The options that become headers of a request, and how their values are written."""
 

@@ -31,8 +31,9 @@ from gozo.protocol.receipts import protected_error
 from gozo.protocol.subject_policy import LARGEST_BLOCK, check_size
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule import expression as grammar
-from gozo.schedule.model import Entry, Marker, Reason
+from gozo.schedule.model import Entry, Marker, Reason, State
 from gozo.schedule.recurrence import paused, rescheduled, resumed
+from gozo.schedule.runs import ended
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.entry_codec import entry_headers, headers_size, reserved_key
 from gozo.store.marker_codec import (
@@ -92,14 +93,53 @@ class BucketWrites:
             UnansweredError: as for `Client.cancel`.
         """
         bucket = await self._reader.bucket()
+        if bucket is None:
+            return [Cancelled(id_, "not_found") for id_ in ids]
+        has_runs = await self._reader.has_runs()
+
+        async def cancel(id_: str) -> Cancelled:
+            answer = await self._cancel(bucket, id_, timeout)
+            running = None
+            if has_runs:
+                running = await self._end_runs(bucket, id_, timeout, are_cancelled=True)
+            return answer if running is None else Cancelled(id_, "cancelled", running)
+
         done: list[Cancelled] = []
         for start in range(0, len(ids), AT_ONCE):
-            some = ids[start : start + AT_ONCE]
-            if bucket is None:
-                done += [Cancelled(id_, "not_found") for id_ in some]
-            else:
-                done += await asyncio.gather(*(self._cancel(bucket, id_, timeout) for id_ in some))
+            done += await asyncio.gather(*map(cancel, ids[start : start + AT_ONCE]))
         return done
+
+    async def _end_runs(
+        self, bucket: Bucket, id_: str, timeout: float, *, are_cancelled: bool = False
+    ) -> bool | None:
+        """Make sure that the runs of a schedule are not tried again; remove cancelled failed ones.
+
+        Returns whether one is running; None if there are none.
+        """
+        runs = await self._reader.find_runs(id_)
+        running = [await self._end_run(bucket, one, timeout, are_cancelled) for one in runs]
+        return any(running) if runs else None
+
+    async def _end_run(
+        self, bucket: Bucket, found: Found | None, timeout: float, is_cancelled: bool
+    ) -> bool:
+        """Return whether the run is running."""
+        async for left in tries(timeout, "the run" if found is None else repr(found.key)):
+            if found is None or isinstance(found.what, Marker):
+                return False
+            message = found.message
+            entry, payload = entry_of(
+                found.key, message.headers, message.payload, message.stored_us
+            )
+            done = True
+            if entry.state is State.FAILED:
+                done = not is_cancelled or await self.remove(bucket, found, left)
+            elif (new := ended(entry)) != entry:
+                done = await self._put(bucket, found.key, new, payload, message.sequence, left)
+            if done:
+                return entry.state is State.RUNNING
+            found = await self._reader.read(found.key)
+        raise AssertionError  # `tries` raises at the end
 
     async def _cancel(self, bucket: Bucket, id_: str, timeout: float) -> Cancelled:
         async for left in tries(timeout, repr(id_)):
@@ -128,7 +168,8 @@ class BucketWrites:
         entry = await self._alter(
             bucket, id_, lambda entry: rescheduled(entry, when, now_us), timeout
         )
-        return Stored(id_, moment(entry.due_us), replaced=True)
+        running = bool(await self._end_runs(bucket, id_, timeout))
+        return Stored(id_, moment(entry.due_us), replaced=True, running=running)
 
     async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer]:
         """Pause schedules, many concurrently.
@@ -152,6 +193,7 @@ class BucketWrites:
         bucket = await self._reader.bucket()
         if bucket is None:
             return [Answer(id_, "not_found") for id_ in ids]
+        ends_runs = status == "paused" and await self._reader.has_runs()
 
         async def alter(id_: str) -> Answer:
             try:
@@ -159,7 +201,8 @@ class BucketWrites:
             except NotFoundError as error:
                 delivered = error.status == "already_delivered"
                 return Answer(id_, "already_delivered" if delivered else "not_found")
-            return Answer(id_, status)
+            running = ends_runs and await self._end_runs(bucket, id_, timeout)
+            return Answer(id_, status, running=bool(running))
 
         done: list[Answer] = []
         for start in range(0, len(ids), AT_ONCE):

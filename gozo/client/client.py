@@ -65,9 +65,12 @@ class Client(ClientReads, ClientStreams):
     ) -> Stored:
         """Schedule `payload` for `subject`; returns once that is stored.
 
-        `headers` are passed on; the message also has `Gozo-Due`. With `confirm`, a delivery
-        counts only once a stream has acknowledged it, and is retried until then, or `attempts`
-        times; 0 means without limit.
+        `headers` are passed on; the message also has `Gozo-Due`.
+
+        With `confirm`, a delivery counts only once a stream has acknowledged it (True or
+        `stream`) or its receiver has answered (`reply`; `claim`, for those that ask before they
+        start), and is retried until then, or `attempts` times; 0 means without limit. The other
+        options of `ConfirmOptions` say how.
 
         A recurring schedule (`@every 90s`, `@daily`, `0 2 * * mon-fri`) needs an id. A cron
         expression names times in `time_zone`, an IANA name; the default is UTC. It is not due
@@ -161,7 +164,8 @@ class Client(ClientReads, ClientStreams):
     async def cancel(self, *ids: str, timeout: float = 5.0) -> list[Cancelled]:
         """Cancel schedules; returns the result for each, in the order given.
 
-        `cancelled` is final. `already_delivered` is known for ten minutes, by daemons that ran
+        `cancelled` is final; what is running goes on (`Cancelled.running`), and is not tried
+        again. `already_delivered` is known for ten minutes, by daemons that ran
         at the time; after that, and without a daemon, for some seconds.
 
         Raises:

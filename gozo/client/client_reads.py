@@ -28,6 +28,8 @@ class ClientReads(ClientBase):
     async def get(self, id: str) -> Schedule | None:  # noqa: A002  # the protocol's word
         """Read one schedule, with its payload; None if there is no such schedule.
 
+        Its runs are apart: see `current_runs`.
+
         Raises:
             RequestError: `invalid_id`.
         """
@@ -50,14 +52,34 @@ class ClientReads(ClientBase):
         return outcome
 
     @typed
-    def list(self, *, subject: str | None = None, prefix: str = "") -> AsyncIterator[Schedule]:
-        """Iterate over all schedules, without payloads, in no particular order.
+    def list(
+        self, *, subject: str | None = None, prefix: str = "", state: str | None = None
+    ) -> AsyncIterator[Schedule]:
+        """Iterate over all schedules and runs, without payloads, in no particular order.
 
         `subject` selects those sent to it; `*` and `>` are wildcards, as in NATS. `prefix`
-        selects those whose id begins with it. Never creates the bucket: without one, there are
-        no schedules. Schedules stored or removed meanwhile may or may not be listed.
+        selects those whose id begins with it, and `state` those in a state, such as `running`.
+        Never creates the bucket: without one, there are no schedules. Schedules stored or
+        removed meanwhile may or may not be listed.
+
+        A schedule and its runs have the same id: see `Schedule.is_run`.
+
+        Raises:
+            RequestError: `invalid_request`, if `subject` or `state` is invalid.
         """
-        return self._reader.list(subject, prefix)
+        return self._reader.list(subject, prefix, state)
+
+    @typed
+    async def current_runs(self, id: str) -> builtins.list[Schedule]:  # noqa: A002  # as above
+        """Read the runs of a schedule that are in the bucket, with payloads, the oldest first.
+
+        They wait, are running, are tried again, or failed and are kept. The schedule itself may
+        be gone: that of a single moment is once its run has begun.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return await self._reader.runs(canonical_id(id))
 
     async def count(self) -> Counts:
         """Count the schedules in the bucket; 0 if there is no bucket.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gozo.client.arguments import microseconds
-from gozo.client.manifest_tables import SET, SPEC, pause_table, spec_table
+from gozo.client.confirming import KEYS as CONFIRM
+from gozo.client.confirming import confirmation_table
+from gozo.client.manifest_tables import SET, SPEC, confirmed, pause_table, spec_table
 from gozo.client.models import Schedule, Wanted
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import State
@@ -21,9 +23,9 @@ def changed(wanted: Wanted, schedule: Schedule) -> tuple[str, ...]:
         "when": not means(wanted.when, schedule),
         "payload": wanted.payload != (schedule.payload or b""),
         "headers": wanted.headers != schedule.headers,
-        "confirm": wanted.confirm != schedule.confirm,
-        "attempts": wanted.attempts != schedule.attempts,
     }
+    old, new = confirmation_table(confirmed(schedule)), confirmation_table(confirmed(wanted))
+    differs |= {key: old.get(key) != new.get(key) for key in CONFIRM}
     if wanted.paused is not None:
         old = pause_table(is_paused(schedule), schedule.reason)
         new = pause_table(wanted.paused, wanted.note)

@@ -22,6 +22,7 @@ from gozo.errors import (
     UnansweredError,
 )
 from gozo.protocol.admin import MOST_IDS, result_size
+from gozo.protocol.confirmation import confirmation_lines
 from gozo.protocol.headers import END, FIRST_LINE
 from gozo.schedule.model import Entry
 from gozo.transport.connection import Connection
@@ -223,11 +224,8 @@ def _request_headers(entry: Entry, options: ScheduleOptions, receipt: bytes) -> 
         lines.append(b"Gozo-Id: %b" % entry.id.encode())
     if receipt:
         lines.append(b"Gozo-Receipt: %b" % receipt)
-    if entry.confirm:
-        lines.append(b"Gozo-Confirm: stream")
-        if entry.attempts:
-            lines.append(b"Gozo-Attempts: %d" % entry.attempts)
-    return FIRST_LINE + b"".join(line + END for line in lines) + entry.headers + END
+    confirming = confirmation_lines(entry.confirm, entry.attempts, entry.confirmation)
+    return FIRST_LINE + b"".join(line + END for line in lines) + confirming + entry.headers + END
 
 
 def _portions(ids: list[str], largest: int) -> Iterator[list[str]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 from gozo.client.arguments import header_pairs, moment
+from gozo.client.confirming import ConfirmedBy
 from gozo.client.models import Schedule
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.headers import fields
 from gozo.protocol.ids import RESERVED, escape_id, unescape_key
 from gozo.protocol.subject_policy import Policy, expression
-from gozo.schedule.model import OVERDUE_US, Entry, Marker, State
+from gozo.schedule.model import NEVER, OVERDUE_US, Confirm, Entry, Marker, Run, State
 from gozo.store.entry_codec import (
     APPLY_KEY,
     BARRIER_KEY,
@@ -25,6 +26,9 @@ from gozo.store.legacy_codec import parse_whole
 _RAW_KEY = re.compile(r"[A-Za-z0-9_=/-]+(?:\.[A-Za-z0-9_=/-]+)*\Z")
 _PLAIN_START = re.compile(r"[A-Za-z0-9_/-]*(?:\.[A-Za-z0-9_/-]+)*")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
+STATES = (*map(str, State), "overdue", "invalid")
+"""The states of schedules, as readers see them."""
+_TRIED_AGAIN = (State.RETRYING, State.FAILED)
 
 
 def keys_of(id_: str) -> list[str]:
@@ -68,9 +72,10 @@ def schedule_or_marker(
             check_room(entry, headers, max_payload)
     except RequestError as error:
         state, reason = "invalid", str(error)
-    if state == State.PENDING and entry.wake_us < now_us - OVERDUE_US:
+    run = entry.run
+    if state == State.PENDING and run is None and entry.wake_us < now_us - OVERDUE_US:
         state = "overdue"
-    return Schedule(
+    found = Schedule(
         id=entry.id,
         key=key,
         subject=entry.subject,
@@ -83,13 +88,32 @@ def schedule_or_marker(
         reason=reason,
         revision=revision,
         payload=value,
-        confirm=entry.confirm,
+        confirm=_confirmed_by(entry),
         attempts=entry.attempts,
         spec=entry.spec,
         managed_by=entry.managed_by,
         tried=entry.tried,
-        next=moment(entry.next_us) if state == State.RETRYING and entry.next_us else None,
+        next=moment(entry.next_us) if state in _TRIED_AGAIN and entry.next_us else None,
         protected=entry.protected,
+        confirmation=entry.confirmation,
+    )
+    return found if run is None else _run(found, run)
+
+
+def _confirmed_by(entry: Entry) -> ConfirmedBy:
+    if entry.confirmation is None or entry.confirmation.by is Confirm.STREAM:
+        return entry.confirm
+    return "claim" if entry.confirmation.by is Confirm.CLAIM else "reply"
+
+
+def _run(found: Schedule, run: Run) -> Schedule:
+    return found._replace(
+        occurrence=run.occurrence,
+        attempt=run.tokens[0][0] if run.tokens else 0,
+        sent=moment(run.sent_us) if run.sent_us else None,
+        claimed=bool(run.owner),
+        give_up=None if run.give_up_us == NEVER else moment(run.give_up_us),
+        last_attempt=run.is_last,
     )
 
 
@@ -133,6 +157,20 @@ def _invalid(
         payload=value,
         protected=PROTECT in given,
     )
+
+
+def check_state(state: str | None) -> None:
+    """Make sure that a state is one that schedules may have.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    if state is not None and state not in STATES:
+        *others, last = STATES
+        raise RequestError(
+            Refusal.INVALID_REQUEST,
+            f"the state is {state!r}: give {', '.join(others)} or {last}",
+        )
 
 
 def matcher(pattern: str) -> re.Pattern[str]:

@@ -19,6 +19,7 @@ from gozo.runtime.clock import steady
 from gozo.store.bucket import Bucket, BucketState
 from gozo.store.marker_codec import plain_marker
 from gozo.store.ordered_consumer import BATCH, HEARTBEAT, Consumer
+from gozo.store.run_codec import RUN_PREFIX
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
 
@@ -56,15 +57,19 @@ class Named:
         self._state = state
 
     async def messages(self, prefix: str) -> AsyncIterator[Raw]:
-        """Iterate over the messages of keys that begin with `prefix`; then look at `after`."""
+        """Iterate over the messages of keys that begin with `prefix`; then look at `after`.
+
+        So do the keys of the schedules of which runs are read.
+        """
         if self._state.keys <= FEW:
             return
         page = await self._keys.page(prefix, "", 0)
         if page is None or not (prefix or page.schedules * WORTH <= self._state.keys):
             return
         after, last = page.position, ""
-        while True:
-            page = await self._keys.page(prefix, last, PAGE)
+        prefixes = [RUN_PREFIX + prefix, prefix] if prefix else [""]
+        while prefixes:
+            page = await self._keys.page(prefixes[-1], last, PAGE)
             if page is None or page.created != self._state.created or page.large > MOST_BYTES:
                 return
             after = min(after, page.position)  # another leader may lag behind the previous one
@@ -74,10 +79,10 @@ class Named:
                     return
                 for raw in found:
                     yield raw
+            last = page.keys[-1][0] if page.more else ""
             if not page.more:
-                self.after = after
-                return
-            last = page.keys[-1][0]
+                prefixes.pop()
+        self.after = after
 
     async def _read(self, keys: list[tuple[str, int]]) -> list[Raw] | None:
         """Read keys at their revisions; omits those that have changed since.

@@ -7,8 +7,12 @@
     when = "2026-12-24T18:00:00Z"    # any expression of Gozo-When
     payload = "full"                 # or payload-base64, or payload-file
     headers = ["Content-Type: text/plain"]
-    confirm = true
+    confirm = "reply"                # true is "stream"; or "claim"
     attempts = 3
+    ack-wait = "1m"
+    backoff = "1s,10s"               # or ["1s", "10s"]
+    max-age = "10m"
+    dead-letter = "jobs.failed"
     paused = true                    # false resumes it; default: unchanged
     note = "till Monday"
     protect = true                   # false ends that; default: unchanged
@@ -27,8 +31,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gozo.client.arguments import spec_of
+from gozo.client.arguments import DEAD_LETTER, spec_of
 from gozo.client.comparison import is_paused, means
+from gozo.client.confirming import KEYS as CONFIRM
 from gozo.client.dotted import MOST_PARTS, line_of_long_key
 from gozo.client.manifest_tables import (
     KEYS,
@@ -36,6 +41,7 @@ from gozo.client.manifest_tables import (
     SCHEDULES,
     SET,
     SPEC,
+    confirmed,
     dumped,
     pause_table,
     printable,
@@ -60,6 +66,11 @@ _KINDS: dict[type, str] = {
     list: "a list of strings such as 'Name: value'",
 }
 _KINDS |= {bool: "true or false", int: "a whole number"}
+_KINDS_OF = {
+    "confirm": 'true or false, or "stream", "reply" or "claim"',
+    "backoff": 'a string such as "1s,10s", or a list of strings',
+}
+"""By key, for those of several types."""
 
 _KEY_OF = {
     Refusal.NO_REPLY_SUBJECT: "subject",
@@ -143,12 +154,19 @@ def parse(
             check(one)
             wanted.append(one)
         except RequestError as error:
-            problems.append(f"{_place(name, id_, _KEY_OF.get(error.code, ''))}: {error}")
+            problems.append(f"{_place(name, id_, _key_of(error))}: {error}")
         except _WrongError as error:
             problems.append(f"{_place(name, id_, error.key)}: {error}")
     if problems:
         raise SettingsError("\n".join(problems))
     return Manifest(name, set_, tuple(wanted))
+
+
+def _key_of(error: RequestError) -> str:
+    """Return the key that a refusal is about; empty if unknown."""
+    if str(error).startswith(f"the {DEAD_LETTER} "):
+        return "dead-letter"
+    return _KEY_OF.get(error.code, "")
 
 
 def is_set_name(name: object) -> bool:
@@ -182,27 +200,38 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
             raise _WrongError("", _unknown(key, KEYS))
         kind = KEYS[key]
         texts = value if isinstance(value, list) else ()
-        if type(value) is not kind or not all(isinstance(text, str) for text in texts):
-            raise _WrongError(key, f"give {_KINDS[kind]}")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if type(value) not in kinds or not all(isinstance(text, str) for text in texts):
+            raise _WrongError(key, f"give {_KINDS_OF.get(key) or _KINDS[kinds[0]]}")
     for key in ("subject", "when"):
         if key not in table:
             raise _WrongError(key, "it is missing")
     if SET in table and not is_set_name(table[SET]):
         raise _WrongError(SET, _SET_CURE)
-    return Wanted(
+    wanted = Wanted(
         id_,
         table["subject"],
         table["when"],
         _payload(table, read_file),
         tuple(_header(line) for line in table.get("headers", ())),
-        table.get("confirm", False),
-        table.get("attempts", 0),
-        _spec(table),
-        table.get(SET, managed_by),
-        table.get("paused"),
-        _note(table),
-        table.get("protect"),
+        spec=_spec(table),
+        managed_by=table.get(SET, managed_by),
+        paused=table.get("paused"),
+        note=_note(table),
+        protect=table.get("protect"),
+        **{key.replace("-", "_"): table[key] for key in CONFIRM if key in table},
     )
+    try:
+        confirmed(wanted)
+    except RequestError as error:
+        raise _WrongError(_named(CONFIRM, error, "confirm"), str(error)) from error
+    return wanted
+
+
+def _named(keys: Iterable[str], error: RequestError, default: str) -> str:
+    """Return the key whose header a refusal names first."""
+    named = [key for key in keys if str(error).lower().startswith(f"gozo-{key} ")]
+    return max(named, key=len, default=default)
 
 
 def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
@@ -215,8 +244,7 @@ def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
     try:
         return spec_of(given, table["when"], 0)
     except RequestError as error:
-        named = [key for key in SPEC if str(error).startswith(f"Gozo-{key.title()}")]
-        raise _WrongError(max(named, key=len, default="when"), str(error)) from error
+        raise _WrongError(_named(SPEC, error, "when"), str(error)) from error
 
 
 def _note(table: Mapping[str, Any]) -> str:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from gozo.client.arguments import microseconds
+from gozo.client.confirming import (
+    KEYS as CONFIRM,
+)
+from gozo.client.confirming import (
+    NAMES,
+    Confirmed,
+    ConfirmOptions,
+    confirmation_table,
+    read_options,
+)
 from gozo.client.models import Schedule, Wanted
 from gozo.errors import RequestError
 from gozo.protocol.headers import FIRST_LINE, fields
@@ -29,13 +39,15 @@ SPEC: dict[str, type] = {
 }
 """The keys that stand for a header of a request, without `Gozo-`, and their types."""
 
-KEYS: dict[str, type] = {
+KEYS: dict[str, type | tuple[type, ...]] = {
     "subject": str,
     "when": str,
     **dict.fromkeys(PAYLOADS, str),
     "headers": list,
-    "confirm": bool,
+    **dict.fromkeys(CONFIRM, str),
+    "confirm": (bool, str),
     "attempts": int,
+    "backoff": (str, list),
     "paused": bool,
     "note": str,
     "protect": bool,
@@ -59,11 +71,19 @@ def schedule_table(one: Schedule | Wanted, when: str) -> dict[str, Any]:
         table["payload-base64"] = base64.b64encode(payload).decode()
     if one.headers:
         table["headers"] = [f"{name}: {value}" for name, value in one.headers]
-    if one.confirm:
-        table["confirm"] = True
-    if one.attempts:
-        table["attempts"] = one.attempts
-    return table | spec_table(one.spec)
+    return table | confirmation_table(confirmed(one)) | spec_table(one.spec)
+
+
+def confirmed(one: Schedule | Wanted) -> Confirmed:
+    """Return how a schedule is confirmed.
+
+    Raises:
+        RequestError: what is wanted is invalid.
+    """
+    if isinstance(one, Schedule):
+        return Confirmed(one.confirm is True, one.attempts, one.confirmation)
+    options = cast("ConfirmOptions", {name: getattr(one, name) for name in NAMES})
+    return read_options(options, recurs=one.spec is not None and one.spec.recurs)
 
 
 def when_of(schedule: Schedule) -> str:

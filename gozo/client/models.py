@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
+from gozo.client.confirming import ConfirmedBy, Overlap
+from gozo.client.spans import Span, Spans
 from gozo.leadership.rivals import words as rival_words
-from gozo.schedule.model import NEVER, ScheduleSpec
+from gozo.schedule.model import NEVER, Confirmation, ScheduleSpec
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in order; names may repeat."""
 
 
 class Schedule(NamedTuple):
-    """A schedule in the bucket.
+    """A schedule in the bucket, or a run: an occurrence of one that its receiver has to confirm.
 
     A tuple, because a list may have a hundred thousand, and frozen dataclasses are slow to create.
     """
@@ -36,16 +38,18 @@ class Schedule(NamedTuple):
     headers: Headers = ()
     """Headers passed on with the message."""
     state: str = "pending"
-    """`pending`, `overdue` (due more than a second ago and not delivered yet), `retrying`,
-    `failed`, `paused`, or `invalid`: gozo cannot deliver it."""
+    """`pending`, `overdue` (due more than a second ago and not delivered yet), `running` (sent,
+    and not answered finally), `retrying`, `failed`, `paused`, or `invalid`: gozo cannot deliver
+    it. A run is never `overdue` or `paused`."""
     reason: str = ""
-    """Why it is retried, failed or invalid; the note of a paused schedule."""
+    """Why it is retried, failed or invalid, such as the last answer of its receiver; the note of a
+    paused schedule."""
     revision: int = 0
     """Its sequence in the bucket's stream."""
     payload: bytes | None = None
     """None if only the headers were read."""
-    confirm: bool = False
-    """Whether a delivery counts only once a stream has acknowledged it."""
+    confirm: ConfirmedBy = False
+    """What has to confirm a delivery: True (a stream), `reply`, `claim`, or False."""
     attempts: int = 0
     """Maximum delivery attempts; 0: without limit."""
     spec: ScheduleSpec | None = None
@@ -55,9 +59,29 @@ class Schedule(NamedTuple):
     tried: int = 0
     """Delivery attempts that failed."""
     next: datetime | None = None
-    """The time of the next attempt, if it is retried."""
+    """The time of the next attempt, if it is retried; if it failed, to publish the dead letter."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
+    confirmation: Confirmation | None = None
+    """How it is confirmed, and what is done until it is; None where there is nothing but `confirm`
+    and `attempts`."""
+    occurrence: str = ""
+    """Which occurrence of the schedule with this id it is, if it is a run; else empty."""
+    attempt: int = 0
+    """The number of a run's latest attempt; 0: none was made."""
+    sent: datetime | None = None
+    """When the latest attempt of a run was sent, or claimed."""
+    claimed: bool = False
+    """Whether a receiver has claimed the latest attempt of a run."""
+    give_up: datetime | None = None
+    """After this time a run is not tried again."""
+    last_attempt: bool = False
+    """Whether a run is not tried again, since its schedule was changed or cancelled."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run, and not a schedule."""
+        return bool(self.occurrence)
 
     @property
     def recurs(self) -> bool:
@@ -114,7 +138,7 @@ class Wanted:
     """An expression of `Gozo-When`."""
     payload: bytes = b""
     headers: Headers = ()
-    confirm: bool = False
+    confirm: ConfirmedBy = False
     attempts: int = 0
     spec: ScheduleSpec | None = None
     """How it recurs, and until when; None if it is just one moment."""
@@ -126,6 +150,13 @@ class Wanted:
     """Why it is paused."""
     protect: bool | None = None
     """Whether requests can neither replace nor cancel it; None leaves that unchanged."""
+    ack_wait: Span | None = None
+    """This and the rest, with `confirm` and `attempts`, as for `Client.schedule`."""
+    backoff: Spans | None = None
+    max_age: Span | None = None
+    overlap: Overlap | None = None
+    dead_letter: str | None = None
+    ttl: Span | None = None
 
 
 Action = Literal["create", "change", "adopt", "leave", "past", "remove"]

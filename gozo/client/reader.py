@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from gozo.client.arguments import moment
-from gozo.client.decoding import key_prefix, keys_of, matcher, schedule_or_marker
+from gozo.client.decoding import (
+    check_state,
+    key_prefix,
+    keys_of,
+    matcher,
+    schedule_or_marker,
+)
 from gozo.client.keys import Keys
 from gozo.client.loading import Load, Named, Raw
 from gozo.client.models import BucketInfo, Counts, Outcome, Schedule
@@ -17,7 +25,7 @@ from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us
 from gozo.schedule.model import Marker
 from gozo.store.bucket import Bucket, find_bucket, stream_of
-from gozo.store.run_codec import RUN_PREFIX
+from gozo.store.run_codec import RUN_PREFIX, run_key
 from gozo.store.run_index import STATES
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_time
@@ -154,17 +162,58 @@ class Reader:
             return what._replace(payload=None)
         return what
 
-    async def list(self, subject: str | None, prefix: str = "") -> AsyncIterator[Schedule]:
-        """Iterate over the schedules whose subject matches, and whose id begins with `prefix`.
+    async def find_runs(self, id_: str) -> builtins.list[Found]:
+        """Read the runs of the schedule with an id, the oldest first."""
+        found: builtins.list[Found] = []
+        for key in keys_of(id_):
+            pattern = f"$KV.{self.name}.{run_key(key, '*')}"
+            after = 0
+            while (message := await self._next(pattern, after + 1)) is not None:
+                after = message.sequence
+                name = message.subject.removeprefix(f"$KV.{self.name}.")
+                raw = Raw(name, message.sequence, message.stored_us, message.headers)
+                what = self.understand(raw, message.payload)
+                if isinstance(what, Schedule) and what.is_run and what.id == id_:
+                    found.append(Found(name, message, what))
+        return sorted(found, key=_due)
+
+    async def has_runs(self) -> bool:
+        """Return whether the bucket may have runs, of any schedule."""
+        return await self._next(f"$KV.{self.name}.{RUN_PREFIX}>", 1) is not None
+
+    async def runs(self, id_: str) -> builtins.list[Schedule]:
+        """Return the runs of the schedule with an id, with payloads, the oldest first."""
+        await self.learn_rules()
+        found = await self.find_runs(id_)
+        return [one.what for one in found if isinstance(one.what, Schedule)]
+
+    async def _next(self, pattern: str, sequence: int) -> StoredMessage | None:
+        try:
+            return await self.js.next_message(stream_of(self.name), pattern, sequence)
+        except JetStreamError as error:
+            if error.code == STREAM_NOT_FOUND:
+                return None
+            raise
+
+    async def list(
+        self, subject: str | None, prefix: str = "", state: str | None = None
+    ) -> AsyncIterator[Schedule]:
+        """Iterate over what has a subject that matches, an id that begins so, and a state.
 
         Without payloads, in no order.
+
+        Raises:
+            RequestError: the subject or the state is invalid.
         """
+        check_state(state)
         wanted = None if subject is None else matcher(subject)
         await self.learn_rules()
         bare: list[Raw] = []
 
         def is_wanted(what: Schedule) -> bool:
             if prefix and not (what.id or "").startswith(prefix):
+                return False
+            if state is not None and what.state != state:
                 return False
             return wanted is None or wanted.match(what.subject) is not None
 
@@ -234,3 +283,8 @@ class Reader:
                 yield raw
         finally:
             load.stop()
+
+
+def _due(run: Found) -> tuple[datetime, str]:
+    assert isinstance(run.what, Schedule)
+    return run.what.due, run.what.occurrence

@@ -76,6 +76,15 @@ _KINDS = {
         "a datetime, a timedelta, or an expression of Gozo-When such as '+1h30m'",
     ),
     "Span": _kind((str, timedelta), "a timedelta, or a duration such as '1h30m'"),
+    "Spans": _Kind(
+        lambda value: all(
+            isinstance(one, str | timedelta)
+            for one in (value if isinstance(value, list | tuple) else (value,))
+        ),
+        "durations such as '1s,10s', or a list of them",
+    ),
+    "ConfirmedBy": _kind((bool, str), "True, False, 'stream', 'reply' or 'claim'"),
+    "Overlap": _kind(str, "'allow', 'skip' or 'queue'"),
     "Misfire": _kind(str, "'once', 'all' or 'skip'"),
     "Past": _kind(str, "'send' or 'refuse'"),
     "HeadersLike": _HEADERS,

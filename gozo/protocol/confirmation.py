@@ -60,16 +60,15 @@ def read_confirmation(
         return False, 0, None
     if _CONFIRM not in given:
         name = min(NAMES & given.keys())
+        if name in _ANSWERED:
+            raise _needs_answer(name)
         raise _refusal(f"{_title(name)} needs Gozo-Confirm: add it")
     by = _choice(given, _CONFIRM, Confirm)
     attempts = _read_attempts(given)
     if by is Confirm.STREAM:
         for name in _ANSWERED:
             if name in given:
-                raise _refusal(
-                    f"{_title(name)} needs 'Gozo-Confirm: reply' or 'Gozo-Confirm: claim': "
-                    "give one of them"
-                )
+                raise _needs_answer(name)
     elif _TTL in given:
         raise _refusal("Gozo-TTL needs 'Gozo-Confirm: stream': omit it")
     if _OVERLAP in given and not recurs:
@@ -197,6 +196,12 @@ def _shown(value: bytes) -> str:
 
 def _title(name: bytes) -> str:
     return name.decode().title().replace("Ttl", "TTL")
+
+
+def _needs_answer(name: bytes) -> RequestError:
+    return _refusal(
+        f"{_title(name)} needs 'Gozo-Confirm: reply' or 'Gozo-Confirm: claim': give one of them"
+    )
 
 
 def _refusal(problem: str) -> RequestError:

@@ -62,4 +62,4 @@ def command(
         print_stored(session.out, stored, timing.zone)
         await warn_if_no_leader(session)
 
-    connected(ctx, given, work, before=lambda out: time_check.agree(out, timing, text))
+    connected(ctx, given, work, before=lambda out: time_check.agree(out, timing, text, message))

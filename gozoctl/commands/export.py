@@ -35,7 +35,7 @@ def command(
         found = [
             one
             async for one in session.client.list(subject=subject)
-            if set_ is None or one.managed_by == set_
+            if not one.is_run and (set_ is None or one.managed_by == set_)
         ]
         if not found:
             session.out.say(f"no {'matching ' if set_ or subject else ''}schedules")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,6 +17,7 @@ from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.options import completion
 from gozoctl.options.timing import zone_of
 from gozoctl.output import times
+from gozoctl.output.confirming import confirming_lines, confirming_record, run_lines
 from gozoctl.output.payloads import payload_record, preview
 from gozoctl.output.printer import Output, console
 from gozoctl.output.schedules import fields, is_coming, record, size, zone_name
@@ -46,20 +48,24 @@ def command(
 ) -> None:
     """Show everything about schedules.
 
+    Shows their runs as well: occurrences that wait for the answer of their receiver, or failed.
     With -o json, prints an object for one id and an array for several.
     """
 
     async def work(session: Session) -> int:
-        found: list[Schedule] = []
+        found: list[_Shown] = []
         for id_ in ids:
             schedule = await session.client.get(id_)
+            runs = await session.client.current_runs(id_)
             if schedule is not None:
-                found.append(schedule)
+                found.append(_Shown(schedule, runs))
+            elif runs:
+                found.append(_Shown(runs[-1], runs))
             else:
                 await _explain(session, id_)
         if payload:
             for one in found:
-                _write_payload(session.out, one.payload or b"")
+                _write_payload(session.out, one.schedule.payload or b"")
         else:
             _print(session, found, as_array=len(ids) > 1)
         return DONE if len(found) == len(ids) else NOT_FOUND
@@ -77,14 +83,31 @@ def _write_payload(out: Output, payload: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
-def _print(session: Session, found: list[Schedule], *, as_array: bool) -> None:
+class _Shown(NamedTuple):
+    """A schedule, or its latest run if it is gone, with all of its runs."""
+
+    schedule: Schedule
+    runs: list[Schedule]
+
+    @property
+    def others(self) -> list[Schedule]:
+        """The runs, without the one that stands for the schedule."""
+        return [run for run in self.runs if run.key != self.schedule.key]
+
+    def record(self, now: datetime) -> dict[str, Any]:
+        """Return all of it for JSON."""
+        runs = {"runs": [record(run) for run in self.runs]} if self.runs else {}
+        return full_record(self.schedule, now) | runs
+
+
+def _print(session: Session, found: list[_Shown], *, as_array: bool) -> None:
     out = session.out
     match out.format:
         case "json" if as_array:
-            out.array([full_record(one, session.now) for one in found])
+            out.array([one.record(session.now) for one in found])
         case "json" | "jsonl":
             for one in found:
-                out.json(full_record(one, session.now))
+                out.json(one.record(session.now))
         case "table":
             for number, one in enumerate(found):
                 _show(one, session.now, first=number == 0)
@@ -93,23 +116,36 @@ def _print(session: Session, found: list[Schedule], *, as_array: bool) -> None:
                 _write(out, one, session.now)
 
 
-def _write(out: Output, schedule: Schedule, now: datetime) -> None:
+def _write(out: Output, shown: _Shown, now: datetime) -> None:
     """Print a schedule for scripts."""
+    schedule = shown.schedule
     if out.format == "id":
         out.write(schedule.id or "-")
         return
     named = zip(_FIELDS, fields(schedule), strict=True)
-    for name, value in (*named, *details(schedule, now, people=False)):
+    lines = [*named, *details(schedule, now, people=False)]
+    for run in shown.others:
+        lines += _of_run(run, times.utc)
+    for name, value in lines:
         out.write_fields(name, value)
 
 
 _FIELDS = ("id", "due", "left", "subject", "size", "state", "last", "when")
 
 
-def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
-    """Print a schedule for people."""
-    from rich.text import Text  # noqa: PLC0415  # for a terminal only
+def _of_run(run: Schedule, write: Callable[[datetime], str]) -> list[tuple[str, str]]:
+    """Return the lines of a run below those of its schedule."""
+    return [
+        *run_lines(run, write),
+        ("due", write(run.due)),
+        ("state", run.state),
+        *_state_lines(run, write),
+    ]
 
+
+def _show(shown: _Shown, now: datetime, *, first: bool) -> None:
+    """Print a schedule for people."""
+    schedule = shown.schedule
     due = times.local(schedule.due, with_zone=True)
     if is_coming(schedule):
         due += f", {times.left(schedule.due, now)}"
@@ -121,11 +157,24 @@ def _show(schedule: Schedule, now: datetime, *, first: bool) -> None:
         ("size", size(schedule.size)),
         *details(schedule, now, people=True),
     ]
+    blocks = [lines, *(_of_run(run, _local) for run in shown.others)]
+    width = max(_WIDTH, *(len(name) for block in blocks for name, _ in block))
+    for number, block in enumerate(blocks):
+        _show_lines(block, width, first=first and number == 0)
+
+
+_WIDTH = 9
+"""The least width of the names for people."""
+
+
+def _show_lines(lines: list[tuple[str, str]], width: int, *, first: bool) -> None:
+    from rich.text import Text  # noqa: PLC0415  # for a terminal only
+
     screen = console()
     if not first:
         screen.print()
     for name, value in lines:
-        screen.print(Text.assemble((f"{name:>9}  ", "bold"), visible(value)), soft_wrap=True)
+        screen.print(Text.assemble((f"{name:>{width}}  ", "bold"), visible(value)), soft_wrap=True)
 
 
 def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[str, str]]:
@@ -135,21 +184,28 @@ def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[st
     lines += _recurrence(schedule, now, people=people)
     lines.append(("created", write(schedule.created)))
     lines.append(("revision", str(schedule.revision)))
-    if schedule.confirm:
-        tries = f"{schedule.attempts} attempts" if schedule.attempts else "any number of attempts"
-        lines.append(("confirm", f"by a stream, {tries}"))
+    lines += confirming_lines(schedule)
     if schedule.protected:
         lines.append(("protected", "yes"))
     if schedule.managed_by:
         lines.append(("set", schedule.managed_by))
+    if schedule.is_run:
+        lines += run_lines(schedule, write)
+    lines += _state_lines(schedule, write)
+    lines += [("header", f"{name}: {value}") for name, value in schedule.headers]
+    lines.append(("payload", preview(schedule.payload or b"")))
+    return lines
+
+
+def _state_lines(schedule: Schedule, write: Callable[[datetime], str]) -> list[tuple[str, str]]:
+    """Return what there is to say of its state, by name."""
+    lines: list[tuple[str, str]] = []
     if schedule.tried:
         lines.append(("tried", str(schedule.tried)))
     if schedule.next is not None:
         lines.append(("next try", write(schedule.next)))
     if schedule.reason:
         lines.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
-    lines += [("header", f"{name}: {value}") for name, value in schedule.headers]
-    lines.append(("payload", preview(schedule.payload or b"")))
     return lines
 
 
@@ -193,9 +249,8 @@ def _next_times(schedule: Schedule, now: datetime) -> list[datetime]:
 def full_record(schedule: Schedule, now: datetime) -> dict[str, Any]:
     """Return a schedule that was read with its payload for JSON."""
     body = schedule.payload or b""
-    lines = record(schedule) | {
-        "confirm": schedule.confirm,
-        "attempts": schedule.attempts,
+    lines = record(schedule) | confirming_record(schedule)
+    lines |= {
         "set": schedule.managed_by or None,
         "tried": schedule.tried,
         "next": times.utc(schedule.next) if schedule.next is not None else None,

@@ -46,9 +46,10 @@ def command(
     """List schedules, the next due first.
 
     Prints a table in local time on a terminal, else tab-separated lines: id, due time (RFC 3339,
-    UTC), seconds left, subject, bytes, state, last due time, expression. For paused, failed and
-    invalid schedules the seconds left are empty, and so is the due time if they recur. The table
-    has the last two columns only if some of the schedules recur; in a narrow terminal, it stacks
+    UTC), seconds left, subject, bytes, state, last due time, expression. For paused, running,
+    failed and invalid schedules the seconds left are empty, and so is the due time if they recur.
+    An occurrence that waits for the answer of its receiver has a line of its own. The table has
+    the last two columns only if some of the schedules recur; in a narrow terminal, it stacks
     columns.
     """
     now = datetime.now(UTC)

@@ -46,4 +46,4 @@ def command(
 
 
 def _can_be_paused(schedule: Schedule) -> bool:
-    return schedule.state not in (State.PAUSED, State.INVALID)
+    return not schedule.is_run and schedule.state not in (State.PAUSED, State.INVALID)

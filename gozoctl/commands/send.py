@@ -87,7 +87,7 @@ def command(
         async with session.client.listen(subject) as messages:
             return await _await_delivery(session, messages, mark, await request(), timeout)
 
-    connected(ctx, given, work, before=lambda out: time_check.agree(out, timing, text))
+    connected(ctx, given, work, before=lambda out: time_check.agree(out, timing, text, message))
 
 
 async def _await_delivery(

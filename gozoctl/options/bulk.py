@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,11 +90,11 @@ class BulkSelection:
             wanted = _read_ids(self.ids)
             if not self.options.dry_run:
                 return wanted
-            got = [await session.client.get(one) for one in wanted]
+            got = [await _read(session, one) for one in wanted]
             self._show(session, [one for one in got if one is not None])
             return []
         found = await select(session.client, self.options.subject, Filter(self.options.id_))
-        found = [one for one in found if self.in_bulk(one)]
+        found = _each_id_once(one for one in found if self.in_bulk(one))
         if not self._may(session, found):
             return None
         if not found:
@@ -138,6 +138,26 @@ class BulkSelection:
 
 def _schedules(count: int) -> str:
     return f"{count} schedule{'s' * (count != 1)}"
+
+
+async def _read(session: Session, id_: str) -> Schedule | None:
+    """Read a schedule; if it is gone, its latest run."""
+    schedule = await session.client.get(id_)
+    return schedule or next(reversed(await session.client.current_runs(id_)), None)
+
+
+def _each_id_once(found: Iterable[Schedule]) -> list[Schedule]:
+    """Omit runs whose schedule, or another run of it, is there too."""
+    items = list(found)
+    seen = {one.id for one in items if not one.is_run}
+    kept = []
+    for one in items:
+        if one.id is None or not one.is_run:
+            kept.append(one)
+        elif one.id not in seen:
+            seen.add(one.id)
+            kept.append(one)
+    return kept
 
 
 def _read_ids(ids: list[str]) -> list[str]:

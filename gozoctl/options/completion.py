@@ -28,10 +28,8 @@ def ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     from gozoctl.output.times import left  # noqa: PLC0415  # not needed for --help
 
     now = datetime.now(UTC)
-    return [
-        (id_, f"{subject}, {left(due, now)}")
-        for id_, subject, due in _found(ctx, incomplete, by_id=True)
-    ]
+    found = {id_: (subject, due) for id_, subject, due in _found(ctx, incomplete, by_id=True)}
+    return [(id_, f"{subject}, {left(due, now)}") for id_, (subject, due) in found.items()]
 
 
 def subjects(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -15,6 +15,7 @@ import typer
 from gozo.errors import RequestError, SettingsError
 from gozo.schedule import expression as grammar
 from gozoctl.options import moments
+from gozoctl.options.message import Message
 from gozoctl.options.timing import Timing, naming
 from gozoctl.output import times
 from gozoctl.output.printer import Output, ask, can_ask
@@ -39,18 +40,28 @@ class TimeCheck:
         typer.Option("--yes", "-y", help="Do not ask if it is due in more than ten years."),
     ] = False
 
-    def agree(self, out: Output, timing: Timing, word: str | None = None) -> bool:
+    def agree(
+        self,
+        out: Output,
+        timing: Timing,
+        word: str | None = None,
+        message: Message | None = None,
+    ) -> bool:
         """Check a time; False if a person answers no.
 
         Shows the time that a phrase stands for, and a local time that the clocks skip or repeat.
-        `word` follows the options on the command line, and may be the rest of a phrase.
+        `word` follows the options on the command line, and may be the rest of a phrase. Options of
+        `message` are checked too.
 
         Raises:
             SettingsError: it has passed, or is far away and there is nobody to ask.
+            RequestError: an option is invalid.
         """
         with naming("the time"):
             expression = timing.expression
             timing.options()  # report invalid options before the rest
+            if message is not None:
+                message.check(recurs=isinstance(grammar.parse(expression), grammar.Recurring))
         option, text = timing.given
         if word is not None and option in ("--at", "--in") and moments.goes_on(text, word):
             raise SettingsError(f"quote a time that has several words: {option} '{text} {word}'")

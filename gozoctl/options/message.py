@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gozo.errors import SettingsError
+from gozo.schedule.model import Confirm, Overlap
 from gozoctl.options.files import STDIN, read_bytes
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Payload = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Headers, and whether a stream has to confirm the delivery."""
+    """Headers, and how the delivery is confirmed."""
 
     header: Annotated[
         list[str] | None,
@@ -41,12 +42,78 @@ class Message:
         bool,
         typer.Option("--confirm", help="Count it as delivered only once a stream has stored it."),
     ] = False
+    confirm_reply: Annotated[
+        bool,
+        typer.Option(
+            "--confirm-reply", help="Count it as delivered only once its receiver has answered."
+        ),
+    ] = False
+    confirm_claim: Annotated[
+        bool,
+        typer.Option(
+            "--confirm-claim",
+            help="As --confirm-reply, for receivers that ask before they start, such as workers.",
+        ),
+    ] = False
     attempts: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="With --confirm, give up after N attempts; 0: never give up."
+            min=0,
+            metavar="N",
+            help="Give up after N attempts if it is not confirmed; 0: never give up.",
         ),
     ] = 0
+    ack_wait: Annotated[
+        str | None,
+        typer.Option(
+            "--ack-wait",
+            metavar="SPAN",
+            help="Try again once the receiver has been silent for this long (1s or more); "
+            "default: 30s.",
+            show_default=False,
+        ),
+    ] = None
+    backoff: Annotated[
+        str | None,
+        typer.Option(
+            "--backoff",
+            metavar="SPANS",
+            help="Wait this long before the next attempts (1s,10s,1m); the last one repeats. "
+            "Default: from 1s, doubling to 1m.",
+            show_default=False,
+        ),
+    ] = None
+    max_age: Annotated[
+        str | None,
+        typer.Option(
+            "--max-age",
+            metavar="SPAN",
+            help="Give up this long after the due time if it is not confirmed.",
+        ),
+    ] = None
+    overlap: Annotated[
+        Overlap | None,
+        typer.Option(
+            "--overlap",
+            help="While an earlier occurrence is not settled: send the next one (allow), skip it "
+            "(skip), or have it wait (queue).",
+            show_default=False,
+        ),
+    ] = None
+    dead_letter: Annotated[
+        str | None,
+        typer.Option(
+            "--dead-letter",
+            metavar="SUBJECT",
+            help="Publish on this subject what was given up.",
+        ),
+    ] = None
+    ttl: Annotated[
+        str | None,
+        typer.Option(
+            "--ttl", metavar="SPAN", help="With --confirm, have the stream keep it this long."
+        ),
+    ] = None
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -64,8 +131,44 @@ class Message:
         return headers
 
     def options(self) -> ScheduleOptions:
-        """Return these options, except the headers, as the client takes them."""
-        return {"confirm": self.confirm, "attempts": self.attempts}
+        """Return these options, except the headers, as the client takes them.
+
+        Raises:
+            SettingsError: several of the options that say what confirms it were given.
+        """
+        return {
+            "confirm": self._confirmed_by,
+            "attempts": self.attempts,
+            "ack_wait": self.ack_wait,
+            "backoff": self.backoff,
+            "max_age": self.max_age,
+            "overlap": self.overlap,
+            "dead_letter": self.dead_letter,
+            "ttl": self.ttl,
+        }
+
+    def check(self, *, recurs: bool) -> None:
+        """Refuse invalid options; `recurs` is whether the schedule does.
+
+        Raises:
+            SettingsError: as for `options`.
+            RequestError: the client would refuse them.
+        """
+        from gozo.client.confirming import read_options  # noqa: PLC0415  # not needed for --help
+
+        read_options(self.options(), recurs=recurs)
+
+    @property
+    def _confirmed_by(self) -> Confirm | bool:
+        given = {
+            Confirm.STREAM: self.confirm,
+            Confirm.REPLY: self.confirm_reply,
+            Confirm.CLAIM: self.confirm_claim,
+        }
+        chosen = [by for by, is_given in given.items() if is_given]
+        if len(chosen) > 1:
+            raise SettingsError("give only one of --confirm, --confirm-reply and --confirm-claim")
+        return chosen[0] if chosen else False
 
 
 def read_payload(argument: str | None, text: str | None = None, file: str | None = None) -> bytes:

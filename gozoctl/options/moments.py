@@ -32,8 +32,10 @@ _LOCAL = re.compile(
 )
 _HEADER = "Gozo-When"
 _HEADERS = re.compile(
-    r"Gozo-(When|Time-Zone|Start|Until|Count|Jitter|Misfire-Grace|Misfire|Id|Confirm|Attempts)\b"
+    r"Gozo-(When|Time-Zone|Start|Until|Count|Jitter|Misfire-Grace|Misfire|Id|Confirm|Attempts"
+    r"|Ack-Wait|Backoff|Max-Age|Overlap|Dead-Letter|TTL)\b"
 )
+_CONFIRM = re.compile(r"'Gozo-Confirm: (stream|reply|claim)'")
 WAYS = ("--in", "--at", "--when", "--cron", "--every")
 """The options that give the due time."""
 _BEYOND = "lies beyond the year 9999"
@@ -277,6 +279,7 @@ def in_options(words: str, when: str) -> str:
     def option(header: re.Match[str]) -> str:
         return when if header[1] == "When" else f"--{header[1].lower()}"
 
+    words = _CONFIRM.sub(r"--confirm-\1", words).replace("--confirm-stream", "--confirm")
     return _HEADERS.sub(option, words)
 
 

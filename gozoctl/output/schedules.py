@@ -26,6 +26,7 @@ class State(StrEnum):
     PENDING = "pending"
     OVERDUE = "overdue"
     PAUSED = "paused"
+    RUNNING = "running"
     RETRYING = "retrying"
     FAILED = "failed"
     INVALID = "invalid"
@@ -42,12 +43,13 @@ class Order(StrEnum):
 
 _STYLES = {
     State.OVERDUE: "magenta",
+    State.RUNNING: "green",
     State.RETRYING: "magenta",
     State.PAUSED: "magenta",
     State.FAILED: "red",
     State.INVALID: "red",
 }
-_AT_REST = (State.PAUSED, State.FAILED, State.INVALID)
+_AT_REST = (State.PAUSED, State.RUNNING, State.FAILED, State.INVALID)
 _KIB = 1024
 
 
@@ -74,7 +76,7 @@ class Filter:
 
 
 def is_coming(schedule: Schedule) -> bool:
-    """Return whether a schedule will be delivered at its due time if nobody changes it."""
+    """Return whether a schedule will be delivered if nobody changes it."""
     return schedule.state not in _AT_REST
 
 
@@ -99,6 +101,8 @@ def record(schedule: Schedule) -> dict[str, Any]:
     }
     if schedule.spec is not None:
         found |= _spec(schedule, schedule.spec)
+    if schedule.is_run:
+        found |= _run(schedule)
     return found | ({"reason": schedule.reason} if schedule.reason else {})
 
 
@@ -115,6 +119,19 @@ def _spec(schedule: Schedule, spec: ScheduleSpec) -> dict[str, Any]:
         "jitter": spec.jitter_us / MICROSECONDS,
         "misfire": spec.misfire,
         "misfire_grace": None if grace is None else grace / MICROSECONDS,
+    }
+
+
+def _run(run: Schedule) -> dict[str, Any]:
+    return {
+        "occurrence": run.occurrence,
+        "attempt": run.attempt,
+        "tried": run.tried,
+        "sent": _utc(run.sent),
+        "next": _utc(run.next),
+        "claimed": run.claimed,
+        "give_up": _utc(run.give_up),
+        "last_attempt": run.last_attempt,
     }
 
 

@@ -22,6 +22,7 @@ from tests.support.patience import allow
 from tests.support.places import LATER, listed, write
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.rights import LOGIN, admin, withholding
+from tests.support.runs import put_run, run_of
 from tests.support.server import NatsServer
 
 MARKERS = FEW + 1_000
@@ -102,6 +103,19 @@ async def test_the_same_as_a_full_read(server: NatsServer, client: Client, plain
     found = [one.id async for one in client.list(prefix="ü.=")]
     assert found == ["ü.=.."]
     assert [one.id async for one in client.list(prefix="a=")] == ["a=b"]
+
+
+async def test_runs_are_found_by_the_prefix_of_their_id(
+    server: NatsServer, client: Client, plain: Plain
+) -> None:
+    """Their keys begin otherwise, and a list of ids that begin so has them all the same."""
+    key = put_run(server, run_of("wait-0001"))
+    await followed(plain)
+    before = await read_by_consumers(plain)
+    found = {one.key async for one in client.list(prefix="wait-0001")}
+    assert found == {"wait-0001", key}
+    assert await read_by_consumers(plain) - before < MARKERS // 10
+    assert (await listed(client))[key].is_run
 
 
 async def test_what_was_just_stored_is_counted(

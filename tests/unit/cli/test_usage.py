@@ -25,6 +25,7 @@ from tests.support.commands import commands
 Run = Callable[..., tuple[int, str]]
 
 CREATE = ("create", "tea", "kitchen")
+REPLY = (*CREATE, "--in", "1", "--confirm-reply")
 
 SECURE = "-s is --secure here, and takes no value: give the address with -a, --address or --server"
 MISTAKES = [
@@ -70,6 +71,26 @@ MISTAKES = [
     ((*CREATE, "--every", "1y"), "months and years vary in length"),
     ((*CREATE, "--every", "5m", "--start", "x"), "invalid --start 'x': expected 17:30"),
     ((*CREATE, "--every", "5m", "--jitter", "x"), "invalid --jitter 'x': expected seconds (10)"),
+    (
+        (*CREATE, "--in", "1", "--confirm", "--confirm-claim"),
+        "give only one of --confirm, --confirm-reply and --confirm-claim",
+    ),
+    ((*CREATE, "--in", "1", "--attempts", "3"), "--attempts needs --confirm: add it"),
+    (
+        ("send", "kitchen", "--in", "1", "--confirm", "--ack-wait", "10"),
+        "--ack-wait needs --confirm-reply or --confirm-claim: give one of them",
+    ),
+    ((*REPLY, "--ack-wait", "0.5s"), "--ack-wait '0.5s' is too short: give 1s or more"),
+    ((*REPLY, "--backoff", "1s,x"), "--backoff 'x' is not a duration: give seconds (10)"),
+    ((*REPLY, "--max-age", "-1"), "--max-age '-1' is not a duration"),
+    ((*REPLY, "--overlap", "no"), "Invalid value for '--overlap': 'no' is not one of 'allow'"),
+    ((*REPLY, "--overlap", "skip"), "--overlap is for recurring schedules only: omit it"),
+    ((*REPLY, "--dead-letter", ""), "--dead-letter is empty: give a subject, or omit it"),
+    ((*REPLY, "--ttl", "5m"), "--ttl needs --confirm: omit it"),
+    (
+        (*CREATE, "--in", "1", "--confirm", "--ttl", "0.5"),
+        "--ttl '0.5' is not a number of whole seconds from 1: give one",
+    ),
     (
         (*CREATE, "--at", "noon", "--tz", "europe/berlin"),
         "invalid --time-zone 'europe/berlin': expected",

@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from gozo.client import ScheduleOptions
 from gozo.client.arguments import spec_headers
+from gozo.client.confirming import NAMES
 
 
 def test_each_option_of_the_spec_has_its_header() -> None:
     """Moments, delays and lengths of time as the protocol writes them; no option is forgotten."""
     options: ScheduleOptions = {
-        "confirm": True,
-        "attempts": 3,
         "time_zone": "Europe/Malta",
         "start": datetime(2026, 12, 24, 18, tzinfo=UTC),
         "until": timedelta(days=30),
@@ -21,7 +20,7 @@ def test_each_option_of_the_spec_has_its_header() -> None:
         "misfire": "skip",
         "misfire_grace": "1h",
     }
-    assert options.keys() == ScheduleOptions.__annotations__.keys()
+    assert {*options, *NAMES} == ScheduleOptions.__annotations__.keys()
     assert spec_headers(options) == {
         "Gozo-Time-Zone": "Europe/Malta",
         "Gozo-Start": "1798135200",

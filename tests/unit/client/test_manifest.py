@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 
 from gozo.client import Schedule, Wanted
 from gozo.client.comparison import changed, is_past
+from gozo.client.confirming import KEYS as CONFIRM
 from gozo.client.manifest import difference, parse, write
 from gozo.errors import Refusal, RequestError, SettingsError
-from gozo.schedule.model import NEVER, Misfire, ScheduleSpec
+from gozo.schedule.model import (
+    ACK_WAIT_US,
+    NEVER,
+    Confirm,
+    Confirmation,
+    Misfire,
+    Overlap,
+    ScheduleSpec,
+)
 
 DUE = datetime(2026, 12, 24, 17, 0, 0, 250_001, tzinfo=UTC)
 
@@ -50,18 +59,43 @@ def spec(draw: st.DrawFn, when: str) -> ScheduleSpec | None:
 
 
 @st.composite
+def confirmed(draw: st.DrawFn, one: Schedule) -> Schedule:
+    """Have a schedule confirmed in any way."""
+    by = draw(st.sampled_from([None, *Confirm]))
+    if by is None:
+        return one
+    spans = st.integers(0, 10**9)
+    answered = by is not Confirm.STREAM
+    details: Confirmation | None = Confirmation(
+        by,
+        ack_wait_us=draw(st.integers(10**6, 10**9)) if answered else ACK_WAIT_US,
+        backoff_us=tuple(draw(st.lists(spans, max_size=3))) if answered else (),
+        max_age_us=draw(spans),
+        overlap=draw(st.none() | st.sampled_from(Overlap)) if answered and one.recurs else None,
+        dead_letter=draw(st.sampled_from(["", "failed"])),
+        ttl_us=0 if answered else draw(st.integers(0, 999)) * 10**6,
+    )
+    if details == Confirmation(Confirm.STREAM):
+        details = None
+    return one._replace(
+        confirm=by.value if answered else True,
+        attempts=draw(st.integers(0, 999)),
+        confirmation=details,
+    )
+
+
+@st.composite
 def schedules(draw: st.DrawFn) -> Schedule:
     """Make any schedule, as the bucket may hold it."""
     due = draw(moments)
     payload = draw(st.binary() | st.text(st.characters(exclude_categories=["Cs"])).map(str.encode))
-    confirm = draw(st.booleans())
     pause = draw(st.none() | lines.map(lambda text: " ".join(text.split())[:200].strip()))
     when = draw(
         st.sampled_from(
             ["+10", "+1h30m", "0", "@at 2026-12-24T18:00:00+01:00", "@every 90s", "30 2 * * 1-5"]
         )
     )
-    return Schedule(
+    found = Schedule(
         id=draw(ids),
         key="key",
         subject=draw(st.text(string.ascii_lowercase, min_size=1)),
@@ -72,13 +106,12 @@ def schedules(draw: st.DrawFn) -> Schedule:
         size=len(payload),
         headers=tuple(draw(st.lists(headers, max_size=4))),
         payload=payload,
-        confirm=confirm,
-        attempts=draw(st.integers(0, 999)) if confirm else 0,
         managed_by=draw(st.sampled_from(["", "a", "b"])),
         state="paused" if pause is not None else "pending",
         reason=pause or "",
         protected=draw(st.booleans()),
     )
+    return draw(confirmed(found))
 
 
 def no_file(path: str) -> bytes:
@@ -121,6 +154,9 @@ def test_what_differs_is_named(one: Schedule, other: Schedule) -> None:
     assert ("payload" in keys) == (one.payload != other.payload)
     assert ("headers" in keys) == (one.headers != other.headers)
     assert ("attempts" in keys) == (one.attempts != other.attempts)
+    assert ("confirm" in keys) == (one.confirm != other.confirm)
+    if one.confirm == other.confirm:
+        assert bool({*CONFIRM[2:]} & {*keys}) == (one.confirmation != other.confirmation)
     assert ("protect" in keys) == (other.protected and not one.protected)
     assert ("set" in keys) == (one.managed_by != (other.managed_by or "f"))
     assert bool(difference(wanted.id, one, wanted, ("a", "b"))) == bool(keys)
@@ -141,6 +177,20 @@ def test_a_file() -> None:
         subject = "x"
         when = "0"
         payload-file = "file"
+        [schedules.call]
+        subject = "service"
+        when = "@daily"
+        confirm = "reply"
+        ack-wait = "1m"
+        backoff = ["1s", "10s"]
+        max-age = "10m"
+        overlap = "skip"
+        dead-letter = "failed"
+        [schedules.keep]
+        subject = "stored"
+        when = "0"
+        confirm = "stream"
+        ttl = "5m"
     """
     found = parse(text, "f.toml", "f", lambda path: path.encode())
     assert found.managed_by == "nightly jobs"
@@ -153,6 +203,18 @@ def test_a_file() -> None:
             managed_by="nightly jobs",
         ),
         Wanted("a.b", "x", "0", b"file", managed_by="nightly jobs"),
+        Wanted(
+            *("call", "service", "@daily"),
+            confirm="reply",
+            spec=ScheduleSpec(recurs=True),
+            managed_by="nightly jobs",
+            ack_wait="1m",
+            backoff=["1s", "10s"],
+            max_age="10m",
+            overlap="skip",
+            dead_letter="failed",
+        ),
+        Wanted("keep", "stored", "0", confirm="stream", managed_by="nightly jobs", ttl="5m"),
     )
     assert read("") == ()
     assert parse("", "f.toml", "f", no_file).managed_by == "f"
@@ -160,6 +222,7 @@ def test_a_file() -> None:
 
 
 GOOD = 'subject = "s"\nwhen = "+1"\n'
+REPLY = GOOD + 'confirm = "reply"\n'
 
 
 @pytest.mark.parametrize(
@@ -182,6 +245,15 @@ GOOD = 'subject = "s"\nwhen = "+1"\n'
         ("[schedules.a]\nsubject = 1", "subject: give a string in quotation marks"),
         (f"[schedules.a]\n{GOOD}confirm = 1", "confirm: give true or false"),
         (f"[schedules.a]\n{GOOD}attempts = true", "attempts: give a whole number"),
+        (f"[schedules.a]\n{GOOD}confirm = 'me'", "confirm: Gozo-Confirm 'me' is unknown: give str"),
+        (f"[schedules.a]\n{GOOD}attempts = 2", "attempts: Gozo-Attempts needs Gozo-Confirm: add"),
+        (f"[schedules.a]\n{GOOD}backoff = 1", 'backoff: give a string such as "1s,10s", or a list'),
+        (f"[schedules.a]\n{REPLY}backoff = ['x']", "backoff: Gozo-Backoff 'x' is not a duration"),
+        (f"[schedules.a]\n{REPLY}ack-wait = '0.5'", "ack-wait: Gozo-Ack-Wait '0.5' is too short"),
+        (f"[schedules.a]\n{REPLY}max-age = 'x'", "max-age: Gozo-Max-Age 'x' is not a duration"),
+        (f"[schedules.a]\n{REPLY}overlap = 'skip'", "overlap: Gozo-Overlap is for recurring"),
+        (f"[schedules.a]\n{REPLY}dead-letter = ''", "dead-letter: Gozo-Dead-Letter is empty"),
+        (f"[schedules.a]\n{REPLY}ttl = '5m'", "ttl: Gozo-TTL needs 'Gozo-Confirm: stream'"),
         (f"[schedules.a]\n{GOOD}headers = [1]", "headers: give a list of strings"),
         (f"[schedules.a]\n{GOOD}headers = ['x']", "headers: 'x' is not a header"),
         (f"[schedules.a]\n{GOOD}payload = ''\npayload-file = ''", "payload-file: .* already in"),
