@@ -142,5 +142,16 @@ class EmbeddedServerError(GozoError):
 class UnusableError(ValueError):
     """A text is not a value of its kind; whoever knows the option makes it a `SettingsError`.
 
-    The message completes the sentence "the value ... of --option", and never repeats the text.
+    The message is the `problem` of `invalid_value`, and never repeats the text.
     """
+
+
+def invalid_value(source: str, value: object, problem: object) -> str:
+    """Write the message about an invalid value, of which there is one form.
+
+    `source` is what has the value: an option, a variable, a key, an argument or a header. None
+    stands for a secret value. `problem` says what is expected, after the reason if that is not
+    obvious.
+    """
+    shown = "(not shown)" if value is None else repr(value)
+    return f"invalid {source} {shown}: {problem}"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
 
 from gozo.client.models import Headers
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.protocol.headers import END, FIRST_LINE, split
 from gozo.protocol.ids import read_id
 from gozo.protocol.requests import MOST_ATTEMPTS
@@ -118,7 +118,11 @@ def made(
     if not 0 <= attempts <= MOST_ATTEMPTS:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"attempts is {attempts}: give a whole number up to {MOST_ATTEMPTS}, 0 for no limit",
+            invalid_value(
+                "attempts",
+                attempts,
+                f"expected a whole number up to {MOST_ATTEMPTS}, 0 for no limit",
+            ),
         )
     lines = header_lines(headers)
     entry = Entry(
@@ -203,7 +207,9 @@ def expression(when: When) -> str:
         if when.tzinfo is None:
             raise RequestError(
                 Refusal.INVALID_WHEN,
-                f"{when!r} has no time zone: give one, such as datetime.now(UTC)",
+                invalid_value(
+                    "moment", when, "expected one with a time zone, such as datetime.now(UTC)"
+                ),
             )
         return _seconds(when - EPOCH)
     return when
@@ -216,7 +222,9 @@ def check_choice(past: Past) -> None:
         RequestError: `invalid_request`.
     """
     if past not in get_args(Past):
-        raise RequestError(Refusal.INVALID_REQUEST, f"past is {past!r}: give 'send' or 'refuse'")
+        raise RequestError(
+            Refusal.INVALID_REQUEST, invalid_value("past", past, "expected 'send' or 'refuse'")
+        )
 
 
 def check_past(when: When, past: Past, now_us: int) -> None:

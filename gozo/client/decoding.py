@@ -6,7 +6,7 @@ import re
 
 from gozo.client.arguments import header_pairs, moment
 from gozo.client.models import Schedule
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.protocol.headers import fields
 from gozo.protocol.ids import RESERVED, escape_id, unescape_key
 from gozo.protocol.subject_policy import Policy, expression
@@ -145,8 +145,11 @@ def matcher(pattern: str) -> re.Pattern[str]:
     if not all(tokens) or ">" in tokens[:-1] or re.search(r"\s", pattern):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"{pattern!r} is not a valid subject: remove white space and empty tokens, and use > "
-            "only as the last token",
+            invalid_value(
+                "subject",
+                pattern,
+                "expected no white space, no empty tokens, and > only as the last token",
+            ),
         )
     return expression((pattern,))
 

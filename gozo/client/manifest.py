@@ -22,6 +22,7 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from gozo.client.manifest_tables import (
     SCHEDULES,
     SET,
     SPEC,
+    TIMES,
     dumped,
     pause_table,
     printable,
@@ -46,14 +48,15 @@ from gozo.client.manifest_tables import (
     when_of,
 )
 from gozo.client.models import Schedule, Wanted
-from gozo.errors import GozoError, Refusal, RequestError, SettingsError
+from gozo.errors import GozoError, Refusal, RequestError, SettingsError, invalid_value
 from gozo.protocol.admin import read_note
 from gozo.schedule.model import ScheduleSpec
 
 LONGEST_SET = 128
 """Maximum characters of a set's name."""
 
-_SET_CURE = f"give a name of 1 to {LONGEST_SET} printable characters, without spaces around it"
+SET_NAME = f"expected 1 to {LONGEST_SET} printable characters, without spaces around them"
+"""What a name must be, in messages."""
 
 _KINDS: dict[type, str] = {
     str: "a string in quotation marks",
@@ -69,6 +72,10 @@ _KEY_OF = {
     Refusal.TOO_LARGE: "payload",
     Refusal.INVALID_REQUEST: "attempts",
 }
+
+_HEADERS = re.compile(rf"Gozo-({'|'.join(map(str.title, TIMES))})\b(?!-)")
+
+_LONGEST_SHOWN = 80  # characters of a value that is not a plain one
 
 ReadFile = Callable[[str], bytes]
 """Returns the content of a file named in a manifest, or raises `OSError`."""
@@ -128,7 +135,7 @@ def parse(
     ]
     set_ = managed_by or content.get(SET, default_set)
     if not is_set_name(set_):
-        problems.append(f"{name}: {SET}: {_SET_CURE}")
+        problems.append(f"{name}: {invalid_value(SET, set_, SET_NAME)}")
         set_ = ""
     tables = content.get(SCHEDULES, {})
     if not isinstance(tables, dict):
@@ -143,7 +150,7 @@ def parse(
             check(one)
             wanted.append(one)
         except RequestError as error:
-            problems.append(f"{_place(name, id_, _KEY_OF.get(error.code, ''))}: {error}")
+            problems.append(f"{_place(name, id_)}: {_in_keys(error)}")
         except _WrongError as error:
             problems.append(f"{_place(name, id_, error.key)}: {error}")
     if problems:
@@ -183,12 +190,13 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         kind = KEYS[key]
         texts = value if isinstance(value, list) else ()
         if type(value) is not kind or not all(isinstance(text, str) for text in texts):
-            raise _WrongError(key, f"give {_KINDS[kind]}")
+            shown = value if isinstance(value, (str, int, float)) else str(value)[:_LONGEST_SHOWN]
+            raise _invalid(key, shown, f"expected {_KINDS[kind]}")
     for key in ("subject", "when"):
         if key not in table:
             raise _WrongError(key, "it is missing")
     if SET in table and not is_set_name(table[SET]):
-        raise _WrongError(SET, _SET_CURE)
+        raise _invalid(SET, table[SET], SET_NAME)
     return Wanted(
         id_,
         table["subject"],
@@ -209,14 +217,9 @@ def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
     given = {f"Gozo-{key.title()}": str(table[key]) for key in SPEC if key in table}
     for key in ("start", "until"):
         if table.get(key, "").startswith("+"):
-            raise _WrongError(
-                key, f"{table[key]!r} would mean another time on each day: give a moment"
-            )
-    try:
-        return spec_of(given, table["when"], 0)
-    except RequestError as error:
-        named = [key for key in SPEC if str(error).startswith(f"Gozo-{key.title()}")]
-        raise _WrongError(max(named, key=len, default="when"), str(error)) from error
+            problem = "it would mean another time on each day; expected a moment"
+            raise _invalid(key, table[key], problem)
+    return spec_of(given, table["when"], 0)
 
 
 def _note(table: Mapping[str, Any]) -> str:
@@ -239,17 +242,17 @@ def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
                 return base64.b64decode(text, validate=True)
             return read_file(text) if key == "payload-file" else text.encode()
         except binascii.Error as error:
-            raise _WrongError(key, f"it is not base64: {error}") from error
+            raise _invalid(key, text[:_LONGEST_SHOWN], f"expected base64 ({error})") from error
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise _WrongError(key, f"{text!r} cannot be read ({why})") from error
+            raise _invalid(key, text, f"it cannot be read ({why})") from error
     return b""
 
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
-        raise _WrongError("headers", f"{line!r} is not a header: give 'Name: value'")
+        raise _invalid("headers", line, "expected 'Name: value'")
     return name.strip(), value.strip(" \t")
 
 
@@ -259,7 +262,19 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     return f"unknown key {key!r}: {cure}"
 
 
-def _place(name: str, id_: str, key: str) -> str:
+def _invalid(key: str, value: object, problem: str) -> _WrongError:
+    return _WrongError("", invalid_value(key, value, problem))
+
+
+def _in_keys(error: RequestError) -> str:
+    """Word a refusal with keys instead of headers; it begins with the key that is wrong."""
+    words = _HEADERS.sub(lambda header: header[1].lower(), str(error))
+    first = words.removeprefix("invalid ").split(" ")[0].strip("':")
+    key = "" if first in KEYS else _KEY_OF.get(error.code, "")
+    return f"{key}: {words}" if key else words
+
+
+def _place(name: str, id_: str, key: str = "") -> str:
     return f"{name}: [{SCHEDULES}.{toml_key(id_)}]" + (f": {key}" if key else "")
 
 

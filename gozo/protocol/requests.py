@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.protocol.headers import split
 from gozo.protocol.ids import read_id
 from gozo.schedule import expression as when
@@ -145,8 +145,7 @@ def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
     if wanted is not None and wanted.lower() != b"stream":
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"Gozo-Confirm {wanted[:40].decode('utf-8', 'replace')!r} is unknown: "
-            "give stream, or omit it",
+            invalid_value("Gozo-Confirm", _shown(wanted), "expected stream"),
         )
     if attempts is None:
         return wanted is not None, 0
@@ -157,10 +156,17 @@ def read_confirmation(given: Mapping[bytes, bytes]) -> tuple[bool, int]:
     if not _ATTEMPTS.match(attempts) or not int(attempts):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"Gozo-Attempts {attempts[:40].decode('utf-8', 'replace')!r} is not a whole number "
-            f"from 1 to {MOST_ATTEMPTS}: give one",
+            invalid_value(
+                "Gozo-Attempts",
+                _shown(attempts),
+                f"expected a whole number from 1 to {MOST_ATTEMPTS}",
+            ),
         )
     return True, int(attempts)
+
+
+def _shown(value: bytes) -> str:
+    return value[:40].decode("utf-8", "replace")
 
 
 def read_receipt(value: bytes) -> str:

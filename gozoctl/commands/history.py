@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, invalid_value
 from gozo.protocol.event_kinds import Kind
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.options import completion, past_moments
@@ -63,9 +63,8 @@ class EventFilter:
         begin = None if self.since is None else past_moments.since(self.since, self.now)
         end = None if self.until is None else past_moments.moment(self.until, self.now, "--until")
         if begin is not None and end is not None and end <= begin:
-            raise SettingsError(
-                f"--until {self.until!r} is not after --since {self.since!r}: give a later time"
-            )
+            problem = f"it is not after --since {self.since!r}; expected a later time"
+            raise SettingsError(invalid_value("--until", self.until, problem))
         return begin, end
 
     @property

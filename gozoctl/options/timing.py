@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gozo.errors import RequestError, SettingsError
+from gozo.errors import RequestError, SettingsError, invalid_value
 from gozo.schedule import expression as grammar
-from gozo.schedule.cron import Cron, read_zone
+from gozo.schedule.cron import ZONE_NAME, Cron, read_zone
 from gozo.schedule.model import Misfire
 from gozoctl.options import moments
 from gozoctl.options.time_zones import local_zone, offered
@@ -220,10 +220,7 @@ def zone_of(name: str) -> tzinfo:
     try:
         return read_zone(name)
     except RequestError as error:
-        raise SettingsError(
-            f"invalid --time-zone {name!r}: expected UTC or a name of the IANA database, such as "
-            "Europe/Malta (case-sensitive)"
-        ) from error
+        raise SettingsError(invalid_value("--time-zone", name, ZONE_NAME)) from error
 
 
 def _span(text: str | None, option: str) -> str | None:
