@@ -14,6 +14,7 @@ from gozo.errors import SettingsError, invalid_value
 from gozo.protocol.event_kinds import Kind
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.options import completion, past_moments
+from gozoctl.options.selection import OfSchedule
 from gozoctl.output import times
 from gozoctl.output.events import EVENTS, LINES_OF_MANY, ROWS, ROWS_OF_MANY
 from gozoctl.output.printer import Elements, Lines, Output
@@ -76,15 +77,7 @@ class EventFilter:
 @takes(OPTIONS)
 def command(
     ctx: typer.Context,
-    id_: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ID",
-            help="Only events of this schedule.",
-            show_default=False,
-            autocompletion=completion.ids,
-        ),
-    ] = None,
+    id_: OfSchedule = None,
     *,
     wanted: EventFilter,
     no_header: NoHeader = False,
