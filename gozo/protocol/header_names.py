@@ -61,6 +61,8 @@ REFUSED = ("Gozo-Protect",)
 _ALL = REQUEST + IGNORED + REFUSED
 KNOWN = frozenset(name.lower().encode() for name in _ALL)
 _REQUEST = frozenset(name.lower().encode() for name in REQUEST)
+_USUAL = KNOWN | {b"nats-expected-last-subject-sequence", b"nats-msg-size"}
+"""All that most entries have: this spares them a look at each."""
 
 SHOWN = 60
 """Maximum bytes of a header's name in a message."""
@@ -92,6 +94,8 @@ def unknown_lines(given: Mapping[bytes, bytes]) -> bytes:
 
     `given` has all of its headers, by lower-case name.
     """
+    if _USUAL.issuperset(given):
+        return b""
     return b"".join(
         b"%b: %b\r\n" % (name.title(), value)
         for name, value in given.items()
