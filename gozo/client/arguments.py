@@ -281,8 +281,8 @@ def header_lines(headers: HeadersLike) -> bytes:
                 f"the header {name!r} contains a line end or a zero byte: remove it",
             )
         own, passed = split(FIRST_LINE + line + END)
-        for own_name in own:
-            raise _own_header(own_name)
+        if own:
+            raise _own_header(*own)
         if not passed:
             raise RequestError(
                 Refusal.INVALID_HEADER,
