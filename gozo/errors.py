@@ -44,6 +44,8 @@ class Refusal(StrEnum):
     INVALID_REQUEST = "invalid_request"
     INVALID_WHEN = "invalid_when"
     INVALID_HEADER = "invalid_header"
+    UNKNOWN_HEADER = "unknown_header"
+    """A header that begins with `Gozo-` and that this version does not know."""
     INVALID_ID = "invalid_id"
     NO_REPLY_SUBJECT = "no_reply_subject"
     FORBIDDEN_SUBJECT = "forbidden_subject"

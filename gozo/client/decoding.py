@@ -7,6 +7,7 @@ import re
 from gozo.client.arguments import header_pairs, moment
 from gozo.client.models import Schedule
 from gozo.errors import Refusal, RequestError, invalid_value
+from gozo.protocol.header_names import names, unknown_lines
 from gozo.protocol.headers import fields
 from gozo.protocol.ids import RESERVED, escape_id, unescape_key
 from gozo.protocol.subject_policy import Policy, expression
@@ -90,6 +91,7 @@ def schedule_or_marker(
         tried=entry.tried,
         next=moment(entry.next_us) if state == State.RETRYING and entry.next_us else None,
         protected=entry.protected,
+        unknown_headers=names(entry.unknown),
     )
 
 
@@ -132,6 +134,7 @@ def _invalid(
         revision=revision,
         payload=value,
         protected=PROTECT in given,
+        unknown_headers=names(unknown_lines(given)),
     )
 
 

@@ -69,6 +69,7 @@ _KEY_OF = {
     Refusal.FORBIDDEN_SUBJECT: "subject",
     Refusal.INVALID_WHEN: "when",
     Refusal.INVALID_HEADER: "headers",
+    Refusal.UNKNOWN_HEADER: "headers",
     Refusal.TOO_LARGE: "payload",
     Refusal.INVALID_REQUEST: "attempts",
 }

@@ -58,6 +58,8 @@ class Schedule(NamedTuple):
     """The time of the next attempt, if it is retried."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
+    unknown_headers: tuple[str, ...] = ()
+    """Names of its `Gozo-` headers that this version does not know: they have no effect."""
 
     @property
     def recurs(self) -> bool:

@@ -118,6 +118,8 @@ class Entry(NamedTuple):
     """None for a single moment without further options."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
+    unknown: bytes = b""
+    """Lines of `Gozo-` headers that this version does not know, kept as a client wrote them."""
 
     @property
     def wake_us(self) -> int:

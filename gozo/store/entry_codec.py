@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 from gozo.errors import RequestError
+from gozo.protocol.header_names import unknown_lines
 from gozo.protocol.headers import (
     FIRST_LINE,
     MESSAGE_ID,
@@ -137,7 +138,7 @@ def _rare_lines(entry: Entry) -> bytes:
             _print_us(entry.next_us),
             reason,
         )
-    return lines
+    return lines + entry.unknown
 
 
 def headers_size(entry: Entry) -> int:
@@ -306,6 +307,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         managed_by=given.get(b"gozo-set", b"").decode("utf-8", "replace"),
         expires=b"nats-ttl" in given,
         protected=PROTECT in given,
+        unknown=unknown_lines(given),
     )
     if due is None or has_spec(given):
         entry = _with_spec(entry, given, stored_us)

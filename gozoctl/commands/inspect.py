@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
+from gozo.protocol.header_names import explain
 from gozo.runtime.logs import visible
 from gozo.schedule.model import MICROSECONDS
 from gozoctl.exit_codes import DONE, NOT_FOUND
@@ -148,6 +149,7 @@ def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[st
         lines.append(("next try", write(schedule.next)))
     if schedule.reason:
         lines.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
+    lines += [("warning", explain(name)) for name in schedule.unknown_headers]
     lines += [("header", f"{name}: {value}") for name, value in schedule.headers]
     lines.append(("payload", preview(schedule.payload or b"")))
     return lines

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gozo.errors import RequestError, SettingsError, invalid_value
+from gozo.errors import Refusal, RequestError, SettingsError, invalid_value
 from gozo.schedule import expression as grammar
 from gozo.schedule.cron import ZONE_NAME, Cron, read_zone
 from gozo.schedule.model import Misfire
@@ -46,12 +46,16 @@ When = Annotated[
 def naming(when: str) -> Iterator[None]:
     """Make refusals name options instead of headers; `when` is the option that gave the time.
 
+    A refusal of `--header` is about the header itself.
+
     Raises:
         RequestError: the same, reworded.
     """
     try:
         yield
     except RequestError as error:
+        if error.code in (Refusal.INVALID_HEADER, Refusal.UNKNOWN_HEADER):
+            raise
         raise RequestError(error.code, moments.in_options(str(error), when)) from error
 
 

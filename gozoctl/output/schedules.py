@@ -83,7 +83,7 @@ def record(schedule: Schedule) -> dict[str, Any]:
     headers: dict[str, list[str]] = {}
     for name, value in schedule.headers:
         headers.setdefault(name, []).append(value)
-    found = {
+    found: dict[str, Any] = {
         "id": schedule.id,
         "key": schedule.key,
         "subject": schedule.subject,
@@ -99,6 +99,8 @@ def record(schedule: Schedule) -> dict[str, Any]:
     }
     if schedule.spec is not None:
         found |= _spec(schedule, schedule.spec)
+    if schedule.unknown_headers:
+        found["unknown_headers"] = list(schedule.unknown_headers)
     return found | ({"reason": schedule.reason} if schedule.reason else {})
 
 
