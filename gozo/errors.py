@@ -44,6 +44,8 @@ class Refusal(StrEnum):
     INVALID_REQUEST = "invalid_request"
     INVALID_WHEN = "invalid_when"
     INVALID_HEADER = "invalid_header"
+    UNKNOWN_HEADER = "unknown_header"
+    """A header that begins with `Gozo-` and that this version does not know."""
     INVALID_ID = "invalid_id"
     NO_REPLY_SUBJECT = "no_reply_subject"
     FORBIDDEN_SUBJECT = "forbidden_subject"
@@ -144,5 +146,16 @@ class EmbeddedServerError(GozoError):
 class UnusableError(ValueError):
     """A text is not a value of its kind; whoever knows the option makes it a `SettingsError`.
 
-    The message completes the sentence "the value ... of --option", and never repeats the text.
+    The message is the `problem` of `invalid_value`, and never repeats the text.
     """
+
+
+def invalid_value(source: str, value: object, problem: object) -> str:
+    """Write the message about an invalid value, of which there is one form.
+
+    `source` is what has the value: an option, a variable, a key, an argument or a header. None
+    stands for a secret value. `problem` says what is expected, after the reason if that is not
+    obvious.
+    """
+    shown = "(not shown)" if value is None else repr(value)
+    return f"invalid {source} {shown}: {problem}"

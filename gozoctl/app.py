@@ -7,31 +7,17 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from gozo import __version__
 from gozo.cli import completion, usage
 from gozo.cli.options import takes
+from gozo.cli.program import Version, program
 from gozoctl.commands import config
 from gozoctl.session import OPTIONS
 
-app = typer.Typer(
-    name="gozoctl",
-    cls=usage.Group,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _answer_version(context: typer.Context, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:  # a line to complete is read this way
-        typer.echo(f"gozoctl {__version__}")
-        raise typer.Exit
+app = program("gozoctl", no_args_is_help=True)
 
 
 @app.callback()
@@ -39,12 +25,7 @@ def _answer_version(context: typer.Context, wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     *,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_answer_version, is_eager=True
-        ),
-    ] = False,
+    _version: Version = False,
     **given: Any,
 ) -> None:
     """Show and change the schedules of gozo.

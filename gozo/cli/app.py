@@ -11,13 +11,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from gozo import __version__
 from gozo.cli import completion, usage
 from gozo.cli.options import Given, merged, takes, tell
+from gozo.cli.program import Version, program
 from gozo.errors import GozoError, NotAllowedError
 from gozo.runtime import logs
 from gozo.settings.model import ServeSettings
@@ -30,20 +30,7 @@ FAILED = 1
 
 log = logs.get_logger("gozo.cli")
 
-app = typer.Typer(
-    name="gozo",
-    cls=usage.Group,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _answer_version(context: typer.Context, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:  # a line to complete is read this way
-        typer.echo(f"gozo {__version__}")
-        raise typer.Exit
+app = program("gozo")
 
 
 @app.callback(invoke_without_command=True)
@@ -51,12 +38,7 @@ def _answer_version(context: typer.Context, wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     *,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_answer_version, is_eager=True
-        ),
-    ] = False,
+    _version: Version = False,
     **given: str | bool | list[str] | None,
 ) -> None:
     """Schedule NATS messages; without a command, the same as `gozo serve`.

@@ -19,11 +19,11 @@ from gozo.client.arguments import Past, as_of, made
 from gozo.client.bucket_writes import AT_ONCE, BucketWrites, tries
 from gozo.client.comparison import changed, is_past, is_paused
 from gozo.client.decoding import entry_of
-from gozo.client.manifest import LONGEST_SET, is_set_name
+from gozo.client.manifest import SET_NAME, is_set_name
 from gozo.client.manifest_tables import SET, TIMES, confirmed
 from gozo.client.models import Applied, Schedule, Wanted
 from gozo.client.reader import Found, Reader
-from gozo.errors import ExistsError, NoServerError, Refusal, RequestError
+from gozo.errors import ExistsError, NoServerError, Refusal, RequestError, invalid_value
 from gozo.protocol.admin import read_note
 from gozo.protocol.headers import block, fields
 from gozo.protocol.subject_policy import Policy
@@ -71,8 +71,7 @@ class Applier:
         if wanted.managed_by and not is_set_name(wanted.managed_by):
             raise RequestError(
                 Refusal.INVALID_REQUEST,
-                f"{wanted.managed_by!r} is not a valid set name: give 1 to {LONGEST_SET} "
-                "printable characters, without spaces around them",
+                invalid_value("set name", wanted.managed_by, SET_NAME),
             )
         connection = self._reader.connection
         with connection.doubting_limits():

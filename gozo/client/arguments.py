@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from gozo.client.confirming import Confirmed, ConfirmOptions, read_options
 from gozo.client.models import Headers
 from gozo.client.spans import MICROSECOND, Span, seconds_text, span_text
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
+from gozo.protocol.header_names import IGNORED, KNOWN, REQUEST, nearest, shown
 from gozo.protocol.headers import END, FIRST_LINE, split
 from gozo.protocol.ids import read_id
 from gozo.protocol.subject_policy import Policy, check_size
@@ -196,7 +197,9 @@ def expression(when: When) -> str:
         if when.tzinfo is None:
             raise RequestError(
                 Refusal.INVALID_WHEN,
-                f"{when!r} has no time zone: give one, such as datetime.now(UTC)",
+                invalid_value(
+                    "moment", when, "expected one with a time zone, such as datetime.now(UTC)"
+                ),
             )
         return seconds_text(when - EPOCH)
     return when
@@ -209,7 +212,9 @@ def check_choice(past: Past) -> None:
         RequestError: `invalid_request`.
     """
     if past not in get_args(Past):
-        raise RequestError(Refusal.INVALID_REQUEST, f"past is {past!r}: give 'send' or 'refuse'")
+        raise RequestError(
+            Refusal.INVALID_REQUEST, invalid_value("past", past, "expected 'send' or 'refuse'")
+        )
 
 
 def check_past(when: When, past: Past, now_us: int) -> None:
@@ -261,14 +266,38 @@ def header_lines(headers: HeadersLike) -> bytes:
                 f"the header {name!r} contains a line end or a zero byte: remove it",
             )
         own, passed = split(FIRST_LINE + line + END)
-        if own or not passed:
+        if own:
+            raise _own_header(*own)
+        if not passed:
             raise RequestError(
                 Refusal.INVALID_HEADER,
-                f"the header {name!r} is not passed on: use a name that does not begin with Gozo- "
-                "or Nats- (except Nats-Msg-Id)",
+                f"the header {name!r} is not passed on: use a name that does not begin with Nats- "
+                "(except Nats-Msg-Id)",
             )
         lines += passed
     return lines
+
+
+def _own_header(lower: bytes) -> RequestError:
+    """Return the refusal of a header that begins with `Gozo-`."""
+    name = shown(lower)
+    if lower in KNOWN:
+        words = f"the header {name!r} is not passed on: {_instead(name)}"
+        return RequestError(Refusal.INVALID_HEADER, words)
+    near = nearest(name, REQUEST)
+    advice = "use a name that does not begin with Gozo-"
+    if near is not None:
+        advice = f"did you mean {near}? If so, {_instead(near)}"
+    return RequestError(Refusal.UNKNOWN_HEADER, f"the header {name!r} is unknown: {advice}")
+
+
+def _instead(name: str) -> str:
+    """Say what to give in place of one of gozo's own headers."""
+    if name == "Gozo-Del-Id":
+        return "cancel the schedule with that id"
+    if name in IGNORED:
+        return "omit it, since only gozo writes it"
+    return f"use the option {name.removeprefix('Gozo-').lower()}"
 
 
 def _utf8(text: str, code: Refusal) -> bytes:

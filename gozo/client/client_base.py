@@ -15,10 +15,11 @@ from gozo.client.keys import Keys
 from gozo.client.models import Server
 from gozo.client.reader import Reader
 from gozo.client.typed import typed
-from gozo.errors import SettingsError, UnusableError
+from gozo.errors import SettingsError, UnusableError, invalid_value
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.logs import get_logger
 from gozo.runtime.tasks import end
+from gozo.settings.credentials import redacted
 from gozo.settings.model import ConnectionSettings
 from gozo.settings.parsers import read_addresses
 from gozo.settings.resolve import resolve_connection
@@ -73,10 +74,11 @@ class ClientBase:
             sources.warn(log)
             settings = resolve_connection(sources)
         elif isinstance(settings, str):
+            text = settings
             try:
-                settings = ConnectionSettings(addresses=read_addresses(settings))
+                settings = ConnectionSettings(addresses=read_addresses(text))
             except UnusableError as error:
-                raise SettingsError(f"the address {error}") from None
+                raise SettingsError(invalid_value("address", redacted(text), error)) from None
         connection = Connection(settings, name)
         await connection.open(timeout)
         return cls(connection, settings)

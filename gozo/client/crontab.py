@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from gozo.client.models import Wanted
-from gozo.errors import RequestError
-from gozo.schedule.cron import read_zone
+from gozo.errors import RequestError, invalid_value
+from gozo.schedule.cron import ZONE_NAME, read_zone
 from gozo.schedule.expression import NAMES
 from gozo.schedule.model import ScheduleSpec
 from gozo.schedule.recurrence import expression
@@ -75,7 +75,8 @@ def read(text: str, name: str, subject: str, zone: str, *, system: bool = False)
         except _LeftOutError as error:
             imported.warnings.append(f"{name}:{number}: {error}")
         except RequestError as error:
-            imported.warnings.append(f"{name}:{number}: {error} (skipped)")
+            words = str(error).replace("Gozo-When", "time")
+            imported.warnings.append(f"{name}:{number}: {words} (skipped)")
     return imported
 
 
@@ -94,9 +95,8 @@ def _variable(match: re.Match[str]) -> str:
         try:
             read_zone(value)
         except RequestError as error:
-            raise _BadZoneError(
-                f"{_ZONE} {value!r} is not a time zone: skipping what follows"
-            ) from error
+            problem = f"{ZONE_NAME}; skipping what follows"
+            raise _BadZoneError(invalid_value(_ZONE, value, problem)) from error
         return value
     raise _LeftOutError(
         f"the variable {name} is not converted: set it where gozoctl exec runs, or in the command"

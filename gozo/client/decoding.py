@@ -7,7 +7,8 @@ import re
 from gozo.client.arguments import header_pairs, moment
 from gozo.client.confirming import ConfirmedBy
 from gozo.client.models import Schedule
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
+from gozo.protocol.header_names import names, unknown_lines
 from gozo.protocol.headers import fields
 from gozo.protocol.ids import RESERVED, escape_id, unescape_key
 from gozo.protocol.subject_policy import Policy, expression
@@ -96,6 +97,7 @@ def schedule_or_marker(
         next=moment(entry.next_us) if state in _TRIED_AGAIN and entry.next_us else None,
         protected=entry.protected,
         confirmation=entry.confirmation,
+        unknown_headers=names(entry.unknown),
     )
     return found if run is None else _run(found, run)
 
@@ -156,6 +158,7 @@ def _invalid(
         revision=revision,
         payload=value,
         protected=PROTECT in given,
+        unknown_headers=names(unknown_lines(given)),
     )
 
 
@@ -183,8 +186,11 @@ def matcher(pattern: str) -> re.Pattern[str]:
     if not all(tokens) or ">" in tokens[:-1] or re.search(r"\s", pattern):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"{pattern!r} is not a valid subject: remove white space and empty tokens, and use > "
-            "only as the last token",
+            invalid_value(
+                "subject",
+                pattern,
+                "expected no white space, no empty tokens, and > only as the last token",
+            ),
         )
     return expression((pattern,))
 

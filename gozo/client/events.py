@@ -13,7 +13,14 @@ from gozo.client.decoding import matcher
 from gozo.client.models import Event, HistoryInfo
 from gozo.client.past import Past
 from gozo.client.subscription import Listening
-from gozo.errors import JetStreamError, NoServerError, NotFoundError, Refusal, RequestError
+from gozo.errors import (
+    JetStreamError,
+    NoServerError,
+    NotFoundError,
+    Refusal,
+    RequestError,
+    invalid_value,
+)
 from gozo.protocol.event_kinds import NAME_A_SUBJECT, Kind
 from gozo.protocol.ids import escape_id
 from gozo.settings.model import ConnectionSettings
@@ -167,7 +174,7 @@ def _check(
     if unknown:
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"{unknown[0]!r} is not a kind of event: give {', '.join(Kind)}",
+            invalid_value("kind of event", str(unknown[0]), f"expected {', '.join(Kind)}"),
         )
     silent = sorted(set(kinds) - NAME_A_SUBJECT)
     if subject is not None and silent:

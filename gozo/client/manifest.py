@@ -26,12 +26,13 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gozo.client.arguments import DEAD_LETTER, spec_of
+from gozo.client.arguments import spec_of
 from gozo.client.comparison import is_paused, means
 from gozo.client.confirming import KEYS as CONFIRM
 from gozo.client.dotted import MOST_PARTS, line_of_long_key
@@ -41,6 +42,7 @@ from gozo.client.manifest_tables import (
     SCHEDULES,
     SET,
     SPEC,
+    TIMES,
     confirmed,
     dumped,
     pause_table,
@@ -52,14 +54,15 @@ from gozo.client.manifest_tables import (
     when_of,
 )
 from gozo.client.models import Schedule, Wanted
-from gozo.errors import GozoError, Refusal, RequestError, SettingsError
+from gozo.errors import GozoError, Refusal, RequestError, SettingsError, invalid_value
 from gozo.protocol.admin import read_note
 from gozo.schedule.model import ScheduleSpec
 
 LONGEST_SET = 128
 """Maximum characters of a set's name."""
 
-_SET_CURE = f"give a name of 1 to {LONGEST_SET} printable characters, without spaces around it"
+SET_NAME = f"expected 1 to {LONGEST_SET} printable characters, without spaces around them"
+"""What a name must be, in messages."""
 
 _KINDS: dict[type, str] = {
     str: "a string in quotation marks",
@@ -77,9 +80,14 @@ _KEY_OF = {
     Refusal.FORBIDDEN_SUBJECT: "subject",
     Refusal.INVALID_WHEN: "when",
     Refusal.INVALID_HEADER: "headers",
+    Refusal.UNKNOWN_HEADER: "headers",
     Refusal.TOO_LARGE: "payload",
     Refusal.INVALID_REQUEST: "attempts",
 }
+
+_HEADERS = re.compile(rf"Gozo-({'|'.join((*TIMES, *CONFIRM))})\b(?!-)", re.IGNORECASE)
+
+_LONGEST_SHOWN = 80  # characters of a value that is not a plain one
 
 ReadFile = Callable[[str], bytes]
 """Returns the content of a file named in a manifest, or raises `OSError`."""
@@ -139,7 +147,7 @@ def parse(
     ]
     set_ = managed_by or content.get(SET, default_set)
     if not is_set_name(set_):
-        problems.append(f"{name}: {SET}: {_SET_CURE}")
+        problems.append(f"{name}: {invalid_value(SET, set_, SET_NAME)}")
         set_ = ""
     tables = content.get(SCHEDULES, {})
     if not isinstance(tables, dict):
@@ -154,19 +162,12 @@ def parse(
             check(one)
             wanted.append(one)
         except RequestError as error:
-            problems.append(f"{_place(name, id_, _key_of(error))}: {error}")
+            problems.append(f"{_place(name, id_)}: {_in_keys(error)}")
         except _WrongError as error:
             problems.append(f"{_place(name, id_, error.key)}: {error}")
     if problems:
         raise SettingsError("\n".join(problems))
     return Manifest(name, set_, tuple(wanted))
-
-
-def _key_of(error: RequestError) -> str:
-    """Return the key that a refusal is about; empty if unknown."""
-    if str(error).startswith(f"the {DEAD_LETTER} "):
-        return "dead-letter"
-    return _KEY_OF.get(error.code, "")
 
 
 def is_set_name(name: object) -> bool:
@@ -202,12 +203,13 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         texts = value if isinstance(value, list) else ()
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if type(value) not in kinds or not all(isinstance(text, str) for text in texts):
-            raise _WrongError(key, f"give {_KINDS_OF.get(key) or _KINDS[kinds[0]]}")
+            shown = value if isinstance(value, (str, int, float)) else str(value)[:_LONGEST_SHOWN]
+            raise _invalid(key, shown, f"expected {_KINDS_OF.get(key) or _KINDS[kinds[0]]}")
     for key in ("subject", "when"):
         if key not in table:
             raise _WrongError(key, "it is missing")
     if SET in table and not is_set_name(table[SET]):
-        raise _WrongError(SET, _SET_CURE)
+        raise _invalid(SET, table[SET], SET_NAME)
     wanted = Wanted(
         id_,
         table["subject"],
@@ -221,30 +223,17 @@ def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wante
         protect=table.get("protect"),
         **{key.replace("-", "_"): table[key] for key in CONFIRM if key in table},
     )
-    try:
-        confirmed(wanted)
-    except RequestError as error:
-        raise _WrongError(_named(CONFIRM, error, "confirm"), str(error)) from error
+    confirmed(wanted)
     return wanted
-
-
-def _named(keys: Iterable[str], error: RequestError, default: str) -> str:
-    """Return the key whose header a refusal names first."""
-    named = [key for key in keys if str(error).lower().startswith(f"gozo-{key} ")]
-    return max(named, key=len, default=default)
 
 
 def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
     given = {f"Gozo-{key.title()}": str(table[key]) for key in SPEC if key in table}
     for key in ("start", "until"):
         if table.get(key, "").startswith("+"):
-            raise _WrongError(
-                key, f"{table[key]!r} would mean another time on each day: give a moment"
-            )
-    try:
-        return spec_of(given, table["when"], 0)
-    except RequestError as error:
-        raise _WrongError(_named(SPEC, error, "when"), str(error)) from error
+            problem = "it would mean another time on each day; expected a moment"
+            raise _invalid(key, table[key], problem)
+    return spec_of(given, table["when"], 0)
 
 
 def _note(table: Mapping[str, Any]) -> str:
@@ -267,17 +256,17 @@ def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
                 return base64.b64decode(text, validate=True)
             return read_file(text) if key == "payload-file" else text.encode()
         except binascii.Error as error:
-            raise _WrongError(key, f"it is not base64: {error}") from error
+            raise _invalid(key, text[:_LONGEST_SHOWN], f"expected base64 ({error})") from error
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise _WrongError(key, f"{text!r} cannot be read ({why})") from error
+            raise _invalid(key, text, f"it cannot be read ({why})") from error
     return b""
 
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
-        raise _WrongError("headers", f"{line!r} is not a header: give 'Name: value'")
+        raise _invalid("headers", line, "expected 'Name: value'")
     return name.strip(), value.strip(" \t")
 
 
@@ -287,7 +276,19 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     return f"unknown key {key!r}: {cure}"
 
 
-def _place(name: str, id_: str, key: str) -> str:
+def _invalid(key: str, value: object, problem: str) -> _WrongError:
+    return _WrongError("", invalid_value(key, value, problem))
+
+
+def _in_keys(error: RequestError) -> str:
+    """Word a refusal with keys instead of headers; it begins with the key that is wrong."""
+    words = _HEADERS.sub(lambda header: header[1].lower(), str(error))
+    first = words.removeprefix("invalid ").split(" ")[0].strip("':")
+    key = "" if first in KEYS else _KEY_OF.get(error.code, "")
+    return f"{key}: {words}" if key else words
+
+
+def _place(name: str, id_: str, key: str = "") -> str:
     return f"{name}: [{SCHEDULES}.{toml_key(id_)}]" + (f": {key}" if key else "")
 
 

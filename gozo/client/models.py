@@ -62,6 +62,8 @@ class Schedule(NamedTuple):
     """The time of the next attempt, if it is retried; if it failed, to publish the dead letter."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
+    unknown_headers: tuple[str, ...] = ()
+    """Names of its `Gozo-` headers that this version does not know: they have no effect."""
     confirmation: Confirmation | None = None
     """How it is confirmed, and what is done until it is; None where there is nothing but `confirm`
     and `attempts`."""

@@ -21,6 +21,7 @@ from gozo.errors import (
     NoServerError,
     Refusal,
     RequestError,
+    invalid_value,
 )
 from gozo.runtime.logs import get_logger
 from gozo.transport.commands import status_of
@@ -126,7 +127,9 @@ class Pulling:
             if not _NAME.match(name):
                 raise RequestError(
                     Refusal.INVALID_REQUEST,
-                    f"{name!r} is not a valid {what} name: remove white space and . * > / \\",
+                    invalid_value(
+                        f"{what} name", name, "expected no white space, and none of . * > / \\"
+                    ),
                 )
         self.ack_wait = float(ACK_WAIT)
         """Seconds after which an unacknowledged message is delivered again."""

@@ -11,7 +11,13 @@ from typing import Self
 
 from gozo.client.arguments import header_pairs
 from gozo.client.models import Message
-from gozo.errors import DisconnectedError, NotAllowedError, Refusal, RequestError
+from gozo.errors import (
+    DisconnectedError,
+    NotAllowedError,
+    Refusal,
+    RequestError,
+    invalid_value,
+)
 from gozo.protocol.headers import END
 from gozo.runtime.logs import get_logger
 from gozo.transport.commands import status_of
@@ -54,7 +60,7 @@ class Listening:
         if queue is not None and not _QUEUE.match(queue):
             raise RequestError(
                 Refusal.INVALID_REQUEST,
-                f"{queue!r} is not a valid queue group: remove white space",
+                invalid_value("queue group", queue, "expected a name without white space"),
             )
         self.subject = subject
         self.dropped = 0
@@ -170,7 +176,7 @@ def check_subject(subject: str) -> None:
     if not _SUBJECT.match(subject):
         raise RequestError(
             Refusal.INVALID_REQUEST,
-            f"{subject!r} is not a valid subject: remove empty tokens and white space",
+            invalid_value("subject", subject, "expected no empty tokens and no white space"),
         )
 
 

@@ -22,6 +22,7 @@ from gozo.transport.connection import Connection
 DRAIN_TIME = 6.0  # seconds without progress after which a shutdown gives up
 SILENT_DRAIN_TIME = 0.05  # seconds, if the bucket has answered no write for long
 HANDOVER_TIME = 1.0  # seconds to find out which requests the next leader has
+REPORT_TIME = 1.0  # seconds until a report counts as not received
 POLL = 0.01  # seconds between checks for pending work
 
 log = get_logger("gozo.daemon")
@@ -118,17 +119,26 @@ class Drain:
         await self._finish(lambda: int(not self._delivery.is_idle))
 
     async def _report_handled(self) -> None:
-        """Report handled requests to the standbys before one of them leads."""
-        connection = self._requests if self._requests.connected else self._main
-        self._intake.tell(connection)
-        try:
-            await connection.echo()
-        except GozoError as error:
-            log.warning(
-                "shutdown.report_failed",
-                reason=str(error),
-                effect="a standby may repeat requests that were just handled",
-            )
+        """Report handled requests to the standbys before one of them leads.
+
+        The requests connection may seem alive and carry nothing: then the main one reports again.
+        """
+        problem = "there is no connection"
+        for connection in (self._requests, self._main):
+            if not connection.connected:
+                continue
+            self._intake.tell(connection)
+            try:
+                await connection.echo(REPORT_TIME)
+            except GozoError as error:
+                problem = str(error)
+            else:
+                return
+        log.warning(
+            "shutdown.report_failed",
+            reason=problem,
+            effect="a standby may repeat requests that were just handled",
+        )
 
     async def _finish(self, count: Callable[[], int]) -> int:
         """Wait while the count falls, until it is 0 or has not moved for a while; return it."""

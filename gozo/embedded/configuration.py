@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, invalid_value
 from gozo.settings.credentials import redacted
 from gozo.settings.local_store import Files
 from gozo.settings.model import ConnectionSettings
@@ -101,8 +101,12 @@ def authorization(settings: ConnectionSettings) -> dict[str, str]:
     for name in ("token", "password"):
         if _BCRYPT.match(login.get(name, "")):
             raise SettingsError(
-                f"the value of --{name} (not shown) looks like a bcrypt hash, which the embedded "
-                "server would take for the hash of another: give one that begins differently"
+                invalid_value(
+                    f"--{name}",
+                    None,
+                    "the embedded server would take it for the bcrypt hash of another; expected "
+                    "one that begins differently",
+                )
             )
     return login
 

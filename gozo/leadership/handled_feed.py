@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from math import inf
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ EARLY_KEPT = 2.0  # seconds that early reports are remembered at least
 MOST_TERMS = 100  # terms and leaders remembered
 GATHER = 0.02  # seconds that digests wait for others, to be sent together
 MOST_DIGESTS = 4_000  # digests in one message
+MOST_UNHEARD = 4_000  # reports that have not come back and could be repeated
 MOST_UNPLACED = 100_000  # digests that wait until positions are known
 
 
@@ -97,6 +99,11 @@ class FeedReader:
         self._earlier.clear()
         self._turn_at = now
         self._turn_count = self._earlier_count = count
+
+    def is_repeated(self, message: FeedMessage) -> bool:
+        """Tell whether a message, or a later one of its term, was received before."""
+        last, _ = self._numbers.get(message.term, (0, 0))
+        return message.number <= last
 
     def hear(self, message: FeedMessage, count: int) -> bool:
         """Process a message received at this replica's `count`.
@@ -223,6 +230,8 @@ class FeedWriter:
         self.count = count
         self._publish = publish
         self._waiting: list[tuple[bytes, int]] = []
+        self._unheard: deque[tuple[int, bytes]] = deque(maxlen=MOST_UNHEARD)
+        """Reports of this term that have not come back, with their numbers."""
         self.begun = 0
         """The count when the present subscription began."""
         self._hears = True
@@ -235,6 +244,7 @@ class FeedWriter:
         """Restart the count of messages: no listener knows earlier reports."""
         self.term = self.name + secrets.token_bytes(TERM - LEADER)
         self._number = self._told = 0
+        self._unheard.clear()
         self._echoed = self._echoed_count = 0
 
     def begin_hearing(self) -> None:
@@ -262,8 +272,11 @@ class FeedWriter:
 
     def heard_back(self, payload: bytes) -> None:
         """Note that a message of this replica has come back."""
+        number = number_of(payload)
+        while self._unheard and self._unheard[0][0] <= number:
+            self._unheard.popleft()
         if self._hears:
-            self._echoed, self._echoed_count = number_of(payload), self.count.value
+            self._echoed, self._echoed_count = number, self.count.value
             if self._echoes:
                 self._echoes -= 1
                 self.hello()
@@ -286,11 +299,15 @@ class FeedWriter:
             del self._waiting[:MOST_DIGESTS]
 
     def flush_by(self, publish: Callable[[bytes], None]) -> None:
-        """Send waiting reports over another connection, since the usual one is lost.
+        """Send waiting reports over another connection, since the usual one is lost, or seems dead.
 
-        They belong to a new term, so that unsent messages of the usual one are no gap, and have no
-        count, since requests do not arrive over that connection.
+        Reports that have not come back go first, unchanged: replicas that have received them know
+        them by their numbers. The others belong to a new term, so that unsent messages of the usual
+        one are no gap, and have no count, since requests do not arrive over that connection.
         """
+        with suppress(DisconnectedError):
+            for _, report in self._unheard:
+                publish(report)
         self.begin_term()
         usual, hears = self._publish, self._hears
         self._publish, self._hears = publish, False
@@ -319,10 +336,12 @@ class FeedWriter:
         place = Place(self.begun)
         if self._hears:
             place = Place(self.begun, self.count.value, self._echoed, self._echoed_count)
-        head = write_head(kind, self.term, number, self._told, place)
+        message = write_head(kind, self.term, number, self._told, place) + rest
         try:
-            self._publish(head + rest)
+            self._publish(message)
         except DisconnectedError:
             return False
         self._number = number
+        if rest and kind == HANDLED:
+            self._unheard.append((number, message))
         return True

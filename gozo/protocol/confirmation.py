@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.schedule import expression as when
 from gozo.schedule.model import (
     ACK_WAIT_US,
@@ -126,10 +126,8 @@ def _read_attempts(given: Mapping[bytes, bytes]) -> int:
     if text is None:
         return 0
     if not _NUMBER.match(text) or not int(text):
-        raise _refusal(
-            f"Gozo-Attempts {_shown(text)!r} is not a whole number from 1 to {MOST_ATTEMPTS}: "
-            "give one"
-        )
+        problem = f"expected a whole number from 1 to {MOST_ATTEMPTS}"
+        raise _refusal(invalid_value("Gozo-Attempts", _shown(text), problem))
     return int(text)
 
 
@@ -138,7 +136,9 @@ def _read_ack_wait(given: Mapping[bytes, bytes]) -> int:
         return ACK_WAIT_US
     us = _span(given, _ACK_WAIT)
     if us < SHORTEST_ACK_WAIT_US:
-        raise _refusal(f"Gozo-Ack-Wait {_shown(given[_ACK_WAIT])!r} is too short: give 1s or more")
+        raise _refusal(
+            invalid_value("Gozo-Ack-Wait", _shown(given[_ACK_WAIT]), "expected 1s or more")
+        )
     return us
 
 
@@ -169,9 +169,8 @@ def _read_dead_letter(given: Mapping[bytes, bytes]) -> str:
 def _read_ttl(given: Mapping[bytes, bytes]) -> int:
     us = _span(given, _TTL)
     if _TTL in given and (us < MICROSECONDS or us % MICROSECONDS):
-        raise _refusal(
-            f"Gozo-TTL {_shown(given[_TTL])!r} is not a number of whole seconds from 1: give one"
-        )
+        problem = "expected whole seconds, 1s or more"
+        raise _refusal(invalid_value("Gozo-TTL", _shown(given[_TTL]), problem))
     return us
 
 
@@ -186,8 +185,8 @@ def _choice(given: Mapping[bytes, bytes], name: bytes, kind: type[_Choice]) -> _
         return kind(text.decode("ascii", "replace").lower())
     except ValueError:
         *others, last = kind
-        words = f"{', '.join(others)} or {last}"
-        raise _refusal(f"{_title(name)} {_shown(text)!r} is unknown: give {words}") from None
+        problem = f"expected {', '.join(others)} or {last}"
+        raise _refusal(invalid_value(_title(name), _shown(text), problem)) from None
 
 
 def _shown(value: bytes) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 
 from gozo.errors import Refusal, RequestError
+from gozo.protocol.header_names import PREFIX, shown
 from gozo.protocol.subject_policy import LARGEST_BLOCK
 
 FIRST_LINE = b"NATS/1.0\r\n"
 END = b"\r\n"
-OWN = (b"gozo-", b"nats-")
+OWN = (PREFIX, b"nats-")
 """Prefixes of headers that are not passed on."""
 
 MESSAGE_ID = b"nats-msg-id"
@@ -108,11 +109,10 @@ def split(block: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
         name, colon, value = line.partition(b":")
         name, value = name.strip(b" \t"), value.strip(b" \t")
         lower = name.lower()
-        if lower.startswith(b"gozo-"):
+        if lower.startswith(PREFIX):
             if lower in given:
                 raise RequestError(
-                    Refusal.INVALID_REQUEST,
-                    f"the header {lower.decode('ascii', 'replace').title()} occurs twice",
+                    Refusal.INVALID_REQUEST, f"the header {shown(lower)!r} occurs twice"
                 )
             given[lower] = value
         elif not lower.startswith(OWN) or lower == MESSAGE_ID:

@@ -6,6 +6,7 @@ import re
 
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.confirmation import read_confirmation
+from gozo.protocol.header_names import asked
 from gozo.protocol.headers import split
 from gozo.protocol.ids import read_id
 from gozo.schedule import expression as when
@@ -74,17 +75,12 @@ _NO_MORE = tuple(Entry._field_defaults.values())
 
 
 def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_us: int) -> Request:
-    given, passed = split(headers)
+    own, passed = split(headers)
+    given = asked(own)
     when_text = given.get(b"gozo-when")
     cancelled = given.get(b"gozo-del-id")
-    asked = given.get(b"gozo-receipt")
-    if b"gozo-protect" in given:
-        raise RequestError(
-            Refusal.INVALID_REQUEST,
-            "requests cannot have Gozo-Protect: administrators protect a schedule with "
-            "gozoctl create --protect",
-        )
-    receipt = None if asked is None else read_receipt(asked)
+    wanted = given.get(b"gozo-receipt")
+    receipt = None if wanted is None else read_receipt(wanted)
     if cancelled is not None:
         if when_text is not None:
             raise RequestError(

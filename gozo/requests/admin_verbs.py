@@ -21,7 +21,7 @@ from gozo.protocol.receipts import (
     rescheduled_receipt,
 )
 from gozo.protocol.subject_policy import Policy
-from gozo.requests.context import Context
+from gozo.requests.context import Context, Processor
 from gozo.requests.replies import Answer
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import LONGEST_REASON, Entry, ScheduleRequest
@@ -36,7 +36,7 @@ VERBS = tuple(verb for verb in Verb if verb is not Verb.REQUEST)
 """The verbs of administrators."""
 
 
-class AdminVerbs:
+class AdminVerbs(Processor):
     """Processes calls, and answers each once its result is known."""
 
     def __init__(
@@ -45,15 +45,9 @@ class AdminVerbs:
         policy: Policy,
         connection: Connection,
     ) -> None:
+        super().__init__(context)
         self._policy = policy
         self._connection = connection
-        self._store = context.store
-        self._in_memory = context.in_memory
-        self._in_progress = context.in_progress
-        self._replies = context.replies
-        self._stats = context.stats
-        self._events = context.events
-        self._wake_delivery = context.wake_delivery
         self._begin_run = context.begin_run
         self._actions: dict[Verb, Callable[[Heard], None]] = {
             Verb.CANCEL: self._cancel,

@@ -43,3 +43,16 @@ class Context:
     """Called when a new schedule in memory may be due."""
     begin_run: BeginRun
     """Begins a run of a schedule whose receivers must confirm it."""
+
+
+class Processor:
+    """Processes messages with these parts, its own attributes to save a look-up for each one."""
+
+    def __init__(self, context: Context) -> None:
+        self._store = context.store
+        self._in_memory = context.in_memory
+        self._in_progress = context.in_progress
+        self._replies = context.replies
+        self._stats = context.stats
+        self._events = context.events
+        self._wake_delivery = context.wake_delivery

@@ -16,7 +16,7 @@ from gozo.protocol.receipts import cancel_receipt, stored_receipt
 from gozo.protocol.requests import parse_request
 from gozo.requests.admin_verbs import refusal_of
 from gozo.requests.admission import Admission
-from gozo.requests.context import Context
+from gozo.requests.context import Context, Processor
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import CancelRequest, Request, ScheduleRequest
 from gozo.store.changes import NO_DEADLINE, Result
@@ -27,7 +27,7 @@ _NEW, _REPLACED = Result.STORED, Result.REPLACED
 log = get_logger("gozo.intake")
 
 
-class RequestHandler:
+class RequestHandler(Processor):
     """Processes messages on the request subject, as `AdminVerbs` processes calls."""
 
     def __init__(
@@ -36,15 +36,9 @@ class RequestHandler:
         admission: Admission,
         feed_writer: FeedWriter,
     ) -> None:
+        super().__init__(context)
         self._admission = admission
         self._feed_writer = feed_writer
-        self._store = context.store
-        self._in_memory = context.in_memory
-        self._in_progress = context.in_progress
-        self._replies = context.replies
-        self._stats = context.stats
-        self._events = context.events
-        self._wake_delivery = context.wake_delivery
         self._holds = False
         self._details = log.enabled(logging.DEBUG)
         """Whether to log each request."""

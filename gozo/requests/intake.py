@@ -330,6 +330,8 @@ class Intake:
         message = read_feed_message(payload)
         if message is None or self._lookout.is_foreign(message.term):
             return
+        if self._standby.feed_reader.is_repeated(message):
+            return
         missed = self._standby.feed_reader.hear(message, self._feed_writer.count.value)
         self._handover.inquiry.hear(message)
         if self._mode is Mode.ACTING:

@@ -28,7 +28,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.schedule.days import SATURDAY, Days
 from gozo.schedule.model import MICROSECONDS
 from gozo.schedule.times import LAST, Times
@@ -118,18 +118,20 @@ def parse_cron(text: str) -> Cron:
         RequestError: `invalid_when`, naming the field and what is wrong with its value.
     """
     if _ZONED.match(text):  # robfig's form, of Kubernetes and others
-        raise _refusal(
-            f"{text[:80]!r} begins with a time zone", "give the zone in Gozo-Time-Zone, without TZ="
-        )
+        raise _refusal("it begins with a time zone", "give the zone in Gozo-Time-Zone, without TZ=")
     cron = Cron(tuple(_BLANKS.split(text.strip(" \t").lower())))
     if len(cron.fields) not in (5, 6):
         raise _refusal(
-            f"{str(cron)[:80]!r} has {len(cron.fields)} fields",
+            f"it has {len(cron.fields)} fields",
             "give five (minute, hour, day of month, month, weekday), or six with seconds first",
         )
     if _times(cron).days.first(0) is None:
-        raise _refusal(f"{str(cron)!r} names a day that does not exist", "fix its days or months")
+        raise _refusal("it names a day that does not exist", "fix its days or months")
     return cron
+
+
+ZONE_NAME = "expected UTC or a name of the IANA database, such as Europe/Malta (case-sensitive)"
+"""What the name of a time zone must be, in messages."""
 
 
 def read_zone(name: str) -> tzinfo:
@@ -143,8 +145,7 @@ def read_zone(name: str) -> tzinfo:
     except (OSError, ValueError, LookupError):
         raise RequestError(
             Refusal.INVALID_WHEN,
-            f"Gozo-Time-Zone {name[:80]!r} is not a time zone: give a name of the IANA database "
-            "such as Europe/Malta (case-sensitive), or UTC",
+            invalid_value("Gozo-Time-Zone", name[:80], ZONE_NAME),
         ) from None
 
 
@@ -252,4 +253,4 @@ def _value(text: str, field: _Field) -> int:
 
 
 def _refusal(problem: str, cure: str) -> RequestError:
-    return RequestError(Refusal.INVALID_WHEN, f"{problem}: {cure}")
+    return RequestError(Refusal.INVALID_WHEN, f"{problem}; {cure}")

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.schedule.cron import Cron, parse_cron
 from gozo.schedule.model import MICROSECONDS
 from gozo.schedule.times import LAST
@@ -88,6 +88,11 @@ _RFC3339_STEPS = re.compile(
 """Matches the well-formed part of a moment, so that an error can name the position."""
 
 _AT, _EVERY = "@at ", "@every "
+_HEADER = "Gozo-When"
+_EXPECTED = (
+    "expected epoch seconds (1763871234.5), a moment (2026-12-24T18:00:00+01:00), a delay "
+    "(+10, +1h30m), an interval (@every 90s), @daily, or cron's five or six fields"
+)
 _LEAP_SECOND = 60
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -125,9 +130,9 @@ def parse(text: str) -> When:
         RequestError: `invalid_when`, with the value and the reason.
     """
     if not text:
-        raise _refusal("Gozo-When is empty")
+        raise _refusal(text)
     if len(text) > LONGEST:
-        raise _refusal(f"Gozo-When has {len(text)} characters; the maximum is {LONGEST}")
+        raise _refusal(text[:80], f"it has {len(text)} characters, more than {LONGEST}")
     match = _NUMBER.match(text)
     if match is not None and match.end() == len(text):
         sign, whole, decimals = match.groups()
@@ -138,17 +143,14 @@ def parse(text: str) -> When:
     if text.startswith("+"):
         return After(_duration(text, 1))
     if text == "@reboot":
-        raise RequestError(
-            Refusal.INVALID_WHEN,
-            "Gozo-When '@reboot' is not a time but the start of a machine: send a request due at "
-            "+0 then",
-        )
+        problem = "it is not a time but the start of a machine; send a request due at +0 then"
+        raise RequestError(Refusal.INVALID_WHEN, invalid_value(_HEADER, text, problem))
     if text.startswith("@"):
         return _named(text)
     if _DATE.match(text):
         return At(_moment(text, 0))
     if _BLANK.search(text.strip(" \t")):
-        return parse_cron(text)
+        return _cron(text)
     raise _unreadable(text, match.end() if match else 0)
 
 
@@ -187,7 +189,7 @@ def first_due(when: Moment, received_us: int) -> int:
         case After(us):
             due_us = received_us + us
             if due_us > LAST_US:
-                raise _refusal(f"Gozo-When: {us / MICROSECONDS:g} s from now is after 9999")
+                raise _beyond(print_when(when))
             return due_us
 
 
@@ -230,7 +232,7 @@ def parse_span(text: str, header: str) -> int:
     if not isinstance(when, After):
         raise RequestError(
             Refusal.INVALID_WHEN,
-            f"{header} {text[:80]!r} is not a duration: give seconds (10) or a duration (1h30m)",
+            invalid_value(header, text[:80], "expected seconds (10) or a duration (1h30m)"),
         )
     return when.us
 
@@ -256,6 +258,13 @@ def print_rfc3339(us: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
 
 
+def _cron(text: str) -> Cron:
+    try:
+        return parse_cron(text)
+    except RequestError as error:
+        raise RequestError(error.code, invalid_value(_HEADER, text[:80], error)) from error
+
+
 def _named(text: str) -> When:
     """Read an expression that begins with `@`."""
     if text.startswith(_AT):
@@ -270,7 +279,7 @@ def _named(text: str) -> When:
         else:
             us = _duration(text, start)
         if not SHORTEST_INTERVAL_US <= us <= LAST_US:
-            raise _refusal(f"Gozo-When {text!r} is not an interval from 10ms to 9999 years")
+            raise _refusal(text, "an interval is from 10ms to 9999 years")
         return Every(us)
     if text not in NAMES:
         raise _unreadable(text, 0)
@@ -312,18 +321,18 @@ def _moment(text: str, start: int) -> int:
     if not zulu:
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         if int(hours) > 23 or int(minutes) > 59:  # noqa: PLR2004  # of a day, of an hour
-            raise _refusal(f"Gozo-When {text!r} has no offset between -23:59 and +23:59")
+            raise _refusal(text, "an offset is between -23:59 and +23:59")
     zone = timezone(-offset if sign == "-" else offset)
     leap = second == _LEAP_SECOND
     try:
         moment = datetime(year, month, day, hour, minute, second - leap, tzinfo=zone)
         since = moment - _EPOCH
     except (ValueError, OverflowError) as error:
-        raise _refusal(f"Gozo-When {text!r} is not a valid moment ({error})") from error
+        raise _refusal(text, f"there is no such moment ({error})") from error
     us = (since.days * 86_400 + since.seconds) * MICROSECONDS
     if leap:
         if us // MICROSECONDS % 86_400 != 86_399:  # noqa: PLR2004  # the last second of a day
-            raise _refusal(f"Gozo-When {text!r} has a leap second that is not at 23:59:60 UTC")
+            raise _refusal(text, "a leap second is at 23:59:60 UTC")
         us += MICROSECONDS
     else:
         us += _fraction(decimals or "", MICROSECONDS)
@@ -342,22 +351,19 @@ def _fraction(decimals: str, unit: int) -> int:
 
 def _unreadable(text: str, at: int | re.Match[str]) -> RequestError:
     position = at if isinstance(at, int) else at.end()
-    return _refusal(f"Gozo-When {text!r} is invalid at position {position + 1}")
+    return _refusal(text, f"error at position {position + 1}")
 
 
 def _beyond(text: str) -> RequestError:
     if _MILLISECONDS.fullmatch(text):
-        return RequestError(
-            Refusal.INVALID_WHEN,
-            f"Gozo-When {text!r} lies beyond the year 9999, and may be milliseconds: "
-            f"give seconds, {text[:-3]}.{text[-3:]}",
+        problem = (
+            "it lies beyond the year 9999, and may be milliseconds; expected seconds, "
+            f"{text[:-3]}.{text[-3:]}"
         )
-    return _refusal(f"Gozo-When {text!r} lies beyond the year 9999")
+        return RequestError(Refusal.INVALID_WHEN, invalid_value(_HEADER, text, problem))
+    return _refusal(text, "it lies beyond the year 9999")
 
 
-def _refusal(problem: str) -> RequestError:
-    cure = (
-        "give epoch seconds (1763871234.5), a moment (2026-12-24T18:00:00+01:00), a delay "
-        "(+10, +1h30m), an interval (@every 90s), @daily, or cron's five or six fields"
-    )
-    return RequestError(Refusal.INVALID_WHEN, f"{problem}: {cure}")
+def _refusal(text: str, reason: str = "") -> RequestError:
+    problem = f"{reason}; {_EXPECTED}" if reason else _EXPECTED
+    return RequestError(Refusal.INVALID_WHEN, invalid_value(_HEADER, text, problem))

@@ -202,6 +202,8 @@ class Entry(NamedTuple):
     """None for a single moment without further options."""
     protected: bool = False
     """Whether requests can neither replace nor cancel it."""
+    unknown: bytes = b""
+    """Lines of `Gozo-` headers that this version does not know, kept as a client wrote them."""
     confirmation: Confirmation | None = None
     """How it is confirmed; None: by a stream if `confirm`, and in no special way."""
     run: Run | None = None

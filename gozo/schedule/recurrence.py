@@ -17,7 +17,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice, takewhile
 
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.schedule import expression as grammar
 from gozo.schedule.cron import Cron, read_zone
 from gozo.schedule.model import (
@@ -71,12 +71,11 @@ def arranged(entry: Entry, when: grammar.When, received_us: int) -> Entry:
     elif start_us < received_us:
         due_us = grammar.next_due(when, received_us, start_us)
     if due_us is None or due_us > min(spec.until_us, grammar.LAST_US):
-        ends = spec.until_us != NEVER
-        raise RequestError(
-            Refusal.INVALID_WHEN,
-            f"Gozo-When {entry.when!r} is never due before "
-            + ("Gozo-Until: give a later end" if ends else "the year 10000: give an earlier time"),
-        )
+        end, cure = "the year 10000", "give an earlier time"
+        if spec.until_us != NEVER:
+            end, cure = "Gozo-Until", "give a later end"
+        problem = f"it is never due before {end}; {cure}"
+        raise RequestError(Refusal.INVALID_WHEN, invalid_value("Gozo-When", entry.when, problem))
     return due_at(entry._replace(spec=spec), due_us)
 
 
@@ -240,9 +239,8 @@ def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
     due_us = grammar.first_due(when, now_us)
     assert entry.spec is not None
     if due_us > entry.spec.until_us:
-        raise RequestError(
-            Refusal.INVALID_WHEN, f"{text!r} is after its Gozo-Until: give an earlier time"
-        )
+        problem = "it is after the schedule's Gozo-Until; give an earlier time"
+        raise RequestError(Refusal.INVALID_WHEN, invalid_value("Gozo-When", text, problem))
     return due_at(entry, due_us)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gozo.errors import Refusal, RequestError
+from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.schedule import expression as grammar
 from gozo.schedule.cron import Cron, read_zone
 from gozo.schedule.model import NEVER, Misfire, ScheduleSpec
@@ -132,7 +132,9 @@ def _read_misfire(said: Mapping[bytes, str], *, recurs: bool) -> Misfire:
     try:
         misfire = Misfire(text.lower())
     except ValueError:
-        raise _refusal(f"Gozo-Misfire {text[:40]!r} is unknown: give once, all or skip") from None
+        raise _refusal(
+            invalid_value("Gozo-Misfire", text[:40], "expected once, all or skip")
+        ) from None
     if misfire is Misfire.ALL and not recurs:
         raise _refusal("'Gozo-Misfire: all' is for recurring schedules only: give once or skip")
     if _GRACE in said and not recurs and misfire is not Misfire.SKIP:
@@ -154,8 +156,11 @@ def _moment(said: Mapping[bytes, str], name: bytes, received_us: int) -> int:
         case _:
             raise RequestError(
                 Refusal.INVALID_WHEN,
-                f"{_title(name)} {text[:80]!r} is not a moment: give epoch seconds, "
-                "2026-12-24T18:00:00+01:00, or a delay such as +30d",
+                invalid_value(
+                    _title(name),
+                    text[:80],
+                    "expected epoch seconds, 2026-12-24T18:00:00+01:00, or a delay such as +30d",
+                ),
             )
 
 
@@ -169,9 +174,8 @@ def _number(said: Mapping[bytes, str], name: bytes, least: int, most: int) -> in
     if text is None:
         return 0
     if not _NUMBER.match(text) or not least <= int(text) <= most:
-        raise _refusal(
-            f"{_title(name)} {text[:40]!r} is not a whole number from {least} to {most}: give one"
-        )
+        expected = f"expected a whole number from {least} to {most}"
+        raise _refusal(invalid_value(_title(name), text[:40], expected))
     return int(text)
 
 

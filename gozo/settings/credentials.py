@@ -21,9 +21,8 @@ _SEED_PREFIX = 18 << 3  # of nkeys: the letter S
 _USER_PREFIX = 20 << 3  # of nkeys: the letter U
 
 
-def hidden(_text: str) -> str:
-    """Return what messages show in place of a secret."""
-    return "(not shown)"
+def hidden(_text: str) -> None:
+    """Return what messages show of a secret: nothing."""
 
 
 def redacted(address: str) -> str:
@@ -53,13 +52,13 @@ def seed_of(nkey: str) -> str:
             lines = file.read(_SEED_FILE).decode("ascii", "replace").splitlines()
     except (UnusableError, OSError):
         raise UnusableError(
-            "is neither a user seed (SU...) nor a readable file: give one of the two; "
-            "it is not shown, since it may be a mistyped seed"
+            "expected a user seed (SU...) or a readable file; it is not shown, since it may be a "
+            "mistyped seed"
         ) from None
     for line in lines:
         if _SEED.fullmatch(line.strip()):
             return _checked_seed(line.strip())
-    raise UnusableError(f"names the file {str(path)!r}, which does not contain a seed (SU...)")
+    raise UnusableError(f"the file {str(path)!r} does not contain a seed (SU...)")
 
 
 def credentials_of(path: Path) -> tuple[str, str]:
@@ -74,20 +73,22 @@ def credentials_of(path: Path) -> tuple[str, str]:
         with path.open("rb") as file:
             lines = file.read(_CREDENTIALS_FILE).decode("utf-8", "replace").splitlines()
     except OSError as error:
-        raise UnusableError(f"cannot be read ({error.strerror}): give the path of a file") from None
+        raise UnusableError(
+            f"it cannot be read ({error.strerror}); expected the path of a file"
+        ) from None
     found = {}
     for head in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"):
         after = (line.strip() for before, line in pairwise(lines) if head in before)
         found[head] = next(after, "")
         if not found[head] or found[head].startswith("-----"):
             raise UnusableError(
-                f"is not a credentials file, it has no '{head}': give one created by nsc"
+                f"the file has no '{head}'; expected a credentials file created by nsc"
             )
     jwt, seed = found.values()
     if not _JWT.fullmatch(jwt):
-        raise UnusableError("contains an invalid JWT: copy the file again")
+        raise UnusableError("it contains an invalid JWT; copy the file again")
     if not _SEED.fullmatch(seed):
-        raise UnusableError("contains an invalid seed: copy the file again")
+        raise UnusableError("it contains an invalid seed; copy the file again")
     return jwt, _checked_seed(seed)
 
 
@@ -95,8 +96,8 @@ def _checked_seed(seed: str) -> str:
     """Check prefix and checksum, as nkeys.go does; Python's nkeys skips the checksum."""
     raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
     if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
-        raise UnusableError("is a mistyped seed (wrong checksum): copy it again")
+        raise UnusableError("the seed is mistyped (wrong checksum); copy it again")
     role = (raw[0] & 7) << 5 | (raw[1] & 248) >> 3
     if raw[0] & 248 != _SEED_PREFIX or role != _USER_PREFIX:
-        raise UnusableError("is not the seed of a user: give one that begins with SU")
+        raise UnusableError("it is not the seed of a user; expected one that begins with SU")
     return seed

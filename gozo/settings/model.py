@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gozo.errors import SettingsError, UnusableError
+from gozo.errors import SettingsError, UnusableError, invalid_value
 from gozo.protocol.inboxes import OWN, SHARED
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL
@@ -66,7 +66,7 @@ class ConnectionSettings:
         try:
             return seed_of(self.nkey)
         except UnusableError as error:
-            raise SettingsError(f"the value of --nkey {error}") from None
+            raise SettingsError(invalid_value("--nkey", None, error)) from None
 
     def credentials(self) -> tuple[str, str] | None:
         """Return JWT and seed, read again if they are in a file; None if not configured.
@@ -79,7 +79,7 @@ class ConnectionSettings:
         try:
             return credentials_of(self.jwt)
         except UnusableError as error:
-            raise SettingsError(f"the value {str(self.jwt)!r} of --jwt {error}") from None
+            raise SettingsError(invalid_value("--jwt", str(self.jwt), error)) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gozo.errors import SettingsError, UnusableError
+from gozo.errors import SettingsError, UnusableError, invalid_value
 from gozo.settings import parsers
 from gozo.settings.credentials import seed_of
 from gozo.settings.paths import config_home
@@ -69,7 +69,7 @@ class Context:
 def read_name(text: str) -> str:
     """Read the name of a context."""
     if any(one in text for one in _FORBIDDEN) or not text.isprintable():
-        raise UnusableError(r"is not a valid context name: give one without .., / and \ in it")
+        raise UnusableError("expected a name without .., / and \\")
     return text
 
 
@@ -109,7 +109,8 @@ def load(name: str, environment: Mapping[str, str]) -> Context:
     texts["url"] = texts["url"] or DEFAULT_URL
     tls_first = content.get("tls_first") or False
     if not isinstance(tls_first, bool):
-        raise SettingsError(f"tls_first in {path} is neither true nor false: fix it")
+        problem = "expected true or false"
+        raise SettingsError(invalid_value(f"tls_first in {path}", tls_first, problem))
     return Context(
         name=name,
         options={option: texts[key] for key, option in _OPTIONS.items() if texts[key]},
@@ -152,7 +153,8 @@ def _content(path: Path, name: str) -> dict[str, Any]:
 def _text(content: Mapping[str, Any], key: str, path: Path) -> str:
     text = content.get(key) or ""
     if not isinstance(text, str) or not parsers.is_utf8(text):
-        raise SettingsError(f"{key} in {path} is not a string: fix it with 'nats context'")
+        problem = "expected a string; fix it with 'nats context'"
+        raise SettingsError(invalid_value(f"{key} in {path}", None, problem))
     return text.strip()
 
 
@@ -170,7 +172,7 @@ def _subject(texts: Mapping[str, str], key: str, path: Path) -> str:
     try:
         parsers.read_subject(text.removeprefix("$"))  # a prefix of the API may begin with $
     except UnusableError as error:
-        raise SettingsError(f"the value {texts[key]!r} of {key} in {path} {error}") from None
+        raise SettingsError(invalid_value(f"{key} in {path}", texts[key], error)) from None
     return text
 
 
@@ -178,4 +180,4 @@ def _seed(nkey: str, path: Path) -> str:
     try:
         return seed_of(nkey)
     except UnusableError as error:
-        raise SettingsError(f"the value (not shown) of user_seed in {path} {error}") from None
+        raise SettingsError(invalid_value(f"user_seed in {path}", None, error)) from None

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gozo.errors import RequestError, SettingsError, UnusableError
+from gozo.errors import RequestError, SettingsError, UnusableError, invalid_value
 from gozo.runtime import logs
 from gozo.schedule.model import MICROSECONDS
 from gozo.settings import nats_contexts, parsers
@@ -39,8 +39,8 @@ class Option:
     """The help text, without a full stop."""
     default: str = ""
     """The default as help texts show it; empty if there is none."""
-    conceal: Callable[[str], str] | None = None
-    """Hides the secret in a value before it is shown."""
+    conceal: Callable[[str], str | None] | None = None
+    """Hides the secret in a value before it is shown; returns None to hide it all."""
     fills: str = ""
     """The field of the settings, if its name differs from the option's."""
     also: str = ""
@@ -88,18 +88,16 @@ class Option:
         Raises:
             SettingsError: the text is invalid; shows it unless it is secret.
         """
-        problem = "is not UTF-8 text: save it as UTF-8"
+        problem = "it is not UTF-8 text; save it as UTF-8"
         if parsers.is_utf8(text) and "\0" not in text:
             try:
                 return self.read(text)
             except UnusableError as error:
                 problem = str(error)
-        raise SettingsError(f"the value {self._shown(text)} of {origin} {problem}")
+        raise SettingsError(invalid_value(origin, self._shown(text), problem))
 
-    def _shown(self, text: str) -> str:
-        if self.is_secret:
-            return hidden(text)
-        return repr(self.conceal(text) if self.conceal else text)
+    def _shown(self, text: str) -> str | None:
+        return self.conceal(text) if self.conceal else text
 
 
 def read_moment(text: str) -> int:
@@ -111,7 +109,7 @@ def read_moment(text: str) -> int:
         moment = when.parse(text.strip())
     if not isinstance(moment, when.At):
         raise UnusableError(
-            "is not a time: give epoch seconds (1763871234.5) or 2026-12-24T18:00:00+01:00"
+            "expected epoch seconds (1763871234.5) or a time such as 2026-12-24T18:00:00+01:00"
         )
     return moment.us
 
@@ -124,7 +122,7 @@ def read_delay(text: str) -> int:
     with suppress(RequestError):
         delay = when.parse(f"+{text.strip().removeprefix('+')}")
     if not isinstance(delay, when.After) or not delay.us:
-        raise UnusableError("is not a delay above 0: give seconds (10) or a duration (90m)")
+        raise UnusableError("expected seconds (10) or a duration (90m) above 0")
     return delay.us
 
 
@@ -135,7 +133,7 @@ def read_interval(text: str) -> int:
     with suppress(RequestError):
         if us := when.parse_span(text.strip(), "the interval"):
             return us
-    raise UnusableError("is not a duration above 0: give seconds (10) or a duration (100ms)")
+    raise UnusableError("expected seconds (10) or a duration (100ms) above 0")
 
 
 def read_age(text: str) -> int:
@@ -145,10 +143,12 @@ def read_age(text: str) -> int:
     with suppress(RequestError):
         us = when.parse_span(text.strip(), "the age")
         if us > LONGEST_AGE_US:
-            raise UnusableError("is longer than a stream can keep messages: give at most 106751d")
+            raise UnusableError(
+                "a stream cannot keep messages for so long; expected at most 106751d"
+            )
         if us >= MICROSECONDS:
             return us
-    raise UnusableError("is not a duration of at least one second: give one such as 30d or 12h")
+    raise UnusableError("expected a duration of at least one second, such as 30d or 12h")
 
 
 # Formatted by hand, to keep what belongs together on one line.

@@ -1,9 +1,8 @@
 """Parses and checks the values of options, one function for each kind.
 
-Each `read_...` turns a text into a value or raises `UnusableError`, whose message completes the
-sentence "the value ... of --option": what is wrong, and the cure. Paths of files are checked for
-existence, so that a mistyped one is reported before anything starts. Nothing here knows options,
-environments or command lines.
+Each `read_...` turns a text into a value or raises `UnusableError`, whose message follows "invalid
+--option 'value':". Paths of files are checked for existence, so that a mistyped one is reported
+before anything starts. Nothing here knows options, environments or command lines.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def read_flag(text: str) -> bool:
         return True
     if word in ("0", "false", "no", "off"):
         return False
-    raise UnusableError("is neither yes nor no: give 1, true, yes or on, or 0, false, no or off")
+    raise UnusableError("expected 1, true, yes or on, or 0, false, no or off")
 
 
 def read_addresses(text: str) -> tuple[str, ...]:
@@ -62,9 +61,7 @@ def read_addresses(text: str) -> tuple[str, ...]:
     parts = [part.strip() for part in text.split(",")]
     addresses = [_address(part) for part in parts if part]
     if not addresses:
-        raise UnusableError(
-            f"contains no address: give one such as nats://localhost:{DEFAULT_PORT}"
-        )
+        raise UnusableError(f"expected an address such as nats://localhost:{DEFAULT_PORT}")
     return tuple(dict.fromkeys(addresses))
 
 
@@ -76,15 +73,15 @@ def _address(text: str) -> str:
     scheme = scheme.lower()
     if scheme in ("ws", "wss"):
         raise UnusableError(
-            "is for WebSockets, which gozo does not support: give a nats:// or tls:// address"
+            "gozo does not support WebSockets; expected a nats:// or tls:// address"
         )
     if scheme not in ("nats", "tls"):
-        raise UnusableError("has an unknown scheme: give a nats:// or tls:// address")
+        raise UnusableError("unknown scheme; expected a nats:// or tls:// address")
     user, at, place = rest.removesuffix("/").rpartition("@")
     if re.search(r"[\s/?#]", rest.removesuffix("/")) or not rest.isprintable():
         raise UnusableError(
-            "contains white space or one of / ? #: give scheme, host and port only, and a user or "
-            "password with such characters as --user and --password"
+            "it contains white space or one of / ? #; expected scheme, host and port only: give a "
+            "user or password with such characters as --user and --password"
         )
     host, port = _host_and_port(place)
     return f"{scheme}://{user}{at}{host}:{port}"
@@ -112,13 +109,13 @@ def _host_and_port(text: str) -> tuple[str, int]:
         port = digits if colon else None
         if not _is_host(host):
             raise UnusableError(
-                f"has an invalid host: give one such as nats://localhost:{DEFAULT_PORT}, and an "
-                "IPv6 address in brackets"
+                f"invalid host; expected one as in nats://localhost:{DEFAULT_PORT}, and an IPv6 "
+                "address in brackets"
             )
     if port is None:
         return host, DEFAULT_PORT
     if not _PORT.fullmatch(port) or not 1 <= int(port) <= LAST_PORT:
-        raise UnusableError("has an invalid port: give a number from 1 to 65535, or omit it")
+        raise UnusableError("invalid port; expected a number from 1 to 65535, or none")
     return host, int(port)
 
 
@@ -131,13 +128,15 @@ def read_nkey(text: str) -> str:
 def read_subject(text: str) -> str:
     """Read a subject without wildcards."""
     if not text.isprintable() or re.search(r"\s", text):
-        raise UnusableError("contains white space or control characters: remove them")
+        raise UnusableError("it contains white space or control characters; remove them")
     if "*" in text or ">" in text:
-        raise UnusableError("contains a wildcard: give a single subject")
+        raise UnusableError("it contains a wildcard; expected a single subject")
     if text.startswith("$"):
-        raise UnusableError("begins with $, which is reserved for the server: give another subject")
+        raise UnusableError(
+            "it begins with $, which is reserved for the server; expected another subject"
+        )
     if not all(text.split(".")):
-        raise UnusableError("has an empty token: remove the extra dot")
+        raise UnusableError("it has an empty token; remove the extra dot")
     return _short_enough(text)
 
 
@@ -152,21 +151,22 @@ def read_patterns(text: str) -> tuple[str, ...]:
     if not all(patterns):
         # From an unset variable, say: to ignore it could allow everything.
         raise UnusableError(
-            "contains an empty pattern: give one such as jobs.>, > for all subjects, or omit it"
+            "it contains an empty pattern; expected one such as jobs.>, > for all subjects, or "
+            "omit it"
         )
     for pattern in patterns:
         if not pattern.isprintable() or re.search(r"\s", pattern):
-            raise UnusableError("contains white space or control characters: remove them")
+            raise UnusableError("it contains white space or control characters; remove them")
         tokens = pattern.split(".")
         if not all(tokens) or ">" in tokens[:-1]:
             raise UnusableError(
-                "is not a valid pattern: remove empty tokens, and use > only as the last token"
+                "expected patterns without empty tokens, and with > only as the last token"
             )
         if any(len(token) > 1 and set(token) & {"*", ">"} for token in tokens):
             # NATS takes it literally there: the subjects that were meant would not be denied.
             raise UnusableError(
-                "has a wildcard inside a token, where it has no effect: use it as a whole token, "
-                "as in jobs.*"
+                "it has a wildcard inside a token, where it has no effect; use it as a whole "
+                "token, as in jobs.*"
             )
     return tuple(dict.fromkeys(patterns))
 
@@ -174,16 +174,16 @@ def read_patterns(text: str) -> tuple[str, ...]:
 def read_bucket(text: str) -> str:
     """Read the name of a key/value bucket."""
     if not _BUCKET.fullmatch(text):
-        raise UnusableError("is not a valid bucket name: use ASCII letters, digits, - and _ only")
+        raise UnusableError("expected ASCII letters, digits, - and _ only")
     if text.endswith("_lease"):
-        raise UnusableError("ends in _lease, as lease buckets do: give another name")
+        raise UnusableError("it ends in _lease, as lease buckets do; expected another name")
     return _short_enough(text)
 
 
 def read_name(text: str) -> str:
     """Read the name of a daemon: printable, without white space."""
     if not text.isprintable() or re.search(r"\s", text):
-        raise UnusableError("contains white space or control characters: remove them")
+        raise UnusableError("it contains white space or control characters; remove them")
     return _short_enough(text)
 
 
@@ -198,14 +198,14 @@ def read_replicas(text: str) -> int:
     digits = text.strip()
     if _COUNT.fullmatch(digits) and 1 <= int(digits) <= MOST_REPLICAS:
         return int(digits)
-    raise UnusableError(f"is not a whole number from 1 to {MOST_REPLICAS}: give 1, 3 or 5")
+    raise UnusableError(f"expected a whole number from 1 to {MOST_REPLICAS}, such as 1, 3 or 5")
 
 
 def read_level(text: str) -> str:
     """Read a log level."""
     level = text.strip().lower()
     if level not in LEVELS:
-        raise UnusableError(f"is not a log level: give {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
+        raise UnusableError(f"expected {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
     return level
 
 
@@ -213,7 +213,7 @@ def read_log_format(text: str) -> str:
     """Read a log format."""
     form = text.strip().lower()
     if form not in LOG_FORMATS:
-        raise UnusableError(f"is not a log format: give {' or '.join(LOG_FORMATS)}")
+        raise UnusableError(f"expected {' or '.join(LOG_FORMATS)}")
     return form
 
 
@@ -224,18 +224,16 @@ def read_listen(text: str) -> tuple[str, int]:
     if bracketed and _is_ipv6(bracketed[1]):
         host = bracketed[1]
     elif host and not _is_host(host):
-        raise UnusableError("has an invalid host: give one such as 127.0.0.1:9464 or [::1]:9464")
+        raise UnusableError("invalid host; expected one as in 127.0.0.1:9464 or [::1]:9464")
     if not colon or not _PORT.fullmatch(port) or int(port) > LAST_PORT:
-        raise UnusableError("has no port from 0 to 65535: give one such as 127.0.0.1:9464")
+        raise UnusableError("expected a port from 0 to 65535, as in 127.0.0.1:9464")
     return host, int(port)
 
 
 def read_format(text: str) -> str:
     """Read an output format."""
     if text not in FORMATS:
-        raise UnusableError(
-            f"is not an output format: give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        )
+        raise UnusableError(f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     return text
 
 
@@ -248,9 +246,7 @@ def read_size(text: str) -> int:
         size = float(match[1]) * base ** " kmgt".index(unit[:1] or " ")
         if 1 <= size < 2**63:
             return int(size)
-    raise UnusableError(
-        "is not a size: give bytes, or a number with a unit such as 512MiB, 64MB or 1GiB"
-    )
+    raise UnusableError("expected bytes, or a number with a unit such as 512MiB, 64MB or 1GiB")
 
 
 def read_most(text: str) -> int:
@@ -258,7 +254,7 @@ def read_most(text: str) -> int:
     digits = text.strip()
     if _DIGITS.fullmatch(digits) and int(digits):
         return int(digits)
-    raise UnusableError(f"is not a whole number from 1 to {MOST_OF_ALL}: give one such as 100000")
+    raise UnusableError(f"expected a whole number from 1 to {MOST_OF_ALL}, such as 100000")
 
 
 def read_rate(text: str) -> float:
@@ -267,7 +263,7 @@ def read_rate(text: str) -> float:
     if _SECONDS.fullmatch(number) and 0 < float(number) <= MOST_RATE:
         return float(number)
     raise UnusableError(
-        f"is not a rate per second above 0, at most {MOST_RATE:,.0f}: give one such as 1000 or 0.5"
+        f"expected a rate per second above 0, at most {MOST_RATE:,.0f}, such as 1000 or 0.5"
     )
 
 
@@ -278,14 +274,12 @@ def read_seconds(text: str) -> float:
         seconds = float(number)
         if math.isfinite(seconds) and 0 < seconds <= MOST_SECONDS:
             return seconds
-    raise UnusableError(
-        f"is not a number of seconds above 0, at most {MOST_SECONDS:.0f}: give one such as 3 or 0.5"
-    )
+    raise UnusableError(f"expected seconds above 0, at most {MOST_SECONDS:.0f}, such as 3 or 0.5")
 
 
 def _short_enough(text: str) -> str:
     if len(text) > LONGEST_NAME:
-        raise UnusableError(f"has {len(text)} characters: use at most {LONGEST_NAME}")
+        raise UnusableError(f"it has {len(text)} characters; expected at most {LONGEST_NAME}")
     return text
 
 

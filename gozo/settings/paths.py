@@ -28,11 +28,15 @@ def read_file(text: str) -> Path:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise UnusableError(f"cannot be read ({error.strerror}): give the path of a file") from None
+        raise UnusableError(
+            f"it cannot be read ({error.strerror}); expected the path of a file"
+        ) from None
     if stat.S_ISDIR(mode):
-        raise UnusableError("is a directory: give the path of a file")
+        raise UnusableError("it is a directory; expected the path of a file")
     if not os.access(path, os.R_OK):
-        raise UnusableError("cannot be read (permission denied): make it readable for gozo's user")
+        raise UnusableError(
+            "it cannot be read (permission denied); make it readable for gozo's user"
+        )
     return path
 
 
@@ -42,5 +46,5 @@ def read_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise UnusableError(
-            "begins with ~, but the home directory is unknown: give the full path"
+            "it begins with ~, but the home directory is unknown; give the full path"
         ) from None

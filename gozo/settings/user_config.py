@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, invalid_value
 from gozo.settings.options import CONNECTION, OUTPUT
 from gozo.settings.paths import config_home
 
@@ -45,7 +45,8 @@ def read(file: Path) -> dict[str, str]:
                 f"{file} has the unknown key {key!r}: remove it; known keys are {_listed()}"
             )
         if not isinstance(text, str):
-            raise SettingsError(f"{key} in {file} is not a string: put it in quotation marks")
+            problem = "expected a string in quotation marks"
+            raise SettingsError(invalid_value(f"{key} in {file}", None, problem))
         defaults[key] = text
     return defaults
 

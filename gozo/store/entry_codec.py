@@ -8,6 +8,7 @@ from typing import Any
 
 from gozo.errors import RequestError
 from gozo.protocol.confirmation import confirmation_lines, read_confirmation
+from gozo.protocol.header_names import unknown_lines
 from gozo.protocol.headers import (
     FIRST_LINE,
     MESSAGE_ID,
@@ -149,7 +150,7 @@ def _rare_lines(entry: Entry) -> bytes:
             _print_us(entry.next_us),
             reason,
         )
-    return lines
+    return lines + entry.unknown
 
 
 def headers_size(entry: Entry) -> int:
@@ -325,6 +326,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         managed_by=given.get(b"gozo-set", b"").decode("utf-8", "replace"),
         expires=b"nats-ttl" in given,
         protected=PROTECT in given,
+        unknown=unknown_lines(given),
         confirmation=confirmation,
         run=read_run(key, given) if key.startswith(RUN_PREFIX) else None,
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gozo.errors import Refusal, RequestError
+from gozo.protocol.header_names import explain, names
 from gozo.protocol.ids import escape_id, is_addressable
 from gozo.protocol.subject_policy import UNLIMITED, Policy, check_size
 from gozo.runtime.logs import get_logger
@@ -266,6 +267,15 @@ class BucketIndex:
         self._policy.check_entry(entry)
 
     def _known(self, key: str, revision: int, entry: Entry) -> None:
+        if entry.unknown and not is_of_daemon(entry.token):
+            first, *others = names(entry.unknown)
+            log.limited(
+                *("warning", "entry.unknown_header"),
+                key=key,
+                revision=revision,
+                reason=explain(first),
+                others=len(others),
+            )
         if entry.expires:
             self.expiring[key] = revision
         if entry.id == key and "=" in key and escape_id(key) != key:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gozo.cli import usage
+from gozo.cli.program import program
 from gozo.errors import SettingsError
 from gozo.runtime.logs import visible
 from gozo.settings import user_config
@@ -17,12 +18,7 @@ from gozo.settings.credentials import redacted
 from gozoctl.exit_codes import DONE, FAILED
 from gozoctl.session import finish
 
-app = typer.Typer(
-    cls=usage.Group,
-    rich_markup_mode=None,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program()
 
 
 def _keys() -> list[str]:

@@ -8,7 +8,7 @@ import typer
 
 from gozo.cli.options import takes
 from gozoctl.exit_codes import DONE
-from gozoctl.options import completion
+from gozoctl.options.selection import OfSchedule
 from gozoctl.output.events import EVENTS, LINES
 from gozoctl.output.printer import Lines
 from gozoctl.session import OPTIONS, NoHeader, Session, connected, while_read
@@ -17,15 +17,7 @@ from gozoctl.session import OPTIONS, NoHeader, Session, connected, while_read
 @takes(OPTIONS)
 def command(
     ctx: typer.Context,
-    id_: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ID",
-            help="Only events of this schedule.",
-            show_default=False,
-            autocompletion=completion.ids,
-        ),
-    ] = None,
+    id_: OfSchedule = None,
     *,
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Exit after N events.")

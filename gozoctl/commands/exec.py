@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
-from gozo.errors import SettingsError, UnusableError
+from gozo.errors import SettingsError, UnusableError, invalid_value
 from gozo.runtime import logs
 from gozo.settings import parsers
 from gozoctl.options import completion, moments
@@ -68,9 +68,8 @@ class Source:
         try:
             return parsers.read_size(self.max_backlog)
         except UnusableError as error:
-            raise SettingsError(
-                f"the value {self.max_backlog!r} of --max-backlog {error}"
-            ) from None
+            problem = invalid_value("--max-backlog", self.max_backlog, error)
+            raise SettingsError(problem) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, invalid_value
 from gozo.protocol.event_kinds import Kind
 from gozoctl.exit_codes import DONE, NOT_FOUND
 from gozoctl.options import completion, past_moments
+from gozoctl.options.selection import OfSchedule
 from gozoctl.output import times
 from gozoctl.output.events import EVENTS, LINES_OF_MANY, ROWS, ROWS_OF_MANY
 from gozoctl.output.printer import Elements, Lines, Output
@@ -68,9 +69,8 @@ class EventFilter:
         begin = None if self.since is None else past_moments.since(self.since, self.now)
         end = None if self.until is None else past_moments.moment(self.until, self.now, "--until")
         if begin is not None and end is not None and end <= begin:
-            raise SettingsError(
-                f"--until {self.until!r} is not after --since {self.since!r}: give a later time"
-            )
+            problem = f"it is not after --since {self.since!r}; expected a later time"
+            raise SettingsError(invalid_value("--until", self.until, problem))
         return begin, end
 
     @property
@@ -82,15 +82,7 @@ class EventFilter:
 @takes(OPTIONS)
 def command(
     ctx: typer.Context,
-    id_: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ID",
-            help="Only events of this schedule.",
-            show_default=False,
-            autocompletion=completion.ids,
-        ),
-    ] = None,
+    id_: OfSchedule = None,
     *,
     wanted: EventFilter,
     no_header: NoHeader = False,

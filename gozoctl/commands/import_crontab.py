@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gozo.cli.options import tell
-from gozo.errors import SettingsError, UnusableError
+from gozo.errors import SettingsError, UnusableError, invalid_value
 from gozo.settings import parsers
 from gozoctl.exit_codes import DONE
 from gozoctl.options.files import STDIN, read_text
@@ -61,7 +61,7 @@ def command(
         try:
             parsers.read_subject(subject)
         except UnusableError as error:
-            raise SettingsError(f"--subject {subject!r} {error}") from None
+            raise SettingsError(invalid_value("--subject", subject, error)) from None
         if time_zone is not None:
             zone_of(time_zone)
         read = crontab.read(

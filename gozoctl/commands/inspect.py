@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from gozo.cli.options import takes
+from gozo.protocol.header_names import explain
 from gozo.runtime.logs import visible
 from gozo.schedule.model import MICROSECONDS
 from gozoctl.exit_codes import DONE, NOT_FOUND
@@ -206,6 +207,7 @@ def _state_lines(schedule: Schedule, write: Callable[[datetime], str]) -> list[t
         lines.append(("next try", write(schedule.next)))
     if schedule.reason:
         lines.append(("note" if schedule.state == "paused" else "reason", schedule.reason))
+    lines += [("warning", explain(name)) for name in schedule.unknown_headers]
     return lines
 
 

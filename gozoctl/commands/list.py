@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,9 @@ from gozoctl.options import moments
 from gozoctl.options.selection import OnlySubject, explain_nothing, select
 from gozoctl.output.schedules import Filter, Order, State, sheet_for
 from gozoctl.session import OPTIONS, NoHeader, Session, connected
+
+if TYPE_CHECKING:
+    from gozo.client import Schedule
 
 
 @takes(OPTIONS)
@@ -67,10 +71,21 @@ def command(
             return
         found = await select(session.client, subject, kept(), sort, reverse=reverse, limit=limit)
         session.out.all(sheet_for(found), found)
+        _warn(session, found)
         if not found:
             await explain_nothing(session)
 
     connected(ctx, given, work, header=not no_header, before=lambda out: bool(kept()))
+
+
+def _warn(session: Session, found: list[Schedule]) -> None:
+    """Report how many schedules have headers without effect."""
+    ids = [one.id or one.key for one in found if one.unknown_headers]
+    if ids:
+        session.out.say(
+            f"schedules with unknown Gozo- headers, which have no effect: {len(ids)}; see "
+            f"gozoctl inspect {shlex.quote(ids[0])}"
+        )
 
 
 def _moment(text: str | None, now: datetime, option: str) -> datetime | None:

@@ -110,8 +110,7 @@ def _first_due(timing: Timing, when: grammar.When) -> datetime:
         try:
             return _moment(grammar.first_due(when, now_us))
         except RequestError as error:
-            option, text = timing.given
-            raise SettingsError(moments.worded(error, option, text)) from error
+            raise SettingsError(moments.in_options(str(error), timing.given[0])) from error
     start_us = now_us if timing.first is None else max(now_us, _microseconds(timing.first) - 1)
     if timing.first is not None and isinstance(when, grammar.Every):
         return max(timing.first, timing.now)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, invalid_value
 from gozoctl.exit_codes import DONE, USAGE
 from gozoctl.options.files import STDIN, read_text
 from gozoctl.session import Session
@@ -54,7 +54,7 @@ def read_manifests(session: Session, files: list[str], set_: str | None) -> list
     from gozo.client import manifest  # noqa: PLC0415  # not needed for --help
 
     if set_ is not None and not manifest.is_set_name(set_):
-        raise SettingsError(f"invalid --set {set_!r}: expected a word")
+        raise SettingsError(invalid_value("--set", set_, manifest.SET_NAME))
     read: list[Manifest] = []
     problems: list[str] = []
     seen: dict[str, str] = {}

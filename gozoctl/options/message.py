@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, invalid_value
 from gozo.schedule.model import Confirm, Overlap
 from gozoctl.options.files import STDIN, read_bytes
 
@@ -126,7 +126,7 @@ class Message:
         for line in self.header or ():
             name, colon, value = line.partition(":")
             if not colon or not name.strip():
-                raise SettingsError(f"invalid --header {line!r}: expected 'Name: value'")
+                raise SettingsError(invalid_value("--header", line, "expected 'Name: value'"))
             headers.append((name.strip(), value.strip()))
         return headers
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
-from gozo.errors import GozoError, RequestError, SettingsError
+from gozo.errors import GozoError, RequestError, SettingsError, invalid_value
 from gozo.schedule import expression as grammar
 from gozo.schedule.cron import Cron
 from gozo.schedule.model import MICROSECONDS
@@ -30,7 +30,6 @@ _CLOCK = re.compile(r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?\Z", re.ASCII)
 _LOCAL = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?\Z", re.ASCII
 )
-_HEADER = "Gozo-When"
 _HEADERS = re.compile(
     r"Gozo-(When|Time-Zone|Start|Until|Count|Jitter|Misfire-Grace|Misfire|Id|Confirm|Attempts"
     r"|Ack-Wait|Backoff|Max-Age|Overlap|Dead-Letter|TTL)\b"
@@ -40,6 +39,7 @@ WAYS = ("--in", "--at", "--when", "--cron", "--every")
 """The options that give the due time."""
 _BEYOND = "lies beyond the year 9999"
 _DAY = timedelta(days=1)
+_FIELDS = (5, 6)  # of a cron expression
 
 
 def expression(
@@ -89,9 +89,9 @@ def delay(text: str) -> str:
     except RequestError as error:
         phrase = phrases.read_delay(text)
         if _BEYOND in str(error):
-            raise SettingsError(f"--in {text!r} {_BEYOND}: give less") from error
+            raise _invalid("--in", text, f"it {_BEYOND}; expected less") from error
         if phrase is None:
-            raise SettingsError(f"invalid --in {text!r}: {_delay_cure(text)}") from error
+            raise _invalid("--in", text, _delay_cure(text)) from error
         plain = f"+{phrase.text}"
         _parse(plain, "--in")
     return plain
@@ -134,9 +134,7 @@ def length(text: str, option: str, *, zero_ok: bool = False) -> float:
         when = None
     if not isinstance(when, grammar.After) or not (when.us or zero_ok):
         above = "" if zero_ok else " above 0"
-        raise SettingsError(
-            f"invalid {option} {text!r}: expected seconds (10) or a duration (1h30m){above}"
-        )
+        raise _invalid(option, text, f"expected seconds (10) or a duration (1h30m){above}")
     return when.us / MICROSECONDS
 
 
@@ -152,7 +150,7 @@ def interval(text: str) -> str:
         grammar.parse(f"@every {text}")
     except RequestError as error:
         cure = phrases.hint(text) or "expected 10ms or more, such as 90s or 1h30m"
-        raise SettingsError(f"invalid --every {text!r}: {cure}") from error
+        raise _invalid("--every", text, cure) from error
     return f"@every {text}"
 
 
@@ -195,7 +193,7 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
     """
     phrase = _point_or_delay(text)
     if isinstance(phrase, Point) and phrase.clock is None:
-        raise SettingsError(f"invalid {option} {text!r}: add a time of day: '{text} 00:00'")
+        raise _invalid(option, text, f"add a time of day: '{text} 00:00'")
     if _LOCAL.match(text) or phrase is not None:
         return moment_at(text, now, zone, option)
     try:
@@ -203,9 +201,7 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
     except RequestError as error:
         raise _no_time(text, option) from error
     if not isinstance(when, grammar.Moment):
-        raise SettingsError(
-            f"invalid {option} {text!r}: it recurs; expected a time, or a delay such as +1h"
-        )
+        raise _invalid(option, text, "it recurs; expected a time, or a delay such as +1h")
     us = grammar.first_due(when, 0)
     if text.startswith("+"):
         return now + timedelta(microseconds=us)
@@ -260,17 +256,7 @@ def _parse(text: str, option: str) -> grammar.When:
     try:
         return grammar.parse(text)
     except RequestError as error:
-        raise SettingsError(worded(error, option, text)) from error
-
-
-def worded(error: RequestError, option: str, text: str) -> str:
-    """Word an error about a text, naming the option that gave the text."""
-    words = str(error)
-    if words.startswith(_HEADER):
-        return in_options(words, option)
-    if words.startswith(repr(text)):
-        return in_options(f"{option} {words}", option)
-    return in_options(f"{option} {text!r}: {words}", option)
+        raise SettingsError(in_options(str(error), option)) from error
 
 
 def in_options(words: str, when: str) -> str:
@@ -285,20 +271,20 @@ def in_options(words: str, when: str) -> str:
 
 def _cron(text: str) -> str:
     if text == "@reboot":
-        raise SettingsError(
-            "invalid --cron '@reboot': gozo does not see machines start; run `gozoctl create ID "
-            "SUBJECT --in 0` at boot"
-        )
+        cure = "gozo does not see machines start; run `gozoctl create ID SUBJECT --in 0` at boot"
+        raise _invalid("--cron", text, cure)
     try:
         when: object = grammar.parse(text)
     except RequestError as error:
-        if not str(error).startswith(_HEADER):  # it names the field
-            raise SettingsError(worded(error, "--cron", text)) from error
+        if len(text.split()) in _FIELDS:  # it names the field
+            raise SettingsError(in_options(str(error), "--cron")) from error
         when = None
     if not isinstance(when, Cron):
-        raise SettingsError(
-            f"invalid --cron {text!r}: expected five fields, such as '0 2 * * mon-fri', six with "
-            "seconds first, or a name such as @daily"
+        raise _invalid(
+            "--cron",
+            text,
+            "expected five fields, such as '0 2 * * mon-fri', six with seconds first, or a name "
+            "such as @daily",
         )
     return text
 
@@ -316,4 +302,8 @@ def _no_time(text: str, option: str) -> SettingsError:
         "expected 17:30, 'tomorrow 9am', '2026-12-24 18:00' (local time), "
         "2026-12-24T18:00:00+01:00 or a delay such as +1h30m"
     )
-    return SettingsError(f"invalid {option} {text!r}: {cure}")
+    return _invalid(option, text, cure)
+
+
+def _invalid(option: str, text: str, problem: str) -> SettingsError:
+    return SettingsError(invalid_value(option, text, problem))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, time, timedelta, tzinfo
 
-from gozo.errors import RequestError, SettingsError
+from gozo.errors import RequestError, SettingsError, invalid_value
 from gozo.schedule import expression as grammar
 from gozoctl.options import moments, phrases
 from gozoctl.options.phrases import Point
@@ -34,10 +34,11 @@ def since(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
     """
     found = moment(text, now, "--since", zone)
     if found > now:
-        raise SettingsError(
-            f"--since {text!r} is in the future: give a past time, such as 2h (two hours ago) or "
+        problem = (
+            "it is in the future; expected a past time, such as 2h (two hours ago) or "
             "'yesterday 17:30'"
         )
+        raise SettingsError(invalid_value("--since", text, problem))
     return found
 
 
@@ -50,9 +51,8 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
     words = " ".join(text.lower().split())
     if _NUMBER.match(words):
         number = words.lstrip("-")
-        raise SettingsError(
-            f"invalid {option} {text!r}: add a unit: {number}s, {number}m or {number}h"
-        )
+        cure = f"add a unit: {number}s, {number}m or {number}h"
+        raise SettingsError(invalid_value(option, text, cure))
     try:
         if (length := _length(words)) is not None:
             return now - length
@@ -67,7 +67,7 @@ def moment(text: str, now: datetime, option: str, zone: tzinfo | None = None) ->
             "expected 2h (two hours ago), 17:30, yesterday, '2026-12-24 18:00' (local time) or "
             "2026-12-24T18:00:00+01:00"
         )
-        raise SettingsError(f"invalid {option} {text!r}: {cure}") from error
+        raise SettingsError(invalid_value(option, text, cure)) from error
 
 
 def _length(words: str) -> timedelta | None:

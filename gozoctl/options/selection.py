@@ -1,4 +1,4 @@
-"""Finds and reads the schedules that a command selects."""
+"""Declares what selects schedules and events; finds and reads the schedules."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ OnlySubject = Annotated[
         metavar="PATTERN",
         help="Only schedules for this subject; * and > are wildcards, as in NATS.",
         autocompletion=completion.subjects,
+    ),
+]
+
+OfSchedule = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ID",
+        help="Only events of this schedule.",
+        show_default=False,
+        autocompletion=completion.ids,
     ),
 ]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gozo.errors import RequestError, SettingsError
+from gozo.errors import Refusal, RequestError, SettingsError, invalid_value
 from gozo.schedule import expression as grammar
-from gozo.schedule.cron import Cron, read_zone
+from gozo.schedule.cron import ZONE_NAME, Cron, read_zone
 from gozo.schedule.model import Misfire
 from gozoctl.options import moments
 from gozoctl.options.time_zones import local_zone, offered
@@ -46,12 +46,16 @@ When = Annotated[
 def naming(when: str) -> Iterator[None]:
     """Make refusals name options instead of headers; `when` is the option that gave the time.
 
+    A refusal of `--header` is about the header itself.
+
     Raises:
         RequestError: the same, reworded.
     """
     try:
         yield
     except RequestError as error:
+        if error.code in (Refusal.INVALID_HEADER, Refusal.UNKNOWN_HEADER):
+            raise
         raise RequestError(error.code, moments.in_options(str(error), when)) from error
 
 
@@ -220,10 +224,7 @@ def zone_of(name: str) -> tzinfo:
     try:
         return read_zone(name)
     except RequestError as error:
-        raise SettingsError(
-            f"invalid --time-zone {name!r}: expected UTC or a name of the IANA database, such as "
-            "Europe/Malta (case-sensitive)"
-        ) from error
+        raise SettingsError(invalid_value("--time-zone", name, ZONE_NAME)) from error
 
 
 def _span(text: str | None, option: str) -> str | None:

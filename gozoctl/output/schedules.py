@@ -85,7 +85,7 @@ def record(schedule: Schedule) -> dict[str, Any]:
     headers: dict[str, list[str]] = {}
     for name, value in schedule.headers:
         headers.setdefault(name, []).append(value)
-    found = {
+    found: dict[str, Any] = {
         "id": schedule.id,
         "key": schedule.key,
         "subject": schedule.subject,
@@ -101,6 +101,8 @@ def record(schedule: Schedule) -> dict[str, Any]:
     }
     if schedule.spec is not None:
         found |= _spec(schedule, schedule.spec)
+    if schedule.unknown_headers:
+        found["unknown_headers"] = list(schedule.unknown_headers)
     if schedule.is_run:
         found |= _run(schedule)
     return found | ({"reason": schedule.reason} if schedule.reason else {})

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gozo.errors import SettingsError
+from gozo.errors import SettingsError, invalid_value
 
 FOLDERS = ("/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo", "/var/db/timezone/zoneinfo")
 """The folders of zoneinfo files of glibc, musl and macOS."""
@@ -40,10 +40,11 @@ def check(environment: Mapping[str, str] = os.environ, folders: Iterable[str] = 
         return
     folders = (environment.get("TZDIR") or "", *folders)
     if not any(_has_rules(Path(folder, name)) for folder in folders if folder):
-        raise LocalZoneError(
-            f"invalid TZ {text!r}: this machine knows no such time zone, and local times would be "
-            "UTC; set it to a name such as Europe/Malta (with tzdata installed), or unset it"
+        problem = (
+            "this machine knows no such time zone, and local times would be UTC; set it to a name "
+            "such as Europe/Malta (with tzdata installed), or unset it"
         )
+        raise LocalZoneError(invalid_value("TZ", text, problem))
 
 
 def _has_rules(path: Path) -> bool:

@@ -38,7 +38,8 @@ NAMES = [
     *("Gozo-Subject", "Gozo-Due", "Gozo-Created", "Gozo-Format", "Gozo-Headers", "Gozo-State"),
     *("Gozo-Next", "Gozo-Tried", "Gozo-Reason", "Gozo-Request", "Gozo-Extended", "Gozo-Original"),
     *("Gozo-Set", "Gozo-Time-Zone", "Gozo-Start", "Gozo-Until", "Gozo-Count", "Gozo-Jitter"),
-    *("Gozo-Misfire", "Gozo-Grace", "Gozo-Occurred", "Gozo-Last", "Gozo-Nonsense", "gozo-WHEN"),
+    *("Gozo-Misfire", "Gozo-Misfire-Grace", "Gozo-Occurred", "Gozo-Last", "gozo-WHEN"),
+    "Gozo-Nonsense",
     *("Nats-Msg-Id", "Nats-TTL", "Nats-Rollup", "Nats-Msg-Size", "Nats-Marker-Reason"),
     *("Nats-Expected-Last-Sequence", "Nats-Expected-Stream", "KV-Operation", "traceparent"),
 ]

@@ -114,11 +114,11 @@ def test_nothing_is_done_where_anything_is_wrong(ctl: Gozoctl) -> None:
     done = ctl.run("apply", "jobs/nightly.toml", "bad.toml", "missing.toml")
     assert done.code == 2
     assert "bad.toml: [schedules.x]: subject: " in done.err
-    assert "bad.toml: [schedules.y]: when: " in done.err
+    assert "bad.toml: [schedules.y]: invalid when 'soon': " in done.err
     assert '"z.1"' in done.err
     assert "[schedules.\" b\"]: the id ' b' begins or ends with white space" in done.err
     assert "[schedules.c]: subject: " in done.err
-    assert "[schedules.d]: payload-file: 'large' cannot be read (larger than" in done.err
+    assert "[schedules.d]: invalid payload-file 'large': it cannot be read (larger" in done.err
     assert "cannot read missing.toml (No such" in done.err
     (ctl.home / "bad.toml").write_text('[schedules."a.b"]\nsubject = "s"\nwhen = "+1h"\n')
     done = ctl.run("apply", "jobs/nightly.toml", "bad.toml")

@@ -34,6 +34,7 @@ def ctl(servers: Servers, tmp_path: Path) -> Gozoctl:
     ctl.ok("create", ID, "kitchen", EVIL, "--in", "9999", "-H", f"X: {EVIL}")
     store(server, b"key\x1b[2J", Gozo_When=LATER, Gozo_Subject="to")
     store(server, b"subject", Gozo_When=LATER, Gozo_Subject="to\x1b[2J\x9b\x07")
+    store(server, b"header", Gozo_When=LATER, Gozo_Subject="to", **{f"Gozo_{EVIL}": EVIL})
     store(server, b"when", Gozo_When=f"in a {EVIL}", Gozo_Subject="to")
     store(
         server,
@@ -80,7 +81,7 @@ def look(ctl: Gozoctl, *command: str, press: str = "", until: str = "") -> None:
 def test_lists(ctl: Gozoctl, output: str) -> None:
     """Keys, ids, subjects, reasons, headers and payloads are shown escaped, in every format."""
     look(ctl, "list", "-o", output)
-    look(ctl, "inspect", ID, "subject", "when", "reason", "-o", output)
+    look(ctl, "inspect", ID, "subject", "header", "when", "reason", "-o", output)
 
 
 def test_commands(ctl: Gozoctl) -> None:

@@ -75,4 +75,4 @@ async def test_not_a_moment(daemons: Daemons) -> None:
     """A delay would mean another moment at each start, and is refused."""
     daemon = daemons.start("serve", "--skip-due-before", "+1h")
     assert await daemon.wait() == USAGE
-    assert "the value '+1h' of --skip-due-before is not a time" in daemon.stderr
+    assert "invalid --skip-due-before '+1h': expected epoch seconds" in daemon.stderr

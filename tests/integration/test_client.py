@@ -236,7 +236,7 @@ async def test_reschedule(client: Client, new: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         await client.reschedule(new, LATER)
     assert caught.value.status == "not_found"
-    with pytest.raises(RequestError, match="is invalid at position"):
+    with pytest.raises(RequestError, match="error at position"):
         await client.reschedule(new, "tomorrow")
 
 

@@ -85,17 +85,17 @@ async def test_relative_terms(client: Client, place: Place, new: str) -> None:
         ({"when": "@every 1s", "id": None}, "needs Gozo-Id"),
         (
             {"when": "@daily", "time_zone": "Europe/Valletta"},
-            "is not a time zone",
+            "invalid Gozo-Time-Zone",
         ),
-        ({"when": "@daily", "time_zone": "UTC\r\nX: y"}, "not a time zone"),
+        ({"when": "@daily", "time_zone": "UTC\r\nX: y"}, "invalid Gozo-Time-Zone"),
         ({"when": LATER, "time_zone": "UTC"}, "cron expressions only"),
         ({"when": LATER, "count": 3}, "recurring schedules only"),
         ({"when": "@daily", "jitter": "long"}, "Gozo-Jitter 'long'"),
         ({"when": "@daily", "jitter": timedelta(seconds=-90)}, "Gozo-Jitter '-90s'"),
         ({"when": "@daily", "misfire_grace": timedelta(-1)}, "Gozo-Misfire-Grace '-86400s'"),
-        ({"when": "@daily", "misfire": "never"}, "give once, all or skip"),
-        ({"when": "@daily", "start": datetime(2099, 1, 1)}, "has no time zone"),  # noqa: DTZ001
-        ({"when": "@daily", "until": "tomorrow"}, "Gozo-Until 'tomorrow' is not a moment"),
+        ({"when": "@daily", "misfire": "never"}, "expected once, all or skip"),
+        ({"when": "@daily", "start": datetime(2099, 1, 1)}, "expected one with a time zone"),  # noqa: DTZ001
+        ({"when": "@daily", "until": "tomorrow"}, "invalid Gozo-Until 'tomorrow': expected"),
         ({"when": "61 * * * *"}, "minute"),
     ],
 )

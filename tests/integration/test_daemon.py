@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from gozo.daemon.basis import Basis
 from gozo.daemon.components import build_storage
 from gozo.daemon.daemon import Daemon
 from gozo.daemon.leadership import CatchingUp
@@ -20,8 +21,11 @@ from gozo.errors import GozoError
 from gozo.leadership.tenure import Role
 from gozo.requests.intake import Intake
 from gozo.requests.quotas import Quotas
+from gozo.schedule.model import MICROSECONDS
 from gozo.settings.model import ConnectionSettings, ServeSettings
+from gozo.store import marker_cleaner
 from gozo.store.barrier import Barrier
+from gozo.store.marker_cleaner import Cleaner
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from tests.support.client import Client
 from tests.support.patience import until
@@ -106,6 +110,37 @@ async def test_every_part_that_has_something_to_do_all_the_time_does_it() -> Non
         assert not left
 
 
+async def test_a_leader_purges_markers_and_a_standby_forgets_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two that purge would send each purge twice; where none does, the bucket grows for ever."""
+    turns: set[tuple[Cleaner, str]] = set()
+    purge, forget = Cleaner.purge, Cleaner.forget
+
+    async def purged(cleaner: Cleaner, before_us: int) -> int:
+        turns.add((cleaner, "purges"))
+        return await purge(cleaner, before_us)
+
+    def forgotten(cleaner: Cleaner, before_us: int) -> None:
+        turns.add((cleaner, "forgets"))
+        forget(cleaner, before_us)
+
+    monkeypatch.setattr(Cleaner, "purge", purged)
+    monkeypatch.setattr(Cleaner, "forget", forgotten)
+    monkeypatch.setattr(marker_cleaner, "INTERVAL", 0.01)
+    with NatsServer() as server:
+        async with running(server) as one, running(server) as other:
+            [leader], [standby] = one.components, other.components
+            await until(lambda: leader.leading.tenure.is_active, "the first leads")
+            turns.clear()
+            cleaners = {leader.storage.cleaner, standby.storage.cleaner}
+            await until(lambda: {cleaner for cleaner, _ in turns} == cleaners, "each had a turn")
+            assert turns == {
+                (leader.storage.cleaner, "purges"),
+                (standby.storage.cleaner, "forgets"),
+            }
+
+
 async def test_what_a_daemon_that_has_shut_down_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """It hands the lease over at once, takes it no more, and nothing of it listens or rings."""
     retired: list[bool] = []
@@ -133,6 +168,24 @@ async def test_what_a_daemon_that_has_shut_down_leaves(monkeypatch: pytest.Monke
             stream = client.nats.jetstream()
             lease = await stream.get_last_msg("KV_gozo_lease", "$KV.gozo_lease.leader")
             assert (lease.headers or {}).get("KV-Operation") == "DEL"
+
+
+async def test_events_are_published_with_either_option() -> None:
+    """A history consists of events, so `--history` has them published without `--events`."""
+    with NatsServer() as server:
+        async with parts(server) as it:
+            heard: list[bytes] = []
+            it.connection.listen("gozo.event.>", lambda subject, *_: heard.append(subject))
+            for name, options in (
+                ("events", {"events": True}),
+                ("history", {"history_us": MICROSECONDS}),
+                ("neither", {}),
+            ):
+                settings = replace(it.basis.settings, **options)
+                basis = Basis.make(it.basis.connections, settings, it.basis.stats)
+                basis.events.cancelled(name)
+            await it.put("answered after the events")
+            assert heard == [b"gozo.event.cancelled.events", b"gozo.event.cancelled.history"]
 
 
 async def test_a_raised_limit_is_noticed_by_the_index() -> None:

@@ -230,6 +230,22 @@ async def test_a_release_that_is_heard_before_it_is_stored_is_not_missed(
                 await until(lambda: standby.leads, "the other leads")
 
 
+async def test_a_renewal_that_is_heard_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a standby, which cannot know how old the lease is, soon knows that its holder lives."""
+    monkeypatch.setattr(tenure, "TAKEOVER", NEVER)
+    for name in ("READ_EVERY", "OVERDUE"):
+        monkeypatch.setattr(lease, name, NEVER)
+    with NatsServer() as server:
+        async with (
+            connected(server, "holder") as first,
+            connected(server, "other") as second,
+            standing_by(first) as holder,
+        ):
+            await until(lambda: holder.leads, "one leads")
+            async with standing_by(second) as standby:
+                await until(standby.lease.decided.is_set, "the other knows that the first leads")
+
+
 async def test_a_lease_is_given_to_who_serves_and_else_taken_back() -> None:
     """A holder that gives way leaves it to others for a while, and takes it where none does."""
     with NatsServer() as server:

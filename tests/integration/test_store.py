@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 
 from gozo.protocol.headers import block
 from gozo.protocol.inboxes import LENGTH
@@ -14,7 +15,7 @@ from gozo.schedule.timetable import Item
 from gozo.store.changes import Put, Result
 from gozo.store.writer import Writer, WriteResult
 from tests.support.client import Client
-from tests.support.patience import until
+from tests.support.patience import allow, until
 from tests.support.raw import RawClient
 from tests.support.server import NatsServer
 from tests.support.storage import BYTES, Limit
@@ -33,6 +34,27 @@ async def test_who_sees_writes_cannot_forge_their_acknowledgements() -> None:
             tokens = [reply.rpartition(b".")[2] for reply in replies]
             assert len(set(tokens)) == 3
             assert {len(token) for token in tokens} == {LENGTH}
+
+
+async def test_each_write_hears_its_own_answer() -> None:
+    """Two writers of one connection have an inbox each, and two writes in flight a token each."""
+    with NatsServer() as server:
+        async with parts(server) as it:
+            answered: asyncio.Queue[tuple[str, WriteResult]] = asyncio.Queue()
+
+            def note(name: str, outcome: WriteResult, *_: object) -> None:
+                answered.put_nowait((name, outcome))
+
+            one, other = (Writer(it.connection, it.bucket) for _ in range(2))
+            for writer, name, expected in ((one, "a", 0), (other, "b", 0), (one, "c", 9)):
+                writer.write(name, b"", b"", expected, partial(note, name))
+            async with asyncio.timeout(allow(5)):
+                assert {await answered.get() for _ in range(3)} == {
+                    ("a", WriteResult.STORED),
+                    ("b", WriteResult.STORED),
+                    ("c", WriteResult.CONFLICT),
+                }
+            assert one.in_flight == other.in_flight == 0
 
 
 async def test_a_late_answer_tells_nothing() -> None:

@@ -17,6 +17,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from math import inf
 
 BEFORE = 1.0  # seconds before a fault within which what was sent need not be settled yet
@@ -98,16 +99,18 @@ class Faults:
             fault.end = time.time()
 
     def repeating(self) -> list[Fault]:
-        """Return the faults that repeat something, from when things were no longer settled."""
-        found = []
-        for fault in self.all:
-            if fault.repeats:
-                begin = min(
-                    (other.begin for other in self.all if other.covers(fault.begin)),
-                    default=fault.begin,
-                )
-                found.append(replace(fault, begin=begin))
-        return found
+        """Return the faults that repeat something, from when things were no longer settled.
+
+        That is the beginning of the first fault that still matters when it begins.
+        """
+        in_order = sorted(self.all, key=lambda fault: fault.begin)
+        # The first fault that lasts until a moment is the first that brings the maximum up to it.
+        last = list(accumulate((fault.end + AFTER for fault in in_order), max))
+        return [
+            replace(fault, begin=in_order[bisect_left(last, fault.begin)].begin)
+            for fault in self.all
+            if fault.repeats
+        ]
 
     def deaf(self) -> Spans:
         """Return the moments at which a request that was sent may have gone unheard."""
@@ -258,13 +261,11 @@ def reckon_identical(
     expected: Sequence[Expected],
     arrivals: Iterable[float],
     faults: Faults,
-    repeating: Sequence[Fault] | None = None,
 ) -> Account:
     """Add up what became of messages that are the same byte for byte.
 
     Each arrival counts as the first of them that is due and has not arrived; one that comes when
     there is no such message is one too many. One that came early is that too, and a later one lost.
-    `repeating` are the faults that repeat something, where they are known already.
     """
     waiting = deque(sorted(expected, key=lambda one: one.due))
     came = sorted(arrivals)
@@ -289,7 +290,7 @@ def reckon_identical(
     lost = missing - unheard
     explained = 0
     meant = sorted(one.at for one in expected)
-    for fault in faults.repeating() if repeating is None else repeating:
+    for fault in faults.repeating():
         near = max(_count(times, fault) for times in (came, meant))
         near += sum(_is_taken_twice(one, fault) for one in expected)
         possible = sum(at >= fault.begin - BEFORE for at in extra)

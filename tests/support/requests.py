@@ -154,9 +154,8 @@ class Identical(Requests):
         came: defaultdict[int, list[float]] = defaultdict(list)
         for group, at in self.taken():
             came[group].append(at)
-        repeating = self.faults.repeating()  # which takes long where there are many
         return total(
-            reckon_identical(f"group {group}", expected[group], came[group], self.faults, repeating)
+            reckon_identical(f"group {group}", expected[group], came[group], self.faults)
             for group in sorted(expected)
         )
 

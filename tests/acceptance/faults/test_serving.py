@@ -13,7 +13,7 @@ from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Mode, Proxy
 from tests.support.replicas import start
-from tests.support.requests import Requests
+from tests.support.requests import Kind, Requests
 from tests.support.rights import LOGIN, admin, grant, withdraw, withholding
 from tests.support.rounds import Note
 from tests.support.storage import call
@@ -54,6 +54,30 @@ async def test_a_leader_without_requests(
 
     for account in await asyncio.gather(run(Mode.REFUSE), run(Mode.HOLD)):
         note(account)
+
+
+async def test_reports_over_a_link_that_carries_nothing(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """What it delivered until it gives way is not repeated: it reports over its other link."""
+    server, sender, receiver = await start(servers, clients)
+    async with Proxy(server.port) as proxy:
+        leader = await daemons.serve(proxy.url)
+        standby = await daemons.serve(server)
+        async with Requests(
+            sender, receiver, rate=RATE, ahead=0.5, kinds=[Kind.WITHOUT_ID]
+        ) as load:
+            await load.delivered(50)
+            mark = standby.mark()
+            load.faults.note("HOLD")
+            proxy.be(Mode.HOLD, only=REQUESTS)
+            await standby.event("daemon.leading", since=mark)
+            mark = leader.mark()
+            proxy.be(Mode.PASS)
+            await leader.event("connection.made", since=mark)
+            await load.delivered(200)
+            account = await load.finish()
+    assert (account.lost, account.twice) == (0, 0), account
 
 
 async def again(daemons: Daemons, leader: Daemon, standby: Daemon) -> tuple[Daemon, Daemon]:

@@ -242,7 +242,7 @@ class TestExitCodes:
         monkeypatch.setenv("GOZO_REPLICAS", "9")
         assert run() == 2
         assert re.fullmatch(
-            "gozo: the value '9' of GOZO_REPLICAS is not .*: give .*\n", capsys.readouterr().err
+            "gozo: invalid GOZO_REPLICAS '9': expected .*\n", capsys.readouterr().err
         )
 
     @pytest.mark.parametrize(

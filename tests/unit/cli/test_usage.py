@@ -35,7 +35,11 @@ MISTAKES = [
     (("-s", "h:4222", "list"), f"No such command 'h:4222'. If it is an address: {SECURE}"),
     (("lst",), "No such command 'lst'. Did you mean 'list'"),
     (("serve",), "No such command 'serve'. Use 'gozo serve'."),
-    (("next", "tea"), "'tea' is invalid", "; for a stored schedule, use --id tea"),
+    (
+        ("next", "tea"),
+        "invalid EXPR 'tea': error at position 1",
+        "; for a stored schedule, use --id tea",
+    ),
     (("help", "nothing"), "No such command 'nothing'"),
     (("get", "--bogus"), "No such option: --bogus"),
     (("show",), "Usage: gozoctl show [OPTIONS] ID...", "Missing argument 'ID'"),
@@ -50,10 +54,10 @@ MISTAKES = [
     ((*CREATE, "--cron", "H 2 * * *"), "minute 'h' is a random value", "--jitter"),
     ((*CREATE, "--cron", "@reboot"), "invalid --cron '@reboot': gozo does not see"),
     ((*CREATE, "--cron", "nonsense"), "invalid --cron 'nonsense': expected five fields"),
-    ((*CREATE, "--cron", "0 25 * * *"), "--cron '0 25 * * *': hour '25' is not within 0-23"),
-    ((*CREATE, "--when", "noon"), "--when 'noon' is invalid"),
+    ((*CREATE, "--cron", "0 25 * * *"), "invalid --cron '0 25 * * *': hour '25' is not"),
+    ((*CREATE, "--when", "noon"), "invalid --when 'noon': error at position 1"),
     ((*CREATE, "--when", "60"), "--when '60' has passed", "for 60 seconds from now, use --in 60"),
-    ((*CREATE, "--when", "1763871234000"), "may be milliseconds: give seconds, 1763871234.000"),
+    ((*CREATE, "--when", "1763871234000"), "may be milliseconds; expected seconds, 1763871234.000"),
     ((*CREATE, "--at", "2020-01-01 10:00"), "--at '2020-01-01 10:00' has passed", "--past-ok"),
     ((*CREATE, "--at", "2020-01-01T10:00:00Z"), "has passed", "--past-ok"),
     (("send", "kitchen", "--when", "1763871234"), "--when '1763871234' has passed"),
@@ -63,7 +67,7 @@ MISTAKES = [
     ((*CREATE, "--cron", "@daily", "--start", "2090-01-01 00:00"), "is due", "use --yes"),
     (("send", "kitchen", "--at", "2099-01-01 10:00"), "use --yes to confirm"),
     (("reschedule", "tea", "--in", "8000d"), "use --yes to confirm"),
-    ((*CREATE, "--in", "999999999999999"), "lies beyond the year 9999: give less"),
+    ((*CREATE, "--in", "999999999999999"), "it lies beyond the year 9999; expected less"),
     ((*CREATE, "--at", "tomorow 9am"), "invalid --at 'tomorow 9am': expected 17:30"),
     ((*CREATE, "--at", "tomorrow", "9am"), "quote a time", "--at 'tomorrow 9am'"),
     ((*CREATE, "--in", "5", "minutes"), "quote a time", "--in '5 minutes'"),
@@ -98,8 +102,8 @@ MISTAKES = [
     (CREATE, "give the due time with one of --in, --at, --when, --cron and --every"),
     ((*CREATE, "--tz", "Europe/Malta"), "give the due time with one of --in, --at, --when"),
     (("reschedule", "tea"), "give the due time with one of --in, --at and --when"),
-    (("next", "@reboot"), "EXPR '@reboot' is not a time but the start of a machine"),
-    ((*CREATE, "--when", "@reboot"), "--when '@reboot' is not a time but the start of a machine"),
+    (("next", "@reboot"), "invalid EXPR '@reboot': it is not a time but the start of"),
+    ((*CREATE, "--when", "@reboot"), "invalid --when '@reboot': it is not a time but"),
     ((*CREATE, "--in", "1e9"), "invalid --in '1e9': expected seconds (10)"),
     ((*CREATE, "--in", "1,5h"), "invalid --in '1,5h': expected seconds (10)"),
     (("status", "-s", "h.example"), f"argument(s) (h.example). If that is an address: {SECURE}"),
@@ -145,6 +149,33 @@ def test_mistake(arguments: tuple[str, ...], said: list[str], run: Run) -> None:
         assert words in text
     assert "Gozo-" not in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "source"),
+    [
+        (("--output", "xml", "list"), "--output 'xml'"),
+        (("list", "--bucket", "a.b"), "--bucket 'a.b'"),
+        ((*CREATE, "--in", "1y"), "--in '1y'"),
+        ((*CREATE, "--at", "25:00"), "--at '25:00'"),
+        ((*CREATE, "--when", "noon"), "--when 'noon'"),
+        ((*CREATE, "--cron", "0 0 31 2 *"), "--cron '0 0 31 2 *'"),
+        ((*CREATE, "--every", "1ms"), "--every '1ms'"),
+        ((*CREATE, "--in", "1", "--until", "@daily"), "--until '@daily'"),
+        ((*CREATE, "--cron", "@daily", "--tz", "Mars"), "--time-zone 'Mars'"),
+        (("next", "@daily", "--tz", "Mars"), "--time-zone 'Mars'"),
+        (("next", "+1x"), "EXPR '+1x'"),
+        (("history", "--since", "2999-01-01"), "--since '2999-01-01'"),
+        (("history", "--since", "1h", "--until", "2h"), "--until '2h'"),
+        (("import-crontab", "-", "--subject", "a b"), "--subject 'a b'"),
+        (("config", "set", "bucket", "a.b"), "bucket 'a.b'"),
+    ],
+)
+def test_one_form_of_invalid_values(arguments: tuple[str, ...], source: str, run: Run) -> None:
+    """Option or argument, and value, come first, as in the messages of `gozo serve`."""
+    code, text = run(*arguments)
+    assert code == 2
+    assert text.startswith(f"gozoctl: invalid {source}: "), text
 
 
 def test_the_other_program() -> None:

@@ -115,7 +115,7 @@ def test_a_system_crontab() -> None:
         ('"A B" = c', "the variable A B is not"),
         ("* * * * *", "does not have five fields"),
         ("* * * * ", "does not have five fields"),
-        ("61 * * * * x", "minute '61'"),
+        ("61 * * * * x", "invalid time '61 * * * *': minute '61' is not"),
         ("0 0 31 2 * x", "a day that does not exist"),
         ("@every 90s x", "@every is not a time"),
         ("@sometimes x", "@sometimes is not a time"),
@@ -137,5 +137,6 @@ def test_an_unknown_zone() -> None:
     ((_, one),) = found.jobs
     assert (one.id, one.spec and one.spec.zone) == ("fine", "")
     assert [warning[:6] for warning in found.warnings] == ["tab:1:", "tab:2:"]
+    assert found.warnings[0].startswith("tab:1: invalid CRON_TZ 'Mars/Phobos': expected ")
     with pytest.raises(RequestError):
         read("", "tab", "cron", "Mars/Phobos")

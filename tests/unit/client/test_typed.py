@@ -189,9 +189,9 @@ def test_not_past(when: str | datetime) -> None:
 def test_past_mistyped() -> None:
     """Another word is refused, and not taken for one of the two."""
     other: Any = "refuze"
-    with pytest.raises(RequestError, match="past is 'refuze': give 'send' or 'refuse'"):
+    with pytest.raises(RequestError, match="invalid past 'refuze': expected 'send' or 'refuse'"):
         call(Client.apply, [], past=other)
-    with pytest.raises(RequestError, match="past is 'refuze': give 'send' or 'refuse'"):
+    with pytest.raises(RequestError, match="invalid past 'refuze': expected 'send' or 'refuse'"):
         check_past("60", other, NOW_US)
 
 

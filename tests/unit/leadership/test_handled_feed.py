@@ -97,6 +97,29 @@ async def test_digests_are_gathered_and_numbered() -> None:
     assert [it.place for it in wire.all] == [Place(0, 7), Place(0, 9, 1, 7)]
 
 
+async def test_a_connection_that_carries_nothing() -> None:
+    """What was reported over it goes over another one once more, and counts once."""
+    wire, other = Wire(), Wire()
+    reader = settled(wire, 0)
+    wire.count.value = 5
+    for position, digest in enumerate((ONE, OTHER, ONE), 1):
+        wire.feed_writer.handled(digest, position)
+        wire.feed_writer.flush()
+        if position == 1:
+            wire.echo()  # the others never come back
+    came = [message for message in wire.all if message.digests][:2]
+    struck = []
+    for message in came:
+        reader.hear(message, 5)
+        struck += reader.handled(message)
+    wire.feed_writer.handled(OTHER, 4)
+    wire.feed_writer.flush_by(other.publish)
+    repeated = [message for message in other.all if not reader.is_repeated(message)]
+    assert [message.digests for message in other.all] == [[OTHER], [ONE], [OTHER]]
+    assert [message.digests for message in repeated] == [[ONE], [OTHER]], "one had arrived"
+    assert not any(reader.hear(message, 5) for message in repeated[:1]), "none was missed"
+
+
 @pytest.mark.parametrize("handled", [True, False])
 async def test_it_reports_by_itself(handled: bool) -> None:
     """What was handled, or only the count, a moment later and once."""

@@ -35,17 +35,23 @@ def test_a_plain_confirmation_by_a_stream() -> None:
     [
         ({b"gozo-attempts": b"3"}, "Gozo-Attempts needs Gozo-Confirm"),
         ({b"gozo-dead-letter": b"a"}, "Gozo-Dead-Letter needs Gozo-Confirm"),
-        ({b"gozo-confirm": b"maybe"}, "'maybe' is unknown: give stream, reply or claim"),
+        (
+            {b"gozo-confirm": b"maybe"},
+            "invalid Gozo-Confirm 'maybe': expected stream, reply or claim",
+        ),
         ({b"gozo-confirm": b"stream", b"gozo-ack-wait": b"3s"}, "needs 'Gozo-Confirm: reply'"),
         ({b"gozo-confirm": b"stream", b"gozo-backoff": b"3s"}, "needs 'Gozo-Confirm: reply'"),
         ({b"gozo-confirm": b"reply", b"gozo-ttl": b"3s"}, "needs 'Gozo-Confirm: stream'"),
-        ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"0.9s"}, "'0.9s' is too short"),
-        ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"soon"}, "'soon' is not a duration"),
+        ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"0.9s"}, "'0.9s': expected 1s or more"),
+        (
+            {b"gozo-confirm": b"reply", b"gozo-ack-wait": b"soon"},
+            "invalid Gozo-Ack-Wait 'soon': expected seconds",
+        ),
         ({b"gozo-confirm": b"reply", b"gozo-backoff": b"1s,,3s"}, "Gozo-Backoff"),
         ({b"gozo-confirm": b"reply", b"gozo-backoff": b",".join([b"1s"] * 21)}, "more than 20"),
         ({b"gozo-confirm": b"reply", b"gozo-overlap": b"skip"}, "recurring schedules only"),
-        ({b"gozo-confirm": b"stream", b"gozo-ttl": b"1.5s"}, "'1.5s' is not a number of whole"),
-        ({b"gozo-confirm": b"stream", b"gozo-ttl": b"0"}, "Gozo-TTL '0'"),
+        ({b"gozo-confirm": b"stream", b"gozo-ttl": b"1.5s"}, "'1.5s': expected whole seconds"),
+        ({b"gozo-confirm": b"stream", b"gozo-ttl": b"0"}, "invalid Gozo-TTL '0'"),
         ({b"gozo-confirm": b"reply", b"gozo-dead-letter": b""}, "Gozo-Dead-Letter is empty"),
     ],
 )
@@ -59,5 +65,5 @@ def test_what_is_refused(given_: dict[bytes, bytes], words: str) -> None:
 def test_an_overlap_that_is_unknown() -> None:
     """The choices are named."""
     given_ = {b"gozo-confirm": b"claim", b"gozo-overlap": b"never"}
-    with pytest.raises(RequestError, match="'never' is unknown: give allow, skip or queue"):
+    with pytest.raises(RequestError, match="'never': expected allow, skip or queue"):
         read_confirmation(given_, recurs=True)

@@ -193,6 +193,8 @@ BLOCKS = {
     "no lines": [b""] * 32_000,
     "folded lines": [b"a: b", *[b" c"] * 16_000],
     "own lines": [b"gozo-%x:" % number for number in range(5_000)],
+    "unknown lines": [b"gozo-time-zone-misfire-grace-%x:" % number for number in range(480)],
+    "an unknown name": [b"gozo-" + b"count" * 13_000 + b":"],
     "message ids": [b"nats-msg-id:a"] * 4_000,
     "many short lines": [b"a:b"] * 480,
     "a long value": [b"a: " + b"%" * 64_000],

@@ -266,7 +266,7 @@ def test_nothing_after_9999() -> None:
         (", * * * *", "minute ',' is empty"),
         ("1-2-3 * * * *", "minute '2-3' is not within"),
         ("\u0661 * * * *", "is not within 0-59"),
-        ("* * * *", "has 4 fields: give five"),
+        ("* * * *", "has 4 fields; give five"),
         ("* * * * * * *", "has 7 fields"),
         ("0 0 31 2 *", "names a day that does not exist"),
         ("0 0 30,31 2 ?", "names a day that does not exist"),

@@ -316,7 +316,7 @@ def test_rescheduled() -> None:
     assert interval.spec == ScheduleSpec(recurs=True)
     moved = rescheduled(paused(entry, "why"), "+25", NOW_US)
     assert (moved.state, moved.reason) == (State.PAUSED, "why")
-    with pytest.raises(RequestError, match="after its Gozo-Until"):
+    with pytest.raises(RequestError, match="after the schedule's Gozo-Until"):
         rescheduled(entry, "+2h", NOW_US)
     single = rescheduled(Entry("id", "to", "+5", NOW_US, NOW_US), "@hourly", NOW_US)
     assert single.recurs
@@ -327,7 +327,7 @@ def test_rescheduled_up_to_its_end() -> None:
     """To the moment of `until`, and no later."""
     entry = schedule(until_us=NOW_US + 25 * SECOND)
     assert rescheduled(entry, "+25", NOW_US).due_us == NOW_US + 25 * SECOND
-    with pytest.raises(RequestError, match="is after its Gozo-Until") as refused:
+    with pytest.raises(RequestError, match="it is after the schedule's Gozo-Until") as refused:
         rescheduled(entry, "+25.000001", NOW_US)
     assert refused.value.code is Refusal.INVALID_WHEN
 

@@ -252,7 +252,7 @@ class TestErrors:
     @pytest.mark.parametrize("name", ["..", "a..b", "a/b", "/a", "a\\b", "a\nb"])
     def test_names_that_lead_elsewhere_are_refused(self, name: str, home: Home) -> None:
         """No name reads a file outside of the directory."""
-        with pytest.raises(SettingsError, match=r"of --context is not a valid context name: give"):
+        with pytest.raises(SettingsError, match=r"invalid --context '.*': expected a name without"):
             home.resolve({"context": name})
 
     def test_a_context_that_is_not_there(self, home: Home) -> None:
@@ -288,19 +288,28 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"token": [SECRET]}, "token in {path} is not a string"),
-            ({"token": 5}, "token in {path} is not a string"),
-            ({"token": "\ud800"}, "token in {path} is not a string"),
-            ({"tls_first": "yes"}, "tls_first in {path} is neither true nor false"),
+            ({"token": [SECRET]}, "invalid token in {path} (not shown): expected a string"),
+            ({"token": 5}, "invalid token in {path} (not shown): expected a string"),
+            ({"token": "\ud800"}, "invalid token in {path} (not shown): expected a string"),
+            ({"tls_first": "yes"}, "invalid tls_first in {path} 'yes': expected true or false"),
             ({"user_jwt": SECRET}, "{path} has a user_jwt but no user_seed"),
-            ({"user_jwt": "j", "user_seed": SECRET}, "(not shown) of user_seed in {path} is nei"),
-            ({"nkey": SECRET}, "the value (not shown) of nkey in {path} is neither"),
-            ({"creds": "/no/such"}, "the value '/no/such' of creds in {path} cannot be read"),
-            ({"url": "http://h"}, "the value 'http://h' of url in {path} has an unknown scheme"),
+            (
+                {"user_jwt": "j", "user_seed": SECRET},
+                "invalid user_seed in {path} (not shown): expected a user seed",
+            ),
+            ({"nkey": SECRET}, "invalid nkey in {path} (not shown): expected a user seed"),
+            ({"creds": "/no/such"}, "invalid creds in {path} '/no/such': it cannot be read"),
+            ({"url": "http://h"}, "invalid url in {path} 'http://h': unknown scheme"),
             ({"cert": "/dev/null"}, "cert in {path} is given without --key"),
-            ({"jetstream_domain": "a b"}, "the value 'a b' of jetstream_domain in {path} contains"),
-            ({"jetstream_api_prefix": "a.>"}, "of jetstream_api_prefix in {path} contains a wild"),
-            ({"inbox_prefix": "a..b"}, "of inbox_prefix in {path} has an empty token"),
+            ({"jetstream_domain": "a b"}, "invalid jetstream_domain in {path} 'a b': it contains"),
+            (
+                {"jetstream_api_prefix": "a.>"},
+                "invalid jetstream_api_prefix in {path} 'a.>': it contains a wild",
+            ),
+            (
+                {"inbox_prefix": "a..b"},
+                "invalid inbox_prefix in {path} 'a..b': it has an empty token",
+            ),
         ],
     )
     def test_a_bad_field(self, fields: dict[str, Any], message: str, home: Home) -> None:

@@ -50,7 +50,7 @@ class TestPlace:
         """By the key that stands there."""
         file.parent.mkdir(parents=True)
         file.write_text('bucket = "a.b"\n')
-        with pytest.raises(SettingsError, match=rf"^the value 'a\.b' of bucket in {file} is no"):
+        with pytest.raises(SettingsError, match=rf"^invalid bucket in {file} 'a\.b': expected "):
             resolve_connection(Sources.load({}, {"XDG_CONFIG_HOME": str(tmp_path / "config")}))
 
 
@@ -66,8 +66,11 @@ class TestReading:
         [
             (b'bucket = "a', r"is not TOML \(at .*\): fix"),
             (b"bucket = a secret", r"is not TOML \(at line 1, column \d+\): fix"),
-            (b"bucket = 5", "bucket in .* is not a string: put it in quotation marks"),
-            (b'[bucket]\nname = "x"', "bucket in .* is not a string"),
+            (
+                b"bucket = 5",
+                r"invalid bucket in .* \(not shown\): expected a string in quotation marks",
+            ),
+            (b'[bucket]\nname = "x"', "invalid bucket in .*: expected a string"),
             (b'buket = "a"', "has the unknown key 'buket': remove it; known keys are address,"),
             (b'bucket = "\xff"', "is not UTF-8"),
         ],
@@ -137,9 +140,13 @@ class TestChanging:
         ("key", "text", "message"),
         [
             ("buket", "b", "unknown default 'buket': give address, context, request-"),
-            ("bucket", "a.b", r"the value 'a\.b' of bucket is not a valid bucket name: use"),
-            ("output", "xml", "the value 'xml' of output is not an output format: give table,"),
-            ("context", "../x", r"the value '\.\./x' of context is not a valid context name"),
+            (
+                "bucket",
+                "a.b",
+                r"invalid bucket 'a\.b': expected ASCII letters, digits, - and _ only",
+            ),
+            ("output", "xml", "invalid output 'xml': expected table, json, jsonl, tsv or id"),
+            ("context", "../x", r"invalid context '\.\./x': expected a name without"),
         ],
     )
     def test_what_cannot_be_used_changes_nothing(

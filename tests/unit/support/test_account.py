@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.account import (
     AFTER,
@@ -115,6 +118,27 @@ def test_unsettled_until_the_crash() -> None:
     election = Fault("step-down", NOW, NOW + 5, repeats=False)
     assert one([0.1, 9.0], election).unexplained == 1
     assert one([0.1, 9.0], election, crash(5.0)).unexplained == 0
+
+
+@given(spans=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5), st.booleans())))
+def test_repeating_begins_with_the_first_that_matters(
+    spans: list[tuple[int, int, bool]],
+) -> None:
+    """A repeating fault begins with the first fault, whichever it is, that covers its beginning."""
+    found = faults(*(Fault("x", NOW + at, NOW + at + long, repeat) for at, long, repeat in spans))
+    assert [(fault.begin, fault.end) for fault in found.repeating()] == [
+        (min(other.begin for other in found.all if other.covers(fault.begin)), fault.end)
+        for fault in found.all
+        if fault.repeats
+    ]
+
+
+def test_repeating_of_many_is_quick() -> None:
+    """It is asked for each group of a load, in runs with thousands of faults."""
+    found = faults(*(crash(5.0 * number) for number in range(10_000)))
+    began = time.process_time()
+    assert len(found.repeating()) == 10_000
+    assert time.process_time() - began < 3  # comparing each with each takes 20
 
 
 def test_unheard() -> None:
