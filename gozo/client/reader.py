@@ -246,7 +246,7 @@ class Reader:
         runs: Counter[str] = Counter()
         next_due = None
         async for one in self.list(None):
-            if one.is_run and one.state != "invalid":
+            if one.is_run and one.confirm is not True and one.state != "invalid":
                 runs[one.state] += 1
                 continue
             states[one.state] += 1
