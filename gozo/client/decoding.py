@@ -29,7 +29,6 @@ _PLAIN_START = re.compile(r"[A-Za-z0-9_/-]*(?:\.[A-Za-z0-9_/-]+)*")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
 STATES = (*map(str, State), "overdue", "invalid")
 """The states of schedules, as readers see them."""
-_TRIED_AGAIN = (State.RETRYING, State.FAILED)
 
 
 def keys_of(id_: str) -> list[str]:
@@ -74,6 +73,7 @@ def schedule_or_marker(
     except RequestError as error:
         state, reason = "invalid", str(error)
     run = entry.run
+    is_tried = state == State.RETRYING or (state == State.FAILED and entry.is_dead_letter)
     if state == State.PENDING and run is None and entry.wake_us < now_us - OVERDUE_US:
         state = "overdue"
     found = Schedule(
@@ -94,7 +94,7 @@ def schedule_or_marker(
         spec=entry.spec,
         managed_by=entry.managed_by,
         tried=entry.tried,
-        next=moment(entry.next_us) if state in _TRIED_AGAIN and entry.next_us else None,
+        next=moment(entry.next_us) if entry.next_us and is_tried else None,
         protected=entry.protected,
         confirmation=entry.confirmation,
         unknown_headers=names(entry.unknown),

@@ -246,8 +246,8 @@ class Reader:
         runs: Counter[str] = Counter()
         next_due = None
         async for one in self.list(None):
-            if one.key.startswith(RUN_PREFIX) and one.state != "invalid":
-                runs["pending" if one.state == "overdue" else one.state] += 1
+            if one.is_run and one.confirm is not True and one.state != "invalid":
+                runs[one.state] += 1
                 continue
             states[one.state] += 1
             if one.state == "pending" and (next_due is None or one.due < next_due):

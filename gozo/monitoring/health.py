@@ -84,7 +84,7 @@ class BucketHealth:
     @property
     def pending(self) -> int:
         """Schedules that wait for their due time, including those without an id."""
-        others = self.paused + self.failed + self.invalid + self.index.traits.runs.unsettled_count
+        others = self.paused + self.failed + self.invalid + len(self.index.traits.runs)
         return len(self.index.timetable) - others + len(self.in_memory)
 
     @property

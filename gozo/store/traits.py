@@ -121,8 +121,8 @@ class Traits:
                 del self._dead[schedule]
 
     def _note_state(self, key: str, entry: Entry) -> None:
-        if entry.run is not None:
-            return
+        if entry.run is not None and entry.is_answered:
+            return  # `runs` has its state
         if entry.state is State.PAUSED:
             self.paused.add(key)
         elif entry.state is State.FAILED:

@@ -135,7 +135,7 @@ async def test_a_daemon_s_run_is_seen_and_cancelled(client: Client, place: Place
         assert (run.is_run, run.confirm, run.claimed) == (True, "reply", False)
         assert await client.get(new) is None
         (done,) = await client.cancel(new)
-        assert done.status == "cancelled"
+        assert (done.status, done.running) == ("cancelled", True)
         await until(is_ended, "it is not tried again")
         (run,) = await client.current_runs(new)
         assert run.state == "running"

@@ -10,7 +10,7 @@ import pytest
 from gozo.client import Client, Schedule, Wanted
 from gozo.client.arguments import moment
 from gozo.errors import NotFoundError, RequestError
-from gozo.schedule.model import ScheduleSpec, State
+from gozo.schedule.model import Confirm, Confirmation, ScheduleSpec, State
 from tests.support.places import LATER, Place, listed
 from tests.support.runs import DUE_US, LATER_US, put_run, run_of
 from tests.support.server import NatsServer
@@ -66,6 +66,7 @@ async def test_each_state(client: Client, place: Place, new: str) -> None:
     assert (retrying.next, retrying.attempt) == (moment(LATER_US + 100_000), 1)
     assert retrying.reason == "nobody subscribes"
     assert (failed.reason, failed.attempt, failed.claimed) == ("exit status 4", 1, False)
+    assert failed.next is None
     assert (pending.attempt, pending.claimed) == (2, False)
     for one in (failed, retrying, running, pending):
         of_state = client.list(prefix=new, state=one.state)
@@ -73,6 +74,15 @@ async def test_each_state(client: Client, place: Place, new: str) -> None:
     assert [one async for one in client.list(prefix=new, state="overdue")] == []
     with pytest.raises(RequestError, match="the state is 'done': give pending, running, "):
         await anext(client.list(state="done"))
+
+
+async def test_a_dead_letter_to_be_published(client: Client, place: Place, new: str) -> None:
+    """A failed run that has one says when that is tried."""
+    letter = Confirmation(Confirm.CLAIM, dead_letter="failed")
+    failed = run_of(new, State.FAILED, confirmation=letter)
+    put_run(place.server, failed._replace(next_us=LATER_US))
+    (run,) = await client.current_runs(new)
+    assert (run.state, run.next, run.confirmation) == ("failed", moment(LATER_US), letter)
 
 
 async def test_only_its_own(client: Client, place: Place, new: str) -> None:
