@@ -37,7 +37,7 @@ def test_a_plain_confirmation_by_a_stream() -> None:
         ({b"gozo-dead-letter": b"a"}, "Gozo-Dead-Letter needs Gozo-Confirm"),
         (
             {b"gozo-confirm": b"maybe"},
-            "invalid Gozo-Confirm 'maybe': expected stream, reply or claim",
+            "'maybe': expected stream, reply or claim",
         ),
         ({b"gozo-confirm": b"stream", b"gozo-ack-wait": b"3s"}, "needs 'Gozo-Confirm: reply'"),
         ({b"gozo-confirm": b"stream", b"gozo-backoff": b"3s"}, "needs 'Gozo-Confirm: reply'"),
@@ -45,7 +45,7 @@ def test_a_plain_confirmation_by_a_stream() -> None:
         ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"0.9s"}, "'0.9s': expected 1s or more"),
         (
             {b"gozo-confirm": b"reply", b"gozo-ack-wait": b"soon"},
-            "invalid Gozo-Ack-Wait 'soon': expected seconds",
+            "'soon': expected seconds",
         ),
         ({b"gozo-confirm": b"reply", b"gozo-backoff": b"1s,,3s"}, "Gozo-Backoff"),
         ({b"gozo-confirm": b"reply", b"gozo-backoff": b",".join([b"1s"] * 21)}, "more than 20"),
