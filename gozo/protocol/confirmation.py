@@ -87,6 +87,13 @@ def read_confirmation(
     return is_stream, attempts, None if plain else confirmation
 
 
+def without_copied(given: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+    """Leave out `Gozo-Ack-Wait` without `Gozo-Confirm`: clients copy it from deliveries."""
+    if _ACK_WAIT not in given or _CONFIRM in given:
+        return given
+    return {name: value for name, value in given.items() if name != _ACK_WAIT}
+
+
 def confirmation_lines(confirmed: bool, attempts: int, confirmation: Confirmation | None) -> bytes:
     """Write how a delivery is confirmed as header lines of an entry.
 

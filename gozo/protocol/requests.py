@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gozo.errors import Refusal, RequestError
-from gozo.protocol.confirmation import read_confirmation
+from gozo.protocol.confirmation import read_confirmation, without_copied
 from gozo.protocol.header_names import asked
 from gozo.protocol.headers import split
 from gozo.protocol.ids import read_id
@@ -98,7 +98,7 @@ def _any_request(reply: bytes, headers: bytes | None, payload: bytes, received_u
     given_id = given.get(b"gozo-id")
     spec = read_spec(given, due, received_us)
     recurs = spec is not None and spec.recurs
-    confirm, attempts, confirmation = read_confirmation(given, recurs=recurs)
+    confirm, attempts, confirmation = read_confirmation(without_copied(given), recurs=recurs)
     id_ = None if given_id is None else read_id(given_id, "Gozo-Id")
     check_recurs(spec, id_)
     entry = Entry(

@@ -22,7 +22,7 @@ from gozo.schedule.model import (
     State,
 )
 from gozo.schedule.recurrence import due_times
-from gozo.schedule.retry import given_up, shortened
+from gozo.schedule.retry import expiry_us, given_up, shortened
 
 MOST_RUNS = 100
 """Runs of one schedule at a time; what is due besides is skipped."""
@@ -45,7 +45,7 @@ def give_up_us(entry: Entry, begins_us: int) -> int:
     confirmation = entry.confirmation
     assert confirmation is not None
     if confirmation.max_age_us:
-        return min(begins_us + confirmation.max_age_us, grammar.LAST_US)
+        return expiry_us(entry._replace(due_us=begins_us))
     if not entry.recurs or confirmation.overlap is not None:
         return NEVER
     if entry.due_us > begins_us:

@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 from gozo.errors import RequestError
-from gozo.protocol.confirmation import confirmation_lines, read_confirmation
+from gozo.protocol.confirmation import confirmation_lines, read_confirmation, without_copied
 from gozo.protocol.header_names import unknown_lines
 from gozo.protocol.headers import (
     FIRST_LINE,
@@ -307,7 +307,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
     created = given.get(b"gozo-created")
     passed = unpack(given[b"gozo-headers"]) if b"gozo-headers" in given else b""
     size = given.get(b"nats-msg-size", b"0")
-    confirm, attempts, confirmation = read_confirmation(given, recurs=True)
+    confirm, attempts, confirmation = read_confirmation(without_copied(given), recurs=True)
     if created is None and any(name[:5] not in OWN or name == MESSAGE_ID for name in given):
         # Written directly by a client, which does not pack headers as gozo does.
         passed = split(headers)[1] + passed

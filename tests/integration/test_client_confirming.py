@@ -100,7 +100,7 @@ async def test_a_change_keeps_the_due_time(client: Client, place: Place, new: st
         ({"dead_letter": "$SYS.x"}, "the dead-letter subject '$SYS.x' begins with '$'"),
         ({"dead_letter": "gozo"}, "the dead-letter subject 'gozo' belongs to gozo"),
         ({"dead_letter": "a.*"}, "the dead-letter subject 'a.*' has the wildcard '*'"),
-        ({"ack_wait": "0"}, "Gozo-Ack-Wait '0' is too short: give 1s or more"),
+        ({"ack_wait": "0"}, "invalid Gozo-Ack-Wait '0': expected 1s or more"),
     ],
 )
 async def test_what_is_refused(

@@ -93,13 +93,16 @@ def test_a_stream_may_have_more() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"confirm": "me"}, "Gozo-Confirm 'me' is unknown: give stream, reply or claim"),
+        ({"confirm": "me"}, "invalid Gozo-Confirm 'me': expected stream, reply or claim"),
         ({"attempts": 3}, "Gozo-Attempts needs Gozo-Confirm: add it"),
-        ({"confirm": True, "attempts": -1}, "Gozo-Attempts '-1' is not a whole number from 1"),
+        ({"confirm": True, "attempts": -1}, "invalid Gozo-Attempts '-1': expected a whole number"),
         ({"confirm": True, "ack_wait": "1m"}, "Gozo-Ack-Wait needs 'Gozo-Confirm: reply'"),
-        ({"confirm": "reply", "ack_wait": timedelta(seconds=-2)}, "Gozo-Ack-Wait '-2s' is not a"),
-        ({"confirm": "reply", "backoff": []}, "Gozo-Backoff '' is not a duration: give seconds"),
-        ({"confirm": "reply", "overlap": "no"}, "Gozo-Overlap 'no' is unknown: give allow, skip"),
+        (
+            {"confirm": "reply", "ack_wait": timedelta(seconds=-2)},
+            "Gozo-Ack-Wait '-2s': exp",
+        ),
+        ({"confirm": "reply", "backoff": []}, "invalid Gozo-Backoff '': expected seconds"),
+        ({"confirm": "reply", "overlap": "no"}, "invalid Gozo-Overlap 'no': expected allow, skip"),
         ({"confirm": "reply", "ttl": "1m"}, "Gozo-TTL needs 'Gozo-Confirm: stream': omit it"),
     ],
 )

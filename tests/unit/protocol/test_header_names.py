@@ -15,12 +15,13 @@ from gozo.protocol.deliveries import delivery
 from gozo.protocol.header_names import IGNORED, REFUSED, REQUEST
 from gozo.protocol.headers import END, FIRST_LINE
 from gozo.protocol.requests import parse_request
-from gozo.schedule.model import Entry
+from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleRequest
+from gozo.schedule.runs import begun
 from gozo.store.entry_codec import parse_entry
 from tests.support.readme import ROOT
 
 ALL = {*REQUEST, *IGNORED, *REFUSED}
-IN_SOURCES = re.compile(r"Gozo-[A-Z][A-Za-z-]*[a-z]|(?<=b\")gozo-[a-z-]+(?=\")")
+IN_SOURCES = re.compile(r"Gozo-TTL|Gozo-[A-Z][A-Za-z-]*[a-z]|(?<=b\")gozo-[a-z-]+(?=\")")
 NOW_US = 1_763_871_234_000_000
 LONGEST = 200
 """Characters that the sentence about an unknown header has at most."""
@@ -63,7 +64,7 @@ def test_what_is_misspelt_is_refused_with_the_nearest_name(
     assert str(error).endswith(f"did you mean {near}?")
 
 
-@pytest.mark.parametrize("name", ["Gozo-", "Gozo-Max-Age", "Gozo-X", "Gozo-Foo-Bar"])
+@pytest.mark.parametrize("name", ["Gozo-", "Gozo-Zzz", "Gozo-X", "Gozo-Foo-Bar"])
 def test_what_is_like_no_known_name_has_no_suggestion(name: str) -> None:
     """A guess would mislead."""
     error = refusal(b"Gozo-When: +1", f"{name}: 1".encode())
@@ -108,6 +109,17 @@ def test_a_delivery_can_be_scheduled_again() -> None:
     received = delivery(entry, b"").headers
     again = parse_request(b"to", received[:-2] + b"Gozo-When: +1\r\n\r\n", b"", NOW_US)
     assert again.id == "a"
+
+
+def test_a_run_can_be_scheduled_again() -> None:
+    """Its headers say how long its receiver may be silent, which a request may say as well."""
+    confirmation = Confirmation(Confirm.REPLY)
+    schedule = Entry("a", "to", "+1", NOW_US, NOW_US, extended=True, confirmation=confirmation)
+    received = delivery(begun(schedule, "a", "1", b"", NOW_US), b"").headers
+    assert b"Gozo-Ack-Wait: 30s" in received
+    again = parse_request(b"to", received[:-2] + b"Gozo-When: +1\r\n\r\n", b"", NOW_US)
+    assert isinstance(again, ScheduleRequest)
+    assert again.entry.confirmation is None
 
 
 def test_a_header_that_protects_is_refused() -> None:
@@ -177,7 +189,7 @@ def test_the_manual_lists_what_is_ignored_in_requests() -> None:
 def test_every_header_of_the_code_is_in_the_table() -> None:
     """Whatever gozo reads or writes."""
     found = {
-        name.title(): path
+        name.title().replace("Ttl", "TTL"): path
         for folder in ("gozo", "gozoctl")
         for path in (ROOT / folder).rglob("*.py")
         for name in IN_SOURCES.findall(path.read_text("utf-8"))
