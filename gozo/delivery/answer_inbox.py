@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gozo.delivery.run_outcomes import Heard, hash_of
+from gozo.errors import Refusal, RequestError
 from gozo.protocol.answers import ACK_TOKEN, Verdict, read_answer
 from gozo.runtime.clock import steady
 from gozo.transport.connection import Connection
@@ -36,6 +37,19 @@ class AnswerInbox:
     def is_denied(self) -> bool:
         """Whether the server does not let this replica hear answers."""
         return self.subject in self._connection.refused
+
+    def check(self) -> None:
+        """Refuse what nobody could confirm.
+
+        Raises:
+            RequestError: `unavailable`.
+        """
+        if self.is_denied:
+            raise RequestError(
+                Refusal.UNAVAILABLE,
+                f"the daemon may not subscribe to {self.subject}, so it would hear no answer: "
+                "grant that permission (see gozo-protocol(7)), or omit Gozo-Confirm",
+            )
 
     def open(self, hear: Callable[[Heard], None]) -> None:
         """Pass answers on from now on, and first those that were kept."""

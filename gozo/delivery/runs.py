@@ -112,7 +112,12 @@ class Runs:
     def trigger(
         self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
     ) -> None:
-        """Begin a run of the schedule under a key now; see `RunSender.trigger`."""
+        """Begin a run of the schedule under a key now; see `RunSender.trigger`.
+
+        Raises:
+            RequestError: `running`, or `unavailable` if no answer could be heard.
+        """
+        self._inbox.check()
         if self._is_active:
             self._sender.trigger(key, entry, payload, on_result, force=force)
         else:

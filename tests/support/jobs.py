@@ -15,10 +15,10 @@ from tests.support.receipts import ask
 
 
 class Jobs:
-    """What arrives on a subject of its own, in order."""
+    """What arrives on a subject, by default one of its own, in order."""
 
-    def __init__(self, client: Client) -> None:
-        self.subject = f"jobs.{uuid.uuid4().hex}"
+    def __init__(self, client: Client, subject: str = "") -> None:
+        self.subject = subject or f"jobs.{uuid.uuid4().hex}"
         self.all: list[Msg] = []
         self._client = client
         self._news = asyncio.Event()
@@ -27,11 +27,12 @@ class Jobs:
     async def listen(cls, client: Client) -> Self:
         """Subscribe."""
         jobs = cls(client)
-        await client.nats.subscribe(jobs.subject, cb=jobs._take)
+        await client.nats.subscribe(jobs.subject, cb=jobs.take)
         await client.confirm()
         return jobs
 
-    async def _take(self, message: Msg) -> None:
+    async def take(self, message: Msg) -> None:
+        """Note a message: the subscription's callback."""
         self.all.append(message)
         self._news.set()
 
