@@ -34,9 +34,11 @@ class AnswerInbox:
         connection.listen(self.subject, self._on_message)
 
     @property
-    def is_denied(self) -> bool:
-        """Whether the server does not let this replica hear answers."""
-        return self.subject in self._connection.refused
+    def denial(self) -> str:
+        """Why this replica hears no answers; empty if it does."""
+        if self.subject not in self._connection.refused:
+            return ""
+        return f"the daemon may not subscribe to {self.subject}, so it would hear no answer"
 
     def check(self) -> None:
         """Refuse what nobody could confirm.
@@ -44,11 +46,10 @@ class AnswerInbox:
         Raises:
             RequestError: `unavailable`.
         """
-        if self.is_denied:
+        if denial := self.denial:
             raise RequestError(
                 Refusal.UNAVAILABLE,
-                f"the daemon may not subscribe to {self.subject}, so it would hear no answer: "
-                "grant that permission (see gozo-protocol(7)), or omit Gozo-Confirm",
+                f"{denial}: grant that permission (see gozo-protocol(7)), or omit Gozo-Confirm",
             )
 
     def open(self, hear: Callable[[Heard], None]) -> None:

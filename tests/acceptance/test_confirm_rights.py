@@ -7,11 +7,11 @@ import re
 import pytest
 
 from tests.support.documented import documented, documented_accounts, login, violations
-from tests.support.jobs import Jobs, call_one
+from tests.support.jobs import Jobs, call_one, runs
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.receipts import ask
-from tests.support.rights import LOGIN, admin, grant, withholding
+from tests.support.rights import LOGIN, admin, grant, withdraw, withholding
 
 ACK = "gozo.ack.*"
 PASSWORD = "change_me"  # noqa: S105
@@ -45,6 +45,10 @@ async def test_without_the_right_to_hear(
 
     await until(is_known, "the daemon knows what was written to the bucket")
     assert (await call_one(client, "trigger", "other"))["error"] == "unavailable"
+    due = stored | {"Gozo-When": "+0"}
+    await client.nats.request("$KV.gozo.due", b"due", headers=due, timeout=allow(5))
+    postponed = await daemon.event("delivery.postponed", key="due")
+    assert ACK in postponed.fields["reason"]
     assert jobs.all == []
     arrivals = await client.arrivals()
     await client.schedule("+0", reply=arrivals, id="plain")
@@ -52,7 +56,30 @@ async def test_without_the_right_to_hear(
     grant(server, ACK)
     await daemon.event("permission.granted")
     assert (await call_one(client, "trigger", "other"))["status"] == "triggered"
-    assert await jobs.answer(await jobs.wait(1)) == b"+OK"
+    await jobs.wait(2)
+    assert [await jobs.answer(job) for job in jobs.all] == [b"+OK", b"+OK"]
+    assert {job.data for job in jobs.all} == {b"job", b"due"}
+
+
+async def test_a_right_that_is_withdrawn(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """While no answer can be heard, no receiver counts as silent; then answers are heard again."""
+    server = servers.start(withholding("subscribe", f"granted.{ACK}"))
+    daemon = await daemons.serve(server, *LOGIN)
+    client = await admin(clients, server)
+    jobs, arrivals = await Jobs.listen(client), await client.arrivals()
+    await jobs.store("job", "+0", Gozo_Ack_Wait="2s", Gozo_Backoff="1h")
+    job = await jobs.wait(1)
+    withdraw(server, ACK)
+    await daemon.event("permission.denied", subject=ACK)
+    await client.schedule("+3", reply=arrivals, id="later")
+    await arrivals.wait()
+    assert [run["Gozo-State"] for run in await runs(client, "job")] == ["running"]
+    grant(server, ACK)
+    await daemon.event("permission.granted")
+    assert await jobs.answer(job) == b"+OK"
+    assert len(jobs.all) == 1
 
 
 async def test_documented_receiver(servers: Servers, daemons: Daemons, clients: Clients) -> None:

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from tests.support.client import Client
 from tests.support.patience import allow
-from tests.support.receipts import ask
+from tests.support.receipts import ask, entry_of
 
 
 class Jobs:
@@ -69,3 +69,12 @@ async def call_one(client: Client, verb: str, id_: str, **more: object) -> dict[
     """Call a verb for one id, and return its result."""
     (result,) = await call(client, verb, id_, **more)
     return result
+
+
+async def runs(client: Client, id_: str) -> list[dict[str, str]]:
+    """Read the entries of all runs of a schedule."""
+    request = json.dumps({"subjects_filter": f"$KV.gozo.=_run.{id_}.*"}).encode()
+    answer = await client.nats.request("$JS.API.STREAM.INFO.KV_gozo", request, timeout=allow(5))
+    subjects = json.loads(answer.data)["state"].get("subjects") or {}
+    found = [await entry_of(client, subject.removeprefix("$KV.gozo.")) for subject in subjects]
+    return [one for one in found if "KV-Operation" not in one]
