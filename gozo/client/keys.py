@@ -78,7 +78,7 @@ class Keys:
                 failed=int(told["failed"]),
                 invalid=int(told["invalid"]),
                 next_due=None if epoch is None else moment_of_epoch(epoch),
-                runs={str(state): int(n) for state, n in told.get("runs", {}).items()},
+                runs={str(state): int(n) for state, n in told.get("runs", {}).items() if n},
             )
             return str(told["created"]), int(told["position"]), counts
         return None

@@ -330,7 +330,7 @@ class Counts:
     """When the next one that is neither overdue nor retried is due; None without one."""
     runs: Mapping[str, int] = field(default_factory=dict)
     """Occurrences that their receivers have to confirm and that are not over, by state: `running`,
-    `retrying`, `pending` and `failed`. They are not counted as schedules."""
+    `retrying`, `pending` or `failed`. They are not counted as schedules."""
 
 
 @dataclass(frozen=True, slots=True)

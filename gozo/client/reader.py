@@ -26,7 +26,6 @@ from gozo.runtime.clock import wall_us
 from gozo.schedule.model import Marker
 from gozo.store.bucket import Bucket, find_bucket, stream_of
 from gozo.store.run_codec import RUN_PREFIX, run_key
-from gozo.store.run_index import STATES
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage, parse_time
 
@@ -259,7 +258,7 @@ class Reader:
             failed=states["failed"],
             invalid=states["invalid"],
             next_due=next_due,
-            runs={state: runs[state] for state in STATES},
+            runs=dict(runs),
         )
 
     async def _messages(self, prefix: str) -> AsyncIterator[Raw]:

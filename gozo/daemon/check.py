@@ -22,6 +22,7 @@ from gozo.leadership.lookout import check_alone
 from gozo.leadership.rivals import complaint
 from gozo.monitoring.mappings import Route, taken, trace
 from gozo.monitoring.micro_service import SERVICE
+from gozo.protocol.answers import ACK_TOKEN
 from gozo.protocol.headers import block
 from gozo.protocol.inboxes import SHARED
 from gozo.protocol.subject_policy import too_small
@@ -50,6 +51,8 @@ class Permission(NamedTuple):
     purpose: str
     payload: bytes = b""
     headers: bytes = b""
+    without: str = ""
+    """What a daemon cannot do without it; empty if it needs it."""
 
 
 class Found(NamedTuple):
@@ -95,14 +98,7 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
             is_alone = not any(_is_ours(one, settings) for one in daemons)
             for problem in await find_limits(connection, settings.connection, alone=is_alone):
                 tell(PROBLEM, problem)
-            needed = [
-                (permission.subject, permission.purpose)
-                # Purposes of publishing first, as gozo serve reports them.
-                for permission in sorted(
-                    required_permissions(js, settings), key=lambda permission: permission.verb
-                )
-                if not permission.subject.startswith("$JS")
-            ]
+            needed = _unmapped(js, settings)
             routes = await trace(connection, {subject for subject, _ in needed})
             for problem in taken(needed, routes, settings.connection.request_subject):
                 tell(PROBLEM, problem)
@@ -119,8 +115,8 @@ async def examine(settings: ServeSettings, say: Say) -> Found:
         say("advice", reason)
     say(
         "note",
-        "gozo also needs permission to publish to the reply subjects of its clients, which cannot "
-        "be checked",
+        "gozo also needs permission to publish to the reply subjects of its clients and receivers, "
+        "which cannot be checked",
     )
     return Found(missing, not_serving, problems)
 
@@ -205,6 +201,29 @@ def required_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Per
             )
 
 
+def useful_permissions(settings: ServeSettings) -> Iterator[Permission]:
+    """Return what a daemon works without, but not with all that it can do."""
+    yield Permission(
+        "subscribe",
+        f"{settings.connection.request_subject}.{ACK_TOKEN}.*",
+        "to hear the answers of receivers",
+        without="schedules with 'Gozo-Confirm: reply' or 'claim' are refused as unavailable",
+    )
+
+
+def _unmapped(js: JetStream, settings: ServeSettings) -> list[tuple[str, str]]:
+    """Return the subjects that no mapping may redirect, and their purposes.
+
+    Purposes of publishing first, as gozo serve reports them.
+    """
+    all_ = [*required_permissions(js, settings), *useful_permissions(settings)]
+    return [
+        (permission.subject.replace("*", TOKEN), permission.purpose)
+        for permission in sorted(all_, key=lambda permission: permission.verb)
+        if not permission.subject.startswith("$JS")
+    ]
+
+
 async def _try_permissions(
     connection: Connection,
     js: JetStream,
@@ -214,7 +233,7 @@ async def _try_permissions(
     keepers: set[str],
     say: Say,
 ) -> int:
-    """Try all permissions, and return how many are missing.
+    """Try all permissions, and return how many are missing that a daemon needs.
 
     Daemons that answer are added to `daemons`, streams that capture requests to `keepers`.
     """
@@ -231,8 +250,8 @@ async def _try_permissions(
     history = history_of(settings.connection.bucket)
     inbox = connection.new_inbox(peers=True)
     connection.listen(inbox, on_answer)
-    needed = list(required_permissions(js, settings))
-    for one in needed:
+    needed, useful = list(required_permissions(js, settings)), list(useful_permissions(settings))
+    for one in (*needed, *useful):
         if one.verb == "subscribe":
             connection.listen(one.subject, _ignore).stop()
         else:
@@ -241,9 +260,13 @@ async def _try_permissions(
     await asyncio.sleep(ANSWER_TIME)
     kinds = {"publish": "publish", "subscribe": "subscription"}
     refused = [one for one in needed if (kinds[one.verb], one.subject) in denied]
-    say("permissions", f"{len(needed) - len(refused)} of {len(needed)} granted")
+    lacking = [one for one in useful if (kinds[one.verb], one.subject) in denied]
+    tried = len(needed) + len(useful)
+    say("permissions", f"{tried - len(refused) - len(lacking)} of {tried} granted")
     for one in refused:
         say("missing", f"{one.verb} to {one.subject}: {one.purpose}")
+    for one in lacking:
+        say("advice", f"{one.verb} to {one.subject}: {one.purpose}; without it, {one.without}")
     return len(refused)
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gozo.delivery.run_outcomes import Heard, hash_of
+from gozo.errors import Refusal, RequestError
 from gozo.protocol.answers import ACK_TOKEN, Verdict, read_answer
 from gozo.runtime.clock import steady
 from gozo.transport.connection import Connection
@@ -33,9 +34,23 @@ class AnswerInbox:
         connection.listen(self.subject, self._on_message)
 
     @property
-    def is_denied(self) -> bool:
-        """Whether the server does not let this replica hear answers."""
-        return self.subject in self._connection.refused
+    def denial(self) -> str:
+        """Why this replica hears no answers; empty if it does."""
+        if self.subject not in self._connection.refused:
+            return ""
+        return f"the daemon may not subscribe to {self.subject}, so it would hear no answer"
+
+    def check(self) -> None:
+        """Refuse what nobody could confirm.
+
+        Raises:
+            RequestError: `unavailable`.
+        """
+        if denial := self.denial:
+            raise RequestError(
+                Refusal.UNAVAILABLE,
+                f"{denial}: grant that permission (see gozo-protocol(7)), or omit Gozo-Confirm",
+            )
 
     def open(self, hear: Callable[[Heard], None]) -> None:
         """Pass answers on from now on, and first those that were kept."""

@@ -44,6 +44,7 @@ class Runs:
         outcomes: RunOutcomes,
         changes: RunChanges,
         waits: RunWaits,
+        failures: Failures,
         renewed_at: Callable[[], float],
     ) -> None:
         """`renewed_at` tells when the lease was last renewed, on the steady clock."""
@@ -53,6 +54,7 @@ class Runs:
         self._outcomes = outcomes
         self._changes = changes
         self._waits = waits
+        self._failures = failures
         self._renewed_at = renewed_at
         self._is_active = False
         self.pop_due = timetable.pop_due
@@ -86,8 +88,11 @@ class Runs:
         self._changes.clear()
 
     def look(self) -> None:
-        """See to receivers that were silent for too long; to be called several times a second."""
-        if self._is_active:
+        """See to receivers that were silent for too long; to be called several times a second.
+
+        None counts as silent while it cannot be heard.
+        """
+        if self._is_active and not self._inbox.denial:
             self._outcomes.look(steady(), self._renewed_at())
 
     def abandon(self, schedule_key: str) -> None:
@@ -101,10 +106,15 @@ class Runs:
     # Sending
 
     def send(self, due: Due, message: Outgoing, now_us: int) -> None:
-        """Make a run of a schedule that is due, or the next attempt of a run."""
+        """Make a run of a schedule that is due, or the next attempt of a run.
+
+        Nothing is sent that would be sent again since its answer cannot be heard.
+        """
         entry = message.entry
         assert entry is not None
-        if entry.run is None:
+        if denial := self._inbox.denial:
+            self._failures.postpone(due, denial)
+        elif entry.run is None:
             self._sender.begin(due, message, now_us)
         else:
             self._sender.attempt(due, message, now_us)
@@ -112,7 +122,12 @@ class Runs:
     def trigger(
         self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
     ) -> None:
-        """Begin a run of the schedule under a key now; see `RunSender.trigger`."""
+        """Begin a run of the schedule under a key now; see `RunSender.trigger`.
+
+        Raises:
+            RequestError: `running`, or `unavailable` if no answer could be heard.
+        """
+        self._inbox.check()
         if self._is_active:
             self._sender.trigger(key, entry, payload, on_result, force=force)
         else:
@@ -188,4 +203,6 @@ def build_runs(
         may_send=may_send,
         note_sent=note_sent,
     )
-    return Runs(connection, timetable, cache, inbox, sender, outcomes, changes, waits, renewed_at)
+    return Runs(
+        connection, timetable, cache, inbox, sender, outcomes, changes, waits, failures, renewed_at
+    )

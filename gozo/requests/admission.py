@@ -171,12 +171,8 @@ class Admission:
             return
         check_size(size, headers_size(entry), self._connection.max_payload, self._store.max_message)
         self._check_confirmation(entry.confirmation)
-        if entry.is_answered and self._answers.is_denied:
-            raise RequestError(
-                Refusal.UNAVAILABLE,
-                f"the daemon may not subscribe to {self._answers.subject}, so it would hear no "
-                "answer: give it this permission (see gozo(8)), or omit Gozo-Confirm",
-            )
+        if entry.is_answered:
+            self._answers.check()
 
     def _check_confirmation(self, confirmation: Confirmation) -> None:
         """Refuse a forbidden dead letter, and a time to live that the server ignores."""

@@ -25,7 +25,7 @@ class BeginRun(Protocol):
         """Begin a run of the schedule under a key, and call back once it is stored.
 
         Raises:
-            RequestError: `running`.
+            RequestError: `running` or `unavailable`.
         """
 
 

@@ -67,11 +67,6 @@ class RunIndex:
         """Those of them that are not given up."""
         return [one for one in self.of(schedule_key) if one[1].state is not State.FAILED]
 
-    @property
-    def unsettled_count(self) -> int:
-        """How many runs are not given up."""
-        return sum(entry.state is not State.FAILED for entry in self._entries.values())
-
     def is_unsettled(self, key: str) -> bool:
         """Tell whether there is a run under a key that is not given up."""
         entry = self._entries.get(key)

@@ -39,7 +39,8 @@ class Traits:
         self.failed: set[str] = set()
         """Schedules that are kept after their delivery was given up."""
         self.dead_letters: dict[str, str] = {}
-        """Occurrences that were given up and wait as dead letters, with their schedules' keys."""
+        """Occurrences of schedules that a stream confirms, which were given up and wait as dead
+        letters, with the keys of these schedules."""
         self._dead: Counter[str] = Counter()
         self.retrying: set[str] = set()
         """Schedules whose last attempt failed, and that will be retried."""

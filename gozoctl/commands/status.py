@@ -96,11 +96,15 @@ def _record(
         "server": {"name": server.name, "version": server.version, "address": server.address},
         "bucket": bucket_record(bucket),
         **_numbers(counts),
-        "runs": dict(counts.runs),
+        "runs": {state: counts.runs.get(state, 0) for state in _RUNS},
         "next_due": times.utc(counts.next_due) if counts.next_due is not None else None,
         "daemons": [daemon_record(one) for one in replicas],
         "delivers": any(one.delivers for one in replicas),
     }
+
+
+_RUNS = ("running", "retrying", "pending", "failed")
+"""The states of runs, as they are shown."""
 
 
 def _numbers(counts: Counts) -> dict[str, int]:
@@ -121,8 +125,8 @@ def _print(
         "server": f"{server.name} {server.version}, {server.address}",
         "bucket": bucket_words(session.client.settings.bucket, bucket),
     } | {name: str(number) for name, number in _numbers(counts).items()}
-    lines["runs"] = ", ".join(f"{count} {state}" for state, count in counts.runs.items() if count)
-    lines["runs"] = lines["runs"] or "0"
+    runs = [f"{counts.runs[state]} {state}" for state in _RUNS if counts.runs.get(state)]
+    lines["runs"] = ", ".join(runs) or "0"
     if not out.is_for_people:
         for name, value in lines.items():
             out.write_fields(name, value)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 
 from tests.support.client import Client
+from tests.support.documented import documented_accounts
 from tests.support.metrics import scrape, serve
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
-from tests.support.readme import ROOT
 from tests.support.server import NatsServer
 
 PASSWORD = "change_me"  # noqa: S105
@@ -23,19 +22,10 @@ IMPORTS_A_SERVICE = """
 """
 
 
-def documented() -> str:
-    """Return the accounts that gozo(8) shows."""
-    page = (ROOT / "man" / "source" / "gozo.8").read_text("utf-8")
-    part = page.partition(".SS Several accounts\n")[2]
-    found = re.search(r"^\.EX\n(.*?)^\.EE", part, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 def with_a_service() -> str:
     """Return these and one more, which imports requests as a service."""
     exported = 'accounts: [ APP ] }, { service: "gozo", accounts: [ OTHER ] } ]'
-    text = documented().replace("accounts: [ APP ] } ]", exported)
+    text = documented_accounts().replace("accounts: [ APP ] } ]", exported)
     assert exported in text
     return text.rstrip().removesuffix("}") + IMPORTS_A_SERVICE
 
@@ -60,7 +50,7 @@ async def test_stream_import(servers: Servers, daemons: Daemons, clients: Client
 
     With an id, recurring, with a receipt, and over a restart of the server.
     """
-    server = servers.start(documented())
+    server = servers.start(documented_accounts())
     await daemons.serve(server, "--user", "gozo", "--password", PASSWORD)
     app = await connected(clients, server, "app")
     jobs, receipts = await app.arrivals("app.jobs"), await app.arrivals("app.receipts")

@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from gozo.client import Client as Schedules
-from gozo.daemon.check import TOKEN, Permission, examine, required_permissions
+from gozo.daemon.check import (
+    TOKEN,
+    Permission,
+    examine,
+    required_permissions,
+    useful_permissions,
+)
 from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.bucket import TTL_SINCE, is_before
 from gozo.store.event_history import DESCRIPTION
@@ -249,7 +255,8 @@ async def test_what_is_tried_is_what_is_needed(
 ) -> None:
     """With the rights that are tried, and no others, a daemon does all that it does."""
     granted = {"publish": ["kitchen", "_GOZO_INBOX.>"], "subscribe": ["_GOZO_INBOX.>"]}
-    for right in required_permissions(_nowhere(), _keeping_history()):
+    tried = required_permissions(_nowhere(), _keeping_history())
+    for right in (*tried, *useful_permissions(_keeping_history())):
         granted[right.verb].append(_as_granted(right))
     permissions = {verb: {"allow": subjects} for verb, subjects in granted.items()}
     users = [

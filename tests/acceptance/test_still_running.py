@@ -13,7 +13,7 @@ from gozo.client import Answer, Cancelled
 from gozo.client import Client as GozoClient
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
-from tests.support.jobs import Jobs, call_one
+from tests.support.jobs import Jobs, call_one, runs
 from tests.support.patience import allow, until
 from tests.support.receipts import ask, entry_of
 from tests.support.running import Running
@@ -40,15 +40,6 @@ async def reschedule(client: Client, id_: str) -> dict[str, Any]:
         (await client.nats.request("gozo.admin.reschedule", body, timeout=allow(5))).data
     )
     return answer
-
-
-async def runs(client: Client, id_: str) -> list[dict[str, str]]:
-    """Read the entries of all runs of a schedule."""
-    request = json.dumps({"subjects_filter": f"$KV.gozo.=_run.{id_}.*"}).encode()
-    answer = await client.nats.request("$JS.API.STREAM.INFO.KV_gozo", request, timeout=allow(5))
-    subjects = json.loads(answer.data)["state"].get("subjects") or {}
-    found = [await entry_of(client, subject.removeprefix("$KV.gozo.")) for subject in subjects]
-    return [one for one in found if "KV-Operation" not in one]
 
 
 async def begin(client: Client, id_: str, state: str) -> Jobs:

@@ -116,6 +116,19 @@ async def test_by_force_in_a_queue(client: Client, new_id: str) -> None:
     await jobs.answer(await jobs.wait(2))
 
 
+async def test_by_force_up_to_a_bound(client: Client, new_id: str) -> None:
+    """A schedule has no more than a hundred runs that are not settled, whoever asks for them."""
+    jobs = await Jobs.listen(client)
+    await jobs.store(new_id)
+    results = await call(client, "trigger", *[new_id] * 101, force=True)
+    assert [one["status"] for one in results] == ["triggered"] * 100 + ["refused"]
+    assert results[-1]["error"] == "running"
+    await jobs.wait(100)
+    await call_one(client, "cancel", new_id)
+    for job in jobs.all:
+        await jobs.answer(job)
+
+
 async def test_force_is_for_runs(client: Client, new_id: str) -> None:
     """It changes nothing for schedules that no receiver confirms; what it is not is refused."""
     arrivals = await client.arrivals()

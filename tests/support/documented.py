@@ -1,4 +1,4 @@
-"""The users and permissions that gozo-protocol(7) documents, on a real server."""
+"""The users, permissions and accounts that the manual documents, on a real server."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from tests.support.server import NatsServer
 
 def documented() -> str:
     """Return the configuration with the permissions that gozo-protocol(7) says are needed."""
-    page = (ROOT / "man" / "source" / "gozo-protocol.7").read_text("utf-8")
-    part = page.partition(".SS Permissions\n")[2]
+    return _example("gozo-protocol.7", "Permissions")
+
+
+def documented_accounts() -> str:
+    """Return the accounts that gozo(8) shows."""
+    return _example("gozo.8", "Several accounts")
+
+
+def _example(page: str, section: str) -> str:
+    text = (ROOT / "man" / "source" / page).read_text("utf-8")
+    part = text.partition(f".SS {section}\n")[2]
     found = re.search(r"^\.EX\n(.*?)^\.EE", part, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]

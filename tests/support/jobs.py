@@ -11,14 +11,14 @@ from nats.aio.msg import Msg
 
 from tests.support.client import Client
 from tests.support.patience import allow
-from tests.support.receipts import ask
+from tests.support.receipts import ask, entry_of
 
 
 class Jobs:
-    """What arrives on a subject of its own, in order."""
+    """What arrives on a subject, by default one of its own, in order."""
 
-    def __init__(self, client: Client) -> None:
-        self.subject = f"jobs.{uuid.uuid4().hex}"
+    def __init__(self, client: Client, subject: str = "") -> None:
+        self.subject = subject or f"jobs.{uuid.uuid4().hex}"
         self.all: list[Msg] = []
         self._client = client
         self._news = asyncio.Event()
@@ -27,11 +27,12 @@ class Jobs:
     async def listen(cls, client: Client) -> Self:
         """Subscribe."""
         jobs = cls(client)
-        await client.nats.subscribe(jobs.subject, cb=jobs._take)
+        await client.nats.subscribe(jobs.subject, cb=jobs.take)
         await client.confirm()
         return jobs
 
-    async def _take(self, message: Msg) -> None:
+    async def take(self, message: Msg) -> None:
+        """Note a message: the subscription's callback."""
         self.all.append(message)
         self._news.set()
 
@@ -68,3 +69,12 @@ async def call_one(client: Client, verb: str, id_: str, **more: object) -> dict[
     """Call a verb for one id, and return its result."""
     (result,) = await call(client, verb, id_, **more)
     return result
+
+
+async def runs(client: Client, id_: str) -> list[dict[str, str]]:
+    """Read the entries of all runs of a schedule."""
+    request = json.dumps({"subjects_filter": f"$KV.gozo.=_run.{id_}.*"}).encode()
+    answer = await client.nats.request("$JS.API.STREAM.INFO.KV_gozo", request, timeout=allow(5))
+    subjects = json.loads(answer.data)["state"].get("subjects") or {}
+    found = [await entry_of(client, subject.removeprefix("$KV.gozo.")) for subject in subjects]
+    return [one for one in found if "KV-Operation" not in one]

@@ -211,9 +211,18 @@ def test_how_long_a_run_that_was_asked_for_is_tried(
     """Until the schedule's next occurrence is due, as any other; its age counts from now."""
     asked_us = NOW_US + 3 * SECOND
     due_before = schedule(confirmation, every=every)
-    due_later = due_before._replace(due_us=NOW_US + 10 * SECOND)
-    for entry in (due_before, due_later):
+    due_soon = due_before._replace(due_us=NOW_US + 10 * SECOND)
+    for entry in (due_before, due_soon):
         run = runs.begun(entry, "a", "t1", b"", asked_us, due_us=asked_us)
         assert (run.due_us, run.when) == (asked_us, "1795000003")
         assert run.run is not None
         assert run.run.give_up_us == give_up_us
+
+
+def test_a_run_that_was_asked_for_long_before_the_next_occurrence() -> None:
+    """It is tried until that one, however far it was put off."""
+    later_us = NOW_US + 1_000 * SECOND
+    entry = schedule(every="@every 10s")._replace(due_us=later_us)
+    run = runs.begun(entry, "a", "t1", b"", NOW_US, due_us=NOW_US)
+    assert run.run is not None
+    assert run.run.give_up_us == later_us

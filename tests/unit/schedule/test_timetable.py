@@ -315,6 +315,7 @@ def test_what_is_due_is_counted() -> None:
     assert timetable.count_due(50) == 50
     timetable.hold("key3")
     assert timetable.count_due(50) == 49
+    assert timetable.count_due(50, but={"key3", "key4", "key99", "none"}) == 48
     assert timetable.count_due(-1) == 0
 
 

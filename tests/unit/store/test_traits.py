@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gozo.delivery.dead_letters import of_occurrence
-from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleSpec
+from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleSpec, State
 from gozo.schedule.retry import retried
+from gozo.schedule.runs import begun
 from gozo.store.traits import Traits
 
 NOW_US = 1_795_000_000_000_000
@@ -39,6 +40,19 @@ def test_dead_letters_are_counted_by_schedule() -> None:
         traits.note(key, None)
     assert traits.dead_letters_of("a") == 0
     assert traits.dead_letters == {}
+
+
+def test_runs_are_counted_apart() -> None:
+    """Whatever their state is: they are no schedules that failed, or are tried again."""
+    traits = Traits(lambda: NOW_US)
+    schedule = failed(Confirmation(Confirm.REPLY, dead_letter="dead"))
+    run = begun(schedule, "a", "t1", b"", NOW_US)
+    for state in (State.RUNNING, State.RETRYING, State.FAILED):
+        traits.note("=_run.a.t1", run._replace(state=state))
+        assert traits.runs.counts()[state] == 1
+        assert not traits.failed | traits.retrying | traits.paused
+    traits.note("=_run.a.t1", None)
+    assert not any(traits.runs.counts().values())
 
 
 def test_a_stream_has_to_acknowledge_every_dead_letter() -> None:

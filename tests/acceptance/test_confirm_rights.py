@@ -1,0 +1,201 @@
+"""What receivers that confirm need to be allowed, and what becomes of a daemon that hears none."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.documented import documented, documented_accounts, login, violations
+from tests.support.jobs import Jobs, call_one, runs
+from tests.support.patience import allow, until
+from tests.support.processes import Clients, Daemons, Servers
+from tests.support.receipts import ask
+from tests.support.rights import LOGIN, admin, grant, withdraw, withholding
+
+ACK = "gozo.ack.*"
+PASSWORD = "change_me"  # noqa: S105
+
+
+async def test_without_the_right_to_hear(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """It leads and delivers, and refuses what nobody could confirm, until the right is granted."""
+    server = servers.start(withholding("subscribe", ACK))
+    check = daemons.start("check", "--address", server.url, *LOGIN)
+    assert await check.wait() == 0
+    advice = [line for line in check.stdout.splitlines() if ACK in line]
+    assert len(advice) == 1
+    assert re.match(rf" *advice  subscribe to {re.escape(ACK)}: to hear the answers", advice[0])
+    daemon = await daemons.serve(server, *LOGIN)
+    denied = await daemon.event("permission.denied")
+    assert (denied.fields["kind"], denied.fields["subject"]) == ("subscription", ACK)
+    client = await admin(clients, server)
+    jobs = await Jobs.listen(client)
+    for confirm in ("reply", "claim"):
+        headers = {"Gozo-Id": "job", "Gozo-When": "+0", "Gozo-Confirm": confirm}
+        refused = await ask(client, headers, reply=jobs.subject)
+        assert (refused["status"], refused["error"]) == ("refused", "unavailable")
+        assert ACK in refused["message"]
+    stored = {"Gozo-When": "@every 1h", "Gozo-Subject": jobs.subject, "Gozo-Confirm": "reply"}
+    await client.nats.request("$KV.gozo.other", b"job", headers=stored, timeout=allow(5))
+
+    async def is_known() -> bool:
+        return await call_one(client, "outcome", "other") == {"status": "pending", "id": "other"}
+
+    await until(is_known, "the daemon knows what was written to the bucket")
+    assert (await call_one(client, "trigger", "other"))["error"] == "unavailable"
+    due = stored | {"Gozo-When": "+0"}
+    await client.nats.request("$KV.gozo.due", b"due", headers=due, timeout=allow(5))
+    postponed = await daemon.event("delivery.postponed", key="due")
+    assert ACK in postponed.fields["reason"]
+    assert jobs.all == []
+    arrivals = await client.arrivals()
+    await client.schedule("+0", reply=arrivals, id="plain")
+    await arrivals.wait()
+    grant(server, ACK)
+    await daemon.event("permission.granted")
+    assert (await call_one(client, "trigger", "other"))["status"] == "triggered"
+    await jobs.wait(2)
+    assert [await jobs.answer(job) for job in jobs.all] == [b"+OK", b"+OK"]
+    assert {job.data for job in jobs.all} == {b"job", b"due"}
+
+
+async def test_a_right_that_is_withdrawn(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """While no answer can be heard, no receiver counts as silent; then answers are heard again."""
+    server = servers.start(withholding("subscribe", f"granted.{ACK}"))
+    daemon = await daemons.serve(server, *LOGIN)
+    client = await admin(clients, server)
+    jobs, arrivals = await Jobs.listen(client), await client.arrivals()
+    await jobs.store("job", "+0", Gozo_Ack_Wait="2s", Gozo_Backoff="1h")
+    job = await jobs.wait(1)
+    withdraw(server, ACK)
+    await daemon.event("permission.denied", subject=ACK)
+    await client.schedule("+3", reply=arrivals, id="later")
+    await arrivals.wait()
+    assert [run["Gozo-State"] for run in await runs(client, "job")] == ["running"]
+    grant(server, ACK)
+    await daemon.event("permission.granted")
+    assert await jobs.answer(job) == b"+OK"
+    assert len(jobs.all) == 1
+
+
+async def test_documented_receiver(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """With the permissions in the manual a receiver claims, shows life, and hears what is said."""
+    server = servers.start(documented())
+    await daemons.serve(server, *login("daemon"))
+    client, receiver = [
+        await clients.connect(server, user=user, password=PASSWORD, inbox_prefix=f"_INBOX.{user}")
+        for user in ("administrator", "receiver")
+    ]
+    jobs = Jobs(receiver)
+    await receiver.nats.subscribe(jobs.subject, cb=jobs.take)
+    await receiver.nats.flush()
+    headers = {"Gozo-Id": "job", "Gozo-When": "+0", "Gozo-Confirm": "claim"}
+    await client.send(headers, reply=jobs.subject)
+    job = await jobs.wait(1)
+    assert await jobs.answer(job, b"+CLAIM one") == b"+GO"
+    assert await jobs.answer(job, b"+WPI") == b"+OK"
+    assert await jobs.answer(job) == b"+OK"
+    assert violations(server) == []
+
+
+ANSWERS_ONCE = """
+    authorization { users: [
+        { user: gozo, password: p }
+        { user: admin, password: p, permissions: { publish: ">", subscribe: ">" } }
+        { user: service, password: p, permissions: {
+            publish: "_INBOX.>", subscribe: ["jobs.>", "_INBOX.>"], allow_responses: true } }
+    ] }
+"""
+
+
+async def test_allowed_to_respond(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """`allow_responses` serves who answers once; of several answers, only the first comes."""
+    server = servers.start(ANSWERS_ONCE)
+    await daemons.serve(server, *LOGIN)
+    client = await admin(clients, server)
+    service = await clients.connect(server, user="service", password="p")  # noqa: S106
+    jobs = Jobs(service)
+    await service.nats.subscribe(jobs.subject, cb=jobs.take)
+    await service.nats.flush()
+    sender = Jobs(client, jobs.subject)
+    await sender.store("job")
+    assert (await call_one(client, "trigger", "job"))["status"] == "triggered"
+    assert await jobs.answer(await jobs.wait(1), b"done") == b"+OK"
+    assert (await call_one(client, "trigger", "job"))["status"] == "triggered"
+    assert await jobs.answer(await jobs.wait(2), b"+WPI") == b"+OK"
+    await service.nats.publish(jobs.all[1].reply, b"+ACK")
+    await until(lambda: bool(violations(server)), "the server refuses a second answer")
+    assert violations(server) == [("service", jobs.all[1].reply)]
+    assert (await call_one(client, "trigger", "job"))["error"] == "running"
+
+
+AS_STREAM = {
+    'exports: [ { stream: "gozo", accounts: [ GOZO ] } ]': (
+        'exports: [ { stream: "gozo", accounts: [ GOZO ] }, { stream: "gozo.ack.>" } ]'
+    ),
+    'imports: [ { stream: { account: APP, subject: "gozo" } } ]': (
+        'imports: [ { stream: { account: APP, subject: "gozo" } }, '
+        '{ stream: { account: APP, subject: "gozo.ack.>" } } ]'
+    ),
+}
+
+
+async def test_another_account(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """Where its account exports the subjects of answers, a receiver there does all it may do."""
+    config = documented_accounts()
+    for old, new in AS_STREAM.items():
+        assert old in config
+        config = config.replace(old, new)
+    server = servers.start(config)
+    await daemons.serve(server, "--user", "gozo", "--password", PASSWORD)
+    app = await clients.connect(server, user="app", password=PASSWORD, inbox_prefix="app.inbox")
+    jobs = Jobs(app, "app.jobs")
+    await app.nats.subscribe(jobs.subject, cb=jobs.take)
+    await app.confirm()
+    await app.send({"Gozo-Id": "a", "Gozo-When": "+0", "Gozo-Confirm": "claim"}, reply="app.jobs")
+    job = await jobs.wait(1)
+    assert await jobs.answer(job, b"+CLAIM one") == b"+GO"
+    assert await jobs.answer(job, b"+WPI") == b"+OK"
+    assert await jobs.answer(job) == b"+OK"
+
+
+SERVICE = """
+    accounts {
+      GOZO {
+        jetstream: enabled
+        users: [ { user: gozo, password: change_me } ]
+        imports: [ { service: { account: APP, subject: "jobs.a" } } ]
+      }
+      APP {
+        users: [ { user: app, password: change_me } ]
+        exports: [ { service: "jobs.a", RESPONSES accounts: [ GOZO ] } ]
+      }
+    }
+"""
+
+
+@pytest.mark.parametrize("responses", ["response_type: stream,", ""])
+async def test_imported_as_a_service(
+    servers: Servers, daemons: Daemons, clients: Clients, responses: str
+) -> None:
+    """All answers come through such an export, and by default only the first does."""
+    server = servers.start(SERVICE.replace("RESPONSES", responses))
+    await daemons.serve(server, "--user", "gozo", "--password", PASSWORD)
+    own, app = [
+        await clients.connect(server, user=user, password=PASSWORD) for user in ("gozo", "app")
+    ]
+    answers = await own.arrivals("gozo.ack.*")
+    jobs = Jobs(app, "jobs.a")
+    await app.nats.subscribe(jobs.subject, cb=jobs.take)
+    await app.confirm()
+    await Jobs(own, "jobs.a").store("a", "+0", Gozo_Ack_Wait="1h")
+    job = await jobs.wait(1)
+    for words in (b"+WPI", b"+WPI", b"+ACK"):
+        await app.nats.publish(job.reply, words)
+    await app.confirm()
+    await own.confirm()
+    assert answers.payloads == [b"+WPI", b"+WPI", b"+ACK"][: 3 if responses else 1]
