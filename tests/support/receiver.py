@@ -161,7 +161,7 @@ class Worker:
 
     async def _do(self, job: Delivered) -> None:
         nonce = uuid.uuid4().hex.encode()
-        if await self._ask(job.reply, b"+CLAIM " + nonce) != b"+GO":
+        if await ask_until(self.nats, job.reply, b"+CLAIM " + nonce) != b"+GO":
             self.refused += 1
             return
         name = job.headers.get("Gozo-Id", ""), job.due, job.attempt
@@ -172,7 +172,7 @@ class Worker:
             answer = await self._work(job)
         finally:
             alive.cancel()
-        await self._ask(job.reply, answer)
+        await ask_until(self.nats, job.reply, answer)
         self.ended[name] += 1
         self.note("ended", name)
 
@@ -185,14 +185,15 @@ class Worker:
             await asyncio.sleep(every)
             await self.nats.publish(job.reply, b"+WPI")
 
-    async def _ask(self, subject: str, words: bytes) -> bytes:
-        """Ask until there is an answer."""
-        while True:
-            with contextlib.suppress(errors.Error):
-                answer = (await self.nats.request(subject, words, timeout=ASK_TIME)).data
-                if answer in (b"+GO", b"+NO", b"+OK"):
-                    return answer
-            await asyncio.sleep(0.05)
+
+async def ask_until(nats: nats_client.Client, subject: str, words: bytes) -> bytes:
+    """Ask gozo until it answers."""
+    while True:
+        with contextlib.suppress(errors.Error):
+            answer = (await nats.request(subject, words, timeout=ASK_TIME)).data
+            if answer in (b"+GO", b"+NO", b"+OK"):
+                return answer
+        await asyncio.sleep(0.05)
 
 
 class _Printing(Worker):
