@@ -145,14 +145,22 @@ async def test_answers_while_nobody_leads(
         headers = {"Gozo-When": "+0", "Gozo-Id": f"n{number}", "Gozo-Confirm": "reply"}
         await client.send(headers, reply=receiver.subject)
     await receiver.wait(100)
+    offers = await Receiver.start(client.nats, *[None] * 100)
+    claim = {"Gozo-When": "+0", "Gozo-Id": "claim", "Gozo-Confirm": "claim"}
+    await client.send(claim, reply=offers.subject)
+    (offer,) = await offers.wait()
     standby = await daemons.serve(server)
     await leader.kill()
     for job in receiver.all:
         await receiver.say(job, b"+ACK")
+    await offers.say(offer, b"+CLAIM of one that does not wait for the answer")
+    await client.confirm()
     await standby.event("daemon.leading", timeout=allow(20))
 
     async def is_empty() -> bool:
         return await RunEvents(client, "*").runs() == []
 
+    assert await offers.ask(offer, b"+CLAIM another") == b"+GO"
+    assert await offers.ask(offer, b"+ACK") == b"+OK"
     await until(is_empty, "all runs are settled")
     assert len(receiver.all) == 100
