@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from nats import micro
+from nats.micro.request import Request
+from nats.micro.service import Service
 
 from tests.acceptance.test_javascript import run
 from tests.support.client import Client
@@ -61,14 +63,14 @@ async def test_python(running: Running, client: Client, clients: Clients, new_id
     subject = f"service.{new_id}"
     called: list[bytes] = []
 
-    async def handle(request: micro.Request) -> None:
+    async def handle(request: Request) -> None:
         called.append(request.data)
         if request.data == b"fail once" and len(called) == 1:
             await request.respond_error("500", "no disk", data=b"details")
         else:
             await request.respond(b"done")
 
-    services: list[micro.Service] = []
+    services: list[Service] = []
 
     async def start() -> None:
         service = await micro.add_service(other.nats, name="jobs", version="1.0.0")
