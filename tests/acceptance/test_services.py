@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,11 +12,10 @@ from nats import micro
 from nats.micro.request import Request
 from nats.micro.service import Service
 
-from tests.acceptance.test_javascript import run
 from tests.support.client import Client
+from tests.support.node import install
 from tests.support.patience import allow
 from tests.support.processes import Clients
-from tests.support.programs import require_program
 from tests.support.receipts import ask, entry_of
 from tests.support.run_events import RunEvents
 from tests.support.running import Running
@@ -90,18 +88,16 @@ async def test_python(running: Running, client: Client, clients: Clients, new_id
 
 async def test_javascript(running: Running, client: Client, new_id: str, tmp_path: Path) -> None:
     """A service of Node's `@nats-io/services`."""
-    node, npm = require_program("node", package="nodejs"), require_program("npm", package="npm")
-    script = shutil.copy(Path(__file__).with_name("service.mjs"), tmp_path)
-    await run(
-        str(npm), "install", "--no-audit", "--no-fund", "--silent", *PACKAGES, folder=tmp_path
-    )
+    command = await install(Path(__file__).with_name("service.mjs"), *PACKAGES, folder=tmp_path)
     subject = f"service.{new_id}"
     processes: list[asyncio.subprocess.Process] = []
 
     async def start() -> None:
-        command = str(node), str(script), running.server.url, subject
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=tmp_path, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+            *(*command, running.server.url, subject),
+            cwd=tmp_path,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
         )
         processes.append(process)
         assert process.stdout is not None
