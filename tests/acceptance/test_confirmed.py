@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
 from tests.support.client import Client
 from tests.support.patience import until
+from tests.support.processes import Clients, Daemons
 from tests.support.receipts import ask, entry_of
 from tests.support.receiver import Receiver
 from tests.support.run_events import RunEvents
+from tests.support.running import Running
+from tests.support.storage import call
 
 QUICK = {"Gozo-Confirm": "reply", "Gozo-Backoff": "50ms"}
 
@@ -178,3 +182,38 @@ async def test_a_cancel_while_it_runs(
     await events.find("succeeded" if answer == b"+ACK" else "failed")
     await asyncio.sleep(0.1)
     assert len(receiver.all) == 1
+
+
+async def test_a_job_may_take_longer_than_until_the_next(
+    client: Client, new_id: str, events: RunEvents
+) -> None:
+    """With `Gozo-Overlap: allow` an occurrence is tried on while others are due."""
+    receiver = await Receiver.start(client.nats, *[b"-NAK no disk"] * 8)
+    asked = given(new_id, {"Gozo-When": "@every 1s", "Gozo-Count": "2", "Gozo-Overlap": "allow"})
+    await ask(client, asked | {"Gozo-Backoff": "400ms"}, reply=receiver.subject)
+    await until(lambda: events.kinds.count("succeeded") == 2, "both have succeeded")
+    assert "failed" not in events.kinds
+    tried = {job.headers["Gozo-Occurrence"]: job.attempt for job in receiver.all}
+    assert tried["1"] > 3
+    assert sum(tried.values()) == 10
+
+
+async def test_another_request_subject(
+    running: Running, daemons: Daemons, clients: Clients
+) -> None:
+    """Answers go below the request subject; each daemon hears its own."""
+    options = ("--request-subject", "jobs.gozo", "--bucket", "others")
+    await daemons.serve(running.server, *options)
+    other = await clients.connect(running.server, request_subject="jobs.gozo", bucket="others")
+    receiver = await Receiver.start(other.nats, None)
+    asked = given("a", {"Gozo-When": "+0"})
+    assert (await ask(other, asked, reply=receiver.subject))["status"] == "stored"
+    (job,) = await receiver.wait()
+    token = job.reply.removeprefix("jobs.gozo.ack.")
+    assert "." not in token
+    assert await receiver.ask(replace(job, reply=f"gozo.ack.{token}"), b"+TERM") == b"+OK"
+    assert await receiver.ask(job, b"+ACK") == b"+OK"
+    runs = {"subjects_filter": "$KV.others.=_run.>"}
+    (subject,) = (await call(other, "STREAM.INFO.KV_others", runs))["state"]["subjects"]
+    marker = await other.nats.jetstream().get_last_msg("KV_others", subject)
+    assert (marker.headers or {})["Gozo-Reason"] == "delivered"
