@@ -23,7 +23,7 @@ from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
-from gozo.schedule.model import MICROSECONDS, Entry, Reason, Run, State
+from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Reason, Run, State
 from gozo.schedule.retry import given_up
 from gozo.store.run_index import RunIndex
 from gozo.telemetry.events import EventSink
@@ -161,7 +161,8 @@ class RunOutcomes:
         self._pauses.pop(key, None)
         self._take(key)
         self._note_sign(key, entry)
-        self._events.started(entry)
+        if entry.confirmation is not None and entry.confirmation.by is Confirm.CLAIM:
+            self._events.started(entry)  # others were as soon as they were sent
         self._say(heard, GO)
 
     def _take(self, key: str) -> None:

@@ -81,8 +81,8 @@ def read_answer(headers: bytes | None, payload: bytes) -> Answer:
             return Answer(Verdict.NOBODY if is_503 else Verdict.INVALID)
         error = find(headers, _ERROR, _CODE)
         if _CODE in error:
-            words = b"%b %b" % (error[_CODE][:40], error.get(_ERROR, b"")[:400])
-            return Answer(Verdict.FAILED, f"service error {_text(words)}")
+            words = b"service error %b %b" % (error[_CODE][:40], error.get(_ERROR, b"")[:400])
+            return Answer(Verdict.FAILED, _text(words))
     word = _WORD.match(payload) if payload[:1] in (b"+", b"-") else None
     if word is None:
         return Answer(Verdict.STREAM if _is_of_stream(payload) else Verdict.DONE)

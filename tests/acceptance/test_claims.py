@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -11,6 +17,7 @@ from tests.support.client import Client
 from tests.support.patience import allow, until
 from tests.support.processes import Clients
 from tests.support.raw import RawClient, request
+from tests.support.readme import ROOT
 from tests.support.receipts import ask, entry_of
 from tests.support.receiver import Delivered, Receiver, Worker
 from tests.support.run_events import RunEvents
@@ -213,3 +220,40 @@ async def test_many_offers_and_two_workers(
     assert len(started) == 200
     assert set(started.values()) == {1}
     assert sum(worker.refused for worker in workers) == 200
+
+
+@contextmanager
+def worker_process(url: str, subject: str, queue: str) -> Iterator[Popen[str]]:
+    """Run a worker whose jobs take no time, in a process of its own, and end it."""
+    command = [sys.executable, "-m", "tests.support.receiver", url, subject, queue, "0"]
+    with Popen(command, stdout=PIPE, text=True, cwd=ROOT) as process:
+        try:
+            assert what(process) == "ready"
+            yield process
+        finally:
+            process.kill()
+
+
+def what(process: Popen[str]) -> str:
+    """Read what happened next in a worker."""
+    assert process.stdout is not None
+    said: str = json.loads(process.stdout.readline())["what"]
+    return said
+
+
+async def test_a_frozen_worker(running: Running, client: Client, new_id: str) -> None:
+    """One that wakes starts nothing that another one has started, nor what is over."""
+    subject = f"jobs.{new_id}"
+    url = running.server.url
+    with (
+        worker_process(url, subject, "one") as frozen,
+        worker_process(url, subject, "two") as other,
+    ):
+        frozen.send_signal(signal.SIGSTOP)
+        for number in range(10):
+            asked = {**CLAIM, "Gozo-Id": f"{new_id}-{number}"}
+            assert (await ask(client, asked, reply=subject))["status"] == "stored"
+        done = [await asyncio.to_thread(what, other) for _ in range(20)]
+        assert (done.count("started"), done.count("ended")) == (10, 10)
+        frozen.send_signal(signal.SIGCONT)
+        assert [await asyncio.to_thread(what, frozen) for _ in range(10)] == ["refused"] * 10

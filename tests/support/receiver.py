@@ -2,7 +2,8 @@
 
 A `Receiver` answers each delivery as its script says. A `Worker` claims before it starts, and
 repeats its final answer until it is confirmed. As a program it is such a worker, which prints each
-start and end as a line of JSON: it can be killed or frozen.
+start and end as a line of JSON: it can be killed or frozen. Its arguments are the address of the
+server, the subject, the queue group, and how many seconds each job takes.
 """
 
 from __future__ import annotations
@@ -161,10 +162,11 @@ class Worker:
 
     async def _do(self, job: Delivered) -> None:
         nonce = uuid.uuid4().hex.encode()
-        if await self._ask(job.reply, b"+CLAIM " + nonce) != b"+GO":
-            self.refused += 1
-            return
         name = job.headers.get("Gozo-Id", ""), job.due, job.attempt
+        if await ask_until(self.nats, job.reply, b"+CLAIM " + nonce) != b"+GO":
+            self.refused += 1
+            self.note("refused", name)
+            return
         self.started[name] += 1
         self.note("started", name)
         alive = asyncio.create_task(self._show_life(job))
@@ -172,7 +174,7 @@ class Worker:
             answer = await self._work(job)
         finally:
             alive.cancel()
-        await self._ask(job.reply, answer)
+        await ask_until(self.nats, job.reply, answer)
         self.ended[name] += 1
         self.note("ended", name)
 
@@ -185,14 +187,15 @@ class Worker:
             await asyncio.sleep(every)
             await self.nats.publish(job.reply, b"+WPI")
 
-    async def _ask(self, subject: str, words: bytes) -> bytes:
-        """Ask until there is an answer."""
-        while True:
-            with contextlib.suppress(errors.Error):
-                answer = (await self.nats.request(subject, words, timeout=ASK_TIME)).data
-                if answer in (b"+GO", b"+NO", b"+OK"):
-                    return answer
-            await asyncio.sleep(0.05)
+
+async def ask_until(nats: nats_client.Client, subject: str, words: bytes) -> bytes:
+    """Ask gozo until it answers."""
+    while True:
+        with contextlib.suppress(errors.Error):
+            answer = (await nats.request(subject, words, timeout=ASK_TIME)).data
+            if answer in (b"+GO", b"+NO", b"+OK"):
+                return answer
+        await asyncio.sleep(0.05)
 
 
 class _Printing(Worker):
@@ -207,7 +210,7 @@ def _print(line: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
-async def main(url: str, subject: str, seconds: float) -> None:
+async def main(url: str, subject: str, queue: str, seconds: float) -> None:
     """Work on a subject for ever; each job takes so many seconds."""
     nats = nats_client.Client()
 
@@ -220,10 +223,10 @@ async def main(url: str, subject: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
         return b"+ACK"
 
-    await _Printing(nats, work).listen(subject)
+    await _Printing(nats, work).listen(subject, queue)
     _print({"what": "ready"})
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])))

@@ -1,0 +1,95 @@
+"""Changes of one run are made one after the other; what is heard meanwhile waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from gozo.delivery.run_changes import RunChanges
+from gozo.schedule.model import Entry, Reason
+from gozo.store.changes import OnResult, Result
+from gozo.store.run_store import RunStore
+
+ENTRY = Entry("a", "to", "1", 1, 1)
+
+
+class Store(RunStore):
+    """Keeps changes until the test says how they ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[Callable[[Result], None]] = []
+
+    def alter(self, key: str, change: Callable[[Entry], Entry], on_result: OnResult) -> None:
+        """Take a change on."""
+
+        def end(result: Result) -> None:
+            change(ENTRY)
+            on_result(result, "")
+
+        self.ends.append(end)
+
+    def remove(self, key: str, reason: Reason, on_result: OnResult) -> None:
+        """Take a removal on."""
+        self.ends.append(lambda result: on_result(result, ""))
+
+
+def change(changes: RunChanges, did: list[str], name: str) -> None:
+    """Begin a change, and note how it ended."""
+    changes.change(
+        "a",
+        lambda entry: entry,
+        lambda entry: did.append(name),
+        lambda: did.append(f"not {name}"),
+    )
+
+
+def test_one_after_the_other() -> None:
+    """What waits is not begun beside the change that the first of it makes."""
+    store, did = Store(), list[str]()
+    changes = RunChanges(store)
+    change(changes, did, "first")
+    for name in ("second", "third"):
+        changes.after("a", partial(change, changes, did, name))
+    assert (len(changes), "a" in changes, changes.waiting("a")) == (1, True, 2)
+    for number, names in enumerate([["first"], ["first", "second"], ["first", "second", "third"]]):
+        assert len(store.ends) == number + 1
+        store.ends[number](Result.STORED)
+        assert did == names
+    assert (len(changes), "a" in changes, changes.waiting("a")) == (0, False, 0)
+
+
+def test_at_once() -> None:
+    """Nothing waits for another run, or for what is over."""
+    store, did = Store(), list[str]()
+    changes = RunChanges(store)
+    change(changes, did, "first")
+    changes.after("b", lambda: did.append("other"))
+    store.ends[0](Result.REPLACED)
+    changes.after("a", lambda: did.append("later"))
+    assert did == ["other", "first", "later"]
+
+
+def test_what_is_not_stored() -> None:
+    """It is told apart from what is, and what waits goes on."""
+    store, did = Store(), list[str]()
+    changes = RunChanges(store)
+    change(changes, did, "change")
+    changes.after("a", lambda: did.append("waited"))
+    store.ends[0](Result.SUPERSEDED)
+    removed, kept = partial(did.append, "removed"), partial(did.append, "kept")
+    for result in (Result.SETTLED, Result.SUPERSEDED):
+        changes.remove("a", Reason.DELIVERED, removed, kept)
+        store.ends[-1](result)
+    assert did == ["not change", "waited", "removed", "kept"]
+
+
+def test_what_is_forgotten() -> None:
+    """A leader that steps down ends its change, and does nothing after it."""
+    store, did = Store(), list[str]()
+    changes = RunChanges(store)
+    change(changes, did, "change")
+    changes.after("a", lambda: did.append("waited"))
+    changes.clear()
+    assert "a" in changes
+    store.ends[0](Result.STORED)
+    assert did == ["change"]
