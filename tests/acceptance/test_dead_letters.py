@@ -126,7 +126,7 @@ async def test_a_recurring_one_goes_on(running: Running, client: Client, new_id:
     }
 
     async def none_left() -> bool:
-        return not await kept_runs(client)
+        return not [key for key in await kept_runs(client) if new_id in key]
 
     await until(none_left, "the dead letters are removed")
 
@@ -265,6 +265,46 @@ async def test_a_dead_letter_is_not_skipped(
     await daemons.serve(server, "--skip-due-before", "2099-01-01T00:00:00Z")
     await gone(client, "job")
     assert len(await stored(client, "DEAD")) == 1
+
+
+@pytest.mark.parametrize("recurs", [False, True])
+async def test_a_receiver_that_failed_for_good(client: Client, new_id: str, recurs: bool) -> None:
+    """What a receiver had to confirm has its dead letter in the same way."""
+    await stream(client, f"S{new_id}", f"dead.{new_id}")
+    events = await client.arrivals(f"gozo.event.failed.{new_id}")
+
+    async def fail(message: Msg) -> None:
+        await message.respond(b"+TERM no disk")
+
+    await client.nats.subscribe(f"jobs.{new_id}", cb=fail)
+    headers = {
+        "Gozo-When": "@every 100ms" if recurs else "+0",
+        "Gozo-Id": new_id,
+        "Gozo-Confirm": "reply",
+        "Gozo-Dead-Letter": f"dead.{new_id}",
+    }
+    if recurs:
+        headers["Gozo-Count"] = "2"
+    await client.send(headers, reply=f"jobs.{new_id}", payload=b"x")
+    count = 2 if recurs else 1
+
+    async def all_arrived() -> bool:
+        return len(await stored(client, f"S{new_id}")) == count
+
+    await until(all_arrived, "each dead letter is stored")
+    letters = await stored(client, f"S{new_id}")
+    assert [letter.get("Gozo-Occurrence") for letter in letters] == (
+        ["1", "2"] if recurs else [None]
+    )
+    for letter in letters:
+        assert letter["Gozo-Subject"] == f"jobs.{new_id}"
+        assert (letter["Gozo-Tried"], letter["Gozo-Reason"]) == ("1", "no disk")
+
+    async def none_left() -> bool:
+        return not [key for key in await kept_runs(client) if new_id in key]
+
+    await until(none_left, "the runs are removed")
+    await events.wait(count)
 
 
 async def test_a_dead_letter_that_may_not_be_published(
