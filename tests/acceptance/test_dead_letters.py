@@ -368,6 +368,22 @@ async def test_given_up_by_its_age(client: Client, new_id: str) -> None:
     assert (entry["Gozo-State"], entry["Gozo-Tried"]) == ("failed", "2")
 
 
+async def test_too_old_while_a_stream_is_silent(client: Client, new_id: str) -> None:
+    """The attempt that it did not answer counts."""
+    await client.arrivals(f"silent.{new_id}")
+    events = await client.arrivals(f"gozo.event.failed.{new_id}")
+    headers = {
+        "Gozo-When": "+0",
+        "Gozo-Id": new_id,
+        "Gozo-Confirm": "stream",
+        "Gozo-Max-Age": "1s",
+    }
+    await client.send(headers, reply=f"silent.{new_id}")
+    [failed] = await events.wait()
+    told = json.loads(failed.data)
+    assert (told["attempts"], told["reason"]) == (1, "no stream acknowledged it within 3 s")
+
+
 async def test_too_old_when_a_daemon_comes(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
