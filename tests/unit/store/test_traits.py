@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from gozo.delivery.dead_letters import of_occurrence
 from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleSpec
 from gozo.schedule.retry import retried
+from gozo.schedule.runs import MOST_RUNS
+from gozo.store.reservations import Reservations
 from gozo.store.traits import Traits
+from tests.support.store import some_index
 
 NOW_US = 1_795_000_000_000_000
 
@@ -39,6 +44,24 @@ def test_dead_letters_are_counted_by_schedule() -> None:
         traits.note(key, None)
     assert traits.dead_letters_of("a") == 0
     assert traits.dead_letters == {}
+
+
+def test_no_schedule_has_too_many_dead_letters() -> None:
+    """Another one may have some all the same."""
+    index = some_index()
+    reservations = Reservations(cast(Any, None), index, iter(()))
+    letter = Confirmation(Confirm.STREAM, dead_letter="dead")
+    kept = [
+        of_occurrence("a", failed(letter, recurs=True, occurred=number))
+        for number in range(MOST_RUNS)
+    ]
+    for key, entry in kept:
+        assert reservations.has_room_for_dead_letter("a")
+        index.traits.note(key, entry)
+    assert not reservations.has_room_for_dead_letter("a")
+    assert reservations.has_room_for_dead_letter("b")
+    index.traits.note(kept[0][0], None)
+    assert reservations.has_room_for_dead_letter("a")
 
 
 def test_a_stream_has_to_acknowledge_every_dead_letter() -> None:
