@@ -39,7 +39,7 @@ class Traits:
         self.failed: set[str] = set()
         """Schedules that are kept after their delivery was given up."""
         self.dead_letters: dict[str, str] = {}
-        """Occurrences that were given up and wait as dead letters, with their schedules' keys."""
+        """What was given up and whose dead letter no stream has yet, with the schedule's key."""
         self._dead: Counter[str] = Counter()
         self.retrying: set[str] = set()
         """Schedules whose last attempt failed, and that will be retried."""
@@ -50,7 +50,7 @@ class Traits:
         self.runs = RunIndex()
 
     def dead_letters_of(self, key: str) -> int:
-        """How many occurrences of the schedule under a key wait as dead letters."""
+        """How many dead letters of the schedule under a key no stream has yet."""
         return self._dead[key]
 
     def note_size(self, key: str, size: int) -> None:
@@ -68,7 +68,7 @@ class Traits:
         if self.ahead or self.retrying:
             self.ahead.discard(key)
             self.retrying.discard(key)
-        if self.invalid or self.paused or self.failed or self.protected:
+        if self.invalid or self.paused or self.failed or self.protected or self.dead_letters:
             self._forget(key)
         if self.answered:
             self._note_answered(key, entry)
@@ -121,16 +121,17 @@ class Traits:
                 del self._dead[schedule]
 
     def _note_state(self, key: str, entry: Entry) -> None:
+        if entry.is_dead_letter:
+            schedule = key if entry.run is None else entry.run.key
+            self.dead_letters[key] = schedule
+            self._dead[schedule] += 1
+        if ran_ahead(entry, self._server_us()):
+            self.ahead.add(key)
         if entry.run is not None and entry.is_answered:
             return  # `runs` has its state
         if entry.state is State.PAUSED:
             self.paused.add(key)
         elif entry.state is State.FAILED:
             self.failed.add(key)
-            if entry.run is not None and entry.is_dead_letter:
-                self.dead_letters[key] = entry.run.key
-                self._dead[entry.run.key] += 1
         elif entry.state is State.RETRYING:
             self.retrying.add(key)
-        if ran_ahead(entry, self._server_us()):
-            self.ahead.add(key)

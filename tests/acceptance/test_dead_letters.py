@@ -266,43 +266,46 @@ async def test_a_dead_letter_is_not_skipped(
 
 
 @pytest.mark.parametrize("recurs", [False, True])
-async def test_a_receiver_that_failed_for_good(client: Client, new_id: str, recurs: bool) -> None:
+async def test_a_receiver_that_failed_for_good(
+    running: Running, client: Client, new_id: str, recurs: bool
+) -> None:
     """What a receiver had to confirm has its dead letter in the same way."""
-    await stream(client, f"S{new_id}", f"dead.{new_id}")
     events = await client.arrivals(f"gozo.event.failed.{new_id}")
 
     async def fail(message: Msg) -> None:
         await message.respond(b"+TERM no disk")
 
     await client.nats.subscribe(f"jobs.{new_id}", cb=fail)
+    mark = running.daemon.mark()
     headers = {
         "Gozo-When": "@every 100ms" if recurs else "+0",
         "Gozo-Id": new_id,
         "Gozo-Confirm": "reply",
         "Gozo-Dead-Letter": f"dead.{new_id}",
     }
-    if recurs:
-        headers["Gozo-Count"] = "2"
-    await client.send(headers, reply=f"jobs.{new_id}", payload=b"x")
     count = 2 if recurs else 1
-
-    async def all_arrived() -> bool:
-        return len(await stored(client, f"S{new_id}")) == count
-
-    await until(all_arrived, "each dead letter is stored")
+    if recurs:
+        headers["Gozo-Count"] = f"{count}"
+    await client.send(headers, reply=f"jobs.{new_id}", payload=b"x")
+    await events.wait(count)
+    waiting = [key for key in await kept_runs(client) if new_id in key]
+    assert len(waiting) == count
+    for key in waiting:
+        await running.daemon.event("dead_letter.postponed", since=mark, key=key, attempts="2")
+        entry = await entry_of(client, key)
+        assert (entry["Gozo-State"], entry["Gozo-Tried"]) == ("failed", "1")
+    assert (await ask(client, {"Gozo-Del-Id": new_id}))["status"] != "cancelled"
+    await stream(client, f"S{new_id}", f"dead.{new_id}")
+    for key in waiting:
+        await gone(client, key)
     letters = await stored(client, f"S{new_id}")
-    assert [letter.get("Gozo-Occurrence") for letter in letters] == (
-        ["1", "2"] if recurs else [None]
+    assert sorted(letter.get("Gozo-Occurrence", "") for letter in letters) == (
+        ["1", "2"] if recurs else [""]
     )
     for letter in letters:
         assert letter["Gozo-Subject"] == f"jobs.{new_id}"
         assert (letter["Gozo-Tried"], letter["Gozo-Reason"]) == ("1", "no disk")
-
-    async def none_left() -> bool:
-        return not [key for key in await kept_runs(client) if new_id in key]
-
-    await until(none_left, "the runs are removed")
-    await events.wait(count)
+    assert len(events.all) == count
 
 
 async def test_a_dead_letter_that_may_not_be_published(
