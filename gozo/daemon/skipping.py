@@ -51,8 +51,8 @@ class Skipping:
         await self._legacy_entries.all_read()
         skipped = 0
         for item in self._index.timetable.due_before(self._before_us):
-            if item.revision > self._until or item.key in self._index.traits.failed:
-                continue  # what is due of those that were given up is dead letters
+            if item.revision > self._until or item.key in self._index.traits.dead_letters:
+                continue
             while not self._store.has_room:
                 await self._store.progress()
             due = print_rfc3339(item.due_us)

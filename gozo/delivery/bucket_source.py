@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from functools import partial
 
 from gozo.delivery.attempts import after_expiry, after_failure
@@ -10,8 +10,9 @@ from gozo.delivery.failures import Failures
 from gozo.delivery.settling import Settling
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.schedule.model import Entry, Outgoing, Reason
-from gozo.schedule.timetable import Item, Timetable
+from gozo.schedule.timetable import Item
 from gozo.store.changes import Result
+from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
 from gozo.store.schedule_store import ScheduleStore
 
@@ -21,22 +22,20 @@ class BucketSource:
 
     def __init__(
         self,
-        timetable: Timetable,
+        index: BucketIndex,
         cache: MessageCache,
         store: ScheduleStore,
         settling: Settling,
         failures: Failures,
         clock: ClockWatch,
-        given_up: Container[str],
     ) -> None:
-        """`given_up` has the keys of schedules that were: what is due of these is dead letters."""
-        self._timetable = timetable
+        self._timetable = timetable = index.timetable
         self._cache = cache
         self._store = store
         self._settling = settling
         self._failures = failures
         self._clock = clock
-        self._given_up = given_up
+        self._dead_letters = index.traits.dead_letters
         # Bound directly, without a method around it: it is called for each message.
         self.next_due = timetable.next_due
         self.pop_due = timetable.pop_due
@@ -65,7 +64,7 @@ class BucketSource:
     def settle(self, item: Item) -> None:
         """Remove a delivered schedule."""
         self._cache.discard(item.key, item.revision)
-        is_dead_letter = item.key in self._given_up
+        is_dead_letter = item.key in self._dead_letters
         self._store.settle(item, Reason.FAILED if is_dead_letter else Reason.DELIVERED)
 
     def failed(self, item: Item, reason: str) -> None:
@@ -74,7 +73,7 @@ class BucketSource:
         That of a dead letter is not stored: it is no attempt of the schedule's, and a replica
         that takes over may well make the next one at once.
         """
-        if item.key in self._given_up:
+        if item.key in self._dead_letters:
             self._failures.postpone((item, self), reason, event="dead_letter.postponed")
         else:
             self._note(item, lambda entry, now_us: after_failure(item.key, entry, reason, now_us))

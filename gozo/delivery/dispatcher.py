@@ -85,9 +85,7 @@ class Delivery:
         self._throttle = Throttle(pace, stats)
         self._failures = Failures(stats, events, clock)
         self._settling = Settling(store, self._failures, wakeup, stats, events)
-        self._bucket = BucketSource(
-            timetable, cache, store, self._settling, self._failures, clock, index.traits.failed
-        )
+        self._bucket = BucketSource(index, cache, store, self._settling, self._failures, clock)
         self._memory = MemorySource(in_memory, self._settling, self._failures, clock)
         self._occurrences = Occurrences(
             store.reservations, timetable, cache, self._failures, clock, wakeup

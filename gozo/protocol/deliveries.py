@@ -52,7 +52,7 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
         payload,
         entry.due_us,
         entry.confirm,
-        entry.attempts > 0,
+        entry.attempts > 0 or (confirmation is not None and confirmation.gives_up),
         None if spec is None and confirmation is None else entry,
         entry.is_answered and entry.state is not State.FAILED,
     )

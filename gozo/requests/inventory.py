@@ -136,12 +136,11 @@ class Inventory:
     async def _count(self, rows: list[_Row]) -> Answer:
         """Count overdue schedules and find the next due time.
 
-        Without those being retried, and without runs.
+        Without those being retried, dead letters and runs.
         """
         late_us, next_us, overdue = wall_us() - OVERDUE_US, NEVER, 0
         traits = self._index.traits
-        # The due entries of failed schedules are dead letters.
-        retrying = traits.retrying | traits.failed | traits.runs.keys()
+        retrying = traits.retrying | traits.dead_letters.keys() | traits.runs.keys()
         for some in _turns(rows):
             for due_us, _, key in some:
                 if due_us >= next_us or key in retrying:

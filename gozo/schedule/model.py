@@ -303,7 +303,7 @@ class Outgoing:
     confirm: bool = False
     """Whether a stream must acknowledge it."""
     counted: bool = False
-    """Whether the number of attempts is limited."""
+    """Whether each attempt counts, since it is given up in the end."""
     entry: Entry | None = None
     """Its entry, if the schedule has a spec or a `Confirmation`: it is checked when due."""
     answered: bool = False

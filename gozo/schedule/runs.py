@@ -21,8 +21,8 @@ from gozo.schedule.model import (
     Run,
     State,
 )
-from gozo.schedule.recurrence import due_times
-from gozo.schedule.retry import expiry_us, given_up, shortened
+from gozo.schedule.recurrence import due_times, jitter_us
+from gozo.schedule.retry import given_up, shortened
 
 MOST_RUNS = 100
 """Runs of one schedule at a time; what is due besides is skipped."""
@@ -45,7 +45,8 @@ def give_up_us(entry: Entry, begins_us: int) -> int:
     confirmation = entry.confirmation
     assert confirmation is not None
     if confirmation.max_age_us:
-        return expiry_us(entry._replace(due_us=begins_us))
+        delay_us = jitter_us(entry, begins_us) if begins_us == entry.due_us else 0
+        return min(begins_us + delay_us + confirmation.max_age_us, grammar.LAST_US)
     if not entry.recurs or confirmation.overlap is not None:
         return NEVER
     if entry.due_us > begins_us:

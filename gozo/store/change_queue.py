@@ -277,7 +277,7 @@ class ChangeQueue:
         Returns the result of the change: where only runs are left, it is they that are cancelled.
         """
         removes = isinstance(change, Remove)
-        if removes and result in _GONE and self._runs.of(change.key):
+        if removes and result in _GONE and self._runs.ends_with(change.key):
             result = Result.CANCELLED
         if result in WRITTEN:
             self._hooks.abandon(change.key)

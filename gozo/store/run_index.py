@@ -67,6 +67,10 @@ class RunIndex:
         """Those of them that are not given up."""
         return [one for one in self.of(schedule_key) if one[1].state is not State.FAILED]
 
+    def ends_with(self, schedule_key: str) -> bool:
+        """Tell whether a cancel of a schedule ends any of its runs: dead letters outlive it."""
+        return any(not entry.is_dead_letter for _, entry in self.of(schedule_key))
+
     def is_unsettled(self, key: str) -> bool:
         """Tell whether there is a run under a key that is not given up."""
         entry = self._entries.get(key)

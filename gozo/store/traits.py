@@ -51,7 +51,7 @@ class Traits:
         self.runs = RunIndex()
 
     def dead_letters_of(self, key: str) -> int:
-        """How many occurrences of the schedule under a key wait as dead letters."""
+        """How many dead letters of the schedule under a key no stream has yet."""
         return self._dead[key]
 
     def note_size(self, key: str, size: int) -> None:
@@ -69,7 +69,7 @@ class Traits:
         if self.ahead or self.retrying:
             self.ahead.discard(key)
             self.retrying.discard(key)
-        if self.invalid or self.paused or self.failed or self.protected:
+        if self.invalid or self.paused or self.failed or self.protected or self.dead_letters:
             self._forget(key)
         if self.answered:
             self._note_answered(key, entry)
@@ -122,16 +122,17 @@ class Traits:
                 del self._dead[schedule]
 
     def _note_state(self, key: str, entry: Entry) -> None:
+        if entry.is_dead_letter:
+            schedule = key if entry.run is None else entry.run.key
+            self.dead_letters[key] = schedule
+            self._dead[schedule] += 1
+        if ran_ahead(entry, self._server_us()):
+            self.ahead.add(key)
         if entry.run is not None and entry.is_answered:
             return  # `runs` has its state
         if entry.state is State.PAUSED:
             self.paused.add(key)
         elif entry.state is State.FAILED:
             self.failed.add(key)
-            if entry.run is not None and entry.is_dead_letter:
-                self.dead_letters[key] = entry.run.key
-                self._dead[entry.run.key] += 1
         elif entry.state is State.RETRYING:
             self.retrying.add(key)
-        if ran_ahead(entry, self._server_us()):
-            self.ahead.add(key)

@@ -126,7 +126,7 @@ async def test_a_recurring_one_goes_on(running: Running, client: Client, new_id:
     }
 
     async def none_left() -> bool:
-        return not await kept_runs(client)
+        return not [key for key in await kept_runs(client) if new_id in key]
 
     await until(none_left, "the dead letters are removed")
 
@@ -146,8 +146,6 @@ async def test_its_stream_is_away_and_comes_back(
     entry = await entry_of(client, new_id)
     assert (entry["Gozo-State"], entry["Gozo-Tried"]) == ("failed", "1")
     assert entry["Gozo-Reason"] == "no stream stores its subject"
-    answer = json.loads((await client.nats.request("gozo.admin.keys", b'{"counts":true}')).data)
-    assert (answer["failed"], answer["overdue"]) == (1, 0)
     await stream(client, f"S{new_id}", f"dead.{new_id}")
     await gone(client, new_id)
     assert len(await stored(client, f"S{new_id}")) == 1
@@ -267,6 +265,49 @@ async def test_a_dead_letter_is_not_skipped(
     assert len(await stored(client, "DEAD")) == 1
 
 
+@pytest.mark.parametrize("recurs", [False, True])
+async def test_a_receiver_that_failed_for_good(
+    running: Running, client: Client, new_id: str, recurs: bool
+) -> None:
+    """What a receiver had to confirm has its dead letter in the same way."""
+    events = await client.arrivals(f"gozo.event.failed.{new_id}")
+
+    async def fail(message: Msg) -> None:
+        await message.respond(b"+TERM no disk")
+
+    await client.nats.subscribe(f"jobs.{new_id}", cb=fail)
+    mark = running.daemon.mark()
+    headers = {
+        "Gozo-When": "@every 100ms" if recurs else "+0",
+        "Gozo-Id": new_id,
+        "Gozo-Confirm": "reply",
+        "Gozo-Dead-Letter": f"dead.{new_id}",
+    }
+    count = 2 if recurs else 1
+    if recurs:
+        headers["Gozo-Count"] = f"{count}"
+    await client.send(headers, reply=f"jobs.{new_id}", payload=b"x")
+    await events.wait(count)
+    waiting = [key for key in await kept_runs(client) if new_id in key]
+    assert len(waiting) == count
+    for key in waiting:
+        await running.daemon.event("dead_letter.postponed", since=mark, key=key, attempts="2")
+        entry = await entry_of(client, key)
+        assert (entry["Gozo-State"], entry["Gozo-Tried"]) == ("failed", "1")
+    assert (await ask(client, {"Gozo-Del-Id": new_id}))["status"] != "cancelled"
+    await stream(client, f"S{new_id}", f"dead.{new_id}")
+    for key in waiting:
+        await gone(client, key)
+    letters = await stored(client, f"S{new_id}")
+    assert sorted(letter.get("Gozo-Occurrence", "") for letter in letters) == (
+        ["1", "2"] if recurs else [""]
+    )
+    for letter in letters:
+        assert letter["Gozo-Subject"] == f"jobs.{new_id}"
+        assert (letter["Gozo-Tried"], letter["Gozo-Reason"]) == ("1", "no disk")
+    assert len(events.all) == count
+
+
 async def test_a_dead_letter_that_may_not_be_published(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
@@ -302,6 +343,9 @@ async def test_it_is_counted_as_what_it_is(
         return [found[f"gozo_{name}"] for name in (*names, "deliveries_failed_total")]
 
     assert await figures() == [0, 1, 0, 0, 1]
+    answer = json.loads((await client.nats.request("gozo.admin.keys", b'{"counts":true}')).data)
+    counts = [answer[name] for name in ("failed", "overdue", "next_due_epoch")]
+    assert counts == [1, 0, None], "no schedule is due"
     await letter.respond(ACK)
 
     async def is_counted() -> bool:
@@ -326,6 +370,22 @@ async def test_given_up_by_its_age(client: Client, new_id: str) -> None:
     assert told["reason"] == "no stream stores its subject"
     entry = await entry_of(client, new_id)
     assert (entry["Gozo-State"], entry["Gozo-Tried"]) == ("failed", "2")
+
+
+async def test_too_old_while_a_stream_is_silent(client: Client, new_id: str) -> None:
+    """The attempt that it did not answer counts."""
+    await client.arrivals(f"silent.{new_id}")
+    events = await client.arrivals(f"gozo.event.failed.{new_id}")
+    headers = {
+        "Gozo-When": "+0",
+        "Gozo-Id": new_id,
+        "Gozo-Confirm": "stream",
+        "Gozo-Max-Age": "1s",
+    }
+    await client.send(headers, reply=f"silent.{new_id}")
+    [failed] = await events.wait()
+    told = json.loads(failed.data)
+    assert (told["attempts"], told["reason"]) == (1, "no stream acknowledged it within 3 s")
 
 
 async def test_too_old_when_a_daemon_comes(

@@ -58,6 +58,24 @@ def test_the_message() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("confirmation", "counted"),
+    [
+        (None, False),
+        (Confirmation(Confirm.STREAM, ttl_us=MICROSECONDS), False),
+        (Confirmation(Confirm.STREAM, max_age_us=1), True),
+        (LETTER, True),
+    ],
+)
+def test_attempts_count_where_it_is_given_up(
+    confirmation: Confirmation | None, counted: bool
+) -> None:
+    """Also one that no stream answers, which is repeated at once otherwise."""
+    entry = schedule()._replace(attempts=0, confirmation=confirmation)
+    assert delivery(entry, b"").counted == counted
+    assert delivery(entry._replace(attempts=1), b"").counted
+
+
 def test_it_has_no_time_to_live() -> None:
     """That is for the message, whose stream may be another one."""
     confirmation = Confirmation(Confirm.STREAM, dead_letter="dead", ttl_us=5 * MICROSECONDS)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from gozo.delivery.dead_letters import of_occurrence
 from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleSpec, State
 from gozo.schedule.retry import retried
-from gozo.schedule.runs import begun
+from gozo.schedule.runs import MOST_RUNS, begun
+from gozo.store.reservations import Reservations
 from gozo.store.traits import Traits
+from tests.support.store import some_index
 
 NOW_US = 1_795_000_000_000_000
 
@@ -27,15 +31,15 @@ def test_dead_letters_are_counted_by_schedule() -> None:
     """Those of occurrences, as long as they wait."""
     traits = Traits(lambda: NOW_US)
     letter = Confirmation(Confirm.STREAM, dead_letter="dead")
-    traits.note("a", failed(letter))
-    assert traits.dead_letters_of("a") == 0, "it is the schedule itself"
-    keys = []
+    traits.note("single", failed(letter))
+    assert traits.dead_letters_of("single") == 1
+    keys = ["single"]
     for occurred in (1, 2, 2):
         key, kept = of_occurrence("a", failed(letter, recurs=True, occurred=occurred))
         traits.note(key, kept)
         keys.append(key)
     assert (traits.dead_letters_of("a"), traits.dead_letters_of("b")) == (2, 0)
-    assert {*keys, "a"} == traits.failed
+    assert {*keys} == traits.failed == traits.dead_letters.keys()
     for key in keys:
         traits.note(key, None)
     assert traits.dead_letters_of("a") == 0
@@ -53,6 +57,24 @@ def test_runs_are_counted_apart() -> None:
         assert not traits.failed | traits.retrying | traits.paused
     traits.note("=_run.a.t1", None)
     assert not any(traits.runs.counts().values())
+
+
+def test_no_schedule_has_too_many_dead_letters() -> None:
+    """Another one may have some all the same."""
+    index = some_index()
+    reservations = Reservations(cast(Any, None), index, iter(()))
+    letter = Confirmation(Confirm.STREAM, dead_letter="dead")
+    kept = [
+        of_occurrence("a", failed(letter, recurs=True, occurred=number))
+        for number in range(MOST_RUNS)
+    ]
+    for key, entry in kept:
+        assert reservations.has_room_for_dead_letter("a")
+        index.traits.note(key, entry)
+    assert not reservations.has_room_for_dead_letter("a")
+    assert reservations.has_room_for_dead_letter("b")
+    index.traits.note(kept[0][0], None)
+    assert reservations.has_room_for_dead_letter("a")
 
 
 def test_a_stream_has_to_acknowledge_every_dead_letter() -> None:
