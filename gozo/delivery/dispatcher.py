@@ -104,9 +104,9 @@ class Delivery:
             note_sent=self._note_sent,
         )
         self._runs = build_runs(
-            connection,
-            *(timetable, cache, store.runs, index.traits.runs, inbox, policy),
+            *(connection, timetable, cache, store.runs, index.traits.runs, inbox, policy),
             *(self._screening, self._settling, self._failures, clock, stats, events),
+            wakeup=wakeup,
             may_send=may_deliver,
             renewed_at=renewed_at,
             note_sent=self._note_sent,

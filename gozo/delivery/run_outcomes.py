@@ -23,7 +23,7 @@ from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
-from gozo.schedule.model import MICROSECONDS, Entry, Reason, Run, State
+from gozo.schedule.model import MICROSECONDS, Entry, Reason, State
 from gozo.schedule.retry import given_up
 from gozo.store.run_index import RunIndex
 from gozo.telemetry.events import EventSink
@@ -85,8 +85,6 @@ class RunOutcomes:
         """How often in succession nobody took an attempt of each run."""
         self.on_taken: list[Callable[[str], None]] = []
         """Called with the key of a run that was claimed, or whose attempt has ended."""
-        self.on_settled: list[Callable[[str, Run], None]] = []
-        """Called with each run that has ended, and its key."""
 
     def clear(self) -> None:
         """Forget what this leader had in memory: others have heard what was not acted on."""
@@ -311,8 +309,6 @@ class RunOutcomes:
         )
         self._events.not_delivered(entry)
         self._forget_failed(entry.run.key, but=key)
-        for call in self.on_settled:
-            call(key, entry.run)
 
     def _forget_failed(self, schedule_key: str, but: str = "") -> None:
         """Keep no more than one failed run of a schedule, and none once one succeeded."""
@@ -329,15 +325,12 @@ class RunOutcomes:
     def _remove(
         self, key: str, entry: Entry, reason: Reason, done: Callable[[], None] | None = None
     ) -> None:
-        """Remove a run that is settled, and let others go on that waited for it."""
+        """Remove a run that is settled."""
 
         def removed() -> None:
             self._pauses.pop(key, None)
             if done is not None:
                 done()
-            assert entry.run is not None
-            for call in self.on_settled:
-                call(key, entry.run)
 
         self._waits.end(key)
         self._take(key)

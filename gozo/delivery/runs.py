@@ -12,11 +12,13 @@ from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.failures import Failures
 from gozo.delivery.run_changes import RunChanges
 from gozo.delivery.run_outcomes import RunOutcomes
+from gozo.delivery.run_queue import RunQueue
 from gozo.delivery.run_sender import RunSender
 from gozo.delivery.run_waits import RunWaits
 from gozo.delivery.screening import Screening
 from gozo.delivery.settling import Settling
 from gozo.delivery.source import Due
+from gozo.delivery.wakeup import Wakeup
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
@@ -163,6 +165,7 @@ def build_runs(
     stats: Stats,
     events: EventSink,
     *,
+    wakeup: Wakeup,
     may_send: Callable[[], bool],
     renewed_at: Callable[[], float],
     note_sent: Callable[[list[int]], None],
@@ -172,7 +175,7 @@ def build_runs(
     outcomes = RunOutcomes(connection, policy, index, changes, waits, clock, stats, events)
     sender = RunSender(
         connection,
-        timetable,
+        RunQueue(timetable, index, wakeup),
         index,
         store,
         waits,
