@@ -92,10 +92,19 @@ class Runs:
         if self._is_active:
             self._outcomes.look(steady(), self._renewed_at())
 
+    def end_runs(self, schedule_key: str, then: Callable[[], None]) -> None:
+        """Try the runs of a schedule no more that this replica has changed or cancelled.
+
+        `then` is called once the bucket has that, or another replica leads.
+        """
+        self._outcomes.abandon(schedule_key, then)
+
     def abandon(self, schedule_key: str) -> None:
-        """Try the runs of a schedule no more that was changed or cancelled."""
+        """Try the runs of a schedule no more that another client has changed or cancelled."""
         if self._is_active:
-            self._outcomes.abandon(schedule_key)
+            self._outcomes.abandon(schedule_key, lambda: None)
+        else:
+            self._outcomes.note_abandoned(schedule_key)
 
     def _begin_hearing(self) -> None:
         self._waits.begin_hearing(steady())
