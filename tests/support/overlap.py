@@ -42,8 +42,10 @@ class Seen:
     """When its receiver last gave a sign of life, or got an attempt."""
     answer: str = ""
     """What the latest attempt was answered finally: done, failed or terminated."""
+    is_changed: bool = False
+    """Whether a change of its schedule was asked for after it had begun."""
     is_abandoned: bool = False
-    """Whether its schedule was changed, or may have been."""
+    """Whether it may have been abandoned by a change."""
     is_left: bool = False
     """Whether that was answered, so that nothing more may be tried."""
 
@@ -102,7 +104,7 @@ class Overlaps:
         course.changed, course.settled, course.is_stopped = now, math.inf, False
         course.unbroken = math.inf
         for run in course.runs.values():
-            run.is_abandoned = True
+            run.is_changed = run.is_abandoned = True
 
     def stores(self, id_: str, version: int, mode: str, max_age: float = math.inf) -> None:
         """A version is asked for the first time."""
@@ -123,7 +125,7 @@ class Overlaps:
         if verb == "resume":
             course.changed = 0.0  # what it missed is due now
         for run in course.runs.values():
-            run.is_left = run.is_left or run.is_abandoned
+            run.is_left = run.is_changed
             run.is_abandoned = True  # what came meanwhile may be
         course.unbroken = now
 
