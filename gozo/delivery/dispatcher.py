@@ -101,16 +101,16 @@ class Delivery:
             *(self._failures, self._throttle, stats, wakeup),
             note_sent=self._note_sent,
         )
-        self._runs = build_runs(
-            connection,
-            *(timetable, cache, store.runs, index.traits.runs, inbox, policy),
+        self._runs = runs = build_runs(
+            *(connection, timetable, cache, store.runs, index.traits.runs, inbox, policy),
             *(self._screening, self._settling, self._failures, clock, stats, events),
+            wakeup=wakeup,
             may_send=may_deliver,
             renewed_at=renewed_at,
             note_sent=self._note_sent,
         )
         clock.on_set.append(lambda by_us: wakeup.soon())
-        hooks.attach(self.wake_soon, self._withdraw, self._awaits_ack, self._runs.abandon)
+        hooks.attach(self.wake_soon, self._withdraw, self._awaits_ack, runs.end_runs, runs.abandon)
         connection.on_denied.append(self._on_denied)
 
     def start(self) -> None:

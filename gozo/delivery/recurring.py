@@ -238,12 +238,14 @@ class Occurrences:
         course = self._course(item)
         if course is None:
             return
+        if due_us is not None:
+            item = item._replace(due_us=due_us)
         if course.from_memory:
             course.out, course.waiting = None, item
             heappush(self._next, item)
             self._rest(course)
         else:
-            self._timetable.give_back(item if due_us is None else item._replace(due_us=due_us))
+            self._timetable.give_back(item)
             self._end(course)
 
     def let_go(self, item: Item) -> None:

@@ -23,7 +23,7 @@ from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
-from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Reason, Run, State
+from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Reason, State
 from gozo.schedule.retry import given_up
 from gozo.store.run_index import RunIndex
 from gozo.telemetry.events import EventSink
@@ -83,14 +83,18 @@ class RunOutcomes:
         self._events = events
         self._pauses: dict[str, int] = {}
         """How often in succession nobody took an attempt of each run."""
+        self._abandoned: set[str] = set()
+        """The runs that a leader has to abandon, as far as a standby knows."""
+        self._ending: list[Callable[[], None]] = []
+        """What is to be done once the bucket has the end of runs."""
         self.on_taken: list[Callable[[str], None]] = []
         """Called with the key of a run that was claimed, or whose attempt has ended."""
-        self.on_settled: list[Callable[[str, Run], None]] = []
-        """Called with each run that has ended, and its key."""
 
     def clear(self) -> None:
         """Forget what this leader had in memory: others have heard what was not acted on."""
         self._pauses.clear()
+        while self._ending:
+            self._ending.pop()()
 
     # Answers
 
@@ -194,6 +198,8 @@ class RunOutcomes:
         """Wait for the receivers that an earlier leader sent messages to."""
         for key, _ in self._index:
             self._wait_again(key)
+        while self._abandoned:
+            self._abandon(self._abandoned.pop())
 
     def _wait_again(self, key: str) -> None:
         """Wait for a receiver, if one may be at work."""
@@ -234,22 +240,41 @@ class RunOutcomes:
         change = partial(given_up, reason=reason, now_us=self._clock.now_us())
         self._changes.after(key, partial(self._end, key, change))
 
-    def abandon(self, schedule_key: str) -> None:
+    def abandon(self, schedule_key: str, then: Callable[[], None]) -> None:
         """A schedule was changed or cancelled: try none of its runs again.
 
-        What may be at work is left alone.
+        What may be at work is left alone. `then` is called once the bucket has that.
         """
-        for key, _ in self._index.of(schedule_key):
+        keys = [key for key, _ in self._index.of(schedule_key)]
+        left = set(keys)
+        if not keys:
+            then()
+            return
+
+        def done(key: str) -> None:
+            left.discard(key)
+            if not left and then in self._ending:
+                self._ending.remove(then)
+                then()
+
+        self._ending.append(then)
+        for key in keys:
             self._changes.after(key, partial(self._abandon, key))
+            self._changes.after(key, partial(done, key))
+
+    def note_abandoned(self, schedule_key: str) -> None:
+        """Another client has changed or cancelled a schedule, while this replica does not lead."""
+        self._abandoned.intersection_update(key for key, _ in self._index)
+        self._abandoned.update(key for key, _ in self._index.of(schedule_key))
 
     def _abandon(self, key: str) -> None:
         entry = self._index.get(key)
         if entry is None or entry.is_dead_letter:
             return
-        if entry.state is State.RUNNING:
-            self._change(key, runs.ended, lambda entry: None)
-        else:
+        if entry.state is not State.RUNNING:
             self._remove(key, entry, Reason.CANCELLED)
+        elif entry.run is not None and not entry.run.is_last:
+            self._change(key, runs.ended, lambda entry: None)
 
     def _succeed(self, key: str, entry: Entry, heard: Heard) -> None:
         def done() -> None:
@@ -312,8 +337,6 @@ class RunOutcomes:
         )
         self._events.not_delivered(entry)
         self._forget_failed(entry.run.key, but=key)
-        for call in self.on_settled:
-            call(key, entry.run)
 
     def _forget_failed(self, schedule_key: str, but: str = "") -> None:
         """Keep no more than one failed run of a schedule, and none once one succeeded."""
@@ -330,15 +353,12 @@ class RunOutcomes:
     def _remove(
         self, key: str, entry: Entry, reason: Reason, done: Callable[[], None] | None = None
     ) -> None:
-        """Remove a run that is settled, and let others go on that waited for it."""
+        """Remove a run that is settled."""
 
         def removed() -> None:
             self._pauses.pop(key, None)
             if done is not None:
                 done()
-            assert entry.run is not None
-            for call in self.on_settled:
-                call(key, entry.run)
 
         self._waits.end(key)
         self._take(key)

@@ -7,13 +7,14 @@ not recorded, so that a later leader knows of it.
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 from gozo.delivery.failures import Failures
 from gozo.delivery.run_changes import RunChanges
 from gozo.delivery.run_outcomes import RunOutcomes, hash_of
+from gozo.delivery.run_queue import RunQueue
 from gozo.delivery.run_waits import RunWaits
 from gozo.delivery.screening import Screening
 from gozo.delivery.settling import Settling
@@ -24,8 +25,7 @@ from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
-from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Outgoing, Overlap, Run, State
-from gozo.schedule.timetable import Item, Timetable
+from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Outgoing, State
 from gozo.store.changes import OnResult, Result
 from gozo.store.run_codec import occurrence_of, run_key, triggered_occurrence
 from gozo.store.run_index import RunIndex
@@ -59,7 +59,7 @@ class RunSender:
     def __init__(
         self,
         connection: Connection,
-        timetable: Timetable,
+        queue: RunQueue,
         index: RunIndex,
         store: RunStore,
         waits: RunWaits,
@@ -81,7 +81,7 @@ class RunSender:
         `note_sent` counts how late some messages are sent, in microseconds.
         """
         self._connection = connection
-        self._timetable = timetable
+        self._queue = queue
         self._index = index
         self._store = store
         self._waits = waits
@@ -100,12 +100,9 @@ class RunSender:
         """Schedules whose runs are being stored: keys and revisions."""
         self._offers: dict[str, tuple[str, int]] = {}
         """The token of the offer of each run that is not claimed, and when it was made."""
-        self._queued: defaultdict[str, list[Item]] = defaultdict(list)
-        """Runs that wait until another one of their schedule is settled, by its key."""
         self._recent: dict[str, deque[tuple[float, str]]] = {}
         """When runs were published to each subject a moment ago: see `deny`."""
         outcomes.on_taken.append(self._on_taken)
-        outcomes.on_settled.append(self._on_settled)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -117,22 +114,11 @@ class RunSender:
     def clear(self) -> None:
         """Forget what this leader had in memory."""
         self._offers.clear()
-        for items in self._queued.values():
-            for item in items:
-                self._timetable.give_back(item)
-        self._queued.clear()
+        self._queue.clear()
 
     def _on_taken(self, key: str) -> None:
         """An offer stands no more: it is not repeated."""
         self._offers.pop(key, None)
-
-    def _on_settled(self, key: str, run: Run) -> None:
-        """A run is settled: the next one that waited for it may go on."""
-        self._offers.pop(key, None)
-        if run.key in self._queued:
-            now_us = self._clock.now_us()
-            for item in self._queued.pop(run.key):
-                self._timetable.give_back(item._replace(due_us=now_us))
 
     def deny(self, subject: str) -> bool:
         """The server refused a message to a subject; False if no run's was to it."""
@@ -160,7 +146,10 @@ class RunSender:
             self._advance(due)  # an earlier leader stored it, and died before it could go on
             return
         others = self._others(item.key)
-        if self._is_skipped(entry, others):
+        if runs.is_skipped(entry, others):
+            if self._is_changing(item.key):
+                source.give_back(item, now_us + LOOK_AGAIN_US)  # one may just be settled
+                return
             self._stats.skipped += 1
             log.limited("info", "run.skipped", id=entry.id, running=len(others))
             self._events.skipped(entry)
@@ -200,7 +189,8 @@ class RunSender:
 
         def on_begun(result: Result, words: str) -> None:
             if result not in _STORED:
-                pass
+                assert run.run is not None
+                self._queue.release(run.run.key)
             elif is_over:
                 self._outcomes.give_up(key, TOO_LATE)
             elif not waits:
@@ -213,6 +203,12 @@ class RunSender:
         """The runs of a schedule that are not settled, without the one under a key."""
         others = [other for key, other in self._index.unsettled(schedule_key) if key != but]
         return [*others, *self._store.being_stored(schedule_key)]
+
+    def _is_changing(self, schedule_key: str) -> bool:
+        """Tell whether the state of a run of a schedule is on its way to the bucket."""
+        if self._store.being_stored(schedule_key):
+            return True
+        return any(key in self._changes for key, _ in self._index.unsettled(schedule_key))
 
     def trigger(
         self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
@@ -235,16 +231,6 @@ class RunSender:
         waits = runs.waits_for(run, others) or not self._may_send()
         self._begin(run_key(key, occurrence), run, payload, now_us, on_result, waits=waits)
 
-    def _is_skipped(self, entry: Entry, others: list[Entry]) -> bool:
-        """Tell whether an occurrence is left out since others of its schedule are not settled."""
-        assert entry.confirmation is not None
-        match entry.confirmation.overlap:
-            case Overlap.SKIP if others:
-                return True
-            case Overlap.QUEUE if len(others) > 1:
-                return True
-        return len(others) >= runs.MOST_RUNS
-
     def _advance(self, due: Due) -> None:
         """Let a schedule go on whose run is stored."""
         item, source = due
@@ -264,7 +250,7 @@ class RunSender:
             self._outcomes.give_up(key, entry.reason or TOO_LATE)
             return
         if runs.waits_for(entry, self._others(entry.run.key, but=key)):
-            self._queued[entry.run.key].append(item)
+            self._queue.add(item, entry.run)
             return
         if key in self._changes:
             source.give_back(item, now_us + LOOK_AGAIN_US)

@@ -12,11 +12,13 @@ from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.failures import Failures
 from gozo.delivery.run_changes import RunChanges
 from gozo.delivery.run_outcomes import RunOutcomes
+from gozo.delivery.run_queue import RunQueue
 from gozo.delivery.run_sender import RunSender
 from gozo.delivery.run_waits import RunWaits
 from gozo.delivery.screening import Screening
 from gozo.delivery.settling import Settling
 from gozo.delivery.source import Due
+from gozo.delivery.wakeup import Wakeup
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
@@ -95,10 +97,19 @@ class Runs:
         if self._is_active and not self._inbox.denial:
             self._outcomes.look(steady(), self._renewed_at())
 
+    def end_runs(self, schedule_key: str, then: Callable[[], None]) -> None:
+        """Try the runs of a schedule no more that this replica has changed or cancelled.
+
+        `then` is called once the bucket has that, or another replica leads.
+        """
+        self._outcomes.abandon(schedule_key, then)
+
     def abandon(self, schedule_key: str) -> None:
-        """Try the runs of a schedule no more that was changed or cancelled."""
+        """Try the runs of a schedule no more that another client has changed or cancelled."""
         if self._is_active:
-            self._outcomes.abandon(schedule_key)
+            self._outcomes.abandon(schedule_key, lambda: None)
+        else:
+            self._outcomes.note_abandoned(schedule_key)
 
     def _begin_hearing(self) -> None:
         self._waits.begin_hearing(steady())
@@ -178,6 +189,7 @@ def build_runs(
     stats: Stats,
     events: EventSink,
     *,
+    wakeup: Wakeup,
     may_send: Callable[[], bool],
     renewed_at: Callable[[], float],
     note_sent: Callable[[list[int]], None],
@@ -187,7 +199,7 @@ def build_runs(
     outcomes = RunOutcomes(connection, policy, index, changes, waits, clock, stats, events)
     sender = RunSender(
         connection,
-        timetable,
+        RunQueue(timetable, index, wakeup),
         index,
         store,
         waits,

@@ -156,6 +156,22 @@ def attempt_of(entry: Entry, hashed: str) -> int:
     return next((number for number, known in _run(entry).tokens if known == hashed), 0)
 
 
+def is_skipped(entry: Entry, others: list[Entry]) -> bool:
+    """Tell whether the occurrence that a schedule is due for is left out.
+
+    `others` are the runs under its key that are not settled, of earlier schedules too.
+    """
+    assert entry.confirmation is not None
+    if len(others) >= MOST_RUNS:
+        return True
+    match entry.confirmation.overlap:
+        case Overlap.SKIP:
+            return bool(others)
+        case Overlap.QUEUE:
+            return any(not _run(other).sent_us for other in others)
+    return False
+
+
 def waits_for(entry: Entry, others: list[Entry]) -> bool:
     """Tell whether a run waits until one of the other runs of its schedule is settled."""
     if entry.confirmation is None or entry.confirmation.overlap is not Overlap.QUEUE:

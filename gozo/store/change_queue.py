@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -253,8 +254,10 @@ class ChangeQueue:
         if self._overtaken:
             result = self._resolve_overtaken(change, result)
         key = change.key
-        if self._runs and isinstance(change, Write) and not change.revision:
-            result = self._end_runs(change, result)
+        has_runs = bool(self._runs) and _is_asked_for(change) and bool(self._runs.of(key))
+        if has_runs and isinstance(change, Remove) and result in _GONE:
+            # Only runs are left: it is they that are cancelled.
+            result = Result.CANCELLED if self._runs.ends_with(key) else result
         if isinstance(change, Put) and change.holder is not None:
             self.active[key] = change.holder
         elif key in self.behind.queues:
@@ -267,21 +270,12 @@ class ChangeQueue:
         self._progress.set()
         if self._events.enabled:
             _publish(self._events, change, result)
-        change.on_result(result, words)
+        if has_runs and result in WRITTEN:
+            self._hooks.end_runs(key, partial(change.on_result, result, words))
+        else:
+            change.on_result(result, words)
         if self._ready:
             self._pump()
-
-    def _end_runs(self, change: Write, result: Result) -> Result:
-        """Have the runs of a schedule tried no more that was changed or cancelled.
-
-        Returns the result of the change: where only runs are left, it is they that are cancelled.
-        """
-        removes = isinstance(change, Remove)
-        if removes and result in _GONE and self._runs.ends_with(change.key):
-            result = Result.CANCELLED
-        if result in WRITTEN:
-            self._hooks.abandon(change.key)
-        return result
 
     def drop(self, change: Write) -> None:
         """End a change, current or waiting, because another leader makes it."""
@@ -381,6 +375,11 @@ class ChangeQueue:
             self._abandon(earlier, Result.SUPERSEDED)
             earlier = self._overtaken.pop(earlier, None)
         return Result.CANCELLED if isinstance(change, Remove) else result
+
+
+def _is_asked_for(change: Change) -> bool:
+    """Tell whether a change is not one that the delivery makes of the version that it knows."""
+    return isinstance(change, Write) and not change.revision
 
 
 def _publish(events: Events, change: Change, result: Result) -> None:

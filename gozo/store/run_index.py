@@ -7,7 +7,7 @@ answer belongs to what.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, KeysView
+from collections.abc import Callable, Iterator, KeysView
 
 from gozo.schedule.model import Entry, State
 
@@ -24,6 +24,8 @@ class RunIndex:
         """The keys of the runs of each schedule, by its key."""
         self._tokens: dict[str, str] = {}
         """The key of the run that each token's SHA-256 belongs to."""
+        self.on_settled: list[Callable[[str], None]] = []
+        """Called with the key of a schedule of which a run was settled, by whomever."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -52,12 +54,14 @@ class RunIndex:
                 del self._of[before.run.key]
             for _, hashed in before.run.tokens:
                 self._tokens.pop(hashed, None)
-        if entry is None or entry.run is None:
-            return
-        self._entries[key] = entry
-        self._of.setdefault(entry.run.key, {})[key] = None
-        for _, hashed in entry.run.tokens:
-            self._tokens[hashed] = key
+        if entry is not None and entry.run is not None:
+            self._entries[key] = entry
+            self._of.setdefault(entry.run.key, {})[key] = None
+            for _, hashed in entry.run.tokens:
+                self._tokens[hashed] = key
+        if before is not None and before.run is not None and not self.is_unsettled(key):
+            for call in self.on_settled:
+                call(before.run.key)
 
     def of(self, schedule_key: str) -> list[tuple[str, Entry]]:
         """The runs of the schedule under a key, in no order."""

@@ -331,6 +331,7 @@ async def test_what_is_called_back_is_the_part_that_acts_on_it() -> None:
             assert storage.hooks.wake == delivery.wake_soon
             assert storage.hooks.withdraw == delivery._withdraw
             assert storage.hooks.awaits_ack == delivery._awaits_ack
+            assert storage.hooks.end_runs == delivery._runs.end_runs
             assert storage.hooks.abandon == delivery._runs.abandon
             for feed in (writer._publish, intake._handover.inquiry._publish):
                 assert isinstance(feed, partial)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from functools import partial
 
 from gozo.protocol.headers import block
 from gozo.protocol.inboxes import LENGTH
 from gozo.runtime.clock import wall_us
-from gozo.schedule.model import MICROSECONDS, NEVER
+from gozo.schedule.model import MICROSECONDS, NEVER, Confirm, Confirmation, Entry, Run
 from gozo.schedule.timetable import Item
 from gozo.store.changes import Put, Result
 from gozo.store.writer import Writer, WriteResult
@@ -68,6 +69,33 @@ async def test_a_late_answer_tells_nothing() -> None:
             writer.write("late", b"", b"", 0, lambda outcome, *_: answered.put_nowait(outcome))
             time.sleep(0.3)  # noqa: ASYNC251  # as a process that stands still
             assert await answered.get() is WriteResult.UNKNOWN
+
+
+async def test_a_change_is_answered_once_its_runs_are_ended() -> None:
+    """Else they could be tried again by a leader that takes over just then."""
+    with NatsServer() as server:
+        async with parts(server) as it:
+            ends: dict[str, Callable[[], None]] = {}
+            it.hooks.end_runs = ends.__setitem__
+            for id_ in ("tea", "milk"):
+                await it.put(id_)
+                run = Entry(
+                    *(id_, "to", "1", FAR_US, 1),
+                    confirmation=Confirmation(Confirm.REPLY),
+                    run=Run(id_, "1"),
+                )
+                it.index.traits.note(f"=_run.{id_}.1", run)
+            replaced, cancelled = (
+                asyncio.create_task(work) for work in (it.put("tea"), it.cancel("milk"))
+            )
+            await until(lambda: ends.keys() == {"milk", "tea"}, "both are written")
+            await it.put("water")  # is answered behind them
+            assert not replaced.done()
+            assert not cancelled.done()
+            for end in ends.values():
+                end()
+            assert await replaced is Result.REPLACED
+            assert await cancelled is Result.CANCELLED
 
 
 async def test_only_what_is_due_soon_is_kept_once_it_is_stored() -> None:

@@ -113,6 +113,7 @@ def attach_nothing(hooks: DeliveryHooks) -> None:
         wake=lambda: None,
         withdraw=lambda key: None,
         awaits_ack=lambda key, revision: False,
+        end_runs=lambda key, then: then(),
         abandon=lambda key: None,
     )
 

@@ -109,12 +109,17 @@ async def test_the_next_occurrence_comes_from_memory() -> None:
     assert message is not None
     assert (message.payload, message.due_us > NOW_US) == (b"p", True)
 
+    occurrences.give_back(second, later_us + 5)  # it cannot be sent yet
+    assert occurrences.next_due() == later_us + 5
+    assert occurrences.pop_due(later_us + 4, 9) == []
+    [second] = occurrences.pop_due(later_us + 5, 9)
+
     occurrences.give_back(second)  # a change by others waits for it
-    assert occurrences.pop_due(later_us, 9) == [second]
+    assert occurrences.pop_due(later_us + 5, 9) == [second]
     store.wanted.add("a")
     assert not occurrences.is_current(second)
     occurrences.give_back(second)
-    assert occurrences.pop_due(later_us, 9) == []
+    assert occurrences.pop_due(later_us + 5, 9) == []
 
 
 def failing(store: SlowStore, timetable: Timetable) -> tuple[Occurrences, Item]:
