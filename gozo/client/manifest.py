@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gozo.client.arguments import spec_of
+from gozo.client.arguments import DEAD_LETTER, spec_of
 from gozo.client.comparison import is_paused, means
 from gozo.client.confirming import KEYS as CONFIRM
 from gozo.client.dotted import MOST_PARTS, line_of_long_key
@@ -283,6 +283,8 @@ def _invalid(key: str, value: object, problem: str) -> _WrongError:
 def _in_keys(error: RequestError) -> str:
     """Word a refusal with keys instead of headers; it begins with the key that is wrong."""
     words = _HEADERS.sub(lambda header: header[1].lower(), str(error))
+    if words.startswith(f"the {DEAD_LETTER} "):
+        return f"dead-letter: {words}"
     first = words.removeprefix("invalid ").split(" ")[0].strip("':")
     key = "" if first in KEYS else _KEY_OF.get(error.code, "")
     return f"{key}: {words}" if key else words
