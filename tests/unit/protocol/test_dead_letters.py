@@ -10,6 +10,7 @@ from gozo.delivery.dead_letters import of_occurrence
 from gozo.protocol.deliveries import delivery
 from gozo.protocol.headers import fields
 from gozo.protocol.ids import LONGEST_ID, escape_id
+from gozo.protocol.requests import parse_request
 from gozo.schedule.expression import LAST_US, print_rfc3339
 from gozo.schedule.model import (
     LONGEST_REASON,
@@ -74,6 +75,14 @@ def test_attempts_count_where_it_is_given_up(
     entry = schedule()._replace(attempts=0, confirmation=confirmation)
     assert delivery(entry, b"").counted == counted
     assert delivery(entry._replace(attempts=1), b"").counted
+
+
+def test_it_can_be_scheduled_again() -> None:
+    """All of its headers come back in a request, as those of a delivery may."""
+    _, kept = of_occurrence("tea", retried(schedule(recurs=True), "full", DUE_US))
+    received = delivery(kept, b"").headers
+    again = parse_request(b"to", received[:-2] + b"Gozo-When: +1\r\n\r\n", b"", DUE_US)
+    assert again.id == "tea"
 
 
 def test_it_has_no_time_to_live() -> None:
