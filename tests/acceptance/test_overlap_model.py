@@ -175,7 +175,7 @@ class World:
         if (id_ := self.names.get(version)) is not None:
             number = number_of(job.occurrence, job.due)
             self.latest[version, number] = job
-            self.model.arrives(id_, version, job.due, number, job.attempt, time.time())
+            self.model.arrives(id_, version, job.due, number, job.attempt, job.at)
 
     def say(self, of: tuple[int, int], run: Seen, word: str) -> None:
         """Answer the latest attempt of a run."""
@@ -214,7 +214,7 @@ class World:
             case word if word in WORDS:
                 open_ = [one for one in self.runs(id_) if not one[1].answer]
                 if open_:
-                    self.say(*open_[0], word)
+                    self.say(*open_[-1], word)
 
     async def store(self, id_: str, version: int, act: Act) -> None:
         """Ask for a version of a schedule until it is stored."""
