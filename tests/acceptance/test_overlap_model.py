@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,8 +80,9 @@ ACTS = st.one_of(
     *[st.builds(Act, st.sampled_from([*WORDS, "done"]), IDS, nap=NAPS)] * 2,
     st.builds(Act, st.sampled_from(["trigger", "force"]), IDS, nap=NAPS),
     st.builds(Act, st.just("silence"), nap=st.just(ACK_WAIT)),
-    st.builds(Act, st.just("kill")),
+    st.builds(Act, st.sampled_from(["SIGKILL", "SIGKILL", "SIGTERM", "restart"])),
 )
+FAULTS = frozenset({"SIGKILL", "SIGTERM", "restart"})
 RUNS = st.lists(ACTS, min_size=8, max_size=16)
 
 
@@ -113,10 +115,10 @@ class World:
             for id_ in "ab":
                 await self.act(Act("store", id_, "skip" if id_ == "a" else "queue"))
             for act in acts:
-                if act.verb == "kill":
+                if act.verb in FAULTS:
                     if fault is not None:
                         await fault
-                    fault = asyncio.create_task(self.kill())
+                    fault = asyncio.create_task(self.fail(act.verb))
                 else:
                     await self.act(act)
                 await asyncio.sleep(act.nap)
@@ -175,7 +177,7 @@ class World:
         if (id_ := self.names.get(version)) is not None:
             number = number_of(job.occurrence, job.due)
             self.latest[version, number] = job
-            self.model.arrives(id_, version, job.due, number, job.attempt, time.time())
+            self.model.arrives(id_, version, job.due, number, job.attempt, job.at)
 
     def say(self, of: tuple[int, int], run: Seen, word: str) -> None:
         """Answer the latest attempt of a run."""
@@ -214,7 +216,7 @@ class World:
             case word if word in WORDS:
                 open_ = [one for one in self.runs(id_) if not one[1].answer]
                 if open_:
-                    self.say(*open_[0], word)
+                    self.say(*open_[-1], word)
 
     async def store(self, id_: str, version: int, act: Act) -> None:
         """Ask for a version of a schedule until it is stored."""
@@ -278,13 +280,18 @@ class World:
 
     # Faults
 
-    async def kill(self) -> None:
-        """End the leader as a crash would, and start another replica."""
+    async def fail(self, fault: str) -> None:
+        """End the leader, and start another replica; or restart the server."""
         leader = await leader_of(self.replicas)
         self.model.breaks()
-        await leader.kill()
-        self.replicas.remove(leader)
+        if fault == "restart":
+            await asyncio.to_thread(self.server.restart)
+        else:
+            leader.send(signal.Signals[fault])
+            await leader.wait()
+            self.replicas.remove(leader)
         await self.complete()
+        await self.client.confirm()
         self.model.mends(time.time())
 
     async def complete(self) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
@@ -25,11 +25,12 @@ class Job:
     """An attempt that has begun."""
 
     at: float
-    """Unix epoch, seconds; so is the next one."""
+    """When it began: Unix epoch, seconds."""
     data: bytes
     due: float
-
+    """When it was due, on the same clock."""
     occurrence: int
+    """Its number; 0: it is none of the schedule's."""
     attempt: int
     reply: str
 
@@ -40,8 +41,6 @@ class Hand:
     def __init__(self, nats: nats_client.Client, on_job: Callable[[Job], None]) -> None:
         self.subject = f"test.{uuid.uuid4().hex}"
         self.jobs: list[Job] = []
-        self.refused = 0
-        """Claims that were answered `+NO`."""
         self._nats = nats
         self._on_job = on_job
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,9 +94,7 @@ class Hand:
 
     async def _claim(self, job: Job) -> None:
         if await self._ask(job.reply, b"+CLAIM " + uuid.uuid4().hex.encode()) == b"+GO":
-            self._begin(job)
-        else:
-            self.refused += 1
+            self._begin(replace(job, at=time.time()))
 
     def _begin(self, job: Job) -> None:
         self.jobs.append(job)

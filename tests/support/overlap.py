@@ -13,6 +13,9 @@ from itertools import pairwise
 ALONE = frozenset({"skip", "queue"})
 """The modes in which no run may begin beside another one."""
 
+SETTLED = frozenset({"done", "terminated"})
+"""The answers after which a run is not tried again."""
+
 
 @dataclass(slots=True)
 class Version:
@@ -42,6 +45,8 @@ class Seen:
     """When its receiver last gave a sign of life, or got an attempt."""
     answer: str = ""
     """What the latest attempt was answered finally: done, failed or terminated."""
+    said: float = math.inf
+    """When it was."""
     is_changed: bool = False
     """Whether a change of its schedule was asked for after it had begun."""
     is_abandoned: bool = False
@@ -167,14 +172,16 @@ class Overlaps:
         if known.is_left and is_late:
             self._wrong(f"{name} was tried again after a change")
         self._tries_again(known, name, attempt, now)
-        known.attempt, known.signed, known.answer = attempt, now, ""
+        known.attempt, known.signed = attempt, now
+        if known.answer not in SETTLED:
+            known.answer = ""
 
     def _tries_again(self, run: Seen, name: str, attempt: int, now: float) -> None:
         if attempt <= run.attempt:
             self._wrong(f"{name} came twice")
         if attempt > self._attempts:
             self._wrong(f"{name} is more than {self._attempts} attempts")
-        if run.answer in ("done", "terminated"):
+        if run.answer in SETTLED and now > run.said + self._grace:
             self._wrong(f"{name} was {run.answer} before")
         if not run.answer and now < run.signed + self._ack_wait - self._grace:
             self._wrong(f"{name}, and the one before gave a sign of life at {run.signed:.3f}")
@@ -188,7 +195,7 @@ class Overlaps:
 
     def may_be_over(self, run: Seen, now: float) -> bool:
         """Tell whether a run may be settled, as far as its receiver knows."""
-        if run.answer in ("done", "terminated"):
+        if run.answer in SETTLED:
             return True
         is_silent = now >= run.signed + self._ack_wait
         has_failed = run.answer == "failed" or is_silent
@@ -199,7 +206,7 @@ class Overlaps:
     def says(self, run: Seen, answer: str, now: float) -> None:
         """The receiver answers: done, failed, terminated or alive."""
         if answer != "alive":
-            run.answer = answer
+            run.answer, run.said = answer, now
         elif now < run.signed + self._ack_wait - self._grace:
             run.signed = now  # else it may be tried again already
 
