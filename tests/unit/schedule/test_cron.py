@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
-from gozo.schedule.cron import parse_cron
+from gozo.schedule.cron import parse_cron, read_zone
 from gozo.schedule.model import MICROSECONDS
+from gozo.schedule.times import LAST
 from tests.support.crons import CRONS, ZONES, us
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -51,12 +52,43 @@ def times(text: str, after: str, zone: str, count: int) -> list[str]:
         # With five fields */2 is no restriction of the day, with six it is one.
         ("0 9 */2 * tue", "2026-12-01T09:00:00"),
         ("0 0 9 */2 * tue", "2026-11-25T09:00:00"),
+        # Only these are none with six.
+        ("0 0 9 ? * tue", "2026-12-01T09:00:00"),
+        ("0 0 9 */1 * tue", "2026-12-01T09:00:00"),
+        ("0 0 9 27 * ?/1", "2026-11-27T09:00:00"),
+        ("0 0 9 7,* * tue", "2026-12-01T09:00:00"),
+        ("0 0 9 7,*/2 * tue", "2026-11-25T09:00:00"),
     ],
 )
 def test_next(text: str, expected: str) -> None:
     """Values, lists, ranges, steps and names mean what they do in cron and in the server."""
     after = "2026-11-25T08:00:00+00:00"
     assert times(text, after, "UTC", 1) == [f"{expected}+00:00"]
+
+
+def test_the_last_day_and_the_last_working_day() -> None:
+    """January 2027 ends on a Sunday, and February too."""
+    for text, days in (("L", ["01-31", "02-28", "03-31"]), ("LW", ["01-29", "02-26", "03-31"])):
+        found = times(f"0 0 {text} * *", "2027-01-20T00:00+00:00", "UTC", 3)
+        assert [time[5:10] for time in found] == days
+
+
+@pytest.mark.parametrize(
+    ("weekday", "days"),
+    [
+        ("sat#1", ["2027-05-01", "2027-06-05"]),
+        ("sun#2", ["2027-05-09", "2027-06-13"]),
+        ("7#3", ["2027-05-16", "2027-06-20"]),
+        ("mon#4", ["2027-05-24", "2027-06-28"]),
+        ("mon#5", ["2027-05-31", "2027-08-30"]),
+        ("7L", ["2027-05-30", "2027-06-27"]),
+        ("sat#5,1L", ["2027-05-29", "2027-05-31"]),
+    ],
+)
+def test_numbered_weekdays(weekday: str, days: list[str]) -> None:
+    """May 2027 begins on a Saturday; Sunday has two numbers here, too."""
+    found = times(f"0 0 * * {weekday}", "2027-04-30T12:00+00:00", "UTC", 2)
+    assert [time[:10] for time in found] == days
 
 
 @pytest.mark.parametrize(
@@ -241,6 +273,8 @@ def test_closest(text: str, seconds: int | None) -> None:
 
 def test_nothing_after_9999() -> None:
     """At the end of the calendar there is no next time, and no error either."""
+    last_day_us = us(datetime(9999, 12, 31, tzinfo=UTC))
+    assert parse_cron("59 59 23 31 12 ?").next_us(last_day_us) == LAST * MICROSECONDS
     for zone in (UTC, ZoneInfo("Australia/Lord_Howe"), ZoneInfo("America/Santiago")):
         for text in ("0 0 1 1 *", "*/5 * * * *", "* * * * * *"):
             last_us = us(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
@@ -252,25 +286,32 @@ def test_nothing_after_9999() -> None:
     [
         ("61 * * * *", "minute '61' is not within 0-59"),
         ("0 61 * * * *", "minute '61' is not within 0-59"),
-        ("99 0 0 * * *", "second '99' is not within 0-59"),
+        ("99 0 0 * * *", "second '99' is not within 0-59: give one that is"),
         ("0 24 * * *", "hour '24' is not within 0-23"),
         ("0 0 0 * *", "day of month '0' is not within 1-31"),
         ("0 0 * 13 *", "month '13' is not within 1-12 or jan-dec"),
         ("0 0 * january *", "month 'january' is not within"),
         ("0 0 * * 8", "weekday '8' is not within 0-7 or sun-sat"),
         ("0 0 * * sat-sun", "weekday 'sat-sun' runs backwards"),
-        ("0 10-5 * * *", "hour '10-5' runs backwards"),
-        ("*/0 * * * *", "minute '*/0' has an invalid step"),
+        ("0 10-5 * * *", "hour '10-5' runs backwards: give the smaller value first"),
+        ("*/0 * * * *", "minute '*/0' has an invalid step: give 1 or more after the /"),
         ("*/x * * * *", "minute '*/x' has an invalid step"),
-        ("0 0 * * 1#6", "weekday '1#6' is not within #1-#5"),
-        (", * * * *", "minute ',' is empty"),
+        ("0 0 * * 1#6", "weekday '1#6' is not within #1-#5: give one such as fri#2"),
+        ("0 0 * * 1#2#3", "weekday '1#2#3' is not within #1-#5"),
+        ("0 0 * * L", "weekday 'l' is not within 0-7"),
+        (", * * * *", "minute ',' is empty: give 0-59, or *"),
         ("1-2-3 * * * *", "minute '2-3' is not within"),
         ("\u0661 * * * *", "is not within 0-59"),
         ("* * * *", "has 4 fields; give five"),
         ("* * * * * * *", "has 7 fields"),
         ("0 0 31 2 *", "names a day that does not exist"),
         ("0 0 30,31 2 ?", "names a day that does not exist"),
-        ("0 0 0 31 4,6,9,11 *", "names a day that does not exist"),
+        ("0 0 0 31 4,6,9,11 *", "'0 0 0 31 4,6,9,11 *' names a day that does not exist: fix its"),
+        ("15~45 * * * *", "minute '15~45' is a random value, which gozo does not support: give a"),
+        ("0 H * * *", "hour 'h' is a random value, which gozo does not support: give a fixed"),
+        ("TZ=UTC 0 0 * * *", "'TZ=UTC 0 0 * * *' begins with a time zone: give the zone in Gozo-"),
+        (" cron_tz=UTC 0 0 * * *", "begins with a time zone: give the zone in Gozo-Time-Zone"),
+        ("* * * * *\n", "weekday '*\\n' is not within"),
     ],
 )
 def test_errors_name_field_and_value(text: str, words: str) -> None:
@@ -279,3 +320,12 @@ def test_errors_name_field_and_value(text: str, words: str) -> None:
         parse_cron(text)
     assert words in str(refused.value)
     assert refused.value.code is Refusal.INVALID_WHEN
+
+
+@pytest.mark.parametrize("name", ["Europe/Valetta", "localtime", "right/UTC", "", "../etc/passwd"])
+def test_what_is_no_time_zone(name: str) -> None:
+    """A name that is not in the IANA database is refused, wherever the machine has its zones."""
+    with pytest.raises(RequestError, match="is not a time zone: give a name") as refused:
+        read_zone(name)
+    assert refused.value.code is Refusal.INVALID_WHEN
+    assert repr(name) in str(refused.value)
