@@ -42,8 +42,10 @@ def walk(days: str, months: str, weekdays: str, fields: int, start: date) -> dat
     text = f"0 0 {days} {months} {weekdays}".replace("?", "*")
     try:
         sim = CronSim(text, datetime(2000, 1, 1))  # noqa: DTZ001
-    except CronSimError:
-        return None  # a day that none of the months has, such as 30 February
+    except CronSimError:  # a day that none of the months has, such as 30 February
+        if names_any(days, fields) or names_any(weekdays, fields):
+            return None
+        return walk("*", months, weekdays, fields, start)  # the weekday is enough
     sim.day_and = names_any(days, fields) or names_any(weekdays, fields)
     for number in range(41 * 366):
         day = start + number * DAY
@@ -68,6 +70,7 @@ def starts_alone(text: str) -> bool:
 @example(days="29", months="2", weekdays="*", six=False, start=date(2096, 3, 1))  # 2100 has none
 @example(days="LW", months="*/1", weekdays="sat", six=False, start=FIRST)  # never
 @example(days="30", months="2", weekdays="*", six=False, start=FIRST)  # never: cronsim refuses it
+@example(days="30", months="2", weekdays="*/7", six=True, start=FIRST)  # Sundays
 @example(days="*/30", months="*", weekdays="mon#3", six=False, start=FIRST)  # never
 def test_days(days: str, months: str, weekdays: str, start: date, *, six: bool) -> None:
     """The first day is that of a walk from day to day, however far off it is."""
