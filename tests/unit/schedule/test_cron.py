@@ -16,6 +16,7 @@ from gozo.schedule.times import LAST
 from tests.support.crons import CRONS, ZONES, us
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
 
 
 def times(text: str, after: str, zone: str, count: int) -> list[str]:
@@ -275,6 +276,9 @@ def test_nothing_after_9999() -> None:
     """At the end of the calendar there is no next time, and no error either."""
     last_day_us = us(datetime(9999, 12, 31, tzinfo=UTC))
     assert parse_cron("59 59 23 31 12 ?").next_us(last_day_us) == LAST * MICROSECONDS
+    last_year_us = us(datetime(9999, 1, 1, tzinfo=UTC))
+    assert parse_cron("0 0 1 1 *").next_us(last_year_us - 1) == last_year_us
+    assert parse_cron("0 0 1 1 *").next_us(last_year_us - DAY // MICROSECOND) == last_year_us
     for zone in (UTC, ZoneInfo("Australia/Lord_Howe"), ZoneInfo("America/Santiago")):
         for text in ("0 0 1 1 *", "*/5 * * * *", "* * * * * *"):
             last_us = us(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))

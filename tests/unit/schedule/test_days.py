@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from calendar import monthrange
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
+import pytest
 from cronsim import CronSim, CronSimError
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -87,6 +90,44 @@ def test_days(days: str, months: str, weekdays: str, start: date, *, six: bool) 
     found = cron.next_us(before_us)
     assert found is not None
     assert datetime.fromtimestamp(found // MICROSECONDS, UTC).date() == expected
+
+
+def last_of(day: date) -> int:
+    """Return the last day of a day's month."""
+    return monthrange(day.year, day.month)[1]
+
+
+def last_working(day: date) -> int:
+    """Return the last day from Monday to Friday of a day's month."""
+    days = range(last_of(day), last_of(day) - 3, -1)
+    return next(number for number in days if day.replace(day=number).weekday() < 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("L * ?", lambda day: day.day == last_of(day)),
+        ("LW * ?", lambda day: day.day == last_working(day)),
+        ("1,L,LW * ?", lambda day: day.day in (1, last_of(day), last_working(day))),
+        ("L * sat", lambda day: day.day == last_of(day) or day.weekday() == 5),
+        ("? * fri#1", lambda day: day.weekday() == 4 and day.day <= 7),
+        ("? * mon#5", lambda day: day.weekday() == 0 and day.day > 28),
+        ("? * sunL", lambda day: day.weekday() == 6 and day.day + 7 > last_of(day)),
+        ("? * 0#2,sat#3", lambda day: (day.weekday(), (day.day - 1) // 7) in ((6, 1), (5, 2))),
+        ("? 2,3 tueL,wedL", lambda day: day.weekday() in (1, 2) and day.day + 7 > last_of(day)),
+        ("29-31 2 ?", lambda day: day.day >= 29),
+    ],
+)
+def test_each_kind_of_year(text: str, names: Callable[[date], bool]) -> None:
+    """Within 28 years, each weekday begins a common and a leap year."""
+    cron = parse_cron(f"0 0 {text}")
+    months = {"2": [2], "2,3": [2, 3]}.get(text.split()[1], range(1, 13))
+    found = due_times(cron, us(datetime(1999, 12, 31, tzinfo=UTC)), 0)
+    for number in range(28 * 365 + 7):
+        day = date(2000, 1, 1) + number * DAY
+        if day.month in months and names(day):
+            assert datetime.fromtimestamp(next(found) // MICROSECONDS, UTC).date() == day
+    assert datetime.fromtimestamp(next(found) // MICROSECONDS, UTC).year == 2028
 
 
 @given(

@@ -351,6 +351,7 @@ def test_times_of_an_expression_in_its_zone() -> None:
         "2025-11-24T08:00:00.000Z",
     ]
     assert print_rfc3339(9_999) == "1970-01-01T00:00:00.009Z"
+    assert print_rfc3339(500_000) == "1970-01-01T00:00:00.500Z"
     assert print_rfc3339(LAST_US) == "9999-12-31T23:59:59.999Z"
 
 
