@@ -151,6 +151,51 @@ def test_numbered_weekdays(weekday: str, days: list[str]) -> None:
             "2027-03-13T12:00+00:00",
             ["2027-03-14T03:00:00+01:00", "2027-03-15T02:30:00+01:00"],
         ),
+        # Only times that were skipped mean the change.
+        (
+            "30 4 * * *",
+            "Europe/Malta",
+            "2027-03-27T12:00+01:00",
+            ["2027-03-28T04:30:00+02:00", "2027-03-29T04:30:00+02:00"],
+        ),
+        (
+            "1,30 2,3 * * *",
+            "Europe/Malta",
+            "2027-03-27T12:00+01:00",
+            ["2027-03-28T03:00:00+02:00", "2027-03-28T03:01:00+02:00", "2027-03-28T03:30:00+02:00"],
+        ),
+        # Clocks went back from 00:01 to 23:01 of the day before.
+        (
+            "*/30 23,0 * * *",
+            "America/St_Johns",
+            "2010-11-06T23:45-02:30",
+            ["2010-11-07T00:00:00-02:30", "2010-11-06T23:30:00-03:30", "2010-11-07T00:00:00-03:30"],
+        ),
+        (
+            "0,30 0,23 * * *",
+            "America/St_Johns",
+            "2010-11-06T23:45-02:30",
+            ["2010-11-07T00:00:00-02:30", "2010-11-07T00:30:00-03:30"],
+        ),
+        # The day there is not yet that of UTC, or already the next.
+        (
+            "0 13,20 * * *",
+            "America/Los_Angeles",
+            "2026-11-24T20:00+00:00",
+            ["2026-11-24T13:00:00-08:00", "2026-11-24T20:00:00-08:00", "2026-11-25T13:00:00-08:00"],
+        ),
+        (
+            "0 1,8 * * *",
+            "Asia/Tokyo",
+            "2026-11-24T15:30+00:00",
+            ["2026-11-25T01:00:00+09:00", "2026-11-25T08:00:00+09:00", "2026-11-26T01:00:00+09:00"],
+        ),
+        (
+            "0 12 31 12 *",
+            "Pacific/Kiritimati",
+            "9999-12-30T12:00+00:00",
+            ["9999-12-31T12:00:00+14:00"],
+        ),
         # Seconds do not make another rule.
         (
             "*/30 30 2 * * *",
@@ -263,6 +308,11 @@ def test_next_is_always_after(text: str, zone: tzinfo, after_us: int) -> None:
         ("10 * * * *", 3600),
         ("*/15 9 * * *", 900),
         ("0,59 9-10 * * *", 60),
+        ("5,10 3,59 * * * *", 5),
+        ("1,58 0,1 * * * *", 3),
+        ("0,15 0 9,17 * * *", 15),
+        ("5 0 9,17 * * *", 8 * 3600),
+        ("50 58,59 * * * *", 60),
         ("0 0 * * *", None),
         ("0 0 1 1 *", None),
     ],
@@ -270,6 +320,22 @@ def test_next_is_always_after(text: str, zone: tzinfo, after_us: int) -> None:
 def test_closest(text: str, seconds: int | None) -> None:
     """How close two times of a day come, for `--min-interval`."""
     assert parse_cron(text).closest_us == (None if seconds is None else seconds * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0,59 * * * * *", 1),
+        ("5 * * * * *", 60),
+        ("0,59 * * * *", 60),
+        ("30 * * * *", 3600),
+        ("0 23 * * *", 3600),
+        ("59 0,1 * * *", 3600),
+    ],
+)
+def test_shortest(text: str, seconds: int) -> None:
+    """A bound of how close two times come, of whatever days."""
+    assert parse_cron(text).shortest_us == seconds * MICROSECONDS
 
 
 def test_nothing_after_9999() -> None:
