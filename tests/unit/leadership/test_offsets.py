@@ -118,7 +118,7 @@ def test_what_says_nothing_is_not_taken_for_a_sample(place: Place) -> None:
 def test_each_subscription_of_a_leader_has_its_own() -> None:
     """It missed requests in between, so what it numbers later stands further on here."""
     hearing = Hearing()
-    assert hearing.position(1) is None
+    assert (hearing.position(1), hearing.is_settled) == (None, False)
     for begun, ahead in ((0, 100), (50, 107)):
         for number in range(1, ENOUGH_SAMPLES + 2):
             term = TERM[:4] + begun.to_bytes(4)
