@@ -93,6 +93,7 @@ def test_a_question() -> None:
             OFFER._replace(headers=None, payload=b""),
             OFFERED.replace(b"\4toh: hpayload", b"\0to"),
         ),
+        (OFFER._replace(reply=b"", headers=None, payload=b""), OFFERED[:38] + bytes(6)),
         (OFFER._replace(doubt=Doubt.BEFORE), OFFERED.replace(b"\1\0\2\0", b"\2\0\2\0")),
     ],
 )

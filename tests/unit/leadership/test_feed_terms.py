@@ -124,7 +124,8 @@ def test_what_was_handed_over_came_in_a_gap() -> None:
     ]
     assert reader.gap(NAME, 50) == Gap(149, 157, 0, 0)
     assert (reader.heard_until(NAME, 50), reader.position(NAME, 51)) == (149, 158)
-    assert reader.gap(b"none", 50) is reader.heard_until(b"none", 50) is None
+    assert reader.gap(b"none", 50) is None
+    assert reader.heard_until(b"none", 50) is None
     assert reader.handled(message(21, positions=(UNKNOWN,))) == []
 
 

@@ -345,7 +345,7 @@ def test_printed(when: When, text: str) -> None:
 def test_times_of_an_expression_in_its_zone() -> None:
     """One after the other, as clocks of the zone show them."""
     zone = ZoneInfo("Europe/Malta")
-    found = due_times(parse("0 9 * * *"), NOW_US, 0, zone)
+    found = due_times(Cron(("0", "9", "*", "*", "*")), NOW_US, 0, zone)
     assert [print_rfc3339(us) for us in islice(found, 2)] == [
         "2025-11-23T08:00:00.000Z",
         "2025-11-24T08:00:00.000Z",
