@@ -41,7 +41,8 @@ def test_what_is_no_list_of_ids_is_refused_with_its_bounds(payload: bytes) -> No
 
 
 def test_ids_come_in_their_order() -> None:
-    """As many as there may be, and no more."""
+    """From one to as many as there may be."""
+    assert parse_ids(b'{"ids": ["a"]}', MAX_PAYLOAD) == ["a"]
     ids = [f"\u00e4{number}" for number in range(MOST_IDS)]
     assert parse_ids(json.dumps({"ids": ids}).encode(), MAX_PAYLOAD) == ids
     more = json.dumps({"ids": [*ids, "b"]}).encode()
