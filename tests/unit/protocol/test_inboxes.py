@@ -19,5 +19,5 @@ def test_prefixes() -> None:
 def test_tokens() -> None:
     """Each is another, fit for a subject, and none follows from those before."""
     made = [*islice(tokens(), 2 * PORTION + 1), *islice(tokens(), PORTION)]
-    assert len(set(made)) == len(made)
+    assert len(set(made)) == len(made) == 3 * PORTION + 1
     assert all(re.fullmatch(rb"[A-Za-z0-9_-]{%d}" % LENGTH, token) for token in made)
