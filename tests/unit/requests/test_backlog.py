@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.protocol.heard import DIGEST, OVERHEAD, Heard, Verb, hear
+from gozo.protocol.heard import DIGEST, OVERHEAD, Heard, HeardCount, Verb, hear
 from gozo.requests.backlog import Backlog
 
 
@@ -197,6 +199,14 @@ def test_nothing_is_left_after_clearing() -> None:
     assert not backlog.strike(heard(0).digest, 1)
     backlog.add(heard(0))
     assert backlog.strike(heard(0).digest, 1)
+
+
+def test_the_digest_of_a_request() -> None:
+    """It is the same on replicas of every version, from the first to the last."""
+    for headers, text in ((b"h", b"gozo\nto\nh\np"), (None, b"gozo\nto\n\np")):
+        made = hear(Verb.REQUEST, 1, 0, b"gozo", b"to", headers, b"p")
+        assert made.digest == blake2b(text, digest_size=8).digest()
+    assert HeardCount().value == 0
 
 
 def test_the_size_of_a_request() -> None:
