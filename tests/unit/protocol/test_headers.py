@@ -50,8 +50,8 @@ def test_a_block_has_an_empty_line_at_its_end() -> None:
         (b"NATS/1.0 503", []),
         (b"NATS/1.0 100: x\r\n\r\n", []),
         (
-            FIRST_LINE + b"A:b:c\r\nno colon\r\n \tD \t: \te\t \r\n\r\n",
-            [(b"a", b"b:c"), (b"d", b"e")],
+            FIRST_LINE + b"A:b:c\r\nno colon\r\n \tXD \t: \te\x0b\t \r\n\r\n",
+            [(b"a", b"b:c"), (b"xd", b"e\x0b")],
         ),
     ],
 )
