@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
@@ -78,6 +78,7 @@ NAMES = st.sampled_from([b"a", b"Bc", b"bC", b"c"])
     ),
     ends=st.booleans(),
 )
+@example(given_={b"a": b"\tX:X "}, ends=False)
 def test_what_is_found_is_what_is_split(given_: dict[bytes, bytes], *, ends: bool) -> None:
     """A block that is too long to split has the same fields; of two, the first counts."""
     made = FIRST_LINE + b"\r\n".join(b"%b:%b" % one for one in given_.items())
