@@ -211,6 +211,7 @@ async def test_a_term_has_a_count_of_its_own() -> None:
         (1, 0, Place(0, 7)),
     ]
     assert len(line.all[0].term) == TERM
+    assert feed.term == line.all[-1].term != line.all[0].term
 
 
 async def test_a_subscription_has_a_beginning() -> None:
