@@ -424,6 +424,18 @@ def test_attempts_by_a_clock_that_ran_ahead() -> None:
     assert (new.next_us, new.state, new.tried) == (NOW_US, State.RETRYING, 1)
 
 
+@pytest.mark.parametrize("spec", [{}, {"jitter_us": 5 * SECOND}], ids=["exact", "jitter"])
+def test_what_a_fast_clock_tried_too_early_is_not_early_again(spec: dict[str, Any]) -> None:
+    """By the right clock it waits until it is due, also where it does not recur."""
+    recurring = schedule(**spec)
+    single = Entry("id", "to", "+5", NOW_US + 5 * SECOND, NOW_US)
+    for entry in (recurring, single):
+        new = reckoned_anew(retried(entry, "why", NOW_US + AHEAD), NOW_US)
+        assert new is not None
+        assert (new.state, new.tried, new.due_us) == (State.RETRYING, 1, entry.due_us)
+        assert new.wake_us == entry.wake_us
+
+
 def test_attempts_at_an_occurrence_by_a_clock_that_ran_ahead() -> None:
     """The occurrence that is due by the right clock was not tried yet."""
     ahead = onward(schedule(), NOW_US + AHEAD, sent=True)
