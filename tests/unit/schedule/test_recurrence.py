@@ -211,6 +211,32 @@ def test_intervals_that_differ(misfire: Misfire, sent: list[int]) -> None:
     assert course(entry, NOW_US + 65 * SECOND) == sent
 
 
+def test_the_next_one_is_not_missed_by_its_own_interval() -> None:
+    """One that another follows half a minute later is, though it is less than a minute late."""
+    entry = schedule("0,1,30 * * * * *", misfire=Misfire.SKIP)
+    following = onward(entry, NOW_US + 65 * SECOND, sent=False)
+    assert following is not None
+    assert following.due_us == NOW_US + 61 * SECOND
+
+
+def test_not_each_of_very_many_is_looked_at() -> None:
+    """Where their delays span thousands of intervals, the next is the first that lies ahead."""
+    entry = schedule("@every 10ms", jitter_us=HOUR)
+    now_us = entry.due_us + HOUR
+    following = onward(entry, now_us, sent=True)
+    assert following is not None
+    assert following.due_us == now_us + 10_000
+
+
+def test_what_was_tried_before_is_forgotten_with_the_next_occurrence() -> None:
+    """It is pending, whatever became of the one before it."""
+    entry = retried(schedule(), "why", NOW_US)
+    assert onward(entry, entry.due_us, sent=True) == onward(schedule(), entry.due_us, sent=True)
+    following = onward(entry, entry.due_us, sent=True)
+    assert following is not None
+    assert (following.state, following.tried, following.reason) == (State.PENDING, 0, "")
+
+
 def test_default_grace() -> None:
     """A minute, or one interval where that is shorter."""
     assert grace_us(schedule("@every 250ms")) == SECOND // 4
