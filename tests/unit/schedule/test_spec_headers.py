@@ -76,7 +76,7 @@ def test_read(when: str, said: dict[str, str], expected: ScheduleSpec | None) ->
     ("when", "said", "code", "words"),
     [
         (EVERY, {"time_zone": "UTC"}, "request", "Gozo-Time-Zone is for cron expressions only"),
-        (CRON, {"time_zone": ""}, "when", "Gozo-Time-Zone '' is not a time zone"),
+        (CRON, {"time_zone": ""}, "when", "invalid Gozo-Time-Zone '': expected UTC or a name"),
         (ONCE, {"start": "+1"}, "request", "Gozo-Start is for recurring schedules only: omit"),
         (ONCE, {"until": "+1"}, "request", "Gozo-Until is for recurring schedules only: omit"),
         (ONCE, {"count": "1"}, "request", "Gozo-Count is for recurring schedules only: omit"),
@@ -89,25 +89,35 @@ def test_read(when: str, said: dict[str, str], expected: ScheduleSpec | None) ->
             "request",
             "Gozo-Misfire-Grace needs 'Gozo-Misfire: skip'",
         ),
-        (CRON, {"misfire": "x" * 50}, "request", f"Gozo-Misfire '{'x' * 40}' is unknown: give"),
-        (CRON, {"misfire_grace": "x"}, "when", "Gozo-Misfire-Grace 'x' is not a duration"),
-        (CRON, {"jitter": "x"}, "when", "Gozo-Jitter 'x' is not a duration"),
-        (CRON, {"start": "@daily"}, "when", "Gozo-Start '@daily' is not a moment: give epoch"),
-        (CRON, {"until": "x" * 90}, "when", f"Gozo-Until '{'x' * 80}' is not a moment: give"),
-        (CRON, {"last": "x"}, "when", "Gozo-Last 'x' is not a moment"),
-        (CRON, {"reckoned": "x"}, "when", "Gozo-Reckoned 'x' is not a moment"),
+        (
+            CRON,
+            {"misfire": "x" * 50},
+            "request",
+            f"Gozo-Misfire '{'x' * 40}': expected once, all or skip",
+        ),
+        (CRON, {"misfire_grace": "x"}, "when", "invalid Gozo-Misfire-Grace 'x': expected seconds"),
+        (CRON, {"jitter": "x"}, "when", "invalid Gozo-Jitter 'x': expected seconds"),
+        (CRON, {"start": "@daily"}, "when", "invalid Gozo-Start '@daily': expected epoch seconds"),
+        (CRON, {"until": "x" * 90}, "when", f"Gozo-Until '{'x' * 80}': expected epoch"),
+        (CRON, {"last": "x"}, "when", "invalid Gozo-Last 'x': expected epoch"),
+        (CRON, {"reckoned": "x"}, "when", "invalid Gozo-Reckoned 'x': expected epoch"),
         (
             CRON,
             {"start": "+9", "until": "+8.999999"},
             "request",
             "Gozo-Until is before Gozo-Start: give a later end",
         ),
-        (CRON, {"count": "0"}, "request", "Gozo-Count '0' is not a whole number from 1 to 9999"),
-        (CRON, {"count": "+1"}, "request", "Gozo-Count '+1' is not a whole number from 1"),
-        (CRON, {"count": "1\n"}, "request", "is not a whole number from 1 to 999999999: give"),
-        (CRON, {"count": f"{MOST_OCCURRENCES + 1}"}, "request", "from 1 to 999999999: give one"),
-        (CRON, {"count": "x" * 50}, "request", f"Gozo-Count '{'x' * 40}' is not a whole number"),
-        (CRON, {"occurred": "-1"}, "request", "Gozo-Occurred '-1' is not a whole number from 0"),
+        (CRON, {"count": "0"}, "request", "invalid Gozo-Count '0': expected a whole number from"),
+        (CRON, {"count": "+1"}, "request", "invalid Gozo-Count '+1': expected a whole number"),
+        (CRON, {"count": "1\n"}, "request", "expected a whole number from 1 to 999999999"),
+        (CRON, {"count": f"{MOST_OCCURRENCES + 1}"}, "request", "from 1 to 999999999"),
+        (CRON, {"count": "x" * 50}, "request", f"Gozo-Count '{'x' * 40}': expected a whole number"),
+        (
+            CRON,
+            {"occurred": "-1"},
+            "request",
+            "invalid Gozo-Occurred '-1': expected a whole number",
+        ),
         (CRON, {"occurred": f"{MOST_OCCURRED + 1}"}, "request", f"from 0 to {MOST_OCCURRED}"),
         (
             CRON,
@@ -126,7 +136,7 @@ def test_refused(when: str, said: dict[str, str], code: str, words: str) -> None
 
 def test_invalid_utf8_is_shown_as_well_as_it_can_be() -> None:
     """A value may have any bytes."""
-    with pytest.raises(RequestError, match="Gozo-Start '\ufffd' is not a moment"):
+    with pytest.raises(RequestError, match="invalid Gozo-Start '\ufffd': expected"):
         read_spec({b"gozo-start": b"\xff"}, parse(CRON), NOW_US)
 
 
