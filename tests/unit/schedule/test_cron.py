@@ -164,6 +164,13 @@ def test_numbered_weekdays(weekday: str, days: list[str]) -> None:
             "2027-03-27T12:00+01:00",
             ["2027-03-28T03:00:00+02:00", "2027-03-28T03:01:00+02:00", "2027-03-28T03:30:00+02:00"],
         ),
+        # Clocks go back to 02:00: it is 03:00 only once.
+        (
+            "0 3 * * *",
+            "Europe/Malta",
+            "2026-10-24T12:00+02:00",
+            ["2026-10-25T03:00:00+01:00", "2026-10-26T03:00:00+01:00"],
+        ),
         # Clocks went back from 00:01 to 23:01 of the day before.
         (
             "*/30 23,0 * * *",

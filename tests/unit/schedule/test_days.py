@@ -6,7 +6,7 @@ from bisect import bisect_left
 from calendar import monthrange
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -140,6 +140,7 @@ def test_each_kind_of_year(text: str, names: Callable[[date], bool]) -> None:
 )
 @example("* * * * *", ZoneInfo("Europe/Malta"), us(datetime(2026, 3, 28, 23, tzinfo=UTC)), 200)
 @example("1-59 * * * *", ZoneInfo("Europe/Malta"), us(datetime(2026, 10, 24, 23, tzinfo=UTC)), 200)
+@example("0 2,3 * * *", ZoneInfo("Europe/Malta"), us(datetime(2027, 3, 26, 12, tzinfo=UTC)), 4)
 @example("0-59 2 * * *", ZoneInfo("Europe/Malta"), us(datetime(2026, 3, 28, 2, tzinfo=UTC)), 10)
 def test_the_latest(text: str, zone: tzinfo, start_us: int, count: int) -> None:
     """The latest times, counted back from an end, begin where they do if they are counted forth."""
@@ -154,6 +155,16 @@ def test_the_latest(text: str, zone: tzinfo, start_us: int, count: int) -> None:
             assert abs(counted - count) <= 20
         else:
             assert (counted, times[-counted]) == (count, latest)
+
+
+@pytest.mark.parametrize("text", ["0 9 * * *", "0 9,21 * * *", "5,10 0 9 * * *", "5 1 9 * * 1,2"])
+@pytest.mark.parametrize("count", [44, 45, 46, 47, 100, 101, 150])
+def test_the_latest_of_many_days(text: str, count: int) -> None:
+    """Clocks may be set meanwhile, where no time is skipped or repeated."""
+    cron, zone = parse_cron(text), ZoneInfo("Europe/Malta")
+    start_us, end_us = (us(datetime(year, 6, 1, 12, tzinfo=UTC)) for year in (2024, 2026))
+    times = list(takewhile(lambda time: time <= end_us, due_times(cron, start_us, 0, zone)))
+    assert cron.latest_us(end_us, count, zone) == times[-count]
 
 
 def test_the_latest_before_1970() -> None:
