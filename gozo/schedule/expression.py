@@ -256,7 +256,7 @@ def print_duration(us: int) -> str:
 def print_rfc3339(us: int) -> str:
     """Write a moment as in RFC 3339, in UTC, rounded down to the millisecond."""
     moment = _EPOCH + timedelta(microseconds=us)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def _cron(text: str) -> Cron:
