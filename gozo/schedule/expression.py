@@ -68,6 +68,7 @@ NAMES = {
 """The cron expressions of the names in crontab(5)."""
 
 _NUMBER = re.compile(r"(\+?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+_UNSIGNED = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _PART = re.compile(
     r"(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(ns|us|\u00b5s|\u03bcs|ms|[wdhms])", re.ASCII
 )
@@ -255,7 +256,7 @@ def print_duration(us: int) -> str:
 def print_rfc3339(us: int) -> str:
     """Write a moment as in RFC 3339, in UTC, rounded down to the millisecond."""
     moment = _EPOCH + timedelta(microseconds=us)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def _cron(text: str) -> Cron:
@@ -297,7 +298,7 @@ def _duration(text: str, start: int) -> int:
     while position < len(text):
         part = _PART.match(text, position)
         if part is None:
-            raise _unreadable(text, _NUMBER.match(text, position) or position)
+            raise _unreadable(text, _UNSIGNED.match(text, position) or position)
         whole, decimals, unit = part.groups()
         ns += int(whole or 0) * UNITS[unit] + _fraction(decimals or "", UNITS[unit])
         position = part.end()

@@ -284,7 +284,8 @@ def reckoned_anew(entry: Entry, now_us: int) -> Entry | None:
     if entry.is_dead_letter:
         return entry._replace(next_us=now_us)
     if entry.state is State.RETRYING:
-        entry = entry._replace(next_us=min(entry.next_us, now_us))
+        first_us = entry.due_us + jitter_us(entry, entry.due_us)
+        entry = entry._replace(next_us=max(first_us, min(entry.next_us, now_us)))
     spec = entry.spec
     if spec is None or not spec.recurs:
         return entry

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gozo.leadership.feed_messages import FeedMessage, Place
-from gozo.leadership.offsets import ENOUGH_SAMPLES, SAMPLES, Hearing, Offset
+from gozo.leadership.offsets import ENOUGH_SAMPLES, RECENT, SAMPLES, Gap, Hearing, Offset
 
 TERM = b"leadterm"
 
@@ -118,7 +118,7 @@ def test_what_says_nothing_is_not_taken_for_a_sample(place: Place) -> None:
 def test_each_subscription_of_a_leader_has_its_own() -> None:
     """It missed requests in between, so what it numbers later stands further on here."""
     hearing = Hearing()
-    assert hearing.position(1) is None
+    assert (hearing.position(1), hearing.is_settled) == (None, False)
     for begun, ahead in ((0, 100), (50, 107)):
         for number in range(1, ENOUGH_SAMPLES + 2):
             term = TERM[:4] + begun.to_bytes(4)
@@ -127,3 +127,139 @@ def test_each_subscription_of_a_leader_has_its_own() -> None:
             hearing.note(FeedMessage(term, number), place, begun + 10 + ahead)
     assert hearing.position(50) == 150
     assert hearing.position(51) == 158
+
+
+def sampled(*samples: int, offset: Offset | None = None, term: bytes = TERM) -> Offset:
+    """Return an offset that has taken in so many samples, of the messages 1, 2, ..."""
+    offset = Offset() if offset is None else offset
+    for number, sample in enumerate(samples, 1):
+        offset.note(FeedMessage(term, number), Place(), 100 + sample)
+        offset.note(FeedMessage(term, 1_000), Place(0, 200, number, 100), 0)
+    return offset
+
+
+@pytest.mark.parametrize(
+    ("samples", "value", "spread"),
+    [
+        ((), None, 0),
+        ((7,), 7, 0),
+        ((7, 3), 3, 4),
+        ((7, 3, 5), 3, 4),
+        ((7, 3, 5, 9), 5, 2),
+        ((7, 3, 5, 9, 4, 6, 8), 4, 4),
+        ((7, 3, 5, 9, 4, 6, 8, 1), 4, 5),
+        ((0, *range(100, 100 + SAMPLES)), 104, SAMPLES - 3),
+    ],
+)
+def test_a_low_one_of_the_latest_samples(
+    samples: tuple[int, ...], value: int | None, spread: int
+) -> None:
+    """A quarter from below, and of four and more neither the greatest nor the smallest."""
+    offset = sampled(*samples)
+    assert (offset.value, offset.spread) == (value, spread)
+    assert offset.is_settled is (len(samples) >= 2)
+
+
+def test_each_echo_is_one_sample() -> None:
+    """Not if it is repeated, or older than the last; a new term has numbers of its own."""
+    offset = sampled(5, 9)
+    for echoed in (2, 1, 0):
+        offset.note(FeedMessage(TERM, 1_000), Place(0, 200, echoed, 100), 0)
+    assert (offset.value, offset.spread) == (5, 4)
+    offset.note(FeedMessage(b"leadnext", 3), Place(0, 200, 1, 0), 0)
+    assert offset.spread == 4, "the message 1 of the new term was not heard"
+    sampled(6, offset=offset, term=b"leadnext")
+    assert offset.value == 5
+    assert sorted(offset._samples) == [5, 6, 9]
+
+
+def test_only_the_latest_messages_are_remembered() -> None:
+    """An echo of one that is older says nothing."""
+    for number, value in ((1, None), (2, 0)):
+        offset = Offset()
+        for message in range(1, RECENT + 2):
+            offset.note(FeedMessage(TERM, message), Place(), 50)
+        offset.note(FeedMessage(TERM, RECENT + 1), Place(0, 0, number, 50), 50)
+        assert offset.value == value
+
+
+def test_a_bound_counts_no_more_once_there_is_a_sample() -> None:
+    """A sample is exact, however low a bound is."""
+    offset = sampled(5)
+    offset.note(FeedMessage(TERM, 9), Place(0, 200), 0)
+    assert offset.value == 5
+
+
+def settle(hearing: Hearing, begun: int, ahead: int, *, echoes: int = ENOUGH_SAMPLES) -> None:
+    """Hear a leader in a subscription of its, with so many echoes."""
+    term = TERM[:4] + begun.to_bytes(4)
+    for number in range(1, echoes + 2):
+        echoed = (number - 1, begun + 10) if number > 1 else (0, 0)
+        place = Place(begun, begun + 10, *echoed)
+        hearing.note(FeedMessage(term, number), place, begun + 10 + ahead)
+
+
+def test_gaps() -> None:
+    """What a leader missed is between its subscriptions; before the first it is not known."""
+    hearing = Hearing()
+    settle(hearing, 20, 100)
+    settle(hearing, 50, 107)
+    assert hearing.gap(20) == Gap(0, 120, 0, 0, is_known=False)
+    assert hearing.gap(50) == Gap(149, 157, 0, 0)
+    assert (hearing.gap(49), hearing.gap(51)) == (None, None)
+    assert (hearing.heard_until(20), hearing.heard_until(50)) == (None, 149)
+    assert (hearing.end_of_gap(20), hearing.end_of_gap(50)) == (120, 157)
+    assert hearing.end_of_gap(49) is None
+    for begun, is_known in ((0, True), (1, True), (2, False)):
+        first = Hearing()
+        settle(first, begun, 5)
+        assert first.gap(begun) == Gap(0, begun + 5, 0, 0, is_known=is_known)
+
+
+def test_gaps_that_are_not_certain_yet() -> None:
+    """Both ends must rest on enough samples; until then there is only a bound."""
+    for old, new in ((1, 2), (2, 1), (0, 2)):
+        hearing = Hearing()
+        settle(hearing, 20, 100, echoes=old)
+        settle(hearing, 50, 107, echoes=new)
+        assert hearing.gap(50) is None
+        assert hearing.is_settled is (new == 2)
+        assert hearing.heard_until(50) == 149
+    hearing = Hearing()
+    hearing.note(FeedMessage(TERM, 1), Place(20), 120)
+    settle(hearing, 50, 107)
+    assert hearing.gap(50) is None
+    assert hearing.end_of_gap(20) is None
+    assert hearing.heard_until(50) is None, "its position is not known either"
+
+
+def test_how_far_the_ends_of_a_gap_may_be_wrong() -> None:
+    """As far as the samples of each subscription differ."""
+    hearing = Hearing()
+    for begun, spread in ((20, 3), (50, 5)):
+        term = TERM[:4] + begun.to_bytes(4)
+        for number, count in enumerate((100, 100 + spread), 1):
+            hearing.note(FeedMessage(term, number), Place(begun), count)
+            hearing.note(FeedMessage(term, 100 + number), Place(begun, 0, number, 60), 0)
+    assert hearing.gap(50) == Gap(49 + 40, 50 + 40, 3, 5)
+
+
+def test_old_subscriptions_are_forgotten() -> None:
+    """What was heard in one counts as heard in the oldest that is known."""
+    hearing = Hearing()
+    for begun in range(Hearing.MOST_SUBSCRIPTIONS + 1):
+        settle(hearing, 100 * begun, begun)
+    assert hearing.end_of_gap(0) is None
+    assert hearing.end_of_gap(100) == 101
+    assert hearing.position(5) == 6
+    assert hearing.position(100) == 101
+    assert hearing.position(201) == 203
+
+
+def test_a_position_is_of_the_subscription_before_it() -> None:
+    """Which may be one of which nothing is known."""
+    hearing = Hearing()
+    settle(hearing, 20, 100)
+    hearing.note(FeedMessage(b"leadmore", 1), Place(50), 200)
+    assert (hearing.position(50), hearing.position(51)) == (150, None)
+    assert not hearing.is_settled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
+from itertools import islice, pairwise
 
 from gozo.protocol.inboxes import LENGTH, PORTION, prefix_for, tokens
 
@@ -19,5 +19,6 @@ def test_prefixes() -> None:
 def test_tokens() -> None:
     """Each is another, fit for a subject, and none follows from those before."""
     made = [*islice(tokens(), 2 * PORTION + 1), *islice(tokens(), PORTION)]
-    assert len(set(made)) == len(made)
+    assert len(set(made)) == len(made) == 3 * PORTION + 1
+    assert not any(one[1:] == two[:-1] for one, two in pairwise(made))
     assert all(re.fullmatch(rb"[A-Za-z0-9_-]{%d}" % LENGTH, token) for token in made)

@@ -17,6 +17,7 @@ from gozo.protocol.subject_policy import (
     Policy,
     check_size,
     expression,
+    not_imported,
     too_small,
 )
 from gozo.settings.model import ConnectionSettings, ServeSettings
@@ -251,3 +252,10 @@ def test_sizes_of_what_is_stored(payload: int, headers: int, most: int) -> None:
     with pytest.raises(RequestError, match=said) as refused:
         check_size(payload, headers + 1, 1 << 20, most)
     assert refused.value.code is Refusal.TOO_LARGE
+
+
+def test_requests_through_a_service_import() -> None:
+    """The sentence says what does not work, and what to import instead."""
+    refused = not_imported("timer", "it accepts no second")
+    assert refused.code is Refusal.FORBIDDEN_SUBJECT
+    assert "it accepts no second; import timer as a stream instead" in str(refused)

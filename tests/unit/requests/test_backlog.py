@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.protocol.heard import OVERHEAD, Heard, Verb, hear
+from gozo.protocol.heard import DIGEST, OVERHEAD, Heard, HeardCount, Verb, hear
 from gozo.requests.backlog import Backlog
 
 
@@ -115,3 +117,103 @@ def test_the_clock_was_set() -> None:
         (1, -9),
         (3, -7),
     ]
+
+
+def test_positions() -> None:
+    """What has a position after one, up to another, is found, or dropped; the rest stays."""
+    backlog = Backlog()
+    backlog.index(True)
+    for position in range(1, 6):
+        backlog.add(heard(position % 2, position=position))
+    assert [one.position for one in backlog.between(2, 4)] == [3, 4]
+    assert (backlog.copies(heard(1).digest), backlog.copies(heard(9).digest)) == (3, 0)
+    backlog.forget(2)
+    assert [one.position for one in backlog.requests] == [3, 4, 5]
+    assert backlog.size == 3 * OVERHEAD
+    assert backlog.copies(heard(1).digest) == 2
+    assert backlog.strike(heard(1).digest, 1)
+    assert [one.position for one in backlog.requests] == [4, 5]
+
+
+def test_numbers() -> None:
+    """The first is above the last where there is none."""
+    backlog = Backlog()
+    assert (backlog.first, backlog.last) == (1, 0)
+    for name in range(3):
+        backlog.add(heard(name))
+    backlog.take()
+    assert (backlog.first, backlog.last) == (2, 3)
+    names(backlog)
+    assert (backlog.first, backlog.last) == (4, 3)
+
+
+def test_without_an_index_nothing_is_struck_out() -> None:
+    """What is added, taken, forgotten or shifted meanwhile does not need it."""
+    backlog = Backlog()
+    for name in range(4):
+        backlog.add(heard(name, position=name))
+    backlog.take()
+    backlog.forget(1)
+    assert not backlog.strike(heard(2).digest, 5)
+    assert backlog.copies(heard(2).digest) == 0
+    backlog.index(True)
+    assert backlog.strike(heard(2).digest, 5)
+    backlog.index(False)
+    assert not backlog.strike(heard(3).digest, 5)
+    assert names(backlog) == [3]
+
+
+def test_what_was_dropped_elsewhere_strikes_out_no_later_one() -> None:
+    """Nor does it where nothing was dropped yet, but 0 is a position of old."""
+    backlog = Backlog()
+    backlog.index(True)
+    for _ in range(2):
+        backlog.add(heard(0))
+    assert backlog.strike(heard(0).digest, 0)
+    backlog.note_dropped(7)
+    assert not backlog.strike(heard(0).digest, 7)
+    assert backlog.strike(heard(0).digest, 8)
+
+
+def test_only_what_takes_too_much_is_dropped() -> None:
+    """What takes as much as it may stays, and so does what came at the very time."""
+    backlog = Backlog()
+    for name in range(2):
+        backlog.add(heard(name, received_us=name, position=name + 5))
+    assert backlog.shrink(2 * OVERHEAD) == 0
+    assert backlog.dropped == -1
+    assert backlog.take_before(0) == []
+    assert backlog.shrink(2 * OVERHEAD - 1) == 1
+    assert backlog.dropped == 5
+    assert backlog.shrink(0) == 1
+    assert backlog.shrink(0) == 0
+
+
+def test_nothing_is_left_after_clearing() -> None:
+    """Neither requests, nor what they took, nor what can be struck out."""
+    backlog = Backlog()
+    backlog.index(True)
+    backlog.add(heard(0))
+    backlog.clear()
+    assert (len(backlog), backlog.size) == (0, 0)
+    assert not backlog.strike(heard(0).digest, 1)
+    backlog.add(heard(0))
+    assert backlog.strike(heard(0).digest, 1)
+
+
+def test_the_digest_of_a_request() -> None:
+    """It is the same on replicas of every version, from the first to the last."""
+    for headers, text in ((b"h", b"gozo\nto\nh\np"), (None, b"gozo\nto\n\np")):
+        made = hear(Verb.REQUEST, 1, 0, b"gozo", b"to", headers, b"p")
+        assert made.digest == blake2b(text, digest_size=8).digest()
+    assert HeardCount().value == 0
+
+
+def test_the_size_of_a_request() -> None:
+    """Its headers and payload, and what it takes besides."""
+    assert hear(Verb.REQUEST, 1, 0, b"gozo", b"to", b"abc", b"de").size == OVERHEAD + 5
+    assert hear(Verb.REQUEST, 1, 0, b"gozo", b"to", None, b"de").size == OVERHEAD + 2
+    assert len(heard(0).digest) == DIGEST
+    made = hear(Verb.CANCEL, 7, 8, b"gozo", b"to", b"h", b"p")
+    assert (made.verb, made.position, made.received_us) == (Verb.CANCEL, 7, 8)
+    assert (made.reply, made.headers, made.payload) == (b"to", b"h", b"p")

@@ -96,3 +96,42 @@ def test_rate_lets_through_what_it_promises() -> None:
             continue
         passed += 1
     assert passed == pytest.approx(109, abs=1)
+
+
+def test_a_burst() -> None:
+    """So many seconds' worth at once, but one at least, and no more after a long pause."""
+    for most, burst, expected in ((10, 1.0, 10), (10, 0.5, 5), (0.5, 1.0, 1), (10, 0.0, 1)):
+        rate = Rate(most, burst)
+        for at in (5.0, 1_000_000.0):
+            for _ in range(expected):
+                rate.check(at)
+            with pytest.raises(RequestError, match=rf"accepts {most:g} requests per") as refused:
+                rate.check(at)
+            assert refused.value.code is Refusal.TOO_MANY_REQUESTS
+
+
+def test_the_rate_comes_back_as_time_passes() -> None:
+    """Two each second: one each half second, after a burst of two."""
+    rate = Rate(2)
+    for at in (0.5, 0.5, 1.0, 1.5):
+        rate.check(at)
+    for at in (1.75, 1.875):
+        with pytest.raises(RequestError):
+            rate.check(at)
+    rate.check(2.0)
+
+
+def test_a_rate_counts_from_its_first_request() -> None:
+    """Its clock may begin anywhere: there is a whole burst at the start, also at zero."""
+    rate = Rate(3)
+    for _ in range(3):
+        rate.check(0.0)
+    with pytest.raises(RequestError):
+        rate.check(0.0)
+
+
+def test_without_a_rate_all_pass() -> None:
+    """However many at once."""
+    rate = Rate(None)
+    for _ in range(1_000):
+        rate.check(0.0)

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
-from gozo.schedule.cron import parse_cron
+from gozo.schedule.cron import parse_cron, read_zone
 from gozo.schedule.model import MICROSECONDS
+from gozo.schedule.times import LAST
 from tests.support.crons import CRONS, ZONES, us
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
 
 
 def times(text: str, after: str, zone: str, count: int) -> list[str]:
@@ -51,12 +53,43 @@ def times(text: str, after: str, zone: str, count: int) -> list[str]:
         # With five fields */2 is no restriction of the day, with six it is one.
         ("0 9 */2 * tue", "2026-12-01T09:00:00"),
         ("0 0 9 */2 * tue", "2026-11-25T09:00:00"),
+        # Only these are none with six.
+        ("0 0 9 ? * tue", "2026-12-01T09:00:00"),
+        ("0 0 9 */1 * tue", "2026-12-01T09:00:00"),
+        ("0 0 9 27 * ?/1", "2026-11-27T09:00:00"),
+        ("0 0 9 7,* * tue", "2026-12-01T09:00:00"),
+        ("0 0 9 7,*/2 * tue", "2026-11-25T09:00:00"),
     ],
 )
 def test_next(text: str, expected: str) -> None:
     """Values, lists, ranges, steps and names mean what they do in cron and in the server."""
     after = "2026-11-25T08:00:00+00:00"
     assert times(text, after, "UTC", 1) == [f"{expected}+00:00"]
+
+
+def test_the_last_day_and_the_last_working_day() -> None:
+    """January 2027 ends on a Sunday, and February too."""
+    for text, days in (("L", ["01-31", "02-28", "03-31"]), ("LW", ["01-29", "02-26", "03-31"])):
+        found = times(f"0 0 {text} * *", "2027-01-20T00:00+00:00", "UTC", 3)
+        assert [time[5:10] for time in found] == days
+
+
+@pytest.mark.parametrize(
+    ("weekday", "days"),
+    [
+        ("sat#1", ["2027-05-01", "2027-06-05"]),
+        ("sun#2", ["2027-05-09", "2027-06-13"]),
+        ("7#3", ["2027-05-16", "2027-06-20"]),
+        ("mon#4", ["2027-05-24", "2027-06-28"]),
+        ("mon#5", ["2027-05-31", "2027-08-30"]),
+        ("7L", ["2027-05-30", "2027-06-27"]),
+        ("sat#5,1L", ["2027-05-29", "2027-05-31"]),
+    ],
+)
+def test_numbered_weekdays(weekday: str, days: list[str]) -> None:
+    """May 2027 begins on a Saturday; Sunday has two numbers here, too."""
+    found = times(f"0 0 * * {weekday}", "2027-04-30T12:00+00:00", "UTC", 2)
+    assert [time[:10] for time in found] == days
 
 
 @pytest.mark.parametrize(
@@ -117,6 +150,58 @@ def test_next(text: str, expected: str) -> None:
             "Africa/Casablanca",
             "2027-03-13T12:00+00:00",
             ["2027-03-14T03:00:00+01:00", "2027-03-15T02:30:00+01:00"],
+        ),
+        # Only times that were skipped mean the change.
+        (
+            "30 4 * * *",
+            "Europe/Malta",
+            "2027-03-27T12:00+01:00",
+            ["2027-03-28T04:30:00+02:00", "2027-03-29T04:30:00+02:00"],
+        ),
+        (
+            "1,30 2,3 * * *",
+            "Europe/Malta",
+            "2027-03-27T12:00+01:00",
+            ["2027-03-28T03:00:00+02:00", "2027-03-28T03:01:00+02:00", "2027-03-28T03:30:00+02:00"],
+        ),
+        # Clocks go back to 02:00: it is 03:00 only once.
+        (
+            "0 3 * * *",
+            "Europe/Malta",
+            "2026-10-24T12:00+02:00",
+            ["2026-10-25T03:00:00+01:00", "2026-10-26T03:00:00+01:00"],
+        ),
+        # Clocks went back from 00:01 to 23:01 of the day before.
+        (
+            "*/30 23,0 * * *",
+            "America/St_Johns",
+            "2010-11-06T23:45-02:30",
+            ["2010-11-07T00:00:00-02:30", "2010-11-06T23:30:00-03:30", "2010-11-07T00:00:00-03:30"],
+        ),
+        (
+            "0,30 0,23 * * *",
+            "America/St_Johns",
+            "2010-11-06T23:45-02:30",
+            ["2010-11-07T00:00:00-02:30", "2010-11-07T00:30:00-03:30"],
+        ),
+        # The day there is not yet that of UTC, or already the next.
+        (
+            "0 13,20 * * *",
+            "America/Los_Angeles",
+            "2026-11-24T20:00+00:00",
+            ["2026-11-24T13:00:00-08:00", "2026-11-24T20:00:00-08:00", "2026-11-25T13:00:00-08:00"],
+        ),
+        (
+            "0 1,8 * * *",
+            "Asia/Tokyo",
+            "2026-11-24T15:30+00:00",
+            ["2026-11-25T01:00:00+09:00", "2026-11-25T08:00:00+09:00", "2026-11-26T01:00:00+09:00"],
+        ),
+        (
+            "0 12 31 12 *",
+            "Pacific/Kiritimati",
+            "9999-12-30T12:00+00:00",
+            ["9999-12-31T12:00:00+14:00"],
         ),
         # Seconds do not make another rule.
         (
@@ -230,6 +315,11 @@ def test_next_is_always_after(text: str, zone: tzinfo, after_us: int) -> None:
         ("10 * * * *", 3600),
         ("*/15 9 * * *", 900),
         ("0,59 9-10 * * *", 60),
+        ("5,10 3,59 * * * *", 5),
+        ("1,58 0,1 * * * *", 3),
+        ("0,15 0 9,17 * * *", 15),
+        ("5 0 9,17 * * *", 8 * 3600),
+        ("50 58,59 * * * *", 60),
         ("0 0 * * *", None),
         ("0 0 1 1 *", None),
     ],
@@ -239,8 +329,29 @@ def test_closest(text: str, seconds: int | None) -> None:
     assert parse_cron(text).closest_us == (None if seconds is None else seconds * 1_000_000)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0,59 * * * * *", 1),
+        ("5 * * * * *", 60),
+        ("0,59 * * * *", 60),
+        ("30 * * * *", 3600),
+        ("0 23 * * *", 3600),
+        ("59 0,1 * * *", 3600),
+    ],
+)
+def test_shortest(text: str, seconds: int) -> None:
+    """A bound of how close two times come, of whatever days."""
+    assert parse_cron(text).shortest_us == seconds * MICROSECONDS
+
+
 def test_nothing_after_9999() -> None:
     """At the end of the calendar there is no next time, and no error either."""
+    last_day_us = us(datetime(9999, 12, 31, tzinfo=UTC))
+    assert parse_cron("59 59 23 31 12 ?").next_us(last_day_us) == LAST * MICROSECONDS
+    last_year_us = us(datetime(9999, 1, 1, tzinfo=UTC))
+    assert parse_cron("0 0 1 1 *").next_us(last_year_us - 1) == last_year_us
+    assert parse_cron("0 0 1 1 *").next_us(last_year_us - DAY // MICROSECOND) == last_year_us
     for zone in (UTC, ZoneInfo("Australia/Lord_Howe"), ZoneInfo("America/Santiago")):
         for text in ("0 0 1 1 *", "*/5 * * * *", "* * * * * *"):
             last_us = us(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
@@ -252,25 +363,32 @@ def test_nothing_after_9999() -> None:
     [
         ("61 * * * *", "minute '61' is not within 0-59"),
         ("0 61 * * * *", "minute '61' is not within 0-59"),
-        ("99 0 0 * * *", "second '99' is not within 0-59"),
+        ("99 0 0 * * *", "second '99' is not within 0-59; give one that is"),
         ("0 24 * * *", "hour '24' is not within 0-23"),
         ("0 0 0 * *", "day of month '0' is not within 1-31"),
         ("0 0 * 13 *", "month '13' is not within 1-12 or jan-dec"),
         ("0 0 * january *", "month 'january' is not within"),
         ("0 0 * * 8", "weekday '8' is not within 0-7 or sun-sat"),
         ("0 0 * * sat-sun", "weekday 'sat-sun' runs backwards"),
-        ("0 10-5 * * *", "hour '10-5' runs backwards"),
-        ("*/0 * * * *", "minute '*/0' has an invalid step"),
+        ("0 10-5 * * *", "hour '10-5' runs backwards; give the smaller value first"),
+        ("*/0 * * * *", "minute '*/0' has an invalid step; give 1 or more after the /"),
         ("*/x * * * *", "minute '*/x' has an invalid step"),
-        ("0 0 * * 1#6", "weekday '1#6' is not within #1-#5"),
-        (", * * * *", "minute ',' is empty"),
+        ("0 0 * * 1#6", "weekday '1#6' is not within #1-#5; give one such as fri#2"),
+        ("0 0 * * 1#2#3", "weekday '1#2#3' is not within #1-#5"),
+        ("0 0 * * L", "weekday 'l' is not within 0-7"),
+        (", * * * *", "minute ',' is empty; give 0-59, or *"),
         ("1-2-3 * * * *", "minute '2-3' is not within"),
         ("\u0661 * * * *", "is not within 0-59"),
         ("* * * *", "has 4 fields; give five"),
         ("* * * * * * *", "has 7 fields"),
         ("0 0 31 2 *", "names a day that does not exist"),
         ("0 0 30,31 2 ?", "names a day that does not exist"),
-        ("0 0 0 31 4,6,9,11 *", "names a day that does not exist"),
+        ("0 0 0 31 4,6,9,11 *", "it names a day that does not exist; fix its days or months"),
+        ("15~45 * * * *", "minute '15~45' is a random value, which gozo does not support; give a"),
+        ("0 H * * *", "hour 'h' is a random value, which gozo does not support; give a fixed"),
+        ("TZ=UTC 0 0 * * *", "it begins with a time zone; give the zone in Gozo-Time-Zone"),
+        (" cron_tz=UTC 0 0 * * *", "begins with a time zone; give the zone in Gozo-Time-Zone"),
+        ("* * * * *\n", "weekday '*\\n' is not within"),
     ],
 )
 def test_errors_name_field_and_value(text: str, words: str) -> None:
@@ -278,4 +396,13 @@ def test_errors_name_field_and_value(text: str, words: str) -> None:
     with pytest.raises(RequestError) as refused:
         parse_cron(text)
     assert words in str(refused.value)
+    assert refused.value.code is Refusal.INVALID_WHEN
+
+
+@pytest.mark.parametrize("name", ["Europe/Valetta", "localtime", "right/UTC", "", "../etc/passwd"])
+def test_what_is_no_time_zone(name: str) -> None:
+    """A name that is not in the IANA database is refused, wherever the machine has its zones."""
+    words = f"invalid Gozo-Time-Zone '{name}': expected UTC or a name"
+    with pytest.raises(RequestError, match=words) as refused:
+        read_zone(name)
     assert refused.value.code is Refusal.INVALID_WHEN

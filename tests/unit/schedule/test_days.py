@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from calendar import monthrange
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
+import pytest
 from cronsim import CronSim, CronSimError
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -42,8 +45,10 @@ def walk(days: str, months: str, weekdays: str, fields: int, start: date) -> dat
     text = f"0 0 {days} {months} {weekdays}".replace("?", "*")
     try:
         sim = CronSim(text, datetime(2000, 1, 1))  # noqa: DTZ001
-    except CronSimError:
-        return None  # a day that none of the months has, such as 30 February
+    except CronSimError:  # a day that none of the months has, such as 30 February
+        if names_any(days, fields) or names_any(weekdays, fields):
+            return None
+        return walk("*", months, weekdays, fields, start)  # the weekday is enough
     sim.day_and = names_any(days, fields) or names_any(weekdays, fields)
     for number in range(41 * 366):
         day = start + number * DAY
@@ -68,6 +73,7 @@ def starts_alone(text: str) -> bool:
 @example(days="29", months="2", weekdays="*", six=False, start=date(2096, 3, 1))  # 2100 has none
 @example(days="LW", months="*/1", weekdays="sat", six=False, start=FIRST)  # never
 @example(days="30", months="2", weekdays="*", six=False, start=FIRST)  # never: cronsim refuses it
+@example(days="30", months="2", weekdays="*/7", six=True, start=FIRST)  # Sundays
 @example(days="*/30", months="*", weekdays="mon#3", six=False, start=FIRST)  # never
 def test_days(days: str, months: str, weekdays: str, start: date, *, six: bool) -> None:
     """The first day is that of a walk from day to day, however far off it is."""
@@ -86,6 +92,44 @@ def test_days(days: str, months: str, weekdays: str, start: date, *, six: bool) 
     assert datetime.fromtimestamp(found // MICROSECONDS, UTC).date() == expected
 
 
+def last_of(day: date) -> int:
+    """Return the last day of a day's month."""
+    return monthrange(day.year, day.month)[1]
+
+
+def last_working(day: date) -> int:
+    """Return the last day from Monday to Friday of a day's month."""
+    days = range(last_of(day), last_of(day) - 3, -1)
+    return next(number for number in days if day.replace(day=number).weekday() < 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("L * ?", lambda day: day.day == last_of(day)),
+        ("LW * ?", lambda day: day.day == last_working(day)),
+        ("1,L,LW * ?", lambda day: day.day in (1, last_of(day), last_working(day))),
+        ("L * sat", lambda day: day.day == last_of(day) or day.weekday() == 5),
+        ("? * fri#1", lambda day: day.weekday() == 4 and day.day <= 7),
+        ("? * mon#5", lambda day: day.weekday() == 0 and day.day > 28),
+        ("? * sunL", lambda day: day.weekday() == 6 and day.day + 7 > last_of(day)),
+        ("? * 0#2,sat#3", lambda day: (day.weekday(), (day.day - 1) // 7) in ((6, 1), (5, 2))),
+        ("? 2,3 tueL,wedL", lambda day: day.weekday() in (1, 2) and day.day + 7 > last_of(day)),
+        ("29-31 2 ?", lambda day: day.day >= 29),
+    ],
+)
+def test_each_kind_of_year(text: str, names: Callable[[date], bool]) -> None:
+    """Within 28 years, each weekday begins a common and a leap year."""
+    cron = parse_cron(f"0 0 {text}")
+    months = {"2": [2], "2,3": [2, 3]}.get(text.split()[1], range(1, 13))
+    found = due_times(cron, us(datetime(1999, 12, 31, tzinfo=UTC)), 0)
+    for number in range(28 * 365 + 7):
+        day = date(2000, 1, 1) + number * DAY
+        if day.month in months and names(day):
+            assert datetime.fromtimestamp(next(found) // MICROSECONDS, UTC).date() == day
+    assert datetime.fromtimestamp(next(found) // MICROSECONDS, UTC).year == 2028
+
+
 @given(
     text=CRONS,
     zone=st.sampled_from(["UTC", *ZONES]).map(ZoneInfo),
@@ -96,6 +140,7 @@ def test_days(days: str, months: str, weekdays: str, start: date, *, six: bool) 
 )
 @example("* * * * *", ZoneInfo("Europe/Malta"), us(datetime(2026, 3, 28, 23, tzinfo=UTC)), 200)
 @example("1-59 * * * *", ZoneInfo("Europe/Malta"), us(datetime(2026, 10, 24, 23, tzinfo=UTC)), 200)
+@example("0 2,3 * * *", ZoneInfo("Europe/Malta"), us(datetime(2027, 3, 16, tzinfo=UTC)), 40)
 @example("0-59 2 * * *", ZoneInfo("Europe/Malta"), us(datetime(2026, 3, 28, 2, tzinfo=UTC)), 10)
 def test_the_latest(text: str, zone: tzinfo, start_us: int, count: int) -> None:
     """The latest times, counted back from an end, begin where they do if they are counted forth."""
@@ -110,6 +155,16 @@ def test_the_latest(text: str, zone: tzinfo, start_us: int, count: int) -> None:
             assert abs(counted - count) <= 20
         else:
             assert (counted, times[-counted]) == (count, latest)
+
+
+@pytest.mark.parametrize("text", ["0 9 * * *", "0 9,21 * * *", "5,10 0 9 * * *", "5 1 9 * * 1,2"])
+@pytest.mark.parametrize("count", [44, 45, 46, 47, 100, 101, 150])
+def test_the_latest_of_many_days(text: str, count: int) -> None:
+    """Clocks may be set meanwhile, where no time is skipped or repeated."""
+    cron, zone = parse_cron(text), ZoneInfo("Europe/Malta")
+    start_us, end_us = (us(datetime(year, 6, 1, 12, tzinfo=UTC)) for year in (2024, 2026))
+    times = list(takewhile(lambda time: time <= end_us, due_times(cron, start_us, 0, zone)))
+    assert cron.latest_us(end_us, count, zone) == times[-count]
 
 
 def test_the_latest_before_1970() -> None:

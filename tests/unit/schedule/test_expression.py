@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import islice
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -12,19 +14,25 @@ from gozo.errors import Refusal, RequestError
 from gozo.schedule.cron import Cron
 from gozo.schedule.expression import (
     LAST_US,
+    RECENT_US,
     SHORTEST_INTERVAL_US,
     After,
     At,
     Every,
+    When,
     due_times,
     first_due,
     next_due,
     parse,
     parse_span,
+    passed_us,
+    plain_due,
     print_duration,
+    print_rfc3339,
     print_span,
     print_when,
 )
+from gozo.schedule.model import MICROSECONDS
 
 NOW_US = 1_763_871_234_000_000
 
@@ -100,6 +108,7 @@ def test_beyond_the_microsecond_rounds_up() -> None:
         *("2025-11-23T04:13:54.Z", "9999-12-31T23:59:59-00:01", "+999999w", "+99999999999h"),
         *("@every", "@every ", "@every 0", "@every 9ms", "@every -5s", "@every 1h 30m", "@every +"),
         *("@every ++5s", "@every . s", "@every 99999999h", "@reboot", "@Daily", "@daily 5"),
+        *("1\x0b2", "\n0 0 * * *", "@REBOOT"),
         *("253402300800", "+9e99", "9" * 40, "9" * 5000, "tomorrow", "1\n", "1\x00"),
     ],
 )
@@ -116,6 +125,8 @@ def test_names_value_and_position() -> None:
         ("12x4", 3),
         ("+1h 2m", 4),
         ("+1h2x", 5),
+        ("+1h+2m", 4),
+        ("@every ++5s", 9),
         ("2025-11-23 04:00:00Z", 11),
         ("2025-11-23T04:00:00", 20),
         ("@at tomorrow", 5),
@@ -213,3 +224,142 @@ def test_times_end_with_the_calendar() -> None:
         LAST_US - 1_000_000,
         LAST_US,
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "invalid Gozo-When '': expected epoch seconds"),
+        ("1" * 257, f"invalid Gozo-When '{'1' * 80}': it has 257 characters, more than 256; exp"),
+        ("253402300800", "Gozo-When '253402300800': it lies beyond the year 9999; expected epoch"),
+        ("1763871234005", "and may be milliseconds; expected seconds, 1763871234.005"),
+        ("+1763871234005", "Gozo-When '+1763871234005': it lies beyond the year 9999; expected"),
+        ("+9999999w", "Gozo-When '+9999999w': it lies beyond the year 9999; expected epoch"),
+        ("9999-12-31T23:59:60Z", "it lies beyond the year 9999; expected epoch"),
+        ("9999-12-31T23:59:59.9999991Z", "it lies beyond the year 9999; expected epoch"),
+        ("@reboot", "'@reboot': it is not a time but the start of a machine; send a request due"),
+        ("@every 9ms", "'@every 9ms': an interval is from 10ms to 9999 years; expected epoch"),
+        ("@every 253402300800", "an interval is from 10ms to 9999 years"),
+        ("2025-01-01T00:00:00+24:00", "an offset is between -23:59 and +23:59; expected epoch"),
+        ("2025-01-01T00:00:00-00:60", "an offset is between -23:59 and +23:59"),
+        ("2025-02-30T00:00:00Z", "there is no such moment (day is out of range for month); expec"),
+        ("2016-12-31T23:58:60Z", "a leap second is at 23:59:60 UTC; expected epoch"),
+        ("@at 2025-01-01T00:00:00Zx", "error at position 25; expected epoch"),
+        ("@at 2025-1", "Gozo-When '@at 2025-1': error at position 10"),
+        ("@every 1h2x", "error at position 11"),
+        ("@every +", "error at position 9"),
+        ("@every x", "error at position 8"),
+        ("@fortnightly", "Gozo-When '@fortnightly': error at position 1"),
+        ("+", "error at position 2"),
+        ("+5x", "error at position 3"),
+        ("1.5.5", "Gozo-When '1.5.5': error at position 4"),
+    ],
+)
+def test_each_problem_is_named(text: str, words: str) -> None:
+    """With the value, what is wrong with it, and what to give instead."""
+    with pytest.raises(RequestError) as refused:
+        parse(text)
+    assert words in str(refused.value)
+    assert refused.value.code is Refusal.INVALID_WHEN
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0" * 256, At(0)),
+        ("253402300799", At(LAST_US - 999_999)),
+        ("+253402300799.999999", After(LAST_US)),
+        ("+253402300799.999999s", After(LAST_US)),
+        ("@every 10ms", Every(SHORTEST_INTERVAL_US)),
+        ("@every 0.01", Every(SHORTEST_INTERVAL_US)),
+        ("@every 253402300799.999999s", Every(LAST_US)),
+        ("2025-11-24T04:12:54+23:59", At(NOW_US)),
+        ("2025-11-22T04:14:54-23:59", At(NOW_US)),
+        ("1970-01-01T00:00:00.5+00:01", At(0)),
+        ("2016-12-31T22:59:60.75-01:00", At(1_483_228_800_000_000)),
+        ("@at 2016-12-31T23:59:60Z", At(1_483_228_800_000_000)),
+        ("+1.2h", After(4_320_000_000)),
+        ("+1\u03bcs1ns", After(2)),
+        ("+3d2.5m", After(259_350_000_000)),
+    ],
+)
+def test_the_bounds_are_included(text: str, expected: At | After | Every) -> None:
+    """What is just within a bound means what it says."""
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("ago_us", "passed"), [(0, 0), (RECENT_US, 0), (RECENT_US + 1, RECENT_US + 1), (-1, 0)]
+)
+def test_how_long_ago_a_moment_was(ago_us: int, passed: int) -> None:
+    """What passed just now counts as now; only a moment can have passed."""
+    assert passed_us(At(NOW_US - ago_us), NOW_US) == passed
+    assert passed_us(After(0), NOW_US) == 0
+
+
+def test_the_last_microsecond() -> None:
+    """A delay or an interval may end there, and not later."""
+    assert first_due(After(LAST_US - NOW_US), NOW_US) == LAST_US
+    with pytest.raises(
+        RequestError, match=r"Gozo-When '\+1': it lies beyond the year 9999"
+    ) as refused:
+        first_due(After(MICROSECONDS), LAST_US)
+    assert refused.value.code is Refusal.INVALID_WHEN
+    assert next_due(Every(10), LAST_US - 10, LAST_US) == LAST_US
+    assert next_due(Every(10), LAST_US - 9, LAST_US) == LAST_US
+    assert next_due(Every(10), LAST_US, LAST_US) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "due_us"),
+    [
+        (b"1763871235", NOW_US + 1_000_000),
+        (b"1763871234.5", NOW_US + 500_000),
+        (b"1763871234.000001", NOW_US + 1),
+        (b"1763871233.9", NOW_US),
+        (b"+0", NOW_US),
+        (b"+1.25", NOW_US + 1_250_000),
+    ],
+)
+def test_numbers_are_read_in_a_quicker_way(text: bytes, due_us: int) -> None:
+    """They mean the same as elsewhere."""
+    assert plain_due(text, NOW_US) == due_us
+    when = parse(text.decode())
+    assert isinstance(when, At | After)
+    assert first_due(when, NOW_US) == due_us
+
+
+@pytest.mark.parametrize(
+    ("when", "text"),
+    [
+        (At(1_500_000), "1.5"),
+        (After(10_000_000), "+10"),
+        (Every(90_000_000), "@every 90s"),
+        (Every(10_000), "@every 0.01s"),
+        (Cron(("0", "0", "*", "*", "?")), "0 0 * * ?"),
+    ],
+)
+def test_printed(when: When, text: str) -> None:
+    """As short as it can be."""
+    assert print_when(when) == text
+
+
+def test_times_of_an_expression_in_its_zone() -> None:
+    """One after the other, as clocks of the zone show them."""
+    zone = ZoneInfo("Europe/Malta")
+    found = due_times(Cron(("0", "9", "*", "*", "*")), NOW_US, 0, zone)
+    assert [print_rfc3339(us) for us in islice(found, 2)] == [
+        "2025-11-23T08:00:00.000Z",
+        "2025-11-24T08:00:00.000Z",
+    ]
+    assert print_rfc3339(9_999) == "1970-01-01T00:00:00.009Z"
+    assert print_rfc3339(500_000) == "1970-01-01T00:00:00.500Z"
+    assert print_rfc3339(LAST_US) == "9999-12-31T23:59:59.999Z"
+
+
+def test_no_span_is_refused_with_its_beginning() -> None:
+    """And with the code that it has elsewhere."""
+    words = f"invalid Gozo-Jitter '{'x' * 80}': expected seconds"
+    with pytest.raises(RequestError, match=words) as refused:
+        parse_span("x" * 100, "Gozo-Jitter")
+    assert refused.value.code is Refusal.INVALID_WHEN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -98,3 +100,65 @@ def test_the_mark_of_a_leader_is_no_schedule() -> None:
     outcomes = Outcomes()
     outcomes.note("=_barrier", Reason.BARRIER)
     assert outcomes.reason("=_barrier") is None
+
+
+def test_a_chunk_is_filled_for_a_minute_and_dropped_ten_minutes_later() -> None:
+    """From when it was first seen, whatever the clock shows."""
+    outcomes = Outcomes(smallest=8, largest=32)
+    outcomes.note("a", Reason.CANCELLED)
+    for now in (1_000.0, 1_000.0 + CHUNK_AGE - 1):
+        outcomes.turn(now)
+        outcomes.note("b", Reason.MISSED)
+    assert outcomes.bytes == 8 * 8
+    closed = 1_000.0 + CHUNK_AGE
+    outcomes.turn(closed)
+    outcomes.note("a", Reason.FAILED)
+    assert outcomes.bytes == 2 * 8 * 8
+    outcomes.turn(closed + KEPT)
+    assert (outcomes.reason("a"), outcomes.reason("b")) == (Reason.FAILED, Reason.MISSED)
+    outcomes.turn(closed + KEPT + 1)
+    assert (outcomes.reason("a"), outcomes.reason("b")) == (Reason.FAILED, None)
+    outcomes.clear()
+    assert (outcomes.reason("a"), outcomes.bytes) == (None, 0)
+
+
+def test_a_full_chunk_is_followed_by_a_larger_one() -> None:
+    """Four times as large, up to the largest; seven tenths of its slots are used."""
+    outcomes = Outcomes(smallest=8, largest=64)
+    sizes = []
+    for number in range(5 + 22 + 44 + 1):
+        outcomes.note(f"{number}", Reason.DELIVERED)
+        sizes.append(outcomes.bytes // 8)
+    assert sizes == [8] * 5 + [8 + 32] * 22 + [8 + 32 + 64] * 44 + [8 + 32 + 2 * 64]
+    outcomes.turn(0.0)
+    outcomes.turn(KEPT)
+    assert all(outcomes.reason(f"{number}") for number in range(72))
+    outcomes.turn(KEPT + 1)
+    assert outcomes.bytes // 8 == 64, "those that were full had been closed at once"
+
+
+def test_the_same_key_again_takes_no_more() -> None:
+    """Its slot is taken already."""
+    outcomes = Outcomes(smallest=8, largest=8)
+    for reason in (Reason.DELIVERED, Reason.CANCELLED) * 10:
+        outcomes.note("a", reason)
+        assert outcomes.reason("a") is reason
+    assert outcomes.bytes == 8 * 8
+
+
+def test_a_chunk_that_was_hardly_filled_is_followed_by_a_smaller_one() -> None:
+    """Half as large, down to the smallest, if less than half of it was used."""
+    outcomes = Outcomes(smallest=8, largest=64)
+    now = 0.0
+    for number in range(5 + 22 + 1):
+        outcomes.note(f"{number}", Reason.DELIVERED)
+    sizes = []
+    for used in (21, 21, 1, 1, 1, 1):
+        for number in range(used):
+            outcomes.note(f"{now}-{number}", Reason.DELIVERED)
+        sizes.append(outcomes.bytes // 8)
+        for _ in range(2):
+            outcomes.turn(now)
+            now += CHUNK_AGE
+    grown = [later - one for one, later in pairwise(sizes)]
+    assert grown == [64, 32, 16, 8, 8]

@@ -211,6 +211,32 @@ def test_intervals_that_differ(misfire: Misfire, sent: list[int]) -> None:
     assert course(entry, NOW_US + 65 * SECOND) == sent
 
 
+def test_the_next_one_is_not_missed_by_its_own_interval() -> None:
+    """One that another follows half a minute later is, though it is less than a minute late."""
+    entry = schedule("0,1,30 * * * * *", misfire=Misfire.SKIP)
+    following = onward(entry, NOW_US + 65 * SECOND, sent=False)
+    assert following is not None
+    assert following.due_us == NOW_US + 61 * SECOND
+
+
+def test_not_each_of_very_many_is_looked_at() -> None:
+    """Where their delays span thousands of intervals, the next is the first that lies ahead."""
+    entry = schedule("@every 10ms", jitter_us=HOUR)
+    now_us = entry.due_us + HOUR
+    following = onward(entry, now_us, sent=True)
+    assert following is not None
+    assert following.due_us == now_us + 10_000
+
+
+def test_what_was_tried_before_is_forgotten_with_the_next_occurrence() -> None:
+    """It is pending, whatever became of the one before it."""
+    entry = retried(schedule(), "why", NOW_US)
+    assert onward(entry, entry.due_us, sent=True) == onward(schedule(), entry.due_us, sent=True)
+    following = onward(entry, entry.due_us, sent=True)
+    assert following is not None
+    assert (following.state, following.tried, following.reason) == (State.PENDING, 0, "")
+
+
 def test_default_grace() -> None:
     """A minute, or one interval where that is shorter."""
     assert grace_us(schedule("@every 250ms")) == SECOND // 4
@@ -422,6 +448,18 @@ def test_attempts_by_a_clock_that_ran_ahead() -> None:
     new = reckoned_anew(late, NOW_US)
     assert new is not None
     assert (new.next_us, new.state, new.tried) == (NOW_US, State.RETRYING, 1)
+
+
+@pytest.mark.parametrize("spec", [{}, {"jitter_us": 5 * SECOND}], ids=["exact", "jitter"])
+def test_what_a_fast_clock_tried_too_early_is_not_early_again(spec: dict[str, Any]) -> None:
+    """By the right clock it waits until it is due, also where it does not recur."""
+    recurring = schedule(**spec)
+    single = Entry("id", "to", "+5", NOW_US + 5 * SECOND, NOW_US)
+    for entry in (recurring, single):
+        new = reckoned_anew(retried(entry, "why", NOW_US + AHEAD), NOW_US)
+        assert new is not None
+        assert (new.state, new.tried, new.due_us) == (State.RETRYING, 1, entry.due_us)
+        assert new.wake_us == entry.wake_us
 
 
 def test_attempts_at_an_occurrence_by_a_clock_that_ran_ahead() -> None:

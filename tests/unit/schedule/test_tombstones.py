@@ -1,0 +1,123 @@
+"""The tombstones of removed keys: which end, which are purged, and how many were forgotten."""
+
+from __future__ import annotations
+
+from heapq import heapify
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gozo.schedule.model import NEVER, Reason
+from gozo.schedule.timetable import Timetable
+from gozo.schedule.tombstones import REMEMBERED, before
+
+SECOND = 1_000_000
+
+
+def removed(*ends: int, lasting: bool = False) -> Timetable:
+    """Return a timetable from which keys were removed, each named as its tombstone ends."""
+    timetable = Timetable()
+    for revision, end in enumerate(ends, 1):
+        timetable.remove(f"{end}", revision, end, Reason.CANCELLED, lasting=lasting)
+    return timetable
+
+
+@given(ends=st.lists(st.integers(0, 30), max_size=40), moment=st.integers(0, 31))
+def test_what_a_heap_has_before_a_moment(ends: list[int], moment: int) -> None:
+    """Everything that is earlier, and nothing else."""
+    heap = [(end, number, "") for number, end in enumerate(ends)]
+    heapify(heap)
+    assert sorted(before(heap, moment)) == sorted(row for row in heap if row[0] < moment)
+
+
+def test_only_what_has_ended_is_forgotten() -> None:
+    """What ends at that moment has not ended before it."""
+    timetable = removed(1, 2, 3)
+    assert not timetable.forget_ended(2, 9)
+    assert sorted(timetable.tombstones) == ["2", "3"]
+    assert timetable.outcome("1") is Reason.CANCELLED
+    assert timetable.count_ending(2) == 0
+    assert timetable.count_ending(3) == 1
+
+
+def test_the_limit_counts_what_is_looked_at() -> None:
+    """Also what was replaced meanwhile."""
+    timetable = removed(1, 2, 3)
+    timetable.put("1", 0, 10)
+    assert timetable.forget_ended(9, 2)
+    assert sorted(timetable.tombstones) == ["3"]
+    assert timetable.forget_ended(9, 1)
+    assert not timetable.forget_ended(9, 1)
+
+
+def test_what_replaced_a_tombstone_stays() -> None:
+    """Only its own end ends a tombstone, or a purge."""
+    timetable = removed(1)
+    timetable.remove("1", 5, 100, Reason.DELIVERED)
+    timetable.purge("a", 6, 1, Reason.DELIVERED)
+    timetable.purge("a", 7, 100, Reason.CANCELLED)
+    timetable.forget_ended(50, 9)
+    assert sorted(timetable.tombstones) == ["1"]
+    assert timetable.seen("a") == 7
+    assert timetable.count_forgotten(10, 0) == 0
+    timetable.forget_ended(101, 9)
+    assert (timetable.seen("1"), timetable.seen("a")) == (0, 0)
+    assert timetable.count_forgotten(10, 0) == 1, "purges do not count"
+
+
+def test_how_many_were_forgotten_lately() -> None:
+    """By the second up to which they were; each second has its own count."""
+    timetable = removed(*range(5))
+    for second, limit in ((10, 2), (10, 1), (11, 1), (12, 1)):
+        timetable.forget_ended(second * SECOND, limit)
+    since = [timetable.count_forgotten(seconds, 12 * SECOND) for seconds in range(4)]
+    assert since == [1, 2, 5, 5]
+    assert timetable.count_forgotten(0, 13 * SECOND) == 0
+
+
+def test_a_count_is_replaced_after_its_time() -> None:
+    """Of longer ago nothing is known, and nothing is added to a later second."""
+    timetable = removed(*range(5))
+    timetable.forget_ended(SECOND, 3)
+    assert timetable.count_forgotten(REMEMBERED, (REMEMBERED + 1) * SECOND) == 3
+    timetable.forget_ended((REMEMBERED + 1) * SECOND, 2)
+    assert timetable.count_forgotten(REMEMBERED, (REMEMBERED + 1) * SECOND) == 2
+
+
+def test_markers_to_purge() -> None:
+    """The first to end come first, and what was replaced is omitted."""
+    timetable = removed(1, 2, 3, 4, lasting=True)
+    timetable.put("2", 0, 10)
+    assert timetable.pop_lasting(1, 9) == []
+    assert timetable.pop_lasting(4, 9) == [("1", 1), ("3", 3)]
+    assert timetable.pop_lasting(4, 9) == []
+    timetable.put_back_lasting([("3", 3), ("other", 9)])
+    assert timetable.pop_lasting(9, 1) == [("3", 3)]
+    assert timetable.pop_lasting(9, 9) == [("4", 4)]
+
+
+def test_a_marker_that_was_replaced_is_not_put_back() -> None:
+    """The bucket has something newer under its key."""
+    timetable = removed(1, 2, lasting=True)
+    popped = timetable.pop_lasting(9, 9)
+    timetable.put("1", 0, 10)
+    timetable.forget("2")
+    assert timetable.count_ending(0) == 0
+    timetable.put_back_lasting(popped)
+    assert timetable.pop_lasting(9, 9) == []
+
+
+def test_what_is_being_purged_counts_until_it_is_gone() -> None:
+    """The server may have removed it already."""
+    timetable = removed(1, 2, lasting=True)
+    timetable.pop_lasting(9, 9)
+    assert timetable.count_ending(0) == 2
+    timetable.forget("1")
+    assert timetable.count_ending(0) == 1
+
+
+def test_nobody_removes_what_never_ends() -> None:
+    """It is not in the way of what does."""
+    timetable = removed(NEVER, lasting=True)
+    assert timetable.pop_lasting(NEVER + 1, 9) == []
+    assert timetable.count_ending(NEVER + 1) == 0
