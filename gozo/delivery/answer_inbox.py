@@ -1,8 +1,10 @@
 """Hears the answers of receivers, on all replicas.
 
 A standby keeps them for as long as a change of lead takes, so that a new leader acts on what was
-answered while nobody led. Claims are not among that: whoever still waits asks again, and who does
-not would be granted a run that nobody starts.
+answered while nobody led. So does a leader without a valid lease, such as one that was frozen: it
+knows nothing of what the next leader has sent, and would refuse claims of that. Claims are not
+kept: a receiver that still waits asks again, and another would be granted a run that it never
+starts.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class AnswerInbox:
         self._connection = connection
         self._start = len(self.prefix) + 1
         self._hear: Callable[[Heard], None] | None = None
+        self._may_act: Callable[[], bool] = bool
         self._kept: deque[tuple[float, Heard]] = deque(maxlen=MOST_KEPT)
         connection.listen(self.subject, self._on_message)
 
@@ -52,9 +55,16 @@ class AnswerInbox:
                 f"{denial}: grant that permission (see gozo-protocol(7)), or omit Gozo-Confirm",
             )
 
-    def open(self, hear: Callable[[Heard], None]) -> None:
-        """Pass answers on from now on, and first those that were kept."""
-        self._hear = hear
+    def open(self, hear: Callable[[Heard], None], may_act: Callable[[], bool]) -> None:
+        """Pass answers on from now on while `may_act`, and first those that were kept."""
+        self._hear, self._may_act = hear, may_act
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Pass on what was kept, if this replica acts on answers now."""
+        hear = self._hear
+        if hear is None or not (self._kept and self._may_act()):
+            return
         kept, self._kept = self._kept, deque(maxlen=MOST_KEPT)
         since = steady() - KEPT
         for at, heard in kept:
@@ -69,7 +79,8 @@ class AnswerInbox:
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
         heard = Heard(hash_of(subject[self._start :]), read_answer(headers, payload), reply)
-        if self._hear is not None:
+        if self._hear is not None and self._may_act():
+            self.pass_on()
             self._hear(heard)
             return
         if heard.answer.verdict is Verdict.CLAIM:

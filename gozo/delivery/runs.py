@@ -48,8 +48,12 @@ class Runs:
         waits: RunWaits,
         failures: Failures,
         renewed_at: Callable[[], float],
+        may_act: Callable[[], bool],
     ) -> None:
-        """`renewed_at` tells when the lease was last renewed, on the steady clock."""
+        """`renewed_at` tells when the lease was last renewed, on the steady clock.
+
+        Answers wait until this replica `may_act`.
+        """
         self._timetable = timetable
         self._inbox = inbox
         self._sender = sender
@@ -58,6 +62,7 @@ class Runs:
         self._waits = waits
         self._failures = failures
         self._renewed_at = renewed_at
+        self._may_act = may_act
         self._is_active = False
         self.pop_due = timetable.pop_due
         self.next_due = timetable.next_due
@@ -78,7 +83,7 @@ class Runs:
         self._is_active = True
         self._begin_hearing()
         self._outcomes.adopt()
-        self._inbox.open(self._outcomes.hear)
+        self._inbox.open(self._outcomes.hear, self._may_act)
 
     def stop(self) -> None:
         """Act on nothing more."""
@@ -94,6 +99,7 @@ class Runs:
 
         None counts as silent while it cannot be heard.
         """
+        self._inbox.pass_on()
         if self._is_active and not self._inbox.denial:
             self._outcomes.look(steady(), self._renewed_at())
 
@@ -216,5 +222,7 @@ def build_runs(
         note_sent=note_sent,
     )
     return Runs(
-        connection, timetable, cache, inbox, sender, outcomes, changes, waits, failures, renewed_at
+        *(connection, timetable, cache, inbox, sender, outcomes, changes, waits, failures),
+        renewed_at,
+        may_send,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -164,3 +166,28 @@ async def test_answers_while_nobody_leads(
     assert await offers.ask(offer, b"+ACK") == b"+OK"
     await until(is_empty, "all runs are settled")
     assert len(receiver.all) == 100
+
+
+async def test_a_leader_that_was_frozen(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """What it says once it wakes contradicts nothing that the next leader has said."""
+    server = servers.start()
+    frozen = await daemons.serve(server)
+    client = await clients.connect(server)
+    standby = await daemons.serve(server)
+    frozen.send(signal.SIGSTOP)
+    await standby.event("daemon.leading", timeout=allow(20))
+    receiver = await Receiver.start(client.nats, *[None] * 10)
+    headers = {"Gozo-When": "+0", "Gozo-Id": "a", "Gozo-Confirm": "claim"}
+    await client.send(headers, reply=receiver.subject)
+    (job,) = await receiver.wait()
+    said = await client.arrivals("said.of.claim"), await client.arrivals("said.of.end")
+    for words, answers in zip([b"+CLAIM n", b"-NAK"], said, strict=True):
+        await client.nats.publish(job.reply, words, answers.subject)
+        await answers.wait()
+    frozen.send(signal.SIGCONT)
+    await frozen.event("lease.lost", timeout=allow(10))
+    heard = await client.arrivals("gozo.ack.later")
+    assert await receiver.ask(replace(job, reply=heard.subject), b"+ACK") == b"+OK"
+    assert [answers.payloads for answers in said] == [[b"+GO"], [b"+OK"]]
