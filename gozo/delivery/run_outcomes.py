@@ -85,16 +85,17 @@ class RunOutcomes:
         """How often in succession nobody took an attempt of each run."""
         self._abandoned: set[str] = set()
         """The runs that a leader has to abandon, as far as a standby knows."""
-        self._ending: list[Callable[[], None]] = []
-        """What is to be done once the bucket has the end of runs."""
+        self._ending: dict[Callable[[], None], None] = {}
+        """What is to be called once the bucket has the end of runs, in order."""
         self.on_taken: list[Callable[[str], None]] = []
         """Called with the key of a run that was claimed, or whose attempt has ended."""
 
     def clear(self) -> None:
         """Forget what this leader had in memory: others have heard what was not acted on."""
         self._pauses.clear()
-        while self._ending:
-            self._ending.pop()()
+        ending, self._ending = self._ending, {}
+        for then in ending:
+            then()
 
     # Answers
 
@@ -254,18 +255,19 @@ class RunOutcomes:
         def done(key: str) -> None:
             left.discard(key)
             if not left and then in self._ending:
-                self._ending.remove(then)
+                del self._ending[then]
                 then()
 
-        self._ending.append(then)
+        self._ending[then] = None
         for key in keys:
             self._changes.after(key, partial(self._abandon, key))
             self._changes.after(key, partial(done, key))
 
     def note_abandoned(self, schedule_key: str) -> None:
         """Another client has changed or cancelled a schedule, while this replica does not lead."""
-        self._abandoned.intersection_update(key for key, _ in self._index)
         self._abandoned.update(key for key, _ in self._index.of(schedule_key))
+        if len(self._abandoned) > 2 * len(self._index):  # most are gone
+            self._abandoned.intersection_update(key for key, _ in self._index)
 
     def _abandon(self, key: str) -> None:
         entry = self._index.get(key)

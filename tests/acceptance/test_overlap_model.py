@@ -198,11 +198,8 @@ class World:
         live = bool(course.versions) and not course.versions[-1].replaced
         match act.verb:
             case "store":
-                version = next(self.numbers)
-                self.names[version] = id_
-                self.model.stores(id_, version, act.mode)
                 self.paused.discard(id_)
-                await self.store(id_, version, act)
+                await self.store(id_, act)
             case "pause" | "resume" | "put off" | "hurry" if live:
                 if (id_ in self.paused) == (act.verb == "resume"):
                     await self.change(id_, act.verb)
@@ -218,8 +215,8 @@ class World:
                 if open_:
                     self.say(*open_[-1], word)
 
-    async def store(self, id_: str, version: int, act: Act) -> None:
-        """Ask for a version of a schedule until it is stored."""
+    async def store(self, id_: str, act: Act) -> None:
+        """Ask for a version of a schedule until it is stored: for another one each time."""
         headers = {"Gozo-Id": id_, "Gozo-When": f"@every {EVERY}s", "Gozo-Misfire": "all"}
         if act.mode != "plain":
             headers |= {
@@ -230,9 +227,12 @@ class World:
             }
         if act.mode not in ("", "plain"):
             headers["Gozo-Overlap"] = act.mode
-        payload = b"%s %d" % (act.by.encode(), version)
         for _ in range(round(allow(10))):
+            version = next(self.numbers)
+            self.names[version] = id_
             self.model.asks(id_, time.time())
+            self.model.stores(id_, version, act.mode)
+            payload = b"%s %d" % (act.by.encode(), version)
             inbox = self.client.nats.new_inbox()
             subscription = await self.client.nats.subscribe(inbox)
             whole = {**headers, "Gozo-Receipt": inbox}

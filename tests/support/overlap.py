@@ -112,7 +112,7 @@ class Overlaps:
             run.is_changed = run.is_abandoned = True
 
     def stores(self, id_: str, version: int, mode: str, max_age: float = math.inf) -> None:
-        """A version is asked for the first time."""
+        """A version is asked for."""
         self.course(id_).versions.append(Version(version, mode, max_age))
 
     def answered(self, id_: str, verb: str, now: float) -> None:
