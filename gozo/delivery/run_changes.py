@@ -19,8 +19,8 @@ class RunChanges:
     def __init__(self, store: RunStore) -> None:
         self._store = store
         self._changing: set[str] = set()
-        self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
-        """What is to be done about each run after that."""
+        self._waiting: defaultdict[str, list[tuple[Callable[[], None], bool]]] = defaultdict(list)
+        """What is to be done about each run after that, and whether it lasts; see `after`."""
 
     def __len__(self) -> int:
         return len(self._changing)
@@ -29,8 +29,11 @@ class RunChanges:
         return key in self._changing
 
     def clear(self) -> None:
-        """Do nothing more after the changes that are on their way."""
-        self._waiting.clear()
+        """Do nothing more after the changes that are on their way but what lasts."""
+        for key, acts in list(self._waiting.items()):
+            acts[:] = [(act, lasts) for act, lasts in acts if lasts]
+            if not acts:
+                del self._waiting[key]
 
     def begin(self, key: str) -> None:
         """Let what is heard of a run wait until `end`."""
@@ -39,17 +42,20 @@ class RunChanges:
     def end(self, key: str) -> None:
         """Act on what was heard meanwhile."""
         self._changing.discard(key)
-        for act in self._waiting.pop(key, ()):
-            self.after(key, act)
+        for act, lasts in self._waiting.pop(key, ()):
+            self.after(key, act, lasts=lasts)
 
     def waiting(self, key: str) -> int:
         """How much waits for the state of a run."""
         return len(self._waiting.get(key, ()))
 
-    def after(self, key: str, act: Callable[[], None]) -> None:
-        """Act once a run's next state is in the bucket; at once if none is on its way."""
+    def after(self, key: str, act: Callable[[], None], *, lasts: bool = False) -> None:
+        """Act once a run's next state is in the bucket; at once if none is on its way.
+
+        `lasts`: even if this replica does not lead by then.
+        """
         if key in self._changing:
-            self._waiting[key].append(act)
+            self._waiting[key].append((act, lasts))
         else:
             act()
 

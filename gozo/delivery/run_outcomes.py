@@ -85,17 +85,12 @@ class RunOutcomes:
         """How often in succession nobody took an attempt of each run."""
         self._abandoned: set[str] = set()
         """The runs that a leader has to abandon, as far as a standby knows."""
-        self._ending: dict[Callable[[], None], None] = {}
-        """What is to be called once the bucket has the end of runs, in order."""
         self.on_taken: list[Callable[[str], None]] = []
         """Called with the key of a run that was claimed, or whose attempt has ended."""
 
     def clear(self) -> None:
         """Forget what this leader had in memory: others have heard what was not acted on."""
         self._pauses.clear()
-        ending, self._ending = self._ending, {}
-        for then in ending:
-            then()
 
     # Answers
 
@@ -247,21 +242,19 @@ class RunOutcomes:
         What may be at work is left alone. `then` is called once the bucket has that.
         """
         keys = [key for key, _ in self._index.of(schedule_key)]
-        left = set(keys)
-        if not keys:
+        left = len(keys)
+        if not left:
             then()
-            return
 
-        def done(key: str) -> None:
-            left.discard(key)
-            if not left and then in self._ending:
-                del self._ending[then]
+        def done() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
                 then()
 
-        self._ending[then] = None
         for key in keys:
-            self._changes.after(key, partial(self._abandon, key))
-            self._changes.after(key, partial(done, key))
+            self._changes.after(key, partial(self._abandon, key), lasts=True)
+            self._changes.after(key, done, lasts=True)
 
     def note_abandoned(self, schedule_key: str) -> None:
         """Another client has changed or cancelled a schedule, while this replica does not lead."""

@@ -106,7 +106,7 @@ class Runs:
     def end_runs(self, schedule_key: str, then: Callable[[], None]) -> None:
         """Try the runs of a schedule no more that this replica has changed or cancelled.
 
-        `then` is called once the bucket has that, or another replica leads.
+        `then` is called once the bucket has that, or the version of another leader.
         """
         self._outcomes.abandon(schedule_key, then)
 

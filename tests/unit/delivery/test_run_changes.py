@@ -93,3 +93,20 @@ def test_what_is_forgotten() -> None:
     assert "a" in changes
     store.ends[0](Result.STORED)
     assert did == ["change"]
+
+
+def test_what_lasts() -> None:
+    """The end of a run whose schedule was changed is stored whoever leads by then."""
+    store, did = Store(), list[str]()
+    changes = RunChanges(store)
+    change(changes, did, "first")
+    changes.after("a", partial(change, changes, did, "heard"))
+    changes.after("a", partial(change, changes, did, "end"), lasts=True)
+    changes.after("a", lambda: did.append("answer"), lasts=True)
+    changes.clear()
+    store.ends[0](Result.STORED)
+    assert did == ["first"]
+    changes.clear()
+    store.ends[1](Result.SUPERSEDED)
+    assert did == ["first", "not end", "answer"]
+    assert len(changes) == 0
