@@ -85,6 +85,8 @@ _KEY_OF = {
     Refusal.INVALID_REQUEST: "attempts",
 }
 
+_ABOUT_HEADERS = frozenset({Refusal.INVALID_HEADER, Refusal.UNKNOWN_HEADER})
+"""Refusals of a header in the file's `headers`, which are named as headers."""
 _HEADERS = re.compile(rf"Gozo-({'|'.join((*TIMES, *CONFIRM))})\b(?!-)", re.IGNORECASE)
 
 _LONGEST_SHOWN = 80  # characters of a value that is not a plain one
@@ -282,7 +284,9 @@ def _invalid(key: str, value: object, problem: str) -> _WrongError:
 
 def _in_keys(error: RequestError) -> str:
     """Word a refusal with keys instead of headers; it begins with the key that is wrong."""
-    words = _HEADERS.sub(lambda header: header[1].lower(), str(error))
+    words = str(error)
+    if error.code not in _ABOUT_HEADERS:
+        words = _HEADERS.sub(lambda header: header[1].lower(), words)
     if words.startswith(f"the {DEAD_LETTER} "):
         return f"dead-letter: {words}"
     first = words.removeprefix("invalid ").split(" ")[0].strip("':")

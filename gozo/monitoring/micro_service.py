@@ -122,7 +122,7 @@ class Service:
             "paused": bucket.paused,
             "failed_schedules": bucket.failed,
             "invalid": bucket.invalid,
-            "runs": bucket.runs,
+            "runs": dict(bucket.runs),
             "next_due": None if next_us is None else print_rfc3339(next_us),
             "accepted": stats.accepted,
             "delivered": stats.delivered,
