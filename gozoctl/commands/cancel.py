@@ -28,7 +28,7 @@ def command(
     """Cancel schedules.
 
     Prints for each: `cancelled`, `already_delivered` or `not_found`. `cancelled` is final: it will
-    not be delivered. What a receiver is working on goes on, and is not tried again. Daemons
+    not be delivered. Work that a receiver has begun goes on, and is not tried again. Daemons
     remember a delivery for ten minutes; one that started after it, for at least ten seconds.
     """
     selection = BulkSelection("cancel", "cancelled", ids, bulk)

@@ -28,7 +28,7 @@ def command(
     """Print what happens to schedules, as it happens.
 
     Needs daemons that run with `gozo serve --events`. They report schedules that were accepted,
-    delivered, started and finished by their receivers, retried, given up, missed, skipped, refused,
+    delivered, started and completed by receivers, retried, given up, missed, skipped, refused,
     cancelled, rescheduled, paused, resumed, triggered or found invalid, and which daemon leads.
     """
 

@@ -49,7 +49,7 @@ def command(
 ) -> None:
     """Show everything about schedules.
 
-    Shows their runs as well: occurrences that wait for the answer of their receiver, or failed.
+    Shows their runs as well: occurrences that await their receiver's answer, or failed.
     With -o json, prints an object for one id and an array for several.
     """
 

@@ -52,7 +52,7 @@ def command(
     Prints a table in local time on a terminal, else tab-separated lines: id, due time (RFC 3339,
     UTC), seconds left, subject, bytes, state, last due time, expression. For paused, running,
     failed and invalid schedules the seconds left are empty, and so is the due time if they recur.
-    An occurrence that waits for the answer of its receiver has a line of its own. The table has
+    An occurrence that awaits its receiver's answer, or failed, has its own line. The table has
     the last two columns only if some of the schedules recur; in a narrow terminal, it stacks
     columns.
     """

@@ -25,7 +25,7 @@ def command(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Even if an occurrence is running, retried or waiting; see above."
+            "--force", help="Trigger even if an occurrence is running, retried or waiting."
         ),
     ] = False,
     no_header: NoHeader = False,
@@ -37,10 +37,10 @@ def command(
     the message, or a stream if the schedule asks for confirmation; `failed`, `already_delivered` or
     `not_found`.
 
-    Where receivers have to confirm the schedule (`Gozo-Confirm: reply` or `claim`), `triggered`
-    means that a run has begun, which is tried like any other one. It is refused with exit code 1
-    while an occurrence of the schedule is not settled, unless forced; with `Gozo-Overlap: queue`
-    it then waits for its turn.
+    If receivers have to confirm the schedule (`Gozo-Confirm: reply` or `claim`), `triggered` means
+    that an extra run has begun, which is retried like any other. It is refused with exit code 1
+    while an occurrence of the schedule is running, retried or waiting, unless forced; with
+    `Gozo-Overlap: queue`, a forced run waits for its turn.
     """
     selection = BulkSelection("trigger", "triggered", ids)
 

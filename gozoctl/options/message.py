@@ -60,7 +60,7 @@ class Message:
         typer.Option(
             min=0,
             metavar="N",
-            help="Give up after N attempts if it is not confirmed; 0: never give up.",
+            help="Give up after N attempts without confirmation; 0: no limit.",
         ),
     ] = 0
     ack_wait: Annotated[
@@ -68,8 +68,7 @@ class Message:
         typer.Option(
             "--ack-wait",
             metavar="SPAN",
-            help="Try again once the receiver has been silent for this long (1s or more); "
-            "default: 30s.",
+            help="Try again if the receiver is silent for this long (1s or more); default: 30s.",
             show_default=False,
         ),
     ] = None
@@ -78,8 +77,8 @@ class Message:
         typer.Option(
             "--backoff",
             metavar="SPANS",
-            help="Wait this long before the next attempts (1s,10s,1m); the last one repeats. "
-            "Default: from 1s, doubling to 1m.",
+            help="Waits between attempts, such as 1s,10s,1m; the last one repeats. Default: from "
+            "1s, doubling to 1m.",
             show_default=False,
         ),
     ] = None
@@ -88,15 +87,15 @@ class Message:
         typer.Option(
             "--max-age",
             metavar="SPAN",
-            help="Give up this long after the due time if it is not confirmed.",
+            help="Give up this long after the due time without confirmation.",
         ),
     ] = None
     overlap: Annotated[
         Overlap | None,
         typer.Option(
             "--overlap",
-            help="While an earlier occurrence is not settled: send the next one (allow), skip it "
-            "(skip), or have it wait (queue).",
+            help="If an earlier occurrence is still running or retried: send the next one (allow), "
+            "skip it (skip), or let it wait (queue).",
             show_default=False,
         ),
     ] = None
@@ -105,13 +104,13 @@ class Message:
         typer.Option(
             "--dead-letter",
             metavar="SUBJECT",
-            help="Publish on this subject what was given up.",
+            help="Publish the message on this subject if it is given up.",
         ),
     ] = None
     ttl: Annotated[
         str | None,
         typer.Option(
-            "--ttl", metavar="SPAN", help="With --confirm, have the stream keep it this long."
+            "--ttl", metavar="SPAN", help="With --confirm: how long the stream keeps the message."
         ),
     ] = None
 
