@@ -88,6 +88,7 @@ _KEY_OF = {
 _ABOUT_HEADERS = frozenset({Refusal.INVALID_HEADER, Refusal.UNKNOWN_HEADER})
 """Refusals of a header in the file's `headers`, which are named as headers."""
 _HEADERS = re.compile(rf"Gozo-({'|'.join((*TIMES, *CONFIRM))})\b(?!-)", re.IGNORECASE)
+_CONFIRM = re.compile(r"'Gozo-Confirm: ([a-z]+)'")
 
 _LONGEST_SHOWN = 80  # characters of a value that is not a plain one
 
@@ -286,6 +287,7 @@ def _in_keys(error: RequestError) -> str:
     """Word a refusal with keys instead of headers; it begins with the key that is wrong."""
     words = str(error)
     if error.code not in _ABOUT_HEADERS:
+        words = _CONFIRM.sub(r'confirm = "\1"', words)
         words = _HEADERS.sub(lambda header: header[1].lower(), words)
     if words.startswith(f"the {DEAD_LETTER} "):
         return f"dead-letter: {words}"

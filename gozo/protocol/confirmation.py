@@ -70,7 +70,7 @@ def read_confirmation(
             if name in given:
                 raise _needs_answer(name)
     elif _TTL in given:
-        raise _refusal("Gozo-TTL needs 'Gozo-Confirm: stream': omit it")
+        raise _refusal("Gozo-TTL is for 'Gozo-Confirm: stream' only: omit it")
     if _OVERLAP in given and not recurs:
         raise _refusal("Gozo-Overlap is for recurring schedules only: omit it")
     confirmation = Confirmation(

@@ -90,7 +90,7 @@ MISTAKES = [
     ((*REPLY, "--overlap", "no"), "Invalid value for '--overlap': 'no' is not one of 'allow'"),
     ((*REPLY, "--overlap", "skip"), "--overlap is for recurring schedules only: omit it"),
     ((*REPLY, "--dead-letter", ""), "--dead-letter is empty: give a subject, or omit it"),
-    ((*REPLY, "--ttl", "5m"), "--ttl needs --confirm: omit it"),
+    ((*REPLY, "--ttl", "5m"), "--ttl is for --confirm only: omit it"),
     (
         (*CREATE, "--in", "1", "--confirm", "--ttl", "0.5"),
         "invalid --ttl '0.5': expected whole seconds, 1s or more",

@@ -103,7 +103,7 @@ def test_a_stream_may_have_more() -> None:
         ),
         ({"confirm": "reply", "backoff": []}, "invalid Gozo-Backoff '': expected seconds"),
         ({"confirm": "reply", "overlap": "no"}, "invalid Gozo-Overlap 'no': expected allow, skip"),
-        ({"confirm": "reply", "ttl": "1m"}, "Gozo-TTL needs 'Gozo-Confirm: stream': omit it"),
+        ({"confirm": "reply", "ttl": "1m"}, "Gozo-TTL is for 'Gozo-Confirm: stream' only: omit it"),
     ],
 )
 def test_what_is_wrong(options: ConfirmOptions, said: str) -> None:

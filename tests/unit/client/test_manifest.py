@@ -261,7 +261,7 @@ REPLY = GOOD + 'confirm = "reply"\n'
         (f"[schedules.a]\n{REPLY}max-age = 'x'", "invalid max-age 'x': expected seconds"),
         (f"[schedules.a]\n{REPLY}overlap = 'skip'", "overlap is for recurring"),
         (f"[schedules.a]\n{REPLY}dead-letter = ''", "dead-letter is empty"),
-        (f"[schedules.a]\n{REPLY}ttl = '5m'", "ttl needs 'confirm: stream'"),
+        (f"[schedules.a]\n{REPLY}ttl = '5m'", 'ttl is for confirm = "stream" only'),
         (f"[schedules.a]\n{GOOD}payload = ''\npayload-file = ''", "payload-file: .* already in"),
         (
             f"[schedules.a]\n{GOOD}payload-base64 = 'é'",

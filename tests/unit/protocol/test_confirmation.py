@@ -41,7 +41,7 @@ def test_a_plain_confirmation_by_a_stream() -> None:
         ),
         ({b"gozo-confirm": b"stream", b"gozo-ack-wait": b"3s"}, "needs 'Gozo-Confirm: reply'"),
         ({b"gozo-confirm": b"stream", b"gozo-backoff": b"3s"}, "needs 'Gozo-Confirm: reply'"),
-        ({b"gozo-confirm": b"reply", b"gozo-ttl": b"3s"}, "needs 'Gozo-Confirm: stream'"),
+        ({b"gozo-confirm": b"reply", b"gozo-ttl": b"3s"}, "for 'Gozo-Confirm: stream' only"),
         ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"0.9s"}, "'0.9s': expected 1s or more"),
         (
             {b"gozo-confirm": b"reply", b"gozo-ack-wait": b"soon"},
