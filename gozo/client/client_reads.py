@@ -28,7 +28,7 @@ class ClientReads(ClientBase):
     async def get(self, id: str) -> Schedule | None:  # noqa: A002  # the protocol's word
         """Read one schedule, with its payload; None if there is no such schedule.
 
-        Its runs are apart: see `current_runs`.
+        For its runs, see `current_runs`.
 
         Raises:
             RequestError: `invalid_id`.
@@ -73,8 +73,8 @@ class ClientReads(ClientBase):
     async def current_runs(self, id: str) -> builtins.list[Schedule]:  # noqa: A002  # as above
         """Read the runs of a schedule that are in the bucket, with payloads, the oldest first.
 
-        They wait, are running, are tried again, or failed and are kept. The schedule itself may
-        be gone: that of a single moment is once its run has begun.
+        They wait, are running or retried, or have failed and are kept. The schedule itself may be
+        gone: a schedule that does not recur is removed once its run has begun.
 
         Raises:
             RequestError: `invalid_id`.

@@ -1,4 +1,4 @@
-"""How a delivery is confirmed: from the arguments of callers to what entries say. Pure."""
+"""Converts the arguments of callers that say how a delivery is confirmed to entries. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ConfirmedBy = bool | Literal["stream", "reply", "claim"] | Confirm
 """What has to confirm a delivery; True is a stream, False nothing."""
 
 Overlap = Literal["allow", "skip", "queue"] | OverlapPolicy
-"""What becomes of an occurrence that is due while an earlier one is not settled."""
+"""What to do with an occurrence that is due while an earlier one is not settled."""
 
 
 class ConfirmOptions(TypedDict, total=False):
@@ -27,19 +27,19 @@ class ConfirmOptions(TypedDict, total=False):
     confirm: ConfirmedBy
     """What has to confirm it."""
     attempts: int
-    """How often it is tried; 0: without limit."""
+    """Maximum number of attempts; 0: no limit."""
     ack_wait: Span | None
-    """How long a receiver may be silent; 30 s if not given."""
+    """How long a receiver may be silent; default: 30 s."""
     backoff: Spans | None
-    """The waits before the next attempts (`1s,10s`, or a list), of which the last repeats; from
-    1 s, doubling to 1 min, if not given."""
+    """The waits between attempts (`1s,10s`, or a list), of which the last repeats; default: from
+    1 s, doubling to 1 min."""
     max_age: Span | None
-    """How long after its due time it is last tried."""
+    """How long after its due time it may be tried."""
     overlap: Overlap | None
-    """Whether an occurrence that is due while an earlier one is not settled is sent too (`allow`),
-    skipped (`skip`) or waits (`queue`)."""
+    """What to do with an occurrence that is due while an earlier one is not settled: send it too
+    (`allow`), skip it (`skip`) or let it wait (`queue`)."""
     dead_letter: str | None
-    """The subject on which it is published when it is given up."""
+    """The subject on which the message is published if it is given up."""
     ttl: Span | None
     """How long a stream keeps the message."""
 

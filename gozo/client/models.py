@@ -39,7 +39,7 @@ class Schedule(NamedTuple):
     """Headers passed on with the message."""
     state: str = "pending"
     """`pending`, `overdue` (due more than a second ago and not delivered yet), `running` (sent,
-    and not answered finally), `retrying`, `failed`, `paused`, or `invalid`: gozo cannot deliver
+    without a final answer yet), `retrying`, `failed`, `paused`, or `invalid`: gozo cannot deliver
     it. A run is never `overdue` or `paused`."""
     reason: str = ""
     """Why it is retried, failed or invalid, such as the last answer of its receiver; the note of a
@@ -65,12 +65,11 @@ class Schedule(NamedTuple):
     unknown_headers: tuple[str, ...] = ()
     """Names of its `Gozo-` headers that this version does not know: they have no effect."""
     confirmation: Confirmation | None = None
-    """How it is confirmed, and what is done until it is; None where there is nothing but `confirm`
-    and `attempts`."""
+    """How it is confirmed; None if `confirm` and `attempts` say it all."""
     occurrence: str = ""
-    """Which occurrence of the schedule with this id it is, if it is a run; else empty."""
+    """The name of the occurrence, if it is a run; otherwise empty."""
     attempt: int = 0
-    """The number of a run's latest attempt; 0: none was made."""
+    """The number of the latest attempt of a run that has no final answer; 0 if there is none."""
     sent: datetime | None = None
     """When the latest attempt of a run was sent, or claimed."""
     claimed: bool = False
@@ -78,7 +77,7 @@ class Schedule(NamedTuple):
     give_up: datetime | None = None
     """After this time a run is not tried again."""
     last_attempt: bool = False
-    """Whether a run is not tried again, since its schedule was changed or cancelled."""
+    """Whether a run is not tried again because its schedule was changed or cancelled."""
 
     @property
     def is_run(self) -> bool:
@@ -253,7 +252,7 @@ class Event:
     message: str = ""
     """Why it was refused."""
     attempt: int = 0
-    """Which attempt has `started`."""
+    """The number of the attempt, of `started`."""
     attempts: int = 0
     """Delivery attempts that failed; of `succeeded`, all attempts."""
     reason: str = ""
@@ -329,8 +328,8 @@ class Counts:
     next_due: datetime | None
     """When the next one that is neither overdue nor retried is due; None without one."""
     runs: Mapping[str, int] = field(default_factory=dict)
-    """Occurrences that their receivers have to confirm and that are not over, by state: `running`,
-    `retrying`, `pending` or `failed`. They are not counted as schedules."""
+    """Occurrences that their receivers have to confirm, by state: `running`, `retrying`,
+    `pending` or `failed`. They are not counted as schedules."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Permission(NamedTuple):
     payload: bytes = b""
     headers: bytes = b""
     without: str = ""
-    """What a daemon cannot do without it; empty if it needs it."""
+    """What fails without it; empty if the daemon does not start without it."""
 
 
 class Found(NamedTuple):
@@ -202,17 +202,17 @@ def required_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Per
 
 
 def useful_permissions(settings: ServeSettings) -> Iterator[Permission]:
-    """Return what a daemon works without, but not with all that it can do."""
+    """Return the permissions that only some features need."""
     yield Permission(
         "subscribe",
         f"{settings.connection.request_subject}.{ACK_TOKEN}.*",
-        "to hear the answers of receivers",
+        "to receive the answers of receivers",
         without="schedules with 'Gozo-Confirm: reply' or 'claim' are refused as unavailable",
     )
 
 
 def _unmapped(js: JetStream, settings: ServeSettings) -> list[tuple[str, str]]:
-    """Return the subjects that no mapping may redirect, and their purposes.
+    """Return the subjects that mappings must not redirect, and their purposes.
 
     Purposes of publishing first, as gozo serve reports them.
     """

@@ -1,4 +1,4 @@
-"""Hears the answers of receivers, on all replicas.
+"""Receives the answers of receivers, on all replicas.
 
 A standby keeps them for as long as a change of lead takes, so that a new leader acts on what was
 answered while nobody led. So does a leader without a valid lease, such as one that was frozen: it
@@ -23,11 +23,11 @@ MOST_KEPT = 50_000  # answers
 
 
 class AnswerInbox:
-    """Passes answers on while this replica acts on them, and keeps them else."""
+    """Passes answers on while this replica acts on them; otherwise keeps them."""
 
     def __init__(self, connection: Connection, request_subject: str) -> None:
         self.prefix = f"{request_subject}.{ACK_TOKEN}"
-        """What the reply subjects of deliveries begin with; a token follows."""
+        """The prefix of the reply subjects of deliveries; a token follows."""
         self.subject = f"{self.prefix}.*"
         self._connection = connection
         self._start = len(self.prefix) + 1
@@ -38,13 +38,13 @@ class AnswerInbox:
 
     @property
     def denial(self) -> str:
-        """Why this replica hears no answers; empty if it does."""
+        """Why this replica cannot receive answers; empty if it can."""
         if self.subject not in self._connection.refused:
             return ""
-        return f"the daemon may not subscribe to {self.subject}, so it would hear no answer"
+        return f"the daemon may not subscribe to {self.subject}, so it could not receive answers"
 
     def check(self) -> None:
-        """Refuse what nobody could confirm.
+        """Refuse schedules that no receiver could confirm.
 
         Raises:
             RequestError: `unavailable`.
@@ -56,12 +56,12 @@ class AnswerInbox:
             )
 
     def open(self, hear: Callable[[Heard], None], may_act: Callable[[], bool]) -> None:
-        """Pass answers on from now on while `may_act`, and first those that were kept."""
+        """Pass answers on while `may_act`, starting with those that were kept."""
         self._hear, self._may_act = hear, may_act
         self.pass_on()
 
     def pass_on(self) -> None:
-        """Pass on what was kept, if this replica acts on answers now."""
+        """Pass on the kept answers, if this replica acts on answers now."""
         hear = self._hear
         if hear is None or not (self._kept and self._may_act()):
             return

@@ -1,4 +1,4 @@
-"""The state of a schedule after a failed attempt, or too late for any."""
+"""The state of a schedule after a failed attempt, or when it is too late for one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def after_failure(key: str, entry: Entry, reason: str, now_us: int) -> Entry:
 
 
 def after_expiry(key: str, entry: Entry, now_us: int) -> Entry:
-    """Return a schedule that is too old to be tried in its state after that, and log it."""
+    """Return a schedule that is too old to be tried, given up, and log it."""
     return _logged(key, expired(entry, now_us))
 
 

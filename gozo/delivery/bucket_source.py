@@ -70,8 +70,8 @@ class BucketSource:
     def failed(self, item: Item, reason: str) -> None:
         """Store the failed attempt: the entry says when the next one is due, if any.
 
-        That of a dead letter is not stored: it is no attempt of the schedule's, and a replica
-        that takes over may well make the next one at once.
+        That of a dead letter is not stored: it is not an attempt of the schedule, and a replica
+        that takes over may make the next one at once.
         """
         if item.key in self._dead_letters:
             self._failures.postpone((item, self), reason, event="dead_letter.postponed")

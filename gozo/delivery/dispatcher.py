@@ -73,7 +73,7 @@ class Delivery:
         policy: Policy,
         renewed_at: Callable[[], float],
     ) -> None:
-        """`renewed_at` tells when the lease was last renewed, on the steady clock."""
+        """`renewed_at` returns when the lease was last renewed, on the steady clock."""
         self._traits = index.traits
         self._clock = clock
         self._may_deliver = may_deliver
@@ -325,7 +325,7 @@ class Delivery:
     def begin_run(
         self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
     ) -> None:
-        """Begin a run of the schedule under a key that was asked for; see `RunSender.trigger`."""
+        """Begin an extra run of the schedule under a key; see `RunSender.trigger`."""
         self._runs.trigger(key, entry, payload, on_result, force=force)
 
     def note_failure(self, entry: Entry) -> None:

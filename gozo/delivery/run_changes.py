@@ -1,6 +1,6 @@
 """Changes of runs in the bucket: one after the other for each run.
 
-While the next state of a run is on its way, what is heard of it waits.
+While the next state of a run is being stored, further answers wait.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from gozo.store.run_store import RunStore
 
 
 class RunChanges:
-    """The runs whose next state is on its way to the bucket."""
+    """The runs whose next state is being stored."""
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
         self._changing: set[str] = set()
         self._waiting: defaultdict[str, list[tuple[Callable[[], None], bool]]] = defaultdict(list)
-        """What is to be done about each run after that, and whether it lasts; see `after`."""
+        """The calls to make for each run after that, and whether they last; see `after`."""
 
     def __len__(self) -> int:
         return len(self._changing)
@@ -29,30 +29,30 @@ class RunChanges:
         return key in self._changing
 
     def clear(self) -> None:
-        """Do nothing more after the changes that are on their way but what lasts."""
+        """Drop the calls that wait for changes, except those that last."""
         for key, acts in list(self._waiting.items()):
             acts[:] = [(act, lasts) for act, lasts in acts if lasts]
             if not acts:
                 del self._waiting[key]
 
     def begin(self, key: str) -> None:
-        """Let what is heard of a run wait until `end`."""
+        """Let calls for a run wait until `end`."""
         self._changing.add(key)
 
     def end(self, key: str) -> None:
-        """Act on what was heard meanwhile."""
+        """Make the calls that waited for a run."""
         self._changing.discard(key)
         for act, lasts in self._waiting.pop(key, ()):
             self.after(key, act, lasts=lasts)
 
     def waiting(self, key: str) -> int:
-        """How much waits for the state of a run."""
+        """Return how many calls wait for a run."""
         return len(self._waiting.get(key, ()))
 
     def after(self, key: str, act: Callable[[], None], *, lasts: bool = False) -> None:
-        """Act once a run's next state is in the bucket; at once if none is on its way.
+        """Call `act` once the next state of a run is stored; at once if none is being stored.
 
-        `lasts`: even if this replica does not lead by then.
+        With `lasts`, also if this replica no longer leads by then.
         """
         if key in self._changing:
             self._waiting[key].append((act, lasts))
@@ -66,7 +66,7 @@ class RunChanges:
         done: Callable[[Entry], None],
         not_done: Callable[[], None],
     ) -> None:
-        """Store what a run has become; `done` is called with that once it is stored."""
+        """Store the next state of a run; `done` is called with it once it is stored."""
         stored: list[Entry] = []
 
         def alter(entry: Entry) -> Entry:

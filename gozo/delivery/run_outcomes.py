@@ -1,8 +1,8 @@
-"""What becomes of runs: their receivers' answers, their silence, and their end.
+"""Outcomes of runs: answers of receivers, their silence, and the end of runs.
 
 The first final answer to an attempt decides; others are counted. An answer that has a reply
-subject is confirmed with `+OK` once the bucket has what it says. While an outcome is on its way to
-the bucket, further answers to the same run wait for it.
+subject is confirmed with `+OK` once its outcome is stored. Meanwhile further answers to the same
+run wait.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ MOST_WAITING = 50
 """Answers to one run that wait for its state to be stored; more are ignored."""
 
 MOST_AT_ONCE = 500
-"""Silent receivers that are seen to at a time."""
+"""Silent receivers that are handled at a time."""
 
 UNANSWERED = "no answer came in time"
 
 _NOT_BEGUN = frozenset({Verdict.BUSY, Verdict.NOBODY})
-"""What can be said of an offer that another receiver has claimed."""
+"""Answers that may still come to an offer after another receiver has claimed it."""
 
 log = get_logger("gozo.runs")
 
@@ -51,7 +51,7 @@ class Heard(NamedTuple):
     """The SHA-256 of the token in its subject."""
     answer: Answer
     reply: bytes
-    """The subject on which it is confirmed; empty: none is given."""
+    """The subject on which it is confirmed; empty if there is none."""
 
 
 def hash_of(text: bytes) -> str:
@@ -60,7 +60,7 @@ def hash_of(text: bytes) -> str:
 
 
 class RunOutcomes:
-    """Acts on answers, as the leader."""
+    """Acts on answers while this replica leads."""
 
     def __init__(
         self,
@@ -82,14 +82,14 @@ class RunOutcomes:
         self._stats = stats
         self._events = events
         self._pauses: dict[str, int] = {}
-        """How often in succession nobody took an attempt of each run."""
+        """How many times in a row nobody took an attempt of each run."""
         self._abandoned: set[str] = set()
-        """The runs that a leader has to abandon, as far as a standby knows."""
+        """The runs that this replica has to abandon once it leads."""
         self.on_taken: list[Callable[[str], None]] = []
         """Called with the key of a run that was claimed, or whose attempt has ended."""
 
     def clear(self) -> None:
-        """Forget what this leader had in memory: others have heard what was not acted on."""
+        """Forget the state of this leader: standbys have the answers that were not handled."""
         self._pauses.clear()
 
     # Answers
@@ -126,7 +126,7 @@ class RunOutcomes:
                 # Also of an attempt that was given up: the work is done.
                 self._succeed(key, entry, heard)
             case Verdict.STREAM:
-                reason = f"a stream captures {entry.subject}: what it says is no answer"
+                reason = f"a stream captures {entry.subject}: its acknowledgement is not an answer"
                 log.repeated("warning", "run.captured", id=entry.id, reason=reason)
             case verdict if verdict not in FINAL:
                 pass
@@ -143,7 +143,7 @@ class RunOutcomes:
                 self._fail(key, answer.reason, heard, answer.delay_us)
 
     def _claim(self, key: str, entry: Entry, heard: Heard, *, is_current: bool) -> None:
-        """Let the first receiver start that asks, and no other."""
+        """Let the first receiver that asks start, and no other."""
         run = entry.run
         assert run is not None
         owner = hash_of(heard.answer.nonce)
@@ -183,7 +183,7 @@ class RunOutcomes:
         self._waits.note(key, entry.confirmation.ack_wait_us / MICROSECONDS, steady())
 
     def _say(self, heard: Heard, word: bytes) -> None:
-        """Reply to an answer, if it asks for that; to subjects that requests may name only."""
+        """Reply to an answer that asks for it, on subjects that requests may name only."""
         if heard.reply and self._policy.may_answer(heard.reply):
             with suppress(DisconnectedError):
                 self._connection.publish(heard.reply.decode(), word)
@@ -191,20 +191,20 @@ class RunOutcomes:
     # Silence
 
     def adopt(self) -> None:
-        """Wait for the receivers that an earlier leader sent messages to."""
+        """Wait for the receivers to which an earlier leader sent messages."""
         for key, _ in self._index:
             self._wait_again(key)
         while self._abandoned:
             self._abandon(self._abandoned.pop())
 
     def _wait_again(self, key: str) -> None:
-        """Wait for a receiver, if one may be at work."""
+        """Wait for a receiver, if one may be working."""
         entry = self._index.get(key)
         if entry is not None and entry.state is State.RUNNING:
             self._note_sign(key, entry)
 
     def look(self, now: float, renewed_at: float) -> None:
-        """See to the runs whose receivers were silent for too long."""
+        """Fail the attempts whose receivers were silent for too long."""
         for key in self._waits.late(now, renewed_at, MOST_AT_ONCE):
             entry = self._index.get(key)
             if entry is None or entry.state is not State.RUNNING:
@@ -218,11 +218,11 @@ class RunOutcomes:
     # Ends
 
     def fail(self, key: str, reason: str) -> None:
-        """An attempt of a run failed before it could be made."""
+        """Note that an attempt of a run failed before it was made."""
         self._changes.after(key, partial(self._fail, key, reason))
 
     def pause(self, key: str, reason: str) -> None:
-        """An attempt of a run was not made, and is not counted."""
+        """Note that an attempt of a run was not made, and does not count."""
 
         def pause() -> None:
             entry = self._index.get(key)
@@ -232,14 +232,14 @@ class RunOutcomes:
         self._changes.after(key, pause)
 
     def give_up(self, key: str, reason: str) -> None:
-        """A run is not to be tried any more."""
+        """Give a run up."""
         change = partial(given_up, reason=reason, now_us=self._clock.now_us())
         self._changes.after(key, partial(self._end, key, change))
 
     def abandon(self, schedule_key: str, then: Callable[[], None]) -> None:
-        """A schedule was changed or cancelled: try none of its runs again.
+        """Stop retrying the runs of a schedule that was changed or cancelled.
 
-        What may be at work is left alone. `then` is called once the bucket has that.
+        Receivers that may be working are left alone. `then` is called once this is stored.
         """
         keys = [key for key, _ in self._index.of(schedule_key)]
         left = len(keys)
@@ -257,7 +257,7 @@ class RunOutcomes:
             self._changes.after(key, done, lasts=True)
 
     def note_abandoned(self, schedule_key: str) -> None:
-        """Another client has changed or cancelled a schedule, while this replica does not lead."""
+        """Note that another client changed or cancelled a schedule while this replica stands by."""
         self._abandoned.update(key for key, _ in self._index.of(schedule_key))
         if len(self._abandoned) > 2 * len(self._index):  # most are gone
             self._abandoned.intersection_update(key for key, _ in self._index)
@@ -334,7 +334,7 @@ class RunOutcomes:
         self._forget_failed(entry.run.key, but=key)
 
     def _forget_failed(self, schedule_key: str, but: str = "") -> None:
-        """Keep no more than one failed run of a schedule, and none once one succeeded."""
+        """Remove the failed runs of a schedule, except the one under a key."""
         for key, entry in self._index.of(schedule_key):
             if entry.state is State.FAILED and key != but and not entry.is_dead_letter:
                 self._remove(key, entry, Reason.FAILED)
@@ -342,7 +342,7 @@ class RunOutcomes:
     def _change(
         self, key: str, change: Callable[[Entry], Entry], done: Callable[[Entry], None]
     ) -> None:
-        """Store what a run has become; if that is not possible, go on waiting for its receiver."""
+        """Store the next state of a run; if that fails, go on waiting for its receiver."""
         self._changes.change(key, change, done, partial(self._wait_again, key))
 
     def _remove(
@@ -361,7 +361,7 @@ class RunOutcomes:
 
 
 def _was_silent(entry: Entry) -> bool:
-    """Tell whether a run is tried again only since its receiver was thought to be silent."""
+    """Tell whether a run is retried only because its receiver seemed silent."""
     return entry.state is State.RETRYING and entry.reason == UNANSWERED
 
 

@@ -1,7 +1,6 @@
 """Runs that wait until another run of their schedule is settled: those with `Gozo-Overlap: queue`.
 
-They are kept in the bucket as pending, so that a new leader, which finds them due, lets them wait
-again.
+They are stored as pending, so a new leader finds them due and lets them wait again.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from gozo.store.run_index import RunIndex
 
 
 class RunQueue:
-    """Keeps runs from being popped from the timetable."""
+    """Keeps waiting runs from becoming due in the timetable."""
 
     def __init__(self, timetable: Timetable, index: RunIndex, wakeup: Wakeup) -> None:
         self._timetable = timetable
@@ -26,18 +25,18 @@ class RunQueue:
         index.on_settled.append(self.release)
 
     def add(self, item: Item, run: Run) -> None:
-        """Let a popped run wait: until it is too late to try it, at most."""
+        """Let a popped run wait, until it is too late to try it at most."""
         self._waiting[run.key].add(item.key)
         until_us = NEVER if run.give_up_us == NEVER else run.give_up_us + 1
         self._timetable.give_back(item._replace(due_us=until_us))
 
     def clear(self) -> None:
-        """Let none wait, since this replica does not lead any more."""
+        """Let none wait: this replica no longer leads."""
         for schedule_key in list(self._waiting):
             self.release(schedule_key)
 
     def release(self, schedule_key: str) -> None:
-        """Look again at what waits for a run of this schedule."""
+        """Release the runs that wait for another run of a schedule."""
         for key in self._waiting.pop(schedule_key, ()):
             entry = self._index.get(key)
             if entry is not None:

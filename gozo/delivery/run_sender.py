@@ -1,7 +1,7 @@
 """Sends runs: records each attempt in the bucket, then publishes its message.
 
-What is due becomes a run of its own first; see `gozo.schedule.runs`. Nothing is published that is
-not recorded, so that a later leader knows of it.
+A due schedule first becomes a run; see `gozo.schedule.runs`. Only recorded attempts are published,
+so a later leader knows of all of them.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ OFFER_AGAIN_US = 2 * MICROSECONDS
 """Microseconds after which an offer that nobody has claimed is repeated."""
 
 DENIED_WITHIN = 3.0  # seconds within which the server says that it refused a message
-MOST_RECENT = 1_000  # messages to one subject, and subjects, of which that can be told
+MOST_RECENT = 1_000  # messages to a subject, and subjects, for which that is known
 
 LOOK_AGAIN_US = MICROSECONDS // 20
-"""Microseconds until a run is looked at again whose state is on its way to the bucket."""
+"""Microseconds until a run whose state is being stored is looked at again."""
 
 TOO_LATE = "it was too late to try it"
-NOT_SENT = "this daemon was not sure to lead"
+NOT_SENT = "this daemon was not sure that it leads"
 
 _STORED = (Result.STORED, Result.REPLACED)
 
@@ -99,9 +99,9 @@ class RunSender:
         self._beginning: set[tuple[str, int]] = set()
         """Schedules whose runs are being stored: keys and revisions."""
         self._offers: dict[str, tuple[str, int]] = {}
-        """The token of the offer of each run that is not claimed, and when it was made."""
+        """The token of the offer of each unclaimed run, and when it was made."""
         self._recent: dict[str, deque[tuple[float, str]]] = {}
-        """When runs were published to each subject a moment ago: see `deny`."""
+        """When runs were recently published to each subject: see `deny`."""
         outcomes.on_taken.append(self._on_taken)
 
     def __len__(self) -> int:
@@ -112,16 +112,16 @@ class RunSender:
         return (key, revision) in self._beginning
 
     def clear(self) -> None:
-        """Forget what this leader had in memory."""
+        """Forget the state of this leader."""
         self._offers.clear()
         self._queue.clear()
 
     def _on_taken(self, key: str) -> None:
-        """An offer stands no more: it is not repeated."""
+        """Stop repeating an offer."""
         self._offers.pop(key, None)
 
     def deny(self, subject: str) -> bool:
-        """The server refused a message to a subject; False if no run's was to it."""
+        """Note that the server refused a message to a subject; return whether it was a run's."""
         recent = self._recent.get(subject)
         since = steady() - DENIED_WITHIN
         while recent:
@@ -135,7 +135,7 @@ class RunSender:
     # From a schedule that is due to its run
 
     def begin(self, due: Due, message: Outgoing, now_us: int) -> None:
-        """Make a run of what is due, and let its schedule go on."""
+        """Begin a run of a due schedule, and let the schedule go on."""
         item, source = due
         if self._screening.is_missed(due, message, now_us):
             return
@@ -205,7 +205,7 @@ class RunSender:
         return [*others, *self._store.being_stored(schedule_key)]
 
     def _is_changing(self, schedule_key: str) -> bool:
-        """Tell whether the state of a run of a schedule is on its way to the bucket."""
+        """Tell whether the state of a run of a schedule is being stored."""
         if self._store.being_stored(schedule_key):
             return True
         return any(key in self._changes for key, _ in self._index.unsettled(schedule_key))
@@ -213,10 +213,10 @@ class RunSender:
     def trigger(
         self, key: str, entry: Entry, payload: bytes, on_result: OnResult, *, force: bool
     ) -> None:
-        """Begin a run of the schedule under a key now, which is none of its occurrences.
+        """Begin an extra run of the schedule under a key now, besides its occurrences.
 
         Raises:
-            RequestError: `running`, if another one is not settled, unless it is forced to.
+            RequestError: `running`, if another one is not settled, unless forced.
         """
         others = self._others(key)
         if others and (not force or len(others) >= runs.MOST_RUNS):
@@ -232,7 +232,7 @@ class RunSender:
         self._begin(run_key(key, occurrence), run, payload, now_us, on_result, waits=waits)
 
     def _advance(self, due: Due) -> None:
-        """Let a schedule go on whose run is stored."""
+        """Let a schedule go on once its run is stored."""
         item, source = due
         source.delivered(item)
         self._settling.settle_soon()

@@ -1,15 +1,15 @@
-"""How long receivers may be silent: counted on the steady clock, while they can be heard. Pure.
+"""Waits for receivers, on the steady clock, while their answers can arrive. Pure.
 
-A wait counts from the last sign of life, or from when this leader began to hear, whichever is
-later: after a takeover, a new link, or a moment in which the daemon did not run. So it may be
-shorter than a takeover takes.
+A wait counts from the last sign of life, or from when this leader began to receive, whichever is
+later: after a takeover, a new connection, or a pause of the process. So it may be shorter than a
+takeover takes.
 """
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
 
-GAP = 1.0  # seconds between two looks from which on the daemon was held up
+GAP = 1.0  # seconds between two looks after which the daemon counts as paused
 NEVER = float("inf")
 
 
@@ -21,37 +21,37 @@ class RunWaits:
         self._signs: dict[str, tuple[float, float]] = {}
         """When the receiver of each run last gave a sign of life, and how long it may be silent."""
         self._look_at: dict[str, float] = {}
-        """When each run is looked at next; the heap may have later times for it, which are void."""
+        """When each run is looked at next; later times for it in the heap are ignored."""
         self._heard_since = self._looked_at = 0.0
 
     def __contains__(self, key: str) -> bool:
         return key in self._signs
 
     def begin_hearing(self, now: float) -> None:
-        """Count no silence before now: nothing could be heard then."""
+        """Count no silence before now: nothing could be received then."""
         self._heard_since = self._looked_at = now
 
     def note(self, key: str, seconds: float, now: float) -> None:
-        """Wait for the receiver of a run, which gave a sign of life now, or gets its message."""
+        """Wait for the receiver of a run, which just gave a sign of life or gets its message."""
         self._signs[key] = now, seconds
         if self._look_at.get(key, NEVER) > now + seconds:
             self._set(key, now + seconds)
 
     def end(self, key: str) -> None:
-        """Wait for this run no more."""
+        """Stop waiting for a run."""
         self._signs.pop(key, None)
 
     def clear(self) -> None:
-        """Wait for none."""
+        """Stop waiting for all runs."""
         self._signs.clear()
         self._look_at.clear()
         self._heap.clear()
 
     def late(self, now: float, renewed_at: float, most: int) -> list[str]:
-        """Return at most so many runs whose receivers were silent for too long, each once.
+        """Return up to `most` runs whose receivers were silent for too long, each once.
 
-        Call it several times a second. `renewed_at` is when the last renewal of the lease was
-        sent that was stored: a leader that has none since cannot know what others heard.
+        Call it several times a second. `renewed_at` is when the last successful renewal of
+        the lease was sent: a leader without one since cannot know what others received.
         """
         if now - self._looked_at > GAP:
             self._heard_since = now

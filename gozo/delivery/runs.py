@@ -1,7 +1,7 @@
 """Deliveries that their receivers have to confirm: `Gozo-Confirm: reply` and `claim`.
 
 `run_sender` begins runs and makes their attempts, `run_outcomes` acts on answers and on silence,
-`answer_inbox` hears. As a `Source`, this is what runs come from when their next attempt is due.
+`answer_inbox` receives answers. `Runs` is the `Source` of runs whose next attempt is due.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Runs:
         renewed_at: Callable[[], float],
         may_act: Callable[[], bool],
     ) -> None:
-        """`renewed_at` tells when the lease was last renewed, on the steady clock.
+        """`renewed_at` returns when the lease was last renewed, on the steady clock.
 
         Answers wait until this replica `may_act`.
         """
@@ -69,24 +69,24 @@ class Runs:
         self.is_current = timetable.is_current
         self.message = cache.get
         self.deny = sender.deny
-        """The server refused a message to a subject; False if no run's was to it."""
+        """Notes that the server refused a message to a subject; returns whether it was a run's."""
         self.is_beginning = sender.is_beginning
         connection.on_connected.append(self._begin_hearing)
 
     @property
     def is_idle(self) -> bool:
-        """Whether what was begun and heard is in the bucket."""
+        """Whether all runs and outcomes are stored."""
         return not len(self._sender) and not len(self._changes)
 
     def start(self) -> None:
-        """Act on answers, and wait for those to what earlier leaders sent."""
+        """Act on answers, also to messages of earlier leaders."""
         self._is_active = True
         self._begin_hearing()
         self._outcomes.adopt()
         self._inbox.open(self._outcomes.hear, self._may_act)
 
     def stop(self) -> None:
-        """Act on nothing more."""
+        """Stop acting on answers."""
         self._is_active = False
         self._inbox.close()
         self._waits.clear()
@@ -95,23 +95,23 @@ class Runs:
         self._changes.clear()
 
     def look(self) -> None:
-        """See to receivers that were silent for too long; to be called several times a second.
+        """Fail attempts without an answer; to be called several times a second.
 
-        None counts as silent while it cannot be heard.
+        No receiver counts as silent while answers cannot arrive.
         """
         self._inbox.pass_on()
         if self._is_active and not self._inbox.denial:
             self._outcomes.look(steady(), self._renewed_at())
 
     def end_runs(self, schedule_key: str, then: Callable[[], None]) -> None:
-        """Try the runs of a schedule no more that this replica has changed or cancelled.
+        """Stop retrying the runs of a schedule that this replica has changed or cancelled.
 
-        `then` is called once the bucket has that, or the version of another leader.
+        `then` is called once this, or the version of another leader, is stored.
         """
         self._outcomes.abandon(schedule_key, then)
 
     def abandon(self, schedule_key: str) -> None:
-        """Try the runs of a schedule no more that another client has changed or cancelled."""
+        """Stop retrying the runs of a schedule that another client has changed or cancelled."""
         if self._is_active:
             self._outcomes.abandon(schedule_key, lambda: None)
         else:
@@ -123,9 +123,9 @@ class Runs:
     # Sending
 
     def send(self, due: Due, message: Outgoing, now_us: int) -> None:
-        """Make a run of a schedule that is due, or the next attempt of a run.
+        """Begin a run of a due schedule, or make the next attempt of a run.
 
-        Nothing is sent that would be sent again since its answer cannot be heard.
+        Nothing is sent while answers cannot be received: it would be sent again.
         """
         entry = message.entry
         assert entry is not None
@@ -142,7 +142,7 @@ class Runs:
         """Begin a run of the schedule under a key now; see `RunSender.trigger`.
 
         Raises:
-            RequestError: `running`, or `unavailable` if no answer could be heard.
+            RequestError: `running`, or `unavailable` if answers cannot be received.
         """
         self._inbox.check()
         if self._is_active:
@@ -153,30 +153,30 @@ class Runs:
     # A source
 
     def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
-        """Nothing is to be noted."""
+        """Do nothing."""
 
     def give_back(self, item: Item, due_us: int | None = None) -> None:
         """Let a run wait again in the timetable."""
         self._timetable.give_back(item if due_us is None else item._replace(due_us=due_us))
 
     def let_go(self, item: Item) -> None:
-        """Nothing is to be done: the timetable knows a later version, or none."""
+        """Do nothing: the timetable knows a later version, or none."""
 
     def missed(self, item: Item) -> None:
-        """A run is never too late by its schedule's rule: it has its own."""
+        """Do nothing: the misfire policy does not apply to runs."""
 
     def delivered(self, item: Item) -> None:
-        """A run is settled by its receiver's answer."""
+        """Do nothing: a run is settled by its receiver's answer."""
 
     def failed(self, item: Item, reason: str) -> None:
         """Count a failed attempt."""
         self._outcomes.fail(item.key, reason)
 
     def expired(self, item: Item) -> None:
-        """A run is never too old by its schedule's rule: it has its own."""
+        """Do nothing: the age of a run is checked when an attempt is made."""
 
     def shown(self, item: Item) -> str:
-        """What logs call a run: its key."""
+        """Return the name of a run in logs: its key."""
         return item.key
 
 
@@ -200,7 +200,7 @@ def build_runs(
     renewed_at: Callable[[], float],
     note_sent: Callable[[list[int]], None],
 ) -> Runs:
-    """Make what delivers runs; see `RunSender` and `Runs` for the last three."""
+    """Build the delivery of runs; see `RunSender` and `Runs` for the last three."""
     changes, waits = RunChanges(store), RunWaits()
     outcomes = RunOutcomes(connection, policy, index, changes, waits, clock, stats, events)
     sender = RunSender(

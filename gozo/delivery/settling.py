@@ -64,7 +64,7 @@ class Settling:
         self.settle_soon()
 
     def buried(self, due: Due) -> None:
-        """Count a dead letter that a stream has; that it failed was counted before."""
+        """Count a dead letter that a stream has stored; its failure was counted before."""
         self._stats.dead_letters += 1
         item, source = due
         source.delivered(item)

@@ -1,7 +1,7 @@
-"""What receivers answer to a delivery that they have to confirm. Pure.
+"""The answers of receivers to deliveries that they have to confirm. Pure.
 
 The words are those of JetStream's acknowledgements (ADR-15), so that clients and people know them.
-Any other answer says that the work is done: a service that answers requests need not know gozo.
+Any other answer means that the work is done: a service that answers requests need not know gozo.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from gozo.protocol.headers import find
 from gozo.schedule.retry import shortened
 
 ACK_TOKEN = "ack"  # noqa: S105  # a part of a subject
-"""What follows the request subject in the subjects for answers."""
+"""The token after the request subject in the subjects for answers."""
 
 OK, GO, NO = b"+OK", b"+GO", b"+NO"
-"""What the leader says to an answer that has a reply subject, and to a claim."""
+"""The replies of the leader to answers that have a reply subject, and to claims."""
 
 LONGEST_DELAY_US = 366 * 86_400 * 1_000_000
 """The longest delay that a receiver can ask for."""
@@ -27,32 +27,32 @@ LONGEST_NONCE = 128
 """Maximum bytes of a claim's nonce."""
 
 _LONGEST_JSON = 4_096
-"""Bytes: what is longer is not read as JSON."""
+"""Maximum bytes of an answer that is read as JSON."""
 _WORD = re.compile(rb"(\+ACK|-NAK|\+WPI|\+TERM|\+CLAIM)\b(.*)", re.DOTALL)
 _STATUS = re.compile(rb"NATS/1\.0[ \t]+([0-9]{3})\b")
 _ERROR, _CODE = b"nats-service-error", b"nats-service-error-code"
 
 
 class Verdict(StrEnum):
-    """What an answer says."""
+    """What an answer means."""
 
     DONE = "done"
     FAILED = "failed"
     """The attempt failed; another one may follow."""
     BUSY = "busy"
-    """There is no room: the attempt was not begun."""
+    """The receiver has no capacity: the attempt was not begun."""
     ALIVE = "alive"
-    """It is still at work."""
+    """The receiver is still working."""
     TERMINATED = "terminated"
     """It failed for good."""
     NOBODY = "nobody"
-    """The server: nobody subscribes to the subject."""
+    """The server says that nobody subscribes to the subject."""
     CLAIM = "claim"
-    """May it start?"""
+    """The receiver asks whether it may start."""
     STREAM = "stream"
-    """A stream captures the subject: that is no answer."""
+    """The acknowledgement of a stream that captures the subject, which is not an answer."""
     INVALID = "invalid"
-    """Nothing that a receiver or a server says."""
+    """Anything else."""
 
 
 FINAL = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.BUSY, Verdict.TERMINATED, Verdict.NOBODY})
@@ -67,13 +67,13 @@ class Answer:
     reason: str = ""
     """Why it failed."""
     delay_us: int | None = None
-    """When to try again, if the receiver says so."""
+    """The wait before the next attempt, if the receiver gives one."""
     nonce: bytes = b""
-    """Of a claim."""
+    """The nonce of a claim."""
 
 
 def read_answer(headers: bytes | None, payload: bytes) -> Answer:
-    """Read an answer as it came from the wire."""
+    """Read an answer from the wire."""
     if headers is not None:
         status = _STATUS.match(headers)
         if status is not None:
@@ -125,7 +125,7 @@ def _is_of_stream(payload: bytes) -> bool:
 
 
 def _object(text: bytes) -> dict[str, object] | None:
-    """Read a JSON object; None if the text is none, or too long to be one of these."""
+    """Read a JSON object; None if the text is not one, or is too long."""
     if text[:1] != b"{" or len(text) > _LONGEST_JSON:
         return None
     try:

@@ -1,7 +1,6 @@
 """Reads and writes the headers that say how a delivery is confirmed. Pure.
 
-Requests and entries use the same names. What is not given is not written either, so that an entry
-says no more than its request did.
+Requests and entries use the same names. Headers that a request omits are not written to its entry.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ NAMES = frozenset(
 """The headers that are read here, in lower case."""
 
 _ANSWERED = (_ACK_WAIT, _BACKOFF, _OVERLAP)
-"""Those that only a receiver's answer makes sense of."""
+"""Those that need a receiver's answer."""
 _NUMBER = re.compile(rb"[0-9]{1,6}\Z")
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -50,8 +49,8 @@ def read_confirmation(
 ) -> tuple[bool, int, Confirmation | None]:
     """Read from gozo's headers, by lower-case name, how a delivery is confirmed.
 
-    Returns whether a stream confirms it, how often it is tried (0: without limit), and what there
-    is to say besides.
+    Returns whether a stream confirms it, the maximum number of attempts (0: no limit), and the
+    other settings, if any.
 
     Raises:
         RequestError: `invalid_request`, `invalid_when` or `forbidden_subject`.
@@ -88,7 +87,7 @@ def read_confirmation(
 
 
 def without_copied(given: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
-    """Leave out `Gozo-Ack-Wait` without `Gozo-Confirm`: clients copy it from deliveries."""
+    """Omit `Gozo-Ack-Wait` without `Gozo-Confirm`: clients copy it from deliveries."""
     if _ACK_WAIT not in given or _CONFIRM in given:
         return given
     return {name: value for name, value in given.items() if name != _ACK_WAIT}

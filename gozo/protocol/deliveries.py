@@ -59,7 +59,7 @@ def delivery(entry: Entry, payload: bytes) -> Outgoing:
 
 
 def _dead_letter(entry: Entry, payload: bytes, lines: bytes) -> Outgoing:
-    """Return what is published of a schedule that was given up, with its first lines."""
+    """Return the dead letter of a schedule that was given up; `lines` are its first lines."""
     confirmation, run = entry.confirmation, entry.run
     assert confirmation is not None
     reason = entry.reason.encode("utf-8", "replace")[:LONGEST_DEAD_REASON].decode(errors="ignore")
@@ -78,7 +78,7 @@ def _dead_letter(entry: Entry, payload: bytes, lines: bytes) -> Outgoing:
 
 
 def _run_lines(entry: Entry, run: Run) -> bytes:
-    """Tell the receiver of a run which one it is, and how long it may be silent."""
+    """Return the headers for the receiver of a run: occurrence, attempt and ack wait."""
     lines = b"Gozo-Attempt: %d\r\n" % (entry.tried + 1)
     if run.number:
         lines = b"Gozo-Occurrence: %d\r\n" % run.number + lines

@@ -28,7 +28,7 @@ class State(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
-    """An attempt was sent, and its receiver has not answered finally."""
+    """An attempt was sent, and its receiver has given no final answer."""
     RETRYING = "retrying"
     """A delivery failed; the next attempt is at `next_us`."""
     FAILED = "failed"
@@ -85,20 +85,20 @@ class Confirm(StrEnum):
     STREAM = "stream"
     """A stream that stores the message."""
     REPLY = "reply"
-    """The receiver, by an answer."""
+    """The receiver, with an answer."""
     CLAIM = "claim"
     """The receiver, which asks before it starts."""
 
 
 class Overlap(StrEnum):
-    """What becomes of an occurrence that is due while an earlier one is not settled."""
+    """What to do with an occurrence that is due while an earlier one is not settled."""
 
     ALLOW = "allow"
-    """Both run."""
+    """Send both."""
     SKIP = "skip"
-    """It is left out."""
+    """Skip it."""
     QUEUE = "queue"
-    """It waits; there is one that waits at most."""
+    """Let it wait; at most one waits."""
 
 
 ACK_WAIT_US = 30 * MICROSECONDS
@@ -107,7 +107,7 @@ ACK_WAIT_US = 30 * MICROSECONDS
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """How a delivery is confirmed, and what is done until it is or if it is not."""
+    """How a delivery is confirmed, retried and given up."""
 
     by: Confirm
     ack_wait_us: int = ACK_WAIT_US
@@ -115,17 +115,17 @@ class Confirmation:
     backoff_us: tuple[int, ...] = ()
     """The waits before the next attempts, of which the last repeats; empty: from 1 s to 1 min."""
     max_age_us: int = 0
-    """How long after its due time it is last tried; 0: see `gozo.schedule.runs.give_up_us`."""
+    """How long after its due time it may be tried; 0: see `gozo.schedule.runs.give_up_us`."""
     overlap: Overlap | None = None
     """None is `ALLOW`, and gives an occurrence up when the next one is due."""
     dead_letter: str = ""
-    """The subject to which it is published when it is given up; "": it is kept as failed."""
+    """The subject on which it is published if it is given up; "": it is kept as failed."""
     ttl_us: int = 0
-    """How long a stream keeps the message; 0: as long as the stream says."""
+    """How long the stream keeps the message; 0: as long as the stream is set to."""
 
     @property
     def gives_up(self) -> bool:
-        """Whether what is tried again is given up in the end: then it is never missed."""
+        """Whether retries end by giving up, so that it is never missed once it was tried."""
         return bool(self.max_age_us or self.dead_letter)
 
 
@@ -139,7 +139,7 @@ class Run:
     key: str
     """The key of its schedule, which may be gone."""
     occurrence: str
-    """Which one it is: its number, or a text that no number is."""
+    """The name of the occurrence; see `gozo.store.run_codec`."""
     sent_us: int = 0
     """When the latest attempt was sent; 0: none was yet."""
     tokens: tuple[tuple[int, str], ...] = ()
@@ -150,7 +150,7 @@ class Run:
     give_up_us: int = NEVER
     """After this time it is not tried again."""
     is_last: bool = False
-    """Whether it is not tried again, since its schedule was changed or cancelled."""
+    """Whether it is not tried again because its schedule was changed or cancelled."""
 
     @property
     def number(self) -> int:
@@ -205,9 +205,9 @@ class Entry(NamedTuple):
     unknown: bytes = b""
     """Lines of `Gozo-` headers that this version does not know, kept as a client wrote them."""
     confirmation: Confirmation | None = None
-    """How it is confirmed; None: by a stream if `confirm`, and in no special way."""
+    """How it is confirmed; None: by a stream if `confirm`, without other settings."""
     run: Run | None = None
-    """Of which schedule it is an occurrence; None: it is a schedule."""
+    """The occurrence that this entry is; None if it is a schedule."""
 
     @property
     def is_answered(self) -> bool:
@@ -303,7 +303,7 @@ class Outgoing:
     confirm: bool = False
     """Whether a stream must acknowledge it."""
     counted: bool = False
-    """Whether each attempt counts, since it is given up in the end."""
+    """Whether failed attempts are stored, because they may lead to giving up."""
     entry: Entry | None = None
     """Its entry, if the schedule has a spec or a `Confirmation`: it is checked when due."""
     answered: bool = False

@@ -1,7 +1,7 @@
 """When a failed delivery is tried again, and when it is given up. Pure.
 
-A delivery is given up once it was tried as often as `Gozo-Attempts` says, or could only be tried
-again later than `Gozo-Max-Age` allows. An occurrence of a recurring schedule that has a dead
+A delivery is given up after `Gozo-Attempts` attempts, or if the next one would be later than
+`Gozo-Max-Age` allows. An occurrence of a recurring schedule that has a dead
 letter and no such age is given up when the next one is due.
 """
 
@@ -71,5 +71,5 @@ def _last_us(entry: Entry) -> int:
 
 
 def shortened(reason: str) -> str:
-    """Return a reason that may come from others, with text and length that an entry can have."""
+    """Return a reason that may come from others, with the text and length that entries allow."""
     return " ".join(reason.split())[:LONGEST_REASON].encode("utf-8", "replace").decode()

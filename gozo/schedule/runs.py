@@ -1,7 +1,7 @@
-"""What becomes of a run: an occurrence that its receiver has to confirm. Pure.
+"""The states of a run: an occurrence that its receiver has to confirm. Pure.
 
 pending    recorded, or offered to receivers that claim before they start
-running    sent, and not answered finally
+running    sent, without a final answer yet
 retrying   an attempt failed, or nobody took it: the next one is at `next_us`
 failed     given up, and kept
 """
@@ -25,20 +25,20 @@ from gozo.schedule.recurrence import due_times, jitter_us
 from gozo.schedule.retry import given_up, shortened
 
 MOST_RUNS = 100
-"""Runs of one schedule at a time; what is due besides is skipped."""
+"""Maximum number of runs of one schedule; further occurrences are skipped."""
 
 KEPT_TOKENS = 4
-"""How many reply subjects are remembered, so that a late answer is recognized."""
+"""How many reply subjects are remembered, to recognize late answers."""
 
 FIRST_WAIT_US = MICROSECONDS
 """The wait before the next attempt doubles each time, unless `Gozo-Backoff` is given."""
 
 FIRST_PAUSE_US, LONGEST_PAUSE_US = MICROSECONDS // 10, 5 * MICROSECONDS
-"""The same where nobody took the attempt, which is not counted then."""
+"""The same if nobody took the attempt, which then does not count."""
 
 
 def give_up_us(entry: Entry, begins_us: int) -> int:
-    """Return until when an occurrence of a schedule may be tried that begins at a time.
+    """Return until when an occurrence that begins at a time may be tried.
 
     Without `Gozo-Max-Age` and `Gozo-Overlap`, an occurrence is given up when the next one is due.
     """
@@ -64,8 +64,8 @@ def begun(
 ) -> Entry:
     """Return the run of the occurrence that the schedule under a key is due for.
 
-    `headers` are those that its messages pass on. With `due_us`, the run is none of the
-    schedule's own occurrences, and due then.
+    `headers` are those that its messages pass on. With `due_us`, the run is an
+    extra one, besides the schedule's occurrences, and due then.
     """
     if due_us is None:
         due_us = entry.due_us
@@ -108,18 +108,18 @@ def claimed(entry: Entry, owner: str, now_us: int) -> Entry:
 
 
 def refused(entry: Entry, reason: str, pauses: int, now_us: int) -> Entry:
-    """Return the run after an attempt that nobody took: it is not counted.
+    """Return the run after an attempt that nobody took, which does not count.
 
-    `pauses` is how often that happened in succession before.
+    `pauses` is how many times in a row that happened before.
     """
     wait_us = min(FIRST_PAUSE_US << min(pauses, 10), LONGEST_PAUSE_US)
     return _again(entry, reason, entry.tried, now_us + wait_us, now_us)
 
 
 def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) -> Entry:
-    """Return the run after an attempt that failed: to be tried again, or given up.
+    """Return the run after a failed attempt: retrying or given up.
 
-    `delay_us` is what the receiver asked for in place of the back-off.
+    `delay_us` is the delay that the receiver asked for instead of the back-off.
     """
     tried = entry.tried + 1
     if 0 < entry.attempts <= tried:
@@ -129,14 +129,14 @@ def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) 
 
 
 def answered(entry: Entry, hashed: str) -> Entry:
-    """Return the run without an attempt that was answered finally: no later answer to it counts."""
+    """Return the run without an attempt that has its final answer: later ones do not count."""
     run = _run(entry)
     tokens = tuple(token for token in run.tokens if token[1] != hashed)
     return entry._replace(run=replace(run, tokens=tokens))
 
 
 def alive(entry: Entry) -> Entry:
-    """Return the run whose receiver was thought to be silent, and is still at work."""
+    """Return the run whose receiver seemed silent, but is still working."""
     return entry._replace(state=State.RUNNING, tried=entry.tried - 1, next_us=0, reason="")
 
 
@@ -146,18 +146,18 @@ def ended(entry: Entry) -> Entry:
 
 
 def is_over(entry: Entry, now_us: int) -> bool:
-    """Tell whether a run is not to be tried any more."""
+    """Tell whether a run must not be tried again."""
     run = _run(entry)
     return run.is_last or now_us > run.give_up_us
 
 
 def attempt_of(entry: Entry, hashed: str) -> int:
-    """Return the number of the attempt with this token; 0: it is none of this run."""
+    """Return the number of the attempt with this token; 0 if this run has none."""
     return next((number for number, known in _run(entry).tokens if known == hashed), 0)
 
 
 def is_skipped(entry: Entry, others: list[Entry]) -> bool:
-    """Tell whether the occurrence that a schedule is due for is left out.
+    """Tell whether the occurrence for which a schedule is due is skipped.
 
     `others` are the runs under its key that are not settled, of earlier schedules too.
     """
@@ -181,12 +181,12 @@ def waits_for(entry: Entry, others: list[Entry]) -> bool:
 
 def _order(entry: Entry) -> tuple[bool, int, int, str]:
     run = _run(entry)
-    # What was sent goes on: a run that was asked for may begin before one that was due earlier.
+    # Sent runs come first: a triggered run may begin before one that was due earlier.
     return not run.sent_us, entry.due_us, run.number, run.occurrence
 
 
 def _again(entry: Entry, reason: str, tried: int, next_us: int, now_us: int) -> Entry:
-    """Return the run to be tried again; given up if that would be too late, or is not wanted."""
+    """Return the run to be tried again, or given up if that is too late or not allowed."""
     run = replace(_run(entry), owner="")
     next_us = min(next_us, grammar.LAST_US)
     if run.is_last or next_us > run.give_up_us:

@@ -256,7 +256,7 @@ class ChangeQueue:
         key = change.key
         has_runs = bool(self._runs) and _is_asked_for(change) and bool(self._runs.of(key))
         if has_runs and isinstance(change, Remove) and result in _GONE:
-            # Only runs are left: it is they that are cancelled.
+            # Only runs are left: these are cancelled.
             result = Result.CANCELLED if self._runs.ends_with(key) else result
         if isinstance(change, Put) and change.holder is not None:
             self.active[key] = change.holder

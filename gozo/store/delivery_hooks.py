@@ -15,10 +15,10 @@ class DeliveryHooks:
     withdraw: Callable[[str], None]
     """Returns a schedule that was taken for delivery to its source, if it was not sent yet."""
     awaits_ack: Callable[[str, int], bool]
-    """Tells whether a version was sent, and no stream has acknowledged it or run begun yet."""
+    """Tells whether a version was sent, and is not acknowledged by a stream or begun as a run."""
     end_runs: Callable[[str, Callable[[], None]], None]
     """Stops retrying the runs of the schedule under a key, which this replica has changed or
-    cancelled; the call is made once the bucket has that."""
+    cancelled; the call is made once this is stored."""
     abandon: Callable[[str], None]
     """Stops retrying the runs of the schedule under a key, which another client has changed."""
 

@@ -1,7 +1,7 @@
 """Keys and headers of runs: occurrences in entries of their own. Pure.
 
-A run of the schedule under the key `backup` is kept under `=_run.backup.<occurrence>`, where the
-occurrence tells it from all runs that this schedule, and others under the same key, ever have.
+A run of the schedule under the key `backup` has the key `=_run.backup.<occurrence>`. The occurrence
+is unique among all runs of this schedule and of others under the same key.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gozo.schedule.model import MICROSECONDS, NEVER, Entry, Run
 from gozo.schedule.runs import KEPT_TOKENS
 
 RUN_PREFIX = f"{RESERVED}run."
-"""What the keys of runs begin with."""
+"""The prefix of the keys of runs."""
 
 RUN_GROWTH = 512
-"""Bytes of the headers that a run has and its schedule has not."""
+"""Bytes of the headers that a run has in addition to those of its schedule."""
 
 _OCCURRENCE = re.compile(r"[dt]?[0-9a-f]{1,16}(?:-[0-9]{1,18})?\Z", re.ASCII)
 _HASH = re.compile(rb"[A-Za-z0-9_\-]{43}\Z")
@@ -31,10 +31,10 @@ def run_key(key: str, occurrence: str) -> str:
 
 
 def occurrence_of(entry: Entry) -> str:
-    """Name the occurrence that a schedule is due for.
+    """Name the occurrence for which a schedule is due.
 
-    A schedule that takes the place of another one was created at another time, so its runs are
-    not taken for those of the earlier one.
+    The name has the time at which the schedule was created, which differs from that of a schedule
+    that it replaced.
     """
     created = f"{entry.created_us:x}"
     if entry.spec is None or not entry.spec.recurs:
@@ -43,7 +43,7 @@ def occurrence_of(entry: Entry) -> str:
 
 
 def triggered_occurrence(now_us: int) -> str:
-    """Name an occurrence that was asked for at a time, and is none of the schedule's own."""
+    """Name a run that was triggered at a time, besides the schedule's occurrences."""
     return f"t{now_us:x}"
 
 

@@ -1,7 +1,7 @@
-"""The runs of the bucket: which there are, of which schedule, and whose tokens are whose. Pure.
+"""The runs of the bucket, by schedule and by token. Pure.
 
-Each replica has the headers of all runs in memory, so that a new leader knows at once which
-answer belongs to what.
+Each replica has the headers of all runs in memory, so that a new leader knows at once to which
+run an answer belongs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RunIndex:
         self._tokens: dict[str, str] = {}
         """The key of the run that each token's SHA-256 belongs to."""
         self.on_settled: list[Callable[[str], None]] = []
-        """Called with the key of a schedule of which a run was settled, by whomever."""
+        """Called with the key of a schedule when one of its runs is settled."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -45,7 +45,7 @@ class RunIndex:
         return self._entries.get(key)
 
     def note(self, key: str, entry: Entry | None) -> None:
-        """Take in the latest version of a key; None: there is no run under it."""
+        """Note the latest version of a key; None if there is no run under it."""
         before = self._entries.pop(key, None)
         if before is not None and before.run is not None:
             of = self._of[before.run.key]
@@ -68,11 +68,11 @@ class RunIndex:
         return [(key, self._entries[key]) for key in self._of.get(schedule_key, ())]
 
     def unsettled(self, schedule_key: str) -> list[tuple[str, Entry]]:
-        """Those of them that are not given up."""
+        """The runs of a schedule that are not given up."""
         return [one for one in self.of(schedule_key) if one[1].state is not State.FAILED]
 
     def ends_with(self, schedule_key: str) -> bool:
-        """Tell whether a cancel of a schedule ends any of its runs: dead letters outlive it."""
+        """Tell whether cancelling a schedule ends any of its runs; dead letters outlive it."""
         return any(not entry.is_dead_letter for _, entry in self.of(schedule_key))
 
     def is_unsettled(self, key: str) -> bool:
@@ -81,7 +81,7 @@ class RunIndex:
         return entry is not None and entry.state is not State.FAILED
 
     def is_running(self, schedule_key: str) -> bool:
-        """Tell whether a receiver is, or may be, at work on a run of the schedule under a key."""
+        """Tell whether a receiver may be working on a run of the schedule under a key."""
         return any(entry.state is State.RUNNING for _, entry in self.of(schedule_key))
 
     def with_token(self, hashed: str) -> str | None:

@@ -11,28 +11,28 @@ from gozo.store.changes import OnResult, Put, Remove, Result
 
 
 class RunStore:
-    """Takes changes of runs on; only the leader makes any, one after the other for each run."""
+    """Stores changes of runs; only the leader makes them, one after the other for each run."""
 
     def __init__(self, queue: ChangeQueue, timetable: Timetable, tokens: Iterator[bytes]) -> None:
         self._queue = queue
         self._timetable = timetable
         self._tokens = tokens
         self._being_stored: dict[str, list[Entry]] = {}
-        """New runs that the bucket does not have yet, by the key of their schedule."""
+        """New runs that are not stored yet, by the key of their schedule."""
 
     def __len__(self) -> int:
         return len(self._being_stored)
 
     def being_stored(self, schedule_key: str) -> list[Entry]:
-        """Return the new runs of a schedule that the bucket does not have yet."""
+        """Return the new runs of a schedule that are not stored yet."""
         return self._being_stored.get(schedule_key, [])
 
     def was_begun(self, key: str) -> bool:
-        """Tell whether there is a run under a key, or was one that is settled."""
+        """Tell whether there is, or was, a run under a key."""
         return key in self._timetable or self._timetable.outcome(key) is not None
 
     def begin(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
-        """Store a new run; `UNAVAILABLE` at once where the bucket cannot be written."""
+        """Store a new run; `UNAVAILABLE` at once if the bucket cannot be written."""
         assert entry.run is not None
         schedule_key = entry.run.key
         self._being_stored.setdefault(schedule_key, []).append(entry)
@@ -63,7 +63,7 @@ class RunStore:
         )
 
     def alter(self, key: str, change: Callable[[Entry], Entry], on_result: OnResult) -> None:
-        """Store what has become of a run; tried until the bucket takes it."""
+        """Store the next state of a run; retried until it is stored."""
         self._queue.submit(
             Put(
                 key,
@@ -75,5 +75,5 @@ class RunStore:
         )
 
     def remove(self, key: str, reason: Reason, on_result: OnResult) -> None:
-        """Remove a run that is settled; tried until the bucket takes it."""
+        """Remove a settled run; retried until it is removed."""
         self._queue.submit(Remove(key, self._timetable.revision(key), reason, on_result))

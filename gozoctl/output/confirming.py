@@ -1,4 +1,4 @@
-"""How commands print how a delivery is confirmed, and a run."""
+"""Prints how a delivery is confirmed, and the details of a run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _details(how: Confirmation) -> dict[str, Any]:
 
 
 def run_lines(run: Schedule, write: Callable[[datetime], str]) -> list[tuple[str, str]]:
-    """Return what only a run has, by name; `write` prints a moment."""
+    """Return the details of a run, by name; `write` prints a moment."""
     lines = [("occurrence", run.occurrence)]
     if run.attempt:
         of = f" of {run.attempts}" if run.attempts else ""
@@ -75,5 +75,5 @@ def run_lines(run: Schedule, write: Callable[[datetime], str]) -> list[tuple[str
     if run.give_up is not None:
         lines.append(("give up", write(run.give_up)))
     if run.last_attempt:
-        lines.append(("last try", "yes, since its schedule was changed or cancelled"))
+        lines.append(("last try", "yes: its schedule was changed or cancelled"))
     return lines

@@ -26,7 +26,7 @@ async def test_without_the_right_to_hear(
     assert await check.wait() == 0
     advice = [line for line in check.stdout.splitlines() if ACK in line]
     assert len(advice) == 1
-    assert re.match(rf" *advice  subscribe to {re.escape(ACK)}: to hear the answers", advice[0])
+    assert re.match(rf" *advice  subscribe to {re.escape(ACK)}: to receive the answers", advice[0])
     daemon = await daemons.serve(server, *LOGIN)
     denied = await daemon.event("permission.denied")
     assert (denied.fields["kind"], denied.fields["subject"]) == ("subscription", ACK)
