@@ -164,7 +164,7 @@ class Client(ClientReads, ClientStreams):
     async def cancel(self, *ids: str, timeout: float = 5.0) -> list[Cancelled]:
         """Cancel schedules; returns the result for each, in the order given.
 
-        `cancelled` is final; what is running goes on (`Cancelled.running`), and is not tried
+        `cancelled` is final; running work goes on (`Cancelled.running`), and is not tried
         again. `already_delivered` is known for ten minutes, by daemons that ran
         at the time; after that, and without a daemon, for some seconds.
 

@@ -78,7 +78,7 @@ def confirmed(one: Schedule | Wanted) -> Confirmed:
     """Return how a schedule is confirmed.
 
     Raises:
-        RequestError: what is wanted is invalid.
+        RequestError: the wanted schedule is invalid.
     """
     if isinstance(one, Schedule):
         return Confirmed(one.confirm is True, one.attempts, one.confirmation)

@@ -60,7 +60,7 @@ class MemorySource:
         self._failures.postpone((item, self), reason)
 
     def expired(self, item: Item) -> None:
-        """Give up what was triggered; requests have no age: those that do are in the bucket."""
+        """Give up a triggered delivery; requests with a maximum age are in the bucket."""
         entry = self._in_memory.entry(item)
         if entry is not None:
             self.failed(item, expired(entry, self._clock.now_us()).reason)

@@ -285,7 +285,7 @@ class RunOutcomes:
         pauses = self._pauses.get(key, 0)
         self._pauses[key] = pauses + 1
         now_us = self._clock.now_us()
-        log.limited("info", "run.paused", id=entry.id, subject=entry.subject, reason=reason)
+        log.limited("info", "run.postponed", id=entry.id, subject=entry.subject, reason=reason)
         change = partial(runs.refused, reason=reason, pauses=pauses, now_us=now_us)
         self._end(key, change, heard)
 

@@ -128,7 +128,7 @@ class Metrics(Collector):
         )
         yield _counter(
             "runs_skipped",
-            "Occurrences skipped because earlier ones were not over.",
+            "Occurrences skipped because earlier ones were not settled.",
             stats.skipped,
         )
 

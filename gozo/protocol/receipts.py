@@ -55,7 +55,7 @@ def rescheduled_receipt(entry: Entry, *, running: bool) -> dict[str, object]:
 def cancel_receipt(id_: str, status: str, *, running: bool = False) -> dict[str, object]:
     """Return the result for an id: `cancelled`, `paused`, `already_delivered`, `not_found`, ...
 
-    `running`: a receiver may be at work on an occurrence, which is left alone.
+    `running` means that a receiver may be working on an occurrence, which goes on.
     """
     receipt: dict[str, object] = {"status": status, "id": id_}
     return receipt | {"running": True} if running else receipt

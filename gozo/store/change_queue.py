@@ -378,7 +378,7 @@ class ChangeQueue:
 
 
 def _is_asked_for(change: Change) -> bool:
-    """Tell whether a change is not one that the delivery makes of the version that it knows."""
+    """Tell whether a change was requested, and is not part of a delivery."""
     return isinstance(change, Write) and not change.revision
 
 

@@ -163,7 +163,7 @@ def headers_size(entry: Entry) -> int:
         entry.recurs and confirmation is not None and bool(confirmation.dead_letter)
     )
     if entry.state is not _PENDING:
-        entry = entry._replace(state=_PENDING)  # what is noted of it is in the growth
+        entry = entry._replace(state=_PENDING)  # GROWTH includes its state
     return len(entry_headers(entry, b"")) + GROWTH + RUN_GROWTH * begins_others
 
 

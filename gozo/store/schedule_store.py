@@ -195,7 +195,7 @@ class ScheduleStore:
         return self.key_of(id_) in self._timetable
 
     def is_running(self, id_: str) -> bool:
-        """Tell whether a receiver may be at work on an occurrence of the schedule with this id."""
+        """Tell whether a receiver may be working on an occurrence of the schedule with this id."""
         return self._run_index.is_running(self.key_of(id_))
 
     def outcome(self, id_: str) -> str:

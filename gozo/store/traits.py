@@ -51,7 +51,7 @@ class Traits:
         self.runs = RunIndex()
 
     def dead_letters_of(self, key: str) -> int:
-        """How many dead letters of the schedule under a key no stream has yet."""
+        """Return the number of dead letters of a schedule that no stream has yet."""
         return self._dead[key]
 
     def note_size(self, key: str, size: int) -> None:

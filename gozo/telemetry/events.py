@@ -118,7 +118,7 @@ class Events:
         )
 
     def skipped(self, entry: Entry) -> None:
-        """An occurrence is left out, since an earlier one is not settled."""
+        """An occurrence is skipped because an earlier one is not settled."""
         self._publish(
             Kind.SKIPPED, entry.id, subject=entry.subject, due=print_rfc3339(entry.due_us)
         )
@@ -207,7 +207,7 @@ class NullEvents:
         """A receiver has confirmed that its work is done."""
 
     def skipped(self, entry: Entry) -> None:
-        """An occurrence is left out."""
+        """An occurrence is skipped."""
 
     def missed(self, id_: str | None, due_us: int) -> None:
         """A schedule, or an occurrence of one, was skipped."""

@@ -118,7 +118,7 @@ class Stats:
     missed: int = 0
     """Schedules and occurrences that were skipped because they were too late."""
     skipped: int = 0
-    """Occurrences that were left out since earlier ones of their schedule were not settled."""
+    """Occurrences skipped because earlier ones of their schedule were not settled."""
     answers: Counter[str] = field(default_factory=Counter)
     """Answers of receivers, by what they say."""
     unanswered: int = 0

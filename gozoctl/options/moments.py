@@ -35,6 +35,7 @@ _HEADERS = re.compile(
     r"|Ack-Wait|Backoff|Max-Age|Overlap|Dead-Letter|TTL)\b"
 )
 _CONFIRM = re.compile(r"'Gozo-Confirm: (stream|reply|claim)'")
+_CONFIRMING = "--confirm, --confirm-reply or --confirm-claim"
 WAYS = ("--in", "--at", "--when", "--cron", "--every")
 """The options that give the due time."""
 _BEYOND = "lies beyond the year 9999"
@@ -265,6 +266,7 @@ def in_options(words: str, when: str) -> str:
     def option(header: re.Match[str]) -> str:
         return when if header[1] == "When" else f"--{header[1].lower()}"
 
+    words = words.replace("needs Gozo-Confirm: add it", f"needs {_CONFIRMING}: add one")
     words = _CONFIRM.sub(r"--confirm-\1", words).replace("--confirm-stream", "--confirm")
     return _HEADERS.sub(option, words)
 

@@ -79,7 +79,10 @@ MISTAKES = [
         (*CREATE, "--in", "1", "--confirm", "--confirm-claim"),
         "give only one of --confirm, --confirm-reply and --confirm-claim",
     ),
-    ((*CREATE, "--in", "1", "--attempts", "3"), "--attempts needs --confirm: add it"),
+    (
+        (*CREATE, "--in", "1", "--attempts", "3"),
+        "--attempts needs --confirm, --confirm-reply or --confirm-claim: add one",
+    ),
     (
         ("send", "kitchen", "--in", "1", "--confirm", "--ack-wait", "10"),
         "--ack-wait needs --confirm-reply or --confirm-claim: give one of them",
