@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
+from gozo.errors import SettingsError
+from gozo.schedule.model import Confirm
 from gozoctl.exit_codes import DONE, NO_ANSWER
 from gozoctl.options import completion
 from gozoctl.options.confirmation import TimeCheck
@@ -87,6 +89,11 @@ def command(
         async with session.client.listen(subject) as messages:
             return await _await_delivery(session, messages, mark, await request(), timeout)
 
+    if wait and message.options()["confirm"] in (Confirm.REPLY, Confirm.CLAIM):
+        raise SettingsError(
+            "--wait receives the message and does not answer it: omit it with --confirm-reply and "
+            "--confirm-claim (gozoctl events shows how the receiver answers)"
+        )
     connected(ctx, given, work, before=lambda out: time_check.agree(out, timing, text, message))
 
 

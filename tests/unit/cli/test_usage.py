@@ -80,6 +80,10 @@ MISTAKES = [
         "give only one of --confirm, --confirm-reply and --confirm-claim",
     ),
     (
+        ("send", "kitchen", "--in", "1", "--wait", "--confirm-reply"),
+        "--wait receives the message and does not answer it",
+    ),
+    (
         (*CREATE, "--in", "1", "--attempts", "3"),
         "--attempts needs --confirm, --confirm-reply or --confirm-claim: add one",
     ),
