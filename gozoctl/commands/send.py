@@ -18,7 +18,7 @@ from gozoctl.options.confirmation import TimeCheck
 from gozoctl.options.message import Message, Payload, read_payload
 from gozoctl.options.timing import Timing, naming
 from gozoctl.output.arrivals import ARRIVALS, arrival
-from gozoctl.output.printer import Lines
+from gozoctl.output.printer import Lines, Output
 from gozoctl.output.stored import print_stored, stored_record
 from gozoctl.session import OPTIONS, Session, connected
 
@@ -89,12 +89,15 @@ def command(
         async with session.client.listen(subject) as messages:
             return await _await_delivery(session, messages, mark, await request(), timeout)
 
-    if wait and message.options()["confirm"] in (Confirm.REPLY, Confirm.CLAIM):
-        raise SettingsError(
-            "--wait receives the message and does not answer it: omit it with --confirm-reply and "
-            "--confirm-claim (gozoctl events shows how the receiver answers)"
-        )
-    connected(ctx, given, work, before=lambda out: time_check.agree(out, timing, text, message))
+    def check(out: Output) -> bool:
+        if wait and message.options()["confirm"] in (Confirm.REPLY, Confirm.CLAIM):
+            raise SettingsError(
+                "--wait receives the message and does not answer it: omit it with --confirm-reply "
+                "and --confirm-claim (gozoctl events shows how the receiver answers)"
+            )
+        return time_check.agree(out, timing, text, message)
+
+    connected(ctx, given, work, before=check)
 
 
 async def _await_delivery(
