@@ -186,13 +186,16 @@ def _order(entry: Entry) -> tuple[bool, int, int, str]:
 
 
 def _again(entry: Entry, reason: str, tried: int, next_us: int, now_us: int) -> Entry:
-    """Return the run to be tried again, or given up if that is too late or not allowed."""
-    run = replace(_run(entry), owner="")
+    """Return the run to be tried again, or given up if that is too late or not allowed.
+
+    It keeps its owner, which may be silent only for a while: see `alive`.
+    """
+    run = _run(entry)
     next_us = min(next_us, grammar.LAST_US)
     if run.is_last or next_us > run.give_up_us:
         return given_up(entry._replace(tried=tried), reason, now_us)
     return entry._replace(
-        state=State.RETRYING, tried=tried, next_us=next_us, reason=shortened(reason), run=run
+        state=State.RETRYING, tried=tried, next_us=next_us, reason=shortened(reason)
     )
 
 

@@ -130,6 +130,22 @@ async def test_who_is_silent_after_a_claim(client: Client, new_id: str, events: 
     assert (await events.find("succeeded"))["attempts"] == 2
 
 
+async def test_who_comes_back_in_time(client: Client, new_id: str, events: RunEvents) -> None:
+    """A claimer that was silent and goes on before the next attempt shares its job with nobody."""
+    receiver = await silent(client)
+    job = await offer(client, receiver, new_id, Gozo_Ack_Wait="1s", Gozo_Backoff="1h")
+    assert await receiver.ask(job, b"+CLAIM one") == b"+GO"
+    await events.find("retrying")
+    assert await receiver.ask(job, b"+WPI") == b"+OK"
+    await events.wait_for_run("running")
+    assert await receiver.ask(job, b"+CLAIM two") == b"+NO"
+    assert await receiver.ask(job, b'-NAK {"busy": true}') == b"+OK"
+    assert await events.states() == ["running"]
+    assert await receiver.ask(job, b"+CLAIM one") == b"+GO"
+    assert await receiver.ask(job, b"+ACK") == b"+OK"
+    assert (await events.find("succeeded"))["attempts"] == 1
+
+
 @pytest.mark.parametrize("answer", [b'-NAK {"busy": true}', b"-NAK"])
 async def test_an_offer_that_is_refused(
     client: Client, new_id: str, events: RunEvents, answer: bytes

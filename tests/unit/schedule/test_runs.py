@@ -123,6 +123,16 @@ def test_a_receiver_that_was_thought_silent() -> None:
     assert runs.attempt_of(alive, "hash") == alive.tried + 1
 
 
+def test_who_was_thought_silent_has_claimed_it_still() -> None:
+    """Otherwise another receiver of the same offer could start beside it."""
+    taken = runs.claimed(runs.sent(begun(schedule()), "hash", NOW_US), "owner", NOW_US)
+    late = runs.failed(taken, "unanswered", NOW_US)
+    alive, offered = runs.alive(late), runs.sent(late, "next", NOW_US)
+    assert alive.run is not None
+    assert offered.run is not None
+    assert (alive.run.owner, offered.run.owner) == ("owner", "")
+
+
 @pytest.mark.parametrize(
     ("confirmation", "every", "until_us"),
     [
