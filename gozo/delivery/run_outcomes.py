@@ -36,6 +36,9 @@ MOST_WAITING = 50
 MOST_AT_ONCE = 500
 """Silent receivers that are handled at a time."""
 
+ADOPT_EVERY = 2.0
+"""Seconds between searches for runs that nobody here waits for."""
+
 UNANSWERED = "no answer came in time"
 
 _NOT_BEGUN = frozenset({Verdict.BUSY, Verdict.NOBODY})
@@ -85,6 +88,7 @@ class RunOutcomes:
         """How many times in a row nobody took an attempt of each run."""
         self._abandoned: set[str] = set()
         """The runs that this replica has to abandon once it leads."""
+        self._adopted_at = 0.0
         self.on_taken: list[Callable[[str], None]] = []
         """Called with the key of a run that was claimed, or whose attempt has ended."""
 
@@ -192,10 +196,16 @@ class RunOutcomes:
 
     def adopt(self) -> None:
         """Wait for the receivers to which an earlier leader sent messages."""
-        for key, _ in self._index:
-            self._wait_again(key)
+        self._adopt_others(steady())
         while self._abandoned:
             self._abandon(self._abandoned.pop())
+
+    def _adopt_others(self, now: float) -> None:
+        """Wait also for what a client stored, or an earlier leader whose write came late."""
+        self._adopted_at = now
+        for key, entry in self._index:
+            if entry.state is State.RUNNING and key not in self._waits:
+                self._wait_again(key)
 
     def _wait_again(self, key: str) -> None:
         """Wait for a receiver, if one may be working."""
@@ -205,6 +215,8 @@ class RunOutcomes:
 
     def look(self, now: float, renewed_at: float) -> None:
         """Fail the attempts whose receivers were silent for too long."""
+        if now > self._adopted_at + ADOPT_EVERY:
+            self._adopt_others(now)
         for key in self._waits.late(now, renewed_at, MOST_AT_ONCE):
             entry = self._index.get(key)
             if entry is None or entry.state is not State.RUNNING:

@@ -10,11 +10,13 @@ from dataclasses import replace
 
 import pytest
 
+from gozo.schedule.model import Confirm, Confirmation, State
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.receipts import ask
 from tests.support.receiver import Delivered, Receiver, Worker, ask_until
 from tests.support.run_events import RunEvents
+from tests.support.runs import put_run, run_of
 
 BY = {
     "running": "reply",
@@ -191,3 +193,16 @@ async def test_a_leader_that_was_frozen(
     heard = await client.arrivals("gozo.ack.later")
     assert await receiver.ask(replace(job, reply=heard.subject), b"+ACK") == b"+OK"
     assert [answers.payloads for answers in said] == [[b"+GO"], [b"+OK"]]
+
+
+async def test_what_others_wrote(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """A run that appears while it runs is waited for, by whomever it was stored."""
+    server = servers.start()
+    await daemons.serve(server)
+    client = await clients.connect(server)
+    receiver = await Receiver.start(client.nats, subject="jobs")
+    wait = Confirmation(Confirm.REPLY, ack_wait_us=1_000_000, backoff_us=(1_000,))
+    put_run(server, run_of("late", State.RUNNING, confirmation=wait))
+    (again,) = await receiver.wait()
+    assert again.attempt == 3
+    assert again.headers["Gozo-Id"] == "late"
