@@ -194,7 +194,7 @@ class RunSender:
             elif is_over:
                 self._outcomes.give_up(key, TOO_LATE)
             elif not waits:
-                self._publish(key, run, payload, token)
+                self._publish(key, run, payload, token, run.due_us)
             on_result(result, words)
 
         self._store.begin(key, run, payload, on_begun)
@@ -259,29 +259,38 @@ class RunSender:
         if offer is not None:
             again_us = offer[1] + OFFER_AGAIN_US
             if now_us >= again_us:
-                self._publish(key, entry, message.payload, offer[0])
+                self._publish(key, entry, message.payload, offer[0], again_us)
                 again_us = now_us + OFFER_AGAIN_US
             source.give_back(item, again_us)
             return
         token = secrets.token_urlsafe(16)
         run = runs.sent(entry, hash_of(token.encode()), now_us)
-        done = partial(self._on_attempt, due, run, message.payload, token)
+        # What another run held up, or was offered before, is not late.
+        due_us = now_us if entry.state is State.PENDING else item.due_us
+        done = partial(self._on_attempt, due, run, message.payload, token, due_us)
         self._changes.begin(key)
         self._store.attempt(item, run, message.payload, done)
 
     def _on_attempt(
-        self, due: Due, run: Entry, payload: bytes, token: str, result: Result, words: str
+        self,
+        due: Due,
+        run: Entry,
+        payload: bytes,
+        token: str,
+        due_us: int,
+        result: Result,
+        words: str,
     ) -> None:
         if result in _STORED:
-            self._publish(due[0].key, run, payload, token)
+            self._publish(due[0].key, run, payload, token, due_us)
         elif result is Result.SUPERSEDED:
             due[1].give_back(due[0])
         else:
             self._failures.postpone(due, words or "the bucket cannot be written")
         self._changes.end(due[0].key)
 
-    def _publish(self, key: str, run: Entry, payload: bytes, token: str) -> None:
-        """Publish the message of an attempt that is recorded."""
+    def _publish(self, key: str, run: Entry, payload: bytes, token: str, due_us: int) -> None:
+        """Publish the message of an attempt that is recorded, and was due at a time."""
         if not self._may_send():
             self._outcomes.pause(key, NOT_SENT)  # unless another leader has the run by now
             return
@@ -301,12 +310,10 @@ class RunSender:
             self._recent.clear()
         self._recent.setdefault(run.subject, deque(maxlen=MOST_RECENT)).append((steady(), key))
         now_us = self._clock.now_us()
+        self._note_sent([now_us - due_us])
         if run.confirmation.by is Confirm.CLAIM:
-            if key not in self._offers:
-                self._note_sent([now_us - run.due_us])
             self._offers[key] = token, now_us
         else:
-            self._note_sent([now_us - run.due_us] if not run.tried else [])
             self._waits.note(key, run.confirmation.ack_wait_us / MICROSECONDS, steady())
             self._events.started(run)
 

@@ -14,6 +14,7 @@ from tests.support.jobs import Jobs, call_one
 from tests.support.metrics import scrape, serve
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.receiver import Receiver
 
 ONE_EACH = {"running": 1, "retrying": 1, "pending": 1, "failed": 1}
 
@@ -127,3 +128,21 @@ async def test_events(servers: Servers, daemons: Daemons, clients: Clients, tmp_
     ]
     lines = (await asyncio.to_thread(ctl.ok, "history", "job", *types[:2], "-o", "jsonl")).out
     assert [json.loads(line)["attempt"] for line in lines.splitlines()] == [1, 2]
+
+
+async def test_what_is_tried_again_is_not_late(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """How late a message was is counted from when its attempt was due, and each one counts."""
+    server = servers.start()
+    _, port = await serve(daemons, server)
+    client = await clients.connect(server)
+    for by in ("reply", "claim"):
+        receiver = await Receiver.start(client.nats, *[b'-NAK {"busy": true}'] * 5)
+        headers = {"Gozo-When": "+0", "Gozo-Confirm": by}
+        await client.send(headers, reply=receiver.subject)
+        first, *_, last = await receiver.wait(6)
+        assert last.at - first.at >= 3
+    figures = await scrape(port)
+    assert figures["gozo_lateness_seconds_count"] == 12
+    assert figures["gozo_lateness_max_seconds"] < 2
