@@ -121,16 +121,19 @@ class RunSender:
         self._offers.pop(key, None)
 
     def deny(self, subject: str) -> bool:
-        """Note that the server refused a message to a subject; return whether it was a run's."""
+        """Note that the server refused a message to a subject; return whether it was a run's.
+
+        It is the latest one: if the permission was withdrawn, the earlier ones were published.
+        """
         recent = self._recent.get(subject)
-        since = steady() - DENIED_WITHIN
-        while recent:
-            at, key = recent.popleft()
-            if at >= since:
-                self._offers.pop(key, None)
-                self._outcomes.fail(key, not_published(subject))
-                return True
-        return False
+        if not recent:
+            return False
+        at, key = recent.pop()
+        if at < steady() - DENIED_WITHIN:
+            return False
+        self._offers.pop(key, None)
+        self._outcomes.fail(key, not_published(subject))
+        return True
 
     # From a schedule that is due to its run
 

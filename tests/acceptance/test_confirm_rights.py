@@ -199,3 +199,29 @@ async def test_imported_as_a_service(
     await app.confirm()
     await own.confirm()
     assert answers.payloads == [b"+WPI", b"+WPI", b"+ACK"][: 3 if responses else 1]
+
+
+async def test_who_was_sent_a_message_in_time(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """A right that is withdrawn ends what the server refused, not what it passed on before."""
+    server = servers.start(withholding("publish", "granted.jobs"))
+    await daemons.serve(server, *LOGIN)
+    client = await admin(clients, server)
+    jobs = Jobs(client, "jobs")
+    await client.nats.subscribe("jobs", cb=jobs.take)
+    await jobs.store("before", "+0")
+    await jobs.store("after", "+2")
+    await jobs.wait(1)
+    withdraw(server, "jobs")
+
+    async def states() -> list[list[str]]:
+        found = [await runs(client, id_) for id_ in ("before", "after")]
+        return [[run["Gozo-State"] for run in of] for of in found]
+
+    async def is_refused() -> bool:
+        return ["retrying"] in await states()
+
+    await until(is_refused, "the server refused one")
+    assert await states() == [["running"], ["retrying"]]
+    assert len(jobs.all) == 1
