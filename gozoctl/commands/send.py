@@ -65,8 +65,7 @@ def command(
     """
 
     async def work(session: Session) -> int:
-        mark = secrets.token_hex(8)
-        payload = read_payload(text)
+        mark, payload = secrets.token_hex(8), read_payload(text)
         headers = message.headers + ([(MARK, mark)] if wait else [])
 
         async def request() -> Stored:
@@ -89,15 +88,20 @@ def command(
         async with session.client.listen(subject) as messages:
             return await _await_delivery(session, messages, mark, await request(), timeout)
 
-    def check(out: Output) -> bool:
-        if wait and message.options()["confirm"] in (Confirm.REPLY, Confirm.CLAIM):
-            raise SettingsError(
-                "--wait receives the message and does not answer it: omit it with --confirm-reply "
-                "and --confirm-claim (gozoctl events shows how the receiver answers)"
-            )
-        return time_check.agree(out, timing, text, message)
+    def agree(out: Output) -> bool:
+        return _may_wait(message, wait) and time_check.agree(out, timing, text, message)
 
-    connected(ctx, given, work, before=check)
+    connected(ctx, given, work, before=agree)
+
+
+def _may_wait(message: Message, wait: bool) -> bool:
+    """Return True; refuse to `wait` for a message that its receiver must answer."""
+    if wait and message.options()["confirm"] in (Confirm.REPLY, Confirm.CLAIM):
+        raise SettingsError(
+            "--wait receives the message and does not answer it: omit it with --confirm-reply and "
+            "--confirm-claim (gozoctl events shows how the receiver answers)"
+        )
+    return True
 
 
 async def _await_delivery(
