@@ -123,6 +123,9 @@ async def test_a_daemon_s_run_is_seen_and_cancelled(client: Client, place: Place
     async def is_running() -> bool:
         return bool([one async for one in client.list(prefix=new, state="running")])
 
+    async def is_gone() -> bool:
+        return await client.get(new) is None
+
     async def is_ended() -> bool:
         return all(run.last_attempt for run in await client.current_runs(new))
 
@@ -133,7 +136,7 @@ async def test_a_daemon_s_run_is_seen_and_cancelled(client: Client, place: Place
         (run,) = await client.current_runs(new)
         assert (run.id, run.subject, run.payload, run.attempt) == (new, new, b"x", 1)
         assert (run.is_run, run.confirm, run.claimed) == (True, "reply", False)
-        assert await client.get(new) is None
+        await until(is_gone, "its schedule is settled, a moment after its run is stored")
         (done,) = await client.cancel(new)
         assert (done.status, done.running) == ("cancelled", True)
         await until(is_ended, "it is not tried again")
