@@ -209,7 +209,7 @@ class Delivery:
         items = self._bucket.pop_due(now_us, room)
         batch: list[Due] = list(zip(items, repeat(self._bucket), strict=False))
         recurring, run_index = self._traits.recurring, self._traits.runs
-        if recurring or run_index:
+        if recurring or run_index.any:
             for place, item in enumerate(items):
                 if item.key in recurring:
                     self._occurrences.begin(item)

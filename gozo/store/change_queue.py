@@ -87,7 +87,7 @@ class ChangeQueue:
         self._events = events
         self._hooks = hooks
         self._start = start
-        self._runs = runs
+        self._runs, self._any_run = runs, runs.any
         self.active: dict[str, Change] = {}
         """The current change of each key."""
         self.behind = Behind()
@@ -254,7 +254,7 @@ class ChangeQueue:
         if self._overtaken:
             result = self._resolve_overtaken(change, result)
         key = change.key
-        has_runs = bool(self._runs) and _is_asked_for(change) and bool(self._runs.of(key))
+        has_runs = bool(self._any_run) and _is_asked_for(change) and bool(self._runs.of(key))
         if has_runs and isinstance(change, Remove) and result in _GONE:
             # Only runs are left: these are cancelled.
             result = Result.CANCELLED if self._runs.ends_with(key) else result

@@ -191,7 +191,7 @@ class BucketIndex:
                 self._removed(key, revision, stored_us, marker)
             return marker is not None
         due_us, subject, token, size = glanced
-        if (self._observes or self.traits.runs) and not is_of_daemon(token):
+        if (self._observes or self.traits.runs.any) and not is_of_daemon(token):
             return False  # entries that others write are read in full: see `_known`
         if self.lateness.is_late(key, stored_us, headers, token):
             self._take_late(key, revision, stored_us)

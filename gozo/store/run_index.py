@@ -20,6 +20,8 @@ class RunIndex:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self.any = self._entries.keys()
+        """True while there is a run: cheap to ask for each message."""
         self._of: dict[str, dict[str, None]] = {}
         """The keys of the runs of each schedule, by its key."""
         self._tokens: dict[str, str] = {}
