@@ -25,7 +25,7 @@ OLD = ID_KEPT_TIME + 1  # seconds: what has an id would have been handled long s
 AHEAD = 3.0  # seconds: most of what is pending when the silence begins is due well after that
 RATE = 50  # a second, of each of the two loads: three clusters take over at the same time
 LATEST = 12.0  # seconds that a schedule may be late, as promised
-UNNOTICED = 1.0  # seconds, where the leader is not the one who is silent
+UNNOTICED = 3.0  # seconds, where the leader is not the one who is silent
 
 
 @dataclass(frozen=True, slots=True)
