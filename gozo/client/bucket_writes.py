@@ -114,7 +114,7 @@ class BucketWrites:
     ) -> bool | None:
         """Make sure that the runs of a schedule are not tried again; remove cancelled failed ones.
 
-        Returns whether one is running; None if there are none.
+        Returns whether one is running; None without runs.
         """
         runs = await self._reader.find_runs(id_)
         running = [await self._end_run(bucket, one, timeout, are_cancelled) for one in runs]

@@ -69,7 +69,7 @@ class Schedule(NamedTuple):
     occurrence: str = ""
     """The name of the occurrence, if it is a run; otherwise empty."""
     attempt: int = 0
-    """The number of the latest attempt of a run that has no final answer; 0 if there is none."""
+    """The number of the latest attempt of a run; 0 before the first, and after its final answer."""
     sent: datetime | None = None
     """When the latest attempt of a run was sent, or claimed."""
     claimed: bool = False

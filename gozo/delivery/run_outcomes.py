@@ -54,7 +54,7 @@ class Heard(NamedTuple):
     """The SHA-256 of the token in its subject."""
     answer: Answer
     reply: bytes
-    """The subject on which it is confirmed; empty if there is none."""
+    """The subject on which it is confirmed; empty without one."""
 
 
 def hash_of(text: bytes) -> str:

@@ -84,7 +84,7 @@ class Policy:
             self.check_dead_letter(entry.confirmation.dead_letter)
 
     def check_dead_letter(self, subject: str) -> None:
-        """Refuse a subject that no dead letter may be sent to; "" means that there is none.
+        """Refuse a subject that no dead letter may be sent to; "" is no dead letter.
 
         Raises:
             RequestError: `forbidden_subject`.
