@@ -144,7 +144,8 @@ class RunSender:
             return
         entry = message.entry
         assert entry is not None
-        key = run_key(item.key, occurrence_of(entry))
+        occurrence = occurrence_of(entry)
+        key = run_key(item.key, occurrence)
         if self._store.was_begun(key):
             self._advance(due)  # an earlier leader stored it, and died before it could go on
             return
@@ -159,7 +160,6 @@ class RunSender:
             source.missed(item)
             return
         headers = once(entry.headers, entry.due_us) if entry.recurs else entry.headers
-        occurrence = occurrence_of(entry)
         run = runs.begun(entry, item.key, occurrence, headers, now_us)
         known = item.key, item.revision
         self._beginning.add(known)

@@ -26,7 +26,7 @@ from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, State
 from gozo.schedule.recurrence import arranged, due_at, expression
 from gozo.schedule.spec_headers import check_recurs, has_spec, read_spec, spec_lines
 from gozo.store.marker_codec import read_marker
-from gozo.store.run_codec import RUN_GROWTH, RUN_PREFIX, read_run, run_lines
+from gozo.store.run_codec import RUN_GROWTH, RUN_PREFIX, print_us, read_run, run_lines
 
 FORMAT = 2
 """The newest format of entries that this version reads.
@@ -147,7 +147,7 @@ def _rare_lines(entry: Entry) -> bytes:
         lines += b"Gozo-State: %b\r\nGozo-Tried: %d\r\nGozo-Next: %b\r\nGozo-Reason: %b\r\n" % (
             entry.state.encode(),
             entry.tried,
-            _print_us(entry.next_us),
+            print_us(entry.next_us).encode(),
             reason,
         )
     return lines + entry.unknown
@@ -372,10 +372,6 @@ def _entry_id(key: str, header: bytes | None, *, original: bool) -> str | None:
     if header is not None and header != id_.encode():
         raise ValueError("its Gozo-Id is not the id of its key")
     return id_
-
-
-def _print_us(us: int) -> bytes:
-    return b"%d.%06d" % divmod(us, MICROSECONDS)
 
 
 def _read_us(value: bytes) -> int:

@@ -59,14 +59,14 @@ def run_lines(run: Run) -> bytes:
     """Write the header lines that only a run has."""
     lines = []
     if run.sent_us:
-        lines.append(f"Gozo-Sent: {_print_us(run.sent_us)}")
+        lines.append(f"Gozo-Sent: {print_us(run.sent_us)}")
     if run.tokens:
         tokens = ",".join(f"{attempt}.{hashed}" for attempt, hashed in run.tokens)
         lines.append(f"Gozo-Token: {tokens}")
     if run.owner:
         lines.append(f"Gozo-Owner: {run.owner}")
     if run.give_up_us != NEVER:
-        lines.append(f"Gozo-Give-Up: {_print_us(run.give_up_us)}")
+        lines.append(f"Gozo-Give-Up: {print_us(run.give_up_us)}")
     if run.is_last:
         lines.append("Gozo-Last-Attempt: Yes")
     return "".join(f"{line}\r\n" for line in lines).encode()
@@ -92,7 +92,8 @@ def read_run(key: str, given: Mapping[bytes, bytes]) -> Run:
     )
 
 
-def _print_us(us: int) -> str:
+def print_us(us: int) -> str:
+    """Write a time as headers of entries have it: epoch seconds with six decimals."""
     seconds, part = divmod(us, MICROSECONDS)
     return f"{seconds}.{part:06d}"
 

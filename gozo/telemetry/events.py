@@ -99,29 +99,20 @@ class Events:
 
     def started(self, run: Entry) -> None:
         """A receiver was sent an attempt of a run, or has claimed it."""
-        self._publish(
-            Kind.STARTED,
-            run.id,
-            subject=run.subject,
-            due=print_rfc3339(run.due_us),
-            attempt=run.tried + 1,
-        )
+        self._of_run(Kind.STARTED, run, attempt=run.tried + 1)
 
     def succeeded(self, run: Entry) -> None:
         """A receiver has confirmed that its work is done."""
-        self._publish(
-            Kind.SUCCEEDED,
-            run.id,
-            subject=run.subject,
-            due=print_rfc3339(run.due_us),
-            attempts=run.tried + 1,
-        )
+        self._of_run(Kind.SUCCEEDED, run, attempts=run.tried + 1)
 
     def skipped(self, entry: Entry) -> None:
         """An occurrence is skipped because an earlier one is not settled."""
-        self._publish(
-            Kind.SKIPPED, entry.id, subject=entry.subject, due=print_rfc3339(entry.due_us)
-        )
+        self._of_run(Kind.SKIPPED, entry)
+
+    def _of_run(self, kind: Kind, entry: Entry, **more: object) -> None:
+        """Publish what happened to an occurrence that its receiver must confirm."""
+        due = print_rfc3339(entry.due_us)
+        self._publish(kind, entry.id, subject=entry.subject, due=due, **more)
 
     def missed(self, id_: str | None, due_us: int) -> None:
         """A schedule, or an occurrence of one, was too late and was skipped."""
