@@ -24,7 +24,8 @@ second before until requests are answered again: that much the README says.
 
 So that nothing is lost that only memory had, a replica ends or dies only where another one has
 heard all requests for longer than any of them waits (its link whole, its process never ended), and
-not within 15 s of another such end. A replica that is stopped still counts as hearing.
+not within 15 s of another such end. A replica that is stopped does not count as hearing, is not
+stopped within these 15 s, and no server is restarted meanwhile: what it has not read is then lost.
 
 Where this process is held up for half a second, by a busy machine, that is a fault too: all links
 go through it.

@@ -59,6 +59,8 @@ class Causes:
         self._guest = guest
         self._forgot_at = 0.0
         """When a replica's memory was last lost."""
+        self._stopped = 0
+        """How many replicas are stopped."""
         self._server_busy = False
         self.all: dict[str, tuple[int, Cause]] = {
             "SIGTERM": (3, lambda: self._end(signal.SIGTERM)),
@@ -152,10 +154,12 @@ class Causes:
 
     async def _stop(self) -> bool:
         replica = self._pick(self._replicas)
-        if replica is None:
+        if replica is None or self._server_busy or time.time() < self._forgot_at + APART:
             return False
         seconds = self._rng.uniform(SHORTEST, LONGEST)
         replica.busy = True
+        whole_since, replica.whole_since = replica.whole_since, NEVER
+        self._stopped += 1
         role = "leader" if replica.leads else "standby"
         what = f"SIGSTOP {replica.name}, {role}"
         self._faults.note(f"{what}, for {seconds:.1f} s", repeats=role == "leader")
@@ -163,6 +167,8 @@ class Causes:
         await asyncio.sleep(seconds)
         replica.daemon.send(signal.SIGCONT)
         self._faults.note(f"{replica.name} goes on", repeats=False)
+        self._stopped -= 1
+        replica.whole_since = whole_since
         replica.busy = False
         return True
 
@@ -234,7 +240,7 @@ class Causes:
         return True
 
     async def _restart_server(self) -> bool:
-        if self._server_busy:
+        if self._server_busy or self._stopped:
             return False
         self._server_busy = True
         server = self._rng.choice(self._servers)
