@@ -21,8 +21,10 @@ REQUEST = (
     "Gozo-Count",
     "Gozo-Dead-Letter",
     "Gozo-Del-Id",
+    "Gozo-Expect",
     "Gozo-Id",
     "Gozo-Jitter",
+    "Gozo-Keep-Output",
     "Gozo-Max-Age",
     "Gozo-Misfire",
     "Gozo-Misfire-Grace",
@@ -38,6 +40,7 @@ REQUEST = (
 
 IGNORED = (
     "Gozo-Attempt",
+    "Gozo-Awaited",
     "Gozo-Created",
     "Gozo-Due",
     "Gozo-Extended",
@@ -51,6 +54,8 @@ IGNORED = (
     "Gozo-Occurred",
     "Gozo-Occurrence",
     "Gozo-Original",
+    "Gozo-Outcome",
+    "Gozo-Overdue",
     "Gozo-Owner",
     "Gozo-Reason",
     "Gozo-Reckoned",
