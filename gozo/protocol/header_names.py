@@ -74,6 +74,9 @@ clients schedule again what they received."""
 REFUSED = ("Gozo-Protect",)
 """What only an entry may say; a request is refused with a reason of its own."""
 
+ANSWERS = ("Gozo-Answer", "Gozo-Duration", "Gozo-Exit-Status", "Gozo-Host", "Gozo-Started")
+"""What only answers of receivers say: unknown in requests, where they would have no effect."""
+
 _ALL = REQUEST + IGNORED + REFUSED
 KNOWN = frozenset(name.lower().encode() for name in _ALL)
 _REQUEST = frozenset(name.lower().encode() for name in REQUEST)
