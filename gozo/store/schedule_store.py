@@ -202,8 +202,11 @@ class ScheduleStore:
         return self._run_index.is_running(self.key_of(id_))
 
     def outcome(self, id_: str) -> str:
-        """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`."""
-        if self.keeps(id_):
+        """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`.
+
+        It is pending also while a run is not settled.
+        """
+        if self.keeps(id_) or self._run_index.unsettled(self.key_of(id_)):
             return "pending"
         reason = self._timetable.departure(escape_id(id_))
         return "not_found" if reason is None else reason or "removed"

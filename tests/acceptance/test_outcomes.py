@@ -47,15 +47,15 @@ async def schedule(client: Client, id_: str, subject: str, **headers: str) -> No
     assert receipt["status"] in ("stored", "replaced"), receipt
 
 
-def worker(word: bytes, output: bytes = b"", **headers: str) -> Say:
+def worker(word: bytes, output: bytes = b"", headers: Mapping[str, str] = {}) -> Say:
     """Return the answer of a worker."""
-    return Say(output, WORK | {"Gozo-Answer": word.decode()} | headers)
+    return Say(output, {**WORK, "Gozo-Answer": word.decode(), **headers})
 
 
 ENDS: dict[str, tuple[Answer, Mapping[str, str], dict[str, Any]]] = {
     "a plain answer": (b"done", {}, {"outcome": "succeeded", "reason": "", "host": ""}),
     "a worker": (
-        worker(b"+ACK", **{"Gozo-Exit-Status": "0"}),
+        worker(b"+ACK", headers={"Gozo-Exit-Status": "0"}),
         {},
         {"outcome": "succeeded", "exit_status": 0, "host": "web1", "took": 12.5},
     ),
@@ -71,7 +71,7 @@ ENDS: dict[str, tuple[Answer, Mapping[str, str], dict[str, Any]]] = {
         {"outcome": "unanswered", "reason": "no answer came in time"},
     ),
     "hostile headers": (
-        worker(b"+ACK", **dict.fromkeys(WORK, "?" * 1_000)),
+        worker(b"+ACK", headers=dict.fromkeys(WORK, "\x7f" * 1_000)),
         {},
         {"outcome": "succeeded", "exit_status": None, "host": ""},
     ),
