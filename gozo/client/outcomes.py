@@ -9,7 +9,7 @@ from typing import Any
 from gozo.client.models import Outcome
 from gozo.client.outcome_model import outcome_model
 from gozo.client.past import Kept, Past
-from gozo.errors import JetStreamError, NoServerError, NotFoundError
+from gozo.errors import JetStreamError, NoServerError, NotAllowedError, NotFoundError
 from gozo.protocol.headers import fields
 from gozo.protocol.ids import escape_id
 from gozo.protocol.outcome_codec import read_outcome_json
@@ -56,7 +56,7 @@ class OutcomeLog:
         try:
             async for one in self.past(id_, None):
                 found = one
-        except (NotFoundError, NoServerError, JetStreamError):
+        except (NotFoundError, NotAllowedError, NoServerError, JetStreamError):
             return None
         return found
 

@@ -298,7 +298,7 @@ def _build_leading(
     catching_up = CatchingUp(tenure, storage.barrier, storage.follower, store.fence)
     step_down = StepDown(main, tenure, intake, in_memory, store, delivery)
     prefetch = Prefetch(tenure, clock, storage.timetable, storage.cache)
-    skipping = _build_skipping(basis, storage)
+    skipping = _build_skipping(basis, storage, delivery)
     leadership = Leadership(
         tenure,
         clock,
@@ -335,11 +335,12 @@ def _build_leading(
     )
 
 
-def _build_skipping(basis: Basis, storage: Storage) -> Skipping:
+def _build_skipping(basis: Basis, storage: Storage, delivery: Delivery) -> Skipping:
     return Skipping(
         storage.index,
         storage.store,
         storage.legacy_entries,
+        delivery.recorder,
         basis.stats,
         basis.events,
         basis.settings.skip_due_before_us,

@@ -23,10 +23,11 @@ from gozo.settings.model import ServeSettings
 from gozo.store.outcome_streams import KeptStream, open_kept, outcomes_of, output_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream, is_final, read_ack
+from gozo.transport.link import notify
 from gozo.transport.permissions import missing_permission
 
 PATIENCE = 0.5  # seconds that a run waits for its outcome to be stored
-SWEEP = 0.1  # seconds between two searches for those that have waited for so long
+SWEEP = 0.25  # seconds between two searches for those that have waited for so long
 ANSWER_TIME = 5.0  # seconds after which a message without an answer is sent again
 RETRY = 2.0  # seconds between two attempts to store what the streams did not take
 OPEN_AGAIN = 10.0  # seconds between two attempts to create the streams
@@ -221,8 +222,14 @@ class OutcomeWriter:
             self._send(self._unstored.popleft())
 
     def _takes_denied(self, kind: str, subject: str) -> bool:
-        """Store nothing for a while if the server denies it; log that once for each connection."""
+        """Store nothing for a while if the server denies it; log that once for each connection.
+
+        If it denies what the streams need, `keep` logs that.
+        """
         streams = (self._outcomes, self._output)
+        if kind == "publish" and subject.endswith(tuple(f".{one.name}" for one in streams)):
+            notify(self._connection.on_denied, kind, subject)
+            return True
         denied = next((one for one in streams if subject.startswith(f"{one.prefix}.")), None)
         if kind != "publish" or denied is None:
             return False

@@ -97,6 +97,7 @@ async def test_without_permission(
     await ask(client, QUICK | {"Gozo-Id": "a"}, reply=receiver.subject)
     (_, job) = await receiver.wait(2)
     assert await receiver.ask(job, b"+ACK") == b"+OK", "nothing waits for the stream"
+    assert daemon.events("permission.denied") == []
 
 
 async def test_a_stream_that_is_removed(
