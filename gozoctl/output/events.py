@@ -119,8 +119,10 @@ def _record(event: Event) -> dict[str, Any]:
         record |= {"error": event.error, "message": event.message}
     more = ("attempt", "attempts", "reason", "note", "outcome", "host")
     record |= {name: value for name in more if (value := getattr(event, name))}
-    more = ("exit_status", "took")
-    return record | {name: value for name in more if (value := getattr(event, name)) is not None}
+    for name in ("exit_status", "took"):
+        if getattr(event, name) is not None:
+            record[name] = getattr(event, name)
+    return record
 
 
 def _name(event: Event) -> str | None:

@@ -25,14 +25,14 @@ class Bucket:
         self.timetable = Timetable()
         self.entry = Entry("a", "to", "", 1, 1)
         self.writes = 0
-        self._waiting: deque[Put] = deque()
+        self.waiting: deque[Put] = deque()
         self._revision = 0
         self.write()
 
     def submit(self, change: Change) -> None:
         """Take a change on."""
         assert isinstance(change, Put)
-        self._waiting.append(change)
+        self.waiting.append(change)
 
     def write(self) -> None:
         """Store another version."""
@@ -46,9 +46,9 @@ class Bucket:
 
     def work(self) -> bool:
         """Make the next change; False without one."""
-        if not self._waiting:
+        if not self.waiting:
             return False
-        change = self._waiting.popleft()
+        change = self.waiting.popleft()
         if change.revision != self._revision:
             change.on_result(Result.SUPERSEDED, "")
             return True
@@ -97,7 +97,7 @@ def test_what_comes_together_is_one_write() -> None:
     bucket = Bucket()
     store = RecordStore(cast("ChangeQueue", bucket), bucket.timetable, repeat(b"token"))
     for text in "abc":
-        store.add("a", partial(add, text), list)
+        store.add("a", partial(add, text), lambda: None)
     while bucket.work():
         pass
     assert (bucket.entry.when, bucket.writes) == ("abc", 1)
@@ -107,8 +107,7 @@ def test_what_comes_together_is_one_write() -> None:
 def test_what_cannot_be_stored(result: Result) -> None:
     """It is dropped, not tried for ever: a later leader may have the schedule."""
     bucket = Bucket()
-    changes: list[Change] = []
-    bucket.submit = changes.append  # type: ignore[method-assign]
+    changes = bucket.waiting
     store = RecordStore(cast("ChangeQueue", bucket), bucket.timetable, repeat(b"token"))
     done: list[str] = []
     store.add("a", partial(add, "x"), lambda: done.append("x"))
