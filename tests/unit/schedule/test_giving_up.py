@@ -122,6 +122,8 @@ def test_what_was_tried_is_given_up_and_not_missed(confirmation: Confirmation) -
 def test_a_dead_letter_whose_time_a_fast_clock_wrote() -> None:
     """It is due at once by the right clock."""
     failed = retried(schedule(LETTER, attempts=1), "full", NOW_US + 3600 * SECOND)
+    assert ran_ahead(failed, failed.next_us - AHEAD_US - 1)
+    assert not ran_ahead(failed, failed.next_us - AHEAD_US), "a clock may be ahead by so much"
     assert ran_ahead(failed, NOW_US)
     anew = reckoned_anew(failed, NOW_US)
     assert anew is not None
