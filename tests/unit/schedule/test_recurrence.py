@@ -6,7 +6,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gozo.errors import Refusal, RequestError
@@ -26,6 +26,7 @@ from gozo.schedule.recurrence import (
     MOST_DELAYED,
     MOST_MISSED,
     arranged,
+    due_at,
     due_times,
     expression,
     grace_us,
@@ -85,9 +86,10 @@ def test_lifetime() -> None:
     assert schedule("@every 7h", start_us=0).due_us % (7 * HOUR) == 0
     assert schedule("0 9 * * *", start_us=NOW_US + HOUR).due_us == NOW_US + HOUR
     assert schedule("0 9 * * *", zone="Europe/Malta").due_us == NOW_US + 24 * HOUR
-    with pytest.raises(RequestError, match="never due before Gozo-Until"):
+    with pytest.raises(RequestError, match="never due before Gozo-Until; give a later end"):
         schedule(until_us=NOW_US + 9 * SECOND)
-    with pytest.raises(RequestError, match="never due before the year 10000"):
+    problem = "it is never due before the year 10000; give an earlier time"
+    with pytest.raises(RequestError, match=f"^invalid Gozo-When '@every 70000000h': {problem}"):
         schedule("@every 70000000h")
 
 
@@ -161,6 +163,7 @@ def test_count_and_last() -> None:
     assert left_out is not None
     assert left_out.spec == entry.spec
     assert onward(entry, entry.due_us, sent=True) is None
+    assert onward(schedule(count=1), first_us, sent=True) is None
 
 
 @pytest.mark.parametrize(
@@ -226,22 +229,25 @@ DELAYED = "1890"
 
 
 @pytest.mark.parametrize(
-    ("grace", "now_us", "due"),
+    ("misfire", "grace", "now_us", "due"),
     [
-        (5, 25_884_098, 20),
-        (5, 25_884_099, 30),
-        (None, 30_884_098, 20),
-        (None, 30_884_099, 30),
-        (5, 37_472_953, 30),
-        (5, 37_472_954, 40),
+        (Misfire.ONCE, 5, 25_884_098, 20),
+        (Misfire.ONCE, 5, 25_884_099, 30),
+        (Misfire.ONCE, None, 30_884_098, 20),
+        (Misfire.ONCE, None, 30_884_099, 30),
+        (Misfire.ONCE, 5, 37_472_953, 30),
+        (Misfire.ONCE, 5, 37_472_954, 40),
+        (Misfire.SKIP, 5, 42_472_954, 30),
+        (Misfire.SKIP, 5, 42_472_955, 40),
     ],
 )
-def test_a_later_one_with_less_jitter_was_missed(grace: int | None, now_us: int, due: int) -> None:
-    """One message stands for it as well; the next is the first that is not overdue."""
+def test_a_later_one_with_less_jitter_was_missed(
+    misfire: Misfire, grace: int | None, now_us: int, due: int
+) -> None:
+    """`once`: the next is the first that is not overdue; `skip`: the first that is not missed."""
     entry = Entry(DELAYED, "to", "@every 10s", 0, NOW_US)
-    spec = ScheduleSpec(
-        recurs=True, jitter_us=20 * SECOND, grace_us=None if grace is None else grace * SECOND
-    )
+    grace_us = None if grace is None else grace * SECOND
+    spec = ScheduleSpec(recurs=True, misfire=misfire, jitter_us=20 * SECOND, grace_us=grace_us)
     entry = arranged(entry._replace(spec=spec), expression(entry.when), NOW_US)
     following = onward(entry, NOW_US + now_us, sent=True)
     assert following is not None
@@ -270,12 +276,26 @@ def test_intervals_that_differ(misfire: Misfire, sent: list[int]) -> None:
     assert course(entry, NOW_US + 65 * SECOND) == sent
 
 
-def test_the_next_one_is_not_missed_by_its_own_interval() -> None:
-    """One that another follows half a minute later is, though it is less than a minute late."""
-    entry = schedule("0,1,30 * * * * *", misfire=Misfire.SKIP)
-    following = onward(entry, NOW_US + 65 * SECOND, sent=False)
+@pytest.mark.parametrize(
+    ("when", "received_us", "grace", "late", "due"),
+    [
+        ("@every 10s", NOW_US, None, 45, 40),
+        ("@every 10s", NOW_US, None, 20, 20),
+        # One second after :00, 29 after :01: each has its own grace.
+        ("0,1,30 * * * * *", NOW_US, None, 65, 61),
+        ("0,1,30 * * * * *", NOW_US - 1, None, 65, 61),
+        ("* * * * *", NOW_US, 600, 1_200, 600),
+    ],
+)
+def test_missed_occurrences_are_skipped_at_once(
+    when: str, received_us: int, grace: int | None, late: int, due: int
+) -> None:
+    """With `skip`, the next occurrence is the first that is within its grace period."""
+    grace_us = None if grace is None else grace * SECOND
+    entry = schedule(when, received_us, misfire=Misfire.SKIP, grace_us=grace_us)
+    following = onward(entry, NOW_US + late * SECOND, sent=False)
     assert following is not None
-    assert following.due_us == NOW_US + 61 * SECOND
+    assert following.due_us == NOW_US + due * SECOND
 
 
 def test_not_each_of_very_many_is_looked_at() -> None:
@@ -305,12 +325,21 @@ def test_default_grace() -> None:
 
 
 @pytest.mark.parametrize(
-    "when", ["@every 10s", "* * * * * *", "* * * * *", "0 9 * * *", "* 8-9 25 * *", "*/9 * * * * 3"]
+    ("when", "zone"),
+    [
+        ("@every 10s", ""),
+        ("* * * * * *", ""),
+        ("* * * * *", ""),
+        ("0 9 * * *", ""),
+        ("0 9 * * *", "Europe/Malta"),
+        ("* 8-9 25 * *", ""),
+        ("*/9 * * * * 3", ""),
+    ],
 )
 @pytest.mark.parametrize("days", [2, 3_000])
-def test_not_more_than_the_latest_thousand(when: str, days: int) -> None:
+def test_not_more_than_the_latest_thousand(when: str, zone: str, days: int) -> None:
     """However much was missed, `all` sends the latest thousand, in order, up to now."""
-    entry = schedule(when, misfire=Misfire.ALL)
+    entry = schedule(when, misfire=Misfire.ALL, zone=zone)
     now_us = NOW_US + days * 24 * HOUR
     sent = course(entry, now_us)
     assert sent[0] == (entry.due_us - NOW_US) // SECOND
@@ -340,6 +369,7 @@ def test_onward_is_always_later(
     assert following.due_us > entry.due_us
     assert next(due_times(entry, following.due_us - 1)) == following.due_us
     assert following.due_us <= following.wake_us <= following.due_us + jitter
+    assert following == due_at(following, following.due_us)
 
 
 def test_jitter_is_the_same_for_every_daemon() -> None:
@@ -354,10 +384,12 @@ def test_jitter_is_the_same_for_every_daemon() -> None:
 
 
 @given(jitter=st.integers(1, LAST_US), days=st.integers(1, 2_900_000))
+@example(jitter=LAST_US, days=2_900_000)
 def test_jitter_ends_with_the_year_9999(jitter: int, days: int) -> None:
     """What is due later could be neither printed nor stored: the answer to $SRV.STATS failed."""
     entry = schedule(f"@every {days}d", jitter_us=jitter)
     assert entry.due_us <= entry.wake_us <= LAST_US
+    assert not any(jitter_us(entry._replace(id=str(number)), LAST_US) for number in range(9))
 
 
 def test_single_schedules_may_be_left_out() -> None:
@@ -368,6 +400,7 @@ def test_single_schedules_may_be_left_out() -> None:
     assert not is_left_out(strict, NOW_US + SECOND)
     assert is_left_out(strict, NOW_US + SECOND + 1)
     assert onward(strict, NOW_US, sent=False) is None
+    assert onward(entry, NOW_US, sent=True) is None
     assert is_left_out(
         strict._replace(spec=ScheduleSpec(misfire=Misfire.SKIP)), NOW_US + 61 * SECOND
     )
@@ -431,7 +464,9 @@ def test_rescheduled_counts_no_attempts() -> None:
     single = Entry("id", "to", "+5", NOW_US, NOW_US)
     moved = rescheduled(retried(single, "why", NOW_US), "+25", NOW_US)
     assert moved == single._replace(when="+25", due_us=NOW_US + 25 * SECOND)
-    assert resumed(rescheduled(paused(single), "+25", NOW_US)) == moved
+    asleep = rescheduled(paused(single), "+25", NOW_US)
+    assert asleep == paused(moved)
+    assert resumed(asleep) == moved
 
 
 AHEAD = 3_600 * SECOND
@@ -498,9 +533,11 @@ def test_no_clock_ran_ahead_of_a_run() -> None:
 
 
 def test_a_start_is_exact() -> None:
-    """By the right clock, the next time is not before the start, not even by a microsecond."""
+    """No occurrence is before it, not even by a microsecond, nor after a clock was corrected."""
     start_us = NOW_US + 60 * SECOND + 1
-    ahead = onward(schedule("* * * * *", start_us=start_us), NOW_US + AHEAD, sent=True)
+    entry = schedule("* * * * *", start_us=start_us)
+    assert entry.due_us == NOW_US + 120 * SECOND
+    ahead = onward(entry, NOW_US + AHEAD, sent=True)
     assert ahead is not None
     right = reckoned_anew(ahead, NOW_US)
     assert right is not None
