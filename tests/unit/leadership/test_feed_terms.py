@@ -23,6 +23,7 @@ from gozo.leadership.handled_feed import (
     GATHER,
     MOST_DIGESTS,
     MOST_TERMS,
+    MOST_UNHEARD,
     MOST_UNPLACED,
     FeedReader,
     FeedWriter,
@@ -139,6 +140,16 @@ def test_whether_a_report_was_missed(number: int, before: int | None, missed: bo
     reader.hear(message(1, positions=(1,)), 9)
     reader.hear(message(2, positions=(2, 3), before=1), 9)
     assert reader.hear(message(number, before=before), 9) is missed
+
+
+def test_what_was_missed_before_is_not_missed_again() -> None:
+    """The count in a message replaces that of the reader, in a known term and in a new one."""
+    reader = reader_from()
+    reader.hear(message(1, positions=(1,)), 9)
+    assert reader.hear(message(3, before=2), 9)
+    assert not reader.hear(message(5, before=2), 9)
+    assert not reader.hear(message(2, before=0, term=b"leadnext"), 9)
+    assert reader.hear(message(2, before=1, term=b"leadlast"), 9)
 
 
 def test_the_terms_that_are_remembered_have_a_limit() -> None:
@@ -284,6 +295,30 @@ async def test_another_connection_reports_in_a_term_of_its_own() -> None:
     feed.hello()
     assert [it.place for it in line.all] == [Place(0, 7), Place(0, 7)]
     assert line.all[1].term == other.all[0].term
+
+
+async def test_a_dead_connection_leaves_reports_waiting() -> None:
+    """They go over the usual connection once it is back."""
+    feed, line, _ = writer()
+    feed.handled(ONE, 1)
+    feed.flush()
+    feed.handled(OTHER, 2)
+    dead = Line()
+    dead.up = False
+    feed.flush_by(dead.publish)
+    feed.flush()
+    assert [it.digests for it in line.all] == [[ONE], [OTHER]]
+
+
+async def test_the_reports_that_can_be_repeated_have_a_limit() -> None:
+    """If none comes back, the latest are repeated."""
+    feed, line, _ = writer()
+    for number in range(MOST_UNHEARD + 2):
+        feed.handled(ONE, number)
+        feed.flush()
+    other = Line()
+    feed.flush_by(other.publish)
+    assert other.sent == line.sent[2:]
 
 
 @pytest.mark.parametrize(
