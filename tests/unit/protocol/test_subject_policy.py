@@ -255,7 +255,7 @@ def test_sizes_of_what_is_stored(payload: int, headers: int, most: int) -> None:
 
 
 def test_requests_through_a_service_import() -> None:
-    """The sentence says what does not work, and what to import instead."""
+    """The message says what does not work, and what to import instead."""
     refused = not_imported("timer", "it accepts no second")
     assert refused.code is Refusal.FORBIDDEN_SUBJECT
     assert "it accepts no second; import timer as a stream instead" in str(refused)
