@@ -341,7 +341,7 @@ def test_closest(text: str, seconds: int | None) -> None:
     ],
 )
 def test_shortest(text: str, seconds: int) -> None:
-    """A bound of how close two times come, of whatever days."""
+    """No two times of the expression are closer together, on any day."""
     assert parse_cron(text).shortest_us == seconds * MICROSECONDS
 
 
@@ -401,7 +401,7 @@ def test_errors_name_field_and_value(text: str, words: str) -> None:
 
 @pytest.mark.parametrize("name", ["Europe/Valetta", "localtime", "right/UTC", "", "../etc/passwd"])
 def test_what_is_no_time_zone(name: str) -> None:
-    """A name that is not in the IANA database is refused, wherever the machine has its zones."""
+    """Names outside the IANA database are refused, wherever the host keeps its zones."""
     words = f"invalid Gozo-Time-Zone '{name}': expected UTC or a name"
     with pytest.raises(RequestError, match=words) as refused:
         read_zone(name)

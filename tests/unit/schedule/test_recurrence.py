@@ -299,7 +299,7 @@ def test_missed_occurrences_are_skipped_at_once(
 
 
 def test_not_each_of_very_many_is_looked_at() -> None:
-    """Where their delays span thousands of intervals, the next is the first that lies ahead."""
+    """If their delays span thousands of intervals, the next is the first that lies ahead."""
     entry = schedule("@every 10ms", jitter_us=HOUR)
     now_us = entry.due_us + HOUR
     following = onward(entry, now_us, sent=True)
@@ -308,7 +308,7 @@ def test_not_each_of_very_many_is_looked_at() -> None:
 
 
 def test_what_was_tried_before_is_forgotten_with_the_next_occurrence() -> None:
-    """It is pending, whatever became of the one before it."""
+    """The next one is pending, however the one before it ended."""
     entry = retried(schedule(), "why", NOW_US)
     assert onward(entry, entry.due_us, sent=True) == onward(schedule(), entry.due_us, sent=True)
     following = onward(entry, entry.due_us, sent=True)
@@ -571,7 +571,7 @@ def test_attempts_by_a_clock_that_ran_ahead() -> None:
 
 @pytest.mark.parametrize("spec", [{}, {"jitter_us": 5 * SECOND}], ids=["exact", "jitter"])
 def test_what_a_fast_clock_tried_too_early_is_not_early_again(spec: dict[str, Any]) -> None:
-    """By the right clock it waits until it is due, also where it does not recur."""
+    """By the right clock it waits until it is due, whether it recurs or not."""
     recurring = schedule(**spec)
     single = Entry("id", "to", "+5", NOW_US + 5 * SECOND, NOW_US)
     for entry in (recurring, single):
