@@ -77,7 +77,7 @@ class Course:
 
 
 def number_of(occurrence: int, due: float) -> int:
-    """Number a run within its version: negative if it is none of the schedule's occurrences."""
+    """Return a run's number within its version; negative for runs that are no occurrence."""
     return occurrence or -round(due * 1000)
 
 
@@ -104,7 +104,7 @@ class Overlaps:
     # What is asked for
 
     def asks(self, id_: str, now: float) -> None:
-        """Something is asked for, perhaps again, that abandons the runs of a schedule."""
+        """Note a request, perhaps a repeated one, that abandons the runs of a schedule."""
         course = self.course(id_)
         course.changed, course.settled, course.is_stopped = now, math.inf, False
         course.unbroken = math.inf
@@ -112,7 +112,7 @@ class Overlaps:
             run.is_changed = run.is_abandoned = True
 
     def stores(self, id_: str, version: int, mode: str, max_age: float = math.inf) -> None:
-        """A version is asked for."""
+        """Note a request for a new version."""
         self.course(id_).versions.append(Version(version, mode, max_age))
 
     def answered(self, id_: str, verb: str, now: float) -> None:
@@ -135,12 +135,12 @@ class Overlaps:
         course.unbroken = now
 
     def breaks(self) -> None:
-        """A fault happens: events may be lost."""
+        """Note the beginning of a fault: events may be lost."""
         for course in self._courses.values():
             course.unbroken = math.inf
 
     def mends(self, now: float) -> None:
-        """It is over."""
+        """Note its end."""
         for course in self._courses.values():
             course.unbroken = max(course.changed, now) if course.settled <= now else math.inf
 
@@ -149,7 +149,7 @@ class Overlaps:
     def arrives(
         self, id_: str, version: int, due: float, number: int, attempt: int, now: float
     ) -> None:
-        """An attempt arrives."""
+        """Note the arrival of an attempt."""
         course = self.course(id_)
         known = course.runs.get((version, number))
         name = f"{id_} v{version} #{number} due {due:.3f} attempt {attempt} at {now:.3f}"
@@ -204,14 +204,14 @@ class Overlaps:
         return has_failed and (is_last or is_too_late)
 
     def says(self, run: Seen, answer: str, now: float) -> None:
-        """The receiver answers: done, failed, terminated or alive."""
+        """Note an answer of the receiver: done, failed, terminated or alive."""
         if answer != "alive":
             run.answer, run.said = answer, now
         elif now < run.signed + self._ack_wait - self._grace:
             run.signed = now  # else it may be tried again already
 
     def skips(self, id_: str, due: float) -> None:
-        """An event tells that an occurrence is left out."""
+        """Note an event about a skipped occurrence."""
         self.course(id_).skipped.add(due)
 
     # What must hold in the end
@@ -246,7 +246,7 @@ class Overlaps:
         return gaps + [at for at in left_out if not any(due < at <= began for due, began in waited)]
 
     def is_live(self, id_: str) -> bool:
-        """Tell whether a schedule has to go on."""
+        """Tell whether a schedule has to continue."""
         course = self.course(id_)
         return bool(course.versions) and not course.is_stopped and not course.versions[-1].replaced
 
