@@ -1,7 +1,7 @@
 """`Gozo-Overlap` under random requests, answers, silence and crashes, against a model.
 
-A few examples are part of the usual run. More, and failing ones made smaller, with
-`GOZO_TEST_EXAMPLES=200 pytest tests/acceptance/test_overlap_model.py`.
+The usual run has a few examples. `GOZO_TEST_EXAMPLES=200 pytest
+tests/acceptance/test_overlap_model.py` runs more, and shrinks failing ones.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that is done: `verb` about an id."""
+    """A step of an example: a verb and an id."""
 
     verb: str
     id: str = "a"
     mode: str = ""
     by: str = "reply"
     nap: float = 0.0
-    """Seconds that pass afterwards."""
+    """Seconds to wait afterwards."""
 
 
 IDS = st.sampled_from("ab")

@@ -23,11 +23,11 @@ class Version:
 
     number: int
     mode: str
-    """As in `Gozo-Overlap`; "": none is given; "plain": nobody confirms it."""
+    """As in `Gozo-Overlap`; "" without that header; "plain" if no receiver confirms it."""
     max_age: float
     """Seconds; infinite if none is given."""
     replaced: bool = False
-    """Whether another version, or a cancel, was answered."""
+    """Whether a request for another version, or a cancel, was answered."""
 
 
 @dataclass(slots=True)
@@ -40,40 +40,40 @@ class Seen:
     """Which occurrence it is; see `number_of`."""
     attempt: int
     began: float
-    """When it arrived first."""
+    """When it first arrived."""
     signed: float
-    """When its receiver last gave a sign of life, or got an attempt."""
+    """When its receiver last gave a sign of life, or received an attempt."""
     answer: str = ""
-    """What the latest attempt was answered finally: done, failed or terminated."""
+    """The final answer to the latest attempt: done, failed or terminated."""
     said: float = math.inf
-    """When it was."""
+    """When that was given."""
     is_changed: bool = False
     """Whether a change of its schedule was asked for after it had begun."""
     is_abandoned: bool = False
     """Whether it may have been abandoned by a change."""
     is_left: bool = False
-    """Whether that was answered, so that nothing more may be tried."""
+    """Whether that change was answered, so that it must not be retried."""
 
 
 @dataclass(slots=True)
 class Course:
-    """All that is known of one id."""
+    """Everything that is known of one id."""
 
     versions: list[Version] = field(default_factory=list)
     runs: dict[tuple[int, int], Seen] = field(default_factory=dict)
     """By the numbers of version and occurrence."""
     changed: float = 0.0
-    """When the last change was asked for that puts off what was due before."""
+    """When the last change was requested that postpones what was due before."""
     settled: float = math.inf
-    """When that was answered; infinite as long as it is not."""
+    """When that was answered; infinite until then."""
     is_stopped: bool = False
-    """Whether it is paused or cancelled, which was answered."""
+    """Whether a pause or cancel was answered."""
     skipped: set[float] = field(default_factory=set)
-    """The due times of occurrences that were said to be left out."""
+    """The due times of occurrences that were reported as skipped."""
     is_forced: bool = False
-    """Whether a run was asked for that may begin beside others."""
+    """Whether a run was triggered by force, which may begin beside others."""
     unbroken: float = 0.0
-    """Since when every occurrence is accounted for; see `Overlaps.account`."""
+    """From when on every occurrence is accounted for; see `Overlaps.account`."""
 
 
 def number_of(occurrence: int, due: float) -> int:

@@ -1,7 +1,7 @@
-"""`Gozo-Overlap` over the pure parts, against the model that real daemons are held to.
+"""`Gozo-Overlap` in the pure parts, against the model that real daemons are tested with.
 
-`Engine` is the least that a leader does with them: what is due becomes a run, and attempts are
-made, on a clock of its own. Thousands of sequences: `GOZO_TEST_EXAMPLES=5000`.
+`Engine` is a minimal leader: what is due becomes a run, and attempts are made, on a clock of its
+own. For thousands of sequences: `GOZO_TEST_EXAMPLES=5000`.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Engine:
 
     @property
     def now(self) -> float:
-        """The time in seconds, as the model has it."""
+        """The time in seconds, as in the model."""
         return self.now_us / MICROSECONDS
 
     def pass_time(self, us: int) -> None:
-        """Do all that is due, in order, until so many microseconds have passed."""
+        """Do everything that is due, in order, until this many microseconds have passed."""
         until_us = self.now_us + us
         while True:
             self.abide()
@@ -92,7 +92,7 @@ class Engine:
                 continue
             assert run.run is not None
             others = [other for at, other in self.index.unsettled("a") if at != key]
-            # What waits is looked at again when another one is settled, or it is too late.
+            # What waits is checked again once another run is settled, or when it is too late.
             due_us = run.run.give_up_us + 1 if runs.waits_for(run, others) else run.wake_us
             found.append((due_us, partial(self.attempt, key)))
         return found

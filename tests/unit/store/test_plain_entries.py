@@ -53,7 +53,7 @@ def test_a_plain_entry_is_read_as_any_other(key: str, kept: set[bytes], more: li
             assert glanced is None
         else:
             assert glanced == (quick.wake_us, quick.subject.encode(), quick.token, quick.size)
-            # A header that means nothing sends it the other way.
+            # With an unknown header it is read the other way.
             other = parse_entry(key, block_[:-2] + b"gozo-nothing: 1\r\n\r\n", NOW_US)
             assert isinstance(other, Entry)
             assert other == quick._replace(unknown=b"Gozo-Nothing: 1\r\n")
