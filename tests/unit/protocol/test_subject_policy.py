@@ -66,11 +66,14 @@ def test_forbidden(subject: str) -> None:
         ("a.*", "has the wildcard '*'"),
         ("\u00fc" * 1751, "has 3502 bytes; the maximum is 3500"),
         ("gozo", "belongs to gozo"),
+        ("acme.js.x", "belongs to the daemon's JetStream API: give another"),
+        ("_GOZO_INBOX.x", "is an inbox of daemons: give another"),
+        ("denied", "matches --deny denied of the daemon: give another"),
     ],
 )
 def test_sentences(subject: str, problem: str) -> None:
     """They say what the subject was to be, its beginning at least, and what is wrong with it."""
-    limited = Policy("gozo", allow=("jobs.>",))
+    limited = Policy("gozo", allow=("jobs.>",), deny=("denied",), api_prefix="acme.js")
     with pytest.raises(RequestError, match=f"^the reply subject '.*' {re.escape(problem)}"):
         limited.check_target(subject)
     with pytest.raises(RequestError, match=f"^the receipt subject '.*' {re.escape(problem)}"):
