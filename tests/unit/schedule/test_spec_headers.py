@@ -65,6 +65,13 @@ def read(when: str, **said: str) -> ScheduleSpec | None:
             {"last": "1.5", "reckoned": "2"},
             ScheduleSpec(recurs=True, last_us=1_500_000, reckoned_us=2_000_000),
         ),
+        (
+            EVERY,
+            {"last": "+1", "reckoned": "+2"},
+            ScheduleSpec(
+                recurs=True, last_us=NOW_US + MICROSECONDS, reckoned_us=NOW_US + 2 * MICROSECONDS
+            ),
+        ),
     ],
 )
 def test_read(when: str, said: dict[str, str], expected: ScheduleSpec | None) -> None:
