@@ -1,4 +1,4 @@
-"""What receivers have to confirm, in metrics, counts and events: never counted as a schedule."""
+"""Confirmed runs in metrics, counts and events: they are never counted as schedules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE_EACH = {"running": 1, "retrying": 1, "pending": 1, "failed": 1}
 
 
 async def keys(client: Client) -> dict[str, Any]:
-    """Ask the leader for the numbers of schedules."""
+    """Ask the leader for its counts of schedules."""
     body = b'{"limit": 0, "counts": true}'
     answer: dict[str, Any] = json.loads(
         (await client.nats.request("gozo.admin.keys", body, timeout=allow(5))).data
@@ -139,7 +139,7 @@ async def test_events(servers: Servers, daemons: Daemons, clients: Clients, tmp_
 async def test_what_is_tried_again_is_not_late(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """How late a message was is counted from when its attempt was due, and each one counts."""
+    """Lateness is measured from the due time of each attempt."""
     server = servers.start()
     _, port = await serve(daemons, server)
     client = await clients.connect(server)

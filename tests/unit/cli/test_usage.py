@@ -179,7 +179,7 @@ def test_mistake(arguments: tuple[str, ...], said: list[str], run: Run) -> None:
     ],
 )
 def test_one_form_of_invalid_values(arguments: tuple[str, ...], source: str, run: Run) -> None:
-    """Option or argument, and value, come first, as in the messages of `gozo serve`."""
+    """The option or argument and its value come first, as in the messages of `gozo serve`."""
     code, text = run(*arguments)
     assert code == 2
     assert text.startswith(f"gozoctl: invalid {source}: "), text
