@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 
 from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.schedule.cron import Cron, parse_cron
@@ -255,8 +256,14 @@ def print_duration(us: int) -> str:
 
 def print_rfc3339(us: int) -> str:
     """Write a moment as in RFC 3339, in UTC, rounded down to the millisecond."""
-    moment = _EPOCH + timedelta(microseconds=us)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    second, part = divmod(us, MICROSECONDS)
+    return f"{_print_second(second)}.{part // 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _print_second(second: int) -> str:
+    """Write a second, which many moments share, without its fraction."""
+    return f"{_EPOCH + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}"
 
 
 def _cron(text: str) -> Cron:

@@ -13,11 +13,14 @@ from tests.support.places import LATER
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.storage import call
 
+NO_STREAMS = ("--outcomes", "0")
+"""Without streams of gozo's own, which no other stream may overlap."""
+
 
 async def test_each_verb(servers: Servers, daemons: Daemons, clients: Clients) -> None:
     """Each verb has the daemon's answer, with a stream over its subjects."""
     server = servers.start()
-    await daemons.serve(server)
+    await daemons.serve(server, *NO_STREAMS)
     client = await clients.connect(server)
     keeper = {"name": "ALL", "subjects": ["gozo", "gozo.>"]}
     await call(client, "STREAM.CREATE.ALL", keeper)
@@ -65,7 +68,7 @@ async def test_without_a_daemon(servers: Servers, clients: Clients, who: str) ->
 async def test_a_frozen_daemon(servers: Servers, daemons: Daemons, clients: Clients) -> None:
     """While one is there that does not answer, what the stream says is no leave to write."""
     server = servers.start()
-    daemon = await daemons.serve(server)
+    daemon = await daemons.serve(server, *NO_STREAMS)
     client = await clients.connect(server)
     await call(client, "STREAM.CREATE.ALL", {"name": "ALL", "subjects": ["gozo", "gozo.>"]})
     async with await Schedules.connect(server.url) as gozo:

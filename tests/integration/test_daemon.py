@@ -234,12 +234,13 @@ async def test_a_daemon_that_loses_the_lead_as_it_shuts_down_ends_what_that_bega
 
 HEARD = {
     "main.on_connected": [
-        *("Event.set", "Events._on_connected", "Lookout.look_soon", "Runs._begin_hearing"),
+        *("Event.set", "Events._on_connected", "Lookout.look_soon"),
+        *("OutcomeWriter._on_connected", "Runs._begin_hearing"),
     ],
     "main.on_lost": ["Follower._on_lost", "Lease._on_disconnected", "Writer._on_lost"],
     "main.on_larger": ["BucketIndex.reconsider"],
     "main.on_denied": ["Daemon._on_denied", "Delivery._on_denied"],
-    "main.denial_claims": ["Events._takes_denied"],
+    "main.denial_claims": ["Events._takes_denied", "OutcomeWriter._takes_denied"],
     "requests.on_connected": ["Intake._on_connected"],
     "requests.on_lost": ["Intake._on_lost"],
     "requests.on_granted": ["Intake._on_granted"],
