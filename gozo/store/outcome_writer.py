@@ -22,7 +22,7 @@ from gozo.schedule.outcome import Outcome
 from gozo.settings.model import ServeSettings
 from gozo.store.outcome_streams import KeptStream, open_kept, outcomes_of, output_of
 from gozo.transport.connection import Connection
-from gozo.transport.jetstream import JetStream, is_final, read_ack
+from gozo.transport.jetstream import NO_RESPONDERS, JetStream, is_final, read_ack
 from gozo.transport.link import notify
 from gozo.transport.permissions import missing_permission
 
@@ -93,7 +93,8 @@ class OutcomeWriter:
         self._unstored: deque[_Message] = deque(maxlen=MOST_UNSTORED)
         self._is_away = False
         """Whether the last message was not stored in time: then nothing waits for the next."""
-        self._silent_until = 0.0
+        self._silent_until: dict[str, float] = {}
+        """Until when nothing is sent to a stream, by its name: the server denied it."""
         self._news = asyncio.Event()
         """Set when a stream seems to be missing."""
         if self.enabled:
@@ -110,7 +111,7 @@ class OutcomeWriter:
         `recurs` is whether its schedule does. An outcome that is stored again soon, by this or
         the next leader, is the same message for the server.
         """
-        if not self.enabled or steady() < self._silent_until:
+        if self._is_off(self._outcomes):
             then()
             return
         name = f"{outcome.key}.{outcome.occurrence}.{outcome.due_us:x}.{outcome.result}"
@@ -127,7 +128,7 @@ class OutcomeWriter:
 
     def write_output(self, outcome: Outcome, output: bytes, *, recurs: bool) -> None:
         """Store the output of the run with this outcome."""
-        if not self.enabled or steady() < self._silent_until:
+        if self._is_off(self._output):
             return
         name = f"{outcome.key}.{outcome.occurrence}.{outcome.due_us:x}.{outcome.result}"
         id_ = "" if outcome.id is None else f"Gozo-Id: {outcome.id}\r\n"
@@ -140,6 +141,9 @@ class OutcomeWriter:
         room = max(self._connection.max_payload - len(headers), 0)
         if room:  # a larger message would end the connection
             self._send(_Message(self._output, subject, headers, output[-room:]))
+
+    def _is_off(self, stream: KeptStream) -> bool:
+        return not self.enabled or steady() < self._silent_until.get(stream.name, 0.0)
 
     def _send(self, message: _Message, then: Callable[[], None] | None = None) -> None:
         number = self._numbers = self._numbers + 1
@@ -177,6 +181,8 @@ class OutcomeWriter:
 
     def _not_stored(self, message: _Message, code: int, words: str) -> None:
         name = message.stream.name
+        if code == NO_RESPONDERS:
+            words = "it does not exist, or has no leader"
         log.repeated("warning", "outcomes.unavailable", stream=name, reason=words)
         self._news.set()
         if not is_final(code, words):
@@ -199,7 +205,7 @@ class OutcomeWriter:
             if now > retry_at:
                 retry_at = now + RETRY
                 self._end_silence(now)
-                self._send_again(now)
+                self._send_again()
 
     def _end_waits(self, now: float) -> None:
         late = []
@@ -223,9 +229,9 @@ class OutcomeWriter:
             self._connection.hang_up(sent.token)
             self._unstored.append(sent.message)
 
-    def _send_again(self, now: float) -> None:
+    def _send_again(self) -> None:
         connection = self._connection
-        if not connection.connected or connection.backlog > BACKLOG or now < self._silent_until:
+        if not connection.connected or connection.backlog > BACKLOG:
             return
         for _ in range(min(AT_ONCE, len(self._unstored))):
             self._send(self._unstored.popleft())
@@ -244,17 +250,16 @@ class OutcomeWriter:
             return False
         reason = f"{missing_permission(kind, f'{denied.prefix}.>')}, or give --outcomes 0"
         log.repeated("warning", "outcomes.unavailable", stream=denied.name, reason=reason)
-        self._silent_until = steady() + DENIED
-        self._unstored.clear()
-        for sent in self._sent.values():
-            self._connection.hang_up(sent.token)
-        self._sent.clear()
-        for number in list(self._waiting):
+        self._silent_until[denied.name] = steady() + DENIED
+        others = [one for one in self._unstored if one.stream is not denied]
+        self._unstored = deque(others, MOST_UNSTORED)
+        for number in [at for at, one in self._sent.items() if one.message.stream is denied]:
+            self._connection.hang_up(self._sent.pop(number).token)
             self._go_on(number)
         return True
 
     def _on_connected(self) -> None:
-        self._silent_until = 0.0
+        self._silent_until.clear()
 
     # The streams themselves
 

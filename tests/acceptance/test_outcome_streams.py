@@ -79,25 +79,35 @@ async def test_how_they_are_set_up(servers: Servers, daemons: Daemons, clients: 
     assert (await settings(client, OUTPUT))["max_msgs_per_subject"] == 10
 
 
-@pytest.mark.parametrize("what", ["STREAM.CREATE", "outcome"])
+DENIED = {
+    "creating the streams": [f"$JS.API.STREAM.CREATE.{one}" for one in (OUTCOMES, OUTPUT)],
+    "outcomes": ["gozo.outcome.>"],
+    "output": ["gozo.output.>"],
+}
+
+
+@pytest.mark.parametrize("what", DENIED)
 async def test_without_permission(
     servers: Servers, daemons: Daemons, clients: Clients, what: str
 ) -> None:
     """It is a warning: the daemon starts, and runs are settled."""
-    denied = ["gozo.outcome.>"]
-    if what != "outcome":
-        denied = [f"$JS.API.{what}.{stream}" for stream in (OUTCOMES, OUTPUT)]
+    denied = DENIED[what]
     server = servers.start(withholding("publish", *denied))
     daemon = await daemons.serve(server, *LOGIN, "--events")
     client = await admin(clients, server)
-    receiver, events = await Receiver.start(client.nats), await RunEvents.listen(client, "a")
-    await ask(client, QUICK | {"Gozo-Id": "a"}, reply=receiver.subject)
+    output = Say(b"out", {"Gozo-Answer": "+ACK"})
+    receiver = await Receiver.start(client.nats, output, None)
+    events = await RunEvents.listen(client, "a")
+    kept = {"Gozo-Keep-Output": "yes"}
+    await ask(client, QUICK | kept | {"Gozo-Id": "a"}, reply=receiver.subject)
     assert (await daemon.event("outcomes.unavailable")).level == "warning"
     await events.find("succeeded")
     assert await events.runs() == []
     await ask(client, QUICK | {"Gozo-Id": "a"}, reply=receiver.subject)
     (_, job) = await receiver.wait(2)
     assert await receiver.ask(job, b"+ACK") == b"+OK", "nothing waits for the stream"
+    assert bool(await stored(client)) == (what == "output"), "neither stream depends on the other"
+    assert bool(await stored(client, OUTPUT)) == (what == "outcomes")
     assert daemon.events("permission.denied") == []
 
 
