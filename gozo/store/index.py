@@ -221,8 +221,10 @@ class BucketIndex:
 
         `unseen`: whether a key also counts as removed if a full load just did not find it.
         """
+        if key in self.timetable:
+            return False
         stone, reason = self.timetable.tombstone(key), self.timetable.outcome(key)
-        if reason is None or key in self.timetable:
+        if reason is None:
             return False
         if reason is Reason.UNKNOWN and not unseen:
             return False

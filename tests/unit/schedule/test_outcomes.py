@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gozo.schedule.model import Reason
-from gozo.schedule.outcomes import CHUNK_AGE, KEPT, LARGEST, SMALLEST, Outcomes
+from gozo.schedule.outcomes import CHUNK_AGE, KEPT, LARGEST, SLOT, SMALLEST, Outcomes
 
 REASONS = [reason for reason in Reason if reason is not Reason.BARRIER]
 
@@ -70,13 +70,13 @@ test_remembering.settings = settings(
 
 
 def test_thousands_a_second_take_little() -> None:
-    """12 bytes each, whole chunks are dropped, and of what was not there nothing is said."""
+    """9 bytes each, whole chunks are dropped, and of what was not there nothing is said."""
     outcomes = Outcomes()
     for second in range(100):
         for number in range(2_000):
             outcomes.note(f"{second}-{number}", Reason.DELIVERED)
         outcomes.turn(float(second))
-    assert outcomes.bytes < 2_000 * 100 * 12 + 8 * LARGEST
+    assert outcomes.bytes < 2_000 * 100 * 9 + SLOT * LARGEST
     assert all(outcomes.reason(f"0-{number}") is Reason.DELIVERED for number in range(2_000))
     assert not any(outcomes.reason(f"never-{number}") for number in range(50_000))
     outcomes.turn(40 + KEPT)
@@ -92,7 +92,7 @@ def test_a_few_take_next_to_nothing() -> None:
     for second in range(1, 3 * int(KEPT)):
         outcomes.note(f"slow {second}", Reason.DELIVERED)
         outcomes.turn(float(second))
-    assert outcomes.bytes <= 8 * SMALLEST * (KEPT / CHUNK_AGE + 2)
+    assert outcomes.bytes <= SLOT * SMALLEST * (KEPT / CHUNK_AGE + 2)
 
 
 def test_the_mark_of_a_leader_is_no_schedule() -> None:
@@ -109,11 +109,11 @@ def test_a_chunk_is_filled_for_a_minute_and_dropped_ten_minutes_later() -> None:
     for now in (1_000.0, 1_000.0 + CHUNK_AGE - 1):
         outcomes.turn(now)
         outcomes.note("b", Reason.MISSED)
-    assert outcomes.bytes == 8 * 8
+    assert outcomes.bytes == 8 * SLOT
     closed = 1_000.0 + CHUNK_AGE
     outcomes.turn(closed)
     outcomes.note("a", Reason.FAILED)
-    assert outcomes.bytes == 2 * 8 * 8
+    assert outcomes.bytes == 2 * 8 * SLOT
     outcomes.turn(closed + KEPT)
     assert (outcomes.reason("a"), outcomes.reason("b")) == (Reason.FAILED, Reason.MISSED)
     outcomes.turn(closed + KEPT + 1)
@@ -123,18 +123,18 @@ def test_a_chunk_is_filled_for_a_minute_and_dropped_ten_minutes_later() -> None:
 
 
 def test_a_full_chunk_is_followed_by_a_larger_one() -> None:
-    """The next is four times as large, up to the maximum; seven tenths of the slots are used."""
+    """The next is four times as large, up to the maximum; three quarters of the slots are used."""
     outcomes = Outcomes(smallest=8, largest=64)
     sizes = []
-    for number in range(5 + 22 + 44 + 1):
+    for number in range(6 + 24 + 48 + 1):
         outcomes.note(f"{number}", Reason.DELIVERED)
-        sizes.append(outcomes.bytes // 8)
-    assert sizes == [8] * 5 + [8 + 32] * 22 + [8 + 32 + 64] * 44 + [8 + 32 + 2 * 64]
+        sizes.append(outcomes.bytes // SLOT)
+    assert sizes == [8] * 6 + [8 + 32] * 24 + [8 + 32 + 64] * 48 + [8 + 32 + 2 * 64]
     outcomes.turn(0.0)
     outcomes.turn(KEPT)
-    assert all(outcomes.reason(f"{number}") for number in range(72))
+    assert all(outcomes.reason(f"{number}") for number in range(79))
     outcomes.turn(KEPT + 1)
-    assert outcomes.bytes // 8 == 64, "those that were full had been closed at once"
+    assert outcomes.bytes // SLOT == 64, "those that were full had been closed at once"
 
 
 def test_the_same_key_again_takes_no_more() -> None:
@@ -143,20 +143,20 @@ def test_the_same_key_again_takes_no_more() -> None:
     for reason in (Reason.DELIVERED, Reason.CANCELLED) * 10:
         outcomes.note("a", reason)
         assert outcomes.reason("a") is reason
-    assert outcomes.bytes == 8 * 8
+    assert outcomes.bytes == 8 * SLOT
 
 
 def test_a_chunk_that_was_hardly_filled_is_followed_by_a_smaller_one() -> None:
     """The next is half as large, down to the minimum, if less than half was used."""
     outcomes = Outcomes(smallest=8, largest=64)
     now = 0.0
-    for number in range(5 + 22 + 1):
+    for number in range(6 + 24 + 1):
         outcomes.note(f"{number}", Reason.DELIVERED)
     sizes = []
-    for used in (21, 21, 1, 1, 1, 1):
+    for used in (23, 23, 1, 1, 1, 1):
         for number in range(used):
             outcomes.note(f"{now}-{number}", Reason.DELIVERED)
-        sizes.append(outcomes.bytes // 8)
+        sizes.append(outcomes.bytes // SLOT)
         for _ in range(2):
             outcomes.turn(now)
             now += CHUNK_AGE
