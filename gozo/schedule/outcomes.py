@@ -4,8 +4,8 @@ A million take 8 MB: only a hash of each key is kept, with the reason. So one in
 about a key that never existed gets a wrong answer.
 
 The hashes are in chunks that are filled one after the other and dropped as a whole, so that
-expiry does not visit each hash. Chunks are small, so that hardly more is allocated than is used,
-and hardly more is kept than the last ten minutes. Callers pass the time in, in seconds of a
+expiry does not visit each hash. At thousands a second, a chunk is full before the next one is due:
+a larger one would be half empty for ten minutes. Callers pass the time in, in seconds of a
 monotonic clock.
 """
 
@@ -25,7 +25,7 @@ LOAD = 0.75  # fraction of slots in use: beyond that, lookups probe too many slo
 _REASONS = (Reason.UNKNOWN, Reason.DELIVERED, Reason.CANCELLED, Reason.MISSED, Reason.FAILED)
 _CODES = {reason: code for code, reason in enumerate(_REASONS, 1)}
 
-# The lowest bits of a hash choose its slot, which holds 16 bits and the 29 highest. The latter share
+# The lowest bits of a hash choose its slot, which holds the next 16 and the highest 29. These share
 # a word with the code of the reason.
 _PLACE_BITS = 17
 _LOW = (1 << 16) - 1
