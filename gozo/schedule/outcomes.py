@@ -40,9 +40,9 @@ class _Chunk:
     __slots__ = ("closed_at", "high", "last", "low", "opened_at", "room")
 
     def __init__(self, size: int) -> None:
-        self.high = array("I", bytes(4 * size))
+        self.high = array("I", (0,)) * size
         """The highest bits of each hash, and its reason; 0 if the slot is empty."""
-        self.low = array("H", bytes(2 * size))
+        self.low = array("H", (0,)) * size
         self.last = size - 1
         self.room = int(size * LOAD)
         self.opened_at: float | None = None

@@ -114,9 +114,8 @@ class BucketIndex:
 
     def choose_marker_life(self, key_us: float) -> None:
         """Choose the life of markers that are written from now on; see `MarkerLife.chosen`."""
-        self.marker_seconds = self.life.chosen(
-            len(self.timetable), len(self.timetable.tombstones), key_us
-        )
+        entries, markers = len(self.timetable), len(self.timetable.tombstones)
+        self.marker_seconds = self.life.chosen(entries, markers, key_us, before=self.marker_seconds)
 
     @property
     def keys(self) -> int:
