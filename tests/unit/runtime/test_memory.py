@@ -127,6 +127,16 @@ def test_when_memory_is_given_back(quiet: bool) -> None:
     assert len(trimmed) == 2 + quiet
 
 
+def test_what_was_freed_is_given_back_under_steady_load() -> None:
+    """Though no moment is quiet, and no container sparse: others are allocated all the time."""
+    trimmed: list[float] = []
+    memory = Memory([Part(0)], lambda: trimmed.append(at))
+    for second in range(100, 1_000):
+        at = float(second)
+        memory.give_back(at, quiet=False)
+    assert len(trimmed) == 900 // TRIM_DEADLINE
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_after_a_burst_most_is_given_back() -> None:
     """All but a tenth of what 200,000 took, and the table of what became of them."""

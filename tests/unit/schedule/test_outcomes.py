@@ -84,6 +84,17 @@ def test_thousands_a_second_take_little() -> None:
     assert outcomes.reason("99-0") is Reason.DELIVERED
 
 
+def test_ten_minutes_of_a_steady_load_leave_no_room_unused() -> None:
+    """A 64th of 2,000 a second, in chunks of a 64th: 10 bytes for each of the last ten minutes."""
+    outcomes, rate, most = Outcomes(smallest=8, largest=LARGEST // 64), 2_000 // 64, 0
+    for second in range(2 * int(KEPT)):
+        for number in range(rate):
+            outcomes.note(f"{second}-{number}", Reason.DELIVERED)
+        outcomes.turn(float(second))
+        most = max(most, outcomes.bytes)
+    assert most < 10 * rate * KEPT
+
+
 def test_a_few_take_next_to_nothing() -> None:
     """Where little happens, also after much did, chunks are small; where nothing does, none."""
     outcomes = Outcomes()
