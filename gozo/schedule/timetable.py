@@ -18,7 +18,16 @@ from typing import NamedTuple
 
 from gozo.schedule.model import NEVER, Reason
 from gozo.schedule.outcomes import Outcomes
-from gozo.schedule.tombstones import Tombstone, Tombstones, before
+from gozo.schedule.tombstones import (
+    GROUP_BITS,
+    REVISION_SHIFT,
+    Tombstone,
+    Tombstones,
+    before,
+    end_of,
+    reason_of,
+    stone_of,
+)
 
 
 class Item(NamedTuple):
@@ -41,12 +50,13 @@ _LAST: _Row = (NEVER + 1, 0, "")
 class Timetable:
     """All keys of a bucket, and the order in which they are due."""
 
-    def __init__(self) -> None:
+    def __init__(self, group_bits: int = GROUP_BITS) -> None:
+        """`group_bits` is how many bits of a tombstone's end do not count: see `Endings`."""
         # The rows of the heaps below, not others like them: memory for millions counts.
         self._live: dict[str, _Row] = {}
         self.outcomes = Outcomes()
         """What became of the keys of which there is no tombstone any more."""
-        self._stones = stones = Tombstones(self.outcomes)
+        self._stones = stones = Tombstones(self.outcomes, group_bits)
         # Changed for each delivery, so not by a call of another object.
         self._tombstones, self._purged = stones.kept, stones.purged
         self._endings, self._lasting = stones.endings, stones.lasting
@@ -96,8 +106,7 @@ class Timetable:
         live = self._live.get(key)
         if live is not None:
             return live[1]
-        stone = self._tombstones.get(key)
-        return stone[1] if stone else 0
+        return self._tombstones.get(key, 0) >> REVISION_SHIFT
 
     def seen(self, key: str) -> int:
         """The latest revision known of a key, purged or not; 0 if there is none."""
@@ -106,18 +115,19 @@ class Timetable:
             return live[1]
         if not self._tombstones and not self._purged:
             return 0
-        stone = self._tombstones.get(key) or self._purged.get(key)
-        return stone[1] if stone else 0
+        return (self._tombstones.get(key) or self._purged.get(key, 0)) >> REVISION_SHIFT
 
     def tombstone(self, key: str) -> Tombstone | None:
         """What is known of a removed key."""
         stone = self._tombstones.get(key) or self._purged.get(key)
-        return Tombstone(stone[1], stone[0], stone[3]) if stone else None
+        if not stone:
+            return None
+        return Tombstone(stone >> REVISION_SHIFT, end_of(stone), reason_of(stone))
 
     def outcome(self, key: str) -> Reason | None:
         """Tell what became of a key that is not live; None where that is not known any more."""
         stone = self._tombstones.get(key) or self._purged.get(key)
-        return stone[3] if stone else self.outcomes.reason(key)
+        return reason_of(stone) if stone else self.outcomes.reason(key)
 
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
@@ -163,9 +173,9 @@ class Timetable:
         self._live.pop(key, None)
         self._taken.pop(key, None)
         self._purged.pop(key, None)
-        stone = self._tombstones[key] = (until_us, revision, key, reason)
+        self._tombstones[key] = stone_of(revision, until_us, reason, lasting=lasting)
         if until_us < NEVER:
-            heappush(self._lasting if lasting else self._endings, stone)
+            (self._lasting if lasting else self._endings).add(key, until_us)
         return True
 
     def purge(self, key: str, revision: int, until_us: int, reason: Reason) -> None:
@@ -176,8 +186,8 @@ class Timetable:
         """
         if revision >= self.seen(key):
             self.forget(key)
-            stone = self._purged[key] = (until_us, revision, key, reason)
-            heappush(self._endings, stone)
+            self._purged[key] = stone_of(revision, until_us, reason, lasting=False)
+            self._endings.add(key, until_us)
 
     def forget_purged(self) -> None:
         """Forget all purges: what the bucket holds from now on was not purged."""

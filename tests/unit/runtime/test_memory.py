@@ -42,7 +42,7 @@ for number in range(COUNT):
 for number in range(COUNT):
     timetable.remove(f"order {number:08}", 10**7 + number, number, Reason.DELIVERED)
 most = megabytes()
-while timetable.forget_ended(COUNT + 1, 100) or timetable.drop_outdated(100):
+while timetable.forget_ended(1 << 20, 100) or timetable.drop_outdated(100):
     pass
 Memory([timetable]).give_back(1e6, quiet=True)
 print(most - before, megabytes() - before, timetable.outcomes.bytes / 1e6)
