@@ -43,8 +43,9 @@ def begun(entry: Entry) -> Entry:
 
 def test_a_run_is_no_schedule() -> None:
     """It does not recur, belongs to no set, and keeps its due time."""
-    run = begun(schedule(every="@every 10s"))
+    run = begun(schedule(every="@every 10s")._replace(token=b"token", expires=True))
     assert (run.spec, run.managed_by, run.protected) == (None, "", False)
+    assert (run.token, run.expires) == (b"", False)
     assert (run.id, run.due_us, run.state) == ("a", NOW_US, State.PENDING)
     assert run.run is not None
     assert run.run.key == "a"
