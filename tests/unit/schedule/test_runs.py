@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,9 +45,14 @@ def begun(entry: Entry) -> Entry:
 
 def test_a_run_is_no_schedule() -> None:
     """It does not recur, belongs to no set, and keeps its due time."""
-    run = begun(schedule(every="@every 10s"))
-    assert (run.spec, run.managed_by, run.protected) == (None, "", False)
-    assert (run.id, run.due_us, run.state) == ("a", NOW_US, State.PENDING)
+    entry = schedule(every="@every 10s")
+    tried = entry._replace(token=b"token", expires=True, tried=3, reason="why", next_us=7)
+    for one in (entry, tried, tried._replace(state=State.PAUSED)):
+        run = begun(one)
+        assert (run.spec, run.managed_by, run.protected) == (None, "", False)
+        assert (run.token, run.expires, run.tried, run.reason) == (b"", False, 0, "")
+        assert (run.id, run.due_us, run.created_us) == ("a", NOW_US, NOW_US)
+        assert (run.state, run.next_us) == (State.PENDING, 0)
     assert run.run is not None
     assert run.run.key == "a"
 
@@ -67,7 +74,10 @@ def test_an_offer_runs_once_it_is_claimed() -> None:
     assert taken.state is State.RUNNING
     assert taken.run is not None
     assert (taken.run.owner, taken.run.sent_us) == ("owner", NOW_US + 5)
+    late = runs.claimed(runs.failed(offered, "no", NOW_US), "owner", NOW_US)
+    assert (late.state, late.next_us) == (State.RUNNING, 0)
     again = runs.sent(runs.failed(taken, "no", NOW_US), "other", NOW_US)
+    assert (again.state, again.next_us) == (State.PENDING, 0)
     assert again.run is not None
     assert again.run.owner == "", "the next attempt is nobody's"
     assert [runs.attempt_of(again, known) for known in ("hash", "other", "third")] == [1, 2, 0]
@@ -80,6 +90,16 @@ def test_tokens_of_the_latest_attempts_are_kept() -> None:
         run = runs.sent(run._replace(tried=number), f"hash{number}", NOW_US)
     assert run.run is not None
     assert run.run.tokens == ((7, "hash6"), (6, "hash5"), (5, "hash4"), (4, "hash3"))
+
+
+def test_an_answered_attempt_is_not_recognized_any_more() -> None:
+    """The run is unchanged otherwise, and its other attempts are recognized."""
+    run = runs.sent(begun(schedule()), "first", NOW_US)
+    run = runs.sent(run._replace(tried=1), "second", NOW_US)
+    answered = runs.answered(run, "second")
+    assert [runs.attempt_of(answered, known) for known in ("first", "second")] == [1, 0]
+    assert run.run is not None
+    assert answered == run._replace(run=replace(run.run, tokens=((1, "first"),)))
 
 
 def test_the_back_off_doubles_up_to_a_minute() -> None:
@@ -227,6 +247,15 @@ def test_how_long_a_run_that_was_asked_for_is_tried(
         assert (run.due_us, run.when) == (asked_us, "1795000003")
         assert run.run is not None
         assert run.run.give_up_us == give_up_us
+
+
+def test_jitter_is_not_for_a_run_that_was_asked_for() -> None:
+    """Its age counts from when it was asked for."""
+    spec = ScheduleSpec(recurs=True, jitter_us=3_600 * SECOND)
+    entry = schedule(Confirmation(Confirm.REPLY, max_age_us=SECOND), every="@every 1h")
+    run = runs.begun(entry._replace(spec=spec), "a", "t1", b"", NOW_US, due_us=NOW_US + 1)
+    assert run.run is not None
+    assert run.run.give_up_us == NOW_US + SECOND + 1
 
 
 def test_a_run_that_was_asked_for_long_before_the_next_occurrence() -> None:
