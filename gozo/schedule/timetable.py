@@ -43,6 +43,9 @@ _Row = tuple[int, int, str]
 leaves it alone, where it would look at a million items again and again."""
 
 
+_MAKE = tuple.__new__
+"""Creates an item from a row, as `Item._make` does, without a call of a Python function."""
+
 _LAST: _Row = (NEVER + 1, 0, "")
 """Behind all others."""
 
@@ -141,7 +144,9 @@ class Timetable:
 
     def is_current(self, item: Item) -> bool:
         """Tell whether a popped item is still the latest version of its key."""
-        return self._taken.get(item.key) == item.revision and self.is_taken(item.key)
+        _, revision, key = item
+        live = self._live.get(key)
+        return live is not None and live[1] == revision == self._taken.get(key)
 
     def put(self, key: str, due_us: int, revision: int) -> bool:
         """Take in a version of a schedule; False if this or a newer one is known already."""
@@ -245,7 +250,7 @@ class Timetable:
             crossed.append(row)
         looked_at = crossed[:limit]
         del crossed[:limit]  # where thousands are left, quicker than a list of these
-        return [Item._make(row) for row in looked_at if self._is_waiting(row)]
+        return [_MAKE(Item, row) for row in looked_at if self._is_waiting(row)]
 
     @property
     def lags(self) -> bool:
@@ -256,20 +261,17 @@ class Timetable:
         """Take at most `limit` items that are due, soonest first."""
         popped: list[Item] = []
         while len(popped) < limit:
-            row = self._pop(now_us)
-            if row is None:
+            row, heap = self._soonest()
+            if row[0] > now_us:
                 break
+            if heap is None:
+                self._near.popleft()
+            else:
+                heappop(heap)
             if self._is_waiting(row):
                 self._taken[row[2]] = row[1]
-                popped.append(Item._make(row))
+                popped.append(_MAKE(Item, row))
         return popped
-
-    def _pop(self, now_us: int) -> _Row | None:
-        """Take the soonest row, waiting or not, if it is due."""
-        row, heap = self._soonest()
-        if row[0] > now_us:
-            return None
-        return self._near.popleft() if heap is None else heappop(heap)
 
     def _soonest(self) -> tuple[_Row, list[_Row] | None]:
         """Find the soonest row, waiting or not, and the heap that it is in; None: it is near."""

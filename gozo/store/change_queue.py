@@ -254,7 +254,8 @@ class ChangeQueue:
         if self._overtaken:
             result = self._resolve_overtaken(change, result)
         key = change.key
-        has_runs = bool(self._any_run) and _is_asked_for(change) and bool(self._runs.of(key))
+        any_run = self._any_run  # usually false, and tested without a call
+        has_runs = _is_asked_for(change) and bool(self._runs.of(key)) if any_run else False
         if has_runs and isinstance(change, Remove) and result in _GONE:
             # Only runs are left: these are cancelled.
             result = Result.CANCELLED if self._runs.ends_with(key) else result
