@@ -17,6 +17,7 @@ from gozo.protocol.requests import parse_request
 from gozo.requests.admin_verbs import refusal_of
 from gozo.requests.admission import Admission
 from gozo.requests.context import Context, Processor
+from gozo.requests.origins import Origins
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import CancelRequest, Request, ScheduleRequest
 from gozo.store.changes import NO_DEADLINE, Result
@@ -35,10 +36,12 @@ class RequestHandler(Processor):
         context: Context,
         admission: Admission,
         feed_writer: FeedWriter,
+        origins: Origins,
     ) -> None:
         super().__init__(context)
         self._admission = admission
         self._feed_writer = feed_writer
+        self._origins = origins
         self._holds = False
         self._details = log.enabled(logging.DEBUG)
         """Whether to log each request."""
@@ -65,6 +68,8 @@ class RequestHandler(Processor):
             number = self._replies.await_receipt(request, heard, "cancelled")
             done = partial(self._on_result, request, heard, request.id, number)
             self._store.cancel(request.id, done, by_request=True, origin=heard)
+        elif request.entry.confirmation is not None:
+            self._put_confirmed(request, heard)
         elif (id_ := request.entry.id) is not None:
             self._put(request, heard, id_)
         elif self._holds and not request.entry.extended:
@@ -79,10 +84,19 @@ class RequestHandler(Processor):
             key = reserved_key()
             self._put(request, heard, key, key)
 
+    def _put_confirmed(self, request: ScheduleRequest, heard: Heard) -> None:
+        """Store a request whose delivery has to be confirmed."""
+        id_, key = request.entry.id, None
+        if request.entry.is_answered:
+            request, key = self._origins.name(request, heard)
+        elif id_ is None:
+            key = reserved_key()
+        self._put(request, heard, id_ or key or "", key)
+
     def _put(
         self, request: ScheduleRequest, heard: Heard, name: str, key: str | None = None
     ) -> None:
-        """Store a request under its id or its generated key; `name` is that id or key."""
+        """Store a request under its id or its key; `name` is that id or key."""
         number, deadline = 0, NO_DEADLINE
         if request.receipt is not None:
             number = self._replies.await_receipt(request, heard, "stored")

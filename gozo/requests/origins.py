@@ -1,0 +1,76 @@
+"""Names requests whose receivers have to confirm, alike on all replicas.
+
+A leader that dies may have stored a request and not have reported it, so the next leader stores it
+again. By its name, that one finds the run which the first one began, and begins no other.
+
+The name has the leader, the leader's position of the request, and its digest. The next leader knows
+the positions of the leaders before it if it received what they did (see
+`gozo.leadership.offsets`). Where it does not, such a request may have two runs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from hashlib import blake2b
+
+from gozo.leadership.handled_feed import FeedReader, FeedWriter
+from gozo.protocol.heard import Heard
+from gozo.protocol.ids import escape_id
+from gozo.schedule.model import Entry, ScheduleRequest
+from gozo.store.entry_codec import reserved_key
+from gozo.store.run_codec import ORIGIN, occurrence_of, run_key
+from gozo.store.schedule_store import ScheduleStore
+
+NAME = 11  # bytes; a reserved key has as many
+_POSITION = 8
+
+
+class Origins:
+    """Finds the names of requests."""
+
+    def __init__(self, writer: FeedWriter, reader: FeedReader, store: ScheduleStore) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._store = store
+        self._earlier_until = 0
+        """The last position of the requests that an earlier leader may have stored."""
+
+    def begin_acting(self) -> None:
+        """Begin to lead: earlier leaders may have stored what was received so far."""
+        self._earlier_until = self._writer.count.value
+
+    def name(self, request: ScheduleRequest, heard: Heard) -> tuple[ScheduleRequest, str]:
+        """Return a request with its origin, and the key to store it under."""
+        for name in self._names(heard):
+            named, key = _named(request.entry, name)
+            if self._is_known(named, key):
+                return request._replace(entry=named), key
+        if self._writer.is_handed_over(heard.position):
+            name = secrets.token_hex(NAME)  # several requests have this position
+        else:
+            name = _name(self._writer.name, heard.position, heard.digest)
+        named, key = _named(request.entry, name)
+        return request._replace(entry=named), key
+
+    def _names(self, heard: Heard) -> Iterator[str]:
+        """Generate the names that earlier leaders may have given to a request."""
+        if heard.position <= self._earlier_until:
+            for leader, position in self._reader.positions_there(heard.position):
+                yield _name(leader, position, heard.digest)
+
+    def _is_known(self, entry: Entry, key: str) -> bool:
+        """Tell whether an earlier leader has stored a request, or begun its run."""
+        knows = self._store.knows
+        return knows(run_key(key, occurrence_of(entry))) or (entry.id is None and knows(key))
+
+
+def _named(entry: Entry, name: str) -> tuple[Entry, str]:
+    """Return an entry with the origin that a name says, and its key."""
+    key = reserved_key(name) if entry.id is None else escape_id(entry.id)
+    return entry._replace(origin=name[:ORIGIN]), key
+
+
+def _name(leader: bytes, position: int, digest: bytes) -> str:
+    whole = leader + position.to_bytes(_POSITION) + digest
+    return blake2b(whole, digest_size=NAME).hexdigest()
