@@ -171,8 +171,8 @@ def headers_size(entry: Entry) -> int:
     begins_others = entry.is_answered or (
         entry.recurs and confirmation is not None and bool(confirmation.dead_letter)
     )
-    if entry.state is not _PENDING:
-        entry = entry._replace(state=_PENDING)  # GROWTH includes its state
+    if entry.state is not _PENDING or entry.run is not None:
+        entry = entry._replace(state=_PENDING, tried=0, reason="")  # GROWTH includes these
     return len(entry_headers(entry, b"")) + GROWTH + RUN_GROWTH * begins_others
 
 
