@@ -69,7 +69,7 @@ def build_intake(
     )
     standby = Standby(feed_writer.name, publish, feed_writer.count, clock, max_backlog)
     handover = Handover(standby, in_memory, store, feed_writer, publish)
-    origins = Origins(feed_writer, standby.feed_reader, store)
+    origins = Origins(feed_writer, standby, store)
     handler = RequestHandler(context, admission, feed_writer, origins)
     admin_verbs = AdminVerbs(context, policy, connection)
     return Intake(
@@ -86,6 +86,5 @@ def build_intake(
         admin_verbs=admin_verbs,
         standby=standby,
         handover=handover,
-        origins=origins,
         loop=RequestLoop(context, standby, handover, handler, admin_verbs, may_act),
     )

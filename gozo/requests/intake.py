@@ -36,7 +36,6 @@ from gozo.requests.handler import RequestHandler
 from gozo.requests.handover import Handover
 from gozo.requests.in_progress import InProgress
 from gozo.requests.missed import Claims
-from gozo.requests.origins import Origins
 from gozo.requests.replies import Replies
 from gozo.requests.request_loop import RequestLoop
 from gozo.requests.standby import Standby, has_no_id
@@ -85,7 +84,6 @@ class Intake:
         admin_verbs: AdminVerbs,
         standby: Standby,
         handover: Handover,
-        origins: Origins,
         loop: RequestLoop,
     ) -> None:
         """Process requests, as the leader, while `may_act`; see `gozo.requests.build`."""
@@ -102,7 +100,6 @@ class Intake:
         self._admin_verbs = admin_verbs
         self._standby = standby
         self._handover = handover
-        self._origins = origins
         self._loop = loop
         self._claims = Claims()
         self._listeners: list[Listener] = []
@@ -160,7 +157,6 @@ class Intake:
         a second at the latest.
         """
         self._enter(Mode.ACTING)
-        self._origins.begin_acting()
         self._standby.begin_acting()  # not earlier: the last leader's reports were still arriving
         self._handover.release()
         self._feed_writer.hello(echoes=ECHOES)

@@ -14,9 +14,10 @@ import secrets
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from gozo.leadership.handled_feed import FeedReader, FeedWriter
+from gozo.leadership.handled_feed import FeedWriter
 from gozo.protocol.heard import Heard
 from gozo.protocol.ids import escape_id
+from gozo.requests.standby import Standby
 from gozo.schedule.model import Entry, ScheduleRequest
 from gozo.store.entry_codec import reserved_key
 from gozo.store.run_codec import ORIGIN, occurrence_of, run_key
@@ -29,16 +30,10 @@ _POSITION = 8
 class Origins:
     """Finds the names of requests."""
 
-    def __init__(self, writer: FeedWriter, reader: FeedReader, store: ScheduleStore) -> None:
+    def __init__(self, writer: FeedWriter, standby: Standby, store: ScheduleStore) -> None:
         self._writer = writer
-        self._reader = reader
+        self._standby = standby
         self._store = store
-        self._earlier_until = 0
-        """The last position of the requests that an earlier leader may have stored."""
-
-    def begin_acting(self) -> None:
-        """Begin to lead: earlier leaders may have stored what was received so far."""
-        self._earlier_until = self._writer.count.value
 
     def name(self, request: ScheduleRequest, heard: Heard) -> tuple[ScheduleRequest, str]:
         """Return a request with its origin, and the key to store it under."""
@@ -55,8 +50,8 @@ class Origins:
 
     def _names(self, heard: Heard) -> Iterator[str]:
         """Generate the names that earlier leaders may have given to a request."""
-        if heard.position <= self._earlier_until:
-            for leader, position in self._reader.positions_there(heard.position):
+        if heard.position <= self._standby.kept_until:
+            for leader, position in self._standby.feed_reader.positions_there(heard.position):
                 yield _name(leader, position, heard.digest)
 
     def _is_known(self, entry: Entry, key: str) -> bool:
