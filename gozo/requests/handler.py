@@ -86,24 +86,38 @@ class RequestHandler(Processor):
 
     def _put_confirmed(self, request: ScheduleRequest, heard: Heard) -> None:
         """Store a request whose delivery has to be confirmed."""
-        id_, key = request.entry.id, None
         if request.entry.is_answered:
-            request, key = self._origins.name(request, heard)
-        elif id_ is None:
+            request, key, is_begun = self._origins.name(request, heard)
+            self._put(request, heard, request.id or key, key, is_begun=is_begun)
+        elif (id_ := request.id) is not None:
+            self._put(request, heard, id_)
+        else:
             key = reserved_key()
-        self._put(request, heard, id_ or key or "", key)
+            self._put(request, heard, key, key)
 
     def _put(
-        self, request: ScheduleRequest, heard: Heard, name: str, key: str | None = None
+        self,
+        request: ScheduleRequest,
+        heard: Heard,
+        name: str,
+        key: str | None = None,
+        *,
+        is_begun: bool = False,
     ) -> None:
-        """Store a request under its id or its key; `name` is that id or key."""
+        """Store a request under its id or its key, unless its run is begun.
+
+        `name` is that id or key.
+        """
         number, deadline = 0, NO_DEADLINE
         if request.receipt is not None:
             number = self._replies.await_receipt(request, heard, "stored")
             deadline = self._replies.until(number)
         self._admission.storing(name)
         done = partial(self._on_result, request, heard, name, number)
-        self._store.put(request, done, key, deadline=deadline, origin=heard)
+        if is_begun:
+            done(_NEW, "")
+        else:
+            self._store.put(request, done, key, deadline=deadline, origin=heard)
 
     def _on_result(
         self, request: Request, heard: Heard, name: str, number: int, result: Result, words: str

@@ -1,7 +1,7 @@
 """Names requests whose receivers have to confirm, alike on all replicas.
 
-A leader that dies may have stored a request and not have reported it, so the next leader stores it
-again. By its name, that one finds the run which the first one began, and begins no other.
+A leader that dies may have stored a request and not have reported it, so the next leader has it
+too. By its name, that one stores it under the same key, or finds the run that was begun.
 
 The name has the leader, the leader's position of the request, and its digest. The next leader knows
 the positions of the leaders before it if it received what they did (see
@@ -13,18 +13,29 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from hashlib import blake2b
+from typing import NamedTuple
 
 from gozo.leadership.handled_feed import FeedWriter
 from gozo.protocol.heard import Heard
 from gozo.protocol.ids import escape_id
 from gozo.requests.standby import Standby
-from gozo.schedule.model import Entry, ScheduleRequest
+from gozo.schedule.model import ScheduleRequest
 from gozo.store.entry_codec import reserved_key
 from gozo.store.run_codec import ORIGIN, occurrence_of, run_key
 from gozo.store.schedule_store import ScheduleStore
 
 NAME = 11  # bytes; a reserved key has as many
 _POSITION = 8
+
+
+class Named(NamedTuple):
+    """A request that has its name."""
+
+    request: ScheduleRequest
+    key: str
+    """Where it is stored."""
+    is_begun: bool = False
+    """Whether an earlier leader has begun its run, so that it must not be stored again."""
 
 
 class Origins:
@@ -35,18 +46,21 @@ class Origins:
         self._standby = standby
         self._store = store
 
-    def name(self, request: ScheduleRequest, heard: Heard) -> tuple[ScheduleRequest, str]:
-        """Return a request with its origin, and the key to store it under."""
+    def name(self, request: ScheduleRequest, heard: Heard) -> Named:
+        """Return a request with its name."""
+        knows = self._store.knows
         for name in self._names(heard):
-            named, key = _named(request.entry, name)
-            if self._is_known(named, key):
-                return request._replace(entry=named), key
+            named = _named(request, name)
+            entry, key = named.request.entry, named.key
+            if knows(run_key(key, occurrence_of(entry))):
+                return named._replace(is_begun=True)
+            if entry.id is None and knows(key):
+                return named
         if self._writer.is_handed_over(heard.position):
             name = secrets.token_hex(NAME)  # several requests have this position
         else:
             name = _name(self._writer.name, heard.position, heard.digest)
-        named, key = _named(request.entry, name)
-        return request._replace(entry=named), key
+        return _named(request, name)
 
     def _names(self, heard: Heard) -> Iterator[str]:
         """Generate the names that earlier leaders may have given to a request."""
@@ -54,16 +68,10 @@ class Origins:
             for leader, position in self._standby.feed_reader.positions_there(heard.position):
                 yield _name(leader, position, heard.digest)
 
-    def _is_known(self, entry: Entry, key: str) -> bool:
-        """Tell whether an earlier leader has stored a request, or begun its run."""
-        knows = self._store.knows
-        return knows(run_key(key, occurrence_of(entry))) or (entry.id is None and knows(key))
 
-
-def _named(entry: Entry, name: str) -> tuple[Entry, str]:
-    """Return an entry with the origin that a name says, and its key."""
-    key = reserved_key(name) if entry.id is None else escape_id(entry.id)
-    return entry._replace(origin=name[:ORIGIN]), key
+def _named(request: ScheduleRequest, name: str) -> Named:
+    key = reserved_key(name) if request.id is None else escape_id(request.id)
+    return Named(request._replace(entry=request.entry._replace(origin=name[:ORIGIN])), key)
 
 
 def _name(leader: bytes, position: int, digest: bytes) -> str:
