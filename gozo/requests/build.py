@@ -69,7 +69,7 @@ def build_intake(
     )
     standby = Standby(feed_writer.name, publish, feed_writer.count, clock, max_backlog)
     handover = Handover(standby, in_memory, store, feed_writer, publish)
-    origins = Origins(feed_writer, standby, store)
+    origins = Origins(feed_writer, standby, store.knows)
     handler = RequestHandler(context, admission, feed_writer, origins)
     admin_verbs = AdminVerbs(context, policy, connection)
     return Intake(

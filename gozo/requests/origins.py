@@ -11,7 +11,7 @@ the positions of the leaders before it if it received what they did (see
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ from gozo.requests.standby import Standby
 from gozo.schedule.model import ScheduleRequest
 from gozo.store.entry_codec import reserved_key
 from gozo.store.run_codec import ORIGIN, occurrence_of, run_key
-from gozo.store.schedule_store import ScheduleStore
 
 NAME = 11  # bytes; a reserved key has as many
 _POSITION = 8
@@ -41,20 +40,20 @@ class Named(NamedTuple):
 class Origins:
     """Finds the names of requests."""
 
-    def __init__(self, writer: FeedWriter, standby: Standby, store: ScheduleStore) -> None:
+    def __init__(self, writer: FeedWriter, standby: Standby, knows: Callable[[str], bool]) -> None:
+        """`knows` tells whether there is, or was not long ago, an entry under a key."""
         self._writer = writer
         self._standby = standby
-        self._store = store
+        self._knows = knows
 
     def name(self, request: ScheduleRequest, heard: Heard) -> Named:
         """Return a request with its name."""
-        knows = self._store.knows
         for name in self._names(heard):
             named = _named(request, name)
             entry, key = named.request.entry, named.key
-            if knows(run_key(key, occurrence_of(entry))):
+            if self._knows(run_key(key, occurrence_of(entry))):
                 return named._replace(is_begun=True)
-            if entry.id is None and knows(key):
+            if entry.id is None and self._knows(key):
                 return named
         if self._writer.is_handed_over(heard.position):
             name = secrets.token_hex(NAME)  # several requests have this position
