@@ -68,8 +68,9 @@ class RequestHandler(Processor):
             number = self._replies.await_receipt(request, heard, "cancelled")
             done = partial(self._on_result, request, heard, request.id, number)
             self._store.cancel(request.id, done, by_request=True, origin=heard)
-        elif request.entry.confirmation is not None:
-            self._put_confirmed(request, heard)
+        elif request.entry.confirmation is not None and request.entry.is_answered:
+            request, key, is_begun = self._origins.name(request, heard)
+            self._put(request, heard, request.id or key, key, is_begun=is_begun)
         elif (id_ := request.entry.id) is not None:
             self._put(request, heard, id_)
         elif self._holds and not request.entry.extended:
@@ -84,17 +85,6 @@ class RequestHandler(Processor):
             key = reserved_key()
             self._put(request, heard, key, key)
 
-    def _put_confirmed(self, request: ScheduleRequest, heard: Heard) -> None:
-        """Store a request whose delivery has to be confirmed."""
-        if request.entry.is_answered:
-            request, key, is_begun = self._origins.name(request, heard)
-            self._put(request, heard, request.id or key, key, is_begun=is_begun)
-        elif (id_ := request.id) is not None:
-            self._put(request, heard, id_)
-        else:
-            key = reserved_key()
-            self._put(request, heard, key, key)
-
     def _put(
         self,
         request: ScheduleRequest,
@@ -104,10 +94,7 @@ class RequestHandler(Processor):
         *,
         is_begun: bool = False,
     ) -> None:
-        """Store a request under its id or its key, unless its run is begun.
-
-        `name` is that id or key.
-        """
+        """Store a request under its id or its key, unless its run is begun; `name` is either."""
         number, deadline = 0, NO_DEADLINE
         if request.receipt is not None:
             number = self._replies.await_receipt(request, heard, "stored")
@@ -145,7 +132,9 @@ class RequestHandler(Processor):
             self._replies.answer_refused(request.receipt, request.id, refusal, heard)
             return
         if isinstance(request, ScheduleRequest):
-            receipt = stored_receipt(request.entry, replaced=result is Result.REPLACED)
+            # Without an id, it can only replace what an earlier leader stored of it.
+            replaced = result is _REPLACED and request.id is not None
+            receipt = stored_receipt(request.entry, replaced=replaced)
         else:
             receipt = cancel_receipt(request.id, result, running=self._store.is_running(request.id))
         self._replies.answer(request.receipt, receipt)

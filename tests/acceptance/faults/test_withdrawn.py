@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 
 from tests.support.account import Account
@@ -78,6 +79,7 @@ async def test_the_answers_do_not_come(
             proxy.cut()
             await other.event("daemon.leading")
             await receipts.wait(BATCH)
+            assert not any(json.loads(receipt)["replaced"] for receipt in receipts.payloads)
             proxy.be(Mode.PASS)
             proxy.cut()
             await one.event("handover.requests_dropped")
