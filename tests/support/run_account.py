@@ -1,4 +1,4 @@
-"""What became of runs under faults: started twice, settled wrongly, left in the bucket."""
+"""What became of runs under faults: started twice, settled wrongly or left in the bucket."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class RunAccount:
     twice: Runs
     """Started twice, in whichever attempt."""
     unconfirmed: Runs
-    """Those whose receivers never heard that gozo knows the outcome."""
+    """Those whose outcome gozo has not confirmed to the receiver."""
     wrongly: Runs
     """Kept as failed though their receivers succeeded, or the other way round."""
     left: Collection[str]
-    """Keys of the bucket that are neither of these."""
+    """Keys of the bucket that are not those of failed runs."""
 
     @classmethod
     def of(
@@ -36,9 +36,9 @@ class RunAccount:
     ) -> Self:
         """Compare what was asked for with what happened, by id.
 
-        `starts` says how often each was started, `failed` which ones their receivers called
-        failed, and `kept` what the bucket still has: the id of each failed run, by key, and ""
-        for anything else.
+        `starts` counts the starts of each, `failed` are those that failed by their receivers'
+        answers, and `kept` is what the bucket holds: by key the id of each failed run, "" for
+        anything else.
         """
         called, kept_failed = set(failed), {id_ for id_ in kept.values() if id_}
         return cls(
@@ -52,7 +52,7 @@ class RunAccount:
 
     @property
     def is_sound(self) -> bool:
-        """Whether each was started once and settled as its receiver said."""
+        """Whether each was started once and settled as its receiver answered."""
         wrong = (self.never_started, self.twice, self.unconfirmed, self.wrongly, self.left)
         return bool(self.asked) and not any(wrong)
 

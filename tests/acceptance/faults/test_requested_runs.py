@@ -1,4 +1,4 @@
-"""The leader dies moments after requests whose receivers have to confirm: each has one run."""
+"""The leader dies moments after requests that receivers confirm: each of them has one run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOMENTS = (0.02, 0.05, 0.5)
 
 
 class Bursts:
-    """Requests told apart by their payloads, how often each was sent, and how often started."""
+    """Sends requests, and counts how often each was sent and started, by its payload."""
 
     def __init__(self, client: Client, worker: Client) -> None:
         self._client = client
@@ -33,7 +33,7 @@ class Bursts:
         self.starts = Counter[str]()
 
     async def listen(self) -> None:
-        """Claim the jobs."""
+        """Claim jobs from now on."""
         await self._worker.listen("jobs")
 
     async def _work(self, job: Delivered) -> bytes:

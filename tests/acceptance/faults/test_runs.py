@@ -1,4 +1,4 @@
-"""Runs that receivers claim start once, and their outcomes are not lost, whatever fails."""
+"""Runs that receivers claim start once, and no outcome is lost, whatever fails."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tests.support.server import NatsServer
 
 
 class Form(NamedTuple):
-    """How many runs there are at a time, and how often something fails."""
+    """How many runs are at work at a time, and how often something fails."""
 
     at_work: int
     lasts: float
-    """Seconds that each takes: more than an ack wait."""
+    """Seconds that each run takes: more than an ack wait."""
     ack_wait: str
     workers: int
     killed_every: float
@@ -51,7 +51,7 @@ FAILS = 10  # every tenth job fails for good
 
 
 class Jobs:
-    """Keeps some jobs at work, each asked for until a receipt says that it is stored."""
+    """Keeps a number of jobs at work; asks for each until a receipt says that it is stored."""
 
     def __init__(self, client: Client, form: Form) -> None:
         self._client = client
@@ -60,23 +60,23 @@ class Jobs:
         self._stops = False
         self.asked: set[str] = set()
         self.starts = Counter[str]()
-        """How often each was started, in whichever attempt."""
+        """How often each job was started, in any attempt."""
         self.failed: set[str] = set()
         self._ends: dict[str, asyncio.Event] = {}
 
     @property
     def ended(self) -> set[str]:
-        """Which have ended, and gozo has said that it knows."""
+        """Return the jobs that have ended and whose end gozo has confirmed."""
         return {id_ for id_, event in self._ends.items() if event.is_set()}
 
     async def run(self) -> None:
-        """Ask until `stop`, and return when all have ended."""
+        """Ask for jobs until `stop`, and return when all have ended."""
         async with asyncio.TaskGroup() as group:
             for place in range(self._form.at_work):
                 group.create_task(self._fill(place))
 
     def stop(self) -> None:
-        """Ask for no more."""
+        """Ask for no more jobs."""
         self._stops = True
 
     async def _fill(self, place: int) -> None:
@@ -107,7 +107,7 @@ class Jobs:
                 await receipts.unsubscribe()
 
     async def work(self, job: Delivered) -> bytes:
-        """Do a job; some fail."""
+        """Do a job; every tenth fails."""
         await asyncio.sleep(self._form.lasts)
         id_ = job.headers["Gozo-Id"]
         if int(id_.removeprefix("job-")) % FAILS:
@@ -124,20 +124,20 @@ class Jobs:
 
 
 class Noted(Worker):
-    """A worker that says what it does to the one that asked for it."""
+    """A worker that reports its starts and ends to `Jobs`."""
 
     def __init__(self, client: Client, jobs: Jobs) -> None:
         super().__init__(client.nats, jobs.work)
         self._jobs = jobs
 
     def note(self, what: str, name: Started) -> None:
-        """Pass it on."""
+        """Report a start or an end."""
         self._jobs.note(what, name)
 
 
 @asynccontextmanager
 async def at_work(server: NatsServer, clients: Clients, form: Form) -> AsyncIterator[Jobs]:
-    """Have workers that claim, and ask for jobs; at the end, wait until all have ended."""
+    """Run workers that claim jobs, and ask for jobs; at the end, wait until all have ended."""
     jobs = Jobs(await clients.connect(server), form)
     for _ in range(form.workers):
         await Noted(await clients.connect(server), jobs).listen("jobs.*")
@@ -159,7 +159,7 @@ Fault = Callable[[NatsServer, Daemons, list[Daemon], int], Awaitable[None]]
 async def kill_the_leader(
     server: NatsServer, daemons: Daemons, replicas: list[Daemon], number: int
 ) -> None:
-    """End it at once, and start another one."""
+    """Kill it, and start another replica."""
     leader = await leader_of(replicas)
     await leader.kill()
     replicas[replicas.index(leader)] = await daemons.serve(server)
@@ -168,14 +168,14 @@ async def kill_the_leader(
 async def restart_the_server(
     server: NatsServer, daemons: Daemons, replicas: list[Daemon], number: int
 ) -> None:
-    """All connections break; every other time it has no time to say so."""
+    """Restart the server, by SIGTERM and SIGKILL in turn: all connections break."""
     await asyncio.to_thread(server.kill if number % 2 else server.stop)
     await asyncio.to_thread(server.start)
     await leader_of(replicas)
 
 
 async def kept_in(client: Client) -> dict[str, str]:
-    """Return what the bucket still has: the ids of failed runs by key, "" for anything else."""
+    """Return what the bucket holds: the ids of failed runs by key, "" for anything else."""
     try:
         keys = await (await client.nats.jetstream().key_value("gozo")).keys()
     except NoKeysError:
@@ -192,7 +192,7 @@ async def kept_in(client: Client) -> dict[str, str]:
 async def test_claimed_runs(
     servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note, fault: Fault
 ) -> None:
-    """Each is started once and settled as its receiver says, and none is left in the bucket."""
+    """Each is started once and settled as its receiver says, and none stays in the bucket."""
     form = SHORT if rounds == 1 else LONG
     every = form.killed_every if fault is kill_the_leader else form.restarted_every
     server = servers.start()
