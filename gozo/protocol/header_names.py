@@ -50,6 +50,7 @@ IGNORED = (
     "Gozo-Next",
     "Gozo-Occurred",
     "Gozo-Occurrence",
+    "Gozo-Origin",
     "Gozo-Original",
     "Gozo-Owner",
     "Gozo-Reason",

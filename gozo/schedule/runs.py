@@ -85,6 +85,7 @@ def begun(
         spec=None,
         protected=False,
         run=Run(key, occurrence, give_up_us=give_up_us(entry, due_us)),
+        origin="",
     )
 
 

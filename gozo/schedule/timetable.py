@@ -132,6 +132,10 @@ class Timetable:
         stone = self._tombstones.get(key) or self._purged.get(key)
         return reason_of(stone) if stone else self.outcomes.reason(key)
 
+    def knows(self, key: str) -> bool:
+        """Tell whether a key is live, or was so not long ago."""
+        return key in self._live or self.outcome(key) is not None
+
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
         live = self._live.get(key)

@@ -26,7 +26,14 @@ from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, State
 from gozo.schedule.recurrence import arranged, due_at, expression
 from gozo.schedule.spec_headers import check_recurs, has_spec, read_spec, spec_lines
 from gozo.store.marker_codec import read_marker
-from gozo.store.run_codec import RUN_GROWTH, RUN_PREFIX, print_us, read_run, run_lines
+from gozo.store.run_codec import (
+    RUN_GROWTH,
+    RUN_PREFIX,
+    print_us,
+    read_origin,
+    read_run,
+    run_lines,
+)
 
 FORMAT = 2
 """The newest format of entries that this version reads.
@@ -84,9 +91,9 @@ class BareEntryError(EntryError):
     """An entry without gozo's headers: its value must be read; see `parse_original`."""
 
 
-def reserved_key() -> str:
-    """Return a new, unique key for a schedule without an id."""
-    return f"{RESERVED}{secrets.token_hex(11)}"
+def reserved_key(name: str = "") -> str:
+    """Return the key for a schedule without an id: a new one, or that of a name, in hex digits."""
+    return f"{RESERVED}{name or secrets.token_hex(11)}"
 
 
 def printable_key(raw: bytes) -> str:
@@ -137,6 +144,8 @@ def _rare_lines(entry: Entry) -> bytes:
         lines += b"Gozo-Protect: Yes\r\n"
     if entry.confirm or entry.confirmation is not None:
         lines += confirmation_lines(entry.confirm, entry.attempts, entry.confirmation)
+    if entry.origin:
+        lines += b"Gozo-Origin: %b\r\n" % entry.origin.encode()
     if entry.run is not None:
         lines += run_lines(entry.run)
     if entry.spec is not None:
@@ -162,8 +171,8 @@ def headers_size(entry: Entry) -> int:
     begins_others = entry.is_answered or (
         entry.recurs and confirmation is not None and bool(confirmation.dead_letter)
     )
-    if entry.state is not _PENDING:
-        entry = entry._replace(state=_PENDING)  # GROWTH includes its state
+    if entry.state is not _PENDING or entry.run is not None:
+        entry = entry._replace(state=_PENDING, tried=0, reason="")  # GROWTH includes these
     return len(entry_headers(entry, b"")) + GROWTH + RUN_GROWTH * begins_others
 
 
@@ -328,6 +337,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         protected=PROTECT in given,
         unknown=unknown_lines(given),
         confirmation=confirmation,
+        origin=read_origin(given),
         run=read_run(key, given) if key.startswith(RUN_PREFIX) else None,
     )
     if due is None or has_spec(given):

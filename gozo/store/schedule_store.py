@@ -194,6 +194,10 @@ class ScheduleStore:
         """Tell whether the bucket is known to hold a schedule with this id."""
         return self.key_of(id_) in self._timetable
 
+    def knows(self, key: str) -> bool:
+        """Tell whether the bucket holds an entry under a key, or did so not long ago."""
+        return self._timetable.knows(key)
+
     def is_running(self, id_: str) -> bool:
         """Tell whether a receiver may be working on an occurrence of the schedule with this id."""
         return self._run_index.is_running(self.key_of(id_))
