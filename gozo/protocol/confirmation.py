@@ -76,7 +76,7 @@ def read_confirmation(
         by=by,
         ack_wait_us=_read_ack_wait(given),
         backoff_us=_read_backoff(given),
-        max_age_us=_span(given, _MAX_AGE),
+        max_age_us=_read_max_age(given),
         overlap=_choice(given, _OVERLAP, Overlap) if _OVERLAP in given else None,
         dead_letter=_read_dead_letter(given),
         ttl_us=_read_ttl(given),
@@ -145,6 +145,14 @@ def _read_ack_wait(given: Mapping[bytes, bytes]) -> int:
         raise _refusal(
             invalid_value("Gozo-Ack-Wait", _shown(given[_ACK_WAIT]), "expected 1s or more")
         )
+    return us
+
+
+def _read_max_age(given: Mapping[bytes, bytes]) -> int:
+    us = _span(given, _MAX_AGE)
+    if _MAX_AGE in given and not us:
+        problem = "expected more than 0s; without a limit, omit it"
+        raise _refusal(invalid_value("Gozo-Max-Age", _shown(given[_MAX_AGE]), problem))
     return us
 
 

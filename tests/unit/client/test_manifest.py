@@ -259,6 +259,7 @@ REPLY = GOOD + 'confirm = "reply"\n'
         (f"[schedules.a]\n{REPLY}backoff = ['x']", "invalid backoff 'x': expected seconds"),
         (f"[schedules.a]\n{REPLY}ack-wait = '0.5'", "invalid ack-wait '0.5': expected 1s or more"),
         (f"[schedules.a]\n{REPLY}max-age = 'x'", "invalid max-age 'x': expected seconds"),
+        (f"[schedules.a]\n{REPLY}max-age = '0'", "invalid max-age '0': expected more than 0s"),
         (f"[schedules.a]\n{REPLY}overlap = 'skip'", "overlap is for recurring"),
         (f"[schedules.a]\n{REPLY}dead-letter = ''", "dead-letter is empty"),
         (f"[schedules.a]\n{REPLY}ttl = '5m'", 'ttl is for confirm = "stream" only'),

@@ -52,6 +52,9 @@ def test_a_plain_confirmation_by_a_stream() -> None:
         ({b"gozo-confirm": b"reply", b"gozo-overlap": b"skip"}, "recurring schedules only"),
         ({b"gozo-confirm": b"stream", b"gozo-ttl": b"1.5s"}, "'1.5s': expected whole seconds"),
         ({b"gozo-confirm": b"stream", b"gozo-ttl": b"0"}, "invalid Gozo-TTL '0'"),
+        ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"0"}, "'0': expected 1s or more"),
+        ({b"gozo-confirm": b"reply", b"gozo-max-age": b"0"}, "Gozo-Max-Age '0': expected more"),
+        ({b"gozo-confirm": b"stream", b"gozo-max-age": b"0m"}, "'0m': expected more than 0s"),
         ({b"gozo-confirm": b"reply", b"gozo-dead-letter": b""}, "Gozo-Dead-Letter is empty"),
     ],
 )
