@@ -49,6 +49,8 @@ def read_confirmation(
 ) -> tuple[bool, int, Confirmation | None]:
     """Read from gozo's headers, by lower-case name, how a delivery is confirmed.
 
+    `recurs` is whether the schedule does; true also if that is not known.
+
     Returns whether a stream confirms it, the maximum number of attempts (0: no limit), and the
     other settings, if any.
 
@@ -82,8 +84,19 @@ def read_confirmation(
         ttl_us=_read_ttl(given),
     )
     is_stream = by is Confirm.STREAM
+    if confirmation.dead_letter and is_stream and not (recurs or attempts):
+        _check_gives_up(confirmation)
     plain = is_stream and confirmation == Confirmation(by)
     return is_stream, attempts, None if plain else confirmation
+
+
+def _check_gives_up(confirmation: Confirmation) -> None:
+    """Refuse a dead letter that could never be published."""
+    if not confirmation.max_age_us:
+        raise _refusal(
+            "Gozo-Dead-Letter needs Gozo-Attempts or Gozo-Max-Age, since it does not recur and "
+            "'Gozo-Confirm: stream' is tried without limit otherwise: give one of them"
+        )
 
 
 def without_copied(given: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:

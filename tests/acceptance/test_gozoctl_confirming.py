@@ -97,7 +97,7 @@ def test_the_dead_letter_is_named_in_a_file(ctl: Gozoctl) -> None:
     done = ctl.run("apply", "-", stdin=text.encode())
     assert done.code == 2
     assert "[schedules.a]: dead-letter: the dead-letter subject '$SYS.a' begins with" in done.err
-    done = ctl.run("create", "a", "a", "--in", "1", "--confirm", "--dead-letter", "a.*")
+    done = ctl.run("create", "a", "a", "--in", "1", "--confirm-reply", "--dead-letter", "a.*")
     assert done.code == 2
     assert "the dead-letter subject 'a.*' has the wildcard '*': give a single" in done.err
 

@@ -101,6 +101,10 @@ MISTAKES = [
     ((*REPLY, "--overlap", "no"), "Invalid value for '--overlap': 'no' is not one of 'allow'"),
     ((*REPLY, "--overlap", "skip"), "--overlap is for recurring schedules only: omit it"),
     ((*REPLY, "--dead-letter", ""), "--dead-letter is empty: give a subject, or omit it"),
+    (
+        (*CREATE, "--in", "1", "--confirm", "--dead-letter", "a"),
+        "--dead-letter needs --attempts or --max-age, since it does not recur and --confirm is",
+    ),
     ((*REPLY, "--ttl", "5m"), "--ttl is for --confirm only: omit it"),
     (
         (*CREATE, "--in", "1", "--confirm", "--ttl", "0.5"),

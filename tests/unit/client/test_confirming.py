@@ -83,11 +83,23 @@ def test_what_confirms(by: ConfirmedBy, table: dict[str, object]) -> None:
 
 def test_a_stream_may_have_more() -> None:
     """A dead letter and its time to live can be given with a stream."""
-    options: ConfirmOptions = {"confirm": True, "ttl": "5m", "dead_letter": "failed"}
+    options: ConfirmOptions = {
+        "confirm": True,
+        "max_age": "1h",
+        "ttl": "5m",
+        "dead_letter": "failed",
+    }
     found = read_options(options, recurs=False)
     assert found.by_stream
-    assert found.details == Confirmation(Confirm.STREAM, dead_letter="failed", ttl_us=300_000_000)
-    assert confirmation_table(found) == {"confirm": True, "dead-letter": "failed", "ttl": "300s"}
+    assert found.details == Confirmation(
+        Confirm.STREAM, max_age_us=3_600_000_000, dead_letter="failed", ttl_us=300_000_000
+    )
+    assert confirmation_table(found) == {
+        "confirm": True,
+        "max-age": "3600s",
+        "dead-letter": "failed",
+        "ttl": "300s",
+    }
 
 
 @pytest.mark.parametrize(

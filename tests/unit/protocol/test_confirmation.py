@@ -65,6 +65,16 @@ def test_what_is_refused(given_: dict[bytes, bytes], words: str) -> None:
     assert words in str(refused.value)
 
 
+def test_a_dead_letter_that_could_never_be_published() -> None:
+    """It is refused: a stream cannot give a single message up, but a receiver can."""
+    given_ = {b"gozo-confirm": b"stream", b"gozo-dead-letter": b"dead"}
+    with pytest.raises(RequestError, match="Gozo-Dead-Letter needs Gozo-Attempts or Gozo-Max-Age"):
+        read_confirmation(given_)
+    for limit in ({b"gozo-attempts": b"3"}, {b"gozo-max-age": b"1m"}, {b"gozo-confirm": b"reply"}):
+        assert read_confirmation(given_ | limit)[2] is not None
+    read_confirmation(given_, recurs=True)
+
+
 def test_an_overlap_that_is_unknown() -> None:
     """The message lists the valid ones."""
     given_ = {b"gozo-confirm": b"claim", b"gozo-overlap": b"never"}
