@@ -35,7 +35,7 @@ from gozo.schedule.model import Entry, Marker, Reason, State
 from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.schedule.runs import ended
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.entry_codec import entry_headers, headers_size, reserved_key
+from gozo.store.entry_codec import client_token, entry_headers, headers_size, reserved_key
 from gozo.store.marker_codec import (
     MARKER_SECONDS,
     marker_headers,
@@ -193,15 +193,16 @@ class BucketWrites:
         bucket = await self._reader.bucket()
         if bucket is None:
             return [Answer(id_, "not_found") for id_ in ids]
-        ends_runs = status == "paused" and await self._reader.has_runs()
+        ends_runs = status == "paused"
+        has_runs = ends_runs and await self._reader.has_runs()
 
         async def alter(id_: str) -> Answer:
             try:
-                await self._alter(bucket, id_, change, timeout)
+                await self._alter(bucket, id_, change, timeout, spares_runs=not ends_runs)
             except NotFoundError as error:
                 delivered = error.status == "already_delivered"
                 return Answer(id_, "already_delivered" if delivered else "not_found")
-            running = ends_runs and await self._end_runs(bucket, id_, timeout)
+            running = has_runs and await self._end_runs(bucket, id_, timeout)
             return Answer(id_, status, running=bool(running))
 
         done: list[Answer] = []
@@ -209,8 +210,18 @@ class BucketWrites:
             done += await asyncio.gather(*map(alter, ids[start : start + AT_ONCE]))
         return done
 
-    async def _alter(self, bucket: Bucket, id_: str, change: Change, timeout: float) -> Entry:
+    async def _alter(
+        self,
+        bucket: Bucket,
+        id_: str,
+        change: Change,
+        timeout: float,
+        *,
+        spares_runs: bool = False,
+    ) -> Entry:
         """Change a schedule and return it; stores it if it differs.
+
+        Daemons end the runs of a schedule that a client changes, unless it `spares_runs`.
 
         Raises:
             NotFoundError: there is no such schedule.
@@ -229,7 +240,9 @@ class BucketWrites:
                 found.key, message.headers, message.payload, message.stored_us
             )
             new = change(entry)
-            if new == entry or await self.put_for(bucket, new, payload, found, left):
+            if new == entry or await self.put_for(
+                *(bucket, new, payload, found, left), spares_runs=spares_runs
+            ):
                 return new
         raise AssertionError  # `tries` raises at the end
 
@@ -243,26 +256,41 @@ class BucketWrites:
         check_size(len(payload), headers_size(entry), most, bucket.max_message)
 
     async def put_for(
-        self, bucket: Bucket, entry: Entry, payload: bytes, found: Found | None, timeout: float
+        self,
+        bucket: Bucket,
+        entry: Entry,
+        payload: bytes,
+        found: Found | None,
+        timeout: float,
+        *,
+        spares_runs: bool = False,
     ) -> bool:
         """Store an entry in place of what was found under its id; False on a conflict."""
         assert entry.id is not None
         key = escape_id(entry.id)
+        token = client_token(spares_runs=spares_runs)
         if found is None or found.key == key:
             expected = 0 if found is None else found.message.sequence
-            return await self._put(bucket, key, entry, payload, expected, timeout)
+            return await self._put(bucket, key, entry, payload, expected, timeout, token)
         # The original gozo kept the schedule under another key.
         canonical = await self._reader.read(key)
         expected = 0 if canonical is None else canonical.message.sequence
-        if not await self._put(bucket, key, entry, payload, expected, timeout):
+        if not await self._put(bucket, key, entry, payload, expected, timeout, token):
             return False
         await self.remove(bucket, found, timeout, moved=True)
         return True
 
     async def _put(
-        self, bucket: Bucket, key: str, entry: Entry, payload: bytes, expected: int, timeout: float
+        self,
+        bucket: Bucket,
+        key: str,
+        entry: Entry,
+        payload: bytes,
+        expected: int,
+        timeout: float,
+        token: bytes = b"",
     ) -> bool:
-        lines = entry_headers(entry, secrets.token_hex(8).encode())
+        lines = entry_headers(entry, token or client_token())
         return bool(await self.write(bucket, key, block(lines, expected), payload, timeout))
 
     async def remove(

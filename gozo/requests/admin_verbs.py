@@ -90,6 +90,8 @@ class AdminVerbs(Processor):
         self._alter_each(heard, Kind.RESUMED, resumed)
 
     def _alter_each(self, heard: Heard, kind: Kind, change: Callable[[Entry], Entry]) -> None:
+        spares_runs = kind is Kind.RESUMED
+
         def alter_one(id_: str, verdict: Verdict) -> None:
             new: Entry | None = None
 
@@ -102,11 +104,12 @@ class AdminVerbs(Processor):
                 if result in _DONE:
                     if result is not Result.UNCHANGED and new is not None:
                         self._events.acted(kind, new)
-                    verdict(self._result(id_, kind))
+                    running = not spares_runs and self._store.is_running(id_)
+                    verdict(cancel_receipt(id_, kind, running=running))
                 else:
                     self._pass_on(id_, verdict, result, words)
 
-            self._store.alter(id_, alter, on_result, origin=heard)
+            self._store.alter(id_, alter, on_result, origin=heard, spares_runs=spares_runs)
 
         self._for_each(heard, alter_one)
 

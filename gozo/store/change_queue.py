@@ -254,7 +254,7 @@ class ChangeQueue:
         if self._overtaken:
             result = self._resolve_overtaken(change, result)
         key = change.key
-        has_runs = bool(self._any_run) and _is_asked_for(change) and bool(self._runs.of(key))
+        has_runs = bool(self._any_run) and _ends_runs(change) and bool(self._runs.of(key))
         if has_runs and isinstance(change, Remove) and result in _GONE:
             # Only runs are left: these are cancelled.
             result = Result.CANCELLED if self._runs.ends_with(key) else result
@@ -377,9 +377,9 @@ class ChangeQueue:
         return Result.CANCELLED if isinstance(change, Remove) else result
 
 
-def _is_asked_for(change: Change) -> bool:
-    """Tell whether a change was requested, and is not part of a delivery."""
-    return isinstance(change, Write) and not change.revision
+def _ends_runs(change: Change) -> bool:
+    """Tell whether a change ends the runs of its schedule; one of a delivery does not."""
+    return isinstance(change, Write) and not (change.revision or change.spares_runs)
 
 
 def _publish(events: Events, change: Change, result: Result) -> None:

@@ -23,6 +23,7 @@ from gozo.store.changes import (
     OnResult,
     Put,
     Remove,
+    SparingPut,
     nothing,
     request_tokens,
 )
@@ -122,11 +123,21 @@ class ScheduleStore:
         self._submit(Remove(key, 0, reason, on_result, by_request=by_request, origin=origin))
 
     def alter(
-        self, id_: str, change: Alter, on_result: OnResult, *, origin: Heard | None = None
+        self,
+        id_: str,
+        change: Alter,
+        on_result: OnResult,
+        *,
+        origin: Heard | None = None,
+        spares_runs: bool = False,
     ) -> None:
-        """Store another version of the schedule with an id, unless it is being delivered."""
+        """Store another version of the schedule with an id, unless it is being delivered.
+
+        Its runs are not tried again, unless the change `spares_runs`.
+        """
         key, token = self.key_of(id_), next(self._tokens)
-        self._submit(Put(key, token, on_result, alter=change, origin=origin))
+        put = SparingPut if spares_runs else Put
+        self._submit(put(key, token, on_result, alter=change, origin=origin))
 
     def rewrite(
         self, item: Item, change: Alter | None = None, on_result: OnResult | None = None

@@ -15,6 +15,7 @@ from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.jobs import Jobs, call_one, runs
 from tests.support.patience import allow, until
+from tests.support.processes import Clients, Daemons, Servers
 from tests.support.receipts import ask, entry_of
 from tests.support.running import Running
 
@@ -105,6 +106,33 @@ async def test_a_schedule_that_recurs(
     assert cancelled == {"status": "cancelled", "id": new_id, "running": True}
     assert await jobs.answer(job) == b"+OK"
     assert await runs(client, new_id) == []
+
+
+@pytest.mark.parametrize("without_daemon", [False, True])
+async def test_a_resume_changes_no_run(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path, without_daemon: bool
+) -> None:
+    """A paused schedule was triggered: once it is resumed, its run is still tried again."""
+    server = servers.start()
+    daemon = await daemons.serve(server)
+    client = await clients.connect(server)
+    jobs = await Jobs.listen(client)
+    await jobs.store("job", Gozo_Backoff="50ms")
+    await call_one(client, "pause", "job")
+    assert (await call_one(client, "trigger", "job"))["status"] == "triggered"
+    job = await jobs.wait(1)
+    if without_daemon:
+        assert await daemon.terminate() == 0
+    done = await asyncio.to_thread(Gozoctl(tmp_path, server.url).ok, "resume", "job", "-o", "jsonl")
+    assert done.json == {"id": "job", "status": "resumed"}
+    assert "running" not in done.err
+    if without_daemon:
+        await daemons.serve(server)
+    assert "Gozo-State" not in await entry_of(client, "job")
+    assert await jobs.answer(job, b"-NAK") == b"+OK"
+    await jobs.wait(2)
+    (left,) = await runs(client, "job")
+    assert "Gozo-Last-Attempt" not in left
 
 
 async def test_gozo_client(running: Running, client: Client, new_id: str) -> None:
