@@ -99,10 +99,10 @@ class BucketWrites:
 
         async def cancel(id_: str) -> Cancelled:
             answer = await self._cancel(bucket, id_, timeout)
-            running = None
-            if has_runs:
-                running = await self._end_runs(bucket, id_, timeout, are_cancelled=True)
-            return answer if running is None else Cancelled(id_, "cancelled", running)
+            if not has_runs:
+                return answer
+            changed, running = await self._end_runs(bucket, id_, timeout, are_cancelled=True)
+            return Cancelled(id_, "cancelled" if changed else answer.status, running)
 
         done: list[Cancelled] = []
         for start in range(0, len(ids), AT_ONCE):
@@ -111,33 +111,37 @@ class BucketWrites:
 
     async def _end_runs(
         self, bucket: Bucket, id_: str, timeout: float, *, are_cancelled: bool = False
-    ) -> bool | None:
+    ) -> tuple[bool, bool]:
         """Make sure that the runs of a schedule are not tried again; remove cancelled failed ones.
 
-        Returns whether one is running; None without runs.
+        Returns whether this changed any of them, and whether one is running.
         """
-        runs = await self._reader.find_runs(id_)
-        running = [await self._end_run(bucket, one, timeout, are_cancelled) for one in runs]
-        return any(running) if runs else None
+        found = await self._reader.find_runs(id_)
+        done = [await self._end_run(bucket, one, timeout, are_cancelled) for one in found]
+        return any(changed for changed, _ in done), any(running for _, running in done)
 
     async def _end_run(
         self, bucket: Bucket, found: Found | None, timeout: float, is_cancelled: bool
-    ) -> bool:
-        """Return whether the run is running."""
+    ) -> tuple[bool, bool]:
+        """Return whether this changed the run, and whether it is running."""
         async for left in tries(timeout, "the run" if found is None else repr(found.key)):
             if found is None or isinstance(found.what, Marker):
-                return False
+                return False, False
             message = found.message
             entry, payload = entry_of(
                 found.key, message.headers, message.payload, message.stored_us
             )
-            done = True
+            is_running, new = entry.state is State.RUNNING, ended(entry)
             if entry.state is State.FAILED:
-                done = not is_cancelled or await self.remove(bucket, found, left)
-            elif (new := ended(entry)) != entry:
+                if entry.is_dead_letter or not is_cancelled:
+                    return False, False
+                done = await self.remove(bucket, found, left)
+            elif new == entry:
+                return False, is_running
+            else:
                 done = await self._put(bucket, found.key, new, payload, message.sequence, left)
             if done:
-                return entry.state is State.RUNNING
+                return True, is_running
             found = await self._reader.read(found.key)
         raise AssertionError  # `tries` raises at the end
 
@@ -168,7 +172,7 @@ class BucketWrites:
         entry = await self._alter(
             bucket, id_, lambda entry: rescheduled(entry, when, now_us), timeout
         )
-        running = bool(await self._end_runs(bucket, id_, timeout))
+        _, running = await self._end_runs(bucket, id_, timeout)
         return Stored(id_, moment(entry.due_us), replaced=True, running=running)
 
     async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer]:
@@ -202,8 +206,8 @@ class BucketWrites:
             except NotFoundError as error:
                 delivered = error.status == "already_delivered"
                 return Answer(id_, "already_delivered" if delivered else "not_found")
-            running = has_runs and await self._end_runs(bucket, id_, timeout)
-            return Answer(id_, status, running=bool(running))
+            running = has_runs and (await self._end_runs(bucket, id_, timeout))[1]
+            return Answer(id_, status, running=running)
 
         done: list[Answer] = []
         for start in range(0, len(ids), AT_ONCE):

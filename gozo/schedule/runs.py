@@ -145,6 +145,11 @@ def ended(entry: Entry) -> Entry:
     return entry._replace(run=replace(_run(entry), is_last=True))
 
 
+def runs_out(entry: Entry) -> bool:
+    """Tell whether a receiver may be working on a run that is not tried again in any case."""
+    return entry.state is State.RUNNING and _run(entry).is_last
+
+
 def is_over(entry: Entry, now_us: int) -> bool:
     """Tell whether a run must not be tried again."""
     run = _run(entry)

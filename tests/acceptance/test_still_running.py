@@ -22,13 +22,16 @@ from tests.support.running import Running
 WAYS = ("request", "verb", "gozoctl")
 
 
-async def cancel(way: str, client: Client, ctl: Gozoctl, id_: str) -> dict[str, Any]:
-    """Cancel a schedule in one of several ways; return the answer."""
+async def cancel(
+    way: str, client: Client, ctl: Gozoctl, id_: str, *, code: int = 0
+) -> dict[str, Any]:
+    """Cancel a schedule in one of several ways; return the answer. gozoctl exits with `code`."""
     if way == "request":
         return await ask(client, {"Gozo-Del-Id": id_})
     if way == "verb":
         return await call_one(client, "cancel", id_)
-    done = await asyncio.to_thread(ctl.ok, "cancel", id_, "-o", "jsonl")
+    done = await asyncio.to_thread(ctl.run, "cancel", id_, "-o", "jsonl")
+    assert done.code == code
     answer: dict[str, Any] = done.json
     assert ("still running" in done.err) == answer.get("running", False)
     return answer
@@ -73,6 +76,8 @@ async def test_only_a_run_is_left(
     assert answer["status"] == "cancelled"
     assert answer.get("running", False) == (state == "running")
     if state == "running":
+        again = await cancel(way, client, ctl, new_id, code=3)
+        assert again == {"status": "already_delivered", "id": new_id, "running": True}
         assert (await jobs.answer(jobs.all[0], b"-NAK")) == b"+OK"
         (left,) = await runs(client, new_id)
         assert left["Gozo-State"] == "failed", "nothing further is tried"
@@ -104,6 +109,8 @@ async def test_a_schedule_that_recurs(
     assert (await reschedule(client, new_id))["running"] is True
     cancelled = await cancel(way, client, ctl, new_id)
     assert cancelled == {"status": "cancelled", "id": new_id, "running": True}
+    again = await cancel(way, client, ctl, new_id, code=3)
+    assert again == {"status": "not_found", "id": new_id, "running": True}
     assert await jobs.answer(job) == b"+OK"
     assert await runs(client, new_id) == []
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from gozo.client import Client, Schedule, Wanted
+from gozo.client import Cancelled, Client, Schedule, Wanted
 from gozo.client.arguments import moment
 from gozo.errors import NotFoundError, RequestError
 from gozo.schedule.model import Confirm, Confirmation, ScheduleSpec, State
@@ -83,6 +83,8 @@ async def test_a_dead_letter_to_be_published(client: Client, place: Place, new: 
     put_run(place.server, failed._replace(next_us=LATER_US))
     (run,) = await client.current_runs(new)
     assert (run.state, run.next, run.confirmation) == ("failed", moment(LATER_US), letter)
+    assert await client.cancel(new) == [Cancelled(new, "not_found")]
+    assert await client.current_runs(new) == [run], "it outlives a cancel"
 
 
 async def test_only_its_own(client: Client, place: Place, new: str) -> None:
@@ -123,7 +125,7 @@ async def test_cancel(client: Client, place: Place, new: str) -> None:
     runs = await client.current_runs(new)
     assert [run.last_attempt for run in runs] == [True, True]
     assert runs[1].payload == b"full"
-    assert await client.cancel(new) == [done]
+    assert await client.cancel(new) == [Cancelled(new, "not_found", running=True)]
     assert await client.current_runs(new) == runs
     put_run(place.server, run_of(f"{new}2", State.FAILED))
     (done,) = await client.cancel(f"{new}2")
