@@ -27,7 +27,7 @@ from gozo.errors import (
 )
 from gozo.protocol.headers import block
 from gozo.protocol.ids import escape_id
-from gozo.protocol.receipts import protected_error
+from gozo.protocol.receipts import over, protected_error
 from gozo.protocol.subject_policy import LARGEST_BLOCK, check_size
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule import expression as grammar
@@ -44,6 +44,8 @@ from gozo.transport.jetstream import CONFLICTS, NO_ROOM, is_final, read_ack
 
 AT_ONCE = 200  # schedules changed concurrently
 FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before the next try
+
+Gone = Literal["already_delivered", "not_found"]
 
 Change = Callable[[Entry], Entry]
 """Returns a new version of a schedule made from the current one, or raises `RequestError`."""
@@ -204,8 +206,8 @@ class BucketWrites:
             try:
                 await self._alter(bucket, id_, change, timeout, spares_runs=not ends_runs)
             except NotFoundError as error:
-                delivered = error.status == "already_delivered"
-                return Answer(id_, "already_delivered" if delivered else "not_found")
+                gone: Gone = "not_found" if error.status == "not_found" else "already_delivered"
+                return Answer(id_, gone, error.reason, running=bool(error.reason))
             running = has_runs and (await self._end_runs(bucket, id_, timeout))[1]
             return Answer(id_, status, running=running)
 
@@ -234,11 +236,8 @@ class BucketWrites:
         """
         async for left in tries(timeout, repr(id_)):
             found = await self._reader.find(id_)
-            if found is None:
-                raise absent(id_, "not_found")
-            if isinstance(found.what, Marker):
-                delivered = found.what.reason is Reason.DELIVERED
-                raise absent(id_, "already_delivered" if delivered else "not_found")
+            if found is None or isinstance(found.what, Marker):
+                raise await self._absent(id_, found)
             message = found.message
             entry, payload = entry_of(
                 found.key, message.headers, message.payload, message.stored_us
@@ -249,6 +248,14 @@ class BucketWrites:
             ):
                 return new
         raise AssertionError  # `tries` raises at the end
+
+    async def _absent(self, id_: str, found: Found | None) -> NotFoundError:
+        """Return the error for a schedule of which a marker was found, or nothing."""
+        marker = None if found is None else found.what
+        delivered = isinstance(marker, Marker) and marker.reason is Reason.DELIVERED
+        progress = await self._reader.progress(id_)
+        status = "already_delivered" if delivered else "not_found"
+        return absent(id_, status, over(progress) if progress else "")
 
     def check_size(self, bucket: Bucket, entry: Entry, payload: bytes) -> None:
         """Refuse a schedule that is too large for the bucket, including what gozo adds later.

@@ -323,15 +323,11 @@ class RunSender:
 
 def _running(others: list[Entry]) -> RequestError:
     """Return the refusal to begin a run while others are not settled."""
-    states = {other.state for other in others}
-    shown = next(
-        (str(state) for state in (State.RUNNING, State.RETRYING) if state in states), "waiting"
-    )
     if len(others) >= runs.MOST_RUNS:
         words = f"{len(others)} occurrences of the schedule are not settled: wait for them"
     else:
         words = (
-            f"an occurrence of the schedule is {shown}: wait until it is settled, or force the "
-            "trigger (gozoctl trigger --force)"
+            f"an occurrence of the schedule is {runs.progress({one.state for one in others})}: "
+            "wait until it is settled, or force the trigger (gozoctl trigger --force)"
         )
     return RequestError(Refusal.RUNNING, words)

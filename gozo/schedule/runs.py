@@ -8,6 +8,7 @@ failed     given up, and kept
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from gozo.schedule import expression as grammar
@@ -143,6 +144,17 @@ def alive(entry: Entry) -> Entry:
 def ended(entry: Entry) -> Entry:
     """Return the run of a schedule that was changed or cancelled: it is not tried again."""
     return entry._replace(run=replace(_run(entry), is_last=True))
+
+
+def progress(states: Collection[str]) -> str:
+    """Return what the runs of a schedule do, by their states.
+
+    `running` if one is, otherwise `retrying` or `waiting`; empty if all are settled.
+    """
+    for state in (State.RUNNING, State.RETRYING):
+        if state in states:
+            return state.value
+    return "waiting" if State.PENDING in states else ""
 
 
 def runs_out(entry: Entry) -> bool:

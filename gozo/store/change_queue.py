@@ -21,6 +21,7 @@ from gozo.schedule.model import Entry
 from gozo.schedule.timetable import Timetable
 from gozo.store.behind import Behind
 from gozo.store.changes import (
+    GONE,
     NO_DEADLINE,
     NOT_MADE,
     WRITES_NOTHING,
@@ -45,9 +46,6 @@ MOST_AT_WORK = 2 * MOST_IN_FLIGHT  # changes accepted before callers are asked t
 MOST_WAITING = 100_000  # changes that may wait for the bucket while others are still accepted
 CONGESTED_WAIT = 0.01  # seconds
 SLICE = 200  # changes begun before others get a turn
-
-_GONE = frozenset({Result.ALREADY_DELIVERED, Result.NOT_FOUND})
-"""Results of a cancel that found no schedule."""
 
 
 class Events(Protocol):
@@ -255,7 +253,7 @@ class ChangeQueue:
             result = self._resolve_overtaken(change, result)
         key = change.key
         has_runs = bool(self._any_run) and _ends_runs(change) and bool(self._runs.of(key))
-        if has_runs and isinstance(change, Remove) and result in _GONE:
+        if has_runs and isinstance(change, Remove) and result in GONE:
             # Only runs are left: these are cancelled.
             result = Result.CANCELLED if self._runs.ends_with(key) else result
         if isinstance(change, Put) and change.holder is not None:

@@ -45,6 +45,8 @@ class Result(StrEnum):
 
 
 WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
+GONE = frozenset({Result.ALREADY_DELIVERED, Result.NOT_FOUND})
+"""There is no such schedule."""
 NOT_MADE = frozenset(
     {
         *(Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.PROTECTED),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from gozo.protocol.heard import Heard
 from gozo.protocol.ids import escape_id
 from gozo.schedule.model import Entry, Reason, ScheduleRequest
+from gozo.schedule.runs import progress
 from gozo.schedule.timetable import Item
 from gozo.store.bucket import Bucket
 from gozo.store.change_queue import Events
@@ -208,6 +209,10 @@ class ScheduleStore:
     def is_running(self, id_: str) -> bool:
         """Tell whether a receiver may be working on an occurrence of the schedule with this id."""
         return self._run_index.is_running(self.key_of(id_))
+
+    def progress_of_runs(self, id_: str) -> str:
+        """Return what the runs of the schedule with an id do; see `runs.progress`."""
+        return progress({entry.state for _, entry in self._run_index.of(self.key_of(id_))})
 
     def outcome(self, id_: str) -> str:
         """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`."""

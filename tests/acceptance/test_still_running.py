@@ -11,6 +11,7 @@ import pytest
 
 from gozo.client import Answer, Cancelled
 from gozo.client import Client as GozoClient
+from gozo.errors import NotFoundError, RequestError
 from tests.support.client import Client
 from tests.support.gozoctl import Gozoctl
 from tests.support.jobs import Jobs, call_one, runs
@@ -49,7 +50,8 @@ async def reschedule(client: Client, id_: str) -> dict[str, Any]:
 async def begin(client: Client, id_: str, state: str) -> Jobs:
     """Bring the only occurrence of a schedule into a state; the schedule itself is gone then."""
     jobs = await Jobs.listen(client)
-    await jobs.store(id_, "+0", Gozo_Backoff="1h")
+    confirm = "claim" if state == "waiting" else "reply"
+    await jobs.store(id_, "+0", Gozo_Confirm=confirm, Gozo_Backoff="1h")
     job = await jobs.wait(1)
     if state == "retrying":
         await jobs.answer(job, b"-NAK")
@@ -57,7 +59,7 @@ async def begin(client: Client, id_: str, state: str) -> Jobs:
         await jobs.answer(job, b"+TERM broken")
 
     async def is_so() -> bool:
-        found = [one.get("Gozo-State") for one in await runs(client, id_)]
+        found = [one.get("Gozo-State", "waiting") for one in await runs(client, id_)]
         return found == [state] and "KV-Operation" in await entry_of(client, id_)
 
     await until(is_so, f"a run of {id_} is {state}, and the schedule is over")
@@ -89,6 +91,41 @@ async def test_only_a_run_is_left(
     await until(none_left, "no run is left")
     answer = await call_one(client, "cancel", new_id)
     assert answer == {"status": "already_delivered", "id": new_id}
+    assert len(jobs.all) == 1
+
+
+@pytest.mark.parametrize("state", ["running", "retrying", "waiting"])
+async def test_what_else_is_asked_of_a_run_that_is_left(
+    running: Running, client: Client, new_id: str, tmp_path: Path, state: str
+) -> None:
+    """Each answer says that it is not over yet, and changes nothing."""
+    ctl = Gozoctl(tmp_path, running.server.url)
+    jobs = await begin(client, new_id, state)
+    before = await runs(client, new_id)
+    said = f"the schedule is over, but an occurrence of it is still {state}"
+    left = {"status": "already_delivered", "id": new_id, "running": True, "reason": said}
+    assert await call_one(client, "pause", new_id) == left
+    assert await call_one(client, "resume", new_id) == left
+    assert await reschedule(client, new_id) == left
+    for force in (False, True):
+        refused = await call_one(client, "trigger", new_id, force=force)
+        assert (refused["status"], refused["error"]) == ("refused", "running")
+        assert said in refused["message"]
+        assert "--force" not in refused["message"]
+    async with await GozoClient.connect(running.server.url) as gozo:
+        over = Answer(new_id, "already_delivered", said, running=True)
+        assert await gozo.pause(new_id) == await gozo.resume(new_id) == [over]
+        with pytest.raises(NotFoundError, match=said) as caught:
+            await gozo.reschedule(new_id, "+1h")
+        assert (caught.value.status, caught.value.reason) == ("already_delivered", said)
+        with pytest.raises(RequestError, match=said):
+            await gozo.trigger(new_id, force=True)
+    done = await asyncio.to_thread(ctl.run, "pause", new_id)
+    assert (done.code, done.rows[1]) == (3, [new_id, "already_delivered"])
+    assert f"'{new_id}' was not paused: {said}" in done.err
+    done = await asyncio.to_thread(ctl.run, "trigger", new_id)
+    assert (done.code, said in done.err) == (1, True)
+    assert await runs(client, new_id) == before
     assert len(jobs.all) == 1
 
 
