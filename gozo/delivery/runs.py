@@ -11,6 +11,7 @@ from collections.abc import Callable
 from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.failures import Failures
 from gozo.delivery.run_changes import RunChanges
+from gozo.delivery.run_offers import RunOffers
 from gozo.delivery.run_outcomes import RunOutcomes
 from gozo.delivery.run_queue import RunQueue
 from gozo.delivery.run_sender import RunSender
@@ -203,9 +204,12 @@ def build_runs(
     """Build the delivery of runs; see `RunSender` and `Runs` for the last three."""
     changes, waits = RunChanges(store), RunWaits()
     outcomes = RunOutcomes(connection, policy, index, changes, waits, clock, stats, events)
+    offers = RunOffers(timetable)
+    clock.on_set.append(lambda by_us: offers.look_again(clock.reading_us()))
     sender = RunSender(
         connection,
         RunQueue(timetable, index, wakeup),
+        offers,
         index,
         store,
         waits,
