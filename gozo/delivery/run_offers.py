@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from gozo.runtime.clock import steady
 from gozo.schedule.model import MICROSECONDS
+from gozo.schedule.retry import spread_us
 from gozo.schedule.timetable import Item, Timetable
 
-OFFER_AGAIN = 2.0  # seconds after which an offer that nobody has claimed is repeated
+OFFER_AGAIN_US = 2 * MICROSECONDS
+"""Microseconds after which an offer that nobody has claimed is repeated, at least."""
 
 
 class RunOffers:
@@ -27,7 +29,8 @@ class RunOffers:
 
     def note(self, key: str, token: str) -> None:
         """Note that the offer of a run was made, or repeated."""
-        self._made[key] = token, steady() + OFFER_AGAIN
+        wait_us = spread_us(key, OFFER_AGAIN_US)
+        self._made[key] = token, steady() + wait_us / MICROSECONDS
 
     def end(self, key: str) -> None:
         """Stop repeating an offer."""
@@ -40,8 +43,8 @@ class RunOffers:
 
     def wait_us(self, key: str) -> int:
         """Return in how many microseconds an offer is to be repeated, which may have passed."""
-        _, again = self._made.get(key, ("", steady() + OFFER_AGAIN))
-        return round((again - steady()) * MICROSECONDS)
+        made = self._made.get(key)
+        return OFFER_AGAIN_US if made is None else round((made[1] - steady()) * MICROSECONDS)
 
     def look_again(self, now_us: int) -> None:
         """Let all offers be due now, as the wall clock was set."""
