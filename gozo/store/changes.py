@@ -45,6 +45,8 @@ class Result(StrEnum):
 
 
 WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
+GONE = frozenset({Result.ALREADY_DELIVERED, Result.NOT_FOUND})
+"""There is no such schedule."""
 NOT_MADE = frozenset(
     {
         *(Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.PROTECTED),
@@ -73,6 +75,8 @@ class Put:
         *("may_yield", "payload", "replaces", "revision", "sent", "token", "unsure", "wait"),
         *("by_request", "dropped", "origin"),
     )
+    spares_runs: ClassVar[bool] = False
+    """Whether the runs of the schedule are tried as before; otherwise a request ends them."""
 
     def __init__(
         self,
@@ -145,6 +149,13 @@ class Put:
         return token.startswith(self.token) and token[len(self.token) :][:1] in b"-"
 
 
+class SparingPut(Put):
+    """One that changes nothing for the runs of the schedule."""
+
+    __slots__ = ()
+    spares_runs = True
+
+
 class Remove:
     """Replace an entry by a delete marker, or purge it if there is no room for a marker."""
 
@@ -153,6 +164,7 @@ class Remove:
         *("purged", "reason", "revision", "wait"),
     )
     deadline: ClassVar[float] = NO_DEADLINE
+    spares_runs: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -71,6 +71,7 @@ _DATED = re.compile(rb"[0-9a-f]++-[0-9a-f]++-([0-9a-f]{9,11}+)\Z")
 """A token that says when a create was written."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
+_SPARES_RUNS = b"resume"
 
 
 _PENDING = State.PENDING
@@ -110,6 +111,16 @@ def printable_key(raw: bytes) -> str:
 def is_of_daemon(token: bytes) -> bool:
     """Tell whether a daemon wrote an entry with this token; clients' tokens have no hyphen."""
     return b"-" in token
+
+
+def client_token(*, spares_runs: bool = False) -> bytes:
+    """Return a new token of a client; with `spares_runs`, runs are tried as before."""
+    return (_SPARES_RUNS if spares_runs else b"") + secrets.token_hex(6).encode()
+
+
+def spares_runs(token: bytes) -> bool:
+    """Tell whether the runs of a schedule that a client has changed are tried as before."""
+    return token.startswith(_SPARES_RUNS)
 
 
 def entry_headers(entry: Entry, token: bytes) -> bytes:

@@ -27,6 +27,7 @@ from gozo.store.entry_codec import (
     is_of_daemon,
     parse_entry,
     says_protected,
+    spares_runs,
 )
 from gozo.store.lateness import Lateness
 from gozo.store.legacy_codec import parse_original
@@ -282,7 +283,7 @@ class BucketIndex:
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
         by_others = not is_of_daemon(entry.token)
-        if by_others and self.traits.runs:
+        if by_others and self.traits.runs and not spares_runs(entry.token):
             self._hooks.abandon(key)
         if by_others and self._observes:
             replaced, was_paused = key in self.timetable, key in self.traits.paused

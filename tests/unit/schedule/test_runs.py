@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -41,6 +43,11 @@ def schedule(confirmation: Confirmation = REPLY, *, attempts: int = 0, every: st
 def begun(entry: Entry) -> Entry:
     """Return the run of the occurrence that is due."""
     return runs.begun(entry, "a", "64a1", b"", NOW_US)
+
+
+def waits_for(run: Entry, wait_us: int, since_us: int = NOW_US) -> bool:
+    """Tell whether a run waits for that long, or up to a fifth longer."""
+    return wait_us <= run.next_us - since_us <= wait_us + wait_us // 5
 
 
 def test_a_run_is_no_schedule() -> None:
@@ -104,22 +111,41 @@ def test_an_answered_attempt_is_not_recognized_any_more() -> None:
 
 def test_the_back_off_doubles_up_to_a_minute() -> None:
     """This is the default; a receiver can ask for another delay."""
-    run, waits = begun(schedule()), []
-    for _ in range(9):
+    run = begun(schedule())
+    for wait in (1, 2, 4, 8, 16, 32, 60, 60, 60):
         run = runs.failed(run, "no", NOW_US)
         assert run.state is State.RETRYING
-        waits.append((run.next_us - NOW_US) // SECOND)
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert waits_for(run, wait * SECOND)
     assert runs.failed(run, "no", NOW_US, delay_us=7).next_us == NOW_US + 7
 
 
 def test_the_last_wait_of_a_back_off_repeats() -> None:
     """The others are used once each, in order."""
-    run, waits = begun(schedule(Confirmation(Confirm.REPLY, backoff_us=(1, 20, 300)))), []
-    for _ in range(5):
+    run = begun(schedule(Confirmation(Confirm.REPLY, backoff_us=(0, 1, 20, 300))))
+    for wait_us in (0, 1, 20, 300, 300, 300):
         run = runs.failed(run, "no", NOW_US)
-        waits.append(run.next_us - NOW_US)
-    assert waits == [1, 20, 300, 300, 300]
+        assert waits_for(run, wait_us)
+
+
+@pytest.mark.parametrize(
+    ("fails", "wait_us"),
+    [
+        (lambda run, count: runs.failed(run._replace(tried=count), "no", NOW_US), 60 * SECOND),
+        (lambda run, count: runs.refused(run, "nobody", count, NOW_US), 5 * SECOND),
+    ],
+)
+def test_what_failed_at_one_moment_is_tried_at_many(
+    fails: Callable[[Entry, int], Entry], wait_us: int
+) -> None:
+    """Each run has a random part of its own in each wait, the same on every daemon."""
+    entry = schedule()
+    all_runs = [runs.begun(entry, f"job-{n}", "64a1", b"", NOW_US) for n in range(3_000)]
+    waits = [fails(run, 8).next_us - NOW_US for run in all_runs]
+    parts = Counter((wait - wait_us) * 50 // wait_us for wait in waits)
+    assert parts.keys() <= set(range(11))
+    assert max(parts.values()) < 600, "evenly: 300 in each of ten parts"
+    assert [fails(run, 8).next_us - NOW_US for run in all_runs] == waits
+    assert [fails(run, 9).next_us - NOW_US for run in all_runs] != waits
 
 
 def test_attempts_are_counted() -> None:
@@ -127,8 +153,9 @@ def test_attempts_are_counted() -> None:
     run = begun(schedule(attempts=2))
     for pauses, wait_us in enumerate((100_000, 200_000, 400_000)):
         run = runs.refused(run, "nobody", pauses, NOW_US)
-        assert (run.tried, run.next_us - NOW_US, run.state) == (0, wait_us, State.RETRYING)
-    assert runs.refused(run, "nobody", 99, NOW_US).next_us == NOW_US + 5 * SECOND
+        assert (run.tried, run.state) == (0, State.RETRYING)
+        assert waits_for(run, wait_us)
+    assert waits_for(runs.refused(run, "nobody", 99, NOW_US), 5 * SECOND)
     run = runs.failed(run, "first", NOW_US)
     assert (run.tried, run.state) == (1, State.RETRYING)
     run = runs.failed(run, "second\r\nline", NOW_US)
@@ -180,9 +207,11 @@ def test_what_would_be_too_late_is_given_up_at_once() -> None:
     """The last answer is the reason; so it is if the schedule was cancelled."""
     late = begun(schedule(Confirmation(Confirm.REPLY, max_age_us=3 * SECOND)))
     first = runs.failed(late, "first", NOW_US)
-    assert (first.state, first.next_us) == (State.RETRYING, NOW_US + SECOND)
+    assert first.state is State.RETRYING
+    assert waits_for(first, SECOND)
     second = runs.failed(first, "second", NOW_US + SECOND)
     assert second.state is State.RETRYING, "just in time"
+    assert second.next_us == NOW_US + 3 * SECOND, "and no later"
     third = runs.failed(first, "third", NOW_US + SECOND + 1)
     assert (third.state, third.reason, third.tried) == (State.FAILED, "third", 2)
     nobody = runs.refused(late, "nobody", 9, NOW_US)
