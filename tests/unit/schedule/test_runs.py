@@ -60,8 +60,8 @@ def test_a_run_is_no_schedule() -> None:
         assert (run.token, run.expires, run.tried, run.reason) == (b"", False, 0, "")
         assert (run.id, run.due_us, run.created_us) == ("a", NOW_US, NOW_US)
         assert (run.state, run.next_us) == (State.PENDING, 0)
-    assert run.run is not None
-    assert run.run.key == "a"
+        assert run.run is not None
+        assert run.run.key == "a"
 
 
 def test_an_attempt_by_reply_runs_at_once() -> None:
