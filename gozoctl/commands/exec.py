@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,15 +14,15 @@ from gozo.runtime import logs
 from gozo.settings import parsers
 from gozoctl.options import completion, moments
 from gozoctl.session import OPTIONS, Session, connected
-from gozoctl.worker.pool import Job, Plan, Worker
+from gozoctl.worker.jobs import Answers
+from gozoctl.worker.pool import Plan, Worker
+from gozoctl.worker.sources import StreamSource, SubjectSource
 
 if TYPE_CHECKING:
     from gozo.client import Client
 
 QUEUE = "gozoctl-exec"
 RETRIES = 3
-
-log = logs.get_logger("gozo.exec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,12 @@ class Source:
         bool, typer.Option("--everywhere", help="Join no group: receive every message.")
     ] = False
     stream: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Take messages from this JetStream stream.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Take messages from this JetStream stream.",
+            autocompletion=completion.streams,
+        ),
     ] = None
     consumer: Annotated[
         str | None,
@@ -81,7 +86,7 @@ class Running:
         typer.Option(
             min=0,
             metavar="N",
-            help=f"Retry a failed command up to N times (stream mode only).  [default: {RETRIES}]",
+            help=f"Retry a failed command up to N times; with --stream only.  [default: {RETRIES}]",
             show_default=False,
         ),
     ] = None
@@ -115,7 +120,8 @@ class Running:
         """
         if self.retries is not None and not from_stream:
             raise SettingsError(
-                "--retries needs --stream and --consumer: other messages arrive only once"
+                "--retries needs --stream and --consumer: gozo itself retries what has to be "
+                "confirmed, as its --attempts say; other messages arrive only once"
             )
         if shutil.which(command[0]) is None:
             raise SettingsError(
@@ -160,8 +166,11 @@ def command(
     `GOZO_MESSAGE_HEADER_<NAME>` for each header, in upper case and with _ for -. No shell is
     involved. Exit codes are logged to standard error.
 
-    On SIGTERM, SIGINT or SIGHUP it waits for running commands, and exits 0; a second SIGTERM or
-    SIGINT ends them.
+    What a receiver has to confirm (`--confirm-reply`, `--confirm-claim`) has succeeded if the
+    command exits with 0, and is retried by gozo if not.
+
+    On SIGTERM, SIGINT or SIGHUP it finishes what runs and what waits here, or gives it back, and
+    exits 0; a second SIGTERM or SIGINT ends running commands.
     """
 
     async def work(session: Session) -> int:
@@ -178,29 +187,19 @@ def command(
 async def _listen(client: Client, plan: Plan, subject: str, source: Source) -> int:
     """Run the command for messages that arrive while this runs."""
     queue = None if source.everywhere else source.queue
-    count = 1 if plan.once else None
-    listening = client.listen(subject, queue=queue, count=count, max_backlog=source.backlog_size)
-
-    async def take() -> Job:
-        return Job(await anext(listening))
-
-    async with listening:
-        worker = Worker(plan, take, listening.stop)
-        code = await worker.run(subject=subject, queue=queue)
-    if listening.waiting:
-        log.warning(
-            "exec.dropped", messages=listening.waiting, reason="exec ended before their turn"
-        )
-    return code
+    most = source.backlog_size
+    while True:
+        answers = Answers()
+        async with client.listen(subject, queue=queue, count=1 if plan.once else None) as listening:
+            messages = SubjectSource(listening, client.attempt_of, answers, most)
+            worker = Worker(plan, messages, answers)
+            code = await worker.run(subject=subject, queue=queue)
+        if not (plan.once and worker.was_refused):
+            return code
 
 
 async def _pull(client: Client, plan: Plan, stream: str, consumer: str, subject: str) -> int:
     """Run the command for messages that a consumer holds."""
     async with client.pull(stream, consumer, subject) as pulling:
-
-        async def take() -> Job:
-            pulled = await pulling.take()
-            return Job(pulled.message, pulled)
-
-        worker = Worker(replace(plan, ack_wait=pulling.ack_wait), take, lambda: None)
+        worker = Worker(plan, StreamSource(pulling, plan.retries), Answers())
         return await worker.run(subject=subject, stream=stream, consumer=consumer)
