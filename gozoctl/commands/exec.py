@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from gozo.cli.options import takes
 from gozo.errors import SettingsError, UnusableError, invalid_value
 from gozo.runtime import logs
+from gozo.runtime.log_writer import LogWriter
 from gozo.settings import parsers
 from gozoctl.options import completion, moments
 from gozoctl.session import OPTIONS, Session, connected
@@ -108,8 +110,7 @@ class Running:
         bool, typer.Option("--once", help="Run for one message, and exit with its exit code.")
     ] = False
     log_output: Annotated[
-        bool,
-        typer.Option("--log-output", help="Log each line of output, with the id."),
+        bool, typer.Option("--log-output", help="Log each line of output, with the id.")
     ] = False
 
     def plan(self, command: list[str], *, from_stream: bool) -> Plan:
@@ -133,7 +134,6 @@ class Running:
             max_parallel=self.max_parallel,
             timeout=None if self.timeout is None else moments.length(self.timeout, "--timeout"),
             kill_after=moments.length(self.kill_after, "--kill-after"),
-            log_output=self.log_output,
             once=self.once,
             retries=RETRIES if self.retries is None else self.retries,
         )
@@ -174,17 +174,26 @@ def command(
     """
 
     async def work(session: Session) -> int:
-        logs.configure("error" if session.out.quiet else "info")
+        level = "error" if session.out.quiet else "info"
         source.check()
         plan = running.plan(command, from_stream=source.stream is not None)
-        if source.stream is not None and source.consumer is not None:
-            return await _pull(session.client, plan, source.stream, source.consumer, subject)
-        return await _listen(session.client, plan, subject, source)
+        with LogWriter(sys.stderr.fileno()) as writer:
+            logs.configure(level, writer)
+            try:
+                output = writer if running.log_output else None
+                if source.stream is not None and source.consumer is not None:
+                    names = source.stream, source.consumer
+                    return await _pull(session.client, plan, names, subject, output)
+                return await _listen(session.client, plan, subject, source, output)
+            finally:
+                logs.configure(level)
 
     connected(ctx, given, work)
 
 
-async def _listen(client: Client, plan: Plan, subject: str, source: Source) -> int:
+async def _listen(
+    client: Client, plan: Plan, subject: str, source: Source, output: LogWriter | None
+) -> int:
     """Run the command for messages that arrive while this runs."""
     queue = None if source.everywhere else source.queue
     most = source.backlog_size
@@ -192,14 +201,17 @@ async def _listen(client: Client, plan: Plan, subject: str, source: Source) -> i
         answers = Answers()
         async with client.listen(subject, queue=queue, count=1 if plan.once else None) as listening:
             messages = SubjectSource(listening, client.attempt_of, answers, most)
-            worker = Worker(plan, messages, answers)
+            worker = Worker(plan, messages, answers, output)
             code = await worker.run(subject=subject, queue=queue)
         if not (plan.once and worker.was_refused):
             return code
 
 
-async def _pull(client: Client, plan: Plan, stream: str, consumer: str, subject: str) -> int:
-    """Run the command for messages that a consumer holds."""
+async def _pull(
+    client: Client, plan: Plan, names: tuple[str, str], subject: str, output: LogWriter | None
+) -> int:
+    """Run the command for messages that a consumer holds; `names`: the stream, and its own."""
+    stream, consumer = names
     async with client.pull(stream, consumer, subject) as pulling:
-        worker = Worker(plan, StreamSource(pulling, plan.retries), Answers())
+        worker = Worker(plan, StreamSource(pulling, plan.retries), Answers(), output)
         return await worker.run(subject=subject, stream=stream, consumer=consumer)

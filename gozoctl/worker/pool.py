@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from gozo.errors import GozoError
 from gozo.runtime import signals
+from gozo.runtime.log_writer import LogWriter
 from gozo.runtime.logs import get_logger
 from gozoctl.exit_codes import DONE, FAILED, INTERRUPTED
 from gozoctl.worker import process as running
 from gozoctl.worker.jobs import Answers, Job
+from gozoctl.worker.logged_output import LoggedOutput
 from gozoctl.worker.sources import Source
 
 LAST_ANSWERS = 30.0  # seconds to wait at the end until gozo has confirmed what commands answered
@@ -30,7 +32,6 @@ class Plan:
     """Seconds that it may run; None: no limit."""
     kill_after: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
-    log_output: bool = False
     once: bool = False
     retries: int = 0
 
@@ -43,8 +44,12 @@ class Worker:
     them.
     """
 
-    def __init__(self, plan: Plan, source: Source, answers: Answers) -> None:
+    def __init__(
+        self, plan: Plan, source: Source, answers: Answers, output: LogWriter | None
+    ) -> None:
+        """`output`: where the log goes, if it is to have the output of commands."""
         self._plan = plan
+        self._log = output
         self._source = source
         self._answers = answers
         self._slots: list[asyncio.Task[None]] = []
@@ -147,18 +152,12 @@ class Worker:
                 message.payload,
                 timeout=plan.timeout,
                 kill_after=plan.kill_after,
-                on_line=self._on_line(job) if plan.log_output else None,
+                output=None if self._log is None else LoggedOutput(self._log, job.id),
             )
         except asyncio.CancelledError:
             log.warning("command.ended", id=job.id, subject=message.subject, reason="interrupted")
             job.interrupt()
             raise
-
-    def _on_line(self, job: Job) -> running.OnLine:
-        def on_line(stream: str, line: bytes) -> None:
-            log.info("command.output", id=job.id, stream=stream, line=line)
-
-        return on_line
 
 
 def _tell(job: Job, ended: running.Ended) -> None:

@@ -175,8 +175,8 @@ class SubjectSource:
         self._all[job] = size
         self._size += size
         self._news.set()
-        if len(self._all) > self._takers:
-            log.repeated("info", "exec.waiting", reason=NO_SLOT, waiting=len(self._all))
+        if (waiting := len(self._all) - self._takers) > 0:
+            log.repeated("info", "exec.waiting", reason=NO_SLOT, waiting=waiting)
 
     def _give_back(self, job: RunJob) -> None:
         self._remove(job)

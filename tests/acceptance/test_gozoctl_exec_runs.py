@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
 
+from tests.support import forking
 from tests.support.client import Client
 from tests.support.daemon import Daemon
-from tests.support.gozoctl import Gozoctl
+from tests.support.gozoctl import PROGRAM, Gozoctl
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.receipts import ask
@@ -273,3 +275,40 @@ async def test_forged_messages(
     await client.nats.publish(new_id, reply="gozo.ack.unknown")
     await until(lambda: len(worker.events("message.refused")) == 2, "the second is refused too")
     assert answers.all == []
+
+
+async def test_nobody_reads_the_log(
+    running: Running, client: Client, new_id: str, events: RunEvents, tmp_path: Path
+) -> None:
+    """A command whose output is logged waits for the reader, and gozo still gets signs of life."""
+    size = 20_000_000
+    command = (
+        "sh",
+        "-c",
+        f"yes 'a line of output' | head -c {size}; echo; echo >>{tmp_path}/ended",
+    )
+    with forking.start(
+        [*PROGRAM, "exec", new_id, "--log-output", "--", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=Gozoctl(tmp_path, running.server.url).variables(),
+        cwd=tmp_path,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            while b"exec.ready" not in await asyncio.to_thread(process.stderr.readline):
+                pass
+            await store(client, new_id, Gozo_Ack_Wait="1s", Gozo_Attempts="1")
+            await events.wait_for_run("running")
+            await asyncio.sleep(2)
+            assert await events.states() == ["running"]
+            assert not (tmp_path / "ended").exists()
+            reading = asyncio.create_task(asyncio.to_thread(process.stderr.read))
+            assert (await events.find("succeeded"))["attempts"] == 1
+            process.send_signal(signal.SIGTERM)
+            log = await reading
+        finally:
+            process.kill()
+    assert log.count(b'line="a line of output"') == size // 17
+    assert b"command.ended" in log.splitlines()[-2]
