@@ -99,6 +99,8 @@ class Job:
     """Where its output is mailed; empty: nowhere; None: where the file says."""
     allows_overlap: bool = False
     """Whether it may run beside itself."""
+    keep_output: bool = True
+    """Whether the end of its output is kept with the outcome."""
 
     def within(self, settings: WorkerSettings) -> Job:
         """Return the job with what the table `worker` says for all of them."""
@@ -158,6 +160,7 @@ def read_job(id_: str, table: Mapping[str, Any]) -> Job | None:
         input=takes_input,
         mailto=_mailto(table),
         allows_overlap=table.get("overlap") == "allow",
+        keep_output=table.get("keep-output", True),
     )
 
 
