@@ -49,6 +49,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "confirm": (bool, str),
     "attempts": int,
     "backoff": (str, list),
+    "keep-output": bool,
     "paused": bool,
     "note": str,
     "protect": bool,
