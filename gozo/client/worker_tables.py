@@ -58,7 +58,7 @@ KINDS = {
 }
 """What is expected, by key, where the type does not say it all."""
 
-DEFAULTS: dict[str, Any] = {"confirm": "claim", "attempts": 1}
+DEFAULTS: dict[str, Any] = {"confirm": "claim", "attempts": 1, "keep-output": True}
 """How a schedule with a command is confirmed, unless its table says more."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

@@ -191,6 +191,8 @@ class Children:
         guard = self._guard
         if guard is not None and guard.poll() is not None:
             log.warning("guard.ended", status=guard.returncode)
+            if guard.stdin is not None:
+                guard.stdin.close()
             self._guard_anew()
         if self._is_first:
             self._reap()

@@ -39,6 +39,7 @@ payload = "all"
 mailto = ""
 overlap = "allow"
 attempts = 3
+keep-output = false
 
 [schedules.clean]
 subject = "cron.clean"
@@ -77,6 +78,7 @@ def test_a_file_says_what_to_run() -> None:
         input=True,
         mailto="",
         allows_overlap=True,
+        keep_output=False,
     )
     assert clean.command == "rm -f /tmp/x; echo done"
     assert clean.environment == {"PATH": "/bin", "LANG": "C"}
@@ -93,6 +95,7 @@ def test_a_command_is_claimed_and_never_stored() -> None:
     assert (clean.confirm, clean.attempts, clean.overlap) == ("claim", 1, "skip")
     assert (once.confirm, once.attempts, once.overlap) == ("claim", 1, None)
     assert (plain.confirm, plain.attempts, plain.overlap) == (False, 0, None)
+    assert (backup.keep_output, clean.keep_output, plain.keep_output) == (False, True, False)
     for one in (backup, clean, once):
         assert "command" not in repr(one)
         lines = "\n".join(difference(one.id, None, one, ("bucket", "file")))
