@@ -158,6 +158,8 @@ class Wanted:
     overlap: Overlap | None = None
     dead_letter: str | None = None
     ttl: Span | None = None
+    keep_output: bool = False
+    expect: Span | None = None
 
 
 Action = Literal["create", "change", "adopt", "leave", "past", "remove"]

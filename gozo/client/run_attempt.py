@@ -22,6 +22,7 @@ from gozo.client.models import Message
 from gozo.errors import DisconnectedError, NoServerError, RequestError
 from gozo.protocol.answers import ACK_TOKEN, GO, NO, OK
 from gozo.protocol.headers import block
+from gozo.runtime.clock import steady
 from gozo.runtime.tasks import end
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import ACK_WAIT_US, MICROSECONDS
@@ -144,9 +145,12 @@ class RunAttempt:
         """Send a question until it is answered with one of the words that are wanted."""
         pause = FIRST_PAUSE
         while not self._connection.closed:
+            asked = steady()
             with contextlib.suppress(NoServerError, TimeoutError):
                 reply = await self._ask_once(payload, wanted, headers)
-                if reply.payload in wanted:
+                # An old reply was waiting while this process was frozen: another receiver may
+                # have got the work since, and the timeout has not been noticed yet.
+                if reply.payload in wanted and steady() < asked + ANSWER:
                     return reply.payload
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

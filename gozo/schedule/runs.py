@@ -84,6 +84,7 @@ def begun(
         expires=False,
         spec=None,
         protected=False,
+        record=None,
         run=Run(key, occurrence, give_up_us=give_up_us(entry, due_us)),
     )
 

@@ -16,8 +16,8 @@ from heapq import heapify, heappop, heappush
 from itertools import takewhile
 from typing import NamedTuple
 
+from gozo.schedule.departures import Departures
 from gozo.schedule.model import NEVER, Reason
-from gozo.schedule.outcomes import Outcomes
 from gozo.schedule.tombstones import Tombstone, Tombstones, before
 
 
@@ -44,9 +44,9 @@ class Timetable:
     def __init__(self) -> None:
         # The rows of the heaps below, not others like them: memory for millions counts.
         self._live: dict[str, _Row] = {}
-        self.outcomes = Outcomes()
+        self.departures = Departures()
         """What became of the keys of which there is no tombstone any more."""
-        self._stones = stones = Tombstones(self.outcomes)
+        self._stones = stones = Tombstones(self.departures)
         # Changed for each delivery, so not by a call of another object.
         self._tombstones, self._purged = stones.kept, stones.purged
         self._endings, self._lasting = stones.endings, stones.lasting
@@ -114,10 +114,10 @@ class Timetable:
         stone = self._tombstones.get(key) or self._purged.get(key)
         return Tombstone(stone[1], stone[0], stone[3]) if stone else None
 
-    def outcome(self, key: str) -> Reason | None:
+    def departure(self, key: str) -> Reason | None:
         """Tell what became of a key that is not live; None where that is not known any more."""
         stone = self._tombstones.get(key) or self._purged.get(key)
-        return stone[3] if stone else self.outcomes.reason(key)
+        return stone[3] if stone else self.departures.reason(key)
 
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
@@ -189,8 +189,8 @@ class Timetable:
         self._taken.pop(key, None)
         if (self._tombstones or self._purged) and self._stones.forget(key):
             return
-        if live is not None and self.outcomes.reason(key):
-            self.outcomes.note(key, Reason.UNKNOWN)  # what is known is of an earlier schedule
+        if live is not None and self.departures.reason(key):
+            self.departures.note(key, Reason.UNKNOWN)  # what is known is of an earlier schedule
 
     def hold(self, key: str) -> None:
         """Keep a key from being popped while a change of it is on its way."""

@@ -8,8 +8,8 @@ from heapq import heappop, heappush
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
+from gozo.schedule.departures import Departures
 from gozo.schedule.model import MICROSECONDS, Reason
-from gozo.schedule.outcomes import Outcomes
 
 REMEMBERED = 64  # seconds for which it is known how many tombstones were forgotten
 
@@ -33,8 +33,8 @@ class Tombstones:
     The timetable adds to them by itself.
     """
 
-    def __init__(self, outcomes: Outcomes) -> None:
-        self._outcomes = outcomes
+    def __init__(self, departures: Departures) -> None:
+        self._departures = departures
         self.kept: dict[str, Stone] = {}
         """Those of removed keys."""
         self.purged: dict[str, Stone] = {}
@@ -54,7 +54,7 @@ class Tombstones:
     def forget_purged(self) -> None:
         """Forget all purges: what the bucket holds from now on was not purged."""
         for _, _, key, reason in self.purged.values():
-            self._outcomes.note(key, reason)
+            self._departures.note(key, reason)
         self.purged.clear()
 
     def forget(self, key: str) -> bool:
@@ -63,7 +63,7 @@ class Tombstones:
         self._popped.pop(key, None)
         if stone is None:
             return False
-        self._outcomes.note(key, stone[3])
+        self._departures.note(key, stone[3])
         return True
 
     def forget_ended(self, before_us: int, limit: int) -> bool:
@@ -72,7 +72,7 @@ class Tombstones:
         At most `limit` are looked at; returns whether there may be more.
         """
         endings, tombstones, purged = self.endings, self.kept, self.purged
-        note = self._outcomes.note
+        note = self._departures.note
         forgotten = 0
         while limit and endings and endings[0][0] < before_us:
             limit -= 1

@@ -20,6 +20,7 @@ from gozo.protocol.headers import (
     unpack,
 )
 from gozo.protocol.ids import LONGEST_ID, RESERVED, is_addressable, read_id, unescape_key
+from gozo.protocol.outcome_codec import read_record, record_lines
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, State
@@ -139,6 +140,8 @@ def _rare_lines(entry: Entry) -> bytes:
         lines += confirmation_lines(entry.confirm, entry.attempts, entry.confirmation)
     if entry.run is not None:
         lines += run_lines(entry.run)
+    if entry.record is not None:
+        lines += record_lines(entry.record)
     if entry.spec is not None:
         lines += spec_lines(entry.spec)
     # An offer that nobody has claimed is pending, also where there were attempts before.
@@ -330,6 +333,8 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         confirmation=confirmation,
         run=read_run(key, given) if key.startswith(RUN_PREFIX) else None,
     )
+    if confirmation is not None:
+        entry = entry._replace(record=read_record(given, entry.id, key, entry.subject))
     if due is None or has_spec(given):
         entry = _with_spec(entry, given, stored_us)
     state = given.get(b"gozo-state")

@@ -221,7 +221,7 @@ class BucketIndex:
 
         `unseen`: whether a key also counts as removed if a full load just did not find it.
         """
-        stone, reason = self.timetable.tombstone(key), self.timetable.outcome(key)
+        stone, reason = self.timetable.tombstone(key), self.timetable.departure(key)
         if reason is None or key in self.timetable:
             return False
         if reason is Reason.UNKNOWN and not unseen:
@@ -233,7 +233,7 @@ class BucketIndex:
     def take_revived(self, key: str, revision: int, stored_us: int) -> None:
         """Have an entry purged that the server brought back after its removal."""
         log.limited("warning", "entry.revived", key=key, revision=revision)
-        reason = self.timetable.outcome(key) or Reason.UNKNOWN
+        reason = self.timetable.departure(key) or Reason.UNKNOWN
         self.drop(key)
         until_us = stored_us if is_addressable(key) else NEVER
         self.timetable.remove(key, revision, until_us, reason, lasting=True)
@@ -305,7 +305,7 @@ class BucketIndex:
         was_there = key in self.timetable
         self.timetable.forget(key)
         if was_there:
-            self.timetable.outcomes.note(key, Reason.UNKNOWN)
+            self.timetable.departures.note(key, Reason.UNKNOWN)
 
     def clear(self) -> None:
         """Forget everything: the bucket was replaced."""

@@ -17,7 +17,8 @@ RUN_PREFIX = f"{RESERVED}run."
 """The prefix of the keys of runs."""
 
 RUN_GROWTH = 512
-"""Bytes of the headers that a run has in addition to those of its schedule."""
+"""Bytes of the headers that a run has in addition to those of its schedule, or of the record that
+gozo adds to the schedule itself."""
 
 _OCCURRENCE = re.compile(r"[dt]?[0-9a-f]{1,16}(?:-[0-9]{1,18})?\Z", re.ASCII)
 _HASH = re.compile(rb"[A-Za-z0-9_\-]{43}\Z")

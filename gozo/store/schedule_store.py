@@ -202,7 +202,7 @@ class ScheduleStore:
         """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`."""
         if self.keeps(id_):
             return "pending"
-        reason = self._timetable.outcome(escape_id(id_))
+        reason = self._timetable.departure(escape_id(id_))
         return "not_found" if reason is None else reason or "removed"
 
     # Unfinished changes

@@ -123,7 +123,7 @@ async def run(
     began = time.monotonic()
     pipe = asyncio.subprocess.PIPE if output else None
     try:
-        with _input(payload) as stdin:
+        with input_file(payload) as stdin:
             transport, process = await asyncio.get_running_loop().subprocess_exec(
                 lambda: _Process(output),
                 *command,
@@ -142,10 +142,10 @@ async def run(
             await process.exited.wait()
     except TimeoutError:
         is_late = True
-        await _end(group, kill_after)
+        await end_group(group, kill_after)
         await process.exited.wait()
     except asyncio.CancelledError:
-        await _end(group, kill_after)
+        await end_group(group, kill_after)
         raise
     finally:
         seconds = time.monotonic() - began
@@ -154,10 +154,12 @@ async def run(
                 async with asyncio.timeout(LAST_OUTPUT):
                     await process.silent.wait()
         transport.close()
-    return _ended(cast("int", transport.get_returncode()), seconds, timeout if is_late else None)
+    code = cast("int", transport.get_returncode())
+    return how_it_ended(code, seconds, timeout if is_late else None)
 
 
-def _ended(code: int, seconds: float, timeout: float | None) -> Ended:
+def how_it_ended(code: int, seconds: float, timeout: float | None) -> Ended:
+    """Return how a process ended; `timeout` is given if it was ended after that many seconds."""
     if timeout is not None:
         return Ended(TIMED_OUT, f"timed out after {timeout:g} s", seconds)
     if code < 0:
@@ -169,19 +171,19 @@ def _ended(code: int, seconds: float, timeout: float | None) -> Ended:
     return Ended(code, f"exit code {code}" if code else "", seconds)
 
 
-async def _end(group: int, kill_after: float) -> None:
+async def end_group(group: int, kill_after: float) -> None:
     """End all processes of a group."""
-    _signal(group, signal.SIGTERM)
+    signal_group(group, signal.SIGTERM)
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(kill_after):
-                while _signal(group, NO_SIGNAL):  # noqa: ASYNC110  # nothing reports its end
+                while signal_group(group, NO_SIGNAL):  # noqa: ASYNC110  # nothing reports its end
                     await asyncio.sleep(POLL)
     finally:
-        _signal(group, signal.SIGKILL)
+        signal_group(group, signal.SIGKILL)
 
 
-def _signal(group: int, number: int) -> bool:
+def signal_group(group: int, number: int) -> bool:
     """Send a signal to a process group; False if it no longer exists."""
     try:
         os.killpg(group, number)
@@ -190,7 +192,7 @@ def _signal(group: int, number: int) -> bool:
     return True
 
 
-def _input(payload: bytes) -> IO[bytes]:
+def input_file(payload: bytes) -> IO[bytes]:
     """Return a file with a payload: the command need not read it, and may reopen it."""
     if hasattr(os, "memfd_create"):
         file: IO[bytes] = os.fdopen(os.memfd_create("payload"), "w+b")

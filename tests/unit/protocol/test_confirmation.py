@@ -52,6 +52,15 @@ def test_a_plain_confirmation_by_a_stream() -> None:
         ({b"gozo-confirm": b"reply", b"gozo-overlap": b"skip"}, "recurring schedules only"),
         ({b"gozo-confirm": b"stream", b"gozo-ttl": b"1.5s"}, "'1.5s': expected whole seconds"),
         ({b"gozo-confirm": b"stream", b"gozo-ttl": b"0"}, "invalid Gozo-TTL '0'"),
+        ({b"gozo-expect": b"1h"}, "Gozo-Expect needs 'Gozo-Confirm: reply'"),
+        ({b"gozo-confirm": b"stream", b"gozo-expect": b"1h"}, "needs 'Gozo-Confirm: reply'"),
+        ({b"gozo-confirm": b"reply", b"gozo-expect": b"0.5s"}, "'0.5s': expected 1s or more"),
+        ({b"gozo-confirm": b"claim", b"gozo-expect": b"soon"}, "'soon': expected seconds"),
+        ({b"gozo-keep-output": b"yes"}, "Gozo-Keep-Output needs 'Gozo-Confirm: reply'"),
+        (
+            {b"gozo-confirm": b"reply", b"gozo-keep-output": b"always"},
+            "'always': expected yes or no",
+        ),
         ({b"gozo-confirm": b"reply", b"gozo-dead-letter": b""}, "Gozo-Dead-Letter is empty"),
     ],
 )
