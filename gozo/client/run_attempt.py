@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import re
 import secrets
 from collections.abc import AsyncIterator, Collection
@@ -88,7 +89,10 @@ class RunAttempt:
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._ask(b"+CLAIM " + self._nonce, (GO, NO)) == GO
+                # An older reply may have waited while this process was frozen, and the work may
+                # have gone to another receiver since.
+                within = self.ack_wait / SIGNS
+                return await self._ask(b"+CLAIM " + self._nonce, (GO, NO), within=within) == GO
         except TimeoutError:
             raise NoServerError(f"no daemon answered the claim within {timeout:g} s") from None
 
@@ -141,16 +145,24 @@ class RunAttempt:
             lines, payload = b"%bGozo-Answer: %b\r\n" % (lines, word), report.output
         await self._ask(payload, (OK,), block(lines) if lines else b"")
 
-    async def _ask(self, payload: bytes, wanted: Collection[bytes], headers: bytes = b"") -> bytes:
-        """Send a question until it is answered with one of the words that are wanted."""
+    async def _ask(
+        self,
+        payload: bytes,
+        wanted: Collection[bytes],
+        headers: bytes = b"",
+        *,
+        within: float = math.inf,
+    ) -> bytes:
+        """Send a question until it is answered with one of the words that are wanted.
+
+        A reply counts for `within` seconds after its question.
+        """
         pause = FIRST_PAUSE
         while not self._connection.closed:
             asked = steady()
             with contextlib.suppress(NoServerError, TimeoutError):
                 reply = await self._ask_once(payload, wanted, headers)
-                # An old reply was waiting while this process was frozen: another receiver may
-                # have got the work since, and the timeout has not been noticed yet.
-                if reply.payload in wanted and steady() < asked + ANSWER:
+                if reply.payload in wanted and steady() < asked + within:
                     return reply.payload
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
