@@ -48,7 +48,6 @@ from gozo.client.manifest_tables import (
     confirmed,
     dumped,
     pause_table,
-    printable,
     protect_table,
     schedule_table,
     set_table,
@@ -333,16 +332,6 @@ def write(schedules: Iterable[Schedule]) -> str:
         for one in found
     }
     return dumped(content)
-
-
-def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
-    """Write wanted schedules as a file, each below a one-line comment."""
-    tables = (
-        f"# {printable(comment.expandtabs())}\n"
-        + dumped({SCHEDULES: {one.id: schedule_table(one, one.when)}})
-        for comment, one in items
-    )
-    return "\n".join(tables)
 
 
 def difference(
