@@ -7,8 +7,10 @@ and repeats how a command ended until the leader has stored it.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gozo.errors import GozoError, NoServerError, SettingsError
@@ -17,7 +19,9 @@ from gozo.runtime.logs import get_logger
 from gozo.runtime.notify_socket import NotifySocket
 from gozo.runtime.tasks import end
 from gozoctl.exit_codes import DONE, INTERRUPTED
-from gozoctl.worker.mail import Mailer
+from gozoctl.worker.children import Children
+from gozoctl.worker.locks import Locks, lock_folder
+from gozoctl.worker.mail import Mailer, find_sendmail
 from gozoctl.worker.places import Place, Places
 from gozoctl.worker.run import Ended, Runner
 from gozoctl.worker.tables import Table, Tables
@@ -228,6 +232,37 @@ class JobWorker:
             await attempt.nak(ended.reason, report)
         else:
             await attempt.ack(report)
+
+
+async def work_on(client: Client, load: Callable[[], Tables], host: str) -> int:
+    """Work on the tables that `load` reads; return the exit code.
+
+    Raises:
+        GozoError: as for `JobWorker.run`.
+        SettingsError: the files contain mistakes, or there can be no locks.
+    """
+    tables = load()
+    if not tables:
+        log.warning("worker.idle", host=host, reason="no table is for this host")
+    sendmail = find_sendmail()
+    if tables.mailed and sendmail is None:
+        log.warning("mail.unavailable", reason="there is no sendmail: nothing is mailed")
+    locks = Locks(lock_folder(), client.settings.request_subject, client.settings.bucket)
+    children = Children()
+    try:
+        worker = JobWorker(
+            client,
+            load,
+            tables,
+            partial(Places, locks),
+            Runner(children, os.environ),
+            Mailer(children, sendmail, host),
+            NotifySocket(os.environ),
+            host,
+        )
+        return await worker.run()
+    finally:
+        children.close()
 
 
 def _look(task: asyncio.Task[None]) -> None:
