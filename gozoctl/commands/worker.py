@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from gozo.cli.options import takes
+from gozo.errors import SettingsError
 from gozo.runtime import logs
+from gozoctl.options.files import STDIN
 from gozoctl.options.manifests import read_manifests
 from gozoctl.session import OPTIONS, Session, connected
 
@@ -46,6 +48,8 @@ def command(
         from gozoctl.worker.job_worker import work_on  # noqa: PLC0415  # not needed for --help
         from gozoctl.worker.tables import Tables  # noqa: PLC0415
 
+        if STDIN in files:
+            raise SettingsError("a worker reads its files again on SIGHUP: give files, not -")
         logs.configure("error" if session.out.quiet else "info")
         name = host or socket.gethostname()
         return await work_on(

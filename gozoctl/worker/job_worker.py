@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 QUEUE = "gozo-worker"
 CLAIM_TIME = 5.0  # seconds for which a claim is repeated before we look whether to go on
+LAST_WORDS = 5.0  # seconds for which an end is told after the second signal
 GIVE_BACK_TIME = 2.0  # seconds to wait, at the end, for what was given back to be heard
 HEADERS = ("gozo-id", "gozo-due", "gozo-attempt")
 
@@ -228,10 +229,14 @@ class JobWorker:
             ended.seconds,
             ended.last_output if table.job.keep_output else b"",
         )
-        if ended.reason:
-            await attempt.nak(ended.reason, report)
-        else:
-            await attempt.ack(report)
+        try:
+            async with asyncio.timeout(LAST_WORDS if self._interrupted else None):
+                if ended.reason:
+                    await attempt.nak(ended.reason, report)
+                else:
+                    await attempt.ack(report)
+        except TimeoutError:
+            log.limited("error", "job.untold", id=table.job.id, reason="no daemon answered")
 
 
 async def work_on(client: Client, load: Callable[[], Tables], host: str) -> int:
