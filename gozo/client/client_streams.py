@@ -55,6 +55,7 @@ class ClientStreams(ClientBase):
             self._connection, subject, queue=queue, count=count, max_backlog=max_backlog
         )
 
+    @typed
     def receive(self, queue: str, on_message: OnMessage) -> Receiving:
         """Pass the messages on many subjects to a function, as a member of a queue group.
 
@@ -62,10 +63,12 @@ class ClientStreams(ClientBase):
         """
         return Receiving(self._connection, queue, on_message)
 
+    @typed
     def announce(self, name: str, description: str, describe: Describe) -> MicroService:
         """Be found as a NATS service, such as by `nats micro ls`, until that is stopped."""
         return MicroService(self._connection, self._policy, name, description, describe)
 
+    @typed
     def attempt_of(self, message: Message) -> RunAttempt | None:
         """Return the attempt of a message that its receiver has to confirm; None of any other.
 

@@ -25,6 +25,7 @@ from gozo.errors import RequestError
 from gozo.protocol.headers import find
 from gozo.protocol.outcome_codec import read_host, read_status
 from gozo.schedule import expression as grammar
+from gozo.schedule.outcome import NO_WORK, Work
 from gozo.schedule.retry import shortened
 
 ACK_TOKEN = "ack"  # noqa: S105  # a part of a subject
@@ -81,25 +82,6 @@ class Verdict(StrEnum):
 
 FINAL = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.BUSY, Verdict.TERMINATED, Verdict.NOBODY})
 """The verdicts that end an attempt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a receiver says about its work."""
-
-    exit_status: int | None = None
-    host: str = ""
-    started_us: int = 0
-    """When it began, in microseconds since 1970; 0: not said."""
-    duration_us: int | None = None
-    """How long it took."""
-    output: bytes = b""
-    """The end of its output."""
-    invalid: int = 0
-    """How many of its headers were ignored, because their values are invalid."""
-
-
-NO_WORK = Work()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,25 @@ ALERTING = frozenset(Result) - {Result.SUCCEEDED, Result.SKIPPED}
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a receiver says about its work."""
+
+    exit_status: int | None = None
+    host: str = ""
+    started_us: int = 0
+    """When it began, in microseconds since 1970; 0: not said."""
+    duration_us: int | None = None
+    """How long it took."""
+    output: bytes = b""
+    """The end of its output."""
+    invalid: int = 0
+    """How many of its headers were ignored, because their values are invalid."""
+
+
+NO_WORK = Work()
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one occurrence of a schedule ended, or an extra run of it."""
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from gozo.cli.options import takes
+from gozo.errors import SettingsError
 from gozo.runtime import logs
-from gozo.runtime.notify_socket import NotifySocket
+from gozoctl.options.files import STDIN
 from gozoctl.options.manifests import read_manifests
 from gozoctl.session import OPTIONS, Session, connected
-
-log = logs.get_logger("gozo.worker")
 
 
 @takes(OPTIONS)
@@ -48,42 +45,15 @@ def command(
     """
 
     async def work(session: Session) -> int:
-        from gozoctl.worker.children import Children  # noqa: PLC0415  # not needed for --help
-        from gozoctl.worker.job_worker import JobWorker  # noqa: PLC0415
-        from gozoctl.worker.locks import Locks, lock_folder  # noqa: PLC0415
-        from gozoctl.worker.mail import Mailer, find_sendmail  # noqa: PLC0415
-        from gozoctl.worker.places import Places  # noqa: PLC0415
-        from gozoctl.worker.run import Runner  # noqa: PLC0415
+        from gozoctl.worker.job_worker import work_on  # noqa: PLC0415  # not needed for --help
         from gozoctl.worker.tables import Tables  # noqa: PLC0415
 
+        if STDIN in files:
+            raise SettingsError("a worker reads its files again on SIGHUP: give files, not -")
         logs.configure("error" if session.out.quiet else "info")
         name = host or socket.gethostname()
-        client = session.client
-
-        def load() -> Tables:
-            return Tables(read_manifests(session, files, None), name)
-
-        tables = load()
-        if not tables:
-            log.warning("worker.idle", host=name, reason="no table is for this host")
-        sendmail = find_sendmail()
-        if tables.mailed and sendmail is None:
-            log.warning("mail.unavailable", reason="there is no sendmail: nothing is mailed")
-        locks = Locks(lock_folder(), client.settings.request_subject, client.settings.bucket)
-        children = Children()
-        try:
-            worker = JobWorker(
-                client,
-                load,
-                tables,
-                partial(Places, locks),
-                Runner(children, os.environ),
-                Mailer(children, sendmail, name),
-                NotifySocket(os.environ),
-                name,
-            )
-            return await worker.run()
-        finally:
-            children.close()
+        return await work_on(
+            session.client, lambda: Tables(read_manifests(session, files, None), name), name
+        )
 
     connected(ctx, given, work)

@@ -7,8 +7,10 @@ and repeats how a command ended until the leader has stored it.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gozo.errors import GozoError, NoServerError, SettingsError
@@ -17,7 +19,9 @@ from gozo.runtime.logs import get_logger
 from gozo.runtime.notify_socket import NotifySocket
 from gozo.runtime.tasks import end
 from gozoctl.exit_codes import DONE, INTERRUPTED
-from gozoctl.worker.mail import Mailer
+from gozoctl.worker.children import Children
+from gozoctl.worker.locks import Locks, lock_folder
+from gozoctl.worker.mail import Mailer, find_sendmail
 from gozoctl.worker.places import Place, Places
 from gozoctl.worker.run import Ended, Runner
 from gozoctl.worker.tables import Table, Tables
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 QUEUE = "gozo-worker"
 CLAIM_TIME = 5.0  # seconds for which a claim is repeated before we look whether to go on
+LAST_WORDS = 5.0  # seconds for which an end is told after the second signal
 GIVE_BACK_TIME = 2.0  # seconds to wait, at the end, for what was given back to be heard
 HEADERS = ("gozo-id", "gozo-due", "gozo-attempt")
 
@@ -224,10 +229,45 @@ class JobWorker:
             ended.seconds,
             ended.last_output if table.job.keep_output else b"",
         )
-        if ended.reason:
-            await attempt.nak(ended.reason, report)
-        else:
-            await attempt.ack(report)
+        try:
+            async with asyncio.timeout(LAST_WORDS if self._interrupted else None):
+                if ended.reason:
+                    await attempt.nak(ended.reason, report)
+                else:
+                    await attempt.ack(report)
+        except TimeoutError:
+            log.limited("error", "job.untold", id=table.job.id, reason="no daemon answered")
+
+
+async def work_on(client: Client, load: Callable[[], Tables], host: str) -> int:
+    """Work on the tables that `load` reads; return the exit code.
+
+    Raises:
+        GozoError: as for `JobWorker.run`.
+        SettingsError: the files contain mistakes, or there can be no locks.
+    """
+    tables = load()
+    if not tables:
+        log.warning("worker.idle", host=host, reason="no table is for this host")
+    sendmail = find_sendmail()
+    if tables.mailed and sendmail is None:
+        log.warning("mail.unavailable", reason="there is no sendmail: nothing is mailed")
+    locks = Locks(lock_folder(), client.settings.request_subject, client.settings.bucket)
+    children = Children()
+    try:
+        worker = JobWorker(
+            client,
+            load,
+            tables,
+            partial(Places, locks),
+            Runner(children, os.environ),
+            Mailer(children, sendmail, host),
+            NotifySocket(os.environ),
+            host,
+        )
+        return await worker.run()
+    finally:
+        children.close()
 
 
 def _look(task: asyncio.Task[None]) -> None:

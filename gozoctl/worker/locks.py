@@ -17,6 +17,7 @@ from pathlib import Path
 from gozo.errors import SettingsError
 
 ROOT_FOLDER = Path("/run/gozo-worker")
+OTHERS_FOLDER = "/tmp/gozo-worker"  # noqa: S108  # followed by the user's id; the owner is checked
 
 
 class Locks:
@@ -62,7 +63,7 @@ def lock_folder() -> Path:
     uid = os.getuid()
     folder = ROOT_FOLDER
     if uid or not os.access(ROOT_FOLDER.parent, os.W_OK):
-        folder = Path(f"/tmp/gozo-worker-{uid}")  # noqa: S108  # its owner is checked
+        folder = Path(f"{OTHERS_FOLDER}-{uid}")
     try:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)

@@ -14,6 +14,8 @@ from gozoctl.worker.run import Ended
 
 SENDMAIL = "/usr/sbin/sendmail"
 TIME = 60.0  # seconds that it may take
+PASSED = ("PATH", "HOME")
+"""Variables that it gets."""
 KEPT = 1024  # bytes of its own output, for the log
 
 log = get_logger("gozo.worker")
@@ -44,7 +46,8 @@ class Mailer:
         # -i: a dot on a line does not end the message; -t: recipients are in its headers.
         start = Start(
             (self._sendmail, "-i", "-t"),
-            {"PATH": os.environ.get("PATH", os.defpath)},
+            {"PATH": os.defpath}
+            | {name: os.environ[name] for name in PASSED if name in os.environ},
             "/",
             payload=message(job, ended, self._host),
             keeps=KEPT,

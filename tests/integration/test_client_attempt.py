@@ -10,6 +10,8 @@ import pytest
 
 from gozo.client import Client, Message, Report
 from gozo.errors import DisconnectedError, NoServerError, NotAllowedError
+from gozo.settings.model import ConnectionSettings
+from gozo.settings.parsers import read_addresses
 from tests.support.patience import allow
 from tests.support.processes import Daemons, Servers
 from tests.support.running import Running
@@ -194,3 +196,27 @@ async def test_output(client: Client) -> None:
         "Gozo-Duration": "1.25s",
         "Gozo-Answer": "+ACK",
     }
+
+
+async def test_a_grant_that_comes_late(running: Running) -> None:
+    """It may be outdated, as after the process was frozen: the receiver asks again."""
+    addresses = read_addresses(running.server.url)
+    settings = ConnectionSettings(addresses=addresses, request_subject="other")
+    async with (
+        await Client.connect(settings) as client,
+        client.listen("other.ack.*") as claims,
+    ):
+        headers = (("Gozo-Ack-Wait", "1s"),)
+        attempt = client.attempt_of(
+            Message("jobs", b"", headers, datetime.now(UTC), "other.ack.token")
+        )
+        assert attempt is not None
+        claiming = asyncio.create_task(attempt.claim(allow(5)))
+        claim = await anext(claims)
+        await asyncio.sleep(0.4)  # more than a third of the ack wait
+        client._connection.publish(claim.reply, b"+GO")
+        again = await asyncio.wait_for(anext(claims), allow(5))
+        assert again.payload == claim.payload
+        assert not claiming.done()
+        client._connection.publish(again.reply, b"+GO")
+        assert await claiming

@@ -15,10 +15,10 @@ from gozo.protocol.answers import (
     MOST_OUTPUT,
     Answer,
     Verdict,
-    Work,
     read_answer,
 )
 from gozo.schedule.model import LONGEST_REASON
+from gozo.schedule.outcome import Work
 
 REFUSED = "the receiver refused it"
 WORDS = [

@@ -233,6 +233,6 @@ asyncio.run(main())
 def test_pid_1_reaps_orphans() -> None:
     """As the first process of a container it leaves no zombies, and keeps its own exit codes."""
     unshare = require_program("unshare", package="util-linux")
-    with run(ORPHANS, unshare, "--pid", "--fork", "--mount-proc", "--kill-child") as process:
+    with run(ORPHANS, str(unshare), "--pid", "--fork", "--mount-proc", "--kill-child") as process:
         out, _ = process.communicate(timeout=allow(20))
     assert out.split() == ["7", "7", "7", "1", "False"]  # the guard is left
