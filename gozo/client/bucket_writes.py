@@ -35,7 +35,8 @@ from gozo.schedule.model import Entry, Marker, Reason, State
 from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.schedule.runs import ended
 from gozo.store.bucket import Bucket, open_bucket
-from gozo.store.entry_codec import client_token, entry_headers, headers_size, reserved_key
+from gozo.store.entry_codec import entry_headers, headers_size, reserved_key
+from gozo.store.entry_tokens import client_token
 from gozo.store.marker_codec import (
     MARKER_SECONDS,
     marker_headers,

@@ -13,6 +13,7 @@ from gozo.client.daemon_presence import DaemonPresence
 from gozo.client.events import EventLog
 from gozo.client.keys import Keys
 from gozo.client.models import Server
+from gozo.client.outcomes import OutcomeLog
 from gozo.client.reader import Reader
 from gozo.client.typed import typed
 from gozo.errors import SettingsError, UnusableError, invalid_value
@@ -44,6 +45,7 @@ class ClientBase:
         self._reader = Reader(connection, settings.bucket, policy, self._presence.rules, keys)
         self._writes = BucketWrites(self._reader)
         self._events = EventLog(connection, settings)
+        self._outcomes = OutcomeLog(connection, settings)
         self._applier = Applier(self._reader, self._writes, policy)
         self._keeper = asyncio.create_task(connection.keep(), name="keep the connection")
         self._keeper.add_done_callback(_on_end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import AsyncIterator, Collection
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from gozo.client.arguments import canonical_id
 from gozo.client.client_base import ClientBase
@@ -19,6 +19,19 @@ from gozo.client.models import (
     Schedule,
 )
 from gozo.client.typed import typed
+from gozo.transport.jetstream import JetStream
+
+BUCKETS = ("KV_", "OBJ_")
+"""How the names of streams begin that clients use as key/value buckets or object stores."""
+
+LEFT_BY_RUN = ("delivered", "failed", "missed")
+"""How a schedule left the bucket that may have had runs."""
+
+TOLERANCE = timedelta(seconds=5)
+"""How much the clocks of the leader and of the server may differ."""
+
+KEPT = timedelta(minutes=10)
+"""How long daemons know how a schedule left the bucket."""
 
 
 class ClientReads(ClientBase):
@@ -40,16 +53,58 @@ class ClientReads(ClientBase):
         """Return how the schedule with this id left the bucket, as long as that is known.
 
         Its delete marker says so for some seconds, and the leader for ten minutes if it followed
-        the bucket at the time. None also while there is a schedule with this id.
+        the bucket at the time. If its receiver has to confirm it, this is how its last run ended,
+        which is known as long as outcomes are kept. None also while there is a schedule with this
+        id, or a run of it that is not settled.
 
         Raises:
             RequestError: `invalid_id`.
         """
         id_ = canonical_id(id)
+        if await self._reader.exists(id_):
+            return None
         outcome = await self._reader.last_outcome(id_)
         if outcome is None and (reason := await self._daemons.outcome(id_)) is not None:
             outcome = Outcome("" if reason == "removed" else reason, None)
-        return outcome
+        if outcome is not None and outcome.reason not in LEFT_BY_RUN:
+            return outcome
+        return _later(outcome, await self._outcomes.last(id_))
+
+    @typed
+    def outcomes(
+        self,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        *,
+        since: datetime | None = None,
+        failed: bool = False,
+    ) -> AsyncIterator[Outcome]:
+        """Iterate over how the runs of one schedule, or of all, ended; the oldest first.
+
+        Includes outcomes stored from `since` on, by the server's clock. With `failed`, only those
+        that neither succeeded nor were skipped. Ends with the last outcome that was stored when
+        the iteration began. An outcome may come twice, if the leader crashed.
+
+        Raises:
+            RequestError: `invalid_id`.
+            NotFoundError: outcomes are not kept (`gozo serve --outcomes 0`).
+        """
+        return self._outcomes.past(None if id is None else canonical_id(id), since, failed=failed)
+
+    @typed
+    async def output(
+        self,
+        id: str,  # noqa: A002  # the protocol's word
+        occurrence: str | None = None,
+    ) -> bytes | None:
+        """Return the end of the output of a run, or of the last one that has output.
+
+        `occurrence` is that of an `Outcome`. None if there is no output: it is kept only of
+        schedules with `keep_output`, of the last ten runs.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return await self._outcomes.output(canonical_id(id), occurrence)
 
     @typed
     def list(
@@ -136,3 +191,17 @@ class ClientReads(ClientBase):
     async def bucket(self) -> BucketInfo | None:
         """Describe the bucket; None if it does not exist."""
         return await self._reader.info()
+
+    async def streams(self) -> builtins.list[str]:
+        """Return the names of the first 1,024 streams that are no buckets, in order."""
+        answer = await JetStream(self._connection).call("STREAM.NAMES")
+        names = answer.get("streams") or ()
+        return sorted(name for name in names if not name.startswith(BUCKETS))
+
+
+def _later(left: Outcome | None, ended: Outcome | None) -> Outcome | None:
+    """Return how the last run ended, unless a schedule without runs left the bucket after it."""
+    if left is None or ended is None or ended.at is None:
+        return ended or left
+    left_at = datetime.now(UTC) - KEPT if left.at is None else left.at
+    return ended if ended.at >= left_at - TOLERANCE else left

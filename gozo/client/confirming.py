@@ -42,6 +42,10 @@ class ConfirmOptions(TypedDict, total=False):
     """The subject on which the message is published if it is given up."""
     ttl: Span | None
     """How long a stream keeps the message."""
+    keep_output: bool
+    """Whether the output that its receiver sends is kept; see `Client.output`."""
+    expect: Span | None
+    """How long after its due time it should have succeeded; otherwise it is reported as overdue."""
 
 
 class Confirmed(NamedTuple):
@@ -65,6 +69,8 @@ _WRITE: dict[str, Callable[[Any], str]] = {
     "overlap": str,
     "dead_letter": str,
     "ttl": span_text,
+    "keep_output": lambda kept: "yes" if kept else "no",
+    "expect": span_text,
 }
 """How the values of the options are written in headers of a request."""
 
@@ -102,4 +108,6 @@ def confirmation_table(confirmed: Confirmed) -> dict[str, Any]:
         table["confirm"] = True
     if confirmed.attempts:
         table["attempts"] = confirmed.attempts
+    if "keep-output" in table:
+        table["keep-output"] = True
     return table

@@ -6,13 +6,15 @@ import re
 
 from gozo.client.arguments import header_pairs, moment
 from gozo.client.confirming import ConfirmedBy
-from gozo.client.models import Schedule
+from gozo.client.models import Outcome, Schedule
+from gozo.client.outcome_model import outcome_model
 from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.protocol.header_names import names, unknown_lines
 from gozo.protocol.headers import fields
 from gozo.protocol.ids import RESERVED, escape_id, unescape_key
 from gozo.protocol.subject_policy import Policy, expression
 from gozo.schedule.model import NEVER, OVERDUE_US, Confirm, Entry, Marker, Run, State
+from gozo.schedule.record import overdue_us
 from gozo.store.entry_codec import (
     APPLY_KEY,
     BARRIER_KEY,
@@ -98,6 +100,8 @@ def schedule_or_marker(
         protected=entry.protected,
         confirmation=entry.confirmation,
         unknown_headers=names(entry.unknown),
+        outcome=_outcome(entry),
+        overdue_at=moment(at_us) if (at_us := overdue_us(entry)) != NEVER else None,
     )
     return found if run is None else _run(found, run)
 
@@ -106,6 +110,11 @@ def _confirmed_by(entry: Entry) -> ConfirmedBy:
     if entry.confirmation is None or entry.confirmation.by is Confirm.STREAM:
         return entry.confirm
     return "claim" if entry.confirmation.by is Confirm.CLAIM else "reply"
+
+
+def _outcome(entry: Entry) -> Outcome | None:
+    last = None if entry.record is None else entry.record.last
+    return None if last is None else outcome_model(last)
 
 
 def _run(found: Schedule, run: Run) -> Schedule:

@@ -213,9 +213,17 @@ def read_event(payload: bytes) -> Event | None:
             attempts=int(told.get("attempts", 0)),
             reason=str(told.get("reason", "")),
             note=str(told.get("note", "")),
+            outcome=str(told.get("outcome", "")),
+            host=str(told.get("host", "")),
+            exit_status=_number(told.get("exit_status")),
+            took=None if (took := told.get("took")) is None else float(took),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _moment(text: str) -> datetime:

@@ -11,9 +11,47 @@ from gozo.client.confirming import ConfirmedBy, Overlap
 from gozo.client.spans import Span, Spans
 from gozo.leadership.rivals import words as rival_words
 from gozo.schedule.model import NEVER, Confirmation, ScheduleSpec
+from gozo.schedule.outcome import ALERTING
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in order; names may repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a schedule left the bucket, or how one of its runs ended.
+
+    The fields from `id` on are those of runs: occurrences that their receivers have to confirm.
+    """
+
+    reason: str
+    """`delivered`, `cancelled`, `missed`, `failed`; empty if gozo did not remove it. Of a run
+    `succeeded`, `failed`, `unanswered`, `nobody`, `skipped` or `missed`."""
+    at: datetime | None
+    """None if only the daemon, which does not keep the time, knows the outcome."""
+    id: str | None = None
+    subject: str = ""
+    occurrence: str = ""
+    """The name of the occurrence, as in `Schedule.occurrence`; empty if unknown."""
+    due: datetime | None = None
+    started: datetime | None = None
+    """When the last attempt was sent, was claimed, or began as its receiver says."""
+    attempt: int = 0
+    """The number of the last attempt; 0 if there was none."""
+    detail: str = ""
+    """Why it did not succeed."""
+    host: str = ""
+    """The host of the receiver, if it was named."""
+    exit_status: int | None = None
+    took: timedelta | None = None
+    """How long the work took, as the receiver says; otherwise from `started` to `at`."""
+    late: bool = False
+    """Whether it succeeded after another attempt had begun, or after it was given up."""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether people should hear of it: a run that neither succeeded nor was skipped."""
+        return self.reason in ALERTING
 
 
 class Schedule(NamedTuple):
@@ -78,6 +116,12 @@ class Schedule(NamedTuple):
     """After this time a run is not tried again."""
     last_attempt: bool = False
     """Whether a run is not tried again because its schedule was changed or cancelled."""
+    outcome: Outcome | None = None
+    """How the run of a recurring schedule ended that ended last; without `detail`, and `occurrence`
+    is empty."""
+    overdue_at: datetime | None = None
+    """When it becomes, or became, overdue unless an occurrence succeeds (`Gozo-Expect`); None if it
+    is not watched. That of a run counts only if its schedule is gone."""
 
     @property
     def is_run(self) -> bool:
@@ -158,6 +202,8 @@ class Wanted:
     overlap: Overlap | None = None
     dead_letter: str | None = None
     ttl: Span | None = None
+    keep_output: bool = False
+    expect: Span | None = None
 
 
 Action = Literal["create", "change", "adopt", "leave", "past", "remove"]
@@ -199,16 +245,6 @@ class Answer:
     running: bool = False
     """Whether an occurrence is still running, and is not tried again; of a schedule that is over,
     whether one is still running, retried or waiting."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a schedule left the bucket; known for some time, see `Client.last_outcome`."""
-
-    reason: str
-    """`delivered`, `cancelled`, `missed`, `failed`; empty if gozo did not remove it."""
-    at: datetime | None
-    """None if only the daemon, which does not keep the time, knows the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +296,13 @@ class Event:
     """Why the attempt failed, or why an entry is invalid."""
     note: str = ""
     """Why it is paused, if given."""
+    outcome: str = ""
+    """How a run ended, as in `Outcome.reason`; of `overdue`, and of an `alert` for that,
+    `overdue`."""
+    host: str = ""
+    exit_status: int | None = None
+    took: float | None = None
+    """This and the two before: what is known of a run that ended; in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class Kept(NamedTuple):
 
     stored: datetime
     payload: bytes
+    headers: bytes | None = None
 
 
 class _Page:
@@ -68,7 +69,7 @@ class _Page:
             self.broken = self.broken or delivered != self.delivered + 1
             if not self.broken:
                 self.delivered, self.pending = delivered, pending
-                self.messages.append((sequence, Kept(moment(stored_ns // 1000), payload)))
+                self.messages.append((sequence, Kept(moment(stored_ns // 1000), payload, headers)))
         else:
             self.status = status_of(headers)
         self.news.set()

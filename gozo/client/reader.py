@@ -139,6 +139,14 @@ class Reader:
         found = await self.find(id_)
         return found.what if found and isinstance(found.what, Schedule) else None
 
+    async def exists(self, id_: str) -> bool:
+        """Tell whether there is a schedule with an id, or a run of it that is not settled."""
+        found = await self.find(id_)
+        if found is not None and isinstance(found.what, Schedule):
+            return True
+        runs = [one.what for one in await self.find_runs(id_) if isinstance(one.what, Schedule)]
+        return any(run.state != "failed" for run in runs)
+
     async def last_outcome(self, id_: str) -> Outcome | None:
         """Return how the schedule with an id left the bucket; None if that is unknown."""
         found = await self.find(id_)

@@ -31,6 +31,7 @@ from gozo.requests.admin_verbs import VERBS
 from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.bucket import TTL_SINCE, is_before, stream_of
 from gozo.store.event_history import history_of
+from gozo.store.outcome_streams import outcomes_of, output_of
 from gozo.store.probe import KEY, NO_REVISION
 from gozo.transport.commands import keeper_of
 from gozo.transport.connection import Connection
@@ -201,7 +202,7 @@ def required_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Per
             )
 
 
-def useful_permissions(settings: ServeSettings) -> Iterator[Permission]:
+def useful_permissions(js: JetStream, settings: ServeSettings) -> Iterator[Permission]:
     """Return the permissions that only some features need."""
     yield Permission(
         "subscribe",
@@ -209,6 +210,19 @@ def useful_permissions(settings: ServeSettings) -> Iterator[Permission]:
         "to receive the answers of receivers",
         without="schedules with 'Gozo-Confirm: reply' or 'claim' are refused as unavailable",
     )
+    if not settings.outcomes_us:
+        return
+    place = settings.connection.bucket, settings.connection.request_subject
+    for stream, what in ((outcomes_of(*place), "outcomes"), (output_of(*place), "output")):
+        without = f"{what} of confirmed schedules cannot be kept"
+        write = block(b"", NO_REVISION)
+        yield Permission(
+            "publish", f"{stream.prefix}.{KEY}", f"to keep {what}", b"", write, without=without
+        )
+        for verb in ("INFO", "CREATE", "UPDATE"):
+            body = b"" if verb == "INFO" else NOT_A_NAME
+            subject = f"{js.prefix}.STREAM.{verb}.{stream.name}"
+            yield Permission("publish", subject, f"to keep {what}", body, without=without)
 
 
 def _unmapped(js: JetStream, settings: ServeSettings) -> list[tuple[str, str]]:
@@ -216,7 +230,7 @@ def _unmapped(js: JetStream, settings: ServeSettings) -> list[tuple[str, str]]:
 
     Purposes of publishing first, as gozo serve reports them.
     """
-    all_ = [*required_permissions(js, settings), *useful_permissions(settings)]
+    all_ = [*required_permissions(js, settings), *useful_permissions(js, settings)]
     return [
         (permission.subject.replace("*", TOKEN), permission.purpose)
         for permission in sorted(all_, key=lambda permission: permission.verb)
@@ -250,7 +264,10 @@ async def _try_permissions(
     history = history_of(settings.connection.bucket)
     inbox = connection.new_inbox(peers=True)
     connection.listen(inbox, on_answer)
-    needed, useful = list(required_permissions(js, settings)), list(useful_permissions(settings))
+    needed, useful = (
+        list(required_permissions(js, settings)),
+        list(useful_permissions(js, settings)),
+    )
     for one in (*needed, *useful):
         if one.verb == "subscribe":
             connection.listen(one.subject, _ignore).stop()

@@ -47,6 +47,7 @@ from gozo.store.legacy_entries import LegacyEntries
 from gozo.store.marker_cleaner import Cleaner
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
 from gozo.store.message_cache import MessageCache
+from gozo.store.outcome_writer import OutcomeWriter, outcome_writer
 from gozo.store.probe import Probe
 from gozo.store.schedule_store import ScheduleStore
 from gozo.store.writer import ANSWER_TIME, Writer
@@ -66,6 +67,7 @@ class Storage:
     probe: Probe
     cache: MessageCache
     store: ScheduleStore
+    outcomes: OutcomeWriter
     follower: Follower
     legacy_entries: LegacyEntries
     cleaner: Cleaner
@@ -124,6 +126,9 @@ class Components:
         yield "housekeeping", self.housekeeping.run()
         yield "legacy entries", storage.legacy_entries.run()
         yield "forgetter", storage.forgetter.run()
+        if storage.outcomes.enabled:
+            yield "outcomes", storage.outcomes.sweep()
+            yield "outcome streams", storage.outcomes.keep()
         yield "cleaner", storage.cleaner.run(lambda: leading.tenure.is_active)
 
     def standing_by(self) -> Iterator[tuple[str, Coroutine[Any, Any, Any]]]:
@@ -221,6 +226,7 @@ def build_storage(basis: Basis, bucket: Bucket, life: MarkerLife = USUAL_LIFE) -
         probe=Probe(connection, bucket, writer, barrier),
         cache=cache,
         store=ScheduleStore(bucket, index, writer, cache, basis.events, hooks),
+        outcomes=outcome_writer(connection, basis.settings),
         follower=follower,
         legacy_entries=LegacyEntries(bucket, index),
         cleaner=Cleaner(bucket, timetable, clock.server_us),
@@ -242,7 +248,8 @@ def build_traffic(basis: Basis, storage: Storage) -> Traffic:
     answers = AnswerInbox(connections.main, chosen.request_subject)
     delivery = Delivery(
         *(connections.main, storage.timetable, in_memory, storage.cache, storage.store),
-        *(storage.index, storage.hooks, basis.stats, basis.events, clock),
+        *(storage.index, storage.outcomes, storage.hooks, basis.stats, basis.events),
+        clock=clock,
         may_deliver=lambda: tenure.is_valid and not clock.in_doubt,
         pace=Pace(settings.max_deliver_rate),
         inbox=answers,
@@ -291,7 +298,7 @@ def _build_leading(
     catching_up = CatchingUp(tenure, storage.barrier, storage.follower, store.fence)
     step_down = StepDown(main, tenure, intake, in_memory, store, delivery)
     prefetch = Prefetch(tenure, clock, storage.timetable, storage.cache)
-    skipping = _build_skipping(basis, storage)
+    skipping = _build_skipping(basis, storage, delivery)
     leadership = Leadership(
         tenure,
         clock,
@@ -328,11 +335,12 @@ def _build_leading(
     )
 
 
-def _build_skipping(basis: Basis, storage: Storage) -> Skipping:
+def _build_skipping(basis: Basis, storage: Storage, delivery: Delivery) -> Skipping:
     return Skipping(
         storage.index,
         storage.store,
         storage.legacy_entries,
+        delivery.recorder,
         basis.stats,
         basis.events,
         basis.settings.skip_due_before_us,

@@ -8,6 +8,7 @@ from gozo.protocol.subject_policy import Policy
 from gozo.runtime.logs import get_logger
 from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import NAMES
+from gozo.store.outcome_streams import outcomes_of, output_of
 from gozo.transport.connection import Connection
 from gozo.transport.jetstream import JetStream
 
@@ -24,6 +25,9 @@ class Permissions:
         self._bucket = js.entrance(f"$KV.{settings.bucket}")
         self._dispensable = f"{self._api}{NAMES}"
         """Optional: without it, some error messages are less specific."""
+        place = settings.bucket, asked
+        self._streams = tuple(f".{one(*place).name}" for one in (outcomes_of, output_of))
+        """The ends of subjects: without these streams, outcomes are not kept."""
         # Standbys ask the leader here; otherwise they wait out the lease of a crashed one.
         self._leader = f"{asked}.admin.leader"
         self._own = (asked, feed_subject(asked))
@@ -33,7 +37,7 @@ class Permissions:
 
         `kind` is `publish` or `subscription`. Once the daemon runs, a denial is only logged.
         """
-        if subject == self._dispensable:
+        if subject == self._dispensable or subject.endswith(self._streams):
             return False
         if subject == self._leader or subject.startswith((self._api, self._bucket)):
             return True

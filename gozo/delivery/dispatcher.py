@@ -18,6 +18,7 @@ from gozo.delivery.in_flight import InFlight
 from gozo.delivery.in_memory import InMemory
 from gozo.delivery.memory_source import MemorySource
 from gozo.delivery.missing import LONGEST_SILENCE, MissingMessages
+from gozo.delivery.outcome_recorder import OutcomeRecorder
 from gozo.delivery.recurring import Occurrences
 from gozo.delivery.runs import build_runs
 from gozo.delivery.screening import Screening
@@ -36,6 +37,7 @@ from gozo.store.changes import OnResult
 from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
+from gozo.store.outcome_writer import OutcomeWriter
 from gozo.store.schedule_store import ScheduleStore
 from gozo.telemetry.events import EventSink
 from gozo.telemetry.stats import Stats
@@ -62,6 +64,7 @@ class Delivery:
         cache: MessageCache,
         store: ScheduleStore,
         index: BucketIndex,
+        outcomes: OutcomeWriter,
         hooks: DeliveryHooks,
         stats: Stats,
         events: EventSink,
@@ -90,7 +93,10 @@ class Delivery:
             store.reservations, timetable, cache, self._failures, clock, wakeup
         )
         self._missing = MissingMessages(cache, self._failures)
-        self._screening = Screening(connection, self._failures, stats, events)
+        self.recorder = OutcomeRecorder(
+            *(index.traits, outcomes, store.records, self._occurrences, clock, stats, events)
+        )
+        self._screening = Screening(connection, self._failures, self.recorder, stats, events)
         on_confirmed, on_clear = self._settling.delivered, wakeup.soon
         self._in_flight = InFlight(
             connection, on_confirmed, self._on_lost, self._on_refused, on_clear
@@ -101,7 +107,8 @@ class Delivery:
             note_sent=self._note_sent,
         )
         self._runs = runs = build_runs(
-            *(connection, timetable, cache, store.runs, index.traits.runs, inbox, policy),
+            *(connection, timetable, cache, store.runs, index.traits, self.recorder, inbox),
+            policy,
             *(self._screening, self._settling, self._failures, clock, stats, events),
             wakeup=wakeup,
             may_send=may_deliver,
@@ -132,7 +139,7 @@ class Delivery:
         """Whether all sent messages are confirmed, and being settled."""
         is_sent = self._in_flight.is_empty and not self._stream.sent
         is_stored = not len(self._settling) and self._occurrences.is_idle
-        return is_sent and is_stored and self._runs.is_idle
+        return is_sent and is_stored and self._runs.is_idle and not len(self.recorder)
 
     def close(self) -> None:
         """Cancel the timer."""

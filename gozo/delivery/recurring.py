@@ -162,6 +162,28 @@ class Occurrences:
         if course.entry is None:
             course.entry, course.payload = message.entry, message.payload
 
+    # Outcomes of earlier occurrences
+
+    def amend(self, key: str, change: Callable[[Entry], Entry]) -> None:
+        """Change the state of a schedule whose occurrence is about to be skipped."""
+        course = self._courses.get(key)
+        if course is not None and course.entry is not None:
+            course.entry = change(course.entry)
+
+    def take_note(self, key: str, change: Callable[[Entry], Entry]) -> bool:
+        """Change the state of a schedule, and store it; False if it is not in memory.
+
+        It is not while an occurrence from the timetable is sent, which may be given back.
+        """
+        course = self._courses.get(key)
+        if course is None or course.entry is None:
+            return False
+        if course.out is not None and not course.from_memory:
+            return False
+        course.entry, course.changed = change(course.entry), True
+        self._rest(course)
+        return True
+
     # Results of an occurrence
 
     def delivered(self, item: Item) -> None:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from gozo.delivery.run_changes import RunChanges
+from gozo.delivery.run_ends import RunEnds
 from gozo.delivery.run_waits import RunWaits
 from gozo.errors import DisconnectedError
 from gozo.protocol.answers import FINAL, GO, NO, OK, Answer, Verdict
@@ -23,7 +24,8 @@ from gozo.runtime.clock import steady
 from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
-from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Reason, State
+from gozo.schedule.model import MICROSECONDS, Confirm, Entry, State
+from gozo.schedule.outcome import NO_WORK
 from gozo.schedule.retry import given_up
 from gozo.store.run_index import RunIndex
 from gozo.telemetry.events import EventSink
@@ -38,8 +40,6 @@ MOST_AT_ONCE = 500
 
 ADOPT_EVERY = 2.0
 """Seconds between searches for runs that nobody here waits for."""
-
-UNANSWERED = "no answer came in time"
 
 _NOT_BEGUN = frozenset({Verdict.BUSY, Verdict.NOBODY})
 """Answers that may still come to an offer after another receiver has claimed it."""
@@ -75,12 +75,14 @@ class RunOutcomes:
         clock: ClockWatch,
         stats: Stats,
         events: EventSink,
+        ends: RunEnds,
     ) -> None:
         self._connection = connection
         self._policy = policy
         self._index = index
         self._changes = changes
         self._waits = waits
+        self._ends = ends
         self._clock = clock
         self._stats = stats
         self._events = events
@@ -89,8 +91,6 @@ class RunOutcomes:
         self._abandoned: set[str] = set()
         """The runs that this replica has to abandon once it leads."""
         self._adopted_at = 0.0
-        self.on_taken: list[Callable[[str], None]] = []
-        """Called with the key of a run that was claimed, or whose attempt has ended."""
 
     def clear(self) -> None:
         """Forget the state of this leader: standbys have the answers that were not handled."""
@@ -101,6 +101,7 @@ class RunOutcomes:
     def hear(self, heard: Heard) -> None:
         """Act on an answer."""
         self._stats.answers[heard.answer.verdict] += 1
+        self._stats.invalid_headers += heard.answer.work.invalid
         self._hear(heard)
 
     def _hear(self, heard: Heard) -> None:
@@ -127,8 +128,7 @@ class RunOutcomes:
             case Verdict.ALIVE:
                 self._alive(key, entry, heard, attempt=attempt, is_current=is_current)
             case Verdict.DONE:
-                # Also of an attempt that was given up: the work is done.
-                self._succeed(key, entry, heard)
+                self._succeed(key, entry, attempt, heard)
             case Verdict.STREAM:
                 reason = f"a stream captures {entry.subject}: its acknowledgement is not an answer"
                 log.repeated("warning", "run.captured", id=entry.id, reason=reason)
@@ -139,7 +139,7 @@ class RunOutcomes:
             case Verdict.BUSY:
                 self._pause(key, entry, answer.reason, heard)
             case Verdict.NOBODY:
-                self._pause(key, entry, f"nobody subscribes to {entry.subject}", heard)
+                self._pause(key, entry, runs.nobody(entry.subject), heard)
             case Verdict.TERMINATED:
                 now_us = self._clock.now_us()
                 self._end(key, lambda run: given_up(_counted(run), answer.reason, now_us), heard)
@@ -163,15 +163,11 @@ class RunOutcomes:
 
     def _on_claimed(self, key: str, heard: Heard, entry: Entry) -> None:
         self._pauses.pop(key, None)
-        self._take(key)
+        self._ends.take(key)
         self._note_sign(key, entry)
         if entry.confirmation is not None and entry.confirmation.by is Confirm.CLAIM:
             self._events.started(entry)  # others were as soon as they were sent
         self._say(heard, GO)
-
-    def _take(self, key: str) -> None:
-        for call in self.on_taken:
-            call(key)
 
     def _alive(
         self, key: str, entry: Entry, heard: Heard, *, attempt: int, is_current: bool
@@ -225,7 +221,7 @@ class RunOutcomes:
                 self._note_sign(key, entry)
             else:
                 self._stats.unanswered += 1
-                self._fail(key, UNANSWERED)
+                self._fail(key, runs.UNANSWERED)
 
     # Ends
 
@@ -279,19 +275,16 @@ class RunOutcomes:
         if entry is None or entry.is_dead_letter:
             return
         if entry.state is not State.RUNNING:
-            self._remove(key, entry, Reason.CANCELLED)
+            self._pauses.pop(key, None)
+            self._ends.drop(key, entry, partial(self._wait_again, key))
         elif entry.run is not None and not entry.run.is_last:
             self._change(key, runs.ended, lambda entry: None)
 
-    def _succeed(self, key: str, entry: Entry, heard: Heard) -> None:
-        def done() -> None:
-            self._stats.delivered += 1
-            self._events.succeeded(entry)
-            self._say(heard, OK)
-            assert entry.run is not None
-            self._forget_failed(entry.run.key)
-
-        self._remove(key, entry, Reason.DELIVERED, done)
+    def _succeed(self, key: str, entry: Entry, attempt: int, heard: Heard) -> None:
+        self._pauses.pop(key, None)
+        done = partial(self._say, heard, OK)
+        not_done = partial(self._wait_again, key)
+        self._ends.succeed(key, entry, attempt, heard.answer.work, done, not_done)
 
     def _pause(self, key: str, entry: Entry, reason: str, heard: Heard | None = None) -> None:
         pauses = self._pauses.get(key, 0)
@@ -318,38 +311,28 @@ class RunOutcomes:
             entry = change(entry)
             return entry if heard is None else runs.answered(entry, heard.hashed)
 
-        def done(entry: Entry) -> None:
+        before = self._index.get(key)
+        if before is None:
+            return  # an earlier change has removed it
+        tried = before.tried
+
+        def confirm() -> None:
             if heard is not None:
                 self._say(heard, OK)
-            if entry.state is State.FAILED:
-                self._given_up(key, entry)
-            elif entry.tried:
+
+        def done(entry: Entry) -> None:
+            confirm()
+            if entry.tried > tried:
                 self._events.not_delivered(entry)
 
+        if end(before).state is State.FAILED:
+            self._pauses.pop(key, None)
+            work = NO_WORK if heard is None else heard.answer.work
+            self._ends.give_up(key, before, end, work, confirm, partial(self._wait_again, key))
+            return
         self._waits.end(key)
-        self._take(key)
+        self._ends.take(key)
         self._change(key, end, done)
-
-    def _given_up(self, key: str, entry: Entry) -> None:
-        assert entry.run is not None
-        self._pauses.pop(key, None)
-        self._stats.failed += 1
-        log.limited(
-            "warning",
-            "run.failed",
-            id=entry.id,
-            subject=entry.subject,
-            attempts=entry.tried,
-            reason=entry.reason,
-        )
-        self._events.not_delivered(entry)
-        self._forget_failed(entry.run.key, but=key)
-
-    def _forget_failed(self, schedule_key: str, but: str = "") -> None:
-        """Remove the failed runs of a schedule, except the one under a key."""
-        for key, entry in self._index.of(schedule_key):
-            if entry.state is State.FAILED and key != but and not entry.is_dead_letter:
-                self._remove(key, entry, Reason.FAILED)
 
     def _change(
         self, key: str, change: Callable[[Entry], Entry], done: Callable[[Entry], None]
@@ -357,24 +340,10 @@ class RunOutcomes:
         """Store the next state of a run; if that fails, go on waiting for its receiver."""
         self._changes.change(key, change, done, partial(self._wait_again, key))
 
-    def _remove(
-        self, key: str, entry: Entry, reason: Reason, done: Callable[[], None] | None = None
-    ) -> None:
-        """Remove a run that is settled."""
-
-        def removed() -> None:
-            self._pauses.pop(key, None)
-            if done is not None:
-                done()
-
-        self._waits.end(key)
-        self._take(key)
-        self._changes.remove(key, reason, removed, partial(self._wait_again, key))
-
 
 def _was_silent(entry: Entry) -> bool:
     """Tell whether a run is retried only because its receiver seemed silent."""
-    return entry.state is State.RETRYING and entry.reason == UNANSWERED
+    return entry.state is State.RETRYING and entry.reason == runs.UNANSWERED
 
 
 def _counted(entry: Entry) -> Entry:

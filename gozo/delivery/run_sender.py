@@ -12,7 +12,9 @@ from collections.abc import Callable
 from functools import partial
 
 from gozo.delivery.failures import Failures
+from gozo.delivery.outcome_recorder import OutcomeRecorder
 from gozo.delivery.run_changes import RunChanges
+from gozo.delivery.run_ends import RunEnds
 from gozo.delivery.run_offers import RunOffers
 from gozo.delivery.run_outcomes import RunOutcomes, hash_of
 from gozo.delivery.run_queue import RunQueue
@@ -27,6 +29,7 @@ from gozo.runtime.clock_watch import ClockWatch
 from gozo.runtime.logs import get_logger
 from gozo.schedule import runs
 from gozo.schedule.model import MICROSECONDS, Confirm, Entry, Outgoing, State
+from gozo.schedule.outcome import Result as Ended
 from gozo.store.changes import OnResult, Result
 from gozo.store.run_codec import occurrence_of, run_key, triggered_occurrence
 from gozo.store.run_index import RunIndex
@@ -43,7 +46,6 @@ MOST_RECENT = 1_000  # messages to a subject, and subjects, for which that is kn
 LOOK_AGAIN_US = MICROSECONDS // 20
 """Microseconds until a run whose state is being stored is looked at again."""
 
-TOO_LATE = "it was too late to try it"
 NOT_SENT = "this daemon was not sure that it leads"
 
 _STORED = (Result.STORED, Result.REPLACED)
@@ -64,6 +66,8 @@ class RunSender:
         waits: RunWaits,
         changes: RunChanges,
         outcomes: RunOutcomes,
+        ends: RunEnds,
+        recorder: OutcomeRecorder,
         screening: Screening,
         settling: Settling,
         failures: Failures,
@@ -87,6 +91,7 @@ class RunSender:
         self._waits = waits
         self._changes = changes
         self._outcomes = outcomes
+        self._recorder = recorder
         self._screening = screening
         self._settling = settling
         self._failures = failures
@@ -100,7 +105,7 @@ class RunSender:
         """Schedules whose runs are being stored: keys and revisions."""
         self._recent: dict[str, deque[tuple[float, str]]] = {}
         """When runs were recently published to each subject: see `deny`."""
-        outcomes.on_taken.append(offers.end)
+        ends.on_taken.append(offers.end)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -150,7 +155,7 @@ class RunSender:
                 return
             self._stats.skipped += 1
             log.limited("info", "run.skipped", id=entry.id, running=len(others))
-            self._events.skipped(entry)
+            self._recorder.leave_out(item.key, entry, Ended.SKIPPED)
             source.missed(item)
             return
         headers = once(entry.headers, entry.due_us) if entry.recurs else entry.headers
@@ -189,7 +194,7 @@ class RunSender:
                 assert run.run is not None
                 self._queue.release(run.run.key)
             elif is_over:
-                self._outcomes.give_up(key, TOO_LATE)
+                self._outcomes.give_up(key, runs.TOO_LATE)
             elif not waits:
                 self._publish(key, run, payload, token, run.due_us)
             on_result(result, words)
@@ -244,7 +249,7 @@ class RunSender:
         assert entry.run is not None
         key = item.key
         if runs.is_over(entry, now_us):
-            self._outcomes.give_up(key, entry.reason or TOO_LATE)
+            self._outcomes.give_up(key, runs.too_late(entry))
             return
         if runs.waits_for(entry, self._others(entry.run.key, but=key)):
             self._queue.add(item, entry.run)

@@ -1,7 +1,8 @@
 """Deliveries that their receivers have to confirm: `Gozo-Confirm: reply` and `claim`.
 
 `run_sender` begins runs and makes their attempts, `run_outcomes` acts on answers and on silence,
-`answer_inbox` receives answers. `Runs` is the `Source` of runs whose next attempt is due.
+`run_ends` ends
+runs, `answer_inbox` receives answers. `Runs` is the `Source` of runs whose next attempt is due.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from collections.abc import Callable
 
 from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.failures import Failures
+from gozo.delivery.outcome_recorder import OutcomeRecorder
+from gozo.delivery.overdue import OverdueWatch
 from gozo.delivery.run_changes import RunChanges
+from gozo.delivery.run_ends import RunEnds
 from gozo.delivery.run_offers import RunOffers
 from gozo.delivery.run_outcomes import RunOutcomes
 from gozo.delivery.run_pace import RunPace
@@ -28,8 +32,8 @@ from gozo.schedule.model import Entry, Outgoing
 from gozo.schedule.timetable import Item, Timetable
 from gozo.store.changes import OnResult, Result
 from gozo.store.message_cache import MessageCache
-from gozo.store.run_index import RunIndex
 from gozo.store.run_store import RunStore
+from gozo.store.traits import Traits
 from gozo.telemetry.events import EventSink
 from gozo.telemetry.stats import Stats
 from gozo.transport.connection import Connection
@@ -48,6 +52,7 @@ class Runs:
         outcomes: RunOutcomes,
         changes: RunChanges,
         waits: RunWaits,
+        overdue: OverdueWatch,
         failures: Failures,
         pace: RunPace,
         renewed_at: Callable[[], float],
@@ -63,6 +68,7 @@ class Runs:
         self._outcomes = outcomes
         self._changes = changes
         self._waits = waits
+        self._overdue = overdue
         self._failures = failures
         self._renewed_at = renewed_at
         self._may_act = may_act
@@ -105,6 +111,8 @@ class Runs:
         No receiver counts as silent while answers cannot arrive.
         """
         self._inbox.pass_on()
+        if self._is_active and self._may_act():
+            self._overdue.look()
         if self._is_active and not self._inbox.denial:
             self._outcomes.look(steady(), self._renewed_at())
 
@@ -192,7 +200,8 @@ def build_runs(
     timetable: Timetable,
     cache: MessageCache,
     store: RunStore,
-    index: RunIndex,
+    traits: Traits,
+    recorder: OutcomeRecorder,
     inbox: AnswerInbox,
     policy: Policy,
     screening: Screening,
@@ -208,8 +217,10 @@ def build_runs(
     note_sent: Callable[[list[int]], None],
 ) -> Runs:
     """Build the delivery of runs; see `RunSender` and `Runs` for the last three."""
-    changes, waits = RunChanges(store), RunWaits()
-    outcomes = RunOutcomes(connection, policy, index, changes, waits, clock, stats, events)
+    changes, waits, index = RunChanges(store), RunWaits(), traits.runs
+    overdue = OverdueWatch(traits, timetable, changes, recorder, clock, events)
+    ends = RunEnds(index, changes, waits, recorder, clock, stats)
+    outcomes = RunOutcomes(connection, policy, index, changes, waits, clock, stats, events, ends)
     offers = RunOffers(timetable)
     clock.on_set.append(lambda by_us: offers.look_again(clock.reading_us()))
     sender = RunSender(
@@ -221,6 +232,8 @@ def build_runs(
         waits,
         changes,
         outcomes,
+        ends,
+        recorder,
         screening,
         settling,
         failures,
@@ -233,7 +246,8 @@ def build_runs(
     )
     pace = RunPace(lambda due, message: sender.attempt(due, message, clock.now_us()), may_send)
     return Runs(
-        *(connection, timetable, cache, inbox, sender, outcomes, changes, waits, failures, pace),
+        *(connection, timetable, cache, inbox, sender, outcomes, changes, waits, overdue),
+        *(failures, pace),
         renewed_at,
         may_send,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from gozo.delivery.failures import Failures
+from gozo.delivery.outcome_recorder import OutcomeRecorder
 from gozo.delivery.source import Due
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import MICROSECONDS, Outgoing
+from gozo.schedule.outcome import Result
 from gozo.schedule.recurrence import is_left_out
 from gozo.schedule.retry import is_expired
 from gozo.telemetry.events import EventSink
@@ -19,9 +21,15 @@ class Screening:
     """Checks each message before it is sent."""
 
     def __init__(
-        self, connection: Connection, failures: Failures, stats: Stats, events: EventSink
+        self,
+        connection: Connection,
+        failures: Failures,
+        recorder: OutcomeRecorder,
+        stats: Stats,
+        events: EventSink,
     ) -> None:
         self._connection = connection
+        self._recorder = recorder
         self._failures = failures
         self._stats = stats
         self._events = events
@@ -51,7 +59,10 @@ class Screening:
         self._stats.missed += 1
         late_s = (now_us - entry.due_us) / MICROSECONDS
         log.limited("warning", "schedule.missed", id=entry.id, late_s=late_s)
-        self._events.missed(entry.id, entry.due_us)
+        if message.answered:
+            self._recorder.leave_out(item.key, entry, Result.MISSED)
+        else:
+            self._events.missed(entry.id, entry.due_us)
         source.missed(item)
         return True
 

@@ -45,6 +45,7 @@ class Starting:
     role = Role.STANDBY
     pending = overdue = paused = failed = invalid = 0
     runs: Mapping[State, int] = MappingProxyType(dict.fromkeys(STATES, 0))
+    oldest_run_us: int | None = None
     next_due_us: int | None = None
     rivals: Sequence[Leader] = ()
     trouble = ""
@@ -101,6 +102,11 @@ class BucketHealth:
     def runs(self) -> Mapping[State, int]:
         """Occurrences that have entries of their own, by state."""
         return self.index.traits.runs.counts()
+
+    @property
+    def oldest_run_us(self) -> int | None:
+        """When the oldest attempt was sent whose receiver may be working; None without one."""
+        return self.index.traits.runs.oldest_us()
 
     @property
     def paused(self) -> int:

@@ -23,7 +23,9 @@ from gozo.errors import Refusal
 from gozo.leadership.tenure import Role
 from gozo.monitoring.health import Health
 from gozo.protocol.answers import Verdict
-from gozo.schedule.model import MICROSECONDS
+from gozo.runtime.clock import wall_us
+from gozo.schedule.model import MICROSECONDS, State
+from gozo.schedule.outcome import Result
 from gozo.telemetry.stats import LIMITS_US
 
 
@@ -73,6 +75,13 @@ class Metrics(Collector):
         for state, number in bucket.runs.items():
             runs.add_metric([state], number)
         yield runs
+        running, oldest_us = bucket.runs[State.RUNNING], bucket.oldest_run_us
+        yield _gauge("runs_running", "Occurrences that receivers are working on.", running)
+        yield _gauge(
+            "oldest_run_seconds",
+            "How long ago the oldest attempt that a receiver is working on was sent.",
+            0.0 if oldest_us is None else max(wall_us() - oldest_us, 0) / MICROSECONDS,
+        )
         yield _gauge("leader", "1 if this daemon leads, else 0.", bucket.role is Role.LEADER)
         yield _gauge("ready", "1 if this daemon can deliver or take over.", not health.problem())
         yield _gauge(
@@ -123,6 +132,19 @@ class Metrics(Collector):
         for verdict in Verdict:
             answers.add_metric([verdict], stats.answers[verdict])
         yield answers
+        outcomes = CounterMetricFamily(
+            "gozo_outcomes",
+            "Occurrences that receivers have to confirm, by how they ended.",
+            labels=["outcome"],
+        )
+        for result in Result:
+            outcomes.add_metric([result], stats.outcomes[result])
+        yield outcomes
+        yield _counter(
+            "answer_headers_invalid",
+            "Headers of answers that were ignored because of their values.",
+            stats.invalid_headers,
+        )
         yield _counter(
             "unanswered", "Attempts whose receivers were silent for too long.", stats.unanswered
         )

@@ -29,19 +29,31 @@ MOST_WAITS = 20
 SHORTEST_ACK_WAIT_US = MICROSECONDS
 """The shortest `Gozo-Ack-Wait`: a shorter one would be over before a takeover is."""
 
+SHORTEST_EXPECT_US = MICROSECONDS
+"""The shortest `Gozo-Expect`: whether it is over is looked at several times a second."""
+
 _CONFIRM, _ATTEMPTS = b"gozo-confirm", b"gozo-attempts"
 _ACK_WAIT, _BACKOFF, _MAX_AGE = b"gozo-ack-wait", b"gozo-backoff", b"gozo-max-age"
 _OVERLAP, _DEAD_LETTER, _TTL = b"gozo-overlap", b"gozo-dead-letter", b"gozo-ttl"
+_KEEP_OUTPUT, _EXPECT = b"gozo-keep-output", b"gozo-expect"
 NAMES = frozenset(
-    {_CONFIRM, _ATTEMPTS, _ACK_WAIT, _BACKOFF, _MAX_AGE, _OVERLAP, _DEAD_LETTER, _TTL}
+    {
+        *(_CONFIRM, _ATTEMPTS, _ACK_WAIT, _BACKOFF, _MAX_AGE, _OVERLAP, _DEAD_LETTER, _TTL),
+        *(_KEEP_OUTPUT, _EXPECT),
+    }
 )
 """The headers that are read here, in lower case."""
 
-_ANSWERED = (_ACK_WAIT, _BACKOFF, _OVERLAP)
+_ANSWERED = (_ACK_WAIT, _BACKOFF, _OVERLAP, _KEEP_OUTPUT, _EXPECT)
 """Those that need a receiver's answer."""
 _NUMBER = re.compile(rb"[0-9]{1,6}\Z")
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class _YesNo(StrEnum):
+    YES = "yes"
+    NO = "no"
 
 
 def read_confirmation(
@@ -82,6 +94,8 @@ def read_confirmation(
         overlap=_choice(given, _OVERLAP, Overlap) if _OVERLAP in given else None,
         dead_letter=_read_dead_letter(given),
         ttl_us=_read_ttl(given),
+        keep_output=_KEEP_OUTPUT in given and _choice(given, _KEEP_OUTPUT, _YesNo) is _YesNo.YES,
+        expect_us=_read_expect(given),
     )
     is_stream = by is Confirm.STREAM
     if confirmation.dead_letter and is_stream and not (recurs or attempts):
@@ -137,6 +151,10 @@ def _lines(confirmation: Confirmation) -> list[str]:
         lines.append(f"Gozo-Dead-Letter: {confirmation.dead_letter}")
     if confirmation.ttl_us:
         lines.append(f"Gozo-TTL: {when.print_span(confirmation.ttl_us)}")
+    if confirmation.keep_output:
+        lines.append("Gozo-Keep-Output: yes")
+    if confirmation.expect_us:
+        lines.append(f"Gozo-Expect: {when.print_span(confirmation.expect_us)}")
     return lines
 
 
@@ -198,6 +216,14 @@ def _read_ttl(given: Mapping[bytes, bytes]) -> int:
     if _TTL in given and (us < MICROSECONDS or us % MICROSECONDS):
         problem = "expected whole seconds, 1s or more"
         raise _refusal(invalid_value("Gozo-TTL", _shown(given[_TTL]), problem))
+    return us
+
+
+def _read_expect(given: Mapping[bytes, bytes]) -> int:
+    us = _span(given, _EXPECT)
+    if _EXPECT in given and us < SHORTEST_EXPECT_US:
+        problem = "expected 1s or more"
+        raise _refusal(invalid_value("Gozo-Expect", _shown(given[_EXPECT]), problem))
     return us
 
 

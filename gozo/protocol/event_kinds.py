@@ -16,6 +16,8 @@ class Kind(StrEnum):
     RETRYING = "retrying"
     FAILED = "failed"
     MISSED = "missed"
+    OVERDUE = "overdue"
+    ALERT = "alert"
     REFUSED = "refused"
     CANCELLED = "cancelled"
     RESCHEDULED = "rescheduled"
@@ -29,7 +31,7 @@ class Kind(StrEnum):
 NAME_A_SUBJECT = frozenset(
     (
         *(Kind.ACCEPTED, Kind.DELIVERED, Kind.RETRYING, Kind.FAILED),
-        *(Kind.STARTED, Kind.SUCCEEDED, Kind.SKIPPED),
+        *(Kind.STARTED, Kind.SUCCEEDED, Kind.SKIPPED, Kind.OVERDUE, Kind.ALERT),
         *(Kind.RESCHEDULED, Kind.PAUSED, Kind.RESUMED, Kind.TRIGGERED),
     )
 )

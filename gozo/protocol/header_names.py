@@ -21,8 +21,10 @@ REQUEST = (
     "Gozo-Count",
     "Gozo-Dead-Letter",
     "Gozo-Del-Id",
+    "Gozo-Expect",
     "Gozo-Id",
     "Gozo-Jitter",
+    "Gozo-Keep-Output",
     "Gozo-Max-Age",
     "Gozo-Misfire",
     "Gozo-Misfire-Grace",
@@ -38,6 +40,7 @@ REQUEST = (
 
 IGNORED = (
     "Gozo-Attempt",
+    "Gozo-Awaited",
     "Gozo-Created",
     "Gozo-Due",
     "Gozo-Extended",
@@ -52,6 +55,8 @@ IGNORED = (
     "Gozo-Occurrence",
     "Gozo-Origin",
     "Gozo-Original",
+    "Gozo-Outcome",
+    "Gozo-Overdue",
     "Gozo-Owner",
     "Gozo-Reason",
     "Gozo-Reckoned",
@@ -69,6 +74,9 @@ clients schedule again what they received."""
 
 REFUSED = ("Gozo-Protect",)
 """What only an entry may say; a request is refused with a reason of its own."""
+
+ANSWERS = ("Gozo-Answer", "Gozo-Duration", "Gozo-Exit-Status", "Gozo-Host", "Gozo-Started")
+"""What only answers of receivers say: unknown in requests, where they would have no effect."""
 
 _ALL = REQUEST + IGNORED + REFUSED
 KNOWN = frozenset(name.lower().encode() for name in _ALL)

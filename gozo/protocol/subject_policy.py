@@ -44,6 +44,9 @@ IMPORT_LASTS = 60
 
 SHOWN = 80  # characters of a subject that an error message repeats
 
+_OWN = ("ack", "admin", "event", "outcome", "output")
+"""The tokens after the request subject in gozo's own subjects."""
+
 _PLAIN = re.compile(r"[A-Za-z0-9_\-/:=+,@#]+(?:\.[A-Za-z0-9_\-/:=+,@#]+)*\Z")
 
 
@@ -172,7 +175,7 @@ class Policy:
     def _is_own(self, subject: str) -> bool:
         own = self.request_subject
         return subject.startswith(own) and (
-            subject == own or subject.startswith((f"{own}.ack.", f"{own}.admin.", f"{own}.event."))
+            subject == own or subject.startswith(tuple(f"{own}.{name}." for name in _OWN))
         )
 
 

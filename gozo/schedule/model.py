@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from gozo.schedule.outcome import Record
+
 MICROSECONDS = 1_000_000
 """Microseconds in a second."""
 
@@ -122,6 +124,10 @@ class Confirmation:
     """The subject on which it is published if it is given up; "": it is kept as failed."""
     ttl_us: int = 0
     """How long the stream keeps the message; 0: as long as the stream is set to."""
+    keep_output: bool = False
+    """Whether the output that its receiver sends is kept."""
+    expect_us: int = 0
+    """How long after its due time it should have succeeded; 0: that is not watched."""
 
     @property
     def gives_up(self) -> bool:
@@ -210,6 +216,8 @@ class Entry(NamedTuple):
     """The occurrence that this entry is; None if it is a schedule."""
     origin: str = ""
     """What tells the request that it came from, on all replicas alike; "" if it does not matter."""
+    record: Record | None = None
+    """How its occurrences ended so far; None: none did."""
 
     @property
     def is_answered(self) -> bool:

@@ -29,6 +29,7 @@ from gozo.schedule.model import (
     ScheduleSpec,
     State,
 )
+from gozo.schedule.record import awaiting, not_awaiting
 
 MOST_MISSED = 1_000
 """Maximum number of missed occurrences sent one by one."""
@@ -106,6 +107,8 @@ def onward(entry: Entry, now_us: int, *, sent: bool) -> Entry | None:
     if due_us is None or due_us > spec.until_us:
         return None
     delay_us = jitter_us(entry, due_us)
+    if entry.confirmation is not None:
+        entry = awaiting(entry)
     return entry._replace(
         spec=spec,
         due_us=due_us,
@@ -208,7 +211,7 @@ def paused(entry: Entry, note: str = "") -> Entry:
     """
     if entry.state is State.PAUSED and not note:
         return entry
-    return entry._replace(state=State.PAUSED, tried=0, next_us=0, reason=note)
+    return not_awaiting(entry)._replace(state=State.PAUSED, tried=0, next_us=0, reason=note)
 
 
 def resumed(entry: Entry) -> Entry:
@@ -227,6 +230,7 @@ def rescheduled(entry: Entry, text: str, now_us: int) -> Entry:
     Raises:
         RequestError: as for `arranged`.
     """
+    entry = not_awaiting(entry)
     if entry.state is State.PAUSED:
         entry = entry._replace(next_us=0)
     else:

@@ -22,6 +22,7 @@ from gozo.schedule.model import (
     Run,
     State,
 )
+from gozo.schedule.outcome import NO_WORK, Outcome, Result, Work
 from gozo.schedule.recurrence import due_times, jitter_us
 from gozo.schedule.retry import given_up, shortened, spread_us
 
@@ -33,6 +34,11 @@ KEPT_TOKENS = 4
 
 FIRST_WAIT_US = MICROSECONDS
 """The wait before the next attempt doubles each time, unless `Gozo-Backoff` is given."""
+
+UNANSWERED = "no answer came in time"
+UNCLAIMED = "nobody claimed it in time"
+TOO_LATE = "it was too late to try it"
+"""Reasons why a run was given up."""
 
 FIRST_PAUSE_US, LONGEST_PAUSE_US = MICROSECONDS // 10, 5 * MICROSECONDS
 """The same if nobody took the attempt, which then does not count."""
@@ -85,6 +91,7 @@ def begun(
         expires=False,
         spec=None,
         protected=False,
+        record=None,
         run=Run(key, occurrence, give_up_us=give_up_us(entry, due_us)),
         origin="",
     )
@@ -174,6 +181,69 @@ def is_over(entry: Entry, now_us: int) -> bool:
 def attempt_of(entry: Entry, hashed: str) -> int:
     """Return the number of the attempt with this token; 0 if this run has none."""
     return next((number for number, known in _run(entry).tokens if known == hashed), 0)
+
+
+def nobody(subject: str) -> str:
+    """Return the reason why an attempt failed if nobody subscribes to its subject."""
+    return shortened(f"nobody subscribes to {subject}")
+
+
+def too_late(entry: Entry) -> str:
+    """Return the reason why a run is given up that is over before its next attempt."""
+    return entry.reason or (UNCLAIMED if _run(entry).sent_us else TOO_LATE)
+
+
+def result_of(entry: Entry) -> Result:
+    """Return how a run ended that was given up."""
+    if entry.reason in (UNANSWERED, UNCLAIMED):
+        return Result.UNANSWERED
+    return Result.NOBODY if entry.reason == nobody(entry.subject) else Result.FAILED
+
+
+def outcome_of(
+    entry: Entry,
+    result: Result,
+    now_us: int,
+    *,
+    attempt: int,
+    work: Work = NO_WORK,
+    is_late: bool = False,
+) -> Outcome:
+    """Return the outcome of a run that ends now, with what its receiver said about the `attempt`.
+
+    A success `is_late` if another attempt had begun, or the run was given up.
+    """
+    run = _run(entry)
+    return Outcome(
+        id=entry.id,
+        key=run.key,
+        subject=entry.subject,
+        occurrence=run.occurrence,
+        result=result,
+        due_us=entry.due_us,
+        ended_us=now_us,
+        started_us=work.started_us or run.sent_us,
+        attempt=attempt,
+        reason="" if result is Result.SUCCEEDED else entry.reason,
+        host=work.host,
+        exit_status=work.exit_status,
+        duration_us=work.duration_us,
+        late=is_late,
+    )
+
+
+def left_out(entry: Entry, key: str, result: Result, now_us: int, reason: str = "") -> Outcome:
+    """Return the outcome of the occurrence that the schedule under a key is due for, not sent."""
+    return Outcome(
+        id=entry.id,
+        key=key,
+        subject=entry.subject,
+        occurrence=f"s{entry.due_us:x}",
+        result=result,
+        due_us=entry.due_us,
+        ended_us=now_us,
+        reason=reason,
+    )
 
 
 def is_skipped(entry: Entry, others: list[Entry]) -> bool:

@@ -16,8 +16,8 @@ from heapq import heapify, heappop, heappush
 from itertools import takewhile
 from typing import NamedTuple
 
+from gozo.schedule.departures import Departures
 from gozo.schedule.model import NEVER, Reason
-from gozo.schedule.outcomes import Outcomes
 from gozo.schedule.tombstones import (
     GROUP_BITS,
     REVISION_SHIFT,
@@ -57,9 +57,9 @@ class Timetable:
         """`group_bits` is how many bits of a tombstone's end do not count: see `Endings`."""
         # The rows of the heaps below, not others like them: memory for millions counts.
         self._live: dict[str, _Row] = {}
-        self.outcomes = Outcomes()
+        self.departures = Departures()
         """What became of the keys of which there is no tombstone any more."""
-        self._stones = stones = Tombstones(self.outcomes, group_bits)
+        self._stones = stones = Tombstones(self.departures, group_bits)
         # Changed for each delivery, so not by a call of another object.
         self._tombstones, self._purged = stones.kept, stones.purged
         self._endings, self._lasting = stones.endings, stones.lasting
@@ -127,14 +127,14 @@ class Timetable:
             return None
         return Tombstone(stone >> REVISION_SHIFT, end_of(stone), reason_of(stone))
 
-    def outcome(self, key: str) -> Reason | None:
+    def departure(self, key: str) -> Reason | None:
         """Tell what became of a key that is not live; None where that is not known any more."""
         stone = self._tombstones.get(key) or self._purged.get(key)
-        return reason_of(stone) if stone else self.outcomes.reason(key)
+        return reason_of(stone) if stone else self.departures.reason(key)
 
     def knows(self, key: str) -> bool:
         """Tell whether a key is live, or was so not long ago."""
-        return key in self._live or self.outcome(key) is not None
+        return key in self._live or self.departure(key) is not None
 
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
@@ -208,8 +208,8 @@ class Timetable:
         self._taken.pop(key, None)
         if (self._tombstones or self._purged) and self._stones.forget(key):
             return
-        if live is not None and self.outcomes.reason(key):
-            self.outcomes.note(key, Reason.UNKNOWN)  # what is known is of an earlier schedule
+        if live is not None and self.departures.reason(key):
+            self.departures.note(key, Reason.UNKNOWN)  # what is known is of an earlier schedule
 
     def hold(self, key: str) -> None:
         """Keep a key from being popped while a change of it is on its way."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import NamedTuple, TypeVar
 
+from gozo.schedule.departures import Departures
 from gozo.schedule.model import MICROSECONDS, Reason
-from gozo.schedule.outcomes import Outcomes
 
 REMEMBERED = 64  # seconds for which it is known how many tombstones were forgotten
 GROUP_BITS = 18
@@ -100,8 +100,8 @@ class Tombstones:
     The timetable adds to them by itself.
     """
 
-    def __init__(self, outcomes: Outcomes, group_bits: int = GROUP_BITS) -> None:
-        self._outcomes = outcomes
+    def __init__(self, departures: Departures, group_bits: int = GROUP_BITS) -> None:
+        self._departures = departures
         self.kept: dict[str, Stone] = {}
         """Those of removed keys."""
         self.purged: dict[str, Stone] = {}
@@ -121,7 +121,7 @@ class Tombstones:
     def forget_purged(self) -> None:
         """Forget all purges: what the bucket holds from now on was not purged."""
         for key, stone in self.purged.items():
-            self._outcomes.note(key, reason_of(stone))
+            self._departures.note(key, reason_of(stone))
         self.purged.clear()
 
     def forget(self, key: str) -> bool:
@@ -130,7 +130,7 @@ class Tombstones:
         self._popped.pop(key, None)
         if stone is None:
             return False
-        self._outcomes.note(key, reason_of(stone))
+        self._departures.note(key, reason_of(stone))
         return True
 
     def forget_ended(self, before_us: int, limit: int) -> bool:
@@ -139,7 +139,7 @@ class Tombstones:
         At most `limit` are looked at; returns whether there may be more.
         """
         pop, tombstones, purged = self.endings.pop, self.kept, self.purged
-        note = self._outcomes.note
+        note = self._departures.note
         forgotten = 0
         while limit and (key := pop(before_us)) is not None:
             limit -= 1

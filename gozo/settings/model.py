@@ -121,6 +121,8 @@ class ServeSettings:
     """Whether events are published on `<request subject>.event.>`."""
     history_us: int | None = None
     """How long a stream keeps events, in microseconds; None: no stream."""
+    outcomes_us: int = 90 * 86_400 * 1_000_000
+    """How long streams keep outcomes and output, in microseconds; 0: no streams."""
     log_level: str = DEFAULT_LEVEL
     log_format: str = DEFAULT_FORMAT
     embedded: bool = False

@@ -136,6 +136,11 @@ def read_interval(text: str) -> int:
     raise UnusableError("expected seconds (10) or a duration (100ms) above 0")
 
 
+def read_kept(text: str) -> int:
+    """Read a duration as `read_age` does; 0 is 0."""
+    return 0 if text.strip() == "0" else read_age(text)
+
+
 def read_age(text: str) -> int:
     """Read a duration of at least one second, such as `30d`; microseconds."""
     from gozo.schedule import expression as when  # noqa: PLC0415  # not needed for --help
@@ -238,6 +243,9 @@ SERVE = (
     Option("GOZO", "history", "", read_age, "DURATION",
            "Keep events in a stream for at least this long, such as 30d; implies --events",
            fills="history_us"),
+    Option("GOZO", "outcomes", "", read_kept, "DURATION",
+           "Keep outcomes and output of confirmed schedules for at least this long; 0: not at all",
+           default="90d", fills="outcomes_us"),
     Option("GOZO", "log-level", "", parsers.read_level, "LEVEL",
            "Minimum level to log: debug, info, warning or error", default="info",
            offers=lambda: logs.LEVELS),

@@ -11,7 +11,8 @@ from typing import ClassVar
 from gozo.protocol.heard import Heard
 from gozo.protocol.ids import escape_id
 from gozo.schedule.model import Entry, Reason
-from gozo.store.entry_codec import ORIGINAL, dated, entry_headers
+from gozo.store.entry_codec import ORIGINAL, entry_headers
+from gozo.store.entry_tokens import dated
 
 NO_DEADLINE = float("inf")
 """No deadline, on the steady clock."""
@@ -137,7 +138,7 @@ class Put:
         self.payload = payload
 
     def lines(self, written: float = 0.0) -> bytes:
-        """Return its header lines; `written` dates a create, see `entry_codec.dated`."""
+        """Return its header lines; `written` dates a create, see `entry_tokens.dated`."""
         key, entry, token = self.key, self.entry, self.token
         lines = entry_headers(entry, dated(token, written) if written else token)
         if "=" in key and entry.id == key and escape_id(key) != key:

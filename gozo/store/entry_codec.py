@@ -10,7 +10,6 @@ from gozo.errors import RequestError
 from gozo.protocol.confirmation import confirmation_lines, read_confirmation, without_copied
 from gozo.protocol.header_names import unknown_lines
 from gozo.protocol.headers import (
-    FIRST_LINE,
     MESSAGE_ID,
     OWN,
     check_block,
@@ -20,6 +19,7 @@ from gozo.protocol.headers import (
     unpack,
 )
 from gozo.protocol.ids import LONGEST_ID, RESERVED, is_addressable, read_id, unescape_key
+from gozo.protocol.outcome_codec import read_record, record_lines
 from gozo.protocol.subject_policy import LARGEST_BLOCK, UNLIMITED, check_size
 from gozo.schedule import expression as when
 from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, State
@@ -65,14 +65,8 @@ _PLAIN = re.compile(
 """An entry without special headers, written by gozo or directly by a client."""
 _PLAIN_KEY = re.compile(rf"(?:[A-Za-z0-9_\-/]++(?:\.[A-Za-z0-9_\-/]++)*|{RESERVED}[0-9a-f]++)\Z")
 """A key that is its own id, or one from `reserved_key`."""
-_CREATE = FIRST_LINE + b"Nats-Expected-Last-Subject-Sequence: 0\r\n"
-"""The first header lines of an entry that was written as a new one."""
-_DATED = re.compile(rb"[0-9a-f]++-[0-9a-f]++-([0-9a-f]{9,11}+)\Z")
-"""A token that says when a create was written."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
-_SPARES_RUNS = b"resume"
-
 
 _PENDING = State.PENDING
 _FORMAT_LINE = "Gozo-Format: 1\r\n"
@@ -108,21 +102,6 @@ def printable_key(raw: bytes) -> str:
         return f"{raw!r} (not UTF-8)"
 
 
-def is_of_daemon(token: bytes) -> bool:
-    """Tell whether a daemon wrote an entry with this token; clients' tokens have no hyphen."""
-    return b"-" in token
-
-
-def client_token(*, spares_runs: bool = False) -> bytes:
-    """Return a new token of a client; with `spares_runs`, runs are tried as before."""
-    return (_SPARES_RUNS if spares_runs else b"") + secrets.token_hex(6).encode()
-
-
-def spares_runs(token: bytes) -> bool:
-    """Tell whether the runs of a schedule that a client has changed are tried as before."""
-    return token.startswith(_SPARES_RUNS)
-
-
 def entry_headers(entry: Entry, token: bytes) -> bytes:
     """Make the header lines of a bucket entry; `block` completes them."""
     id_, subject, when_text, due_us, created_us = entry[:5]  # faster than five attributes
@@ -155,10 +134,7 @@ def _rare_lines(entry: Entry) -> bytes:
         lines += b"Gozo-Protect: Yes\r\n"
     if entry.confirm or entry.confirmation is not None:
         lines += confirmation_lines(entry.confirm, entry.attempts, entry.confirmation)
-    if entry.origin:
-        lines += b"Gozo-Origin: %b\r\n" % entry.origin.encode()
-    if entry.run is not None:
-        lines += run_lines(entry.run)
+    lines += _answer_lines(entry)
     if entry.spec is not None:
         lines += spec_lines(entry.spec)
     # An offer that nobody has claimed is pending, also where there were attempts before.
@@ -171,6 +147,18 @@ def _rare_lines(entry: Entry) -> bytes:
             reason,
         )
     return lines + entry.unknown
+
+
+def _answer_lines(entry: Entry) -> bytes:
+    """Make the lines of what receivers have to confirm."""
+    lines = b""
+    if entry.origin:
+        lines += b"Gozo-Origin: %b\r\n" % entry.origin.encode()
+    if entry.run is not None:
+        lines += run_lines(entry.run)
+    if entry.record is not None:
+        lines += record_lines(entry.record)
+    return lines
 
 
 def headers_size(entry: Entry) -> int:
@@ -217,27 +205,6 @@ def says_protected(headers: bytes | None) -> bool:
 
 ORIGINAL = b"Gozo-Original: Yes\r\n"
 """Marks a key that is the id, unescaped: the original gozo stored the schedule there."""
-
-
-def dated(token: bytes, written: float) -> bytes:
-    """Add to a token when a create was written, in epoch seconds of the server's clock."""
-    return b"%b-%x" % (token, int(written * 1_000))
-
-
-def token_of(headers: bytes | None) -> bytes:
-    """Return the token of an entry, readable or not; empty without a token."""
-    return dict(fields(headers)).get(b"gozo-request", b"")
-
-
-def written_us(headers: bytes | None, token: bytes) -> int:
-    """Return when an entry was written as a new one, by the server's clock; 0: undated.
-
-    An entry that replaces another one is not dated: once that is gone, it cannot be stored.
-    """
-    if headers is None or not headers.startswith(_CREATE):
-        return 0
-    match = _DATED.match(token)
-    return 0 if match is None else int(match[1], 16) * 1_000
 
 
 def parse_entry(
@@ -351,6 +318,8 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         origin=read_origin(given),
         run=read_run(key, given) if key.startswith(RUN_PREFIX) else None,
     )
+    if confirmation is not None:
+        entry = entry._replace(record=read_record(given, entry.id, key, entry.subject))
     if due is None or has_spec(given):
         entry = _with_spec(entry, given, stored_us)
     state = given.get(b"gozo-state")

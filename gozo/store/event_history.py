@@ -51,7 +51,7 @@ async def open_history(
     try:
         if config is None:
             config = await _create(js, name, subject, age, replicas)
-        changed = _changes(config, subject, age)
+        changed = changes_for(config, subject, age)
         if changed:
             await js.call(f"STREAM.UPDATE.{name}", config | changed, timeout=5.0)
             log.info("history.changed", stream=name, age_s=_seconds(age), subject=subject)
@@ -87,7 +87,7 @@ async def find_history(
             f"the stream {name} is sealed, so it accepts no more events: remove it, or give "
             "--events instead of --history"
         )
-    if config.get("description") != DESCRIPTION and _changes(config, subject, age):
+    if config.get("description") != DESCRIPTION and changes_for(config, subject, age):
         kept = ", ".join(config.get("subjects") or ["no subject of its own"])
         raise JetStreamError(
             f"gozo did not create the stream {name}, which keeps {kept} "
@@ -138,7 +138,7 @@ def _seconds(age: int) -> float:
     return age / 1_000_000_000
 
 
-def _changes(config: dict[str, Any], subject: str, age: int) -> dict[str, Any]:
+def changes_for(config: dict[str, Any], subject: str, age: int) -> dict[str, Any]:
     """Return the changes needed to keep a subject for at least `age` nanoseconds."""
     changes: dict[str, Any] = {}
     subjects = config.get("subjects") or []
@@ -174,16 +174,16 @@ async def _create(
         "allow_direct": True,
     }
     try:
-        config = await _made(js, wanted)
+        config = await made(js, wanted)
     except JetStreamError as error:
         if error.code not in NO_PEERS or replicas is not None:
             raise
-        config = await _made(js, wanted | {"num_replicas": 1})
+        config = await made(js, wanted | {"num_replicas": 1})
     log.info("history.created", stream=name, age_s=_seconds(age), subject=subject)
     return config
 
 
-async def _made(js: JetStream, wanted: dict[str, Any]) -> dict[str, Any]:
+async def made(js: JetStream, wanted: dict[str, Any]) -> dict[str, Any]:
     """Create the stream, unless another daemon that starts at the same time has done so."""
     try:
         answer = await js.call(f"STREAM.CREATE.{wanted['name']}", wanted, timeout=5.0)

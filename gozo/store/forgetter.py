@@ -1,4 +1,4 @@
-"""Forgets tombstones soon after their markers, and outcomes after ten minutes.
+"""Forgets tombstones soon after their markers, and departures after ten minutes.
 
 On a standby, this also drops delivered schedules from the timetable, since it pops none itself.
 """
@@ -34,5 +34,5 @@ class Forgetter:
             more = self._timetable.forget_ended(before_us, SLICE)
             more |= self._timetable.drop_outdated(SLICE)
             if not more:
-                self._timetable.outcomes.turn(steady())
+                self._timetable.departures.turn(steady())
             await asyncio.sleep(0 if more else INTERVAL)

@@ -24,11 +24,10 @@ from gozo.store.entry_codec import (
     EntryError,
     check_room,
     glance,
-    is_of_daemon,
     parse_entry,
     says_protected,
-    spares_runs,
 )
+from gozo.store.entry_tokens import is_of_daemon, spares_runs
 from gozo.store.lateness import Lateness
 from gozo.store.legacy_codec import parse_original
 from gozo.store.marker_codec import plain_marker
@@ -223,7 +222,7 @@ class BucketIndex:
         """
         if key in self.timetable:
             return False
-        stone, reason = self.timetable.tombstone(key), self.timetable.outcome(key)
+        stone, reason = self.timetable.tombstone(key), self.timetable.departure(key)
         if reason is None:
             return False
         if reason is Reason.UNKNOWN and not unseen:
@@ -235,7 +234,7 @@ class BucketIndex:
     def take_revived(self, key: str, revision: int, stored_us: int) -> None:
         """Have an entry purged that the server brought back after its removal."""
         log.limited("warning", "entry.revived", key=key, revision=revision)
-        reason = self.timetable.outcome(key) or Reason.UNKNOWN
+        reason = self.timetable.departure(key) or Reason.UNKNOWN
         self.drop(key)
         until_us = stored_us if is_addressable(key) else NEVER
         self.timetable.remove(key, revision, until_us, reason, lasting=True)
@@ -307,7 +306,7 @@ class BucketIndex:
         was_there = key in self.timetable
         self.timetable.forget(key)
         if was_there:
-            self.timetable.outcomes.note(key, Reason.UNKNOWN)
+            self.timetable.departures.note(key, Reason.UNKNOWN)
 
     def clear(self) -> None:
         """Forget everything: the bucket was replaced."""

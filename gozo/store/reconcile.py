@@ -151,11 +151,11 @@ class Reconciler:
         """Return the result of a change whose key holds no schedule."""
         if change.revision:
             return Result.SETTLED
-        outcome = self._timetable.outcome(change.key)
-        if outcome is Reason.DELIVERED:
+        departure = self._timetable.departure(change.key)
+        if departure is Reason.DELIVERED:
             return Result.ALREADY_DELIVERED
         tried = isinstance(change, Remove) and change.expected > 0
-        if outcome is Reason.CANCELLED and tried:
+        if departure is Reason.CANCELLED and tried:
             return Result.CANCELLED
         return Result.NOT_FOUND
 

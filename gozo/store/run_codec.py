@@ -17,7 +17,8 @@ RUN_PREFIX = f"{RESERVED}run."
 """The prefix of the keys of runs."""
 
 RUN_GROWTH = 512
-"""Bytes of the headers that a run has in addition to those of its schedule."""
+"""Bytes of the headers that a run has in addition to those of its schedule, or of the record that
+gozo adds to the schedule itself."""
 
 ORIGIN = 16
 """Hex digits of an origin, as many as an occurrence can begin with."""

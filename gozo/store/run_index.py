@@ -95,6 +95,15 @@ class RunIndex:
         """Find the key of the run that a token's SHA-256 belongs to."""
         return self._tokens.get(hashed)
 
+    def oldest_us(self) -> int | None:
+        """When the oldest attempt was sent whose receiver may be working; reads all runs."""
+        running = (
+            entry.run.sent_us
+            for entry in self._entries.values()
+            if entry.state is State.RUNNING and entry.run is not None
+        )
+        return min(running, default=None)
+
     def counts(self) -> dict[State, int]:
         """Count the runs by state; reads all of them."""
         found = Counter(entry.state for entry in self._entries.values())

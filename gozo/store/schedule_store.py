@@ -32,6 +32,7 @@ from gozo.store.delivery_hooks import DeliveryHooks
 from gozo.store.fence import Fence
 from gozo.store.index import BucketIndex
 from gozo.store.message_cache import MessageCache
+from gozo.store.record_store import RecordStore
 from gozo.store.reservations import Reservations
 from gozo.store.run_store import RunStore
 from gozo.store.writer import Writer
@@ -64,6 +65,8 @@ class ScheduleStore:
         """Keys whose changes wait while occurrences are sent."""
         self.runs = RunStore(changes.queue, index.timetable, self._tokens)
         """The occurrences that have entries of their own."""
+        self.records = RecordStore(changes.queue, index.timetable, self._tokens)
+        """How occurrences ended, on its way to the entries of their schedules."""
         self._run_index = index.traits.runs
         index.lateness.on_misdated.append(self._redate)
 
@@ -219,10 +222,13 @@ class ScheduleStore:
         return progress({entry.state for _, entry in self._run_index.of(self.key_of(id_))})
 
     def outcome(self, id_: str) -> str:
-        """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`."""
-        if self.keeps(id_):
+        """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`.
+
+        It is pending also while a run is not settled.
+        """
+        if self.keeps(id_) or self._run_index.unsettled(self.key_of(id_)):
             return "pending"
-        reason = self._timetable.outcome(escape_id(id_))
+        reason = self._timetable.departure(escape_id(id_))
         return "not_found" if reason is None else reason or "removed"
 
     # Unfinished changes

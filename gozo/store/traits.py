@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from gozo.schedule.model import PLAIN, RARE, Entry, State
 from gozo.schedule.recurrence import ran_ahead
+from gozo.store.expectations import Expectations
 from gozo.store.run_index import RunIndex
 
 LARGE = 16 * 1024  # bytes of payload from which a size is remembered
@@ -49,6 +50,8 @@ class Traits:
         self.answered: set[str] = set()
         """Schedules whose receivers must confirm the delivery, and their runs."""
         self.runs = RunIndex()
+        self.expectations = Expectations()
+        """The schedules of these that should succeed within a time."""
 
     def dead_letters_of(self, key: str) -> int:
         """Return the number of dead letters of a schedule that no stream has yet."""
@@ -103,9 +106,11 @@ class Traits:
         if entry is not None and entry.is_answered:
             self.answered.add(key)
             self.runs.note(key, entry)
+            self.expectations.note(key, entry)
         elif key in self.answered:
             self.answered.discard(key)
             self.runs.note(key, None)
+            self.expectations.note(key, None)
 
     def _forget(self, key: str) -> None:
         """Forget what holds for few schedules, and is looked at only where there are some."""

@@ -19,7 +19,8 @@ from gozo.protocol.ids import LONGEST_ID, RESERVED, escape_id, unescape_key
 from gozo.runtime.clock import steady, wall_us
 from gozo.runtime.logs import get_logger
 from gozo.schedule.expression import print_rfc3339
-from gozo.schedule.model import Entry, Outgoing, State
+from gozo.schedule.model import MICROSECONDS, Entry, Outgoing, State
+from gozo.schedule.outcome import ALERTING, Outcome, Result
 from gozo.schedule.recurrence import jitter_us
 from gozo.transport.commands import publication
 from gozo.transport.connection import Connection
@@ -29,6 +30,13 @@ TYPE = "gozo.event.v1"
 BACKLOG = 1024 * 1024  # unsent bytes beyond which events are dropped
 AT_ONCE = 500  # invalid entries reported before others get a turn
 DENIED = 60.0  # seconds without events after the server refused one
+
+_KINDS = {
+    Result.SUCCEEDED: Kind.SUCCEEDED,
+    Result.SKIPPED: Kind.SKIPPED,
+    Result.MISSED: Kind.MISSED,
+}
+"""The kinds of events for outcomes; `failed` for others."""
 
 log = get_logger("gozo.events")
 
@@ -85,9 +93,12 @@ class Events:
         )
 
     def not_delivered(self, entry: Entry) -> None:
-        """An attempt failed: published for the first one that is retried, and for the last one."""
+        """An attempt failed: published for the last one, and for the first one that is retried.
+
+        All attempts of runs are published.
+        """
         given_up = entry.state is State.FAILED
-        if given_up or entry.tried == 1:
+        if given_up or entry.tried == 1 or entry.run is not None:
             self._publish(
                 Kind.FAILED if given_up else Kind.RETRYING,
                 entry.id,
@@ -99,20 +110,41 @@ class Events:
 
     def started(self, run: Entry) -> None:
         """A receiver was sent an attempt of a run, or has claimed it."""
-        self._of_run(Kind.STARTED, run, attempt=run.tried + 1)
+        self._publish(
+            Kind.STARTED,
+            run.id,
+            subject=run.subject,
+            due=print_rfc3339(run.due_us),
+            attempt=run.tried + 1,
+        )
 
-    def succeeded(self, run: Entry) -> None:
-        """A receiver has confirmed that its work is done."""
-        self._of_run(Kind.SUCCEEDED, run, attempts=run.tried + 1)
+    def ended(self, outcome: Outcome) -> None:
+        """An occurrence that its receiver has to confirm has an outcome."""
+        more: dict[str, object] = {
+            "subject": outcome.subject,
+            "due": print_rfc3339(outcome.due_us),
+            "outcome": outcome.result,
+            "attempts": outcome.attempt,
+            "reason": outcome.reason,
+            "host": outcome.host,
+            "exit_status": outcome.exit_status,
+            "took": None if outcome.took_us is None else outcome.took_us / MICROSECONDS,
+            "late": outcome.late,
+        }
+        self._publish(_KINDS.get(outcome.result, Kind.FAILED), outcome.id, **more)
+        if outcome.result in ALERTING:
+            self._publish(Kind.ALERT, outcome.id, **more)
 
-    def skipped(self, entry: Entry) -> None:
-        """An occurrence is skipped because an earlier one is not settled."""
-        self._of_run(Kind.SKIPPED, entry)
-
-    def _of_run(self, kind: Kind, entry: Entry, **more: object) -> None:
-        """Publish what happened to an occurrence that its receiver must confirm."""
-        due = print_rfc3339(entry.due_us)
-        self._publish(kind, entry.id, subject=entry.subject, due=due, **more)
+    def overdue(self, entry: Entry, due_us: int) -> None:
+        """No occurrence of a schedule has succeeded in time since the one due then."""
+        for kind in (Kind.OVERDUE, Kind.ALERT):
+            self._publish(
+                kind,
+                entry.id,
+                subject=entry.subject,
+                due=print_rfc3339(due_us),
+                outcome=Kind.OVERDUE,
+            )
 
     def missed(self, id_: str | None, due_us: int) -> None:
         """A schedule, or an occurrence of one, was too late and was skipped."""
@@ -194,11 +226,11 @@ class NullEvents:
     def started(self, run: Entry) -> None:
         """A receiver was sent an attempt of a run, or has claimed it."""
 
-    def succeeded(self, run: Entry) -> None:
-        """A receiver has confirmed that its work is done."""
+    def ended(self, outcome: Outcome) -> None:
+        """An occurrence that its receiver has to confirm has an outcome."""
 
-    def skipped(self, entry: Entry) -> None:
-        """An occurrence is skipped."""
+    def overdue(self, entry: Entry, due_us: int) -> None:
+        """No occurrence of a schedule has succeeded in time."""
 
     def missed(self, id_: str | None, due_us: int) -> None:
         """A schedule, or an occurrence of one, was skipped."""

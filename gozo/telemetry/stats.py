@@ -121,6 +121,10 @@ class Stats:
     """Occurrences skipped because earlier ones of their schedule were not settled."""
     answers: Counter[str] = field(default_factory=Counter)
     """Answers of receivers, by what they say."""
+    invalid_headers: int = 0
+    """Headers of answers that were ignored because their values are invalid."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Occurrences that their receivers have to confirm, by how they ended."""
     unanswered: int = 0
     """Attempts whose receivers were silent for too long."""
     latest_us: int = 0

@@ -113,6 +113,18 @@ class Message:
             "--ttl", metavar="SPAN", help="With --confirm: how long the stream keeps the message."
         ),
     ] = None
+    keep_output: Annotated[
+        bool,
+        typer.Option("--keep-output", help="Keep the output that its receiver sends."),
+    ] = False
+    expect: Annotated[
+        str | None,
+        typer.Option(
+            "--expect",
+            metavar="SPAN",
+            help="Report it as overdue if it has not succeeded this long after its due time.",
+        ),
+    ] = None
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -144,6 +156,8 @@ class Message:
             "overlap": self.overlap,
             "dead_letter": self.dead_letter,
             "ttl": self.ttl,
+            "keep_output": self.keep_output,
+            "expect": self.expect,
         }
 
     def check(self, *, recurs: bool) -> None:

@@ -32,7 +32,7 @@ _LOCAL = re.compile(
 )
 _HEADERS = re.compile(
     r"Gozo-(When|Time-Zone|Start|Until|Count|Jitter|Misfire-Grace|Misfire|Id|Confirm|Attempts"
-    r"|Ack-Wait|Backoff|Max-Age|Overlap|Dead-Letter|TTL)\b"
+    r"|Ack-Wait|Backoff|Max-Age|Overlap|Dead-Letter|TTL|Keep-Output|Expect)\b"
 )
 _CONFIRM = re.compile(r"'Gozo-Confirm: (stream|reply|claim)'")
 _CONFIRMING = "--confirm, --confirm-reply or --confirm-claim"

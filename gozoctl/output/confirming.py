@@ -29,6 +29,11 @@ def confirming_lines(schedule: Schedule) -> list[tuple[str, str]]:
     how = schedule.confirmation
     if how is None:
         return lines
+    return lines + _settings(how)
+
+
+def _settings(how: Confirmation) -> list[tuple[str, str]]:
+    lines = []
     if how.ack_wait_us != ACK_WAIT_US:
         lines.append(("ack wait", print_duration(how.ack_wait_us)))
     if how.backoff_us:
@@ -41,6 +46,10 @@ def confirming_lines(schedule: Schedule) -> list[tuple[str, str]]:
         lines.append(("dead letter", how.dead_letter))
     if how.ttl_us:
         lines.append(("ttl", print_duration(how.ttl_us)))
+    if how.keep_output:
+        lines.append(("output", "kept"))
+    if how.expect_us:
+        lines.append(("expect", f"within {print_duration(how.expect_us)}"))
     return lines
 
 
@@ -59,6 +68,8 @@ def _details(how: Confirmation) -> dict[str, Any]:
         "overlap": how.overlap,
         "dead_letter": how.dead_letter or None,
         "ttl": how.ttl_us / MICROSECONDS or None,
+        "keep_output": how.keep_output,
+        "expect": how.expect_us / MICROSECONDS or None,
     }
 
 

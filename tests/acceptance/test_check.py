@@ -256,7 +256,7 @@ async def test_what_is_tried_is_what_is_needed(
     """With the rights that are tried, and no others, a daemon does all that it does."""
     granted = {"publish": ["kitchen", "_GOZO_INBOX.>"], "subscribe": ["_GOZO_INBOX.>"]}
     tried = required_permissions(_nowhere(), _keeping_history())
-    for right in (*tried, *useful_permissions(_keeping_history())):
+    for right in (*tried, *useful_permissions(_nowhere(), _keeping_history())):
         granted[right.verb].append(_as_granted(right))
     permissions = {verb: {"allow": subjects} for verb, subjects in granted.items()}
     users = [

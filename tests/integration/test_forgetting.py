@@ -57,7 +57,7 @@ async def test_what_was_delivered_takes_a_few_bytes() -> None:
                 for it in both:
                     await until(lambda it=it: it.index.keys == 1, "all are forgotten")
                     assert it.timetable.keys() == ["pending"]
-                    assert it.timetable.outcome(f"order=20{run}-0") is Reason.DELIVERED
+                    assert it.timetable.departure(f"order=20{run}-0") is Reason.DELIVERED
                 gc.collect()
                 blocks = sys.getallocatedblocks() - blocks
             await end(*tasks)
@@ -66,7 +66,7 @@ async def test_what_was_delivered_takes_a_few_bytes() -> None:
                 memory = Memory((it.timetable, it.index, it.cache, it.store))
                 memory.give_back(1e6, quiet=True)
                 rows = map(sys.getsizeof, memory._containers())
-                assert it.timetable.outcomes.bytes + sum(rows) < 40 * COUNT
+                assert it.timetable.departures.bytes + sum(rows) < 40 * COUNT
             assert await leader.cancel("order 1-0") is Result.ALREADY_DELIVERED
 
 

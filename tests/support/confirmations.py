@@ -17,6 +17,8 @@ ANSWERED = st.builds(
     max_age_us=SPANS,
     overlap=st.none() | st.sampled_from(Overlap),
     dead_letter=st.sampled_from(["", "dead.letters"]),
+    keep_output=st.booleans(),
+    expect_us=st.just(0) | st.integers(SECOND, 10**15),
 )
 STREAM = st.builds(
     Confirmation,

@@ -38,6 +38,8 @@ def test_options_are_read_as_a_request_is() -> None:
         "max_age": "10m",
         "overlap": Overlap.QUEUE,
         "dead_letter": "failed",
+        "keep_output": True,
+        "expect": "1h",
     }
     found = read_options(options, recurs=True)
     seconds = 1_000_000
@@ -51,6 +53,8 @@ def test_options_are_read_as_a_request_is() -> None:
             max_age_us=600 * seconds,
             overlap=Overlap.QUEUE,
             dead_letter="failed",
+            keep_output=True,
+            expect_us=3_600 * seconds,
         ),
     )
     assert confirmation_table(found) == {
@@ -61,6 +65,8 @@ def test_options_are_read_as_a_request_is() -> None:
         "max-age": "600s",
         "overlap": "queue",
         "dead-letter": "failed",
+        "keep-output": True,
+        "expect": "3600s",
     }
     assert read_options(options | {"backoff": "1s,1m"}, recurs=True) == found
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gozo.protocol.answers import FINAL, LONGEST_DELAY_US, Answer, Verdict, read_answer
+from gozo.protocol.answers import (
+    FINAL,
+    LONGEST_DELAY_US,
+    MOST_OUTPUT,
+    Answer,
+    Verdict,
+    read_answer,
+)
 from gozo.schedule.model import LONGEST_REASON
+from gozo.schedule.outcome import Work
 
 REFUSED = "the receiver refused it"
 WORDS = [
@@ -112,6 +121,59 @@ def test_a_service_error() -> None:
     assert read_answer(block, b"") == Answer(Verdict.FAILED, "service error 500 no\ufffd disk")
     long = block.replace(b"500", b"5" * 10_000).replace(b"no", b"n" * 10_000)
     assert len(read_answer(long, b"").reason) == LONGEST_REASON
+
+
+WORK = (
+    b"NATS/1.0\r\nGozo-Answer: %b\r\nGozo-Exit-Status: 3\r\ngozo-host: web1\r\n"
+    b"Gozo-Started: 2026-11-30T02:00:00.120Z\r\nGOZO-DURATION: 12.5\r\n\r\n"
+)
+SAID = Work(3, "web1", 1_796_004_000_120_000, 12_500_000)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        (b"+ACK", Answer(Verdict.DONE)),
+        (b"-NAK", Answer(Verdict.FAILED, "exit status 3")),
+        (b'-NAK {"reason": "no disk", "delay": 0}', Answer(Verdict.FAILED, "no disk", 0)),
+        (b"+TERM no disk", Answer(Verdict.TERMINATED, "no disk")),
+    ],
+)
+def test_a_worker(word: bytes, expected: Answer) -> None:
+    """The word is in a header, and the payload is output, whatever it looks like."""
+    for output in (b"", b"+TERM", b"{}", b"line\n" * 10_000):
+        said = replace(SAID, output=output[-MOST_OUTPUT:])
+        assert read_answer(WORK % word, output) == replace(expected, work=said)
+
+
+def test_headers_without_a_word_among_them() -> None:
+    """Then the payload is the word, or output."""
+    block = b"NATS/1.0\r\nGozo-Exit-Status: -9\r\n\r\n"
+    assert read_answer(block, b"-NAK") == Answer(Verdict.FAILED, "exit status -9", work=Work(-9))
+    assert read_answer(block, b"done") == Answer(Verdict.DONE, work=Work(-9, output=b"done"))
+    block = b"NATS/1.0\r\nGozo-Reply: Yes\r\nGozo-Id: a\r\n\r\n"
+    assert read_answer(block, b"done") == Answer(Verdict.DONE), "a service repeats our headers"
+
+
+@pytest.mark.parametrize("word", [b"", b"NAK", b"done", b"+ACKNOWLEDGED"])
+def test_a_word_that_is_none(word: bytes) -> None:
+    """A misspelt word in the header is no success."""
+    assert read_answer(WORK % word, b"") == Answer(Verdict.INVALID)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((b"Gozo-Exit-Status", value) for value in (b"", b"x", b"3.0", b"+3", b"123456")),
+        *((b"Gozo-Host", value) for value in (b"", b"a b", b"\xff", b"h" * 129, b"h" * 60_000)),
+        *((b"Gozo-Started", value) for value in (b"", b"+5", b"@hourly", b"soon", b"9" * 20)),
+        *((b"Gozo-Duration", value) for value in (b"", b"-1", b"1e9", b"9" * 20, b"soon")),
+    ],
+)
+def test_hostile_values(name: bytes, value: bytes) -> None:
+    """What is invalid is ignored and counted; the rest counts."""
+    block = b"NATS/1.0\r\nGozo-Answer: +ACK\r\n%b: %b\r\n\r\n" % (name, value)
+    assert read_answer(block, b"out") == Answer(Verdict.DONE, work=Work(output=b"out", invalid=1))
 
 
 @given(block=BLOCKS, payload=PAYLOADS)

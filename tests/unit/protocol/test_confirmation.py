@@ -55,6 +55,15 @@ def test_a_plain_confirmation_by_a_stream() -> None:
         ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"0"}, "'0': expected 1s or more"),
         ({b"gozo-confirm": b"reply", b"gozo-max-age": b"0"}, "Gozo-Max-Age '0': expected more"),
         ({b"gozo-confirm": b"stream", b"gozo-max-age": b"0m"}, "'0m': expected more than 0s"),
+        ({b"gozo-expect": b"1h"}, "Gozo-Expect needs 'Gozo-Confirm: reply'"),
+        ({b"gozo-confirm": b"stream", b"gozo-expect": b"1h"}, "needs 'Gozo-Confirm: reply'"),
+        ({b"gozo-confirm": b"reply", b"gozo-expect": b"0.5s"}, "'0.5s': expected 1s or more"),
+        ({b"gozo-confirm": b"claim", b"gozo-expect": b"soon"}, "'soon': expected seconds"),
+        ({b"gozo-keep-output": b"yes"}, "Gozo-Keep-Output needs 'Gozo-Confirm: reply'"),
+        (
+            {b"gozo-confirm": b"reply", b"gozo-keep-output": b"always"},
+            "'always': expected yes or no",
+        ),
         ({b"gozo-confirm": b"reply", b"gozo-dead-letter": b""}, "Gozo-Dead-Letter is empty"),
     ],
 )

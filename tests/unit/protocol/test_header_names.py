@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gozo.client.arguments import ScheduleOptions, header_lines, spec_headers
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.deliveries import delivery
-from gozo.protocol.header_names import IGNORED, REFUSED, REQUEST
+from gozo.protocol.header_names import ANSWERS, IGNORED, REFUSED, REQUEST
 from gozo.protocol.headers import END, FIRST_LINE
 from gozo.protocol.requests import parse_request
 from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleRequest
@@ -20,7 +20,7 @@ from gozo.schedule.runs import begun
 from gozo.store.entry_codec import parse_entry
 from tests.support.readme import ROOT
 
-ALL = {*REQUEST, *IGNORED, *REFUSED}
+ALL = {*REQUEST, *IGNORED, *REFUSED, *ANSWERS}
 IN_SOURCES = re.compile(r"Gozo-TTL|Gozo-[A-Z][A-Za-z-]*[a-z]|(?<=b\")gozo-[a-z-]+(?=\")")
 NOW_US = 1_763_871_234_000_000
 LONGEST = 200

@@ -221,7 +221,7 @@ def test_deliveries_have_exactly_these_headers() -> None:
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=40)
 STATE = (
     *("size", "confirm", "attempts", "tried", "state", "reason", "next_us", "expires", "spec"),
-    *("confirmation", "run"),
+    *("confirmation", "run", "record"),
 )
 ENTRIES = st.builds(
     Entry,

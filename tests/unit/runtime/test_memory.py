@@ -45,7 +45,7 @@ most = megabytes()
 while timetable.forget_ended(1 << 20, 100) or timetable.drop_outdated(100):
     pass
 Memory([timetable]).give_back(1e6, quiet=True)
-print(most - before, megabytes() - before, timetable.outcomes.bytes / 1e6)
+print(most - before, megabytes() - before, timetable.departures.bytes / 1e6)
 """
 
 

@@ -356,7 +356,7 @@ def test_purged() -> None:
     timetable.purge("a", 5, 100, Reason.DELIVERED)
     assert timetable.revision("a") == 6, "a later version stays"
     timetable.purge("a", 6, 100, Reason.CANCELLED)
-    assert timetable.outcome("a") is Reason.CANCELLED
+    assert timetable.departure("a") is Reason.CANCELLED
     timetable.forget_ended(101, 9)
     assert timetable.tombstone("a") is None
     timetable.purge("a", 7, 200, Reason.CANCELLED)
@@ -371,24 +371,24 @@ def test_what_became_of_a_key_is_known_after_its_tombstone_is_gone() -> None:
     for revision, reason in enumerate((Reason.DELIVERED, Reason.CANCELLED, Reason.DELIVERED)):
         timetable.put("a", 10, 2 * revision + 1)
         timetable.remove("a", 2 * revision + 2, until_us=revision, reason=reason)
-        assert timetable.outcome("a") is reason
+        assert timetable.departure("a") is reason
         timetable.forget_ended(revision + 1, 9)
-        assert (timetable.tombstone("a"), timetable.outcome("a")) == (None, reason)
+        assert (timetable.tombstone("a"), timetable.departure("a")) == (None, reason)
     timetable.remove("dropped", 20, reason=Reason.DELIVERED)
     timetable.forget("dropped")
     timetable.purge("purged", 21, 100, Reason.DELIVERED)
     timetable.forget_purged()
-    assert timetable.outcome("dropped") is timetable.outcome("purged") is Reason.DELIVERED
+    assert timetable.departure("dropped") is timetable.departure("purged") is Reason.DELIVERED
     timetable.put("a", 10, 30)
     timetable.forget("a")
-    assert timetable.outcome("a") is Reason.UNKNOWN, "this one was not delivered"
+    assert timetable.departure("a") is Reason.UNKNOWN, "this one was not delivered"
     timetable.put("b", 10, 31)
     timetable.forget("b")
-    assert timetable.outcome("b") is None
+    assert timetable.departure("b") is None
     timetable.purge("c", 32, 100, Reason.DELIVERED)
     timetable.put("c", 10, 33)
     timetable.forget("c")
-    assert timetable.outcome("c") is not Reason.DELIVERED, "only an earlier one was"
+    assert timetable.departure("c") is not Reason.DELIVERED, "only an earlier one was"
 
 
 def test_tombstones_are_forgotten_little_by_little() -> None:

@@ -36,7 +36,7 @@ def test_only_what_has_ended_is_forgotten() -> None:
     timetable = removed(1, 2, 3)
     assert not timetable.forget_ended(2, 9)
     assert sorted(timetable.tombstones) == ["2", "3"]
-    assert timetable.outcome("1") is Reason.CANCELLED
+    assert timetable.departure("1") is Reason.CANCELLED
     assert timetable.count_ending(2) == 0
     assert timetable.count_ending(3) == 1
 

@@ -58,7 +58,7 @@ class _Chunk:
         return at
 
 
-class Outcomes:
+class Departures:
     """The reasons why keys left the bucket."""
 
     def __init__(self, smallest: int = SMALLEST, largest: int = LARGEST) -> None:

@@ -1,0 +1,103 @@
+"""The outcomes and outputs of runs, read from their streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from gozo.client.models import Outcome
+from gozo.client.outcome_model import outcome_model
+from gozo.client.past import Kept, Past
+from gozo.errors import JetStreamError, NoServerError, NotAllowedError, NotFoundError
+from gozo.protocol.headers import fields
+from gozo.protocol.ids import escape_id
+from gozo.protocol.outcome_codec import read_outcome_json
+from gozo.settings.model import ConnectionSettings
+from gozo.store.outcome_streams import KeptStream, outcomes_of, output_of
+from gozo.transport.connection import Connection
+from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream
+
+NOT_KEPT = "no outcomes are kept: start the daemons without --outcomes 0"
+
+
+class OutcomeLog:
+    """The streams of one bucket."""
+
+    def __init__(self, connection: Connection, settings: ConnectionSettings) -> None:
+        self._connection = connection
+        place = settings.bucket, settings.request_subject
+        self._outcomes, self._output = outcomes_of(*place), output_of(*place)
+
+    def past(
+        self, id_: str | None, since: datetime | None, *, failed: bool = False
+    ) -> AsyncIterator[Outcome]:
+        """Iterate over the stored outcomes of one schedule or of all, the oldest first.
+
+        `failed`: only those that are alerts. `NotFoundError` is raised by the first step.
+        """
+
+        async def outcomes() -> AsyncIterator[Outcome]:
+            async for kept in self._messages(self._outcomes, id_, since):
+                found = _read(kept.payload)
+                if found is None or (id_ is not None and found.id != id_):
+                    continue
+                if not failed or found.is_failure:
+                    yield found
+
+        return outcomes()
+
+    async def last(self, id_: str) -> Outcome | None:
+        """Return the outcome of the schedule with an id that was stored last; None without one.
+
+        None also if outcomes are not kept, or may not be read.
+        """
+        found = None
+        try:
+            async for one in self.past(id_, None):
+                found = one
+        except (NotFoundError, NotAllowedError, NoServerError, JetStreamError):
+            return None
+        return found
+
+    async def output(self, id_: str, occurrence: str | None) -> bytes | None:
+        """Return the output of a run, or of the last one; None if there is none."""
+        found = None
+        try:
+            async for kept in self._messages(self._output, id_, None):
+                said = dict(fields(kept.headers))
+                if said.get(b"gozo-id") != id_.encode():
+                    continue
+                if occurrence in (None, said.get(b"gozo-occurrence", b"").decode()):
+                    found = kept.payload
+        except NotFoundError:
+            return None
+        return found
+
+    async def _messages(
+        self, stream: KeptStream, id_: str | None, since: datetime | None
+    ) -> AsyncIterator[Kept]:
+        last = int((await self._info(stream))["state"]["last_seq"])
+        subjects = (f"{stream.prefix}.>",) if id_ is None else stream.subjects(escape_id(id_))
+        async for kept in Past(self._connection, stream.name, subjects, since, last).messages():
+            yield kept
+
+    async def _info(self, stream: KeptStream) -> dict[str, Any]:
+        js = JetStream(self._connection)
+        try:
+            return await js.call(f"STREAM.INFO.{stream.name}")
+        except NoServerError:
+            await js.explain_silence()
+            raise
+        except JetStreamError as error:
+            if error.code != STREAM_NOT_FOUND:
+                raise
+            raise NotFoundError(NOT_KEPT) from error
+
+
+def _read(payload: bytes) -> Outcome | None:
+    """Read an outcome; None if it is not one of gozo's."""
+    try:
+        return outcome_model(read_outcome_json(payload))
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
