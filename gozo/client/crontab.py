@@ -207,29 +207,7 @@ def _unquoted(text: str) -> str:
 def _convert(line: str, origin: Origin, variables: _Variables, ids: dict[str, int]) -> Converted:
     if variables.zone is None:
         raise _LeftOutError("its time zone is unknown")
-    match = _LINE.fullmatch(line)
-    if match is None:
-        raise _LeftOutError("it does not have five fields and a command")
-    when, command = " ".join(match[1].removeprefix("-").split()), match[2]
-    if when.lower() == "@reboot":
-        raise _LeftOutError("@reboot is not a time; start it as a service, such as a systemd unit")
-    if when.startswith("@") and when not in NAMES:
-        raise _LeftOutError(f"{when} is not a time that gozo supports")
-    user = origin.user
-    if not when.startswith("@"):
-        _check_fields(command)
-    if not user:
-        named = _USER.fullmatch(command)
-        if named is None:
-            raise _LeftOutError("it names no user, or no command")
-        user, command = named[1], named[2]
-    elif (first := _USER.match(command)) and first[1] in origin.users:
-        raise _LeftOutError(
-            f"its command begins with the user {first[1]}: give --system if each line names one"
-        )
-    if command.startswith(("*", "%")):
-        what = "only input for one" if command[0] == "%" else "but *, which cron refuses"
-        raise _LeftOutError(f"it has no command, {what}")
+    when, user, command = _columns(line, origin)
     expression(when)
     command, payload = _split(command)
     name = _id(f"{origin.host}.{user}", _clean(origin.file), command, ids)
@@ -252,6 +230,33 @@ def _convert(line: str, origin: Origin, variables: _Variables, ids: dict[str, in
     )
     overlap = "skip" if _FLOCK.match(_without_assignments(command)) else ""
     return Converted(Wanted(name, subject, when, payload.encode(), spec=spec), job, overlap)
+
+
+def _columns(line: str, origin: Origin) -> tuple[str, str, str]:
+    """Split a line into its time, its user, and its command with the input."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise _LeftOutError("it does not have five fields and a command")
+    when, command = " ".join(match[1].removeprefix("-").split()), match[2]
+    if when.lower() == "@reboot":
+        raise _LeftOutError("@reboot is not a time; start it as a service, such as a systemd unit")
+    if when.startswith("@") and when not in NAMES:
+        raise _LeftOutError(f"{when} is not a time that gozo supports")
+    if not when.startswith("@"):
+        _check_fields(command)
+    user, named = origin.user, _USER.fullmatch(command)
+    if not user:
+        if named is None:
+            raise _LeftOutError("it names no user, or no command")
+        user, command = named[1], named[2]
+    elif named is not None and named[1] in origin.users:
+        raise _LeftOutError(
+            f"its command begins with the user {named[1]}: give --system if each line names one"
+        )
+    if command.startswith(("*", "%")):
+        what = "only input for one" if command[0] == "%" else "but *, which cron refuses"
+        raise _LeftOutError(f"it has no command, {what}")
+    return when, user, command
 
 
 def _check_fields(command: str) -> None:

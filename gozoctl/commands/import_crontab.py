@@ -7,12 +7,13 @@ import pwd
 import shutil
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gozo.cli.options import tell
+from gozo.cli.options import takes, tell
 from gozo.errors import SettingsError, UnusableError, invalid_value
 from gozo.schedule.model import Misfire
 from gozo.settings import parsers
@@ -22,6 +23,9 @@ from gozoctl.options.time_zones import local_zone, offered
 from gozoctl.options.timing import zone_of
 from gozoctl.session import finish
 
+if TYPE_CHECKING:
+    from gozo.client.crontab import Origin
+
 SUBJECT = "cron"
 SYSTEM = "crontab"
 """The name of a file in which each line has a user, if it comes on standard input."""
@@ -30,6 +34,72 @@ FIRST_PERSON = 1000
 """The first uid of people, login.defs(5): accounts below are often called as their programs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The options that say whose crontab it is, and where its commands run."""
+
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Host that runs the commands; default: this one.",
+            show_default=False,
+        ),
+    ] = None
+    shared: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Let several hosts share the commands, under this name."),
+    ] = None
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="User whose crontab it is; default: the one who runs this.",
+            show_default=False,
+        ),
+    ] = None
+    system: Annotated[
+        bool, typer.Option("--system", help="Read a user on each line, as in /etc/crontab.")
+    ] = False
+    subject: Annotated[str, typer.Option(metavar="SUBJECT", help="First part of all subjects.")] = (
+        SUBJECT
+    )
+
+    def origin(self, file: str, zone: str, misfire: Misfire) -> Origin:
+        """Return where a crontab comes from, and where its schedules go.
+
+        Raises:
+            SettingsError: an option is invalid, or contradicts another.
+        """
+        from gozo.client import crontab  # noqa: PLC0415  # not needed for --help
+
+        if self.host is not None and self.shared is not None:
+            raise SettingsError("--shared is for no host in particular: give it or --host")
+        if self.user is not None and self.system:
+            raise SettingsError("--system reads a user on each line: give it or --user")
+        if self.user is not None and not crontab.is_user(self.user):
+            raise SettingsError(invalid_value("--user", self.user, "expected the name of a user"))
+        host = self.shared or self.host or socket.gethostname()
+        which = "--shared" if self.shared else "--host"
+        for option, text in (("--subject", self.subject), (which, host)):
+            try:
+                parsers.read_subject(text)
+            except UnusableError as error:
+                raise SettingsError(invalid_value(option, text, error)) from None
+        return crontab.Origin(
+            name="crontab" if file == STDIN else file,
+            host=host,
+            user="" if self.system else self.user or _owner(file),
+            file=(SYSTEM if file == STDIN else Path(file).name) if self.system else "",
+            shared=self.shared is not None,
+            subject=self.subject,
+            zone=zone,
+            misfire=misfire,
+            users=crontab.USERS | set(_people()),
+        )
+
+
+@takes(())
 def command(
     file: Annotated[
         str,
@@ -38,32 +108,7 @@ def command(
         ),
     ],
     *,
-    host: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Host that runs the commands; default: this one.",
-            show_default=False,
-        ),
-    ] = None,
-    shared: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Let several hosts share the commands, under this name."),
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="User whose crontab it is; default: the one who runs this.",
-            show_default=False,
-        ),
-    ] = None,
-    system: Annotated[
-        bool, typer.Option("--system", help="Read a user on each line, as in /etc/crontab.")
-    ] = False,
-    subject: Annotated[
-        str, typer.Option(metavar="SUBJECT", help="First part of all subjects.")
-    ] = SUBJECT,
+    place: Place,
     time_zone: Annotated[
         str | None,
         typer.Option(
@@ -89,31 +134,9 @@ def command(
     def do() -> int:
         from gozo.client import crontab, crontab_file  # noqa: PLC0415  # not needed for --help
 
-        if host is not None and shared is not None:
-            raise SettingsError("--shared is for no host in particular: give it or --host")
-        if user is not None and system:
-            raise SettingsError("--system reads a user on each line: give it or --user")
-        if user is not None and not crontab.is_user(user):
-            raise SettingsError(invalid_value("--user", user, "expected the name of a user"))
         if time_zone is not None:
             zone_of(time_zone)
-        name = shared or host or socket.gethostname()
-        for option, text in (("--subject", subject), ("--shared" if shared else "--host", name)):
-            try:
-                parsers.read_subject(text)
-            except UnusableError as error:
-                raise SettingsError(invalid_value(option, text, error)) from None
-        origin = crontab.Origin(
-            name="crontab" if file == STDIN else file,
-            host=name,
-            user="" if system else user or _owner(file),
-            file=(SYSTEM if file == STDIN else Path(file).name) if system else "",
-            shared=shared is not None,
-            subject=subject,
-            zone=time_zone or local_zone(),
-            misfire=misfire,
-            users=crontab.USERS | set(_people()),
-        )
+        origin = place.origin(file, time_zone or local_zone(), misfire)
         imported = crontab.read(read_text(file), origin)
         for warning in imported.warnings:
             tell(f"gozoctl: {warning}")
