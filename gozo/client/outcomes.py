@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-from gozo.client.models import Outcome
-from gozo.client.outcome_model import outcome_model
+from gozo.client.outcome_model import Outcome, outcome_model
 from gozo.client.past import Kept, Past
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError, NotFoundError
 from gozo.protocol.headers import fields

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -98,6 +99,28 @@ async def test_without_permission(
     (_, job) = await receiver.wait(2)
     assert await receiver.ask(job, b"+ACK") == b"+OK", "nothing waits for the stream"
     assert daemon.events("permission.denied") == []
+
+
+async def test_a_stream_that_does_not_answer(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """A run waits for it for a moment, and the next ones do not."""
+    server = servers.start(withholding("publish", f"$JS.API.STREAM.CREATE.{OUTCOMES}"))
+    daemon = await daemons.serve(server, *LOGIN)
+    client = await admin(clients, server)
+    silent = await client.arrivals("gozo.outcome.>")  # so the server does not say that nobody is
+    receiver = await Receiver.start(client.nats, None, None)
+    waits = []
+    for number in (1, 2):
+        await ask(client, QUICK | {"Gozo-Id": f"{number}"}, reply=receiver.subject)
+        job = (await receiver.wait(number))[-1]
+        begun = time.monotonic()
+        assert await receiver.ask(job, b"+ACK") == b"+OK"
+        waits.append(time.monotonic() - begun)
+    assert waits[0] >= 0.4
+    assert waits[1] < waits[0]
+    await daemon.event("outcomes.unavailable", stream=OUTCOMES, reason="no answer")
+    assert len(silent.payloads) >= 2
 
 
 async def test_a_stream_that_is_removed(
