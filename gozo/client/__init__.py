@@ -16,7 +16,6 @@ from gozo.client.models import (
     Event,
     HistoryInfo,
     Message,
-    Outcome,
     Replica,
     Rival,
     Schedule,
@@ -25,6 +24,7 @@ from gozo.client.models import (
     Wanted,
 )
 from gozo.client.next_times import next_times, times_of
+from gozo.client.outcome_model import Outcome
 from gozo.client.pull_consumer import Pulled, Pulling
 from gozo.client.run_attempt import Report, RunAttempt
 from gozo.client.subscription import Listening

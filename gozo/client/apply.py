@@ -29,6 +29,7 @@ from gozo.protocol.headers import block, fields
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule.model import Entry, State
+from gozo.schedule.record import not_awaiting
 from gozo.schedule.recurrence import due_at, paused
 from gozo.store.bucket import Bucket, open_bucket, stream_of
 from gozo.store.entry_codec import APPLY_KEY
@@ -321,10 +322,12 @@ def _in_place(entry: Entry, wanted: Wanted, found: Found, keys: Collection[str])
         return entry  # replaces an unreadable entry
     if set(keys) == {SET}:
         return old._replace(managed_by=entry.managed_by)
+    if entry.confirmation is not None:
+        entry = entry._replace(record=old.record)
     if old.state is State.PAUSED and wanted.paused is None:
         entry = paused(entry, old.reason)
     if set(keys) & set(TIMES):
-        return entry
+        return not_awaiting(entry)
     entry = entry._replace(when=old.when, spec=old.spec, created_us=old.created_us)
     entry = entry._replace(origin=old.origin)
     return due_at(entry, old.due_us)

@@ -13,11 +13,11 @@ from gozo.client.models import (
     Counts,
     Event,
     HistoryInfo,
-    Outcome,
     Replica,
     Rival,
     Schedule,
 )
+from gozo.client.outcome_model import Outcome
 from gozo.client.typed import typed
 from gozo.transport.jetstream import JetStream
 

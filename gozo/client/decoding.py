@@ -6,7 +6,7 @@ import re
 
 from gozo.client.arguments import header_pairs, moment
 from gozo.client.confirming import ConfirmedBy
-from gozo.client.models import Outcome, Schedule
+from gozo.client.models import Schedule
 from gozo.client.outcome_model import outcome_model
 from gozo.errors import Refusal, RequestError, invalid_value
 from gozo.protocol.header_names import names, unknown_lines
@@ -100,10 +100,8 @@ def schedule_or_marker(
         protected=entry.protected,
         confirmation=entry.confirmation,
         unknown_headers=names(entry.unknown),
-        outcome=_outcome(entry),
-        overdue_at=moment(at_us) if (at_us := overdue_us(entry)) != NEVER else None,
     )
-    return found if run is None else _run(found, run)
+    return found if entry.confirmation is None else _confirmed(found, entry)
 
 
 def _confirmed_by(entry: Entry) -> ConfirmedBy:
@@ -112,9 +110,15 @@ def _confirmed_by(entry: Entry) -> ConfirmedBy:
     return "claim" if entry.confirmation.by is Confirm.CLAIM else "reply"
 
 
-def _outcome(entry: Entry) -> Outcome | None:
+def _confirmed(found: Schedule, entry: Entry) -> Schedule:
+    """Add what only entries with a `Confirmation` have."""
     last = None if entry.record is None else entry.record.last
-    return None if last is None else outcome_model(last)
+    at_us = overdue_us(entry)
+    found = found._replace(
+        outcome=None if last is None else outcome_model(last),
+        overdue_at=None if at_us == NEVER else moment(at_us),
+    )
+    return found if entry.run is None else _run(found, entry.run)
 
 
 def _run(found: Schedule, run: Run) -> Schedule:

@@ -4,54 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from gozo.client.confirming import ConfirmedBy, Overlap
+from gozo.client.outcome_model import Outcome, moment
 from gozo.client.spans import Span, Spans
 from gozo.leadership.rivals import words as rival_words
 from gozo.schedule.model import NEVER, Confirmation, ScheduleSpec
-from gozo.schedule.outcome import ALERTING
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in order; names may repeat."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a schedule left the bucket, or how one of its runs ended.
-
-    The fields from `id` on are those of runs: occurrences that their receivers have to confirm.
-    """
-
-    reason: str
-    """`delivered`, `cancelled`, `missed`, `failed`; empty if gozo did not remove it. Of a run
-    `succeeded`, `failed`, `unanswered`, `nobody`, `skipped` or `missed`."""
-    at: datetime | None
-    """None if only the daemon, which does not keep the time, knows the outcome."""
-    id: str | None = None
-    subject: str = ""
-    occurrence: str = ""
-    """The name of the occurrence, as in `Schedule.occurrence`; empty if unknown."""
-    due: datetime | None = None
-    started: datetime | None = None
-    """When the last attempt was sent, was claimed, or began as its receiver says."""
-    attempt: int = 0
-    """The number of the last attempt; 0 if there was none."""
-    detail: str = ""
-    """Why it did not succeed."""
-    host: str = ""
-    """The host of the receiver, if it was named."""
-    exit_status: int | None = None
-    took: timedelta | None = None
-    """How long the work took, as the receiver says; otherwise from `started` to `at`."""
-    late: bool = False
-    """Whether it succeeded after another attempt had begun, or after it was given up."""
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether people should hear of it: a run that neither succeeded nor was skipped."""
-        return self.reason in ALERTING
 
 
 class Schedule(NamedTuple):
@@ -138,20 +101,20 @@ class Schedule(NamedTuple):
         """The nominal time of the last occurrence delivered."""
         if self.spec is None or not self.spec.last_us:
             return None
-        return _moment(self.spec.last_us)
+        return moment(self.spec.last_us)
 
     @property
     def start(self) -> datetime | None:
         """The moment before which it is not due."""
         start_us = None if self.spec is None else self.spec.start_us
-        return None if start_us is None else _moment(start_us)
+        return None if start_us is None else moment(start_us)
 
     @property
     def until(self) -> datetime | None:
         """The moment after which it is not due."""
         if self.spec is None or self.spec.until_us == NEVER:
             return None
-        return _moment(self.spec.until_us)
+        return moment(self.spec.until_us)
 
     @property
     def remaining(self) -> int | None:
@@ -429,7 +392,3 @@ class Server:
     address: str
     max_payload: int
     """Maximum bytes of a message, headers included."""
-
-
-def _moment(us: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-from gozo.client.models import Outcome
-from gozo.client.outcome_model import outcome_model
+from gozo.client.outcome_model import Outcome, outcome_model
 from gozo.client.past import Kept, Past
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError, NotFoundError
 from gozo.protocol.headers import fields
@@ -66,7 +65,7 @@ class OutcomeLog:
         try:
             async for kept in self._messages(self._output, id_, None):
                 said = dict(fields(kept.headers))
-                if said.get(b"gozo-id") != id_.encode():
+                if said.get(b"gozo-id") != id_.strip(" \t").encode():
                     continue
                 if occurrence in (None, said.get(b"gozo-occurrence", b"").decode()):
                     found = kept.payload

@@ -19,7 +19,8 @@ from gozo.client.decoding import (
 )
 from gozo.client.keys import Keys
 from gozo.client.loading import Load, Named, Raw
-from gozo.client.models import BucketInfo, Counts, Outcome, Schedule
+from gozo.client.models import BucketInfo, Counts, Schedule
+from gozo.client.outcome_model import Outcome
 from gozo.errors import JetStreamError, NoServerError
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us

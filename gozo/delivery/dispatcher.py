@@ -93,22 +93,20 @@ class Delivery:
             store.reservations, timetable, cache, self._failures, clock, wakeup
         )
         self._missing = MissingMessages(cache, self._failures)
-        self.recorder = OutcomeRecorder(
+        self.recorder = recorder = OutcomeRecorder(
             *(index.traits, outcomes, store.records, self._occurrences, clock, stats, events)
         )
-        self._screening = Screening(connection, self._failures, self.recorder, stats, events)
+        self._screening = Screening(connection, self._failures, recorder, stats, events)
         on_confirmed, on_clear = self._settling.delivered, wakeup.soon
-        self._in_flight = InFlight(
-            connection, on_confirmed, self._on_lost, self._on_refused, on_clear
-        )
+        on_lost, on_refused = self._on_lost, self._on_refused
+        self._in_flight = InFlight(connection, on_confirmed, on_lost, on_refused, on_clear)
         self._stream = StreamSender(
             *(connection, store, cache, self._in_flight, self._screening, self._settling),
             *(self._failures, self._throttle, stats, wakeup),
             note_sent=self._note_sent,
         )
         self._runs = runs = build_runs(
-            *(connection, timetable, cache, store.runs, index.traits, self.recorder, inbox),
-            policy,
+            *(connection, timetable, cache, store.runs, index.traits, recorder, inbox, policy),
             *(self._screening, self._settling, self._failures, clock, stats, events),
             wakeup=wakeup,
             may_send=may_deliver,

@@ -311,14 +311,15 @@ class RunOutcomes:
             entry = change(entry)
             return entry if heard is None else runs.answered(entry, heard.hashed)
 
-        before = self._index.get(key)
-        if before is None:
-            return  # an earlier change has removed it
-        tried = before.tried
-
         def confirm() -> None:
             if heard is not None:
                 self._say(heard, OK)
+
+        before = self._index.get(key)
+        if before is None or before.state is State.FAILED:
+            confirm()  # an earlier change has ended it
+            return
+        tried = before.tried
 
         def done(entry: Entry) -> None:
             confirm()

@@ -91,7 +91,7 @@ def begun(
         expires=False,
         spec=None,
         protected=False,
-        record=None,
+        record=None if entry.recurs else entry.record,
         run=Run(key, occurrence, give_up_us=give_up_us(entry, due_us)),
         origin="",
     )

@@ -170,8 +170,9 @@ def headers_size(entry: Entry) -> int:
     begins_others = entry.is_answered or (
         entry.recurs and confirmation is not None and bool(confirmation.dead_letter)
     )
-    if entry.state is not _PENDING or entry.run is not None:
-        entry = entry._replace(state=_PENDING, tried=0, reason="")  # GROWTH includes these
+    if entry.state is not _PENDING or entry.run is not None or entry.record is not None:
+        # GROWTH and RUN_GROWTH include these.
+        entry = entry._replace(state=_PENDING, tried=0, reason="", run=None, record=None)
     return len(entry_headers(entry, b"")) + GROWTH + RUN_GROWTH * begins_others
 
 

@@ -35,6 +35,8 @@ def _detail(event: Event) -> str:
             return f"after {_tries(event)}"
         case "failed":
             return f"after {_tries(event)}: {event.reason}"
+        case "alert":
+            return ": ".join(filter(None, (event.outcome, event.reason)))
         case "leader":
             return event.daemon
         case _:
@@ -60,7 +62,7 @@ def _fields(event: Event) -> tuple[str, ...]:
 _WIDEST = max(map(len, Kind))
 
 _STYLES = {
-    **dict.fromkeys(("failed", "missed", "refused", "invalid"), "red"),
+    **dict.fromkeys(("failed", "missed", "overdue", "alert", "refused", "invalid"), "red"),
     **dict.fromkeys(("retrying", "paused", "skipped"), "yellow"),
     **dict.fromkeys(("delivered", "succeeded"), "green"),
     "leader": "bold",
@@ -115,8 +117,12 @@ def _record(event: Event) -> dict[str, Any]:
         record["late_ms"] = event.late_ms
     if event.error:
         record |= {"error": event.error, "message": event.message}
-    more = ("attempt", "attempts", "reason", "note")
-    return record | {name: value for name in more if (value := getattr(event, name))}
+    more = ("attempt", "attempts", "reason", "note", "outcome", "host")
+    record |= {name: value for name in more if (value := getattr(event, name))}
+    for name in ("exit_status", "took"):
+        if getattr(event, name) is not None:
+            record[name] = getattr(event, name)
+    return record
 
 
 def _name(event: Event) -> str | None:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 QUEUE = "gozo-worker"
 CLAIM_TIME = 5.0  # seconds for which a claim is repeated before we look whether to go on
 LAST_WORDS = 5.0  # seconds for which an end is told after the second signal
-GIVE_BACK_TIME = 2.0  # seconds to wait, at the end, for what was given back to be heard
+GIVE_BACK_TIME = 2.0  # seconds for which a message is given back; gozo repeats it anyway
+HEADERS_SIZE = 4096  # bytes of a message that are left to its headers
+MOST_GIVEN_BACK = 1000
+"""Messages that are given back at a time; others are ignored, and gozo repeats them."""
 HEADERS = ("gozo-id", "gozo-due", "gozo-attempt")
 
 log = get_logger("gozo.worker")
@@ -67,9 +71,8 @@ class JobWorker:
         self._host = host
         self._receiving = client.receive(QUEUE, self._on_message)
         self._working: set[asyncio.Task[None]] = set()
-        """What has begun and is not told yet."""
-        self._minor: set[asyncio.Task[None]] = set()
-        """What is given back or mailed."""
+        """What has begun and is not told or mailed yet."""
+        self._given_back: set[asyncio.Task[None]] = set()
         self._running: dict[str, dict[str, object]] = {}
         self._ending = asyncio.Event()
         self._interrupted = False
@@ -98,15 +101,15 @@ class JobWorker:
                 await self._wait_for_all()
             finally:
                 service.stop()
-                await end(*self._working, *self._minor)
+                await end(*self._working, *self._given_back)
         log.info("worker.stopped", host=self._host)
         return INTERRUPTED if self._interrupted else DONE
 
     async def _wait_for_all(self) -> None:
         while self._working:
             await asyncio.wait(self._working)
-        if self._minor:
-            await asyncio.wait(self._minor, timeout=GIVE_BACK_TIME)
+        if self._given_back:
+            await asyncio.wait(self._given_back)
 
     def _on_signal(self, number: signal.Signals, again: bool) -> None:
         if not self._ending.is_set():
@@ -175,7 +178,8 @@ class JobWorker:
         elif not self._ending.is_set():
             place = self._places.take(table)
         if place is None:
-            self._begin(self._minor, attempt.give_back(), "give back")
+            if len(self._given_back) < MOST_GIVEN_BACK:
+                self._begin(self._given_back, _give_back(attempt), "give back")
             return
         about: dict[str, object] = {
             "id": place.table.job.id,
@@ -206,7 +210,7 @@ class JobWorker:
             finally:
                 del self._running[name]
         if place.table.job.mailto:
-            self._begin(self._minor, self._mailer.send(place.table.job, ended), "mail")
+            self._begin(self._working, self._mailer.send(place.table.job, ended), "mail")
         await self._tell(place.table, attempt, ended)
 
     async def _claim(self, attempt: RunAttempt) -> bool:
@@ -222,12 +226,13 @@ class JobWorker:
     async def _tell(self, table: Table, attempt: RunAttempt, ended: Ended) -> None:
         from gozo.client import Report  # noqa: PLC0415  # not needed for --help
 
+        room = self._client.server.max_payload - HEADERS_SIZE
         report = Report(
             ended.status,
             self._host,
             ended.started,
             ended.seconds,
-            ended.last_output if table.job.keep_output else b"",
+            ended.last_output(room) if table.job.keep_output else b"",
         )
         try:
             async with asyncio.timeout(LAST_WORDS if self._interrupted else None):
@@ -268,6 +273,12 @@ async def work_on(client: Client, load: Callable[[], Tables], host: str) -> int:
         return await worker.run()
     finally:
         children.close()
+
+
+async def _give_back(attempt: RunAttempt) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GIVE_BACK_TIME):
+            await attempt.give_back()
 
 
 def _look(task: asyncio.Task[None]) -> None:

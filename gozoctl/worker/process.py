@@ -23,6 +23,7 @@ POINTER = 8  # bytes
 SPARE = 64 * 1024  # bytes for variables that the command adds for its children
 TIMED_OUT = 124  # the exit code of timeout(1)
 NO_SIGNAL = 0  # only checks whether there is a process to signal: kill(2)
+PID_1 = 1
 SIGNALLED = 128  # shells add the number of the signal
 POLL = 0.05  # seconds between checks whether a process group has ended
 LAST_OUTPUT = 1.0  # seconds to wait for output after the exit: a child may keep it open
@@ -137,15 +138,20 @@ async def run(
         return Ended(126, f"cannot start: {error.strerror}", time.monotonic() - began)
     group = transport.get_pid()
     is_late = False
+
+    def reap() -> None:
+        if process.exited.is_set():  # the event loop has the exit code
+            reap_group(group)
+
     try:
         async with asyncio.timeout(timeout):
             await process.exited.wait()
     except TimeoutError:
         is_late = True
-        await end_group(group, kill_after)
+        await end_group(group, kill_after, reap)
         await process.exited.wait()
     except asyncio.CancelledError:
-        await end_group(group, kill_after)
+        await end_group(group, kill_after, reap)
         raise
     finally:
         seconds = time.monotonic() - began
@@ -154,6 +160,7 @@ async def run(
                 async with asyncio.timeout(LAST_OUTPUT):
                     await process.silent.wait()
         transport.close()
+        reap()
     code = cast("int", transport.get_returncode())
     return how_it_ended(code, seconds, timeout if is_late else None)
 
@@ -171,16 +178,28 @@ def how_it_ended(code: int, seconds: float, timeout: float | None) -> Ended:
     return Ended(code, f"exit code {code}" if code else "", seconds)
 
 
-async def end_group(group: int, kill_after: float) -> None:
-    """End all processes of a group."""
+async def end_group(group: int, kill_after: float, reap: Callable[[], None] = lambda: None) -> None:
+    """End all processes of a group; `reap` is called for those that have ended meanwhile."""
     signal_group(group, signal.SIGTERM)
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(kill_after):
-                while signal_group(group, NO_SIGNAL):  # noqa: ASYNC110  # nothing reports its end
+                while signal_group(group, NO_SIGNAL):  # nothing reports its end
                     await asyncio.sleep(POLL)
+                    reap()
     finally:
         signal_group(group, signal.SIGKILL)
+
+
+def reap_group(group: int) -> None:
+    """Reap the processes that a command left to us, as PID 1 of a container; see wait(2).
+
+    Otherwise they stay for ever, and the group seems to run. The command itself has been reaped.
+    """
+    if os.getpid() == PID_1:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-group, os.WNOHANG) != (0, 0):
+                pass
 
 
 def signal_group(group: int, number: int) -> bool:

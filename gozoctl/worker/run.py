@@ -38,10 +38,9 @@ class Ended:
     omitted: int = 0
     """How many bytes of output before that were not kept."""
 
-    @property
-    def last_output(self) -> bytes:
-        """What is kept with the outcome."""
-        return self.output[-OUTPUT:]
+    def last_output(self, most: int) -> bytes:
+        """Return what is kept with the outcome, of at most so many bytes."""
+        return self.output[-max(1, min(OUTPUT, most)) :]
 
 
 class Runner:
@@ -52,7 +51,6 @@ class Runner:
         self._children = children
         self._environment = environment
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.running: dict[str, Child] = {}
 
     def interrupt(self) -> None:
         """End the commands that are running: SIGTERM, later SIGKILL; the second time SIGKILL."""

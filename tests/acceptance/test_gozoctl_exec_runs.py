@@ -15,8 +15,9 @@ from tests.support import forking
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.gozoctl import PROGRAM, Gozoctl
-from tests.support.patience import until
+from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.programs import require_program
 from tests.support.receipts import ask
 from tests.support.receiver import Receiver
 from tests.support.run_events import RunEvents
@@ -312,3 +313,30 @@ async def test_nobody_reads_the_log(
             process.kill()
     assert log.count(b'line="a line of output"') == size // 17
     assert b"command.ended" in log.splitlines()[-2]
+
+
+async def test_the_first_process_of_a_container(
+    running: Running, client: Client, daemons: Daemons, new_id: str
+) -> None:
+    """It reaps what a command leaves to it, and a time-out does not wait for what has ended."""
+    unshare = require_program("unshare", package="util-linux")
+    script = "(sleep 30 & sleep 30 & sleep 30 &); sleep 30"
+    worker = daemons.start(
+        *("exec", new_id, "--timeout", "0.5", "--kill-after", "30", "--", "sh", "-c", script),
+        variables={"NATS_ADDRESS": running.server.url},
+        program=[str(unshare), "--pid", "--fork", "--mount-proc", "--kill-child", *PROGRAM],
+    )
+    await worker.event("exec.ready")
+    await client.nats.publish(new_id)
+    ended = await worker.event("command.ended", status="124", timeout=allow(20))
+    assert float(ended.fields["duration_ms"]) < 20_000
+    (first,) = children(worker.pid)
+    assert children(first) == []
+    await client.nats.publish(new_id)
+    await until(lambda: len(worker.events("command.ended")) == 2, "exit codes are kept")
+    assert worker.events("command.ended")[1].fields["status"] == "124"
+
+
+def children(pid: int) -> list[int]:
+    """Return the child processes of a process, zombies too."""
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from tests.support.client import Client
 from tests.support.jobs import call_one
@@ -158,6 +159,72 @@ async def test_the_entry_of_a_recurring_schedule(
     assert results[0] == "skipped"
     assert {"succeeded", "failed"} < set(results)
     assert len(set(results)) == 3
+
+
+async def test_the_entry_has_the_last_one(client: Client, new_id: str, events: RunEvents) -> None:
+    """Whatever is done to the schedule while its occurrences begin and end, many a second."""
+    receiver = await Receiver.start(client.nats)
+    await schedule(client, new_id, receiver.subject, Gozo_When="@every 0.1s")
+    for number in range(1, 9):
+        await receiver.wait(2 * number)
+        await call_one(client, "pause", new_id)
+        await call_one(client, "resume", new_id)
+        if number == 4:  # a request that replaces the schedule
+            await schedule(client, new_id, receiver.subject, Gozo_When="@every 0.1s")
+    await call_one(client, "pause", new_id)
+
+    async def is_settled() -> bool:
+        return await events.runs() == []
+
+    await until(is_settled, "all runs have ended")
+    last = (await outcomes(client, new_id))[-1]
+
+    async def is_in_the_entry() -> bool:
+        said = (await entry_of(client, new_id)).get("Gozo-Outcome", "").split()
+        due = datetime.fromisoformat(last["due"]).timestamp()
+        return said[:1] == [last["outcome"]] and abs(float(said[1]) - due) < 0.0015
+
+    await until(is_in_the_entry, f"the entry has {last}")
+
+
+async def test_runs_that_end_together_share_a_write(
+    client: Client, new_id: str, events: RunEvents
+) -> None:
+    """Of the entry of their schedule; each has an outcome of its own in the stream."""
+    count = 20
+    receiver = await Receiver.start(client.nats, *[None] * count)
+    await schedule(client, new_id, receiver.subject, Gozo_When="@every 1h")
+    for _ in range(count):
+        await call_one(client, "trigger", new_id, force=True)
+    jobs = await receiver.wait(count)
+    writes = await client.arrivals(f"$KV.gozo.{new_id}")
+    for job in jobs:
+        await receiver.say(job, b"+ACK")
+    await outcome(client, new_id, count)
+    await until(lambda: events.kinds.count("succeeded") == count, "all have ended")
+    assert 1 <= len(writes.payloads) < count
+
+
+@pytest.mark.parametrize("answer", [b"+ACK", b"+TERM"])
+async def test_the_outcome_comes_first(client: Client, new_id: str, answer: bytes) -> None:
+    """It is published before the run is removed or kept: a leader that dies loses none."""
+    seen: list[str] = []
+
+    async def take(message: Msg) -> None:
+        said = message.headers or {}
+        if message.subject.startswith("gozo.outcome."):
+            seen.append("outcome")
+        elif said.get("KV-Operation") == "DEL" or said.get("Gozo-State") == "failed":
+            seen.append("end")
+
+    for subject in ("gozo.outcome.>", f"$KV.gozo.=_run.{new_id}.>"):
+        await client.nats.subscribe(subject, cb=take)
+    receiver = await Receiver.start(client.nats, None)
+    await schedule(client, new_id, receiver.subject)
+    (job,) = await receiver.wait()
+    assert await receiver.ask(job, answer) == b"+OK"
+    await client.confirm()
+    assert seen == ["outcome", "end"]
 
 
 async def test_missed(client: Client, new_id: str, events: RunEvents) -> None:

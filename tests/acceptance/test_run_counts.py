@@ -66,7 +66,13 @@ async def test_one_in_each_state(
         "gozo_answers_total{answer=terminated}": 1,
         "gozo_answers_total{answer=alive}": 1,
         "gozo_answers_total{answer=done}": 0,
+        "gozo_answer_headers_invalid_total": 0,
+        "gozo_runs_running": 1,
+        "gozo_outcomes_total{outcome=failed}": 1,
+        "gozo_outcomes_total{outcome=skipped}": 1,
+        "gozo_outcomes_total{outcome=succeeded}": 0,
     }
+    assert 0 < figures["gozo_oldest_run_seconds"] < allow(60)
     assert {name: figures.get(name) for name in expected} == expected
 
     told = await keys(client)

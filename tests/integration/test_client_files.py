@@ -6,7 +6,6 @@ import asyncio
 import base64
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ IDS = st.sampled_from(
     ["a", "a.b", "web1.root.backup", "\N{SNOWMAN} =", 'q"\\', "*.>"]
 ) | WORDS.filter(lambda text: text == text.strip())
 SUBJECTS = st.sampled_from(["jobs", "cron.web1.root.backup", "a.b-c"])
-PAYLOADS = st.one_of(
+PAYLOADS: st.SearchStrategy[dict[str, str]] = st.one_of(
     st.fixed_dictionaries({}),
     st.fixed_dictionaries({"payload": st.text(st.characters(exclude_categories=["Cs"]))}),
     st.fixed_dictionaries(
@@ -40,9 +39,6 @@ HEADERS = st.lists(
     st.sampled_from(["A: b", "a: c", "Content-Type: text/plain", "X-Empty:", "Nats-Msg-Id: 1"]),
     unique_by=lambda line: line.partition(":")[0],
 )
-COMMON = {
-    "subject": SUBJECTS,
-}
 OPTIONAL = {
     "headers": HEADERS,
     "protect": st.booleans(),
@@ -81,7 +77,7 @@ COMMANDS = {
 @st.composite
 def tables(draw: st.DrawFn) -> dict[str, Any]:
     """Make a table that gozo takes."""
-    table = draw(st.fixed_dictionaries(COMMON, optional=OPTIONAL))
+    table: dict[str, Any] = draw(st.fixed_dictionaries({"subject": SUBJECTS}, optional=OPTIONAL))
     recurs = draw(st.booleans())
     table["when"] = draw(RECURRING if recurs else ONCE)
     if recurs:
@@ -166,8 +162,7 @@ async def go_round(server: NatsServer, given_files: list[tuple[str, str | None]]
         await client.apply(exported.wanted)
         assert await stored(client) == found
         for manifest in manifests:
-            own = replace(manifest, managed_by="file")  # others have the same set
-            plan = await client.apply(own.wanted, dry_run=True)
+            plan = await client.apply(manifest.wanted, dry_run=True)
             assert {one.action for one in plan} <= {"leave"}
         await other.apply(exported.wanted)
         assert write(await stored(other)) == write(found)

@@ -48,7 +48,7 @@ class Hosts:
         self.server = server
         self.folder = folder
         """Where commands write."""
-        self._daemons = daemons
+        self.daemons = daemons
 
     async def start(
         self,
@@ -59,7 +59,7 @@ class Hosts:
         program: Sequence[str] = PROGRAM,
     ) -> Daemon:
         """Start a worker on a file, and wait until it is ready."""
-        worker = self._daemons.start(
+        worker = self.daemons.start(
             *("worker", "cron.toml", "--host", host, *options),
             variables={"NATS_ADDRESS": self.server.url, **(variables or {})},
             files={"cron.toml": text},

@@ -105,6 +105,8 @@ MISTAKES = [
         (*CREATE, "--in", "1", "--confirm", "--dead-letter", "a"),
         "--dead-letter needs --attempts or --max-age, since it does not recur and --confirm is",
     ),
+    ((*REPLY, "--expect", "0.5"), "invalid --expect '0.5': expected 1s or more"),
+    ((*CREATE, "--in", "1", "--expect", "1h"), "--expect needs --confirm-reply or --confirm-claim"),
     ((*REPLY, "--ttl", "5m"), "--ttl is for --confirm only: omit it"),
     (
         (*CREATE, "--in", "1", "--confirm", "--ttl", "0.5"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gozo.schedule import record
+from gozo.schedule import record, runs
 from gozo.schedule.model import (
     MICROSECONDS,
     NEVER,
@@ -97,6 +97,13 @@ def test_what_cannot_be_overdue() -> None:
     assert record.overdue_us(plain) == NEVER
     assert begun(plain).record is None, "its entry is as it was"
     assert record.not_awaiting(plain) is plain
+
+
+def test_a_single_schedule_is_announced_once() -> None:
+    """Before or after its run has begun; a recurring one has its own record."""
+    for spec, stays in ((None, True), (ScheduleSpec(recurs=True), False)):
+        entry = record.announced(EXPECTING._replace(spec=spec, when="@daily"))
+        assert record.is_announced(runs.begun(entry, "a", "1", b"", 10 * HOUR)) is stays
 
 
 def test_jitter_does_not_make_it_overdue() -> None:

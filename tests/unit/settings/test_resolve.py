@@ -95,6 +95,7 @@ def texts(tmp_path: Path) -> dict[str, list[str]]:
         "metrics": [":0", "127.0.0.1:1", "[::1]:9464", "host:65535"],
         "events": ["yes", "no", "yes", "no"],
         "history": ["30d", "1s", "12h", "90m"],
+        "outcomes": ["30d", "0", "365d", "90m"],
         "log-level": ["debug", "WARNING", "error", "info"],
         "log-format": ["json", "TEXT", "json", "text"],
         "store": ["/s/0", "/s/1", "/s/2", "/s/3"],

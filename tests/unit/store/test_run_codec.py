@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gozo.protocol.headers import block
 from gozo.protocol.ids import escape_id
+from gozo.protocol.outcome_codec import LONGEST_HOST
 from gozo.schedule.expression import LAST_US
 from gozo.schedule.model import (
     LONGEST_REASON,
@@ -21,6 +22,7 @@ from gozo.schedule.model import (
     ScheduleSpec,
     State,
 )
+from gozo.schedule.outcome import Outcome, Record, Result
 from gozo.schedule.runs import begun, claimed, failed, sent
 from gozo.store.entry_codec import (
     EntryError,
@@ -137,6 +139,17 @@ def test_the_size_of_a_schedule_counts_its_runs(id_: str | None, reason: str) ->
     for _ in range(5):
         run = sent(run._replace(tried=999_998), "a" * 43, LAST_US)
     run = claimed(run, "b" * 43, LAST_US)
-    for later in (run, failed(run, reason * LONGEST_REASON, LAST_US - 1)):
+    outcome = Outcome(
+        *(id_, key, "to", "", Result.UNANSWERED, LAST_US, LAST_US),
+        attempt=999_999,
+        host="h" * LONGEST_HOST,
+        exit_status=-99_999,
+        duration_us=LAST_US,
+        late=True,
+    )
+    recorded = schedule._replace(record=Record(outcome, LAST_US, overdue=True))
+    counted = headers_size(schedule)
+    for later in (run, failed(run, reason * LONGEST_REASON, LAST_US - 1), recorded):
         lines = entry_headers(later, b"0123456789-0123456789abcdef-0123456789a")
-        assert len(block(lines, 10**18)) <= headers_size(schedule)
+        assert len(block(lines, 10**18)) <= counted
+        assert headers_size(later) <= counted, "what was accepted once stays valid"

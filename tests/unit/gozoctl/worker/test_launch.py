@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,6 +12,7 @@ from gozo.client.worker_tables import Job
 from gozo.errors import SettingsError
 from gozoctl.worker.children import Account
 from gozoctl.worker.launch import MAILED, OUTPUT, start_of
+from gozoctl.worker.run import Ended
 from gozoctl.worker.tables import Tables
 from tests.support.hosts import read, table
 
@@ -68,3 +70,12 @@ def test_how_much_output_is_kept() -> None:
     assert start_of(Job("a", "s", "x", keep_output=False), b"", None, {}).keeps == 0
     mailed = Job("a", "s", "x", keep_output=False, mailto="a@b")
     assert start_of(mailed, b"", None, {}).keeps == MAILED
+
+
+def test_the_output_of_an_outcome() -> None:
+    """It is the end of what was kept, and fits into a message."""
+    ended = Ended(0, "", datetime.now(UTC), 1.0, b"x" * OUTPUT + b"end")
+    assert len(ended.last_output(1_000_000)) == OUTPUT
+    assert ended.last_output(1_000_000).endswith(b"xend")
+    assert ended.last_output(4) == b"xend"
+    assert len(ended.last_output(-1)) == 1  # a server for tiny messages
