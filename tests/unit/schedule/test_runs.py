@@ -156,8 +156,9 @@ def test_attempts_are_counted() -> None:
         assert (run.tried, run.state) == (0, State.RETRYING)
         assert waits_for(run, wait_us)
     assert waits_for(runs.refused(run, "nobody", 99, NOW_US), 5 * SECOND)
-    run = runs.failed(run, "first", NOW_US)
-    assert (run.tried, run.state) == (1, State.RETRYING)
+    assert run.reason == "nobody"
+    run = runs.failed(run, "first\n", NOW_US)
+    assert (run.tried, run.state, run.reason) == (1, State.RETRYING, "first")
     run = runs.failed(run, "second\r\nline", NOW_US)
     assert (run.tried, run.state, run.reason) == (2, State.FAILED, "second line")
 
