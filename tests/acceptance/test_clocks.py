@@ -253,7 +253,7 @@ async def test_the_servers_clock_is_set_as_well(
 async def test_offers_are_repeated_by_the_steady_clock(
     servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
 ) -> None:
-    """However the clock is set, one that nobody claims is repeated every two seconds."""
+    """However the clock is set, an unclaimed offer is repeated every two seconds."""
     server = servers.start()
     clock = WallClock(tmp_path)
     async with OtherTime(server.port, clock) as link:

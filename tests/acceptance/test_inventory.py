@@ -81,7 +81,7 @@ async def test_markers_are_not_read(
 
 @asynccontextmanager
 async def calls(plain: Plain) -> AsyncIterator[list[str]]:
-    """Note the calls of JetStream that anybody makes."""
+    """Record all calls of the JetStream API."""
     called: list[str] = []
 
     async def note(message: Msg) -> None:
@@ -95,7 +95,7 @@ async def calls(plain: Plain) -> AsyncIterator[list[str]]:
 
 
 async def test_many_schedules_are_read_with_one_request(plain: Plain, client: Client) -> None:
-    """The server answers one question for all keys much faster than one for each."""
+    """One request for all keys is answered much faster than one for each."""
     async with calls(plain) as called:
         assert len(await listed(client)) >= WAITING
     assert called.count("DIRECT.GET.KV_gozo") == 1
@@ -330,7 +330,7 @@ async def test_without_the_permission(
 async def test_without_the_permission_for_batches(
     servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
 ) -> None:
-    """Each schedule is read from the stream's leader."""
+    """Each schedule is read by itself from the stream's leader."""
     server = servers.start()
     async with await Client.connect(server.url) as client:
         await client.schedule("to", when=LATER, id="first")

@@ -98,7 +98,7 @@ async def test_only_a_run_is_left(
 async def test_what_else_is_asked_of_a_run_that_is_left(
     running: Running, client: Client, new_id: str, tmp_path: Path, state: str
 ) -> None:
-    """Each answer says that it is not over yet, and changes nothing."""
+    """The answer to each other verb says that the run is not over, and nothing changes."""
     ctl = Gozoctl(tmp_path, running.server.url)
     jobs = await begin(client, new_id, state)
     before = await runs(client, new_id)
@@ -156,7 +156,7 @@ async def test_a_schedule_that_recurs(
 async def test_a_resume_changes_no_run(
     servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path, without_daemon: bool
 ) -> None:
-    """A paused schedule was triggered: once it is resumed, its run is still tried again."""
+    """A run that was triggered while the schedule was paused is still retried after a resume."""
     server = servers.start()
     daemon = await daemons.serve(server)
     client = await clients.connect(server)

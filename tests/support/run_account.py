@@ -1,4 +1,4 @@
-"""What became of runs under faults: started twice, settled wrongly or left in the bucket."""
+"""An account of runs under faults: started twice, settled wrongly, or left in the bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The leader dies moments after requests that receivers confirm: each of them has one run."""
+"""The leader dies moments after requests for confirmed deliveries: each of them has one run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Bursts:
             await self._ask(f"later-{name}", when="+2")
 
     async def last(self) -> None:
-        """Wait until all requests so far are begun, and all runs are settled."""
+        """Wait until all requests so far have begun, and all runs are settled."""
         await self._ask(f"last-{self._bursts}")
         await until(lambda: self.starts >= self.sent, "all are started")
         bucket = await self._client.nats.jetstream().key_value("gozo")
@@ -74,7 +74,7 @@ class Bursts:
 async def test_requests_are_taken_once(
     servers: Servers, daemons: Daemons, clients: Clients, rounds: int
 ) -> None:
-    """The next leader has heard the same requests, and knows what became of them.
+    """The next leader has received the same requests, and finds out what became of them.
 
     As the leader dies, none of its reports about them arrives.
     """

@@ -55,9 +55,9 @@ async def test_the_bucket_is_withheld(
 async def test_the_answers_do_not_come(
     servers: Servers, daemons: Daemons, clients: Clients, rounds: int, note: Note
 ) -> None:
-    """What it has stored without knowing it goes, since the next leader stores it as well.
+    """What it stored without knowing is removed, since the next leader stores it as well.
 
-    That one stores what has to be confirmed under the same key, and it stays.
+    Confirmed requests are stored under the same key by both, and stay.
     """
 
     async def run(more: dict[str, str]) -> Account:

@@ -1,4 +1,4 @@
-"""Answers that come while a replica does not act on them."""
+"""Answers that arrive while a replica does not act on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Listening:
         self.refused: list[str] = []
 
     def listen(self, subject: str, call: Callable[..., None]) -> None:
-        """Note what is called."""
+        """Record what is called."""
         self.come = call
 
 
@@ -38,7 +38,7 @@ class Standby:
         self.inbox = AnswerInbox(cast("Connection", self._connection), "gozo")
 
     def answer(self, number: int, reply: bytes = b"", payload: bytes = b"-NAK") -> None:
-        """Let an answer come."""
+        """Let an answer arrive."""
         self._connection.come(b"gozo.ack.%d" % number, reply, None, payload)
 
     def lead(self) -> list[Heard]:
@@ -49,7 +49,7 @@ class Standby:
 
 
 def test_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answers of the last minute, in order, but no claims."""
+    """Answers of the last minute are kept in order, but no claims."""
     standby = Standby(monkeypatch)
     standby.answer(1, b"old")
     standby.now += 30
@@ -68,7 +68,7 @@ def test_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     [(40, b"-NAK"), (3_000, b"+ACK"), (40, b"+TERM " + "\N{GRINNING FACE}".encode() * 200)],
 )
 def test_memory(monkeypatch: pytest.MonkeyPatch, length: int, payload: bytes) -> None:
-    """However many come, and however long they are, they take no more than they may."""
+    """Their memory is limited, however many and however long they are."""
     monkeypatch.setattr(kept_answers, "MOST_BYTES", 2 * MIB)
     standby = Standby(monkeypatch)
     tracemalloc.start()
@@ -83,7 +83,7 @@ def test_memory(monkeypatch: pytest.MonkeyPatch, length: int, payload: bytes) ->
 
 
 def test_a_reply_subject_on_which_nothing_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not kept; the answer counts."""
+    """The reply subject is dropped; the answer counts."""
     standby = Standby(monkeypatch)
     standby.answer(1, b"r" * LONGEST_SUBJECT)
     standby.answer(2, b"r" * (LONGEST_SUBJECT + 1))

@@ -1,4 +1,4 @@
-"""Offers are repeated on the steady clock, however the wall clock is set."""
+"""Offers are repeated by the steady clock, however the wall clock is set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class World:
 
 @pytest.mark.parametrize("by_us", [-HOUR_US, HOUR_US])
 def test_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch, by_us: int) -> None:
-    """The offer is looked at once more, and neither repeated early nor kept back."""
+    """The offer is checked once more, and repeated neither early nor late."""
     world = World(monkeypatch)
     world.now += 0.5
     world.offers.look_again(NOW_US + by_us)
@@ -41,7 +41,7 @@ def test_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch, by_us: int) -> Non
 
 
 def test_an_offer_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not repeated, and not looked at."""
+    """It is neither repeated nor checked again."""
     world = World(monkeypatch)
     world.offers.end(KEY)
     assert world.offers.token(KEY) is None
@@ -50,7 +50,7 @@ def test_an_offer_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_replica_that_leads_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It forgets its offers: another one makes its own."""
+    """It forgets its offers: the next leader makes its own."""
     world = World(monkeypatch)
     world.offers.clear()
     assert world.offers.token(KEY) is None

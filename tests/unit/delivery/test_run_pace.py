@@ -1,4 +1,4 @@
-"""Further attempts are made a few at a time, so that others get their turn."""
+"""Retries are made a few at a time, so that other work gets its turn."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Runs:
         self.pace = RunPace(self.attempt, lambda: self.leads)
 
     def add(self, *numbers: int) -> None:
-        """Let runs be due."""
+        """Make runs due."""
         for number in numbers:
             due: Due = Item(1, number, f"{number}"), cast("Source", self)
             self.pace.add(due)
 
     def attempt(self, due: Due, message: Outgoing) -> None:
-        """Count."""
+        """Count the attempts."""
         assert message is MESSAGE
         self.tried.append(due[0].revision)
 
@@ -40,11 +40,11 @@ class Runs:
         return None if item.revision in self.unread else MESSAGE
 
     def is_current(self, item: Item) -> bool:
-        """Tell whether nobody has changed the run."""
+        """Tell whether the run is unchanged."""
         return item.revision not in self.gone
 
     def give_back(self, item: Item) -> None:
-        """Count."""
+        """Count the runs given back."""
         self.back.append(item.revision)
 
     def let_go(self, item: Item) -> None:
@@ -52,7 +52,7 @@ class Runs:
 
 
 async def test_a_few_at_a_time() -> None:
-    """In order, and what else is to be done meanwhile is done in between."""
+    """Attempts are made in order, and other work is done between them."""
     runs = Runs()
     runs.add(*range(5 * AT_ONCE))
     seen = []
@@ -67,7 +67,7 @@ async def test_a_few_at_a_time() -> None:
 
 
 async def test_what_is_not_tried() -> None:
-    """Runs that were changed or whose messages are not in memory by now."""
+    """Runs that were changed meanwhile, or whose messages are not in memory, are not attempted."""
     runs = Runs()
     runs.add(1, 2, 3)
     runs.gone, runs.unread = {1}, {1, 2}
@@ -76,7 +76,7 @@ async def test_what_is_not_tried() -> None:
 
 
 async def test_a_replica_that_leads_no_more() -> None:
-    """All are given back, whether it knows that by then or is told."""
+    """All are given back, whether it notices by itself or is stopped."""
     runs = Runs()
     runs.add(1, 2)
     runs.leads = False

@@ -133,7 +133,7 @@ def test_each_subscription_of_a_leader_has_its_own() -> None:
 
 
 def test_a_position_there_is_certain_or_not_given() -> None:
-    """It takes enough samples, and all of them alike."""
+    """It needs enough samples, and all of them equal."""
     hearing = Hearing()
     assert hearing.position_there(9) is None
     for number, count in ((1, 5), (2, 5), (3, 5), (4, 6), (5, 7), (6, 7)):

@@ -75,7 +75,7 @@ def test_what_is_refused(given_: dict[bytes, bytes], words: str) -> None:
 
 
 def test_a_dead_letter_that_could_never_be_published() -> None:
-    """It is refused: a stream cannot give a single message up, but a receiver can."""
+    """Without a limit, a delivery that a stream confirms is never given up."""
     given_ = {b"gozo-confirm": b"stream", b"gozo-dead-letter": b"dead"}
     with pytest.raises(RequestError, match="Gozo-Dead-Letter needs Gozo-Attempts or Gozo-Max-Age"):
         read_confirmation(given_)

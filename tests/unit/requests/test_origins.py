@@ -1,4 +1,4 @@
-"""By which name replicas know a request that receivers have to confirm."""
+"""The name by which replicas know a request for a confirmed delivery."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Replica:
         self.writer.begin_hearing()
 
     def follow(self, leader: Replica) -> None:
-        """Hear of a leader, and lead after it."""
+        """Follow a leader, then lead."""
         for number in range(1, ENOUGH_SAMPLES + 2):
             place = Place(leader.writer.begun, leader.count.value, number - 1, leader.count.value)
             message = FeedMessage(TERM, number, place, before=0)
@@ -61,7 +61,7 @@ class Replica:
 
 
 def test_the_next_leader_knows_what_was_stored() -> None:
-    """It stores it under the same key, and so what it alone has heard under another one."""
+    """It stores such a request under the same key, and others under keys of their own."""
     leader, standby = Replica(NAME, HEARD), Replica(b"next", HEARD + AHEAD)
     standby.follow(leader)
     stored = leader.name(5)
@@ -76,7 +76,7 @@ def test_the_next_leader_knows_what_was_stored() -> None:
 
 @pytest.mark.parametrize("id_", [None, "an id"])
 def test_the_next_leader_knows_what_was_begun(id_: str | None) -> None:
-    """Its run has the name of the request, whichever replica begins it."""
+    """A run has the name of its request, whichever replica begins it."""
     leader, standby = Replica(NAME, HEARD), Replica(b"next", HEARD + AHEAD)
     standby.follow(leader)
     stored = leader.name(5, id_)
@@ -89,7 +89,7 @@ def test_the_next_leader_knows_what_was_begun(id_: str | None) -> None:
 
 
 def test_what_came_to_the_leader_itself_has_its_own_name() -> None:
-    """No earlier leader has stored it, and nothing is looked up."""
+    """No earlier leader has stored it, so nothing is looked up."""
     leader, standby = Replica(NAME, HEARD), Replica(b"next", HEARD + AHEAD)
     standby.follow(leader)
     later = HEARD + 1
@@ -98,7 +98,7 @@ def test_what_came_to_the_leader_itself_has_its_own_name() -> None:
 
 
 def test_what_came_before_a_subscription_has_its_own_name() -> None:
-    """The counts differ by another number since."""
+    """The difference between the counts has changed since."""
     leader, standby = Replica(NAME, HEARD), Replica(b"next", HEARD + AHEAD)
     standby.hear()
     standby.follow(leader)
@@ -108,7 +108,7 @@ def test_what_came_before_a_subscription_has_its_own_name() -> None:
 
 
 def test_requests_that_standbys_hand_over_have_names_of_their_own() -> None:
-    """They have one position, and may be the same."""
+    """They share one position, and may be identical."""
     leader = Replica(NAME, HEARD)
     assert leader.name(5) == leader.name(5)
     assert leader.name(leader.writer.begun) != leader.name(leader.writer.begun)

@@ -128,7 +128,7 @@ def test_when_memory_is_given_back(quiet: bool) -> None:
 
 
 def test_what_was_freed_is_given_back_under_steady_load() -> None:
-    """Though no moment is quiet, and no container sparse: others are allocated all the time."""
+    """No moment is quiet and no container sparse: others are allocated all the time."""
     trimmed: list[float] = []
     memory = Memory([Part(0)], lambda: trimmed.append(at))
     for second in range(100, 1_000):

@@ -70,7 +70,7 @@ test_remembering.settings = settings(
 
 
 def test_thousands_a_second_take_little() -> None:
-    """9 bytes each, whole chunks are dropped, and of what was not there nothing is said."""
+    """They take 9 bytes each, whole chunks are dropped, and unknown keys have no outcome."""
     departures = Departures()
     for second in range(100):
         for number in range(2_000):

@@ -46,7 +46,7 @@ def begun(entry: Entry) -> Entry:
 
 
 def waits_for(run: Entry, wait_us: int, since_us: int = NOW_US) -> bool:
-    """Tell whether a run waits for that long, or up to a fifth longer."""
+    """Tell whether a run waits this long, or up to a fifth longer."""
     return wait_us <= run.next_us - since_us <= wait_us + wait_us // 5
 
 
@@ -137,7 +137,7 @@ def test_the_last_wait_of_a_back_off_repeats() -> None:
 def test_what_failed_at_one_moment_is_tried_at_many(
     fails: Callable[[Entry, int], Entry], wait_us: int
 ) -> None:
-    """Each run has a random part of its own in each wait, the same on every daemon."""
+    """Each wait has a random part for each run, the same on every daemon."""
     entry = schedule()
     all_runs = [runs.begun(entry, f"job-{n}", "64a1", b"", NOW_US) for n in range(3_000)]
     waits = [fails(run, 8).next_us - NOW_US for run in all_runs]
@@ -156,8 +156,9 @@ def test_attempts_are_counted() -> None:
         assert (run.tried, run.state) == (0, State.RETRYING)
         assert waits_for(run, wait_us)
     assert waits_for(runs.refused(run, "nobody", 99, NOW_US), 5 * SECOND)
-    run = runs.failed(run, "first", NOW_US)
-    assert (run.tried, run.state) == (1, State.RETRYING)
+    assert run.reason == "nobody"
+    run = runs.failed(run, "first\n", NOW_US)
+    assert (run.tried, run.state, run.reason) == (1, State.RETRYING, "first")
     run = runs.failed(run, "second\r\nline", NOW_US)
     assert (run.tried, run.state, run.reason) == (2, State.FAILED, "second line")
 

@@ -125,7 +125,7 @@ def test_nobody_removes_what_never_ends() -> None:
 
 
 def test_a_group_is_forgotten_as_soon_as_all_of_it_has_ended() -> None:
-    """Those that end within the same quarter of a second belong together."""
+    """Tombstones that end within the same quarter of a second form a group."""
     group = 1 << GROUP_BITS
     timetable = Timetable()
     for revision, end in enumerate((group, group + 1, 2 * group - 1, 2 * group), 1):
@@ -138,7 +138,7 @@ def test_a_group_is_forgotten_as_soon_as_all_of_it_has_ended() -> None:
 
 
 def test_the_end_of_an_earlier_tombstone_is_not_that_of_a_later_one() -> None:
-    """One that the server would keep for ever is purged, once, whatever its key was before."""
+    """One that the server would keep forever is purged once, whatever its key was before."""
     timetable = removed(1)
     timetable.remove("1", 2, 2, lasting=True)
     timetable.remove("1", 3, 2, lasting=True)
@@ -153,7 +153,7 @@ def test_the_end_of_an_earlier_tombstone_is_not_that_of_a_later_one() -> None:
 
 
 def test_a_tombstone_takes_little() -> None:
-    """Its key included, of which 60 bytes: tens of thousands may have been delivered lately."""
+    """This includes 60 bytes of its key: tens of thousands may have been delivered lately."""
     timetable, count = Timetable(), 20_000
     tracemalloc.start()
     before_bytes, _ = tracemalloc.get_traced_memory()

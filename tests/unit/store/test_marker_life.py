@@ -24,7 +24,7 @@ def test_few_markers_live_until_the_server_has_written_its_index() -> None:
 
 
 def test_a_busy_bucket_holds_no_more_than_short_lives_explain() -> None:
-    """Though the markers of its first seconds live long, they are not followed by others."""
+    """The markers of its first seconds live long, but no later ones do."""
     rate, life, ends = 2_000, SAFE, [0] * 1_000
     kept: list[int] = []
     for second in range(1_000 - SAFE):
@@ -36,7 +36,7 @@ def test_a_busy_bucket_holds_no_more_than_short_lives_explain() -> None:
 
 
 def test_markers_live_long_again_when_half_as_many_are_left() -> None:
-    """Not sooner, and then until there are too many again."""
+    """This is not sooner, and lasts until there are too many again."""
     assert USUAL_LIFE.chosen(0, FEW // 2, before=SHORTEST) == SHORTEST
     assert USUAL_LIFE.chosen(0, FEW // 2 - 1, before=SHORTEST) == SAFE
     assert USUAL_LIFE.chosen(0, FEW - 1, before=SAFE) == SAFE
