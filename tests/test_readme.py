@@ -8,7 +8,9 @@ place, in both; nothing else of what is printed is changed.
 from __future__ import annotations
 
 import os
+import pwd
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,17 +96,20 @@ async def test_from_a_crontab(servers: Servers, daemons: Daemons, tmp_path: Path
     server = servers.start()
     await daemons.serve(server)
     ctl = Gozoctl(tmp_path, server.url)
-    ctl.program("crontab", "#!/bin/sh\n[ \"$*\" = -l ] && echo '0 2 * * * backup --full'\n")
+    lines = f"HOME={tmp_path}\nPATH={ctl.path}\n0 2 * * * backup --full"
+    ctl.program("crontab", f"#!/bin/sh\n[ \"$*\" = -l ] && echo '{lines}'\n")
     ctl.program("backup", '#!/bin/sh\necho "$*" >ran\n')
     worker = daemons.start(
         *("-e", "-o", "pipefail", "-c", block("command", "crontab")),
         program=["/bin/bash"],
         variables=ctl.variables({"PATH": ctl.path}),
     )
-    await worker.event("exec.ready")
-    ctl.ok("trigger", "backup")
-    await worker.event("command.ended", id="backup", status="0")
-    assert (worker.folder / "ran").read_text() == "--full\n"
+    await worker.event("worker.ready")
+    (id_,) = ctl.ok("list", "-o", "id").out.split()
+    assert id_ == f"{socket.gethostname()}.{pwd.getpwuid(os.getuid()).pw_name}.backup"
+    ctl.ok("trigger", id_)
+    await worker.event("job.ended", id=id_, status="0")
+    assert (tmp_path / "ran").read_text() == "--full\n"
 
 
 def test_options() -> None:

@@ -26,6 +26,7 @@ from gozo.client.models import (
 from gozo.client.next_times import next_times, times_of
 from gozo.client.outcome_model import Outcome
 from gozo.client.pull_consumer import Pulled, Pulling
+from gozo.client.run_attempt import Report, RunAttempt
 from gozo.client.subscription import Listening
 from gozo.errors import ContradictionError, ExistsError, NotFoundError, UnansweredError
 
@@ -53,7 +54,9 @@ __all__ = [
     "Pulled",
     "Pulling",
     "Replica",
+    "Report",
     "Rival",
+    "RunAttempt",
     "Schedule",
     "ScheduleOptions",
     "Server",

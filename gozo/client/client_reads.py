@@ -19,6 +19,10 @@ from gozo.client.models import (
 )
 from gozo.client.outcome_model import Outcome
 from gozo.client.typed import typed
+from gozo.transport.jetstream import JetStream
+
+BUCKETS = ("KV_", "OBJ_")
+"""How the names of streams begin that clients use as key/value buckets or object stores."""
 
 LEFT_BY_RUN = ("delivered", "failed", "missed")
 """How a schedule left the bucket that may have had runs."""
@@ -187,6 +191,12 @@ class ClientReads(ClientBase):
     async def bucket(self) -> BucketInfo | None:
         """Describe the bucket; None if it does not exist."""
         return await self._reader.info()
+
+    async def streams(self) -> builtins.list[str]:
+        """Return the names of the first 1,024 streams that are no buckets, in order."""
+        answer = await JetStream(self._connection).call("STREAM.NAMES")
+        names = answer.get("streams") or ()
+        return sorted(name for name in names if not name.startswith(BUCKETS))
 
 
 def _later(left: Outcome | None, ended: Outcome | None) -> Outcome | None:

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 from gozo.client.arguments import canonical_id
 from gozo.client.client_base import ClientBase
 from gozo.client.events import Following
-from gozo.client.models import Change
+from gozo.client.micro_service import Describe, MicroService
+from gozo.client.models import Change, Message
 from gozo.client.pull_consumer import Pulling
+from gozo.client.receiving import OnMessage, Receiving
+from gozo.client.run_attempt import RunAttempt, attempt_of
 from gozo.client.subscription import Listening
 from gozo.client.typed import typed
 from gozo.client.watch import Watcher
@@ -51,6 +54,27 @@ class ClientStreams(ClientBase):
         return Listening(
             self._connection, subject, queue=queue, count=count, max_backlog=max_backlog
         )
+
+    @typed
+    def receive(self, queue: str, on_message: OnMessage) -> Receiving:
+        """Pass the messages on many subjects to a function, as a member of a queue group.
+
+        It is a member on the subjects that it follows, at first none: see `Receiving`.
+        """
+        return Receiving(self._connection, queue, on_message)
+
+    @typed
+    def announce(self, name: str, description: str, describe: Describe) -> MicroService:
+        """Be found as a NATS service, such as by `nats micro ls`, until that is stopped."""
+        return MicroService(self._connection, self._policy, name, description, describe)
+
+    @typed
+    def attempt_of(self, message: Message) -> RunAttempt | None:
+        """Return the attempt of a message that its receiver has to confirm; None of any other.
+
+        The receiver claims it, and answers when the work has ended: see `RunAttempt`.
+        """
+        return attempt_of(self._connection, message, self.settings.request_subject)
 
     @typed
     def pull(self, stream: str, consumer: str, subject: str) -> Pulling:

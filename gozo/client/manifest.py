@@ -18,6 +18,8 @@
     protect = true                   # false ends that; default: unchanged
     set = "weekly"                   # instead of the file's
 
+A file may also say what workers run: see `gozo.client.worker_tables`.
+
 Files are only read: their owner's comments and order stay.
 """
 
@@ -29,7 +31,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gozo.client.arguments import DEAD_LETTER, spec_of
@@ -46,15 +48,25 @@ from gozo.client.manifest_tables import (
     confirmed,
     dumped,
     pause_table,
-    printable,
     protect_table,
     schedule_table,
     set_table,
     toml_key,
     when_of,
 )
+from gozo.client.mistakes import WrongError, invalid, unknown
 from gozo.client.models import Schedule, Wanted
-from gozo.errors import GozoError, Refusal, RequestError, SettingsError, invalid_value
+from gozo.client.worker_tables import (
+    COMMAND,
+    KINDS,
+    WORKER,
+    Job,
+    WorkerSettings,
+    defaults,
+    read_job,
+    read_settings,
+)
+from gozo.errors import Refusal, RequestError, SettingsError, invalid_value
 from gozo.protocol.admin import read_note
 from gozo.schedule.model import ScheduleSpec
 
@@ -72,6 +84,7 @@ _KINDS |= {bool: "true or false", int: "a whole number"}
 _KINDS_OF = {
     "confirm": 'true or false, or "stream", "reply" or "claim"',
     "backoff": 'a string such as "1s,10s", or a list of strings',
+    **KINDS,
 }
 """By key, for those of several types."""
 
@@ -92,6 +105,9 @@ _CONFIRM = re.compile(r"'Gozo-Confirm: ([a-z]+)'")
 
 _LONGEST_SHOWN = 80  # characters of a value that is not a plain one
 
+KNOWN = (SCHEDULES, SET, WORKER)
+"""The keys of a file outside its tables."""
+
 ReadFile = Callable[[str], bytes]
 """Returns the content of a file named in a manifest, or raises `OSError`."""
 
@@ -103,6 +119,9 @@ class Manifest:
     name: str
     managed_by: str
     wanted: tuple[Wanted, ...]
+    jobs: tuple[Job, ...] = ()
+    """What workers run for those with a command."""
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
 
     @property
     def sets(self) -> set[str]:
@@ -143,11 +162,8 @@ def parse(
         RecursionError,
     ) as error:  # a long number, or many brackets
         raise SettingsError(f"{name} is not TOML: {error}") from error
-    problems = [
-        f"{name}: {_unknown(key, (SCHEDULES, SET))}"
-        for key in content
-        if key not in (SCHEDULES, SET)
-    ]
+    problems = [f"{name}: {unknown(key, KNOWN)}" for key in content if key not in KNOWN]
+    settings = _settings(content, name, problems)
     set_ = managed_by or content.get(SET, default_set)
     if not is_set_name(set_):
         problems.append(f"{name}: {invalid_value(SET, set_, SET_NAME)}")
@@ -156,21 +172,31 @@ def parse(
     if not isinstance(tables, dict):
         problems.append(f"{name}: {SCHEDULES} is not a table: write [schedules.ID] for each")
         tables = {}
-    wanted = []
+    wanted: list[Wanted] = []
+    jobs: list[Job] = []
     for id_, table in tables.items():
         try:
-            one = _wanted(id_, table, set_, read_file)
+            one, job = _wanted(id_, table, set_, read_file)
             if managed_by:
                 one = replace(one, managed_by=managed_by)
             check(one)
             wanted.append(one)
+            jobs += [] if job is None else [job.within(settings)]
         except RequestError as error:
             problems.append(f"{_place(name, id_)}: {_in_keys(error)}")
-        except _WrongError as error:
+        except WrongError as error:
             problems.append(f"{_place(name, id_, error.key)}: {error}")
     if problems:
         raise SettingsError("\n".join(problems))
-    return Manifest(name, set_, tuple(wanted))
+    return Manifest(name, set_, tuple(wanted), tuple(jobs), settings)
+
+
+def _settings(content: Mapping[str, Any], name: str, problems: list[str]) -> WorkerSettings:
+    try:
+        return read_settings(content.get(WORKER, {}))
+    except WrongError as error:
+        problems.append(f"{name}: [{WORKER}]: {error}")
+        return WorkerSettings()
 
 
 def is_set_name(name: object) -> bool:
@@ -183,51 +209,50 @@ def is_set_name(name: object) -> bool:
     )
 
 
-class _WrongError(GozoError):
-    """A mistake in a table."""
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
-
-
-def _wanted(id_: str, table: Any, managed_by: str, read_file: ReadFile) -> Wanted:
+def _wanted(
+    id_: str, table: Any, managed_by: str, read_file: ReadFile
+) -> tuple[Wanted, Job | None]:
     if not isinstance(table, dict):
-        raise _WrongError("", "it is not a table: write [schedules.ID] above its keys")
+        raise WrongError("", "it is not a table: write [schedules.ID] above its keys")
     for key, value in table.items():
         if key not in KEYS and isinstance(value, dict):
             dotted = toml_key(f"{id_}.{key}")
-            raise _WrongError(
+            raise WrongError(
                 key, f"tables cannot be nested; quote an id with a dot: [{SCHEDULES}.{dotted}]"
             )
         if key not in KEYS:
-            raise _WrongError("", _unknown(key, KEYS))
+            raise WrongError("", unknown(key, KEYS))
         kind = KEYS[key]
         texts = value if isinstance(value, list) else ()
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if type(value) not in kinds or not all(isinstance(text, str) for text in texts):
             shown = value if isinstance(value, (str, int, float)) else str(value)[:_LONGEST_SHOWN]
-            raise _invalid(key, shown, f"expected {_KINDS_OF.get(key) or _KINDS[kinds[0]]}")
+            raise invalid(key, shown, f"expected {_KINDS_OF.get(key) or _KINDS[kinds[0]]}")
     for key in ("subject", "when"):
         if key not in table:
-            raise _WrongError(key, "it is missing")
+            raise WrongError(key, "it is missing")
     if SET in table and not is_set_name(table[SET]):
-        raise _invalid(SET, table[SET], SET_NAME)
+        raise invalid(SET, table[SET], SET_NAME)
+    spec = _spec(table)
+    recurs = spec is not None and spec.recurs
+    job = read_job(id_, table)
+    given = defaults(recurs=recurs) if COMMAND in table else {}
+    given |= {key: table[key] for key in CONFIRM if key in table}
     wanted = Wanted(
         id_,
         table["subject"],
         table["when"],
         _payload(table, read_file),
         tuple(_header(line) for line in table.get("headers", ())),
-        spec=_spec(table),
+        spec=spec,
         managed_by=table.get(SET, managed_by),
         paused=table.get("paused"),
         note=_note(table),
         protect=table.get("protect"),
-        **{key.replace("-", "_"): table[key] for key in CONFIRM if key in table},
+        **{key.replace("-", "_"): value for key, value in given.items()},
     )
     confirmed(wanted)
-    return wanted
+    return wanted, job
 
 
 def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
@@ -235,23 +260,23 @@ def _spec(table: Mapping[str, Any]) -> ScheduleSpec | None:
     for key in ("start", "until"):
         if table.get(key, "").startswith("+"):
             problem = "it would mean another time on each day; expected a moment"
-            raise _invalid(key, table[key], problem)
+            raise invalid(key, table[key], problem)
     return spec_of(given, table["when"], 0)
 
 
 def _note(table: Mapping[str, Any]) -> str:
     if "note" in table and not table.get("paused"):
-        raise _WrongError("note", "a note says why a schedule is paused: add paused = true")
+        raise WrongError("note", "a note says why a schedule is paused: add paused = true")
     try:
         return read_note(table.get("note", ""))
     except RequestError as error:
-        raise _WrongError("note", str(error)) from error
+        raise WrongError("note", str(error)) from error
 
 
 def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
     given = [key for key in PAYLOADS if key in table]
     if len(given) > 1:
-        raise _WrongError(given[1], f"the payload is already in {given[0]}: remove one of the two")
+        raise WrongError(given[1], f"the payload is already in {given[0]}: remove one of the two")
     for key in given:
         text: str = table[key]
         try:
@@ -259,28 +284,18 @@ def _payload(table: Mapping[str, Any], read_file: ReadFile) -> bytes:
                 return base64.b64decode(text, validate=True)
             return read_file(text) if key == "payload-file" else text.encode()
         except binascii.Error as error:
-            raise _invalid(key, text[:_LONGEST_SHOWN], f"expected base64 ({error})") from error
+            raise invalid(key, text[:_LONGEST_SHOWN], f"expected base64 ({error})") from error
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise _invalid(key, text, f"it cannot be read ({why})") from error
+            raise invalid(key, text, f"it cannot be read ({why})") from error
     return b""
 
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
-        raise _invalid("headers", line, "expected 'Name: value'")
+        raise invalid("headers", line, "expected 'Name: value'")
     return name.strip(), value.strip(" \t")
-
-
-def _unknown(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1)
-    cure = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
-    return f"unknown key {key!r}: {cure}"
-
-
-def _invalid(key: str, value: object, problem: str) -> _WrongError:
-    return _WrongError("", invalid_value(key, value, problem))
 
 
 def _in_keys(error: RequestError) -> str:
@@ -317,16 +332,6 @@ def write(schedules: Iterable[Schedule]) -> str:
         for one in found
     }
     return dumped(content)
-
-
-def write_commented(items: Iterable[tuple[str, Wanted]]) -> str:
-    """Write wanted schedules as a file, each below a one-line comment."""
-    tables = (
-        f"# {printable(comment.expandtabs())}\n"
-        + dumped({SCHEDULES: {one.id: schedule_table(one, one.when)}})
-        for comment, one in items
-    )
-    return "\n".join(tables)
 
 
 def difference(

@@ -19,6 +19,7 @@ from gozo.client.confirming import (
     read_options,
 )
 from gozo.client.models import Schedule, Wanted
+from gozo.client.worker_tables import JOB
 from gozo.errors import RequestError
 from gozo.protocol.headers import FIRST_LINE, fields
 from gozo.schedule import expression as grammar
@@ -54,6 +55,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "protect": bool,
     **SPEC,
     SET: str,
+    **JOB,
 }
 """The keys that the table of a schedule may have, and their types."""
 

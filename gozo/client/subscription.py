@@ -140,6 +140,13 @@ class Listening:
             self._connection.on_denied.remove(self._on_denied)
             self._connection.on_closed.remove(self._news.set)
 
+    def rest(self) -> list[Message]:
+        """Return the messages that have arrived and were not read yet, as if they were read."""
+        messages = [message for message, _ in self._messages]
+        self._messages.clear()
+        self._backlog = 0
+        return messages
+
     def _on_denied(self, kind: str, subject: str) -> None:
         if kind == "subscription" and subject == self.subject:
             self._denied = missing_permission(kind, subject)

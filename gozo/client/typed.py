@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from gozo.client.arguments import ScheduleOptions
-from gozo.client.models import Schedule, Wanted
+from gozo.client.models import Message, Schedule, Wanted
 from gozo.schedule.model import ScheduleSpec
 
 P = ParamSpec("P")
@@ -104,6 +104,9 @@ _KINDS = {
         "a list of gozo.client.Wanted",
         is_shown=False,
     ),
+    "Message": _kind(Message, "a gozo.client.Message"),
+    "OnMessage": _Kind(callable, "a function that takes a message"),
+    "Describe": _Kind(callable, "a function without arguments"),
     "Schedule": _kind(Schedule, "a gozo.client.Schedule"),
     "ScheduleSpec": _kind(ScheduleSpec, "a gozo.schedule.model.ScheduleSpec"),
     # Checked by an attribute: their module reads files, and this one is pure.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Mapping
 from typing import NoReturn
 
 from gozo.leadership.tenure import Role
 from gozo.monitoring.health import Health
 from gozo.runtime.logs import get_logger, visible
+from gozo.runtime.notify_socket import NotifySocket
 
 INTERVAL = 1.0  # seconds between reports, unless the watchdog needs more
 FEEDS = 3  # reports within the watchdog's timeout: two may be lost
@@ -27,9 +27,7 @@ class Notifier:
     """The notification socket of the service manager."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        address = environment.get("NOTIFY_SOCKET", "")
-        # A leading @ stands for the null byte of an abstract name (unix(7)).
-        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket = NotifySocket(environment)
         self.interval = INTERVAL
         own = str(os.getpid())
         limit_us = environment.get("WATCHDOG_USEC", "")
@@ -44,7 +42,7 @@ class Notifier:
     @property
     def is_heard(self) -> bool:
         """Whether a service manager listens."""
-        return bool(self._address)
+        return self._socket.is_heard
 
     async def run(self, health: Health) -> NoReturn:
         """Report periodically; runs until it is cancelled."""
@@ -63,7 +61,7 @@ class Notifier:
             status = "stopping" if self._is_stopping else _status(health, part)
             if status != self._reported:
                 words.append(f"STATUS={visible(status)}")  # no line breaks
-            if self._send(words):  # otherwise everything is sent again next time
+            if self._socket.send(words):  # otherwise everything is sent again next time
                 self._reported = status
                 ready = ready or "READY=1" in words
             await asyncio.sleep(self.interval)
@@ -72,20 +70,7 @@ class Notifier:
         """Report that the shutdown has begun."""
         if not self._is_stopping:
             self._is_stopping = True
-            self._send(["STOPPING=1"])
-
-    def _send(self, words: list[str]) -> bool:
-        """Send assignments; return False if they did not arrive, as when systemd is busy."""
-        if not self._address or not words:
-            return True
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
-            line.setblocking(False)
-            try:
-                line.sendto("\n".join(words).encode(), self._address)
-            except OSError as error:
-                log.repeated("warning", "notify.failed", reason=error)
-                return False
-        return True
+            self._socket.send(["STOPPING=1"])
 
 
 def _status(health: Health, hangs: str) -> str:

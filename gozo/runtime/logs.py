@@ -25,8 +25,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from io import TextIOBase
 from typing import TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -41,6 +42,7 @@ MOST_REASONS = 200  # conditions remembered by each logger
 _NUMBERS = {level: logging.getLevelNamesMapping()[level.upper()] for level in LEVELS}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _FIELDS = "gozo_fields"  # the attribute of a LogRecord that carries an event's fields
+_EACH = "gozo_each"  # that for the last field of several events, and its values
 _LONG = 1e15  # from here on a float has no meaningful decimals
 _PLAIN = re.compile(r'[^\s"=\\]+')  # needs no quotes, as long as it is printable
 
@@ -79,6 +81,18 @@ class EventLogger:
     def error(self, event: str, /, **fields: object) -> None:
         """Write an event about a failure that needs attention."""
         self.log(logging.ERROR, event, **fields)
+
+    def each(
+        self, level: str, event: str, field: str, values: Sequence[object], **fields: object
+    ) -> None:
+        """Write an event at a level (one of `LEVELS`) for each value of its last field, at once.
+
+        For many events at a time, which this makes several times cheaper.
+        """
+        number = _NUMBERS[level]
+        if values and self._logger.isEnabledFor(number):
+            extra = {_FIELDS: fields, _EACH: (field, values)}
+            self._logger.log(number, event, extra=extra)
 
     def limited(self, level: str, event: str, /, **fields: object) -> None:
         """Write an event at a level (one of `LEVELS`), at most five a second of each name.
@@ -209,14 +223,22 @@ class EventFormatter(logging.Formatter):
         else:
             event = record.msg
         trace = self.formatException(record.exc_info) if record.exc_info else ""
+        each: tuple[str, Sequence[object]] | None = getattr(record, _EACH, None)
         if self._form == "json":
-            lines = [_object(when, level, event, fields, trace)]
+            several = [fields] if each is None else [{**fields, each[0]: one} for one in each[1]]
+            lines = [_object(when, level, event, one, trace) for one in several]
         else:
             words = [event] if self._to_journal else [when, level, event]
             words.extend(f"{key}={rendered(value)}" for key, value in fields.items())
-            lines = [" ".join(words), *(f"  | {visible(part)}" for part in trace.splitlines())]
+            line = " ".join(words)
+            if each is None:
+                lines = [line, *(f"  | {visible(part)}" for part in trace.splitlines())]
+            else:
+                line = f"{line} {each[0]}="
+                lines = [line + rendered(value) for value in each[1]]
         if self._to_journal:
-            lines = [_priority(level) + line for line in lines]
+            priority = _priority(level)
+            lines = [priority + line for line in lines]
         return "\n".join(lines)
 
 
@@ -225,7 +247,9 @@ def get_logger(name: str) -> EventLogger:
     return EventLogger(name)
 
 
-def configure(level: str, stream: TextIO | None = None, form: str = DEFAULT_FORMAT) -> None:
+def configure(
+    level: str, stream: TextIO | TextIOBase | None = None, form: str = DEFAULT_FORMAT
+) -> None:
     """Send gozo's events at `level` (one of `LEVELS`) and above to a stream, by default stderr.
 
     `form` is one of `FORMATS`. Libraries log from `warning` upwards, whatever the level: their
@@ -256,7 +280,7 @@ def _priority(level: str) -> str:
     return f"<{_PRIORITIES.get(level, _PRIORITIES['info'])}>"
 
 
-def _is_journal(stream: TextIO) -> bool:
+def _is_journal(stream: TextIO | TextIOBase) -> bool:
     """Tell whether a stream is connected to the journal directly."""
     named = os.environ.get("JOURNAL_STREAM")
     if not named:

@@ -137,8 +137,13 @@ class Subscriptions:
         del self._listeners[listener]
         if refused := self._refused.pop(listener, None):
             refused.cancel()
-        if self._client is not None:
-            self._client.unlisten(listener.sid, hear_out=hear_out)
+        client = self._client
+        if client is None:
+            return
+        client.unlisten(listener.sid, hear_out=hear_out)
+        if hear_out:
+            with suppress(DisconnectedError):
+                self._call_echo(partial(_forget, client, listener.sid))
 
     def deny(self, subject: str) -> None:
         """Note that the server refused a subscription, and retry it later."""
@@ -180,3 +185,9 @@ class Subscriptions:
         for other in list(self._refused.values()):
             if other.denied:
                 other.retry_later(soon=True)
+
+
+def _forget(client: HardenedClient, sid: int, _: bytes | None, payload: bytes | None) -> None:
+    """Forget a subscription that has ended, once everything sent to it has arrived."""
+    if payload is not None:  # otherwise the link was lost
+        client.unlisten(sid)

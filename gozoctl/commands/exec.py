@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,18 +12,19 @@ import typer
 from gozo.cli.options import takes
 from gozo.errors import SettingsError, UnusableError, invalid_value
 from gozo.runtime import logs
+from gozo.runtime.log_writer import LogWriter
 from gozo.settings import parsers
 from gozoctl.options import completion, moments
 from gozoctl.session import OPTIONS, Session, connected
-from gozoctl.worker.pool import Job, Plan, Worker
+from gozoctl.worker.jobs import Answers
+from gozoctl.worker.pool import Plan, Worker
+from gozoctl.worker.sources import StreamSource, SubjectSource
 
 if TYPE_CHECKING:
     from gozo.client import Client
 
 QUEUE = "gozoctl-exec"
 RETRIES = 3
-
-log = logs.get_logger("gozo.exec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,12 @@ class Source:
         bool, typer.Option("--everywhere", help="Join no group: receive every message.")
     ] = False
     stream: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Take messages from this JetStream stream.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Take messages from this JetStream stream.",
+            autocompletion=completion.streams,
+        ),
     ] = None
     consumer: Annotated[
         str | None,
@@ -81,7 +88,7 @@ class Running:
         typer.Option(
             min=0,
             metavar="N",
-            help=f"Retry a failed command up to N times (stream mode only).  [default: {RETRIES}]",
+            help=f"Retry a failed command up to N times; with --stream only.  [default: {RETRIES}]",
             show_default=False,
         ),
     ] = None
@@ -103,8 +110,7 @@ class Running:
         bool, typer.Option("--once", help="Run for one message, and exit with its exit code.")
     ] = False
     log_output: Annotated[
-        bool,
-        typer.Option("--log-output", help="Log each line of output, with the id."),
+        bool, typer.Option("--log-output", help="Log each line of output, with the id.")
     ] = False
 
     def plan(self, command: list[str], *, from_stream: bool) -> Plan:
@@ -115,7 +121,8 @@ class Running:
         """
         if self.retries is not None and not from_stream:
             raise SettingsError(
-                "--retries needs --stream and --consumer: other messages arrive only once"
+                "--retries needs --stream and --consumer: gozo itself retries what has to be "
+                "confirmed, as its --attempts say; other messages arrive only once"
             )
         if shutil.which(command[0]) is None:
             raise SettingsError(
@@ -127,7 +134,6 @@ class Running:
             max_parallel=self.max_parallel,
             timeout=None if self.timeout is None else moments.length(self.timeout, "--timeout"),
             kill_after=moments.length(self.kill_after, "--kill-after"),
-            log_output=self.log_output,
             once=self.once,
             retries=RETRIES if self.retries is None else self.retries,
         )
@@ -160,47 +166,52 @@ def command(
     `GOZO_MESSAGE_HEADER_<NAME>` for each header, in upper case and with _ for -. No shell is
     involved. Exit codes are logged to standard error.
 
-    On SIGTERM, SIGINT or SIGHUP it waits for running commands, and exits 0; a second SIGTERM or
-    SIGINT ends them.
+    What a receiver has to confirm (see `gozoctl create`) has succeeded if the
+    command exits with 0, and is retried by gozo if not.
+
+    On SIGTERM, SIGINT or SIGHUP it finishes what runs and what waits here, or gives it back, and
+    exits 0; a second SIGTERM or SIGINT ends running commands.
     """
 
     async def work(session: Session) -> int:
-        logs.configure("error" if session.out.quiet else "info")
+        level = "error" if session.out.quiet else "info"
         source.check()
         plan = running.plan(command, from_stream=source.stream is not None)
-        if source.stream is not None and source.consumer is not None:
-            return await _pull(session.client, plan, source.stream, source.consumer, subject)
-        return await _listen(session.client, plan, subject, source)
+        with LogWriter(sys.stderr.fileno()) as writer:
+            logs.configure(level, writer)
+            try:
+                output = writer if running.log_output else None
+                if source.stream is not None and source.consumer is not None:
+                    names = source.stream, source.consumer
+                    return await _pull(session.client, plan, names, subject, output)
+                return await _listen(session.client, plan, subject, source, output)
+            finally:
+                logs.configure(level)
 
     connected(ctx, given, work)
 
 
-async def _listen(client: Client, plan: Plan, subject: str, source: Source) -> int:
+async def _listen(
+    client: Client, plan: Plan, subject: str, source: Source, output: LogWriter | None
+) -> int:
     """Run the command for messages that arrive while this runs."""
     queue = None if source.everywhere else source.queue
-    count = 1 if plan.once else None
-    listening = client.listen(subject, queue=queue, count=count, max_backlog=source.backlog_size)
-
-    async def take() -> Job:
-        return Job(await anext(listening))
-
-    async with listening:
-        worker = Worker(plan, take, listening.stop)
-        code = await worker.run(subject=subject, queue=queue)
-    if listening.waiting:
-        log.warning(
-            "exec.dropped", messages=listening.waiting, reason="exec ended before their turn"
-        )
-    return code
+    most = source.backlog_size
+    while True:
+        answers = Answers()
+        async with client.listen(subject, queue=queue, count=1 if plan.once else None) as listening:
+            messages = SubjectSource(listening, client.attempt_of, answers, most)
+            worker = Worker(plan, messages, answers, output)
+            code = await worker.run(subject=subject, queue=queue)
+        if not (plan.once and worker.was_refused):
+            return code
 
 
-async def _pull(client: Client, plan: Plan, stream: str, consumer: str, subject: str) -> int:
-    """Run the command for messages that a consumer holds."""
+async def _pull(
+    client: Client, plan: Plan, names: tuple[str, str], subject: str, output: LogWriter | None
+) -> int:
+    """Run the command for messages that a consumer holds; `names`: the stream, and its own."""
+    stream, consumer = names
     async with client.pull(stream, consumer, subject) as pulling:
-
-        async def take() -> Job:
-            pulled = await pulling.take()
-            return Job(pulled.message, pulled)
-
-        worker = Worker(replace(plan, ack_wait=pulling.ack_wait), take, lambda: None)
+        worker = Worker(plan, StreamSource(pulling, plan.retries), Answers(), output)
         return await worker.run(subject=subject, stream=stream, consumer=consumer)

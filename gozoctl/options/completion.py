@@ -1,4 +1,4 @@
-"""Completes ids and subjects of existing schedules.
+"""Completes ids and subjects of existing schedules, and names of streams.
 
 It has to be quick and silent: without a server, it offers nothing. It reads no file of the working
 directory, since TAB may be pressed anywhere.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -18,6 +20,9 @@ from gozo.errors import GozoError
 from gozo.settings.options import CONNECTION
 from gozo.settings.resolve import resolve_connection
 from gozo.settings.sources import Sources
+
+if TYPE_CHECKING:
+    from gozo.client import Client
 
 LONGEST = 0.45  # seconds in total
 MOST = 1_000  # offers
@@ -37,6 +42,19 @@ def subjects(ctx: typer.Context, incomplete: str) -> list[str]:
     return sorted({subject for _, subject, _ in _found(ctx, incomplete, by_id=False)})
 
 
+def streams(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the names of streams."""
+    found: list[str] = []
+    with contextlib.suppress(GozoError, TimeoutError):
+        asyncio.run(_list(ctx, found))
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+async def _list(ctx: typer.Context, found: list[str]) -> None:
+    async with _client(ctx) as client:
+        found += await client.streams()
+
+
 def _found(ctx: typer.Context, begun: str, *, by_id: bool) -> Iterator[tuple[str, str, datetime]]:
     found: list[tuple[str, str, datetime]] = []
     with contextlib.suppress(GozoError, TimeoutError):
@@ -47,17 +65,24 @@ def _found(ctx: typer.Context, begun: str, *, by_id: bool) -> Iterator[tuple[str
 async def _search(
     ctx: typer.Context, begun: str, found: list[tuple[str, str, datetime]], *, by_id: bool
 ) -> None:
+    async with _client(ctx) as client:
+        async for schedule in client.list(prefix=begun if by_id else ""):
+            name = schedule.id if by_id else schedule.subject
+            if schedule.id is not None and name is not None and name.startswith(begun):
+                found.append((schedule.id, schedule.subject, schedule.due))
+                if len(found) >= MOST:
+                    return
+
+
+@asynccontextmanager
+async def _client(ctx: typer.Context) -> AsyncIterator[Client]:
+    """Connect, for as long as completion may take."""
     from gozo.client import Client  # noqa: PLC0415  # not needed for --help
 
     settings = resolve_connection(Sources.load(_given(ctx), local=None))
     async with asyncio.timeout(LONGEST):
         async with await Client.connect(settings, timeout=LONGEST, name="gozoctl") as client:
-            async for schedule in client.list(prefix=begun if by_id else ""):
-                name = schedule.id if by_id else schedule.subject
-                if schedule.id is not None and name is not None and name.startswith(begun):
-                    found.append((schedule.id, schedule.subject, schedule.due))
-                    if len(found) >= MOST:
-                        return
+            yield client
 
 
 def _given(ctx: typer.Context) -> Given:

@@ -1,1 +1,1 @@
-"""The worker of `gozoctl exec`: a pool that runs a command for each message."""
+"""The workers: of `gozoctl exec`, for each message, and of `gozoctl worker`, for each table."""

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from gozo.client import Message
@@ -23,6 +23,7 @@ POINTER = 8  # bytes
 SPARE = 64 * 1024  # bytes for variables that the command adds for its children
 TIMED_OUT = 124  # the exit code of timeout(1)
 NO_SIGNAL = 0  # only checks whether there is a process to signal: kill(2)
+PID_1 = 1
 SIGNALLED = 128  # shells add the number of the signal
 POLL = 0.05  # seconds between checks whether a process group has ended
 LAST_OUTPUT = 1.0  # seconds to wait for output after the exit: a child may keep it open
@@ -31,8 +32,19 @@ LONGEST_LINE = 16 * 1024  # bytes; longer lines of output are logged in parts
 _ODD = re.compile(r"[^A-Z0-9_]")
 _BREAK = re.compile(r"[\0\r\n]")
 
-OnLine = Callable[[str, bytes], None]
-"""Receives `stdout` or `stderr`, and a line without its line end."""
+
+class Output(Protocol):
+    """Receives what a command prints."""
+
+    def take(self, stream: str, lines: Sequence[bytes]) -> None:
+        """Receive lines of `stdout` or `stderr`, without their line ends."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to receive no more for now: the command then waits when its pipe is full."""
+
+    def when_ready(self, call: Callable[[], None]) -> None:
+        """Call something once more can be received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +114,19 @@ async def run(
     *,
     timeout: float | None = None,
     kill_after: float = 10.0,
-    on_line: OnLine | None = None,
+    output: Output | None = None,
 ) -> Ended:
     """Run a command in a process group of its own, with `payload` as its input.
 
     After `timeout` seconds, or when cancelled, the group gets SIGTERM; `kill_after` seconds later,
-    or when cancelled again, SIGKILL. The command inherits our output, unless `on_line` takes it.
+    or when cancelled again, SIGKILL. The command inherits our output, unless `output` takes it.
     """
     began = time.monotonic()
-    pipe = asyncio.subprocess.PIPE if on_line else None
+    pipe = asyncio.subprocess.PIPE if output else None
     try:
-        with _input(payload) as stdin:
+        with input_file(payload) as stdin:
             transport, process = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Process(on_line),
+                lambda: _Process(output),
                 *command,
                 stdin=stdin,
                 stdout=pipe,
@@ -126,27 +138,35 @@ async def run(
         return Ended(126, f"cannot start: {error.strerror}", time.monotonic() - began)
     group = transport.get_pid()
     is_late = False
+
+    def reap() -> None:
+        if process.exited.is_set():  # the event loop has the exit code
+            reap_group(group)
+
     try:
         async with asyncio.timeout(timeout):
             await process.exited.wait()
     except TimeoutError:
         is_late = True
-        await _end(group, kill_after)
+        await end_group(group, kill_after, reap)
         await process.exited.wait()
     except asyncio.CancelledError:
-        await _end(group, kill_after)
+        await end_group(group, kill_after, reap)
         raise
     finally:
         seconds = time.monotonic() - began
-        if on_line:
+        if output:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_OUTPUT):
                     await process.silent.wait()
         transport.close()
-    return _ended(cast("int", transport.get_returncode()), seconds, timeout if is_late else None)
+        reap()
+    code = cast("int", transport.get_returncode())
+    return how_it_ended(code, seconds, timeout if is_late else None)
 
 
-def _ended(code: int, seconds: float, timeout: float | None) -> Ended:
+def how_it_ended(code: int, seconds: float, timeout: float | None) -> Ended:
+    """Return how a process ended; `timeout` is given if it was ended after that many seconds."""
     if timeout is not None:
         return Ended(TIMED_OUT, f"timed out after {timeout:g} s", seconds)
     if code < 0:
@@ -158,19 +178,31 @@ def _ended(code: int, seconds: float, timeout: float | None) -> Ended:
     return Ended(code, f"exit code {code}" if code else "", seconds)
 
 
-async def _end(group: int, kill_after: float) -> None:
-    """End all processes of a group."""
-    _signal(group, signal.SIGTERM)
+async def end_group(group: int, kill_after: float, reap: Callable[[], None] = lambda: None) -> None:
+    """End all processes of a group; `reap` is called for those that have ended meanwhile."""
+    signal_group(group, signal.SIGTERM)
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(kill_after):
-                while _signal(group, NO_SIGNAL):  # noqa: ASYNC110  # nothing reports its end
+                while signal_group(group, NO_SIGNAL):  # nothing reports its end
                     await asyncio.sleep(POLL)
+                    reap()
     finally:
-        _signal(group, signal.SIGKILL)
+        signal_group(group, signal.SIGKILL)
 
 
-def _signal(group: int, number: int) -> bool:
+def reap_group(group: int) -> None:
+    """Reap the processes that a command left to us, as PID 1 of a container; see wait(2).
+
+    Otherwise they stay for ever, and the group seems to run. The command itself has been reaped.
+    """
+    if os.getpid() == PID_1:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-group, os.WNOHANG) != (0, 0):
+                pass
+
+
+def signal_group(group: int, number: int) -> bool:
     """Send a signal to a process group; False if it no longer exists."""
     try:
         os.killpg(group, number)
@@ -179,7 +211,7 @@ def _signal(group: int, number: int) -> bool:
     return True
 
 
-def _input(payload: bytes) -> IO[bytes]:
+def input_file(payload: bytes) -> IO[bytes]:
     """Return a file with a payload: the command need not read it, and may reopen it."""
     if hasattr(os, "memfd_create"):
         file: IO[bytes] = os.fdopen(os.memfd_create("payload"), "w+b")
@@ -193,16 +225,21 @@ def _input(payload: bytes) -> IO[bytes]:
 class _Process(asyncio.SubprocessProtocol):
     """Notes the exit of a process, and splits its output into lines."""
 
-    def __init__(self, on_line: OnLine | None) -> None:
+    def __init__(self, output: Output | None) -> None:
         self.exited = asyncio.Event()
         self.silent = asyncio.Event()
         """Set when no process can write to its output any more."""
-        self._on_line = on_line
+        self._output = output
         self._begun = {1: bytearray(), 2: bytearray()}
         self._open = 2
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
 
     def process_exited(self) -> None:
         self.exited.set()
+        self._resume()  # no more than what is in the pipes is to come
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         begun = self._begun[fd]
@@ -212,16 +249,26 @@ class _Process(asyncio.SubprocessProtocol):
             lines.append(rest[:LONGEST_LINE])
             rest = rest[LONGEST_LINE:]
         begun[:] = rest
-        for line in lines:
-            self._tell(fd, line)
+        self._take(fd, lines)
+        output, transport = self._output, self._transport
+        if output is None or transport is None or self.exited.is_set():
+            return
+        if output.is_full:
+            cast("asyncio.ReadTransport", transport.get_pipe_transport(fd)).pause_reading()
+            output.when_ready(self._resume)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if self._begun[fd]:
-            self._tell(fd, bytes(self._begun[fd]))
+        self._take(fd, [bytes(self._begun[fd])] if self._begun[fd] else [])
         self._open -= 1
         if not self._open:
             self.silent.set()
 
-    def _tell(self, fd: int, line: bytes) -> None:
-        if self._on_line is not None:
-            self._on_line("stdout" if fd == 1 else "stderr", line)
+    def _resume(self) -> None:
+        if self._output is not None and self._transport is not None:
+            for fd in self._begun:
+                pipe = self._transport.get_pipe_transport(fd)
+                cast("asyncio.ReadTransport", pipe).resume_reading()
+
+    def _take(self, fd: int, lines: Sequence[bytes]) -> None:
+        if self._output is not None and lines:
+            self._output.take("stdout" if fd == 1 else "stderr", lines)

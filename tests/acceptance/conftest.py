@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from gozo.client import Client as Gozo
 from tests.support.client import Client
+from tests.support.hosts import Hosts
 from tests.support.patience import allow
 from tests.support.processes import Clients, Daemons
 from tests.support.running import Running
@@ -39,3 +42,16 @@ async def client(running: Running, clients: Clients) -> Client:
 def new_id() -> str:
     """Make an id that no other test uses."""
     return f"id-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def gozo(running: Running) -> AsyncIterator[Gozo]:
+    """Connect gozo's own client to the module's server."""
+    async with await Gozo.connect(running.server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def hosts(running: Running, daemons: Daemons, tmp_path: Path) -> Hosts:
+    """Have workers on the module's server, whose commands write to a folder of the test."""
+    return Hosts(running.server, daemons, tmp_path)

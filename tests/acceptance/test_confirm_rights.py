@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from gozo.client import Client as Gozo
+from gozo.settings.model import ConnectionSettings
+from gozo.settings.parsers import read_addresses
 from tests.support.documented import documented, documented_accounts, login, violations
+from tests.support.gozoctl import PROGRAM
+from tests.support.hosts import Hosts, apply, settled, table
 from tests.support.jobs import Jobs, call_one, runs
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
@@ -100,6 +106,41 @@ async def test_documented_receiver(servers: Servers, daemons: Daemons, clients: 
     assert await jobs.answer(job, b"+WPI") == b"+OK"
     assert await jobs.answer(job) == b"+OK"
     assert violations(server) == []
+
+
+async def test_documented_worker(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
+    """With the permissions in the manual a worker runs commands and can be found."""
+    server = servers.start(documented())
+    await daemons.serve(server, *login("daemon"))
+    url = server.url.replace("://", f"://administrator:{PASSWORD}@")
+    text = table("a", "true").replace("cron.a", "jobs.a")
+    hosts = Hosts(server, daemons, tmp_path)
+    inbox = ("--inbox-prefix", "_INBOX.worker")
+    worker = await hosts.start(text, "web1", *login("worker"), *inbox)
+    settings = ConnectionSettings(
+        addresses=read_addresses(url), inbox_prefix="_INBOX.administrator"
+    )
+    async with await Gozo.connect(settings) as gozo:
+        await apply(gozo, text)
+        await gozo.trigger("a")
+        await worker.event("job.ended", id="a", status="0")
+        assert await settled(gozo, "a") == ""
+    assert violations(server) == []
+
+
+async def test_a_worker_that_may_not_listen(
+    servers: Servers, daemons: Daemons, tmp_path: Path
+) -> None:
+    """It says so at its start, and ends."""
+    server = servers.start(withholding("subscribe", "cron.a"))
+    worker = daemons.start(
+        *("worker", "cron.toml", *LOGIN),
+        variables={"NATS_ADDRESS": server.url},
+        files={"cron.toml": table("a", "true") + table("b", "true")},
+        program=PROGRAM,
+    )
+    assert await worker.wait() == 4
+    assert "cron.a" in worker.stderr.splitlines()[-1]
 
 
 ANSWERS_ONCE = """

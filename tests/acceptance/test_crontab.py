@@ -1,20 +1,23 @@
-"""A crontab, moved to gozo: imported, applied, and run by workers that share its commands."""
+"""Crontabs, moved to gozo: imported, applied, and run by the workers of hosts."""
 
 from __future__ import annotations
 
+import json
+import os
+import pwd
 import re
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from nats.js import api
 
 from tests.support.daemon import Daemon
-from tests.support.gozoctl import Gozoctl
+from tests.support.gozoctl import PROGRAM, Gozoctl
 from tests.support.patience import until
-from tests.support.processes import Clients, Daemons, Servers
+from tests.support.processes import Daemons
 from tests.support.server import NatsServer
 from tests.support.wallclock import WallClock
 
@@ -65,123 +68,185 @@ ARGUMENTS = {
 GIVEN = {"mail": "Hello, 100% of you."}
 
 NOTE = """#!/bin/sh
-set -- "$GOZO_MESSAGE_ID" "$GOZO_MESSAGE_DUE" "${0##*/}" "$*" "$(echo $(cat))"
+set -- "$GOZO_ID" "${0##*/}" "$*" "$(echo $(cat))"
 (IFS='|'; echo "$*" >>ran)
 """
-"""Stands for every program of the crontab: notes what it was run for, and what it was given."""
+"""Stands for every program of a crontab: notes what it was run for, and what it was given."""
 
-HELD = """#!/bin/sh
-echo "$GOZO_MESSAGE_ID $GOZO_MESSAGE_DUE" >>begun
-n=0; until [ -e go ] || [ $n = 400 ]; do sleep 0.05; n=$((n+1)); done
-echo "$GOZO_MESSAGE_ID $GOZO_MESSAGE_DUE" >>ended
-"""
-"""Runs until there is a file `go`; 20 s at most, should the test fail."""
+ME = pwd.getpwuid(os.getuid()).pw_name
 
 
 class Moved:
-    """A crontab that was imported and applied while a daemon runs, whose clock can be set."""
+    """Crontabs of hosts, imported and applied, and a daemon whose clock can be set."""
 
     def __init__(self, server: NatsServer, daemons: Daemons, folder: Path) -> None:
-        self.server = server
+        self._server = server
         self._daemons = daemons
-        self.clock = WallClock(folder / "clock")
+        self._clock = WallClock(folder / "clock")
         self.ctl = Gozoctl(folder, server.url)
 
     async def serve(self) -> None:
         """Start the daemon."""
-        arguments = ("serve", "--address", self.server.url)
-        daemon = self._daemons.start(*arguments, variables=self.clock.variables)
+        arguments = ("serve", "--address", self._server.url)
+        daemon = self._daemons.start(*arguments, variables=self._clock.variables)
         await daemon.event("daemon.leading")
 
-    def move(self, crontab: str, subject: str = "cron") -> str:
-        """Import a crontab and apply it; return what was told of what is left out."""
-        (self.ctl.home / "tab").write_text(crontab)
-        zone = ("--time-zone", "Europe/Malta")
-        done = self.ctl.ok("import-crontab", "tab", "--subject", subject, *zone)
-        (self.ctl.home / "cron.toml").write_text(done.out)
-        self.ctl.ok("apply", "cron.toml")
-        return done.err
+    def import_(self, crontab: str, host: str, *options: str) -> tuple[str, str]:
+        """Import a crontab, whose programs run in a folder of the host; return file and errors.
 
-    async def work(self, *arguments: str) -> Daemon:
-        """Start a worker that gives commands to a shell."""
-        path = {"PATH": self.ctl.path}
-        return await self._daemons.work(self.server, *arguments, "--", "/bin/sh", variables=path)
+        Whatever cannot be converted, the file is complete.
+        """
+        (self.ctl.home / host).mkdir(exist_ok=True)
+        text = f"PATH={self.ctl.path}\nHOME={self.ctl.home / host}\n{crontab}"
+        name = () if "--shared" in options else ("--host", host)
+        arguments = ("import-crontab", "-", "--time-zone", "Europe/Malta", *name, *options)
+        done = self.ctl.run(*arguments, stdin=text.encode())
+        assert done.code == (1 if done.err else 0)
+        return done.out, done.err
+
+    def apply(self, file: str, *options: str) -> list[str]:
+        """Apply a file; return the ids of what changed, with what was done."""
+        done = self.ctl.ok("apply", "-", *options, stdin=file.encode())
+        return [" ".join(row[:2]) for row in done.rows[1:]]
+
+    async def work(self, file: str, host: str) -> Daemon:
+        """Start a host's worker on a file."""
+        worker = self._daemons.start(
+            *("worker", "cron.toml", "--host", host),
+            variables={"NATS_ADDRESS": self._server.url},
+            files={"cron.toml": file},
+            program=PROGRAM,
+        )
+        await worker.event("worker.ready")
+        return worker
 
     def pass_time(self) -> None:
-        """Let a year pass: all that fell due meanwhile comes once."""
-        self.clock.set(YEAR)
+        """Let a year pass."""
+        self._clock.set(YEAR)
+
+    def ran(self, host: str) -> list[list[str]]:
+        """Return what programs have noted on a host: id, name, arguments, input."""
+        path = self.ctl.home / host / "ran"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.split("|") for line in lines]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[NatsServer]:
+    """Run a server for all tests; their ids differ."""
+    with NatsServer() as server:
+        yield server
 
 
 @pytest.fixture
-async def moved(servers: Servers, daemons: Daemons, tmp_path: Path) -> Moved:
+async def moved(server: NatsServer, daemons: Daemons, tmp_path: Path) -> Moved:
     """A daemon, and nothing applied yet."""
-    moved = Moved(servers.start(), daemons, tmp_path)
+    moved = Moved(server, daemons, tmp_path)
     await moved.serve()
     return moved
 
 
-def noted(name: str, *workers: Daemon) -> list[str]:
-    """Return the lines that programs have written to a file, in the folders of their workers."""
-    paths = [worker.folder / name for worker in workers]
-    return [line for path in paths if path.exists() for line in path.read_text().splitlines()]
-
-
 async def test_each_occurrence_runs_once(moved: Moved) -> None:
-    """On one of two workers, at the times and with the input that the crontab says."""
+    """On one of two hosts that share it, at the times and with the input that the crontab says."""
     for name in (*DUE, "tidy"):
         moved.ctl.program(name, NOTE)
-    left_out = moved.move(CRONTAB)
-    assert [line.split(":")[2] for line in left_out.splitlines()] == ["11"]
-    assert "@reboot is not a time: skipped" in left_out
-    workers = [await moved.work("cron") for _ in range(2)]
+    file, left_out = moved.import_(CRONTAB, "all", "--shared", "all", "--misfire", "once")
+    assert [line.split(":")[2] for line in left_out.splitlines()] == ["13"]
+    assert "@reboot is not a time" in left_out
+    moved.apply(file)
+    workers = [await moved.work(file, host) for host in ("web1", "web2")]
     moved.pass_time()
-    await until(
-        lambda: {line.split("|")[2] for line in noted("ran", *workers)} == {*DUE, "tidy"},
-        "all have run",
-    )
-    ran = [line.split("|") for line in noted("ran", *workers)]
-    assert Counter((due, name) for _, due, name, *_ in ran).most_common(1)[0][1] == 1
-    for id_, due, name, arguments, given in ran:
+    names = {*DUE, "tidy"}
+    await until(lambda: {name for _, name, _, _ in moved.ran("all")} == names, "all have run")
+    ran = moved.ran("all")
+    assert Counter(name for _, name, _, _ in ran) == dict.fromkeys(names, 1)
+    for id_, name, arguments, given in ran:
         if name == "tidy":
-            assert id_ == "sync"
+            assert id_ == f"all.{ME}.sync"
             continue
-        assert id_ == name
+        assert id_ == f"all.{ME}.{name}"
         assert (arguments, given) == (ARGUMENTS.get(name, arguments), GIVEN.get(name, ""))
+    assert (moved.ctl.home / "all" / "backup.log").exists()
+    started = [one.fields for worker in workers for one in worker.events("job.started")]
+    assert len(started) == len(DUE)
+    for fields in started:
+        name = fields["id"].rpartition(".")[2]
         zone = ZoneInfo("Asia/Tokyo" if name in ("tokyo", "close-month") else "Europe/Malta")
-        told = f"{datetime.fromisoformat(due).astimezone(zone):%a %d %b %H:%M}"
+        told = f"{datetime.fromisoformat(fields['due']).astimezone(zone):%a %d %b %H:%M}"
         assert re.fullmatch(DUE[name], told), f"{name}: {told}"
-    assert any((worker.folder / "backup.log").exists() for worker in workers)
-    assert all(noted("ran", worker) for worker in workers)
 
 
-async def test_an_occurrence_outlives_its_worker(moved: Moved, clients: Clients) -> None:
-    """Where a stream keeps it, it runs again on the other; the one that is done does not."""
-    client = await clients.connect(moved.server)
-    js = client.nats.jetstream()
-    await js.add_stream(name="CRON", subjects=["cron"])
-    await js.add_consumer(
-        "CRON",
-        durable_name="sh",
-        filter_subject="cron",
-        ack_policy=api.AckPolicy.EXPLICIT,
-        ack_wait=0.5,
-    )
-    moved.ctl.program("backup", HELD)
-    moved.move("@yearly backup --full")
-    # What the dead worker leaves behind does not hold on to the output that the test reads.
-    options = ("--stream", "CRON", "--consumer", "sh", "--log-output")
-    workers = [await moved.work("cron", *options) for _ in range(2)]
+async def test_two_hosts(moved: Moved) -> None:
+    """The same crontab of two hosts: each has its own schedules, and runs its own commands only."""
+    moved.ctl.program("backup", NOTE)
+    crontab = "0 2 * * * backup $HOME\n30 2 * * * backup --other\n"
+    files = {host: moved.import_(crontab, host)[0] for host in ("web1", "web2")}
+    for host, file in files.items():
+        ids = [f"{host}.{ME}.backup", f"{host}.{ME}.backup-2"]
+        assert moved.apply(file, "--prune") == [f"create {one}" for one in ids]
+    for file in files.values():
+        assert moved.apply(file, "--prune") == []  # as it is applied again and again
+    for host, file in files.items():
+        await moved.work(file, host)
+    for host in files:
+        moved.ctl.ok("trigger", f"{host}.{ME}.backup")
+    for host in files:
+        await until(lambda host=host: len(moved.ran(host)) == 1, f"{host} has run its own")
+        folder = str(moved.ctl.home / host)
+        assert moved.ran(host) == [[f"{host}.{ME}.backup", "backup", folder, ""]]
+    shorter, _ = moved.import_("0 2 * * * backup $HOME", "web1")
+    assert moved.apply(shorter, "--prune") == [f"remove web1.{ME}.backup-2"]
+    assert moved.apply(files["web2"]) == []
+
+
+async def test_what_was_missed(moved: Moved) -> None:
+    """It is skipped, as cron does."""
+    moved.ctl.program("late", NOTE)
+    file, _ = moved.import_("@hourly late", "web3")
+    moved.apply(file)
+    await moved.work(file, "web3")
+    id_ = f"web3.{ME}.late"
+    before = moved.ctl.ok("inspect", id_, "-o", "json").json["due"]
     moved.pass_time()
-    await until(lambda: len(noted("begun", *workers)) == 1, "one runs it")
-    first, second = sorted(workers, key=lambda worker: -len(noted("begun", worker)))
-    (second.folder / "go").touch()
-    await first.kill()
-    await second.event("command.ended", status="0", id="backup")
-    assert noted("begun", first) == noted("begun", second) == noted("ended", second)
 
-    async def is_done() -> bool:
-        info = await js.consumer_info("CRON", "sh")
-        return (info.num_pending, info.num_ack_pending) == (0, 0)
+    def is_later() -> bool:
+        return bool(moved.ctl.ok("inspect", id_, "-o", "json").json["due"] > before)
 
-    await until(is_done, "it is acknowledged")
-    (first.folder / "go").touch()
+    await until(is_later, "it is due at another time")
+    moved.ctl.ok("trigger", id_)
+    await until(lambda: bool(moved.ran("web3")), "it runs")
+    assert len(moved.ran("web3")) == 1
+
+
+async def test_a_system_crontab(moved: Moved) -> None:
+    """Each line runs as its user, and files of one host have sets of their own."""
+    moved.ctl.program("tidy", NOTE)
+    (moved.ctl.home / "web4").mkdir()
+    names = ["first", "second"]
+    for name in names:
+        lines = f"PATH={moved.ctl.path}\nHOME={moved.ctl.home / 'web4'}\n@daily {ME} tidy {name}\n"
+        (moved.ctl.home / name).write_text(lines)
+        done = moved.ctl.ok("import-crontab", name, "--system", "--host", "web4")
+        assert f'user = "{ME}"' in done.out
+        id_ = f"web4.{ME}.{name}.tidy"
+        assert moved.apply(done.out, "--prune") == [f"create {id_}"]
+        await moved.work(done.out, "web4")
+        moved.ctl.ok("trigger", id_)
+    await until(lambda: [one[2] for one in moved.ran("web4")] == names, "both have run")
+    wrong = moved.ctl.run("import-crontab", "-", stdin=b"@daily root tidy\n@daily tidy\n")
+    assert wrong.code == 1
+    assert "the user root: give --system" in wrong.err
+    assert wrong.out.count("[schedules") == 1
+
+
+async def test_the_pipeline(moved: Moved) -> None:
+    """As it is printed, on whatever host this is."""
+    moved.ctl.program("crontab", "#!/bin/sh\necho '@reboot x'; echo '@daily backup --full'")
+    pipeline = "crontab -l | gozoctl import-crontab - > cron.toml; gozoctl apply cron.toml"
+    done = moved.ctl.shell(pipeline)
+    assert done.code == 0
+    (row,) = done.rows[1:]
+    assert row[0] == "create"
+    found = json.loads(moved.ctl.ok("inspect", row[1], "-o", "json").out)
+    assert (found["set"], found["confirm"]) == (f"cron.{row[1].rpartition('.')[0]}", "claim")
+    assert moved.ctl.ok("diff", "cron.toml").out == ""

@@ -275,30 +275,51 @@ def test_of_another_set(ctl: Gozoctl) -> None:
 def test_import_crontab(ctl: Gozoctl) -> None:
     """From a crontab to schedules; what is not carried over is told, the rest is applied."""
     table = b"@reboot never\nCRON_TZ=Asia/Tokyo\n0 2 * * * backup\n"
-    done = ctl.run("import-crontab", "-", "--subject", "jobs", stdin=table)
-    assert done.code == 0
+    options = ("--subject", "jobs", "--host", "web1", "--user", "bob")
+    done = ctl.run("import-crontab", "-", *options, stdin=table)
+    assert done.code == 1
     assert done.err.startswith("gozoctl: crontab:1: @reboot")
     (ctl.home / "cron.toml").write_text(done.out)
-    assert ctl.ok("apply", "cron.toml").rows[1:] == [["create", "backup", ""]]
+    assert ctl.ok("apply", "cron.toml").rows[1:] == [["create", "web1.bob.backup", ""]]
     assert ctl.ok("diff", "cron.toml").out == ""
-    found = ctl.ok("inspect", "backup", "-o", "json").json
-    assert (found["when"], found["subject"], found["set"]) == ("0 2 * * *", "jobs", "cron")
+    found = ctl.ok("inspect", "web1.bob.backup", "-o", "json").json
+    assert (found["when"], found["set"]) == ("0 2 * * *", "jobs.web1.bob")
+    assert (found["subject"], found["misfire"]) == ("jobs.web1.bob.backup", "skip")
     assert found["due"].endswith("T17:00:00.000Z")
     (ctl.home / "tab").write_text("0 2 * * * x")
     assert 'time-zone = "Europe/Berlin"' in ctl.ok("import-crontab", "tab").out
     assert "time-zone" not in ctl.ok("import-crontab", "tab", "--time-zone", "UTC").out
-    for wrong in (("--time-zone", "Mars/Phobos"), ("--subject", "a b")):
+    for wrong in (
+        ("--time-zone", "Mars/Phobos"),
+        ("--subject", "a b"),
+        ("--host", "a b"),
+        ("--shared", ".."),
+        ("--user", "a/b"),
+        ("--misfire", "never"),
+        ("--host", "a", "--shared", "b"),
+        ("--user", "a", "--system"),
+    ):
         done = ctl.run("import-crontab", "tab", *wrong)
         assert (done.code, done.out) == (2, "")
-        assert wrong[1] in done.err
+        assert any(word in done.err for word in wrong)
     assert ctl.run("import-crontab", "missing").code == 2
+
+
+def test_the_crontab_of_another(ctl: Gozoctl) -> None:
+    """Where cron keeps crontabs, each has the name of its user, whoever imports it."""
+    spool = ctl.home / "spool" / "cron" / "crontabs"
+    spool.mkdir(parents=True)
+    (spool / "alice.b").write_text("@daily x")
+    out = ctl.ok("import-crontab", str(spool / "alice.b"), "--host", "web1").out
+    assert 'set = "cron.web1.alice.b"' in out
+    assert 'user = "alice.b"' in out
 
 
 def test_files_of_windows(ctl: Gozoctl) -> None:
     """A mark of UTF-8 at the beginning is no part of a file, and lines may end with CR LF."""
     (ctl.home / "tab").write_bytes(b"\xef\xbb\xbf# All.\r\n0 2 * * *\tbackup\r\n")
-    done = ctl.ok("import-crontab", "tab")
+    done = ctl.ok("import-crontab", "tab", "--host", "web1", "--user", "bob")
     assert done.err == ""
+    assert 'command = "backup"\n' in done.out
     (ctl.home / "cron.toml").write_bytes(b"\xef\xbb\xbf" + done.out.replace("\n", "\r\n").encode())
-    assert ctl.ok("apply", "cron.toml").rows[1:] == [["create", "backup", ""]]
-    assert ctl.ok("inspect", "backup", "--payload").out == "backup\n"
+    assert ctl.ok("apply", "cron.toml").rows[1:] == [["create", "web1.bob.backup", ""]]

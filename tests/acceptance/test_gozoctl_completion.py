@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gozoctl import Gozoctl
-from tests.support.processes import Servers
+from tests.support.processes import Clients, Servers
 from tests.support.shells import SETTINGS, start_shell
 
 
@@ -33,6 +33,19 @@ def test_subjects(shell: str, servers: Servers, tmp_path: Path) -> None:
     with start_shell(shell, tmp_path) as terminal:
         terminal.press(f"gozoctl list -a {server.url} --subject kit\t")
         terminal.shows("kitchen.tea")
+
+
+async def test_streams(servers: Servers, clients: Clients, tmp_path: Path) -> None:
+    """The streams that there are, but for buckets."""
+    server = servers.start()
+    js = (await clients.connect(server)).nats.jetstream()
+    for name in ("JOBS", "JOBS-2", "KV_JOBS", "OTHER"):
+        await js.add_stream(name=name, subjects=[f"{name}.>"])
+    line = f"gozoctl exec jobs -a {server.url} --stream JO"
+    done = Gozoctl(tmp_path, server.url).run(
+        variables={"_GOZOCTL_COMPLETE": "complete_fish", "_TYPER_COMPLETE_ARGS": line}
+    )
+    assert done.out.split() == ["values", "JOBS", "JOBS-2"]
 
 
 def test_no_server(tmp_path: Path) -> None:

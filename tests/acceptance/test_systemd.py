@@ -19,19 +19,23 @@ from typing import Any
 
 import pytest
 
+from gozo.client import Client
 from gozo.daemon.daemon import Daemon as Replica
 from gozo.monitoring.systemd import Notifier
 from gozo.settings.model import ConnectionSettings, ServeSettings
 from gozo.store.follower import Follower
 from gozo.transport.dialer import Dialer
+from tests.support.hosts import Hosts, table
 from tests.support.patience import allow, until
 from tests.support.processes import Daemons, Servers
 from tests.support.programs import require_program
 from tests.support.readme import ROOT
 from tests.support.server import NatsServer
 
-UNIT = ROOT / "gozo" / "data" / "gozo.service"
+DATA = ROOT / "gozo" / "data"
+UNIT = DATA / "gozo.service"
 INSTALLED = "/opt/gozo/bin/gozo"
+UNITS = [("gozo.service", " serve"), ("gozo-worker@.service", "ctl worker /etc/gozo/%i.toml")]
 BRIEFLY = 1_000_000  # microseconds that the watchdog waits
 
 
@@ -77,13 +81,14 @@ def manager(address: str) -> Iterator[Manager]:
     manager.close()
 
 
-def test_unit(tmp_path: Path) -> None:
-    """The manager itself has nothing to say about the unit that a package brings."""
+@pytest.mark.parametrize(("name", "arguments"), UNITS)
+def test_unit(tmp_path: Path, name: str, arguments: str) -> None:
+    """The manager itself has nothing to say about the units that a package brings."""
     program = require_program("systemd-analyze", package="systemd")
-    text = UNIT.read_text("utf-8")
-    assert f"ExecStart={INSTALLED} serve" in text
+    text = (DATA / name).read_text("utf-8")
+    assert f"ExecStart={INSTALLED}{arguments}" in text
     gozo = Path(sys.executable).with_name("gozo")
-    path = tmp_path / "gozo.service"
+    path = tmp_path / name
     path.write_text(text.replace(INSTALLED, str(gozo)))
     done = subprocess.run(
         [program, "verify", "--recursive-errors=yes", path],
@@ -93,6 +98,17 @@ def test_unit(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+async def test_a_worker_is_ready(gozo: Client, hosts: Hosts, tmp_path: Path) -> None:
+    """Once it hears messages; a service manager is told of its end too."""
+    manager = Manager(str(tmp_path / "notify"))
+    text = table("notified", "true")
+    worker = await hosts.start(text, variables={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    assert manager.look() == ["READY=1"]
+    assert await worker.terminate() == 0
+    assert manager.look() == ["READY=1", "STOPPING=1"]
+    manager.close()
 
 
 async def test_server_away_at_the_start(daemons: Daemons, tmp_path: Path) -> None:

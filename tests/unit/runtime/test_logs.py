@@ -271,3 +271,34 @@ def test_a_traceback_in_the_journal_and_in_json() -> None:
     assert all(line.startswith("<3>") for line in lines)
     trace = json.loads(logs.EventFormatter("json").format(record))["trace"]
     assert trace.endswith("invalid literal for int() with base 10: 'why'")
+
+
+@pytest.mark.parametrize("form", logs.FORMATS)
+@pytest.mark.parametrize("journal", [False, True])
+def test_several_at_once(output: io.StringIO, form: str, journal: bool) -> None:
+    """Each value has the line that it would have by itself."""
+    handler = next(
+        one
+        for one in logging.getLogger().handlers
+        if isinstance(one.formatter, logs.EventFormatter)
+    )
+    handler.setFormatter(logs.EventFormatter(form, to_journal=journal))
+    log = logs.get_logger("gozo.exec")
+    values = [b"plain", b"", b'two "words"', b"\x1b[1m\xff", "\u2028"]
+    log.each("info", "command.output", "line", values, id="a b")
+    at_once = output.getvalue()
+    output.truncate(0)
+    output.seek(0)
+    for value in values:
+        log.info("command.output", id="a b", line=value)
+    one_by_one = output.getvalue()
+    time = re.compile(r"\d{4}-\S+Z")
+    assert time.sub("TIME", at_once) == time.sub("TIME", one_by_one)
+    assert at_once.count("\n") == len(values)
+
+
+def test_none_at_once(output: io.StringIO) -> None:
+    """Nothing is written for no values, nor below the level."""
+    logs.get_logger("gozo.exec").each("info", "command.output", "line", [])
+    logs.get_logger("gozo.exec").each("debug", "command.output", "line", ["a"])
+    assert output.getvalue() == ""
