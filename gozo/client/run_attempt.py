@@ -136,14 +136,19 @@ class RunAttempt:
 
     async def give_back(self) -> None:
         """Report that there is no capacity for what was not claimed: it is not an attempt."""
-        await self._answer(b'-NAK {"busy": true}', None)
+        await self._ask(b'-NAK {"busy": true}', (OK,))
 
     async def _answer(self, word: bytes, report: Report | None) -> None:
-        """Repeat a final answer until it is confirmed."""
+        """Repeat a final answer until it is confirmed.
+
+        Signs of life go on until then: a leader that comes back must not count as silence what it
+        has not heard yet, and repeat the work.
+        """
         lines, payload = b"" if report is None else report.lines(), word
         if report is not None and report.output:
             lines, payload = b"%bGozo-Answer: %b\r\n" % (lines, word), report.output
-        await self._ask(payload, (OK,), block(lines) if lines else b"")
+        async with self.kept():
+            await self._ask(payload, (OK,), block(lines) if lines else b"")
 
     async def _ask(
         self,

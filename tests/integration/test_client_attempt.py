@@ -122,6 +122,20 @@ async def test_an_end_is_told_until_it_is_heard(servers: Servers, daemons: Daemo
         assert await states(client, "told") == []
 
 
+async def test_it_is_not_silent_while_it_answers(servers: Servers) -> None:
+    """A leader that comes back hears within the ack wait that the work is not lost."""
+    async with await Client.connect(servers.start().url) as client:
+        headers = (("Gozo-Ack-Wait", "1s"),)
+        message = Message("jobs", b"", headers, datetime.now(UTC), "gozo.ack.unheard")
+        attempt = client.attempt_of(message)
+        assert attempt is not None
+        async with client.listen(message.reply) as answers:
+            answering = asyncio.create_task(attempt.ack())
+            heard = [(await anext(answers)).payload for _ in range(3)]
+            answering.cancel()
+        assert heard == [b"+ACK", b"+WPI", b"+WPI"]
+
+
 async def test_without_the_right_to_answer(servers: Servers, daemons: Daemons) -> None:
     """Neither a claim nor an answer waits for ever for what the server denies."""
     users = "users: [{user: a, password: p}, {user: b, password: p, permissions: {%s}}]"
