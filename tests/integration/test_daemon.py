@@ -245,7 +245,10 @@ HEARD = {
     "requests.on_lost": ["Intake._on_lost"],
     "requests.on_granted": ["Intake._on_granted"],
     "requests.on_denied": ["Daemon._on_denied"],
-    "clock.on_set": ["Delivery.__init__.<locals>.<lambda>", "Intake.clock_set"],
+    "clock.on_set": [
+        *("Delivery.__init__.<locals>.<lambda>", "Intake.clock_set"),
+        "build_runs.<locals>.<lambda>",
+    ],
     "index.on_entry": ["ChangeWriter._on_entry"],
     "index.on_outdated": ["MessageCache.discard"],
     "index.on_cleared": ["MessageCache.clear"],
