@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -177,7 +178,10 @@ def command(
         level = "error" if session.out.quiet else "info"
         source.check()
         plan = running.plan(command, from_stream=source.stream is not None)
-        with LogWriter(sys.stderr.fileno()) as writer:
+        closed = sys.stderr is None  # by 2>&-
+        with LogWriter(
+            os.open(os.devnull, os.O_WRONLY) if closed else sys.stderr.fileno()
+        ) as writer:
             logs.configure(level, writer)
             try:
                 output = writer if running.log_output else None
