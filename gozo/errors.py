@@ -7,7 +7,7 @@
     ├── NotFoundError           1   there is no schedule with this id; `status` says more
     ├── NotAllowedError         4   authentication or permissions
     ├── NoServerError           5   no server answered in time
-    │   ├── DisconnectedError   5   the connection was lost, or is not there just now
+    │   ├── DisconnectedError   5   the connection was lost, or there is none just now
     │   └── UnansweredError     5   sent, and no answer: it may or may not have been done
     ├── UnsuitableServerError   1   a server is set up so that gozo cannot work with it
     ├── JetStreamError          1   JetStream is missing, or refused what gozo asked of it
@@ -15,8 +15,8 @@
     ├── ContradictionError      1   daemons of different buckets answered differently
     └── EmbeddedServerError     1   the embedded nats-server cannot start, or has ended
 
-The number is the exit code of a process that ends with the error. Each message is one
-sentence, or two, that names the value and the cure: it is shown to the user as it stands.
+The number is the exit code of a process that ends with the error. Each message is a sentence or
+two that name the value and the cure: it is shown to the user as it stands.
 Errors of nats-py are translated in `gozo.transport`, and nowhere else.
 """
 
@@ -61,17 +61,17 @@ class Refusal(StrEnum):
     UNAVAILABLE = "unavailable"
     """The bucket could not be written; nothing was stored."""
     NEWER_FORMAT = "newer_format"
-    """What is stored under the id was written by a later version, and is left alone."""
+    """The entry under the id was written by a later version, and is left alone."""
     SUPERSEDED = "superseded"
     """While the request waited, another one for the same id was stored."""
     PROTECTED = "protected"
-    """Only administrators may change or cancel what is stored under the id."""
+    """Only administrators may change or cancel the schedule with the id."""
     RUNNING = "running"
-    """An occurrence is not settled, and the trigger was not forced."""
+    """An occurrence is not settled yet, and the trigger was not forced."""
 
 
 class RequestError(GozoError):
-    """A request that gozo does not take."""
+    """A request that gozo refuses."""
 
     def __init__(self, code: Refusal, message: str) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ class RequestError(GozoError):
 
 
 class ExistsError(GozoError):
-    """There is a schedule with this id, and it was not to be replaced."""
+    """There is a schedule with this id, and replacing it was not allowed."""
 
 
 class NotFoundError(GozoError):
@@ -118,7 +118,7 @@ class UnsuitableServerError(GozoError):
 
 
 class JetStreamError(GozoError):
-    """JetStream is not there, or refused a call.
+    """JetStream is missing, or refused a call.
 
     `code` is the server's own error code (`err_code`), 0 where there is none.
     """
@@ -140,22 +140,22 @@ class ContradictionError(GozoError):
 
 
 class EmbeddedServerError(GozoError):
-    """The embedded nats-server cannot be started, or ended by itself."""
+    """The embedded nats-server cannot start, or has ended by itself."""
 
 
 class UnusableError(ValueError):
-    """A text is not a value of its kind; whoever knows the option makes it a `SettingsError`.
+    """A text is not a valid value; code that knows its source turns this into `SettingsError`.
 
     The message is the `problem` of `invalid_value`, and never repeats the text.
     """
 
 
 def invalid_value(source: str, value: object, problem: object) -> str:
-    """Write the message about an invalid value, of which there is one form.
+    """Return the message about an invalid value: all have this form.
 
-    `source` is what has the value: an option, a variable, a key, an argument or a header. None
-    stands for a secret value. `problem` says what is expected, after the reason if that is not
-    obvious.
+    `source` is what has the value: an option, a variable, a key, an argument or a header. The
+    `value` is None if it is secret. `problem` says what is expected, after the reason if that is
+    not obvious.
     """
     shown = "(not shown)" if value is None else repr(value)
     return f"invalid {source} {shown}: {problem}"

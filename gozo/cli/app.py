@@ -126,7 +126,7 @@ def _run(do: Callable[[], int]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # nothing above can still log it
+    except Exception as error:  # nothing above would log it
         log.exception("process.failed", error=error)
         return FAILED
 
@@ -146,7 +146,7 @@ def _settings(given: Given) -> ServeSettings:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return that of uvloop, whose timers are finer, if installed; None means asyncio's."""
+    """Return uvloop's if it is installed, since its timers are finer; None means asyncio's."""
     try:
         import uvloop  # noqa: PLC0415  # not needed for --help
     except ImportError:

@@ -1,10 +1,10 @@
 """Completion of command lines: the scripts for bash, zsh and fish, and the answers to them.
 
-When TAB is pressed, a script runs the program itself with three variables: `_GOZO_COMPLETE` (for
-gozoctl `_GOZOCTL_COMPLETE`) says `complete_` and the shell, `_TYPER_COMPLETE_ARGS` is the command
-line up to the cursor, and `_TYPER_COMPLETE_WORD_TO_COMPLETE` is what bash would replace. The
-answer's first line says what to offer, `values`, `files` or `directories`; the values follow, a
-line each. `_GOZO_COMPLETE=source_bash gozo` prints the script.
+When TAB is pressed, the script runs the program itself with three variables: `_GOZO_COMPLETE` (for
+gozoctl `_GOZOCTL_COMPLETE`) is `complete_` and the shell's name, `_TYPER_COMPLETE_ARGS` is the
+command line up to the cursor, and `_TYPER_COMPLETE_WORD_TO_COMPLETE` is the text that bash would
+replace. The first line of the answer is what to offer: `values`, `files` or `directories`; the
+values follow, one a line. `_GOZO_COMPLETE=source_bash gozo` prints the script.
 
 The variables and verbs are those of Typer. Its own scripts are not used: they break words at `:`
 and `=`, do nothing on the first TAB in zsh, and have the shell evaluate the answer, which contains
@@ -95,7 +95,7 @@ def script(program: str, shell: str) -> str:
 
 
 def answer(app: typer.Typer, program: str) -> str | None:
-    """Return the answer to the shell that runs this process; None if no shell asks."""
+    """Return the answer to the shell that runs this process; None if no shell asked."""
     verb, _, shell = os.environ.get(_variable(program), "").partition("_")
     if shell in SHELLS and verb == "source":
         return script(program, shell)
@@ -119,7 +119,7 @@ def _offers(app: typer.Typer, program: str, shell: str, line: str, replaced: str
         typer.main.get_command(app), {}, program, words[1:]
     )
     target, begun = shell_completion._resolve_incomplete(context, words, word)  # noqa: SLF001
-    option = word[: len(word) - len(begun)]  # `--output=`, where the value follows in the same word
+    option = word[: len(word) - len(begun)]  # `--output=` if the value is in the same word
     found = [
         (option + item.value, " ".join((item.help or "").split()))
         for item in target.shell_complete(context, begun)
@@ -139,7 +139,7 @@ def _offers(app: typer.Typer, program: str, shell: str, line: str, replaced: str
 
 
 def _kind(target: Any) -> str:
-    """Return how to complete a parameter, by the name of its value in help texts."""
+    """Return how to complete a parameter, judging by the name of its value in help texts."""
     names = (getattr(target, "metavar", None) or getattr(target, "type", None)) or ""
     words = re.findall("[A-Z]+", str(getattr(names, "name", names)).upper())
     if "FILE" in words or "PATH" in words:
@@ -150,7 +150,7 @@ def _kind(target: Any) -> str:
 def _split(line: str) -> tuple[list[str], str, str]:
     """Return the complete words of a line, the word at the cursor, and its open quote.
 
-    The word at the cursor is empty after a blank.
+    After a space, the word at the cursor is empty.
     """
     end = "\0"  # cannot occur in a command line
     lexer: Any = shlex.shlex(line + end, posix=True)  # its state, documented, has no type

@@ -1,7 +1,7 @@
 """What the command lines of both programs share: their options, and messages to the user.
 
-Every program takes the options of the tables in `gozo.settings.options`, before or after the
-name of a command.
+Both take the options of the tables in `gozo.settings.options`, before or after the name of a
+command.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gozo.runtime import logs
 from gozo.settings.options import Option
 
 Given = dict[str, str | bool | list[str] | None]
-"""What a command line gave, by the options' identifiers."""
+"""The values on a command line, by the options' identifiers."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -27,8 +27,8 @@ Command = TypeVar("Command", bound=Callable[..., None])
 def takes(options: Iterable[Option]) -> Callable[[Command], Command]:
     """Give a command the options of a table, after its own parameters.
 
-    The command receives them as keyword arguments: a text, a flag, or None if not given. They
-    are neither checked here nor looked up in the environment: `gozo.settings.sources` does that, so
+    The command receives them as keyword arguments: a text, a list, a flag, or None if not given.
+    They are neither checked here nor looked up in the environment: `gozo.settings` does that, so
     that all sources are treated alike.
 
     A parameter whose type is a dataclass is a group of options: each annotated field becomes an
@@ -104,7 +104,10 @@ def _parameter(option: Option) -> inspect.Parameter:
 
 
 def merged(before: Mapping[str, str | bool | list[str] | None] | None, after: Given) -> Given:
-    """Merge the options given before a command's name and after it; an empty text sets nothing."""
+    """Merge the options given before and after a command's name; those after it win.
+
+    An empty text after it replaces nothing, and lists are joined.
+    """
     both = dict(before or {})
     for name, one in after.items():
         first = both.get(name)
@@ -116,7 +119,7 @@ def merged(before: Mapping[str, str | bool | list[str] | None] | None, after: Gi
 
 
 def tell(message: str) -> None:
-    """Write a message for people to stderr; it may quote a server or a file."""
+    """Write a message to stderr, escaped: it may quote a server or a file."""
     for line in message.splitlines():
         sys.stderr.write(logs.visible(line) + "\n")
     sys.stderr.flush()

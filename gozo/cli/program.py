@@ -24,7 +24,7 @@ def program(name: str | None = None, *, no_args_is_help: bool = False) -> typer.
 
 
 def _answer_version(context: typer.Context, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:  # a line to complete is read this way
+    if wanted and not context.resilient_parsing:  # completion parses a line resiliently
         typer.echo(f"{context.info_name} {__version__}")
         raise typer.Exit
 

@@ -1,6 +1,6 @@
 """Usage lines, summaries of commands, and usage errors of both programs.
 
-Those of Typer differ from other manuals: it puts required arguments in braces, cuts summaries off
+Typer's own differ from other manuals: it puts required arguments in braces, cuts summaries off
 in mid-sentence, and does not show that an argument repeats.
 """
 
@@ -36,9 +36,9 @@ _NO_VALUE = (
 
 
 def argument_word(parameter: Any, context: Any) -> str:
-    """Write an argument for a usage line: `ID`, `[PAYLOAD]`, `ID...`, `[ID]...`.
+    """Return an argument as in a usage line: `ID`, `[PAYLOAD]`, `ID...`, `[ID]...`.
 
-    Another program's command line follows `--`.
+    The command line of another program is preceded by `--`.
     """
     word = str(parameter.make_metavar(context)).strip("[]{}<>.")
     word = word if parameter.required else f"[{word}]"
@@ -47,7 +47,7 @@ def argument_word(parameter: Any, context: Any) -> str:
 
 
 def takes_command(parameters: Iterable[Any]) -> bool:
-    """Return whether the line ends with another program's command line."""
+    """Return whether the line ends with the command line of another program."""
     return any(one.param_type_name == "argument" and one.name == "command" for one in parameters)
 
 
@@ -71,7 +71,7 @@ class Command(TyperCommand):
         return summary(self.help)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the line; add the cure to the errors of Typer."""
+        """Parse the line; add to Typer's errors what to do."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         given = list(args)
@@ -87,7 +87,7 @@ class Command(TyperCommand):
 
 
 class Later(TyperCommand):
-    """Stands for a command that is imported and built when it is asked for."""
+    """A placeholder for a command that is imported and built when it is needed."""
 
     load: Callable[[], Callable[..., None]]
     """Returns the function of the command."""
@@ -108,9 +108,9 @@ def add(
     *,
     hidden: bool = False,
 ) -> None:
-    """Give a program a command that `load` returns when it is asked for.
+    """Add a command to a program; `load` is called for its function when it is needed.
 
-    To import and build all commands would take most of the time of a short run.
+    Importing and building all commands would take most of the time of a short run.
     """
     stub = type("Later", (Later,), {"load": staticmethod(load)})
     app.command(name, cls=stub, hidden=hidden)(_nothing)
@@ -152,7 +152,7 @@ class Group(TyperGroup):
             raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """Find the command; `get` lists, or inspects the ids that follow it."""
+        """Find the command; `get` means `list`, or `inspect` if ids follow."""
         name, *rest = args
         if name == "get" and name not in self.commands and {LIST, SHOW} <= self.commands.keys():
             shows = ctx.resilient_parsing or self._names_something(ctx, rest)
@@ -166,7 +166,7 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def _names_something(self, ctx: Any, args: list[str]) -> bool:
-        """Return whether a word on the line is neither an option nor the value of one."""
+        """Return whether any word on the line is neither an option nor the value of one."""
         line = list(args)
         return bool(
             self.commands[LIST].make_context(LIST, line, parent=ctx, resilient_parsing=True).args
@@ -174,7 +174,7 @@ class Group(TyperGroup):
 
 
 def _check_secure(ctx: Any, args: list[str]) -> None:
-    """Refuse `-s nats://...`, where other programs take the address.
+    """Refuse `-s nats://...`: in other programs, `-s` takes the address.
 
     The error does not quote the address, which may contain a password.
     """
@@ -188,7 +188,7 @@ def _check_secure(ctx: Any, args: list[str]) -> None:
 
 
 def _complete(error: Any, parameters: Iterable[Any], args: list[str]) -> None:
-    """Add the cure to errors of users who are used to the `nats` program."""
+    """Add what to do to errors that users of the `nats` program are likely to make."""
     if getattr(error, "option_name", "") == "--json":
         error.possibilities = ["--output json"] * any(one.name == "output" for one in parameters)
     message = str(getattr(error, "message", ""))

@@ -65,7 +65,7 @@ class OutcomeLog:
         try:
             async for kept in self._messages(self._output, id_, None):
                 said = dict(fields(kept.headers))
-                if said.get(b"gozo-id") != id_.encode():
+                if said.get(b"gozo-id") != id_.strip(" \t").encode():
                     continue
                 if occurrence in (None, said.get(b"gozo-occurrence", b"").decode()):
                     found = kept.payload

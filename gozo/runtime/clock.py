@@ -45,7 +45,7 @@ class _Itimerspec(ctypes.Structure):
 
 
 class Alarm:
-    """Calls back at a moment of the wall clock, or somewhat earlier: the callback looks again.
+    """Calls back at a time of the wall clock, or slightly before: the callback checks the time.
 
     On Linux it is a timer that the event loop polls as a file (timerfd_create(2)), since the
     timers of asyncio and uvloop are only exact to a millisecond. Elsewhere it is a timer of the
@@ -59,7 +59,7 @@ class Alarm:
         self._handle: asyncio.TimerHandle | None = None
         self._fd = _timerfd()
         if self._fd is not None:
-            # Made once: an alarm is set each time that something is due.
+            # Allocated once: the alarm is set again for each due time.
             self._spec = _Itimerspec()
             self._pointer = ctypes.byref(self._spec)
             self._settime = _libc().timerfd_settime
@@ -75,7 +75,7 @@ class Alarm:
         self._arm(at_us - now_us)
 
     def stop(self) -> None:
-        """Do not ring any more."""
+        """Never ring again."""
         if self._handle is not None:
             self._handle.cancel()
         if self._fd is not None:
@@ -89,7 +89,7 @@ class Alarm:
                 self._handle.cancel()
             self._handle = self._loop.call_later(delay_us / 1_000_000, self._ring)
             return
-        # Zero would disarm it. No alarm is half a second away or more.
+        # Zero would disarm it. No delay exceeds half a second, so nanoseconds suffice.
         self._spec.value.nanoseconds = max(delay_us, 1) * 1000
         self._settime(self._fd, _RELATIVE, self._pointer, None)
 

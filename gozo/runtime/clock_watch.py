@@ -1,11 +1,11 @@
 """Whether this host's wall clock can be trusted, and what time it is while it cannot.
 
 When the clock is set, its distance from the monotonic clock changes; that is noticed before
-anything is done by the new time. If the clock is then more than `WRONG_US` off the server's as last
-compared, it is in doubt: time continues from the old setting, and nothing is delivered. The next
-comparison with the server resolves the doubt, because the server's clock was set as well, or it
-confirms that this clock is wrong. Then a replica whose clock is right takes over; if none takes the
-lease within `ALONE_US`, this one follows its own clock after all.
+the new time is used. If the clock is then more than `WRONG_US` off the server's as last compared,
+it is in doubt: time continues from the old setting, and nothing is delivered. The next comparison
+with the server either resolves the doubt, because the server's clock was set as well, or confirms
+that this clock is wrong. Then a replica whose clock is right takes over; if none takes the lease
+within `ALONE_US`, this one follows its own clock after all.
 
 If the server's clock is set and this host's is not, this host's is not in doubt.
 """
@@ -44,10 +44,10 @@ class ClockWatch:
         wall_ns: Callable[[], int] = time.time_ns,
         steady_ns: Callable[[], int] = steady_ns,
     ) -> None:
-        """`on_doubt` is called when a comparison is wanted at once.
+        """`on_doubt` is called when the clocks should be compared at once.
 
-        The clocks return nanoseconds because built-in functions are faster: one is called for each
-        request.
+        The clocks return nanoseconds, as the built-in functions do: those are faster, and one is
+        called for each request.
         """
         self._on_doubt = on_doubt
         self.on_set: list[Callable[[int], None]] = []
@@ -55,19 +55,19 @@ class ClockWatch:
         self._wall_ns = wall_ns
         self._steady_ns = steady_ns
         self._offset_us = self._compared_us = self._server_us = self._measure_us()
-        """Three clocks, relative to the steady one: the clock that is followed, this host's when
-        it was last compared, and the server's."""
+        """Three clocks, relative to the steady one: the one that is followed, this host's as last
+        compared, and the server's."""
         self._is_compared = False
         self._own_us: int | None = None
-        """The offset of a clock that is followed, right or wrong; None: only if it is right."""
+        """A setting of the clock that is followed even though it is wrong; None: there is none."""
         self._gave_way_us: int | None = None
-        """Since when this former leader leaves the lease to others, on the steady clock."""
+        """When this leader gave way because of its clock, on the steady clock; None: it did not."""
         self.in_doubt = False
-        """Whether the clock was set and is not followed; as of the last look."""
+        """Whether the clock was set and is not followed, as last checked."""
 
     def now_us(self) -> int:
-        """Look at the clock, and return the time: if the clock is in doubt, as it was before."""
-        # The steady one first: what lies between makes a request seem later, and not early.
+        """Check the clock, and return the time; if it is in doubt, by its old setting."""
+        # The steady clock first: a pause between the two makes a request late rather than early.
         steady_us, wall_us = self._steady_ns() // 1_000, self._wall_ns() // 1_000
         offset_us = wall_us - steady_us
         if abs(offset_us - self._server_us) > WRONG_US and (
@@ -82,7 +82,7 @@ class ClockWatch:
         return wall_us
 
     def reading_us(self) -> int:
-        """The time by the clock as of the last look: cheap enough for each request."""
+        """The time by the clock as last checked: cheap enough for each request."""
         return self._steady_ns() // 1_000 + self._offset_us
 
     def server_us(self) -> int:
@@ -96,7 +96,7 @@ class ClockWatch:
 
     @property
     def is_right(self) -> bool:
-        """Whether the clock is near enough to the server's for a replica to lead."""
+        """Whether the clock is close enough to the server's for a replica to lead."""
         return abs(self.ahead_us) <= WRONG_US
 
     @property
@@ -105,7 +105,7 @@ class ClockWatch:
         return abs(self._measure_us() - self._compared_us) > STEP_US
 
     def compared(self, server_us: int, error_us: int) -> None:
-        """Take the server's clock relative to the steady one, and the possible error of that."""
+        """Record the server's clock, relative to the steady one, and how far off that may be."""
         if error_us > STEP_US and self._is_compared:
             return  # the answer was too slow, or is from before the clock was set
         self.now_us()
@@ -122,18 +122,18 @@ class ClockWatch:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it is in doubt, and the server does not agree with it."""
+        """Whether it is in doubt, and a comparison with the server has confirmed the doubt."""
         self.now_us()
         return self.in_doubt and not self.was_set
 
     def lease_lost(self) -> None:
-        """Leave the lease to a replica whose clock is right, for a while."""
+        """Note that the lease was lost; a wrong clock leaves it to other replicas for a while."""
         if not self.is_right:
             self._gave_way_us = self._steady_ns() // 1_000
 
     @property
     def waits(self) -> bool:
-        """Whether this replica may lead again although its clock is wrong, if no other does."""
+        """Whether this replica will lead again with a wrong clock if no other takes the lease."""
         return self._gave_way_us is not None
 
     def may_lead(self, *, held: bool) -> bool:
@@ -183,7 +183,7 @@ class ClockKeeper:
         leads: Callable[[], bool],
         leave: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`doubted` is set for each comparison that is wanted; `leave` gives the lease up."""
+        """`doubted` is set when the clocks should be compared; `leave` gives the lease up."""
         self._watch = watch
         self._doubted = doubted
         self._compare = compare
@@ -191,7 +191,7 @@ class ClockKeeper:
         self._leave = leave
 
     async def run(self) -> NoReturn:
-        """Compare the clock once it is in doubt; runs until it is cancelled."""
+        """Compare the clock whenever it is in doubt; runs until it is cancelled."""
         while True:
             await self._doubted.wait()
             self._doubted.clear()
@@ -199,9 +199,10 @@ class ClockKeeper:
                 await self._compare()
             except GozoError as error:
                 log.repeated("info", "clock.waiting", reason=str(error))
-                await asyncio.sleep(RETRY_WAIT)  # asked for again by then, if it still is in doubt
+                await asyncio.sleep(RETRY_WAIT)  # the next check sets `doubted` again if need be
                 continue
             if self._watch.is_wrong and self._leads():
                 ahead_s = self._watch.ahead_us / MICROSECONDS
                 log.error("clock.wrong", ahead_s=ahead_s, hint=CURE)
-                await self._leave(f"the clock was set {ahead_s:.1f} s ahead of the server's")
+                side = "ahead of" if ahead_s > 0 else "behind"
+                await self._leave(f"the clock was set {abs(ahead_s):.1f} s {side} the server's")

@@ -5,7 +5,7 @@
 
     2026-11-23T09:31:33.123Z info schedule.delivered id=tea late_ms=0.4
 
-As JSON, each event is one object, with `time`, `level`, `event`, and its fields beside them.
+As JSON, each event is one object, with `time`, `level`, `event` and its fields.
 If stderr is connected to the journal (systemd.exec(5), JOURNAL_STREAM), lines have no time, which
 the journal adds, and begin with their priority (sd-daemon(3)), which the journal removes.
 
@@ -37,13 +37,13 @@ DEFAULT_FORMAT = "text"
 
 REMINDER = 60.0  # seconds after which a repeated event is written again
 ENDED = 10.0  # seconds without the event after which the next one counts as new
-MOST_REASONS = 200  # reasons that are remembered
+MOST_REASONS = 200  # conditions remembered by each logger
 
 _NUMBERS = {level: logging.getLevelNamesMapping()[level.upper()] for level in LEVELS}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _FIELDS = "gozo_fields"  # the attribute of a LogRecord that carries an event's fields
 _EACH = "gozo_each"  # that for the last field of several events, and its values
-_LONG = 1e15  # from here on the decimals of a float mean nothing
+_LONG = 1e15  # from here on a float has no meaningful decimals
 _PLAIN = re.compile(r'[^\s"=\\]+')  # needs no quotes, as long as it is printable
 
 
@@ -67,15 +67,15 @@ class EventLogger:
             self._logger.log(level, event, extra={_FIELDS: fields})
 
     def debug(self, event: str, /, **fields: object) -> None:
-        """Write an event for debugging: one for each schedule and more."""
+        """Write an event for debugging: there may be several for each schedule."""
         self.log(logging.DEBUG, event, **fields)
 
     def info(self, event: str, /, **fields: object) -> None:
-        """Write an event that an operator wants to see when all is well."""
+        """Write an event that an operator wants to see even when all is well."""
         self.log(logging.INFO, event, **fields)
 
     def warning(self, event: str, /, **fields: object) -> None:
-        """Write an event about a problem with which gozo goes on."""
+        """Write an event about a problem despite which gozo continues."""
         self.log(logging.WARNING, event, **fields)
 
     def error(self, event: str, /, **fields: object) -> None:
@@ -146,7 +146,7 @@ class RateLimitedLog:
         self._per_interval = per_interval
         self._interval = interval
         self._clock = clock
-        self._began = float("-inf")  # when the running interval began, in the clock's seconds
+        self._began = float("-inf")  # when the present interval began, in the clock's seconds
         self._passed = 0
         self._suppressed = 0
 
@@ -168,7 +168,7 @@ class RateLimitedLog:
         self._log.log(level, event, **fields)
 
     def flush(self, event: str, /, level: int = logging.WARNING) -> None:
-        """Write how many events were suppressed and not reported yet, if there are any."""
+        """Write how many events were suppressed and not reported yet, if any."""
         if self._suppressed:
             self._log.log(level, event, suppressed=self._suppressed)
             self._suppressed = 0
@@ -250,11 +250,10 @@ def get_logger(name: str) -> EventLogger:
 def configure(
     level: str, stream: TextIO | TextIOBase | None = None, form: str = DEFAULT_FORMAT
 ) -> None:
-    """Send gozo's events at `level` (one of `LEVELS`) and above to a stream, else to stderr.
+    """Send gozo's events at `level` (one of `LEVELS`) and above to a stream, by default stderr.
 
-    `form` is one of `FORMATS`.
-    Libraries log from `warning` upwards, whatever the level: their debugging output contains
-    payloads. Calling it again replaces what an earlier call installed.
+    `form` is one of `FORMATS`. Libraries log from `warning` upwards, whatever the level: their
+    debugging output contains payloads. A further call replaces what an earlier one installed.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -273,7 +272,7 @@ def silence() -> None:
 
 
 def mark(level: str) -> str:
-    """Return the prefix of a line on stderr that is not an event: for the journal only."""
+    """Return the prefix of a line on stderr that is not an event; empty outside the journal."""
     return _priority(level) if _is_journal(sys.stderr) else ""
 
 
@@ -294,7 +293,7 @@ def _is_journal(stream: TextIO | TextIOBase) -> bool:
 
 
 def _object(when: str, level: str, event: str, fields: Mapping[str, object], trace: str) -> str:
-    """Return an event as an object of JSON, on one line."""
+    """Return an event as a JSON object, on one line."""
     record: dict[str, object] = {"time": when, "level": level, "event": event}
     for key, value in fields.items():
         if isinstance(value, float) and not math.isfinite(value):

@@ -1,7 +1,7 @@
-"""Gives back memory that a burst took.
+"""Gives back memory after a burst.
 
-Dictionaries and sets do not shrink when they are emptied, and the C library keeps what was freed
-between blocks that are still in use. Both are dealt with in quiet moments, since that takes some
+Dictionaries and sets do not shrink when they are emptied, and the C library keeps memory that was
+freed between blocks still in use. Both are dealt with in quiet moments, since that takes some
 milliseconds.
 """
 
@@ -13,23 +13,23 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-INTERVAL = 10.0  # seconds between looks
-TRIM_INTERVAL = 30.0  # seconds between quiet moments in which the C library gives memory back
-TRIM_DEADLINE = 60.0  # seconds after which that is done after a burst, quiet or not
+INTERVAL = 10.0  # seconds between checks
+TRIM_INTERVAL = 30.0  # seconds between trims of the C library's memory in quiet moments
+TRIM_DEADLINE = 60.0  # seconds between trims after a burst, quiet or not
 SMALL = 64 * 1024  # bytes that a container may take whatever it contains
-SPARSE = 250  # bytes for each entry from which one is sparse: without gaps it is 30 to 110
-FEW = 20_000  # entries, which are copied within a millisecond or two
+SPARSE = 250  # bytes per entry above which a container is sparse; without gaps it is 30 to 110
+FEW = 20_000  # entries that are copied within a millisecond or two
 
 
 def _trim() -> None:
-    """Make the C library give back what is free: only glibc needs that."""
+    """Make the C library return free memory to the system: only glibc needs that."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 class Memory:
-    """The containers of some objects, and of gozo's objects in their attributes.
+    """The containers in some objects, and in gozo's objects that these refer to.
 
     There is one in a process.
     """
@@ -40,9 +40,9 @@ class Memory:
         self._looked_at = self._trimmed_at = 0.0
 
     def give_back(self, at: float, *, quiet: bool) -> None:
-        """Give back what can be, `at` seconds of a steady clock; to be called periodically.
+        """Give back free memory, `at` seconds of a steady clock; call it periodically.
 
-        `quiet`: nothing else is to be done.
+        `quiet`: there is nothing else to do.
         """
         if at - self._looked_at < INTERVAL:
             return
@@ -61,7 +61,7 @@ class Memory:
         seen = {id(one) for one in self._roots}
         left = list(self._roots)
         while left:
-            # Not `vars`: that makes a dictionary for the object, which then makes Python slower.
+            # Not `vars`: that gives the object a dictionary, which slows Python down from then on.
             for value in gc.get_referents(left.pop()):
                 if id(value) in seen:
                     continue
@@ -73,7 +73,7 @@ class Memory:
 
 
 def is_sparse(container: dict[Any, Any] | set[Any]) -> bool:
-    """Tell whether a container takes much more memory than its contents need."""
+    """Tell whether a container takes much more memory than its entries need."""
     return sys.getsizeof(container) > SMALL + SPARSE * len(container)
 
 

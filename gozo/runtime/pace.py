@@ -20,7 +20,7 @@ class Pace:
         self._seen = 0.0
 
     def room(self, at: float) -> int:
-        """How many may be sent now; only with a limit."""
+        """How many may be sent now; call it only if there is a limit."""
         self._refill(at)
         return int(self._room)
 

@@ -1,7 +1,7 @@
 """Runs the tasks of a daemon, ends tasks reliably, and repeats steps that need a server.
 
 Cancelling a task once is not enough: up to Python 3.11, `asyncio.wait_for`, with which nats-py
-connects, swallows a cancellation that arrives in the turn in which the attempt fails.
+connects, swallows a cancellation that arrives just as the attempt fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gozo.errors import GozoError, NoServerError
 from gozo.runtime.clock import steady
 from gozo.runtime.logs import get_logger
 
-CANCEL_AGAIN = 0.1  # seconds after which a task that goes on is cancelled again
+CANCEL_AGAIN = 0.1  # seconds after which a task that is still running is cancelled again
 RETRY_WAIT = 0.1  # seconds between attempts
 
 T = TypeVar("T")
@@ -30,11 +30,11 @@ class Tasks:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine from now on; `name` is for people."""
+        """Run a coroutine; error messages call it by its `name`."""
         self._tasks.append(asyncio.create_task(work, name=name))
 
     def fail(self, error: BaseException) -> None:
-        """Let the daemon end with an error; only the first one counts."""
+        """Make the daemon end with an error; only the first one counts."""
         if not self._failed.done():
             self._failed.set_exception(error)
 
@@ -60,7 +60,7 @@ class Tasks:
         self._check()
 
     def _check(self) -> None:
-        """Raise what a task of the daemon ended with."""
+        """Raise an error if a task of the daemon has ended."""
         if self._failed.done():
             self._failed.result()
         for task in self._tasks:
@@ -87,7 +87,7 @@ async def persist(step: Callable[[], Awaitable[T]], timeout: float) -> T:
     """Do something that is safe to repeat, until a server has answered.
 
     Raises:
-        NoServerError: none has for `timeout` seconds, or the connection was lost once more.
+        NoServerError: no server has answered for `timeout` seconds.
     """
     deadline = steady() + timeout
     while True:

@@ -1,1 +1,1 @@
-"""Options, environment and configuration files, and what they add up to."""
+"""Options, environment and configuration files, and the settings that result from them."""

@@ -39,7 +39,7 @@ def redacted(address: str) -> str:
 def seed_of(nkey: str) -> str:
     """Return the seed that `--nkey` means: the value itself, or the seed in the file it names.
 
-    The file may have other lines besides, as those written by `nsc` have.
+    The file may have other lines as well, like those written by `nsc`.
 
     Raises:
         UnusableError: there is no seed. The message never contains the value.
@@ -64,10 +64,10 @@ def seed_of(nkey: str) -> str:
 def credentials_of(path: Path) -> tuple[str, str]:
     """Return the JWT and the seed in a credentials file, as written by nsc.
 
-    nats-py would loop without end on a file without a JWT.
+    nats-py would loop forever on a file without a JWT.
 
     Raises:
-        UnusableError: one is missing or invalid. The message never contains it.
+        UnusableError: one of them is missing or invalid. The message never contains it.
     """
     try:
         with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """The store of an embedded server: its files, and the token that this user's programs find there.
 
 A server without configured credentials has a token, generated at its first start and kept in the
-store. While it runs, the store also contains its address and is locked. Only then do this user's
-programs send the token to that address: at other times another user of the host may listen there.
+store. While it runs, the store is locked and also contains its address. Only then do this user's
+programs send the token to that address: at other times, another user may be listening there.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Files:
 
     @property
     def token(self) -> Path:
-        """The token of clients, if no other credentials were configured."""
+        """The token for clients, if no other credentials were configured."""
         return self.store / "token"
 
     @property
     def address(self) -> Path:
-        """The address of the running server with this token."""
+        """The address of the running server that accepts the token."""
         return self.store / "address"
 
     @property
@@ -81,11 +81,11 @@ def default_folder(environment: Mapping[str, str]) -> Path | None:
 
 
 def check(files: Files) -> None:
-    """Make sure that no other user chose where gozo writes in the store.
+    """Make sure that no other user can redirect what gozo writes in the store.
 
     Raises:
-        EmbeddedServerError: another user owns it or something in it, it is world-writable, or
-            a file of gozo's is not a regular file.
+        EmbeddedServerError: another user owns the store or something in it, it is world-writable,
+            or one of gozo's files is not a regular file.
         OSError: it cannot be read.
     """
     status = files.store.stat()
@@ -139,7 +139,7 @@ def make_token(files: Files) -> str:
 
 
 def announce(files: Files, address: str) -> None:
-    """Record the address of a server that takes the token in the store.
+    """Record the address of a server that accepts the token in the store.
 
     Raises:
         OSError: it cannot be written.
@@ -157,9 +157,9 @@ def withdraw(files: Files) -> None:
 
 
 def find(store: Path, address: str) -> tuple[str, str] | None:
-    """Return address and token, if this store's server answers at the address.
+    """Return address and token, if this store's server listens at the address.
 
-    `localhost` becomes 127.0.0.1: another server may listen on another address of that name.
+    `localhost` becomes 127.0.0.1: another server may listen at another address of that name.
     """
     files = Files(store)
     number = address.replace("//localhost:", "//127.0.0.1:")

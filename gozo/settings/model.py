@@ -100,7 +100,7 @@ class ServeSettings:
     allow_answers: tuple[str, ...] = ()
     """Patterns of subjects for answers, besides `allow`; empty: see `policy`."""
     max_pending: int | None = None
-    """Maximum number of pending schedules, enforced for requests."""
+    """Maximum number of pending schedules: further requests are refused."""
     max_payload: int | None = None
     """Maximum payload of a request, in bytes."""
     max_delay_us: int | None = None

@@ -45,7 +45,7 @@ _OTHERS = (
     "user_seed",
 )
 _LOGINS = ("user", "creds", "user_jwt", "nkey", "token")
-"""The ways to authenticate; of several, the NATS CLI takes the first."""
+"""The ways to authenticate; if there are several, the NATS CLI uses the first."""
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 _FORBIDDEN = ("..", "/", "\\")

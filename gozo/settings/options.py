@@ -50,7 +50,7 @@ class Option:
     aliases: tuple[str, ...] = ()
     """Other long names, without dashes: those of the NATS CLI."""
     repeats: bool = False
-    """Whether it may be given more than once; the values are then joined by commas."""
+    """Whether it may be given more than once; its values are joined with commas."""
 
     @property
     def variable(self) -> str:

@@ -29,7 +29,7 @@ FORMATS = ("table", "json", "jsonl", "tsv", "id")
 MOST_REPLICAS = 5  # the most that JetStream supports
 MOST_SECONDS = 86_400.0  # a day: a longer timeout is a mistake
 MOST_RATE = 1e9  # per second: a higher limit is a mistake
-MOST_OF_ALL = 10**15 - 1  # a higher limit is a mistake
+MOST_OF_ALL = 10**15 - 1  # of anything: a higher limit is a mistake
 
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::(.*))?")
 _HOST = re.compile(r"[^\s:/?#@\[\]\\]+")
@@ -66,7 +66,7 @@ def read_addresses(text: str) -> tuple[str, ...]:
 
 
 def _address(text: str) -> str:
-    # No message may repeat a part of the text: it could be part of a password.
+    # No message may repeat any of the text: it could be part of a password.
     scheme, mark, rest = text.partition("://")
     if not mark:
         scheme, rest = "nats", text
@@ -149,7 +149,7 @@ def read_patterns(text: str) -> tuple[str, ...]:
     """Read comma-separated subject patterns; `*` and `>` are wildcards, as in NATS."""
     patterns = [part.strip() for part in text.split(",")]
     if not all(patterns):
-        # From an unset variable, say: to ignore it could allow everything.
+        # Perhaps from an unset variable: ignoring it could allow everything.
         raise UnusableError(
             "it contains an empty pattern; expected one such as jobs.>, > for all subjects, or "
             "omit it"
@@ -163,7 +163,7 @@ def read_patterns(text: str) -> tuple[str, ...]:
                 "expected patterns without empty tokens, and with > only as the last token"
             )
         if any(len(token) > 1 and set(token) & {"*", ">"} for token in tokens):
-            # NATS takes it literally there: the subjects that were meant would not be denied.
+            # NATS takes it literally there: the intended subjects would not be denied.
             raise UnusableError(
                 "it has a wildcard inside a token, where it has no effect; use it as a whole "
                 "token, as in jobs.*"

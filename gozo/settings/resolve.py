@@ -42,8 +42,8 @@ def resolve_connection(sources: Sources, *, finds_token: bool = True) -> Connect
 
     A context ranks with the source that names it, below the options of that same source. Of
     several ways to authenticate, the one from the first source replaces the others. If there is
-    none, and an embedded server of this user answers at the address, its token is used, given
-    `finds_token`.
+    none, and an embedded server of this user listens at the address, its token is used, unless
+    `finds_token` is false.
 
     Raises:
         SettingsError: a value is invalid.
@@ -82,7 +82,7 @@ def resolve_connection(sources: Sources, *, finds_token: bool = True) -> Connect
 
 
 def _with_token(chosen: ConnectionSettings, sources: Sources) -> ConnectionSettings:
-    """Add the token if this user's embedded server answers at the address."""
+    """Add the token if this user's embedded server listens at the address."""
     given = sources.find(_STORE)
     if given is not None:
         store = _STORE.parse(given.text, given.origin)
@@ -123,8 +123,8 @@ def _rank(found: Found) -> int:
 def _keep_one_login(found: dict[Option, Found], context: Context | None) -> bool:
     """Remove credentials that others replace; return whether the context's own JWT stays.
 
-    So no secret goes to a server that it is not meant for, just because another source contains
-    one. Credentials in an address stay there: any remaining option takes precedence.
+    Otherwise a secret could go to a server that it is not meant for, only because another source
+    contains it. Credentials in an address stay there: any remaining option takes precedence.
     """
     ranks = {option: found[option].rank for option in _LOGINS if option in found}
     first = min(ranks.values(), default=LAST)

@@ -117,7 +117,13 @@ class OutcomeWriter:
         subject = self._outcomes.subject(outcome.key, recurs=recurs)
         headers = block(f"Nats-Msg-Id: {name}\r\n".encode())
         message = _Message(self._outcomes, subject.encode(), headers, outcome_json(outcome))
-        self._send(message, then)
+        size, most = len(headers) + len(message.payload), self._connection.max_payload
+        if size > most:  # it would end the connection
+            reason = f"{size} bytes exceed the server's max_payload, {most}"
+            log.limited("warning", "outcomes.dropped", id=outcome.id, reason=reason)
+            then()
+        else:
+            self._send(message, then)
 
     def write_output(self, outcome: Outcome, output: bytes, *, recurs: bool) -> None:
         """Store the output of the run with this outcome."""
@@ -130,7 +136,10 @@ class OutcomeWriter:
             f"Gozo-Outcome: {outcome.result}\r\nGozo-Due: {print_rfc3339(outcome.due_us)}\r\n"
         )
         subject = self._output.subject(outcome.key, recurs=recurs).encode()
-        self._send(_Message(self._output, subject, block(lines.encode()), output))
+        headers = block(lines.encode())
+        room = max(self._connection.max_payload - len(headers), 0)
+        if room:  # a larger message would end the connection
+            self._send(_Message(self._output, subject, headers, output[-room:]))
 
     def _send(self, message: _Message, then: Callable[[], None] | None = None) -> None:
         number = self._numbers = self._numbers + 1

@@ -21,7 +21,6 @@ from typing import IO, NamedTuple
 from gozo.runtime.logs import get_logger
 from gozoctl.worker import process
 
-PID_1 = 1
 PORTION = 64 * 1024  # bytes read at a time
 KILL_LEFT = 5  # seconds between SIGTERM and SIGKILL for what a killed worker left
 
@@ -147,7 +146,7 @@ class Children:
         self._guard: subprocess.Popen[bytes] | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_signal_handler(signal.SIGCHLD, self._on_end)
-        self._is_first = os.getpid() == PID_1
+        self._is_first = os.getpid() == process.PID_1
         self._guard_anew()
 
     def start(self, what: Start) -> Child:

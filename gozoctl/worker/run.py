@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from gozo.errors import SettingsError
@@ -22,6 +23,13 @@ LONG = 600.0  # seconds after which a command that still runs is logged; then do
 NOT_STARTED = 126  # the exit code of shells for what cannot be started
 
 log = get_logger("gozo.worker")
+
+
+class Cut(Enum):
+    """Why a command was ended before it ended by itself."""
+
+    LATE = "late"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +78,24 @@ class Runner:
             return _not_started(error, started, about)
         about = {**about, "pid": child.pid}
         log.info("job.started", **about)
-        reason = await self._wait(child, job.timeout_us / MICROSECONDS, about, began)
+        timeout = job.timeout_us / MICROSECONDS
+        cut = await self._wait(child, timeout, about, began)
         seconds = time.monotonic() - began
         await child.close()
-        how = process.how_it_ended(child.exited.result(), seconds, None)
-        status = process.TIMED_OUT if reason.startswith("timed out") else how.status
-        reason = reason or how.reason
-        fields = {**about, "status": status, "duration_ms": round(seconds * 1000)}
+        late = timeout if cut is Cut.LATE else None
+        how = process.how_it_ended(child.exited.result(), seconds, late)
+        reason = "ended with its worker" if cut is Cut.INTERRUPTED else how.reason
+        fields = {**about, "status": how.status, "duration_ms": round(seconds * 1000)}
         if reason:
             log.error("job.ended", **fields, reason=reason)
         else:
             log.info("job.ended", **fields)
-        return Ended(status, reason, started, seconds, child.output, child.omitted)
+        return Ended(how.status, reason, started, seconds, child.output, child.omitted)
 
     async def _wait(
         self, child: Child, timeout: float, about: Mapping[str, object], began: float
-    ) -> str:
-        """Wait for the end of a process; return why it was ended, if it was."""
+    ) -> Cut | None:
+        """Wait for the end of a process; return why we ended it, if we did."""
         deadline = timeout or float("inf")
         look = LONG
         while True:
@@ -99,12 +108,12 @@ class Runner:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if child.exited.done():
-                return ""
+                return None
             runs_for = time.monotonic() - began
             if self._interrupted.done():
-                reason = "ended with its worker"
+                cut = Cut.INTERRUPTED
             elif runs_for >= deadline:
-                reason = f"timed out after {timeout:g} s"
+                cut = Cut.LATE
             else:
                 if runs_for >= look:
                     look *= 2
@@ -112,7 +121,7 @@ class Runner:
                 continue
             await process.end_group(child.pid, KILL_AFTER)
             await child.exited
-            return reason
+            return cut
 
 
 def _not_started(error: Exception, started: datetime, about: Mapping[str, object]) -> Ended:

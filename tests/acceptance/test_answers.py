@@ -1,4 +1,4 @@
-"""What receivers answer to deliveries that they have to confirm, and what becomes of each."""
+"""What receivers answer to deliveries that they have to confirm, and the effect of each answer."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ REFUSED = "the receiver refused it"
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Publish events: they tell what becomes of a run."""
+    """Publish events, which show what happens to runs."""
     return ("--events",)
 
 
 @pytest.fixture
 async def events(client: Client, new_id: str) -> RunEvents:
-    """Listen to what is published about the test's id."""
+    """Record the events of the test's id."""
     return await RunEvents.listen(client, new_id)
 
 
 async def schedule(
     client: Client, receiver: Receiver, id_: str | None, headers: Mapping[str, str] = {}
 ) -> None:
-    """Schedule a delivery that is due now."""
+    """Store a schedule that is due now."""
     named = {} if id_ is None else {"Gozo-Id": id_}
     receipt = await ask(client, {**QUICK, **headers, **named}, reply=receiver.subject)
     assert receipt["status"] == "stored"
@@ -58,7 +58,7 @@ async def schedule(
     ],
 )
 async def test_done(client: Client, new_id: str, events: RunEvents, answer: Answer) -> None:
-    """Any answer that is no word of the protocol says that the work is done."""
+    """Any answer that is no word of the protocol means that the work is done."""
     receiver = await Receiver.start(client.nats, answer)
     await schedule(client, receiver, new_id)
     succeeded = await events.find("succeeded")
@@ -90,7 +90,7 @@ async def test_done(client: Client, new_id: str, events: RunEvents, answer: Answ
 async def test_not_done(
     client: Client, new_id: str, events: RunEvents, answer: Answer, reason: str
 ) -> None:
-    """An attempt that failed is repeated, and counted."""
+    """The failed attempt counts, and is repeated."""
     receiver = await Receiver.start(client.nats, answer)
     await schedule(client, receiver, new_id)
     assert (await events.find("succeeded"))["attempts"] == 2
@@ -101,7 +101,7 @@ async def test_not_done(
 
 
 async def test_delay(client: Client, new_id: str, events: RunEvents) -> None:
-    """A receiver can say when to try again, in place of the back-off."""
+    """A receiver can set the delay before the next attempt."""
     receiver = await Receiver.start(client.nats, b'-NAK {"delay": 700000000}')
     await schedule(client, receiver, new_id)
     first, second = await receiver.wait(2)
@@ -121,7 +121,7 @@ async def test_backoff(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_busy(client: Client, new_id: str, events: RunEvents) -> None:
-    """Where there is no room, it is tried again soon, ever more rarely, and never counted."""
+    """The attempt is repeated soon, less and less often, and never counts."""
     receiver = await Receiver.start(client.nats, *[b'-NAK {"busy": true}'] * 3)
     await schedule(client, receiver, new_id, {"Gozo-Attempts": "1"})
     at = [one.at for one in await receiver.wait(4)]
@@ -133,7 +133,7 @@ async def test_busy(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_silence(client: Client, new_id: str, events: RunEvents) -> None:
-    """What is not answered within the ack wait is tried again; signs of life extend it."""
+    """Without an answer within the ack wait, the attempt is repeated; signs of life extend it."""
     receiver = await Receiver.start(client.nats, None)
     await schedule(client, receiver, new_id, {"Gozo-Ack-Wait": "1s"})
     (first,) = await receiver.wait()
@@ -148,7 +148,7 @@ async def test_silence(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_terminated(client: Client, new_id: str, events: RunEvents) -> None:
-    """`+TERM` is the end, however many attempts there might be, and the run is kept as failed."""
+    """`+TERM` ends the run, whatever attempts are left; it is kept as failed."""
     receiver = await Receiver.start(client.nats, b"+TERM the \xff disk\r\nis gone")
     await schedule(client, receiver, new_id)
     failed = await events.find("failed")
@@ -159,7 +159,7 @@ async def test_terminated(client: Client, new_id: str, events: RunEvents) -> Non
 
 
 async def test_attempts(client: Client, new_id: str, events: RunEvents) -> None:
-    """After the last attempt nothing more is tried."""
+    """After the last attempt, the run is given up."""
     receiver = await Receiver.start(client.nats, b"-NAK one", b"-NAK two", b"-NAK three")
     await schedule(client, receiver, new_id, {"Gozo-Attempts": "2"})
     failed = await events.find("failed")
@@ -168,7 +168,7 @@ async def test_attempts(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_max_age(client: Client, new_id: str, events: RunEvents) -> None:
-    """It is given up when it is too old, with its last answer as the reason."""
+    """A run that is too old is given up, with its last answer as the reason."""
     receiver = await Receiver.start(client.nats, *[b"-NAK no disk"] * 100)
     await schedule(client, receiver, new_id, {"Gozo-Max-Age": "500ms", "Gozo-Backoff": "200ms"})
     assert (await events.find("failed"))["reason"] == "no disk"
@@ -176,7 +176,7 @@ async def test_max_age(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_too_long_a_delay(client: Client, new_id: str, events: RunEvents) -> None:
-    """A wait until after that time does not keep it any longer."""
+    """A delay beyond that time does not keep the run any longer."""
     receiver = await Receiver.start(client.nats, b'-NAK {"delay": 3600000000000}')
     await schedule(client, receiver, new_id, {"Gozo-Max-Age": "500ms"})
     assert (await events.find("failed"))["reason"] == REFUSED
@@ -184,7 +184,7 @@ async def test_too_long_a_delay(client: Client, new_id: str, events: RunEvents) 
 
 
 async def test_nobody(client: Client, new_id: str, events: RunEvents) -> None:
-    """While nobody subscribes it is tried again soon, and not counted; then it arrives."""
+    """While nobody subscribes, attempts are repeated soon and do not count."""
     receiver = await Receiver.start(client.nats)
     await receiver.leave()
     await schedule(client, receiver, new_id, {"Gozo-Attempts": "1", "Gozo-Ack-Wait": "1h"})
@@ -198,7 +198,7 @@ async def test_nobody(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_nobody_for_too_long(client: Client, new_id: str, events: RunEvents) -> None:
-    """Where nobody comes, that is the reason for which it is given up."""
+    """The run is given up, and that is the reason."""
     receiver = await Receiver.start(client.nats)
     await receiver.leave()
     await schedule(client, receiver, new_id, {"Gozo-Max-Age": "300ms"})
@@ -210,7 +210,7 @@ async def test_nobody_for_too_long(client: Client, new_id: str, events: RunEvent
 async def test_a_stream_is_no_receiver(
     running: Running, client: Client, new_id: str, events: RunEvents, state: str
 ) -> None:
-    """What a stream answers that captures the subject is ignored, and warned of once."""
+    """The acknowledgement of a stream that captures the subject is ignored, with one warning."""
     stream = f"S{new_id[3:]}"
     receiver = await Receiver.start(client.nats, None, None, subject=f"captured.{new_id}")
     limits = {"max_msgs": 1, "discard": "new"} if state == "full" else {}
@@ -232,7 +232,7 @@ async def test_a_stream_is_no_receiver(
 
 
 async def test_late(client: Client, new_id: str, events: RunEvents) -> None:
-    """`+ACK` counts also of an attempt that was thought to be lost."""
+    """`+ACK` also counts for an attempt that had timed out."""
     receiver = await Receiver.start(client.nats, None, None)
     await schedule(client, receiver, new_id, {"Gozo-Ack-Wait": "1s"})
     first, _ = await receiver.wait(2)
@@ -243,7 +243,7 @@ async def test_late(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_late_after_the_last(client: Client, new_id: str, events: RunEvents) -> None:
-    """So it does once the run was given up."""
+    """It counts even after the run was given up."""
     receiver = await Receiver.start(client.nats, None)
     await schedule(client, receiver, new_id, {"Gozo-Ack-Wait": "1s", "Gozo-Attempts": "1"})
     assert (await events.find("failed"))["reason"] == "no answer came in time"
@@ -253,7 +253,7 @@ async def test_late_after_the_last(client: Client, new_id: str, events: RunEvent
 
 
 async def test_a_late_sign_of_life(client: Client, new_id: str, events: RunEvents) -> None:
-    """A receiver that was thought to be silent and is at work keeps the job."""
+    """A receiver whose attempt had timed out keeps the job if it is still at work."""
     receiver = await Receiver.start(client.nats, None)
     headers = {"Gozo-Ack-Wait": "1s", "Gozo-Backoff": "2s"}
     await schedule(client, receiver, new_id, headers)
@@ -273,7 +273,7 @@ async def test_a_late_sign_of_life(client: Client, new_id: str, events: RunEvent
 async def test_the_first_final_answer_decides(
     client: Client, new_id: str, events: RunEvents, first: bytes
 ) -> None:
-    """What the same receiver says about the same attempt afterwards is counted, and no more."""
+    """Further answers of the receiver to the same attempt are only counted."""
     receiver = await Receiver.start(client.nats, None, None)
     await schedule(client, receiver, new_id, {"Gozo-Backoff": "1s", "Gozo-Ack-Wait": "1h"})
     (came,) = await receiver.wait()
@@ -300,7 +300,7 @@ async def test_the_first_final_answer_decides(
 async def test_ok_once_it_is_stored(
     client: Client, new_id: str, events: RunEvents, answer: bytes
 ) -> None:
-    """`+OK` means that the bucket has the outcome, and a repeated answer is confirmed as well."""
+    """`+OK` means that the outcome is in the bucket; a repeated answer gets it as well."""
     receiver = await Receiver.start(client.nats, None)
     await schedule(client, receiver, new_id, {"Gozo-Backoff": "1h"})
     (came,) = await receiver.wait()
@@ -314,7 +314,7 @@ async def test_ok_once_it_is_stored(
 
 
 async def test_tokens_that_are_no_attempts(client: Client) -> None:
-    """An answer to a subject whose schedule is gone is no error; nothing is granted to a claim."""
+    """Answers to a schedule that is gone are no error, and claims are not granted."""
     for words, answer in [
         (b"+ACK", b"+OK"),
         (b"", b"+OK"),
@@ -327,7 +327,7 @@ async def test_tokens_that_are_no_attempts(client: Client) -> None:
 
 
 async def test_ack_sync(client: Client, new_id: str, events: RunEvents) -> None:
-    """The acknowledgement of nats-py works as it does with JetStream."""
+    """It works as with JetStream."""
     deliveries: asyncio.Queue[Any] = asyncio.Queue()
     await client.nats.subscribe(f"to.{new_id}", "q", deliveries.put)
     headers = {**QUICK, "Gozo-Id": new_id}

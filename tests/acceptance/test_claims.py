@@ -1,4 +1,4 @@
-"""Receivers that ask before they start: each run is started by one of them, once."""
+"""Receivers that claim a job before they start: each run is started by one of them, once."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ CLAIM = {"Gozo-Confirm": "claim", "Gozo-Backoff": "50ms", "Gozo-When": "+0"}
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Publish events: they tell what becomes of a run."""
+    """Publish events, which show what happens to runs."""
     return ("--events",)
 
 
 @pytest.fixture
 async def events(client: Client, new_id: str) -> RunEvents:
-    """Listen to what is published about the test's id."""
+    """Record the events of the test's id."""
     return await RunEvents.listen(client, new_id)
 
 
 async def offer(client: Client, receiver: Receiver, id_: str, **headers: str) -> Delivered:
-    """Schedule what is due now, and return its first offer."""
+    """Store a schedule that is due now, and return its first offer."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     asked = {**CLAIM, "Gozo-Id": id_, **named}
     receipt = await ask(client, asked, reply=receiver.subject)
@@ -48,12 +48,12 @@ async def offer(client: Client, receiver: Receiver, id_: str, **headers: str) ->
 
 
 async def silent(client: Client) -> Receiver:
-    """Listen, and answer nothing by oneself."""
+    """Subscribe, and answer nothing automatically."""
     return await Receiver.start(client.nats, *[None] * 100)
 
 
 async def test_a_worker(client: Client, new_id: str, events: RunEvents) -> None:
-    """It asks, starts, shows signs of life for longer than the ack wait, and ends."""
+    """It claims, starts, sends signs of life for longer than the ack wait, and ends."""
     finish = asyncio.Event()
 
     async def work(job: Delivered) -> bytes:
@@ -74,7 +74,7 @@ async def test_a_worker(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_one_of_two(client: Client, new_id: str, events: RunEvents) -> None:
-    """The first claim is granted, and its repetition; others are not."""
+    """The first claim is granted, and so is its repetition; others are not."""
     receiver = await silent(client)
     job = await offer(client, receiver, new_id)
     assert await events.states() == ["pending"]
@@ -93,7 +93,7 @@ async def test_one_of_two(client: Client, new_id: str, events: RunEvents) -> Non
 
 @pytest.mark.parametrize("nonce", [b"", b" ", b"n" * 129])
 async def test_an_invalid_nonce(client: Client, new_id: str, nonce: bytes) -> None:
-    """Nothing is granted to who cannot be told from others."""
+    """No claim is granted without a nonce that identifies its sender."""
     receiver = await silent(client)
     job = await offer(client, receiver, new_id)
     await receiver.say(job, b"+CLAIM " + nonce)
@@ -102,7 +102,7 @@ async def test_an_invalid_nonce(client: Client, new_id: str, nonce: bytes) -> No
 
 
 async def test_an_offer_is_repeated(client: Client, new_id: str, events: RunEvents) -> None:
-    """What nobody claims is offered again after 2 s: the same attempt, and a claim of either."""
+    """After 2 s without a claim, the same attempt is offered again; either offer can be claimed."""
     receiver = await silent(client)
     job = await offer(client, receiver, new_id, Gozo_Ack_Wait="1s", Gozo_Attempts="1")
     _, again = await receiver.wait(2)
@@ -116,7 +116,7 @@ async def test_an_offer_is_repeated(client: Client, new_id: str, events: RunEven
 
 
 async def test_who_is_silent_after_a_claim(client: Client, new_id: str, events: RunEvents) -> None:
-    """The run is offered anew, and the earlier claimer that wakes starts nothing more."""
+    """The run is offered again; the earlier claimer starts nothing more when it wakes."""
     receiver = await silent(client)
     job = await offer(client, receiver, new_id, Gozo_Ack_Wait="1s")
     assert await receiver.ask(job, b"+CLAIM one") == b"+GO"
@@ -131,7 +131,7 @@ async def test_who_is_silent_after_a_claim(client: Client, new_id: str, events: 
 
 
 async def test_who_comes_back_in_time(client: Client, new_id: str, events: RunEvents) -> None:
-    """A claimer that was silent and goes on before the next attempt shares its job with nobody."""
+    """A claimer that resumes before the next attempt keeps the job to itself."""
     receiver = await silent(client)
     job = await offer(client, receiver, new_id, Gozo_Ack_Wait="1s", Gozo_Backoff="1h")
     assert await receiver.ask(job, b"+CLAIM one") == b"+GO"
@@ -150,7 +150,7 @@ async def test_who_comes_back_in_time(client: Client, new_id: str, events: RunEv
 async def test_an_offer_that_is_refused(
     client: Client, new_id: str, events: RunEvents, answer: bytes
 ) -> None:
-    """The next one is made after the back-off, and can be claimed."""
+    """It is repeated after the back-off, and can be claimed."""
     receiver = await silent(client)
     job = await offer(client, receiver, new_id)
     assert await receiver.ask(job, answer) == b"+OK"
@@ -164,7 +164,7 @@ async def test_an_offer_that_is_refused(
 
 
 async def test_nobody(client: Client, new_id: str, events: RunEvents) -> None:
-    """An offer that nobody could hear is made again soon, and can be claimed then."""
+    """An offer without subscribers is repeated soon, and can be claimed then."""
     receiver = await silent(client)
     await receiver.leave()
     asked = {**CLAIM, "Gozo-Id": new_id, "Gozo-Attempts": "1"}
@@ -180,7 +180,7 @@ async def test_nobody(client: Client, new_id: str, events: RunEvents) -> None:
 async def test_what_is_said_of_a_claimed_offer(
     running: Running, client: Client, new_id: str, events: RunEvents
 ) -> None:
-    """A second receiver of the same offer that is busy, or has left, starts it nowhere else."""
+    """Other receivers of the same offer cannot have the job started elsewhere."""
     receiver = await silent(client)
     job = await offer(client, receiver, new_id)
     assert await receiver.ask(job, b"+CLAIM n") == b"+GO"
@@ -196,7 +196,7 @@ async def test_what_is_said_of_a_claimed_offer(
 
 
 async def test_a_failed_job(client: Client, new_id: str, events: RunEvents) -> None:
-    """The next attempt has an owner of its own."""
+    """The next attempt is claimed anew."""
     answers = iter([b"-NAK exit status 1", b"+TERM exit status 2"])
 
     async def work(job: Delivered) -> bytes:
@@ -216,7 +216,7 @@ async def test_a_failed_job(client: Client, new_id: str, events: RunEvents) -> N
 async def test_many_offers_and_two_workers(
     running: Running, client: Client, clients: Clients, new_id: str
 ) -> None:
-    """Each of two hundred jobs is started once, whoever asks first."""
+    """Each of two hundred jobs is started once."""
 
     async def work(job: Delivered) -> bytes:
         return b"+ACK"
@@ -240,7 +240,7 @@ async def test_many_offers_and_two_workers(
 
 @contextmanager
 def worker_process(url: str, subject: str, queue: str) -> Iterator[Popen[str]]:
-    """Run a worker whose jobs take no time, in a process of its own, and end it."""
+    """Run a worker whose jobs take no time, in a process of its own."""
     command = [sys.executable, "-m", "tests.support.receiver", url, subject, queue, "0"]
     with Popen(command, stdout=PIPE, text=True, cwd=ROOT) as process:
         try:
@@ -251,14 +251,14 @@ def worker_process(url: str, subject: str, queue: str) -> Iterator[Popen[str]]:
 
 
 def what(process: Popen[str]) -> str:
-    """Read what happened next in a worker."""
+    """Read the next event of a worker."""
     assert process.stdout is not None
     said: str = json.loads(process.stdout.readline())["what"]
     return said
 
 
 async def test_a_frozen_worker(running: Running, client: Client, new_id: str) -> None:
-    """One that wakes starts nothing that another one has started, nor what is over."""
+    """When it wakes, it starts nothing that another worker has started, or that is over."""
     subject = f"jobs.{new_id}"
     url = running.server.url
     with (

@@ -1,4 +1,4 @@
-"""What receivers that confirm need to be allowed, and what becomes of a daemon that hears none."""
+"""The permissions that receivers which confirm need, and a daemon that cannot hear them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PASSWORD = "change_me"  # noqa: S105
 async def test_without_the_right_to_hear(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """It leads and delivers, and refuses what nobody could confirm, until the right is granted."""
+    """It leads and delivers, but refuses confirmed schedules until the permission is granted."""
     server = servers.start(withholding("subscribe", ACK))
     check = daemons.start("check", "--address", server.url, *LOGIN)
     assert await check.wait() == 0
@@ -70,7 +70,7 @@ async def test_without_the_right_to_hear(
 async def test_a_right_that_is_withdrawn(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """While no answer can be heard, no receiver counts as silent; then answers are heard again."""
+    """While answers cannot be heard, no receiver counts as silent."""
     server = servers.start(withholding("subscribe", f"granted.{ACK}"))
     daemon = await daemons.serve(server, *LOGIN)
     client = await admin(clients, server)
@@ -89,7 +89,7 @@ async def test_a_right_that_is_withdrawn(
 
 
 async def test_documented_receiver(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """With the permissions in the manual a receiver claims, shows life, and hears what is said."""
+    """The permissions in the manual suffice for everything that a receiver does."""
     server = servers.start(documented())
     await daemons.serve(server, *login("daemon"))
     client, receiver = [
@@ -154,7 +154,7 @@ ANSWERS_ONCE = """
 
 
 async def test_allowed_to_respond(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """`allow_responses` serves who answers once; of several answers, only the first comes."""
+    """`allow_responses` suffices to answer once; of several answers, only the first arrives."""
     server = servers.start(ANSWERS_ONCE)
     await daemons.serve(server, *LOGIN)
     client = await admin(clients, server)
@@ -186,7 +186,7 @@ AS_STREAM = {
 
 
 async def test_another_account(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """Where its account exports the subjects of answers, a receiver there does all it may do."""
+    """If its account exports the subjects of answers, receivers elsewhere can do everything."""
     config = documented_accounts()
     for old, new in AS_STREAM.items():
         assert old in config
@@ -223,7 +223,7 @@ SERVICE = """
 async def test_imported_as_a_service(
     servers: Servers, daemons: Daemons, clients: Clients, responses: str
 ) -> None:
-    """All answers come through such an export, and by default only the first does."""
+    """With such an import all answers arrive; by default, only the first does."""
     server = servers.start(SERVICE.replace("RESPONSES", responses))
     await daemons.serve(server, "--user", "gozo", "--password", PASSWORD)
     own, app = [
@@ -245,7 +245,7 @@ async def test_imported_as_a_service(
 async def test_who_was_sent_a_message_in_time(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """A right that is withdrawn ends what the server refused, not what it passed on before."""
+    """Only what the server refuses is retried, not what it passed on before."""
     server = servers.start(withholding("publish", "granted.jobs"))
     await daemons.serve(server, *LOGIN)
     client = await admin(clients, server)

@@ -1,4 +1,4 @@
-"""Deliveries that their receivers have to confirm: what they carry, and how they recur."""
+"""Deliveries that their receivers have to confirm: their headers, and how they recur."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ QUICK = {"Gozo-Confirm": "reply", "Gozo-Backoff": "50ms"}
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Publish events: they tell what becomes of a run."""
+    """Publish events, which show what happens to runs."""
     return ("--events",)
 
 
 @pytest.fixture
 async def events(client: Client, new_id: str) -> RunEvents:
-    """Listen to what is published about the test's id."""
+    """Record the events of the test's id."""
     return await RunEvents.listen(client, new_id)
 
 
 def given(id_: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a request that has to be confirmed."""
+    """Return the headers of a request for a confirmed delivery."""
     return {**QUICK, "Gozo-Id": id_, **headers}
 
 
 def epoch(text: str) -> float:
-    """Return a time of RFC 3339 in seconds."""
+    """Return an RFC 3339 time in seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
 
 
 async def test_what_a_delivery_carries(client: Client, new_id: str, events: RunEvents) -> None:
-    """Which run it is, which attempt, how long there is time; and what the request had."""
+    """Its run, its attempt, the time for an answer, and the request's own headers."""
     receiver = await Receiver.start(client.nats, b"-NAK")
     asked = given(new_id, {"Gozo-When": "+0.1", "Gozo-Ack-Wait": "90s"})
     asked |= {"trace": "abc", "Nats-Msg-Id": "m1", "Gozo-Due": "ignored", "Gozo-Attempt": "7"}
@@ -66,7 +66,7 @@ async def test_what_a_delivery_carries(client: Client, new_id: str, events: RunE
 
 
 async def test_the_token_is_not_stored(client: Client, new_id: str, events: RunEvents) -> None:
-    """Whoever may read the bucket cannot answer: it has no more than the token's SHA-256."""
+    """The bucket has only its SHA-256, so that its readers cannot answer."""
     receiver = await Receiver.start(client.nats, None)
     await ask(client, given(new_id, {"Gozo-When": "+0"}), reply=receiver.subject)
     (job,) = await receiver.wait()
@@ -81,7 +81,7 @@ async def test_the_token_is_not_stored(client: Client, new_id: str, events: RunE
 
 
 async def test_without_an_id(client: Client) -> None:
-    """It is stored under a reserved key, tried again, and settled."""
+    """The schedule is stored under a reserved key, retried, and settled."""
     receiver = await Receiver.start(client.nats, b"-NAK", None)
     asked = {**QUICK, "Gozo-When": "+0"}
     receipt = await ask(client, asked, reply=receiver.subject)
@@ -96,7 +96,7 @@ async def test_without_an_id(client: Client) -> None:
 
 
 async def test_each_occurrence_is_a_run(client: Client, new_id: str, events: RunEvents) -> None:
-    """It has its number, its due time and a message id of its own; the schedule goes on."""
+    """It has a number, a due time and a message id of its own; the schedule continues."""
     receiver = await Receiver.start(client.nats, b"-NAK")
     asked = given(new_id, {"Gozo-When": "@every 1s", "Gozo-Count": "3", "Nats-Msg-Id": "m"})
     await ask(client, asked, reply=receiver.subject)
@@ -121,7 +121,7 @@ async def test_each_occurrence_is_a_run(client: Client, new_id: str, events: Run
 async def test_an_occurrence_is_given_up_when_the_next_is_due(
     client: Client, new_id: str, events: RunEvents
 ) -> None:
-    """A job that always fails is not retried for ever: each occurrence fails, with its reason."""
+    """A job that always fails is not retried forever: each occurrence fails, with its reason."""
     receiver = await Receiver.start(client.nats, *[b"-NAK no disk"] * 100)
     asked = given(new_id, {"Gozo-When": "@every 1s", "Gozo-Backoff": "300ms"})
     await ask(client, asked, reply=receiver.subject)
@@ -137,7 +137,7 @@ async def test_an_occurrence_is_given_up_when_the_next_is_due(
 async def test_no_more_than_one_failed_run_is_kept(
     client: Client, new_id: str, events: RunEvents
 ) -> None:
-    """The latest; and none after a success."""
+    """It is the latest; a success removes it."""
     receiver = await Receiver.start(client.nats, *[b"+TERM"] * 2)
     asked = given(new_id, {"Gozo-When": "@every 1s", "Gozo-Count": "3"})
     await ask(client, asked, reply=receiver.subject)
@@ -153,7 +153,7 @@ async def test_no_more_than_one_failed_run_is_kept(
 async def test_a_receiver_that_takes_its_time(
     client: Client, new_id: str, events: RunEvents
 ) -> None:
-    """Occurrences run beside each other; each answer is about its own."""
+    """Occurrences run at the same time; each answer is for its own."""
     receiver = await Receiver.start(client.nats, None, None, None)
     asked = given(new_id, {"Gozo-When": "@every 1s", "Gozo-Count": "3", "Gozo-Ack-Wait": "1h"})
     await ask(client, asked, reply=receiver.subject)
@@ -170,7 +170,7 @@ async def test_a_receiver_that_takes_its_time(
 async def test_a_cancel_while_it_runs(
     client: Client, new_id: str, events: RunEvents, answer: bytes
 ) -> None:
-    """What is at work is left alone; it is not tried again."""
+    """The running attempt is left alone, and not repeated."""
     receiver = await Receiver.start(client.nats, None)
     asked = given(new_id, {"Gozo-When": "@every 1h", "Gozo-Start": "+0.1s"})
     await ask(client, asked, reply=receiver.subject)
@@ -187,7 +187,7 @@ async def test_a_cancel_while_it_runs(
 async def test_a_job_may_take_longer_than_until_the_next(
     client: Client, new_id: str, events: RunEvents
 ) -> None:
-    """With `Gozo-Overlap: allow` an occurrence is tried on while others are due."""
+    """With `Gozo-Overlap: allow`, an occurrence is retried while others are due."""
     receiver = await Receiver.start(client.nats, *[b"-NAK no disk"] * 8)
     asked = given(new_id, {"Gozo-When": "@every 1s", "Gozo-Count": "2", "Gozo-Overlap": "allow"})
     await ask(client, asked | {"Gozo-Backoff": "400ms"}, reply=receiver.subject)
@@ -201,7 +201,7 @@ async def test_a_job_may_take_longer_than_until_the_next(
 async def test_another_request_subject(
     running: Running, daemons: Daemons, clients: Clients
 ) -> None:
-    """Answers go below the request subject; each daemon hears its own."""
+    """Answers go to subjects below it; each daemon hears its own."""
     options = ("--request-subject", "jobs.gozo", "--bucket", "others")
     await daemons.serve(running.server, *options)
     other = await clients.connect(running.server, request_subject="jobs.gozo", bucket="others")

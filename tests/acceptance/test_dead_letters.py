@@ -1,4 +1,4 @@
-"""What a stream does not take is given up: by attempts or by age, with a dead letter or without."""
+"""Messages that no stream takes are given up by attempts or age, with or without a dead letter."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ ACK = b'{"stream": "DEAD", "seq": 1}'
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Return the options of the module's daemon: it tells what happens."""
+    """Return the options of the module's daemon, which publishes events."""
     return ("--events",)
 
 
 async def stream(client: Client, name: str, *subjects: str, **settings: Any) -> None:
-    """Make a stream that takes some subjects."""
+    """Create a stream that captures some subjects."""
     await client.nats.jetstream().add_stream(name=name, subjects=list(subjects), **settings)
 
 
 async def stored(client: Client, name: str) -> list[Mapping[str, str]]:
-    """Return the headers of all messages of a stream."""
+    """Return the headers of all messages in a stream."""
     js = client.nats.jetstream()
     last = (await js.stream_info(name)).state.last_seq
     return [dict((await js.get_msg(name, number + 1)).headers or {}) for number in range(last)]
 
 
 async def gone(client: Client, key: str) -> None:
-    """Wait until an entry was removed as one that failed."""
+    """Wait until an entry was removed as failed."""
 
     async def is_gone() -> bool:
         return (await entry_of(client, key)).get("Gozo-Reason") == "failed"
@@ -51,13 +51,13 @@ async def gone(client: Client, key: str) -> None:
 
 
 async def next_message(subscription: Any) -> Msg:
-    """Return the next message that has come, or comes."""
+    """Wait for the next message."""
     message: Msg = await subscription.next_msg(timeout=allow(5))
     return message
 
 
 async def kept_runs(client: Client) -> list[str]:
-    """Return the keys of occurrences in the bucket, delete markers not counted."""
+    """Return the keys of occurrences in the bucket, without delete markers."""
     info = await client.nats.jetstream().stream_info("KV_gozo", subjects_filter="$KV.gozo.=_run.>")
     keys = [subject.removeprefix("$KV.gozo.") for subject in info.state.subjects or {}]
     found = {key: await entry_of(client, key) for key in keys}
@@ -66,7 +66,7 @@ async def kept_runs(client: Client) -> list[str]:
 
 @pytest.mark.parametrize("has_id", [True, False])
 async def test_given_up(client: Client, new_id: str, has_id: bool) -> None:
-    """The dead letter is in its stream, says what became of the schedule, and that is removed."""
+    """The dead letter reaches its stream and says what happened, and the schedule is removed."""
     await stream(client, f"S{new_id}", f"dead.{new_id}")
     events = await client.arrivals(f"gozo.event.*.{new_id}" if has_id else "gozo.event.failed")
     headers = {**ONCE, "Gozo-Dead-Letter": f"dead.{new_id}", "Trace": "7", "Nats-Msg-Id": new_id}
@@ -134,7 +134,7 @@ async def test_a_recurring_one_goes_on(running: Running, client: Client, new_id:
 async def test_its_stream_is_away_and_comes_back(
     running: Running, client: Client, new_id: str
 ) -> None:
-    """A dead letter is tried for ever, says so in the log, and holds up nobody."""
+    """A dead letter is retried forever, with a log event, and delays no others."""
     mark = running.daemon.mark()
     headers = {**ONCE, "Gozo-Id": new_id, "Gozo-Dead-Letter": f"dead.{new_id}"}
     await client.send(headers, reply=f"nowhere.{new_id}", payload=b"x")
@@ -152,7 +152,7 @@ async def test_its_stream_is_away_and_comes_back(
 
 
 async def test_cancelled_while_it_waits(running: Running, client: Client, new_id: str) -> None:
-    """Whoever cancels it wants no dead letter either."""
+    """A cancel ends the dead letter as well."""
     mark = running.daemon.mark()
     headers = {**ONCE, "Gozo-Id": new_id, "Gozo-Dead-Letter": f"dead.{new_id}"}
     await client.send(headers, reply=f"nowhere.{new_id}")
@@ -164,7 +164,7 @@ async def test_cancelled_while_it_waits(running: Running, client: Client, new_id
 async def test_the_leader_is_killed_before_the_acknowledgement(
     servers: Servers, daemons: Daemons, clients: Clients, recurs: bool
 ) -> None:
-    """The next one publishes the dead letter again, and then removes it."""
+    """The next leader publishes the dead letter again, then removes it."""
     server = servers.start()
     first = await daemons.serve(server)
     client = await clients.connect(server)
@@ -191,7 +191,7 @@ async def test_the_leader_is_killed_before_the_acknowledgement(
 async def test_a_dead_letter_outlives_its_recurring_schedule(
     running: Running, client: Client, new_id: str
 ) -> None:
-    """It is that of an occurrence, and neither a cancel nor a schedule of the same id ends it."""
+    """Neither a cancel nor a new schedule with the same id ends that of an occurrence."""
     headers = {
         "Gozo-When": "@every 100ms",
         "Gozo-Id": new_id,
@@ -215,7 +215,7 @@ async def test_a_dead_letter_outlives_its_recurring_schedule(
 async def test_while_the_bucket_cannot_be_written(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """A recurring schedule waits until its dead letter is stored, through a crash as well."""
+    """A recurring schedule waits until its dead letter is stored, even across a crash."""
     server = servers.start()
     first = await daemons.serve(server)
     client = await clients.connect(server)
@@ -251,7 +251,7 @@ async def test_while_the_bucket_cannot_be_written(
 async def test_a_dead_letter_is_not_skipped(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """What a restored backup holds and is no longer wanted are schedules, and not dead letters."""
+    """`--skip-due-before` is for schedules, not for dead letters."""
     server = servers.start()
     first = await daemons.serve(server)
     client = await clients.connect(server)
@@ -269,7 +269,7 @@ async def test_a_dead_letter_is_not_skipped(
 async def test_a_receiver_that_failed_for_good(
     running: Running, client: Client, new_id: str, recurs: bool
 ) -> None:
-    """What a receiver had to confirm has its dead letter in the same way."""
+    """Schedules that a receiver confirms have dead letters as well."""
     events = await client.arrivals(f"gozo.event.failed.{new_id}")
 
     async def fail(message: Msg) -> None:
@@ -311,7 +311,7 @@ async def test_a_receiver_that_failed_for_good(
 async def test_a_dead_letter_that_may_not_be_published(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """It is kept, said so, and published once the permission is there."""
+    """It is kept and reported, and published once the permission is granted."""
     server = servers.start(withholding("publish", "dead"))
     daemon = await daemons.serve(server, *LOGIN)
     client = await admin(clients, server)
@@ -328,7 +328,7 @@ async def test_a_dead_letter_that_may_not_be_published(
 async def test_it_is_counted_as_what_it_is(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """A schedule that failed, and a dead letter; no delivery."""
+    """It counts as a failed schedule and as a dead letter, not as a delivery."""
     server = servers.start()
     _, port = await serve(daemons, server)
     client = await clients.connect(server)
@@ -355,7 +355,7 @@ async def test_it_is_counted_as_what_it_is(
 
 
 async def test_given_up_by_its_age(client: Client, new_id: str) -> None:
-    """It is not tried later than that, also where it has attempts left."""
+    """It is not retried later than that, even if attempts are left."""
     events = await client.arrivals(f"gozo.event.*.{new_id}")
     headers = {
         "Gozo-When": "+0",
@@ -373,7 +373,7 @@ async def test_given_up_by_its_age(client: Client, new_id: str) -> None:
 
 
 async def test_too_old_while_a_stream_is_silent(client: Client, new_id: str) -> None:
-    """The attempt that it did not answer counts."""
+    """The attempt without an acknowledgement counts."""
     await client.arrivals(f"silent.{new_id}")
     events = await client.arrivals(f"gozo.event.failed.{new_id}")
     headers = {
@@ -391,7 +391,7 @@ async def test_too_old_while_a_stream_is_silent(client: Client, new_id: str) -> 
 async def test_too_old_when_a_daemon_comes(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """What was never tried is given up with a reason that says so; a recurring one goes on."""
+    """One that was never tried is given up and the reason says so; a recurring one continues."""
     server = servers.start()
     first = await daemons.serve(server)
     client = await clients.connect(server)
@@ -434,7 +434,7 @@ async def test_too_old_when_a_daemon_comes(
     ],
 )
 async def test_forbidden_subjects(client: Client, new_id: str, subject: str, words: str) -> None:
-    """Those of requests are refused, and entries that clients write are invalid."""
+    """Requests with one are refused; entries with one that clients write are invalid."""
     headers = {**ONCE, "Gozo-Id": new_id, "Gozo-Dead-Letter": subject}
     receipt = await ask(client, headers, reply="to")
     assert (receipt["status"], receipt["error"]) == ("refused", "forbidden_subject")
@@ -444,7 +444,7 @@ async def test_forbidden_subjects(client: Client, new_id: str, subject: str, wor
 async def test_an_entry_with_a_forbidden_subject(
     running: Running, client: Client, new_id: str
 ) -> None:
-    """It is reported and kept, as with any subject that is forbidden."""
+    """It is reported and kept."""
     mark = running.daemon.mark()
     headers = {**ONCE, "Gozo-Subject": "to", "Gozo-Dead-Letter": "gozo.admin.cancel"}
     await client.nats.jetstream().publish(f"$KV.gozo.{new_id}", b"x", headers=headers)
@@ -453,7 +453,7 @@ async def test_an_entry_with_a_forbidden_subject(
 
 
 async def test_an_entry_of_a_client(client: Client, new_id: str) -> None:
-    """A schedule that is written to the bucket has its dead letter too."""
+    """A schedule that a client writes to the bucket has its dead letter as well."""
     await stream(client, f"S{new_id}", f"dead.{new_id}")
     headers = {**ONCE, "Gozo-Subject": f"nowhere.{new_id}", "Gozo-Dead-Letter": f"dead.{new_id}"}
     await client.nats.jetstream().publish(f"$KV.gozo.{new_id}", b"x", headers=headers)
@@ -464,7 +464,7 @@ async def test_an_entry_of_a_client(client: Client, new_id: str) -> None:
 async def test_too_large_for_a_dead_letter(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """Its size is checked at the request: what is taken can be sent."""
+    """The size is checked with the request: every accepted one can be sent."""
     server = servers.start("max_payload: 16384")
     await daemons.serve(server)
     client = await clients.connect(server)
@@ -480,13 +480,13 @@ async def test_too_large_for_a_dead_letter(
 
 
 async def api(client: Client, verb: str, config: object) -> None:
-    """Call the JetStream API, for settings that nats-py does not know."""
+    """Call the JetStream API for settings that nats-py lacks."""
     answer = await client.nats.request(f"$JS.API.{verb}", json.dumps(config).encode())
     assert "error" not in json.loads(answer.data)
 
 
 async def test_a_time_to_live(running: Running, client: Client, new_id: str) -> None:
-    """A stream that allows it keeps the message for so long; one that does not refuses it."""
+    """A stream that allows it removes the message after that time; others refuse the message."""
     if is_before(running.server.version, TTL_SINCE):
         headers = {**ONCE, "Gozo-TTL": "1h"}
         receipt = await ask(client, headers, reply="to")

@@ -1,4 +1,4 @@
-"""`gozoctl` and what receivers have to confirm: how it is asked for, and what is seen of it."""
+"""Confirmed schedules in `gozoctl`: their options, and what it shows of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPLY = (
 
 @pytest.fixture
 def server(servers: Servers) -> NatsServer:
-    """Run a server without a daemon, which would go on with the runs."""
+    """Run a server without a daemon, which would change the runs."""
     return servers.start()
 
 
@@ -32,7 +32,7 @@ def ctl(server: NatsServer, tmp_path: Path) -> Gozoctl:
 
 
 def test_create_inspect_and_export(ctl: Gozoctl) -> None:
-    """What is asked for is shown, and a file of it changes nothing, here or elsewhere."""
+    """All options are shown, and applying an export changes nothing, here or elsewhere."""
     ctl.ok("create", "call", "service", "full", "--cron", "@daily", "--tz", "UTC", *REPLY)
     ctl.ok("create", "claim", "jobs", "--in", "10h", "--confirm-claim")
     ctl.ok("create", "keep", "stored", "--in", "10h", "--confirm", "--ttl", "5m")
@@ -92,7 +92,7 @@ def test_create_inspect_and_export(ctl: Gozoctl) -> None:
 
 
 def test_the_dead_letter_is_named_in_a_file(ctl: Gozoctl) -> None:
-    """As the key that is wrong, not as the subject of the schedule."""
+    """The error names its key, not the subject of the schedule."""
     text = "[schedules.a]\nsubject='a'\nwhen='0'\nconfirm='reply'\ndead-letter='$SYS.a'"
     done = ctl.run("apply", "-", stdin=text.encode())
     assert done.code == 2
@@ -103,7 +103,7 @@ def test_the_dead_letter_is_named_in_a_file(ctl: Gozoctl) -> None:
 
 
 def test_what_runs_is_seen(ctl: Gozoctl, server: NatsServer) -> None:
-    """In lists by its state, and by its id with attempt, since when, and the last answer."""
+    """It is listed by its state, and shown with its attempt, start and last answer."""
     ctl.ok("create", "backup", "jobs", "--cron", "@daily", "--confirm-claim")
     put_run(server, run_of("backup"))
     put_run(server, run_of("report", State.RETRYING, occurrence="64a2"))
@@ -148,7 +148,7 @@ def test_what_runs_is_seen(ctl: Gozoctl, server: NatsServer) -> None:
 
 
 def test_a_run_without_its_schedule(ctl: Gozoctl, server: NatsServer) -> None:
-    """It is found by its id, offered once, and cancelled; not exported, and not paused."""
+    """It is found and completed by its id, and can be cancelled, but not exported or paused."""
     ctl.ok("create", "tea", "kitchen", "--in", "10h")
     reply = Confirmation(Confirm.REPLY)
     put_run(server, run_of("report", State.RETRYING, confirmation=reply))
@@ -181,7 +181,7 @@ def test_a_run_without_its_schedule(ctl: Gozoctl, server: NatsServer) -> None:
 
 
 def test_in_a_terminal(ctl: Gozoctl, server: NatsServer) -> None:
-    """Blocks for people: the schedule, and below it its run."""
+    """Runs are shown as blocks below their schedule."""
     ctl.ok("create", "backup", "jobs", "--in", "10h", "--confirm-claim", "--dead-letter", "failed")
     put_run(server, run_of("backup", State.FAILED))
     with ctl.terminal("inspect", "backup") as terminal:

@@ -1,4 +1,4 @@
-"""Answers that are wrong, late, doubled, forged, huge or replayed: nothing but a count."""
+"""Answers that are wrong, late, repeated, forged or huge are counted, and have no other effect."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ IGNORED = [
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Publish events, which tell what becomes of a run, and metrics, which count answers."""
+    """Publish events, which show what happens to runs, and metrics, which count answers."""
     return ("--events", "--metrics", "127.0.0.1:0")
 
 
 async def counted(running: Running) -> Counter[str]:
-    """Read how many answers of each kind were counted."""
+    """Return how many answers of each kind were counted."""
     port = int((await running.daemon.event("metrics.ready")).fields["port"])
     figures = await scrape(port)
     return Counter(
@@ -44,13 +44,13 @@ async def counted(running: Running) -> Counter[str]:
 
 @pytest.fixture
 async def events(client: Client, new_id: str) -> RunEvents:
-    """Listen to what is published about the test's id."""
+    """Record the events of the test's id."""
     return await RunEvents.listen(client, new_id)
 
 
 @pytest.fixture
 async def receiver(client: Client, new_id: str, events: RunEvents) -> Receiver:
-    """Receive one delivery of the test's id, which is not answered by itself."""
+    """Receive one delivery of the test's id, without an automatic answer."""
     receiver = await Receiver.start(client.nats, *[None] * 100)
     asked = {"Gozo-When": "+0", "Gozo-Id": new_id, "Gozo-Confirm": "reply"}
     await ask(client, asked, reply=receiver.subject)
@@ -68,7 +68,7 @@ def publish(server: NatsServer, *messages: bytes) -> None:
 
 
 async def goes_on(job: Delivered, receiver: Receiver, events: RunEvents) -> None:
-    """Check that nothing has become of a run, and that its answer counts."""
+    """Check that a run is unchanged, and that its answer still counts."""
     assert await receiver.ask(job, b"+WPI") == b"+OK"
     assert await events.states() == ["running"]
     assert len(receiver.all) == 1
@@ -78,7 +78,7 @@ async def goes_on(job: Delivered, receiver: Receiver, events: RunEvents) -> None
 
 
 async def test_what_is_no_answer(running: Running, receiver: Receiver, events: RunEvents) -> None:
-    """A server's status, and what a stream says, are none."""
+    """A server's status is none, nor is a stream's acknowledgement."""
     job = receiver.all[0]
     subject = job.reply.encode()
     messages = [request(subject, headers=block) for block in IGNORED]
@@ -98,7 +98,7 @@ async def test_what_is_no_answer(running: Running, receiver: Receiver, events: R
 
 
 async def test_forged_tokens(running: Running, receiver: Receiver, events: RunEvents) -> None:
-    """Whoever does not know the token says nothing about a run."""
+    """A client that does not know the token has no influence on a run."""
     job = receiver.all[0]
     token = job.reply.removeprefix("gozo.ack.")
     others = [token[:-1], f"{token}A", token.swapcase(), token[::-1], "\u00e9", "A" * 200]
@@ -118,7 +118,7 @@ async def test_forged_tokens(running: Running, receiver: Receiver, events: RunEv
 async def test_a_stored_hash_is_no_token(
     client: Client, receiver: Receiver, events: RunEvents
 ) -> None:
-    """What the bucket has of the token does not serve as one."""
+    """The hash in the bucket is not accepted as a token."""
     (key,) = await events.runs()
     hashed = (await entry_of(client, key))["Gozo-Token"].partition(".")[2]
     assert (await client.nats.request(f"gozo.ack.{hashed}", b"+TERM", timeout=5)).data == b"+OK"
@@ -136,7 +136,7 @@ async def test_a_stored_hash_is_no_token(
 async def test_huge_reasons(
     running: Running, receiver: Receiver, events: RunEvents, payload: bytes, reason: str | None
 ) -> None:
-    """What a receiver says is cut, and can forge no header of the entry."""
+    """A reason is shortened, and cannot forge a header of the entry."""
     publish(running.server, request(receiver.all[0].reply.encode(), payload=payload))
     failed = await events.find("failed")
     assert len(failed["reason"]) <= 200
@@ -160,14 +160,14 @@ async def test_huge_reasons(
 async def test_odd_headers(
     running: Running, receiver: Receiver, events: RunEvents, block: bytes
 ) -> None:
-    """Headers that say nothing to gozo do not make an answer any other one."""
+    """Headers that gozo does not know do not change the meaning of an answer."""
     subject = receiver.all[0].reply.encode()
     publish(running.server, request(subject, headers=block, payload=b"done"))
     await events.find("succeeded")
 
 
 async def test_broken_headers(running: Running, receiver: Receiver, events: RunEvents) -> None:
-    """A block that is none ends no connection but its sender's, whatever it counts as."""
+    """A malformed block breaks at most the connection of its sender."""
     subject = receiver.all[0].reply.encode()
     for block in (b"NATS/1.0", b"NATS/1.0 5", b"HTTP/1.1\r\n\r\n", b"\r\n\r\n", b"\xff" * 50):
         try:
@@ -182,7 +182,7 @@ async def test_broken_headers(running: Running, receiver: Receiver, events: RunE
 async def test_doubled_and_replayed(
     running: Running, client: Client, receiver: Receiver, events: RunEvents, new_id: str
 ) -> None:
-    """A log of all that was said, played again and again, changes nothing."""
+    """Replaying all messages again and again changes nothing."""
     job = receiver.all[0]
     said = [b"+WPI", b"+CLAIM n", b"-NAK", b"+ACK", b"+WPI", b"+ACK", b"-NAK"]
     log = [request(job.reply.encode(), payload=word) for word in said]
@@ -203,7 +203,7 @@ async def test_doubled_and_replayed(
 async def test_reply_subjects_of_gozo(
     running: Running, client: Client, receiver: Receiver, events: RunEvents
 ) -> None:
-    """An answer cannot make gozo say `+OK` to itself, to the server, or to the bucket."""
+    """No answer can make gozo send `+OK` to itself, the server or the bucket."""
     job = receiver.all[0]
     targets = ["gozo", "gozo.ack.x", job.reply, "$KV.gozo.a", "$JS.API.INFO", "$SYS.REQ.X"]
     heard = [await client.arrivals(target) for target in targets]
@@ -224,7 +224,7 @@ async def test_reply_subjects_of_gozo(
 async def test_a_flood(
     running: Running, client: Client, receiver: Receiver, events: RunEvents
 ) -> None:
-    """Twenty thousand answers of all kinds to one run in progress, and to none."""
+    """Twenty thousand answers of all kinds go to a run in progress, and to no run."""
     job = receiver.all[0]
     known = [request(job.reply.encode(), payload=word) for word in (b"+WPI", b"+CLAIM x")]
     unknown = [request(b"gozo.ack.n%d" % number, payload=b"+ACK") for number in range(100)]

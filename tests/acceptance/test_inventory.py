@@ -108,7 +108,7 @@ async def test_the_same_as_a_full_read(server: NatsServer, client: Client, plain
 async def test_runs_are_found_by_the_prefix_of_their_id(
     server: NatsServer, client: Client, plain: Plain
 ) -> None:
-    """Their keys begin otherwise, and a list of ids that begin so has them all the same."""
+    """Their keys begin differently, but a list by prefix includes them."""
     key = put_run(server, run_of("wait-0001"))
     await followed(plain)
     before = await read_by_consumers(plain)

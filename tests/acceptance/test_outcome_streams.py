@@ -13,7 +13,7 @@ from tests.support.outcomes import OUTCOMES, OUTPUT, outcome, stored
 from tests.support.patience import allow, until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.receipts import ask
-from tests.support.receiver import Delivered, Receiver, Worker
+from tests.support.receiver import Delivered, Receiver, Say, Worker
 from tests.support.rights import LOGIN, admin, withholding
 from tests.support.run_events import RunEvents
 from tests.support.storage import call
@@ -139,3 +139,23 @@ async def test_a_stream_that_is_removed(
     assert await receiver.ask(job, b"+ACK") == b"+OK"
     await daemon.event("outcomes.unavailable", stream=OUTCOMES)
     assert (await outcome(client, "b"))["outcome"] == "succeeded"
+
+
+async def test_a_small_max_payload(servers: Servers, daemons: Daemons, clients: Clients) -> None:
+    """Output is cut further, and an outcome that does not fit is left out; no link is lost."""
+    server = servers.start("max_payload: 8KB")
+    daemon = await daemons.serve(server)
+    client = await clients.connect(server)
+    kept = {"Gozo-Keep-Output": "yes"}
+    output = Say(b"x" * 8_000, {"Gozo-Answer": "+ACK"})
+    receiver = await Receiver.start(client.nats, output)
+    await ask(client, QUICK | kept | {"Gozo-Id": "a"}, reply=receiver.subject)
+    await outcome(client, "a")
+    (message,) = await stored(client, OUTPUT)
+    assert 7_500 < len(message.data) <= 8_000
+    long = "\u00f6" * 500
+    other = await Receiver.start(client.nats, subject=".".join(["j" * 200] * 14))
+    await ask(client, QUICK | {"Gozo-Id": long}, reply=other.subject)
+    await other.wait()
+    await daemon.event("outcomes.dropped")
+    assert len(daemon.events("connection.made")) == 2

@@ -187,6 +187,24 @@ async def test_the_entry_has_the_last_one(client: Client, new_id: str, events: R
     await until(is_in_the_entry, f"the entry has {last}")
 
 
+async def test_runs_that_end_together_share_a_write(
+    client: Client, new_id: str, events: RunEvents
+) -> None:
+    """Of the entry of their schedule; each has an outcome of its own in the stream."""
+    count = 20
+    receiver = await Receiver.start(client.nats, *[None] * count)
+    await schedule(client, new_id, receiver.subject, Gozo_When="@every 1h")
+    for _ in range(count):
+        await call_one(client, "trigger", new_id, force=True)
+    jobs = await receiver.wait(count)
+    writes = await client.arrivals(f"$KV.gozo.{new_id}")
+    for job in jobs:
+        await receiver.say(job, b"+ACK")
+    await outcome(client, new_id, count)
+    await until(lambda: events.kinds.count("succeeded") == count, "all have ended")
+    assert 1 <= len(writes.payloads) < count
+
+
 @pytest.mark.parametrize("answer", [b"+ACK", b"+TERM"])
 async def test_the_outcome_comes_first(client: Client, new_id: str, answer: bytes) -> None:
     """It is published before the run is removed or kept: a leader that dies loses none."""

@@ -1,4 +1,4 @@
-"""What becomes of an occurrence that is due while one before is not settled."""
+"""What happens to an occurrence that is due before an earlier one is settled."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ LATER = b'-NAK {"delay": 600000000}'
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Publish events, which tell what is left out; allow any interval."""
+    """Publish events, which show skipped occurrences; allow any interval."""
     return ("--events", "--min-interval", "10ms")
 
 
 @pytest.fixture
 async def events(client: Client, new_id: str) -> RunEvents:
-    """Listen to what is published about the test's id."""
+    """Record the events of the test's id."""
     return await RunEvents.listen(client, new_id)
 
 
 async def store(
     client: Client, hand: Hand, id_: str, mode: str, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Store a schedule, which is due five times a second."""
+    """Store a schedule that is due five times a second."""
     overlap = {"Gozo-Overlap": mode} if mode else {}
     asked = {"Gozo-Id": id_, "Gozo-When": EVERY, "Gozo-Confirm": "reply", **overlap}
     receipt = await ask(client, asked | dict(headers or {}), reply=hand.subject)
@@ -42,7 +42,7 @@ async def store(
 
 
 async def call(client: Client, verb: str, id_: str, when: str = "+3600") -> str:
-    """Have the leader do something, and return the status."""
+    """Send the leader an administrative request, and return the status."""
     body = {"id": id_, "when": when} if verb == "reschedule" else {"ids": [id_]}
     subject = f"gozo.admin.{verb}"
     message = await client.nats.request(subject, json.dumps(body).encode(), timeout=5)
@@ -51,19 +51,19 @@ async def call(client: Client, verb: str, id_: str, when: str = "+3600") -> str:
 
 
 async def skipped(events: RunEvents, count: int) -> None:
-    """Wait until so many occurrences more were left out."""
+    """Wait until this many more occurrences were skipped."""
     most = events.kinds.count("skipped") + count
     await until(lambda: events.kinds.count("skipped") >= most, f"{count} more are skipped")
 
 
 def numbers(jobs: list[Job]) -> list[int]:
-    """Return which occurrences have begun, in order."""
+    """Return the numbers of the occurrences that have begun, in order."""
     return [job.occurrence for job in jobs]
 
 
 @pytest.mark.parametrize("mode", ["", "allow"])
 async def test_allow(client: Client, new_id: str, events: RunEvents, mode: str) -> None:
-    """All run at the same time; so it is without the header, but then none is tried for long."""
+    """All run at the same time; without the header as well, but then none is retried for long."""
     hand = await Hand.start(client.nats)
     await store(client, hand, new_id, mode)
     jobs = await hand.begun(3)
@@ -78,7 +78,7 @@ async def test_allow(client: Client, new_id: str, events: RunEvents, mode: str) 
 
 
 async def test_skip(client: Client, new_id: str, events: RunEvents) -> None:
-    """What is due while one is at work is left out, and so is what is due while it is retried."""
+    """Occurrences that are due while one is running or retried are skipped."""
     hand = await Hand.start(client.nats)
     await store(client, hand, new_id, "skip")
     jobs = await hand.begun(1)
@@ -95,7 +95,7 @@ async def test_skip(client: Client, new_id: str, events: RunEvents) -> None:
 
 
 async def test_queue(client: Client, new_id: str, events: RunEvents) -> None:
-    """One waits, also while another is retried, and goes out once that is settled."""
+    """One waits while another is running or retried, and begins once that is settled."""
     hand = await Hand.start(client.nats)
     await store(client, hand, new_id, "queue")
     jobs = await hand.begun(1)
@@ -112,7 +112,7 @@ async def test_queue(client: Client, new_id: str, events: RunEvents) -> None:
 
 @pytest.mark.parametrize("verb", ["cancel", "pause", "reschedule", "replace"])
 async def test_changes(client: Client, new_id: str, events: RunEvents, verb: str) -> None:
-    """Once a change is answered, what waits or is retried is gone, and what is at work goes on."""
+    """A change ends runs that wait or are retried; those at work continue."""
     hand = await Hand.start(client.nats)
     for mode, word, left in (("queue", b"+WPI", ["running"]), ("skip", LATER, [])):
         begun = len(hand.jobs)
@@ -133,7 +133,7 @@ async def test_changes(client: Client, new_id: str, events: RunEvents, verb: str
 
 @pytest.mark.parametrize("mode", ["skip", "queue"])
 async def test_due_by_a_change(client: Client, new_id: str, events: RunEvents, mode: str) -> None:
-    """What a change makes due at once is not left out for a run that this change ends."""
+    """An occurrence due by a change is not skipped because of a run that the change ends."""
     hand = await Hand.start(client.nats)
     await store(client, hand, new_id, mode, {"Gozo-When": "@every 1h"})
     for number in (1, 2, 3):
@@ -146,7 +146,7 @@ async def test_due_by_a_change(client: Client, new_id: str, events: RunEvents, m
 
 
 async def test_the_end_of_a_schedule(client: Client, new_id: str, events: RunEvents) -> None:
-    """What waits goes out although its schedule has ended meanwhile, and nothing else happens."""
+    """A waiting run begins even if its schedule has ended."""
     hand = await Hand.start(client.nats)
     await store(client, hand, new_id, "queue", {"Gozo-Count": "2"})
     jobs = await hand.begun(1)
@@ -160,12 +160,12 @@ async def test_the_end_of_a_schedule(client: Client, new_id: str, events: RunEve
 
 
 async def two_runs(events: RunEvents) -> bool:
-    """Tell whether there are two."""
+    """Tell whether there are two runs."""
     return len(await events.runs()) == 2
 
 
 async def test_what_waits_for_too_long(client: Client, new_id: str, events: RunEvents) -> None:
-    """It is given up in time, and makes room for a later one."""
+    """It is given up in time, and another one can wait."""
     hand = await Hand.start(client.nats)
     await store(client, hand, new_id, "queue", {"Gozo-Max-Age": "500ms"})
     jobs = await hand.begun(1)
@@ -182,7 +182,7 @@ async def test_what_waits_for_too_long(client: Client, new_id: str, events: RunE
 
 
 async def test_so_many_at_a_time(client: Client, new_id: str, events: RunEvents) -> None:
-    """A hundred run together; what is due besides is left out."""
+    """A hundred run at the same time; further occurrences are skipped."""
     hand = await Hand.start(client.nats)
     await store(client, hand, new_id, "allow", {"Gozo-When": "@every 10ms"})
     jobs = await hand.begun(100)
@@ -196,7 +196,7 @@ async def test_so_many_at_a_time(client: Client, new_id: str, events: RunEvents)
 
 
 async def test_another_leader(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """What waits goes on waiting there, and goes out once."""
+    """Under another leader, a waiting run keeps waiting, and begins once."""
     server = servers.start()
     client = await clients.connect(server)
     hand, events = await Hand.start(client.nats), await RunEvents.listen(client, "a")
@@ -218,7 +218,7 @@ async def test_another_leader(servers: Servers, daemons: Daemons, clients: Clien
 async def test_a_change_without_a_leader(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """What another client cancels in the bucket while no daemon runs is not tried again."""
+    """Runs that a client cancels in the bucket while no daemon runs are not retried."""
     server = servers.start()
     client = await clients.connect(server)
     hand, events = await Hand.start(client.nats), await RunEvents.listen(client, "a")

@@ -1,7 +1,7 @@
 """`Gozo-Overlap` under random requests, answers, silence and crashes, against a model.
 
-A few examples are part of the usual run. More, and failing ones made smaller, with
-`GOZO_TEST_EXAMPLES=200 pytest tests/acceptance/test_overlap_model.py`.
+The usual run has a few examples. `GOZO_TEST_EXAMPLES=200 pytest
+tests/acceptance/test_overlap_model.py` runs more, and shrinks failing ones.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that is done: `verb` about an id."""
+    """A step of an example: a verb and an id."""
 
     verb: str
     id: str = "a"
     mode: str = ""
     by: str = "reply"
     nap: float = 0.0
-    """Seconds that pass afterwards."""
+    """Seconds to wait afterwards."""
 
 
 IDS = st.sampled_from("ab")
@@ -130,7 +130,7 @@ class World:
         assert not self.model.problems, "\n".join(self.model.problems)
 
     async def end(self) -> None:
-        """Let all that waits go on, and hold that nothing is stuck or lost."""
+        """Let everything that waits continue, and check that nothing is stuck or lost."""
         since = time.time()
         for id_ in (self.name("a"), self.name("b")):
             if self.model.is_live(id_) and self.model.course(id_).versions[-1].mode != "plain":
@@ -143,36 +143,36 @@ class World:
         await until(self.is_settled, "all runs are settled", allow(10))
 
     def goes_on(self, id_: str, since: float) -> bool:
-        """Have all done that is at work, and tell whether another run has begun."""
+        """Finish all running attempts, and tell whether another run has begun."""
         self.finish(id_)
         version = self.model.course(id_).versions[-1]
         return any(run.version is version and run.began > since for _, run in self.runs(id_))
 
     async def is_settled(self) -> bool:
-        """Have all done that is at work, and tell whether no run is left that is not failed."""
+        """Finish all running attempts, and tell whether all runs left are failed ones."""
         for id_ in (self.name("a"), self.name("b")):
             self.finish(id_)
         states = [await RunEvents(self.client, self.name(letter)).states() for letter in "ab"]
         return {"failed"}.issuperset(itertools.chain(*states))
 
     def finish(self, id_: str) -> None:
-        """Answer all that has begun."""
+        """Answer all running attempts."""
         for of, run in self.runs(id_):
             if not run.answer:
                 self.say(of, run, "done")
 
     def runs(self, id_: str) -> list[tuple[tuple[int, int], Seen]]:
-        """Return what has arrived of a schedule."""
+        """Return the runs of a schedule that have arrived."""
         return list(self.model.course(id_).runs.items())
 
     def name(self, letter: str) -> str:
-        """Return the id that a letter stands for in this example."""
+        """Return the id for a letter in this example."""
         return f"x{self.example}-{letter}"
 
     # What the receiver sees and says
 
     def on_job(self, job: Job) -> None:
-        """Tell the model what has begun."""
+        """Tell the model that an attempt has begun."""
         version = int(job.data.split()[1])
         if (id_ := self.names.get(version)) is not None:
             number = number_of(job.occurrence, job.due)
@@ -185,7 +185,7 @@ class World:
         self.hand.answer_soon(self.latest[of], WORDS[word])
 
     async def on_skipped(self, message: Msg) -> None:
-        """Tell the model what is left out."""
+        """Tell the model that an occurrence was skipped."""
         event = json.loads(message.data)
         self.model.skips(event["id"], datetime.fromisoformat(event["due"]).timestamp())
 
@@ -216,7 +216,7 @@ class World:
                     self.say(*open_[-1], word)
 
     async def store(self, id_: str, act: Act) -> None:
-        """Ask for a version of a schedule until it is stored: for another one each time."""
+        """Ask for a new version of a schedule until one is stored."""
         headers = {"Gozo-Id": id_, "Gozo-When": f"@every {EVERY}s", "Gozo-Misfire": "all"}
         if act.mode != "plain":
             headers |= {
@@ -303,7 +303,7 @@ class World:
 
 @pytest.mark.timeout(120 + 60 * EXAMPLES)
 def test_overlap_model() -> None:
-    """None begins beside another that may not, none is lost, and none is tried after a change."""
+    """No run begins beside another that it must wait for, none is lost, none outlives a change."""
     with NatsServer() as server, Daemons() as daemons, asyncio.Runner() as runner:
         client = runner.run(Client.connect(server.url))
         world = World(server, daemons, client)
@@ -329,6 +329,6 @@ def test_overlap_model() -> None:
 
 
 async def subscribe(client: Client, world: World) -> None:
-    """Hear what is left out."""
+    """Subscribe to the events about skipped occurrences."""
     await client.nats.subscribe("gozo.event.skipped.>", cb=world.on_skipped)
     await client.confirm()

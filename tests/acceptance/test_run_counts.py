@@ -1,4 +1,4 @@
-"""What receivers have to confirm, in metrics, counts and events: never counted as a schedule."""
+"""Confirmed runs in metrics, counts and events: they are never counted as schedules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE_EACH = {"running": 1, "retrying": 1, "pending": 1, "failed": 1}
 
 
 async def keys(client: Client) -> dict[str, Any]:
-    """Ask the leader for the numbers of schedules."""
+    """Ask the leader for its counts of schedules."""
     body = b'{"limit": 0, "counts": true}'
     answer: dict[str, Any] = json.loads(
         (await client.nats.request("gozo.admin.keys", body, timeout=allow(5))).data
@@ -66,7 +66,13 @@ async def test_one_in_each_state(
         "gozo_answers_total{answer=terminated}": 1,
         "gozo_answers_total{answer=alive}": 1,
         "gozo_answers_total{answer=done}": 0,
+        "gozo_answer_headers_invalid_total": 0,
+        "gozo_runs_running": 1,
+        "gozo_outcomes_total{outcome=failed}": 1,
+        "gozo_outcomes_total{outcome=skipped}": 1,
+        "gozo_outcomes_total{outcome=succeeded}": 0,
     }
+    assert 0 < figures["gozo_oldest_run_seconds"] < allow(60)
     assert {name: figures.get(name) for name in expected} == expected
 
     told = await keys(client)
@@ -133,7 +139,7 @@ async def test_events(servers: Servers, daemons: Daemons, clients: Clients, tmp_
 async def test_what_is_tried_again_is_not_late(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """How late a message was is counted from when its attempt was due, and each one counts."""
+    """Lateness is measured from the due time of each attempt."""
     server = servers.start()
     _, port = await serve(daemons, server)
     client = await clients.connect(server)

@@ -38,7 +38,7 @@ MORE = {
 async def test_in_each_state(
     servers: Servers, daemons: Daemons, clients: Clients, ending: str
 ) -> None:
-    """After a restart each run goes on where it was: nothing is started that is at work."""
+    """After a restart each run continues as it was: none at work is started again."""
     server = servers.start()
     first = await daemons.serve(server, "--events")
     client = await clients.connect(server)
@@ -92,7 +92,7 @@ async def test_in_each_state(
 
 
 async def test_what_is_due_at_the_end(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """A daemon that ends in order sends each attempt that it has recorded, and none twice."""
+    """A graceful shutdown sends each recorded attempt, and none twice."""
     server = servers.start()
     first = await daemons.serve(server)
     client = await clients.connect(server)
@@ -112,7 +112,7 @@ async def test_what_is_due_at_the_end(servers: Servers, daemons: Daemons, client
 
 
 async def test_a_standby_takes_over(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """Workers that ask again have each job started once, though its leader was killed."""
+    """If the leader is killed, workers that repeat their claims start each job once."""
     server = servers.start()
     leader = await daemons.serve(server)
     client = await clients.connect(server)
@@ -140,7 +140,7 @@ async def test_a_standby_takes_over(servers: Servers, daemons: Daemons, clients:
 async def test_answers_while_nobody_leads(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """A standby keeps what receivers answer only once, and acts on it when it leads."""
+    """A standby keeps answers that are sent once, and applies them when it leads."""
     server = servers.start()
     leader = await daemons.serve(server)
     client = await clients.connect(server)
@@ -173,7 +173,7 @@ async def test_answers_while_nobody_leads(
 async def test_a_leader_that_was_frozen(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """What it says once it wakes contradicts nothing that the next leader has said."""
+    """When it wakes, it contradicts nothing that the next leader has said."""
     server = servers.start()
     frozen = await daemons.serve(server)
     client = await clients.connect(server)
@@ -196,7 +196,7 @@ async def test_a_leader_that_was_frozen(
 
 
 async def test_what_others_wrote(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """A run that appears while it runs is waited for, by whomever it was stored."""
+    """A run that appears in the bucket is waited for, whoever stored it."""
     server = servers.start()
     await daemons.serve(server)
     client = await clients.connect(server)

@@ -1,4 +1,4 @@
-"""Services of ordinary client libraries, which know nothing of gozo, are called and answer."""
+"""Services built with ordinary client libraries, which know nothing of gozo, can be called."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CALL = {"Gozo-When": "+0", "Gozo-Confirm": "reply", "Gozo-Backoff": "50ms", "Goz
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Publish events: they tell what becomes of a run."""
+    """Publish events, which show what happens to runs."""
     return ("--events",)
 
 
@@ -37,7 +37,7 @@ async def check_service(
     start: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
 ) -> None:
-    """Call a service that is there, fails once, is away, and comes back."""
+    """Call a service that answers, fails once, is away, and comes back."""
     events = await RunEvents.listen(client, id_)
     asked = {**CALL, "Gozo-Id": id_}
     assert (await ask(client, asked, reply=subject, payload=b"fail once"))["status"] == "stored"

@@ -1,4 +1,4 @@
-"""A schedule is cancelled, paused or moved while a receiver works on an occurrence of it."""
+"""A schedule is cancelled, paused or rescheduled while a receiver works on an occurrence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAYS = ("request", "verb", "gozoctl")
 
 
 async def cancel(way: str, client: Client, ctl: Gozoctl, id_: str) -> dict[str, Any]:
-    """Cancel a schedule in one of several ways, and return the answer."""
+    """Cancel a schedule in one of several ways; return the answer."""
     if way == "request":
         return await ask(client, {"Gozo-Del-Id": id_})
     if way == "verb":
@@ -34,7 +34,7 @@ async def cancel(way: str, client: Client, ctl: Gozoctl, id_: str) -> dict[str, 
 
 
 async def reschedule(client: Client, id_: str) -> dict[str, Any]:
-    """Move a schedule to a distant time, and return the answer."""
+    """Reschedule to a distant time; return the answer."""
     body = json.dumps({"id": id_, "when": "+1h"}).encode()
     answer: dict[str, Any] = json.loads(
         (await client.nats.request("gozo.admin.reschedule", body, timeout=allow(5))).data
@@ -43,7 +43,7 @@ async def reschedule(client: Client, id_: str) -> dict[str, Any]:
 
 
 async def begin(client: Client, id_: str, state: str) -> Jobs:
-    """Let the only occurrence of a schedule be in a state: the schedule itself is gone then."""
+    """Bring the only occurrence of a schedule into a state; the schedule itself is gone then."""
     jobs = await Jobs.listen(client)
     await jobs.store(id_, "+0", Gozo_Backoff="1h")
     job = await jobs.wait(1)
@@ -65,7 +65,7 @@ async def begin(client: Client, id_: str, state: str) -> Jobs:
 async def test_only_a_run_is_left(
     running: Running, client: Client, new_id: str, tmp_path: Path, state: str, way: str
 ) -> None:
-    """It is what is cancelled: one that runs may end, and all others are removed."""
+    """It is cancelled instead: a running one may end, others are removed."""
     ctl = Gozoctl(tmp_path, running.server.url)
     jobs = await begin(client, new_id, state)
     answer = await cancel(way, client, ctl, new_id)
@@ -90,7 +90,7 @@ async def test_only_a_run_is_left(
 async def test_a_schedule_that_recurs(
     running: Running, client: Client, new_id: str, tmp_path: Path, way: str
 ) -> None:
-    """Its answers say that an occurrence is running, for as long as one is."""
+    """Answers say that an occurrence is running as long as one is."""
     ctl = Gozoctl(tmp_path, running.server.url)
     jobs = await Jobs.listen(client)
     await jobs.store(new_id)
@@ -108,7 +108,7 @@ async def test_a_schedule_that_recurs(
 
 
 async def test_gozo_client(running: Running, client: Client, new_id: str) -> None:
-    """Programs read the same of what they called."""
+    """Programs get the same information."""
     jobs = await Jobs.listen(client)
     await jobs.store(new_id)
     async with await GozoClient.connect(running.server.url) as gozo:
@@ -125,7 +125,7 @@ async def test_gozo_client(running: Running, client: Client, new_id: str) -> Non
 
 
 async def test_gozoctl(running: Running, client: Client, new_id: str, tmp_path: Path) -> None:
-    """What is still running is said, and is no failure."""
+    """It says what is still running, and does not fail."""
     ctl = Gozoctl(tmp_path, running.server.url)
     jobs = await Jobs.listen(client)
     await jobs.store(new_id)

@@ -1,4 +1,4 @@
-"""Schedules that receivers have to confirm are triggered: a run begins, unless one is there."""
+"""Triggering confirmed schedules: a run begins, unless there is one already."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.storage import Limit
 
 
 async def trigger(client: Client, id_: str, **more: object) -> str:
-    """Trigger a schedule; return the status, or the code of the refusal."""
+    """Trigger a schedule; return the status or the refusal's code."""
     result = await call_one(client, "trigger", id_, **more)
     assert result["id"] == id_
     code = result.get("error", result["status"])
@@ -28,7 +28,7 @@ async def trigger(client: Client, id_: str, **more: object) -> str:
 
 
 async def test_one_at_a_time(client: Client, new_id: str) -> None:
-    """A run begins at once; another one only after its end, or by force. The schedule stays."""
+    """A run begins at once; another only after its end, or by force. The schedule stays."""
     jobs = await Jobs.listen(client)
     await jobs.store(new_id)
     before = await entry_of(client, new_id)
@@ -81,7 +81,7 @@ async def test_until_settled(client: Client, new_id: str) -> None:
 
 @pytest.mark.parametrize("overlap", ["skip", "queue", "allow"])
 async def test_overlap(client: Client, new_id: str, overlap: str) -> None:
-    """An occurrence that is due while a triggered one runs is skipped, waits, or runs beside it."""
+    """An occurrence due while a triggered run is running is skipped, waits, or runs as well."""
     jobs = await Jobs.listen(client)
     await jobs.store(new_id, Gozo_Overlap=overlap)
     assert await trigger(client, new_id) == "triggered"
@@ -109,7 +109,7 @@ async def test_overlap(client: Client, new_id: str, overlap: str) -> None:
 
 
 async def test_by_force_in_a_queue(client: Client, new_id: str) -> None:
-    """Where occurrences wait for each other, one that is asked for by force waits as well."""
+    """With `queue`, a run triggered by force waits for others."""
     jobs = await Jobs.listen(client)
     await jobs.store(new_id, Gozo_Overlap="queue")
     assert await trigger(client, new_id) == "triggered"
@@ -122,7 +122,7 @@ async def test_by_force_in_a_queue(client: Client, new_id: str) -> None:
 
 
 async def test_by_force_up_to_a_bound(client: Client, new_id: str) -> None:
-    """A schedule has no more than a hundred runs that are not settled, whoever asks for them."""
+    """No schedule has more than a hundred unsettled runs."""
     jobs = await Jobs.listen(client)
     await jobs.store(new_id)
     results = await call(client, "trigger", *[new_id] * 101, force=True)
@@ -135,7 +135,7 @@ async def test_by_force_up_to_a_bound(client: Client, new_id: str) -> None:
 
 
 async def test_force_is_for_runs(client: Client, new_id: str) -> None:
-    """It changes nothing for schedules that no receiver confirms; what it is not is refused."""
+    """It has no effect if no receiver confirms the schedule; invalid values are refused."""
     arrivals = await client.arrivals()
     await client.schedule(4_000_000_000, reply=arrivals, id=new_id)
     assert await trigger(client, new_id, force=True) == "triggered"
@@ -146,7 +146,7 @@ async def test_force_is_for_runs(client: Client, new_id: str) -> None:
 
 
 async def test_bucket_full(servers: Servers, daemons: Daemons, clients: Clients) -> None:
-    """What cannot be recorded is not sent, and that is the answer."""
+    """A run that cannot be recorded is not sent, and the trigger is refused."""
     server = Limit.start("server", servers)
     client = await clients.connect(server)
     await daemons.serve(server)
@@ -161,7 +161,7 @@ async def test_bucket_full(servers: Servers, daemons: Daemons, clients: Clients)
 
 
 async def test_gozoctl(running: Running, client: Client, new_id: str, tmp_path: Path) -> None:
-    """A refusal exits with 1 and says what to do; so does the client of Python."""
+    """A refusal exits with 1 and says what to do; the Python client raises the same."""
     ctl = Gozoctl(tmp_path, running.server.url)
     jobs = await Jobs.listen(client)
     await jobs.store(new_id)

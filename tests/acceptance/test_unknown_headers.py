@@ -1,4 +1,4 @@
-"""Headers that begin with `Gozo-` and that gozo does not know: refused, or reported in entries."""
+"""Unknown headers that begin with `Gozo-`: refused in requests, reported in entries."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def ctl(running: Running, tmp_path: Path) -> Gozoctl:
 
 
 async def warning(daemon: Daemon, key: str) -> str:
-    """Wait until a daemon warns of an entry, and return what it says."""
+    """Wait for a daemon's warning about an entry."""
     event = await daemon.event("entry.unknown_header", since=0, key=key)
     assert event.level == "warning"
     return str(event.fields["reason"])
 
 
 async def test_a_request_is_refused(running: Running, client: Client, new_id: str) -> None:
-    """The receipt and the log name the header and the known one, and nothing is stored."""
+    """Receipt and log name the header and the closest known one, and nothing is stored."""
     mark = running.daemon.mark()
     said = {"Gozo-When": "@every 1h", "Gozo-Id": new_id, "gozo-untill": "+1d"}
     receipt = await ask(client, said, reply="to")
@@ -47,7 +47,7 @@ async def test_a_request_is_refused(running: Running, client: Client, new_id: st
 
 
 async def test_a_cancel_is_refused(client: Client, new_id: str) -> None:
-    """What it should have cancelled stays."""
+    """The schedule is not cancelled."""
     arrivals = await client.arrivals()
     await client.schedule("+1", reply=arrivals, id=new_id)
     receipt = await ask(client, {"Gozo-Del-Id": new_id, "Gozo-Force": "Yes"})
@@ -56,7 +56,7 @@ async def test_a_cancel_is_refused(client: Client, new_id: str) -> None:
 
 
 async def test_what_was_received_is_scheduled_again(client: Client, new_id: str) -> None:
-    """With all headers of the delivery."""
+    """A request may have all headers of the delivery."""
     arrivals = await client.arrivals()
     said = {"Gozo-When": "@every 100ms", "Gozo-Id": new_id, "Gozo-Count": "1", "X": "y"}
     await client.send(said, reply=arrivals.subject)
@@ -72,7 +72,7 @@ async def test_what_was_received_is_scheduled_again(client: Client, new_id: str)
 async def test_an_entry_is_delivered_and_reported(
     running: Running, client: Client, ctl: Gozoctl, new_id: str
 ) -> None:
-    """Also after gozo has stored it again, which keeps the header."""
+    """Even after gozo has stored it again, which keeps the header."""
     arrivals = await client.arrivals()
     headers = {
         "Gozo-When": "@every 200ms",
@@ -103,7 +103,7 @@ async def test_an_entry_is_delivered_and_reported(
 async def test_an_entry_is_reported_by_the_daemon_that_finds_it(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """One that was stored while no daemon ran, as one that cannot be read is."""
+    """This includes entries that were stored while no daemon ran."""
     server = servers.start()
     first = await daemons.serve(server)
     assert await first.terminate() == 0
@@ -118,7 +118,7 @@ async def test_an_entry_is_reported_by_the_daemon_that_finds_it(
 
 
 def test_gozoctl_says_what_to_give_instead(ctl: Gozoctl, new_id: str) -> None:
-    """Nothing is sent, by any of the commands that take headers."""
+    """No command that takes headers sends anything."""
     (ctl.home / "a.toml").write_text(
         f'[schedules."{new_id}"]\nsubject = "to"\nwhen = "+1h"\nheaders = ["Gozo-Untill: +5"]\n'
     )

@@ -1,4 +1,4 @@
-"""Deliveries that their receivers confirm: how late they come, and how soon they are settled.
+"""Confirmed deliveries: how late they are sent, and how soon they are settled.
 
 The receiver answers at once, and asks gozo to say when the bucket has its answer.
 """
@@ -26,7 +26,7 @@ SLICE = 250  # signs of life sent at once
 
 
 def measure_confirmed(scenario: Scenario, contender: Contender, plan: Plan, run: str) -> Outcome:
-    """Deliver at a steady rate to a receiver that answers at once, or besides to one."""
+    """Measure confirmed deliveries at a steady rate, or plain ones beside them."""
     beside = scenario.confirmed_beside
     if not beside:
         return _measure(contender, plan)
@@ -78,7 +78,7 @@ def _measure(contender: Contender, plan: Plan) -> Outcome:
 
 
 def answer(plan: Plan, report: Connection) -> None:
-    """Answer what arrives; report it in three arrays, and how long each took to be settled."""
+    """Answer what arrives; report numbers, due times, arrivals, and times until settled."""
     numbers, dues, arrivals, settled = array("q"), array("q"), array("q"), array("q")
     answered: dict[int, int] = {}
     patience = plan.lead + plan.duration + plan.count / 10_000 + allow(20)
@@ -115,7 +115,7 @@ def answer(plan: Plan, report: Connection) -> None:
 
 
 def measure_running(scenario: Scenario, contender: Contender, plan: Plan) -> Outcome:
-    """Have so many in progress, with signs of life every ten seconds, and watch the daemon."""
+    """Keep many in progress, with signs of life every ten seconds, and watch the daemon."""
     memory_before = memory_mb(contender.pid)
     with process(work, replace(plan, lead=scenario.duration)) as receiver:
         receiver.recv()  # it listens
@@ -138,7 +138,7 @@ def measure_running(scenario: Scenario, contender: Contender, plan: Plan) -> Out
 
 
 def work(plan: Plan, report: Connection) -> None:
-    """Take all, say for `lead` seconds that each is at work, then that it is done."""
+    """Receive all, send signs of life for `lead` seconds, then confirm them."""
     numbers, dues, arrivals = array("q"), array("q"), array("q")
     replies: list[bytes] = []
     with RawClient(plan.url) as client:

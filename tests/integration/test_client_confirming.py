@@ -1,4 +1,4 @@
-"""How a delivery is confirmed, from the client to the bucket and back, with a daemon and alone."""
+"""How a delivery is confirmed, from client to bucket and back, with and without a daemon."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FULL = Confirmation(
 
 
 async def test_what_is_asked_for_is_stored(client: Client, place: Place, new: str) -> None:
-    """Every option, in a request as well as in a write to the bucket."""
+    """Every option is, both by a request and by a write to the bucket."""
     await client.schedule(
         *("jobs", b"full"),
         when="@daily",
@@ -49,7 +49,7 @@ async def test_what_is_asked_for_is_stored(client: Client, place: Place, new: st
 
 
 async def test_an_export_is_applied_without_changes(client: Client, place: Place, new: str) -> None:
-    """What is written to a file is what was read, and applying it changes nothing."""
+    """A file has what was read, and applying it changes nothing."""
     wanted = [
         Wanted(f"{new}-plain", "jobs", "+10h"),
         Wanted(f"{new}-stream", "jobs", "+10h", confirm=True, attempts=3),
@@ -82,7 +82,7 @@ async def test_an_export_is_applied_without_changes(client: Client, place: Place
 
 
 async def test_a_change_keeps_the_due_time(client: Client, place: Place, new: str) -> None:
-    """How it is confirmed is no reason to begin anew."""
+    """A change of how it is confirmed does not restart the schedule."""
     wanted = Wanted(new, "jobs", "+10h", confirm=True, managed_by=new)
     await client.apply([wanted])
     before = await client.get(new)
@@ -106,7 +106,7 @@ async def test_a_change_keeps_the_due_time(client: Client, place: Place, new: st
 async def test_what_is_refused(
     client: Client, place: Place, new: str, options: dict[str, str], said: str
 ) -> None:
-    """Before anything is sent, in calls and in what is applied."""
+    """Invalid options are refused before anything is sent."""
     with pytest.raises(RequestError) as caught:
         await client.request("jobs", when=LATER, confirm="reply", **options)  # type: ignore[arg-type]
     assert said in str(caught.value)
@@ -116,7 +116,7 @@ async def test_what_is_refused(
 
 
 async def test_a_daemon_s_run_is_seen_and_cancelled(client: Client, place: Place, new: str) -> None:
-    """While its receiver is silent it runs, under the id of its schedule; that is told at once."""
+    """While its receiver is silent, it is shown as running under the id of its schedule."""
     if not place.daemon:
         return
 

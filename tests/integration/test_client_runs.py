@@ -1,4 +1,4 @@
-"""`gozo.client` and runs: seen with their schedule's id, and never taken for it."""
+"""Runs in `gozo.client`: found by their schedule's id, and never mistaken for the schedule."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ DUE = moment(DUE_US)
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    """Run a server without a daemon, which would go on with the runs."""
+    """Run a server without a daemon, which would change the runs."""
     with NatsServer() as server:
         yield Place(server, daemon=False)
 
 
 @pytest.fixture
 async def client(place: Place) -> AsyncIterator[Client]:
-    """Connect gozo's client, to a bucket that is there."""
+    """Connect gozo's client, to an existing bucket."""
     async with await Client.connect(place.server.url) as client:
         await client.schedule("other", when=LATER, id="other")
         yield client
@@ -40,7 +40,7 @@ async def runs_of(client: Client, id_: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("id_", ["backup", "back.up", "back up", "a=b"])
 async def test_what_is_seen_of_a_run(client: Client, place: Place, id_: str) -> None:
-    """Which attempt it is, since when, whether it was claimed, and how it went before."""
+    """Its attempt, its start, whether it was claimed, and the last answer."""
     key = put_run(place.server, run_of(id_))
     (run,) = await client.current_runs(id_)
     assert (run.id, run.key, run.subject, run.payload) == (id_, key, "jobs", b"full")
@@ -56,7 +56,7 @@ async def test_what_is_seen_of_a_run(client: Client, place: Place, id_: str) -> 
 
 
 async def test_each_state(client: Client, place: Place, new: str) -> None:
-    """A list can be of one state; a run is never overdue."""
+    """A list can be limited to one state; runs are never overdue."""
     for number, state in enumerate((State.FAILED, State.RETRYING, State.RUNNING, State.PENDING)):
         run = run_of(new, state, occurrence=f"1-{number}", due_us=DUE_US + number)
         put_run(place.server, run)
@@ -77,7 +77,7 @@ async def test_each_state(client: Client, place: Place, new: str) -> None:
 
 
 async def test_a_dead_letter_to_be_published(client: Client, place: Place, new: str) -> None:
-    """A failed run that has one says when that is tried."""
+    """A failed run with a dead letter says when that is tried next."""
     letter = Confirmation(Confirm.CLAIM, dead_letter="failed")
     failed = run_of(new, State.FAILED, confirmation=letter)
     put_run(place.server, failed._replace(next_us=LATER_US))
@@ -98,7 +98,7 @@ async def test_only_its_own(client: Client, place: Place, new: str) -> None:
 
 
 async def test_apply_leaves_runs_alone(client: Client, place: Place, new: str) -> None:
-    """Neither the set's prune nor a change of the schedule touches them; its run is no schedule."""
+    """Neither pruning a set nor changing a schedule affects runs; a run is no schedule."""
     spec = ScheduleSpec(recurs=True)
     wanted = Wanted(new, "jobs", "@daily", spec=spec, managed_by=new, confirm="reply")
     put_run(place.server, run_of(new)._replace(managed_by=new))
@@ -111,7 +111,7 @@ async def test_apply_leaves_runs_alone(client: Client, place: Place, new: str) -
 
 
 async def test_cancel(client: Client, place: Place, new: str) -> None:
-    """What runs goes on and is not tried again; what failed is removed."""
+    """Running runs continue and are not retried; failed ones are removed."""
     await client.schedule("jobs", when="@daily", id=new, confirm="reply")
     put_run(place.server, run_of(new))
     put_run(place.server, run_of(new, State.RETRYING, occurrence="2"))
@@ -132,7 +132,7 @@ async def test_cancel(client: Client, place: Place, new: str) -> None:
 
 
 async def test_pause_and_reschedule(client: Client, place: Place, new: str) -> None:
-    """Nothing further is tried, and what failed stays; to resume changes no run."""
+    """Nothing more is tried, failed runs stay, and resuming changes no run."""
     for verb in ("pause", "reschedule"):
         id_ = f"{new}-{verb}"
         await client.schedule("jobs", when="@daily", id=id_, confirm="reply")
@@ -152,7 +152,7 @@ async def test_pause_and_reschedule(client: Client, place: Place, new: str) -> N
 
 
 async def test_watch(client: Client, place: Place, new: str) -> None:
-    """A run is seen to come and to go, with its schedule's id."""
+    """It reports when a run appears and when it is gone, with its schedule's id."""
     changes = client.watch()
     async for change in changes:
         if change.kind == "current":

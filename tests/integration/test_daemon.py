@@ -113,7 +113,7 @@ async def test_every_part_that_has_something_to_do_all_the_time_does_it() -> Non
 async def test_a_leader_purges_markers_and_a_standby_forgets_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two that purge would send each purge twice; where none does, the bucket grows for ever."""
+    """If both purged, each purge would be sent twice; if none did, the bucket would only grow."""
     turns: set[tuple[Cleaner, str]] = set()
     purge, forget = Cleaner.purge, Cleaner.forget
 

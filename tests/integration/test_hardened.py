@@ -377,7 +377,7 @@ async def test_a_link_that_brings_and_takes_nothing_is_left(
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_an_attempt_to_connect_is_cancelled(turns: int) -> None:
-    """It ends then, even if the server ends the connection in the same moment."""
+    """The attempt ends even if the server closes the connection at the same moment."""
     links: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

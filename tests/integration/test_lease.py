@@ -231,7 +231,7 @@ async def test_a_release_that_is_heard_before_it_is_stored_is_not_missed(
 
 
 async def test_a_renewal_that_is_heard_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a standby, which cannot know how old the lease is, soon knows that its holder lives."""
+    """A standby cannot know how old a lease is: so it soon learns that the holder lives."""
     monkeypatch.setattr(tenure, "TAKEOVER", NEVER)
     for name in ("READ_EVERY", "OVERDUE"):
         monkeypatch.setattr(lease, name, NEVER)

@@ -38,7 +38,7 @@ async def test_who_sees_writes_cannot_forge_their_acknowledgements() -> None:
 
 
 async def test_each_write_hears_its_own_answer() -> None:
-    """Two writers of one connection have an inbox each, and two writes in flight a token each."""
+    """Each writer has an inbox, and each write a token in it."""
     with NatsServer() as server:
         async with parts(server) as it:
             answered: asyncio.Queue[tuple[str, WriteResult]] = asyncio.Queue()
@@ -72,7 +72,7 @@ async def test_a_late_answer_tells_nothing() -> None:
 
 
 async def test_a_change_is_answered_once_its_runs_are_ended() -> None:
-    """Else they could be tried again by a leader that takes over just then."""
+    """Otherwise a leader that takes over just then could retry them."""
     with NatsServer() as server:
         async with parts(server) as it:
             ends: dict[str, Callable[[], None]] = {}

@@ -1,38 +1,43 @@
 """Random faults for an hour: `python -m tests.random_faults --minutes 60 --seed N`.
 
-Two daemons (`--replicas 3`: three), each behind a proxy of its own, at one nats-server, or with
-`--cluster` at three servers and a bucket with three copies. While faults happen at random, some at
-the same time, six loads go on, each with `--rate` schedules a second:
+Two daemons (three with `--replicas 3`), each behind a proxy of its own, share one nats-server, or
+with `--cluster` three servers and a bucket with three copies. While faults happen at random, some
+at the same time, six loads run, each with `--rate` schedules a second:
 
-- stored: entries of the bucket. They count from the server's acknowledgement on.
-- with id, without id: requests that differ. A request counts where an echo published behind it on
-  the same connection came back on the same link, so that the server had it.
+- stored: entries of the bucket. They count once the server has acknowledged them.
+- with id, without id: requests that all differ. A request counts if a message published after it on
+  the same connection comes back on the same link: then the server had the request.
 - identical: requests without an id that are the same byte for byte. They are only counted.
-- cancelled: stored, then cancelled. What counts is those whose receipt said `cancelled` before they
-  were due: they must not arrive at all.
+- cancelled: stored, then cancelled. They count if the receipt said `cancelled` before they were
+  due: then they must not arrive at all.
 - recurring: schedules with `Gozo-Misfire: all`; each occurrence counts, by its number and due time.
 
-Nothing may be lost, early, revived, or later than half a minute. Twice may come what was due, or
-first arrived, within a second of a crash, pause or broken connection of the leader, a restart of a
-server, or the deletion of the lease; and where the leader can send but hears nothing, for as long
-as a lease lasts. So may what was requested within a second of the deletion: two replicas lead for a
-moment then, and both take it. With `--cluster`, where requests are confirmed and so stored, so may
-what has no id and was requested within a second of a crash, pause or broken connection. Nothing may
-come twice because of a SIGTERM, a reload, a step-down, or what happens to a standby. A request does
-not count as lost, but as unheard, where the leader's connection was broken when it was sent, from a
-second before until requests are answered again: that much the README says.
+Nothing may be lost, early, revived, or later than half a minute. These may arrive twice:
 
-So that nothing is lost that only memory had, a replica ends or dies only where another one has
+- what was due, or first arrived, within a second of a crash, pause or broken connection of the
+  leader, of a restart of a server, or of the deletion of the lease; or, while the leader can send
+  but hears nothing, for as long as a lease lasts
+- what was requested within a second of that deletion: two replicas lead for a moment, and both
+  take it
+- with `--cluster`, where requests are confirmed and so stored: what has no id and was requested
+  within a second of a crash, pause or broken connection
+
+Nothing may arrive twice because of a SIGTERM, a reload, a step-down, or anything that happens to a
+standby. A request counts as unheard, not as lost, if the leader's connection was broken when it was
+sent, from a second before until requests are answered again: the README says as much.
+
+So that nothing is lost that was only in memory, a replica ends or dies only if another one has
 heard all requests for longer than any of them waits (its link whole, its process never ended), and
-not within 15 s of another such end. A replica that is stopped does not count as hearing, is not
-stopped within these 15 s, and no server is restarted meanwhile: what it has not read is then lost.
+not within 15 s of another such end. A stopped replica does not count as hearing. None is stopped
+within these 15 s, and no server is restarted while one is stopped: what it has not read would be
+lost.
 
-Where this process is held up for half a second, by a busy machine, that is a fault too: all links
-go through it.
+If this process is held up for half a second, by a busy machine, that is a fault too: all links go
+through it.
 
-SIGINT or SIGTERM ends a run early, with its account. A finding is printed with its times and the
+SIGINT or SIGTERM ends a run early, with its account. Each finding is printed with its times and the
 faults near it; the exit code is 1 then, and the logs of daemons and servers are kept. `--only`
-chooses among the causes: SIGTERM, SIGKILL, SIGSTOP, link, reload, server, lease, guest, step-down.
+selects causes: SIGTERM, SIGKILL, SIGSTOP, link, reload, server, lease, guest, step-down.
 """
 
 from __future__ import annotations

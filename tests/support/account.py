@@ -99,7 +99,7 @@ class Faults:
             fault.end = time.time()
 
     def repeating(self) -> list[Fault]:
-        """Return the faults that repeat something, from when things were no longer settled.
+        """Return the faults that repeat something, beginning when things were last settled.
 
         That is the beginning of the first fault that still matters when it begins.
         """

@@ -1,4 +1,4 @@
-"""All ways in which a delivery can be confirmed, for property tests."""
+"""All ways to confirm a delivery, for property tests."""
 
 from __future__ import annotations
 

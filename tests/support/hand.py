@@ -1,4 +1,4 @@
-"""A receiver that is told when to answer what. It claims what is offered, where it has to."""
+"""A receiver that answers when a test says so, and claims what is offered if it has to."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ class Hand:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def begun(self, count: int) -> list[Job]:
-        """Wait until so many attempts have begun, and return all that have."""
+        """Wait until this many attempts have begun, and return all that have."""
         words = f"{count} attempts have begun"
         await until(lambda: len(self.jobs) >= count, words, allow(10))
         return self.jobs
 
     async def answer(self, job: Job, word: bytes) -> None:
-        """Answer, again until that is confirmed."""
+        """Answer, and repeat the answer until it is confirmed."""
         assert await self._ask(job.reply, word) == b"+OK"
 
     def answer_soon(self, job: Job, word: bytes) -> None:
-        """Begin to answer."""
+        """Answer in the background."""
         self._spawn(self.answer(job, word))
 
     async def _on_message(self, message: Msg) -> None:

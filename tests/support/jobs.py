@@ -1,4 +1,4 @@
-"""Deliveries that wait for an answer, which the test itself gives."""
+"""Deliveries that wait for an answer, which the test gives itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.receipts import ask, entry_of
 
 
 class Jobs:
-    """What arrives on a subject, by default one of its own, in order."""
+    """The messages that arrive on a subject, by default one of its own, in order."""
 
     def __init__(self, client: Client, subject: str = "") -> None:
         self.subject = subject or f"jobs.{uuid.uuid4().hex}"
@@ -32,12 +32,12 @@ class Jobs:
         return jobs
 
     async def take(self, message: Msg) -> None:
-        """Note a message: the subscription's callback."""
+        """Record a message: the subscription's callback."""
         self.all.append(message)
         self._news.set()
 
     async def wait(self, count: int) -> Msg:
-        """Wait until so many have arrived, and return the last of these."""
+        """Wait until this many have arrived, and return the last one."""
         async with asyncio.timeout(allow(10)):
             while len(self.all) < count:
                 self._news.clear()
@@ -45,11 +45,11 @@ class Jobs:
         return self.all[count - 1]
 
     async def answer(self, job: Msg, words: bytes = b"+ACK") -> bytes:
-        """Answer a delivery, and return what gozo says to that."""
+        """Answer a delivery, and return what gozo replies."""
         return (await self._client.nats.request(job.reply, words, timeout=allow(5))).data
 
     async def store(self, id_: str, when: str = "@every 1h", **more: str) -> None:
-        """Store a schedule that is sent here, and confirmed by an answer."""
+        """Store a schedule that is sent here and confirmed by an answer."""
         headers = {"Gozo-Id": id_, "Gozo-When": when, "Gozo-Confirm": "reply"} | {
             name.replace("_", "-"): value for name, value in more.items()
         }
@@ -58,7 +58,7 @@ class Jobs:
 
 
 async def call(client: Client, verb: str, *ids: str, **more: object) -> list[dict[str, Any]]:
-    """Call a verb of administrators for ids, and return the results."""
+    """Send an administrative request for ids, and return the results."""
     body = json.dumps({"ids": ids, **more}).encode()
     answer = await client.nats.request(f"gozo.admin.{verb}", body, timeout=allow(5))
     results: list[dict[str, Any]] = json.loads(answer.data)["results"]
@@ -66,7 +66,7 @@ async def call(client: Client, verb: str, *ids: str, **more: object) -> list[dic
 
 
 async def call_one(client: Client, verb: str, id_: str, **more: object) -> dict[str, Any]:
-    """Call a verb for one id, and return its result."""
+    """Send an administrative request for one id, and return its result."""
     (result,) = await call(client, verb, id_, **more)
     return result
 

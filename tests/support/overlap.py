@@ -23,11 +23,11 @@ class Version:
 
     number: int
     mode: str
-    """As in `Gozo-Overlap`; "": none is given; "plain": nobody confirms it."""
+    """As in `Gozo-Overlap`; "" without that header; "plain" if no receiver confirms it."""
     max_age: float
     """Seconds; infinite if none is given."""
     replaced: bool = False
-    """Whether another version, or a cancel, was answered."""
+    """Whether a request for another version, or a cancel, was answered."""
 
 
 @dataclass(slots=True)
@@ -40,44 +40,44 @@ class Seen:
     """Which occurrence it is; see `number_of`."""
     attempt: int
     began: float
-    """When it arrived first."""
+    """When it first arrived."""
     signed: float
-    """When its receiver last gave a sign of life, or got an attempt."""
+    """When its receiver last gave a sign of life, or received an attempt."""
     answer: str = ""
-    """What the latest attempt was answered finally: done, failed or terminated."""
+    """The final answer to the latest attempt: done, failed or terminated."""
     said: float = math.inf
-    """When it was."""
+    """When that was given."""
     is_changed: bool = False
     """Whether a change of its schedule was asked for after it had begun."""
     is_abandoned: bool = False
     """Whether it may have been abandoned by a change."""
     is_left: bool = False
-    """Whether that was answered, so that nothing more may be tried."""
+    """Whether that change was answered, so that it must not be retried."""
 
 
 @dataclass(slots=True)
 class Course:
-    """All that is known of one id."""
+    """Everything that is known of one id."""
 
     versions: list[Version] = field(default_factory=list)
     runs: dict[tuple[int, int], Seen] = field(default_factory=dict)
     """By the numbers of version and occurrence."""
     changed: float = 0.0
-    """When the last change was asked for that puts off what was due before."""
+    """When the last change was requested that postpones what was due before."""
     settled: float = math.inf
-    """When that was answered; infinite as long as it is not."""
+    """When that was answered; infinite until then."""
     is_stopped: bool = False
-    """Whether it is paused or cancelled, which was answered."""
+    """Whether a pause or cancel was answered."""
     skipped: set[float] = field(default_factory=set)
-    """The due times of occurrences that were said to be left out."""
+    """The due times of occurrences that were reported as skipped."""
     is_forced: bool = False
-    """Whether a run was asked for that may begin beside others."""
+    """Whether a run was triggered by force, which may begin beside others."""
     unbroken: float = 0.0
-    """Since when every occurrence is accounted for; see `Overlaps.account`."""
+    """From when on every occurrence is accounted for; see `Overlaps.account`."""
 
 
 def number_of(occurrence: int, due: float) -> int:
-    """Number a run within its version: negative if it is none of the schedule's occurrences."""
+    """Return a run's number within its version; negative for runs that are no occurrence."""
     return occurrence or -round(due * 1000)
 
 
@@ -104,7 +104,7 @@ class Overlaps:
     # What is asked for
 
     def asks(self, id_: str, now: float) -> None:
-        """Something is asked for, perhaps again, that abandons the runs of a schedule."""
+        """Note a request, perhaps a repeated one, that abandons the runs of a schedule."""
         course = self.course(id_)
         course.changed, course.settled, course.is_stopped = now, math.inf, False
         course.unbroken = math.inf
@@ -112,7 +112,7 @@ class Overlaps:
             run.is_changed = run.is_abandoned = True
 
     def stores(self, id_: str, version: int, mode: str, max_age: float = math.inf) -> None:
-        """A version is asked for."""
+        """Note a request for a new version."""
         self.course(id_).versions.append(Version(version, mode, max_age))
 
     def answered(self, id_: str, verb: str, now: float) -> None:
@@ -135,12 +135,12 @@ class Overlaps:
         course.unbroken = now
 
     def breaks(self) -> None:
-        """A fault happens: events may be lost."""
+        """Note the beginning of a fault: events may be lost."""
         for course in self._courses.values():
             course.unbroken = math.inf
 
     def mends(self, now: float) -> None:
-        """It is over."""
+        """Note its end."""
         for course in self._courses.values():
             course.unbroken = max(course.changed, now) if course.settled <= now else math.inf
 
@@ -149,7 +149,7 @@ class Overlaps:
     def arrives(
         self, id_: str, version: int, due: float, number: int, attempt: int, now: float
     ) -> None:
-        """An attempt arrives."""
+        """Note the arrival of an attempt."""
         course = self.course(id_)
         known = course.runs.get((version, number))
         name = f"{id_} v{version} #{number} due {due:.3f} attempt {attempt} at {now:.3f}"
@@ -204,14 +204,14 @@ class Overlaps:
         return has_failed and (is_last or is_too_late)
 
     def says(self, run: Seen, answer: str, now: float) -> None:
-        """The receiver answers: done, failed, terminated or alive."""
+        """Note an answer of the receiver: done, failed, terminated or alive."""
         if answer != "alive":
             run.answer, run.said = answer, now
         elif now < run.signed + self._ack_wait - self._grace:
             run.signed = now  # else it may be tried again already
 
     def skips(self, id_: str, due: float) -> None:
-        """An event tells that an occurrence is left out."""
+        """Note an event about a skipped occurrence."""
         self.course(id_).skipped.add(due)
 
     # What must hold in the end
@@ -246,7 +246,7 @@ class Overlaps:
         return gaps + [at for at in left_out if not any(due < at <= began for due, began in waited)]
 
     def is_live(self, id_: str) -> bool:
-        """Tell whether a schedule has to go on."""
+        """Tell whether a schedule has to continue."""
         course = self.course(id_)
         return bool(course.versions) and not course.is_stopped and not course.versions[-1].replaced
 

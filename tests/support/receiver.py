@@ -40,12 +40,12 @@ class Delivered:
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt."""
+        """Return the number of the attempt."""
         return int(self.headers["Gozo-Attempt"])
 
     @property
     def due(self) -> str:
-        """When it was due."""
+        """Return its due time."""
         return self.headers["Gozo-Due"]
 
 
@@ -62,7 +62,7 @@ Answer = bytes | Say | None
 
 
 class Receiver:
-    """A plain subscription in a queue group; it answers `+ACK` once its script is over."""
+    """A plain subscription in a queue group; after its script, it answers `+ACK`."""
 
     def __init__(self, nats: nats_client.Client, subject: str, script: Sequence[Answer]) -> None:
         self.nats = nats
@@ -88,7 +88,7 @@ class Receiver:
         await self.nats.flush()
 
     async def leave(self) -> None:
-        """Unsubscribe: nobody listens then, unless others do."""
+        """Unsubscribe; there may be no subscriber left then."""
         assert self._stop is not None
         await self._stop()
         await self.nats.flush()
@@ -107,7 +107,7 @@ class Receiver:
         await self.nats.publish(delivered.reply, say.data, headers=say.headers or None)
 
     async def ask(self, delivered: Delivered, answer: bytes) -> bytes:
-        """Answer a delivery by a request, and return what gozo says to that."""
+        """Answer a delivery with a request, and return what gozo replies."""
         return (await self.nats.request(delivered.reply, answer, timeout=allow(5))).data
 
     async def wait(self, count: int = 1, timeout: float | None = None) -> list[Delivered]:
@@ -146,7 +146,7 @@ class Worker:
 
     @property
     def starts(self) -> int:
-        """How many jobs were started."""
+        """Return how many jobs were started."""
         return self.started.total()
 
     async def listen(self, subject: str, queue: str = "workers") -> None:
@@ -189,7 +189,7 @@ class Worker:
 
 
 async def ask_until(nats: nats_client.Client, subject: str, words: bytes) -> bytes:
-    """Ask gozo until it answers."""
+    """Ask gozo again until it answers."""
     while True:
         with contextlib.suppress(errors.Error):
             answer = (await nats.request(subject, words, timeout=ASK_TIME)).data
@@ -211,11 +211,11 @@ def _print(line: dict[str, object]) -> None:
 
 
 async def main(url: str, subject: str, queue: str, seconds: float) -> None:
-    """Work on a subject for ever; each job takes so many seconds."""
+    """Work on a subject forever; each job takes this many seconds."""
     nats = nats_client.Client()
 
     async def ignore(error: Exception) -> None:
-        """Whatever the connection meets, it comes back."""
+        """Ignore errors: the connection is restored after each."""
 
     await nats.connect(url, max_reconnect_attempts=-1, error_cb=ignore)
 

@@ -1,4 +1,4 @@
-"""What is published about one schedule, and its runs in the bucket."""
+"""The events of one schedule, and its runs in the bucket."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunEvents:
 
     @property
     def kinds(self) -> list[str]:
-        """Their kinds, in order."""
+        """Return the kinds of the events, in order."""
         return [event["type"].rpartition(".")[2] for event in self.all]
 
     async def find(self, kind: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class RunEvents:
         return self.all[self.kinds.index(kind)]
 
     async def runs(self) -> list[str]:
-        """Read the keys of the runs of the id."""
+        """Return the keys of the runs of the id."""
         prefix = "$KV.gozo."
         asked = {"subjects_filter": f"{prefix}=_run.{self._id}.*"}
         info = await call(self._client, "STREAM.INFO.KV_gozo", asked)
@@ -53,12 +53,12 @@ class RunEvents:
         return [key for key, entry in entries.items() if "KV-Operation" not in entry]
 
     async def states(self) -> list[str]:
-        """Read the states of these runs."""
+        """Return the states of these runs."""
         entries = [await entry_of(self._client, key) for key in await self.runs()]
         return [entry.get("Gozo-State", "pending") for entry in entries]
 
     async def wait_for_run(self, state: str) -> list[str]:
-        """Wait until all runs are in a state, and there is one; return their keys."""
+        """Wait until there are runs and all are in a state; return their keys."""
 
         async def is_so() -> bool:
             return set(await self.states()) == {state}

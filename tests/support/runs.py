@@ -29,7 +29,7 @@ def run_of(
     confirmation: Confirmation = Confirmation(Confirm.CLAIM),  # noqa: B008  # frozen
     due_us: int = DUE_US,
 ) -> Entry:
-    """Make a run of the schedule with an id: its second attempt of three, or what follows it."""
+    """Make a run of the schedule with an id, in or after its second attempt of three."""
     schedule = Entry(
         id_, "jobs", "@daily", due_us, 1, size=4, attempts=3, confirmation=confirmation
     )

@@ -1,4 +1,4 @@
-"""Runs that receivers claim start once, and their outcomes are not lost, whatever fails."""
+"""Runs that receivers claim start once, and no outcome is lost, whatever fails."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Jobs:
         self.asked = 0
 
     async def run(self) -> None:
-        """Ask until it is cancelled."""
+        """Ask for jobs until cancelled."""
         for number in count():
             await self._ask(number)
             self.asked = number + 1
@@ -62,7 +62,7 @@ class Jobs:
 
     @property
     def started(self) -> Counter[str]:
-        """How often each was started, in whichever attempt."""
+        """Return how often each job was started, in any attempt."""
         return Counter(
             id_
             for worker in self._workers
@@ -72,13 +72,13 @@ class Jobs:
 
     @property
     def ended(self) -> set[str]:
-        """Which have ended, and gozo has said that it knows."""
+        """Return the jobs that have ended and whose end gozo has confirmed."""
         return {id_ for worker in self._workers for id_, *_ in worker.ended}
 
 
 @asynccontextmanager
 async def at_work(server: NatsServer, clients: Clients) -> AsyncIterator[Jobs]:
-    """Have workers that claim, and ask for jobs."""
+    """Run workers that claim jobs, and ask for jobs."""
 
     async def work(job: Delivered) -> bytes:
         await asyncio.sleep(LASTS)
@@ -99,14 +99,14 @@ Fault = Callable[[NatsServer, Daemons, list[Daemon]], Awaitable[None]]
 
 
 async def kill_the_leader(server: NatsServer, daemons: Daemons, replicas: list[Daemon]) -> None:
-    """End it at once, and start another one."""
+    """Kill it, and start another replica."""
     leader = await leader_of(replicas)
     await leader.kill()
     replicas[replicas.index(leader)] = await daemons.serve(server)
 
 
 async def restart_the_server(server: NatsServer, daemons: Daemons, replicas: list[Daemon]) -> None:
-    """All connections break."""
+    """Restart the server: all connections break."""
     server.restart()
     await leader_of(replicas)
 
@@ -115,7 +115,7 @@ async def restart_the_server(server: NatsServer, daemons: Daemons, replicas: lis
 async def test_claimed_runs(
     servers: Servers, daemons: Daemons, clients: Clients, rounds: int, fault: Fault
 ) -> None:
-    """None is started twice, none is forgotten, and none is left in the bucket."""
+    """None is started twice, none is forgotten, and none stays in the bucket."""
     server = servers.start()
     replicas = [await daemons.serve(server) for _ in range(2)]
     async with at_work(server, clients) as jobs:

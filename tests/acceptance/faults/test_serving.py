@@ -59,7 +59,7 @@ async def test_a_leader_without_requests(
 async def test_reports_over_a_link_that_carries_nothing(
     servers: Servers, daemons: Daemons, clients: Clients
 ) -> None:
-    """What it delivered until it gives way is not repeated: it reports over its other link."""
+    """A leader whose link is dead reports its deliveries over its other link."""
     server, sender, receiver = await start(servers, clients)
     async with Proxy(server.port) as proxy:
         leader = await daemons.serve(proxy.url)

@@ -97,6 +97,8 @@ MISTAKES = [
     ((*REPLY, "--overlap", "no"), "Invalid value for '--overlap': 'no' is not one of 'allow'"),
     ((*REPLY, "--overlap", "skip"), "--overlap is for recurring schedules only: omit it"),
     ((*REPLY, "--dead-letter", ""), "--dead-letter is empty: give a subject, or omit it"),
+    ((*REPLY, "--expect", "0.5"), "invalid --expect '0.5': expected 1s or more"),
+    ((*CREATE, "--in", "1", "--expect", "1h"), "--expect needs --confirm-reply or --confirm-claim"),
     ((*REPLY, "--ttl", "5m"), "--ttl is for --confirm only: omit it"),
     (
         (*CREATE, "--in", "1", "--confirm", "--ttl", "0.5"),
@@ -179,7 +181,7 @@ def test_mistake(arguments: tuple[str, ...], said: list[str], run: Run) -> None:
     ],
 )
 def test_one_form_of_invalid_values(arguments: tuple[str, ...], source: str, run: Run) -> None:
-    """Option or argument, and value, come first, as in the messages of `gozo serve`."""
+    """The option or argument and its value come first, as in the messages of `gozo serve`."""
     code, text = run(*arguments)
     assert code == 2
     assert text.startswith(f"gozoctl: invalid {source}: "), text

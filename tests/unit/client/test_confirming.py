@@ -1,4 +1,4 @@
-"""How a delivery is confirmed, from the arguments of callers to the keys of a file."""
+"""How a delivery is confirmed, from the arguments of a call to the keys of a file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from gozo.schedule.model import Confirm, Confirmation, Overlap
 
 
 def test_each_option_has_its_header() -> None:
-    """No option is forgotten, and none has a name of its own."""
+    """Every header of a confirmation has an option of the same name."""
     assert set(NAMES) == ConfirmOptions.__annotations__.keys()
     assert {f"gozo-{key}".encode() for key in KEYS} == HEADERS
     assert ConfirmOptions.__annotations__.items() <= ScheduleOptions.__annotations__.items()
 
 
 def test_options_are_read_as_a_request_is() -> None:
-    """Durations in every form."""
+    """Durations may be given in every form that a request may have."""
     options: ConfirmOptions = {
         "confirm": "claim",
         "attempts": 3,
@@ -82,13 +82,13 @@ def test_options_are_read_as_a_request_is() -> None:
     ],
 )
 def test_what_confirms(by: ConfirmedBy, table: dict[str, object]) -> None:
-    """True is a stream; what is not given is not written."""
+    """True means a stream; options that are not given are not written."""
     options: ConfirmOptions = {"confirm": by, "attempts": 0, "ack_wait": None, "dead_letter": None}
     assert confirmation_table(read_options(options, recurs=False)) == table
 
 
 def test_a_stream_may_have_more() -> None:
-    """How long it keeps the message, and where it goes that it does not take."""
+    """A dead letter and its time to live can be given with a stream."""
     options: ConfirmOptions = {"confirm": True, "ttl": "5m", "dead_letter": "failed"}
     found = read_options(options, recurs=False)
     assert found.by_stream
@@ -113,7 +113,7 @@ def test_a_stream_may_have_more() -> None:
     ],
 )
 def test_what_is_wrong(options: ConfirmOptions, said: str) -> None:
-    """The header and its value are named, and what to give."""
+    """The message names the header, its value, and what is expected."""
     with pytest.raises(RequestError) as caught:
         read_options(options, recurs=True)
     assert said in str(caught.value)

@@ -60,7 +60,7 @@ def spec(draw: st.DrawFn, when: str) -> ScheduleSpec | None:
 
 @st.composite
 def confirmed(draw: st.DrawFn, one: Schedule) -> Schedule:
-    """Have a schedule confirmed in any way."""
+    """Make a schedule that is confirmed in any way."""
     by = draw(st.sampled_from([None, *Confirm]))
     if by is None:
         return one

@@ -60,7 +60,7 @@ class SlowStore:
         return self.keeps
 
     def keep(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
-        """Take a dead letter on."""
+        """Store a dead letter."""
         self.kept.append((key, entry, payload, on_result))
 
     def advance(
@@ -123,7 +123,7 @@ async def test_the_next_occurrence_comes_from_memory() -> None:
 
 
 def failing(store: SlowStore, timetable: Timetable) -> tuple[Occurrences, Item]:
-    """Let the only attempt to deliver an occurrence fail that has a dead letter."""
+    """Return a recurring schedule with a dead letter whose only attempt has failed."""
     entry = Entry(
         *("a", "to", "@every 1s", NOW_US, NOW_US),
         attempts=1,
@@ -142,7 +142,7 @@ def failing(store: SlowStore, timetable: Timetable) -> tuple[Occurrences, Item]:
 
 @pytest.mark.parametrize("result", [Result.STORED, Result.REPLACED, Result.REFUSED])
 async def test_a_schedule_goes_on_once_its_dead_letter_is_stored(result: Result) -> None:
-    """Until then nothing is written of it; what can never be stored does not stop it."""
+    """It waits until then, but not for a dead letter that can never be stored."""
     store = SlowStore()
     failing(store, Timetable())
     [(key, kept, payload, on_result)] = store.kept
@@ -155,7 +155,7 @@ async def test_a_schedule_goes_on_once_its_dead_letter_is_stored(result: Result)
 
 
 async def test_a_dead_letter_that_another_leader_sees_to() -> None:
-    """The occurrence is as it was: the other one tries it again."""
+    """The occurrence is unchanged: the other leader tries it again."""
     store, timetable = SlowStore(), Timetable()
     _, item = failing(store, timetable)
     [(_, _, _, on_result)] = store.kept
@@ -165,7 +165,7 @@ async def test_a_dead_letter_that_another_leader_sees_to() -> None:
 
 
 async def test_no_more_dead_letters_than_there_is_room_for() -> None:
-    """The occurrence is given up without one, and the schedule goes on."""
+    """Without room the occurrence is given up without one, and the schedule continues."""
     store = SlowStore(keeps=False)
     failing(store, Timetable())
     assert store.kept == []

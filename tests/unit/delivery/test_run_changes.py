@@ -1,4 +1,4 @@
-"""Changes of one run are made one after the other; what is heard meanwhile waits."""
+"""Changes of one run are made one after the other; what is received meanwhile waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Store(RunStore):
         self.ends: list[Callable[[Result], None]] = []
 
     def alter(self, key: str, change: Callable[[Entry], Entry], on_result: OnResult) -> None:
-        """Take a change on."""
+        """Accept a change."""
 
         def end(result: Result) -> None:
             change(ENTRY)
@@ -29,12 +29,12 @@ class Store(RunStore):
         self.ends.append(end)
 
     def remove(self, key: str, reason: Reason, on_result: OnResult) -> None:
-        """Take a removal on."""
+        """Accept a removal."""
         self.ends.append(lambda result: on_result(result, ""))
 
 
 def change(changes: RunChanges, did: list[str], name: str) -> None:
-    """Begin a change, and note how it ended."""
+    """Begin a change, and record how it ended."""
     changes.change(
         "a",
         lambda entry: entry,
@@ -44,7 +44,7 @@ def change(changes: RunChanges, did: list[str], name: str) -> None:
 
 
 def test_one_after_the_other() -> None:
-    """What waits is not begun beside the change that the first of it makes."""
+    """Of two changes that wait, the second begins only once the first is stored."""
     store, did = Store(), list[str]()
     changes = RunChanges(store)
     change(changes, did, "first")
@@ -59,7 +59,7 @@ def test_one_after_the_other() -> None:
 
 
 def test_at_once() -> None:
-    """Nothing waits for another run, or for what is over."""
+    """No change waits for one of another run, or for one that is done."""
     store, did = Store(), list[str]()
     changes = RunChanges(store)
     change(changes, did, "first")
@@ -70,7 +70,7 @@ def test_at_once() -> None:
 
 
 def test_what_is_not_stored() -> None:
-    """It is told apart from what is, and what waits goes on."""
+    """A failed change is reported as such, and the next one begins."""
     store, did = Store(), list[str]()
     changes = RunChanges(store)
     change(changes, did, "change")
@@ -84,7 +84,7 @@ def test_what_is_not_stored() -> None:
 
 
 def test_what_is_forgotten() -> None:
-    """A leader that steps down ends its change, and does nothing after it."""
+    """A leader that steps down finishes its change, and begins none of those that wait."""
     store, did = Store(), list[str]()
     changes = RunChanges(store)
     change(changes, did, "change")
@@ -96,7 +96,7 @@ def test_what_is_forgotten() -> None:
 
 
 def test_what_lasts() -> None:
-    """The end of a run whose schedule was changed is stored whoever leads by then."""
+    """The end of a run whose schedule was changed is stored even after a step-down."""
     store, did = Store(), list[str]()
     changes = RunChanges(store)
     change(changes, did, "first")

@@ -1,4 +1,4 @@
-"""Runs that wait for others of their schedule."""
+"""Runs that wait for other runs of their schedule."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class World:
         self.queue.add(item, self.run.run)
 
     def wake(self) -> None:
-        """Count."""
+        """Count the calls."""
         self.woken += 1
 
     def popped(self, now_us: int = NOW_US) -> list[str]:
-        """Return the keys of what is due."""
+        """Return the keys of the runs that are due."""
         return [item.key for item in self.timetable.pop_due(now_us, 9)]
 
 
 async def test_it_waits_for_another() -> None:
-    """Once that is settled, whoever settled it, the run is due, and looked for."""
+    """Once the other run is settled, by any replica, this one is due, and the sender is woken."""
     world = World()
     assert world.popped() == []
     assert world.timetable.next_due() is None
@@ -52,7 +52,7 @@ async def test_it_waits_for_another() -> None:
 
 
 async def test_what_waits_is_given_up_in_time() -> None:
-    """It is due again once it is too late, and not at all after it was given up."""
+    """A run is due again when it is too late for it, and never after it was given up."""
     world = World(give_up_us=NOW_US + 5)
     assert world.popped(NOW_US + 5) == []
     assert world.popped(NOW_US + 6) == [SECOND]
@@ -63,14 +63,14 @@ async def test_what_waits_is_given_up_in_time() -> None:
 
 
 async def test_another_leader() -> None:
-    """A replica that does not lead any more lets none wait, so that it finds all if it does."""
+    """A replica that steps down forgets what waits, and finds it again if it leads."""
     world = World()
     world.queue.clear()
     assert world.popped() == [SECOND]
 
 
 async def test_a_run_that_is_gone() -> None:
-    """Its schedule was cancelled: there is nothing to wait."""
+    """Once its schedule was cancelled, a run no longer waits."""
     world = World()
     world.index.note(SECOND, None)
     world.timetable.remove(SECOND, 2)

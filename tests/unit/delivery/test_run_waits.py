@@ -1,4 +1,4 @@
-"""Silence is counted while it could be heard, and reported once."""
+"""Only time in which a receiver could be heard counts as silence, and it is reported once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL = 100
 
 
 def looks(waits: RunWaits, since: float, until: float, *, renewed: bool = True) -> list[str]:
-    """Look four times a second, and return all that were late."""
+    """Check four times a second, and return all runs that were late."""
     late, now = [], since
     while now <= until:
         late += waits.late(now, now if renewed else since, ALL)
@@ -23,14 +23,14 @@ def looks(waits: RunWaits, since: float, until: float, *, renewed: bool = True) 
 
 
 def ready() -> RunWaits:
-    """Return waits that began to hear at 0."""
+    """Return waits that begin to hear at 0."""
     waits = RunWaits()
     waits.begin_hearing(0)
     return waits
 
 
 def test_silence() -> None:
-    """A run is late once its receiver was silent for as long as it may be."""
+    """A run is late once its receiver has been silent for its ack wait."""
     waits = ready()
     waits.note("a", 2, 0)
     assert looks(waits, 0, 1.75) == []
@@ -39,7 +39,7 @@ def test_silence() -> None:
 
 
 def test_signs_of_life() -> None:
-    """Each one begins the wait anew."""
+    """Each one restarts the wait."""
     waits = ready()
     for second in range(10):
         waits.note("a", 2, second)
@@ -49,7 +49,7 @@ def test_signs_of_life() -> None:
 
 
 def test_another_wait() -> None:
-    """A shorter one than before is over sooner, a longer one later."""
+    """A shorter wait ends sooner than the one before, a longer one later."""
     waits = ready()
     waits.note("a", 10, 0)
     waits.note("a", 1, 0)
@@ -61,7 +61,7 @@ def test_another_wait() -> None:
 
 
 def test_an_end() -> None:
-    """Nothing is heard of what is over, unless it is waited for again."""
+    """A run that is over is never late, unless it is waited for again."""
     waits = ready()
     waits.note("a", 1, 0)
     waits.end("a")
@@ -75,7 +75,7 @@ def test_an_end() -> None:
 
 
 def test_a_gap() -> None:
-    """What could not be heard is no silence: after a new link, or when the daemon was held up."""
+    """Time in which nothing could be heard is no silence: a new link, or a busy daemon."""
     waits = ready()
     waits.note("a", 2, 0)
     assert looks(waits, 0, 1.5) == []
@@ -88,7 +88,7 @@ def test_a_gap() -> None:
 
 
 def test_the_lease() -> None:
-    """Nothing is late for a leader that has not renewed its lease since."""
+    """No run is late for a leader that has not renewed its lease since."""
     waits = ready()
     waits.note("a", 1, 0)
     assert looks(waits, 0, 5, renewed=False) == []
@@ -97,7 +97,7 @@ def test_the_lease() -> None:
 
 
 def test_some_at_a_time() -> None:
-    """The rest is reported at the next look, each once."""
+    """The others are reported at the next checks, each once."""
     waits = ready()
     for number in range(7):
         waits.note(f"{number}", 1, 0)
@@ -108,7 +108,7 @@ def test_some_at_a_time() -> None:
 
 
 def test_many_attempts_take_no_more_room() -> None:
-    """What was retried a thousand times costs no more than another one."""
+    """A run that was retried a thousand times takes no more room than any other."""
     waits = ready()
     for number in range(1_000):
         waits.note("a", 1_000, number / 100)

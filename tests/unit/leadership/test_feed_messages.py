@@ -1,4 +1,4 @@
-"""What replicas say to each other about requests, byte for byte: other versions read it."""
+"""What replicas tell each other about requests, byte for byte: other versions read it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ QUESTION = Question(b"n" * NONCE, b"lead", 9)
 
 
 def test_what_was_handled() -> None:
-    """A head, and an entry for each request."""
+    """The message is a head, and an entry for each request."""
     payload = write_head(HANDLED, NAME, 7, 8, PLACE) + write_entries(ENTRIES)
     assert payload == b"h" + HEAD + WRITTEN
     assert read_feed_message(payload) == FeedMessage(NAME, 7, PLACE, DIGESTS, POSITIONS, before=8)
@@ -62,7 +62,7 @@ def test_what_was_handled() -> None:
 
 
 def test_an_answer() -> None:
-    """Its head comes between the usual head and the entries."""
+    """Its own head comes between the usual head and the entries."""
     answer = Answer(b"n" * 8, 9, -3, 2, DIGESTS, POSITIONS)
     payload = write_head(ACCOUNT, NAME, 7, 8, PLACE) + write_answer(answer) + WRITTEN
     assert payload == b"a" + HEAD + ANSWER + WRITTEN
@@ -71,7 +71,7 @@ def test_an_answer() -> None:
 
 @pytest.mark.parametrize(("kind", "taken"), [(b"H", False), (b"T", True)])
 def test_messages_of_an_older_version(kind: bytes, taken: bool) -> None:
-    """They have a term, a number and entries."""
+    """They consist of a term, a number and entries."""
     payload = kind + HEAD[:16] + WRITTEN
     expected = FeedMessage(NAME, 7, None, DIGESTS, POSITIONS, is_taken=taken)
     assert read_feed_message(payload) == expected
@@ -79,7 +79,7 @@ def test_messages_of_an_older_version(kind: bytes, taken: bool) -> None:
 
 
 def test_a_question() -> None:
-    """Of a former leader."""
+    """It names the former leader that is asked."""
     payload = b"?" + b"n" * 8 + b"lead" + (9).to_bytes(8)
     assert write_question(QUESTION) == payload
     assert read_question(payload) == QUESTION
@@ -98,7 +98,7 @@ def test_a_question() -> None:
     ],
 )
 def test_an_offer(offer: Offer, payload: bytes) -> None:
-    """It hands over a whole request; one without headers stays without."""
+    """It hands over a whole request, with or without headers."""
     assert write_offer(offer) == payload
     assert read_offer(payload) == offer
 
@@ -123,7 +123,7 @@ def test_an_offer(offer: Offer, payload: bytes) -> None:
     ],
 )
 def test_other_messages_are_ignored(read: Callable[[bytes], object], payload: bytes) -> None:
-    """Of another kind, too short, or too long."""
+    """Messages of another kind, too short or too long, are not read."""
     assert read(payload) is None
 
 
@@ -133,7 +133,7 @@ def test_an_offer_may_end_with_its_headers() -> None:
 
 
 def test_names_and_flags() -> None:
-    """A term's name begins with its leader's; no position has the bits of the flags."""
+    """A term begins with the name of its leader; no position has the bits of the flags."""
     assert FeedMessage(NAME, 1).leader == b"lead"
     assert (LEADER, TERM, LATER, DONE) == (4, 8, 2**62, 2**63)
     assert feed_subject("gozo") == "gozo.admin.told"

@@ -1,4 +1,4 @@
-"""What a reader of reports forgets, and how a writer counts them over terms and connections."""
+"""What a reader of reports forgets, and how a writer counts them across terms and connections."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from gozo.leadership.handled_feed import (
     GATHER,
     MOST_DIGESTS,
     MOST_TERMS,
+    MOST_UNHEARD,
     MOST_UNPLACED,
     FeedReader,
     FeedWriter,
@@ -51,7 +52,7 @@ def message(
 
 
 def settled(reader: FeedReader, begun: int = 0, ahead: int = 0, first: int = 1) -> None:
-    """Let a reader hear a leader until it knows how far their counts differ."""
+    """Let a reader hear a leader until it knows the difference between their counts."""
     for number in range(first, first + ENOUGH_SAMPLES + 1):
         echoed = number - 1 if number > first else 0
         place = Place(begun, begun + 10, echoed, begun + 10)
@@ -59,14 +60,14 @@ def settled(reader: FeedReader, begun: int = 0, ahead: int = 0, first: int = 1) 
 
 
 def reader_from(count: int = 0) -> FeedReader:
-    """Return a reader that begins at an own count."""
+    """Return a reader that begins at a count of its own."""
     reader = FeedReader(ignore)
     reader.begin(0.0, count)
     return reader
 
 
 def test_a_reader_that_begins_again_knows_nothing() -> None:
-    """Neither leaders, nor their numbers, nor what was early or waits."""
+    """It forgets leaders, their numbers, early reports and reports that wait."""
     reader = reader_from()
     settled(reader)
     reader.note_early(Handled(ONE, 9, 9))
@@ -77,7 +78,7 @@ def test_a_reader_that_begins_again_knows_nothing() -> None:
 
 
 def test_what_is_kept_from_now_on() -> None:
-    """Leaders are still known; reports from before strike out nothing, and none is early."""
+    """Leaders stay known; reports about earlier requests have no effect."""
     reader = reader_from()
     settled(reader)
     reader.note_early(Handled(ONE, 9, 9))
@@ -94,7 +95,7 @@ def test_what_is_kept_from_now_on() -> None:
 
 
 def test_what_waits_is_dropped_with_the_rest() -> None:
-    """It came before anything was kept."""
+    """Reports about requests from before anything was kept are dropped."""
     reader = reader_from()
     reader.hear(message(1, Place(0, 10)), 10)
     assert reader.handled(message(1, positions=(5,))) == []
@@ -103,7 +104,7 @@ def test_what_waits_is_dropped_with_the_rest() -> None:
 
 
 def test_not_everything_waits() -> None:
-    """Where very many wait, the bound that is known has to do."""
+    """If very many reports wait, the bound on their positions is used."""
     reader = reader_from()
     reader.hear(message(1, Place(0, 10)), 10)
     assert reader.handled(message(1, positions=(5,) * (MOST_UNPLACED - 1))) == []
@@ -113,7 +114,7 @@ def test_not_everything_waits() -> None:
 
 
 def test_what_was_handed_over_came_in_a_gap() -> None:
-    """Its position is that at which a subscription began: it may have come at any in the gap."""
+    """A request handed over at a subscription's beginning may have come anywhere in the gap."""
     reader = reader_from()
     settled(reader, 0, 100)
     settled(reader, 50, 107, first=10)
@@ -134,15 +135,25 @@ def test_what_was_handed_over_came_in_a_gap() -> None:
     [(3, 1, False), (4, 3, False), (5, 3, False), (4, 2, True), (4, 4, True), (4, None, True)],
 )
 def test_whether_a_report_was_missed(number: int, before: int | None, missed: bool) -> None:
-    """Each says how many those before it have reported; after two with three, the next is 3."""
+    """A message says how many requests were reported before it: after these two, three."""
     reader = reader_from()
     reader.hear(message(1, positions=(1,)), 9)
     reader.hear(message(2, positions=(2, 3), before=1), 9)
     assert reader.hear(message(number, before=before), 9) is missed
 
 
+def test_what_was_missed_before_is_not_missed_again() -> None:
+    """The count in a message replaces that of the reader, in a known term and in a new one."""
+    reader = reader_from()
+    reader.hear(message(1, positions=(1,)), 9)
+    assert reader.hear(message(3, before=2), 9)
+    assert not reader.hear(message(5, before=2), 9)
+    assert not reader.hear(message(2, before=0, term=b"leadnext"), 9)
+    assert reader.hear(message(2, before=1, term=b"leadlast"), 9)
+
+
 def test_the_terms_that_are_remembered_have_a_limit() -> None:
-    """Whoever may publish there cannot fill the memory."""
+    """Clients that can publish there cannot fill the memory."""
     reader = reader_from()
     for number in range(3 * MOST_TERMS):
         name = number.to_bytes(LEADER)
@@ -157,7 +168,7 @@ def test_the_terms_that_are_remembered_have_a_limit() -> None:
 
 
 def test_early_reports_are_kept_for_two_turns() -> None:
-    """One begins when the last is over, and not before."""
+    """A turn begins when the one before is over, and no earlier."""
     for turns, early in (([2.0, 2.1], True), ([2.1, 4.1], True), ([2.1, 4.2], False)):
         reader = reader_from()
         reader.note_early(Handled(ONE, 1, 1))
@@ -196,7 +207,7 @@ def writer() -> tuple[FeedWriter, Line, HeardCount]:
 
 
 async def test_a_term_has_a_count_of_its_own() -> None:
-    """Of messages, of what they report, and of those that came back."""
+    """Messages, reported requests and echoes are counted anew in each term."""
     feed, line, _ = writer()
     feed.handled(ONE, 1)
     feed.flush()
@@ -215,7 +226,7 @@ async def test_a_term_has_a_count_of_its_own() -> None:
 
 
 async def test_a_subscription_has_a_beginning() -> None:
-    """Echoes from before say nothing."""
+    """Echoes from before it are ignored."""
     feed, line, count = writer()
     feed.hello()
     feed.heard_back(line.sent[-1])
@@ -240,7 +251,7 @@ async def test_echoes_do_not_add_up() -> None:
 
 
 async def test_it_waits_for_others_once() -> None:
-    """What is sent at once is not sent again a moment later; what comes then is."""
+    """Reports sent at once are not sent again later; those that follow are."""
     feed, line, _ = writer()
     feed.handled(ONE, 1)
     feed.flush()
@@ -255,7 +266,7 @@ async def test_it_waits_for_others_once() -> None:
 
 
 async def test_without_a_connection_nothing_is_counted() -> None:
-    """Neither messages nor what they would have reported."""
+    """Neither messages that were not sent count, nor the requests in them."""
     feed, line, _ = writer()
     line.up = False
     for number in range(MOST_DIGESTS + 1):
@@ -273,7 +284,7 @@ async def test_without_a_connection_nothing_is_counted() -> None:
 
 
 async def test_another_connection_reports_in_a_term_of_its_own() -> None:
-    """Without a count; afterwards all is as before."""
+    """Its messages have no count; afterwards they do again."""
     feed, line, _ = writer()
     other = Line()
     feed.hello()
@@ -286,12 +297,36 @@ async def test_another_connection_reports_in_a_term_of_its_own() -> None:
     assert line.all[1].term == other.all[0].term
 
 
+async def test_a_dead_connection_leaves_reports_waiting() -> None:
+    """They go over the usual connection once it is back."""
+    feed, line, _ = writer()
+    feed.handled(ONE, 1)
+    feed.flush()
+    feed.handled(OTHER, 2)
+    dead = Line()
+    dead.up = False
+    feed.flush_by(dead.publish)
+    feed.flush()
+    assert [it.digests for it in line.all] == [[ONE], [OTHER]]
+
+
+async def test_the_reports_that_can_be_repeated_have_a_limit() -> None:
+    """If none comes back, the latest are repeated."""
+    feed, line, _ = writer()
+    for number in range(MOST_UNHEARD + 2):
+        feed.handled(ONE, number)
+        feed.flush()
+    other = Line()
+    feed.flush_by(other.publish)
+    assert other.sent == line.sent[2:]
+
+
 @pytest.mark.parametrize(
     ("entries", "sizes"),
     [(0, [0]), (1, [1]), (MOST_DIGESTS, [MOST_DIGESTS]), (MOST_DIGESTS + 1, [MOST_DIGESTS, 1])],
 )
 async def test_an_answer_has_parts(entries: int, sizes: list[int]) -> None:
-    """One at least; what waits to be reported comes first, and echoes are asked for."""
+    """There is at least one; waiting reports come first, and echoes follow."""
     feed, line, _ = writer()
     feed.handled(OTHER, 1)
     feed.answer(Answer(b"n" * 8, 5, 6, 9), bytes(ENTRY * entries), 2)

@@ -98,7 +98,7 @@ async def test_digests_are_gathered_and_numbered() -> None:
 
 
 async def test_a_connection_that_carries_nothing() -> None:
-    """What was reported over it goes over another one once more, and counts once."""
+    """Reports that were lost with it are repeated over another one, and count once."""
     wire, other = Wire(), Wire()
     reader = settled(wire, 0)
     wire.count.value = 5
@@ -106,7 +106,7 @@ async def test_a_connection_that_carries_nothing() -> None:
         wire.feed_writer.handled(digest, position)
         wire.feed_writer.flush()
         if position == 1:
-            wire.echo()  # the others never come back
+            wire.echo()  # the others are never echoed
     came = [message for message in wire.all if message.digests][:2]
     struck = []
     for message in came:

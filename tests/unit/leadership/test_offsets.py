@@ -130,7 +130,7 @@ def test_each_subscription_of_a_leader_has_its_own() -> None:
 
 
 def sampled(*samples: int, offset: Offset | None = None, term: bytes = TERM) -> Offset:
-    """Return an offset that has taken in so many samples, of the messages 1, 2, ..."""
+    """Return an offset that has these samples, of the messages 1, 2, ..."""
     offset = Offset() if offset is None else offset
     for number, sample in enumerate(samples, 1):
         offset.note(FeedMessage(term, number), Place(), 100 + sample)
@@ -154,14 +154,14 @@ def sampled(*samples: int, offset: Offset | None = None, term: bytes = TERM) -> 
 def test_a_low_one_of_the_latest_samples(
     samples: tuple[int, ...], value: int | None, spread: int
 ) -> None:
-    """A quarter from below, and of four and more neither the greatest nor the smallest."""
+    """A quarter of them are lower; from four on it is neither the greatest nor the smallest."""
     offset = sampled(*samples)
     assert (offset.value, offset.spread) == (value, spread)
     assert offset.is_settled is (len(samples) >= 2)
 
 
 def test_each_echo_is_one_sample() -> None:
-    """Not if it is repeated, or older than the last; a new term has numbers of its own."""
+    """A repeated or older one does not count; a new term has numbers of its own."""
     offset = sampled(5, 9)
     for echoed in (2, 1, 0):
         offset.note(FeedMessage(TERM, 1_000), Place(0, 200, echoed, 100), 0)
@@ -174,7 +174,7 @@ def test_each_echo_is_one_sample() -> None:
 
 
 def test_only_the_latest_messages_are_remembered() -> None:
-    """An echo of one that is older says nothing."""
+    """The echo of an older one is ignored."""
     for number, value in ((1, None), (2, 0)):
         offset = Offset()
         for message in range(1, RECENT + 2):
@@ -184,14 +184,14 @@ def test_only_the_latest_messages_are_remembered() -> None:
 
 
 def test_a_bound_counts_no_more_once_there_is_a_sample() -> None:
-    """A sample is exact, however low a bound is."""
+    """A sample is exact, however low the bound was."""
     offset = sampled(5)
     offset.note(FeedMessage(TERM, 9), Place(0, 200), 0)
     assert offset.value == 5
 
 
 def settle(hearing: Hearing, begun: int, ahead: int, *, echoes: int = ENOUGH_SAMPLES) -> None:
-    """Hear a leader in a subscription of its, with so many echoes."""
+    """Hear a leader in one of its subscriptions, with this many echoes."""
     term = TERM[:4] + begun.to_bytes(4)
     for number in range(1, echoes + 2):
         echoed = (number - 1, begun + 10) if number > 1 else (0, 0)
@@ -200,7 +200,7 @@ def settle(hearing: Hearing, begun: int, ahead: int, *, echoes: int = ENOUGH_SAM
 
 
 def test_gaps() -> None:
-    """What a leader missed is between its subscriptions; before the first it is not known."""
+    """A leader missed what came between its subscriptions; how much before the first is unknown."""
     hearing = Hearing()
     settle(hearing, 20, 100)
     settle(hearing, 50, 107)
@@ -217,7 +217,7 @@ def test_gaps() -> None:
 
 
 def test_gaps_that_are_not_certain_yet() -> None:
-    """Both ends must rest on enough samples; until then there is only a bound."""
+    """Both ends need enough samples; until then there is only a bound."""
     for old, new in ((1, 2), (2, 1), (0, 2)):
         hearing = Hearing()
         settle(hearing, 20, 100, echoes=old)
@@ -245,7 +245,7 @@ def test_how_far_the_ends_of_a_gap_may_be_wrong() -> None:
 
 
 def test_old_subscriptions_are_forgotten() -> None:
-    """What was heard in one counts as heard in the oldest that is known."""
+    """Requests of one count as received in the oldest one that is known."""
     hearing = Hearing()
     for begun in range(Hearing.MOST_SUBSCRIPTIONS + 1):
         settle(hearing, 100 * begun, begun)
@@ -257,7 +257,7 @@ def test_old_subscriptions_are_forgotten() -> None:
 
 
 def test_a_position_is_of_the_subscription_before_it() -> None:
-    """Which may be one of which nothing is known."""
+    """That subscription may be unknown."""
     hearing = Hearing()
     settle(hearing, 20, 100)
     hearing.note(FeedMessage(b"leadmore", 1), Place(50), 200)

@@ -1,4 +1,4 @@
-"""The JSON bodies of verbs, and what is wrong with a call of one."""
+"""The JSON bodies of administrative requests, and what is wrong with invalid ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_PAYLOAD = 1024 * 1024
 
 
 def refused(code: Refusal, words: str, parse: Callable[..., object], *given: object) -> None:
-    """Check that a body is refused with this code, and why."""
+    """Check the code and the message of a refusal."""
     with pytest.raises(RequestError, match=words) as caught:
         parse(*given)
     assert caught.value.code is code
@@ -41,7 +41,7 @@ def test_what_is_no_list_of_ids_is_refused_with_its_bounds(payload: bytes) -> No
 
 
 def test_ids_come_in_their_order() -> None:
-    """From one to as many as there may be."""
+    """There may be 1 to 1000."""
     assert parse_ids(b'{"ids": ["a"]}', MAX_PAYLOAD) == ["a"]
     ids = [f"\u00e4{number}" for number in range(MOST_IDS)]
     assert parse_ids(json.dumps({"ids": ids}).encode(), MAX_PAYLOAD) == ids
@@ -50,7 +50,7 @@ def test_ids_come_in_their_order() -> None:
 
 
 def test_ids_whose_results_would_not_fit_are_refused() -> None:
-    """The bound counts bytes of JSON, in which a letter may have six."""
+    """The results are JSON, in which one letter may take six bytes."""
     payload = json.dumps({"ids": ["a", "\u00e4"]}).encode()
     assert result_size("a") == RESULT + 3
     assert result_size("\u00e4") == RESULT + 8
@@ -70,7 +70,7 @@ def test_ids_whose_results_would_not_fit_are_refused() -> None:
     ],
 )
 def test_what_is_no_id_is_refused(id_: str, words: str) -> None:
-    """In each call; the sentence shows the beginning of what was given."""
+    """The message shows the beginning of the invalid id."""
     ids, one = f'{{"ids": ["a", {id_}]}}'.encode(), f'{{"id": {id_}, "when": "+1"}}'.encode()
     refused(Refusal.INVALID_ID, words, parse_ids, ids, MAX_PAYLOAD)
     refused(Refusal.INVALID_ID, words, parse_reschedule, one)
@@ -84,7 +84,7 @@ def test_a_reschedule_needs_an_expression(payload: bytes) -> None:
 
 
 def test_a_reschedule() -> None:
-    """Its expression is not read yet."""
+    """The expression is not parsed yet."""
     assert parse_reschedule(b'{"id": "a", "when": "soon"}') == ("a", "soon")
 
 
@@ -102,7 +102,7 @@ def test_a_reschedule() -> None:
     ],
 )
 def test_keys(payload: bytes, asked: KeysAsked) -> None:
-    """Everything may be omitted, and the limit has a limit itself."""
+    """Every member may be omitted, and the limit is limited."""
     assert parse_keys(payload) == asked
 
 
@@ -120,12 +120,12 @@ def test_keys(payload: bytes, asked: KeysAsked) -> None:
     ],
 )
 def test_what_asks_for_no_keys_is_refused(payload: bytes, words: str) -> None:
-    """The sentence says what is expected."""
+    """The message says what is expected."""
     refused(Refusal.INVALID_REQUEST, words, parse_keys, payload)
 
 
 def test_a_note_has_bounds() -> None:
-    """So many characters, and all of them text."""
+    """It is valid text, of limited length."""
     assert read_note("a" * LONGEST_REASON) == "a" * LONGEST_REASON
     assert read_note("\ud7ff\ue000") == "\ud7ff\ue000"
     for bad in ("a\0b", "\ud800", "\udfff"):

@@ -1,4 +1,4 @@
-"""What an answer says, and that any bytes at all say something."""
+"""What an answer says: any bytes at all are an answer."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ PAYLOADS = st.binary(max_size=200) | st.lists(st.sampled_from(WORDS), max_size=5
     ],
 )
 def test_payloads(payload: bytes, expected: Answer) -> None:
-    """The words are those of ADR-15; all else is a result."""
+    """The words are those of ADR-15; anything else is a result."""
     assert read_answer(None, payload) == expected
     assert read_answer(b"NATS/1.0\r\nA: b\r\n\r\n", payload) == expected
 
@@ -111,12 +111,12 @@ def test_payloads(payload: bytes, expected: Answer) -> None:
     ],
 )
 def test_headers(block: bytes, payload: bytes, expected: Verdict) -> None:
-    """What the server and a service say in headers goes before the payload."""
+    """The headers of the server and of a service count before the payload."""
     assert read_answer(block, payload).verdict is expected
 
 
 def test_a_service_error() -> None:
-    """Its code and its text are the reason (ADR-32)."""
+    """Its code and text become the reason (ADR-32)."""
     block = b"NATS/1.0\r\nNats-Service-Error: no\xff disk\r\nNats-Service-Error-Code: 500\r\n\r\n"
     assert read_answer(block, b"") == Answer(Verdict.FAILED, "service error 500 no\ufffd disk")
     long = block.replace(b"500", b"5" * 10_000).replace(b"no", b"n" * 10_000)
@@ -179,7 +179,7 @@ def test_hostile_values(name: bytes, value: bytes) -> None:
 @given(block=BLOCKS, payload=PAYLOADS)
 @example(block=b"NATS/1.0", payload=b"")
 def test_any_bytes(block: bytes | None, payload: bytes) -> None:
-    """Nothing fails, and what is kept is bounded and can stand in a header."""
+    """Nothing fails, and the reason is bounded and fits in a header."""
     answer = read_answer(block, payload)
     assert len(answer.reason) <= LONGEST_REASON
     assert answer.reason == " ".join(answer.reason.split())
@@ -201,7 +201,7 @@ def test_any_bytes(block: bytes | None, payload: bytes) -> None:
     )
 )
 def test_any_json(said: object) -> None:
-    """Whatever stands behind `-NAK`, the attempt was not successful."""
+    """Whatever follows `-NAK`, the attempt did not succeed."""
     answer = read_answer(None, b"-NAK " + json.dumps(said).encode())
     busy = isinstance(said, dict) and said.get("busy") is True
     assert answer.verdict is (Verdict.BUSY if busy else Verdict.FAILED)
@@ -210,7 +210,7 @@ def test_any_json(said: object) -> None:
 
 @pytest.mark.parametrize("word", WORDS)
 def test_huge(word: bytes) -> None:
-    """A payload of a megabyte is read without effort."""
+    """A payload of a megabyte is read quickly."""
     for more in (b" ", b"x", b"{", b" x", b'{"a":', b"\r\n"):
         payload = (word + more * 1_000_000)[: 1024 * 1024]
         assert len(read_answer(None, payload).reason) <= LONGEST_REASON

@@ -15,7 +15,7 @@ from tests.support.confirmations import CONFIRMATIONS
 
 @given(CONFIRMATIONS, st.integers(0, MOST_ATTEMPTS))
 def test_there_and_back(confirmation: Confirmation, attempts: int) -> None:
-    """What is written of a confirmation says the same when it is read."""
+    """Reading the headers of a confirmation returns the same confirmation."""
     by_stream = confirmation.by is Confirm.STREAM
     lines = confirmation_lines(by_stream, attempts, confirmation)
     read = read_confirmation(dict(fields(block(lines))), recurs=True)
@@ -23,7 +23,7 @@ def test_there_and_back(confirmation: Confirmation, attempts: int) -> None:
 
 
 def test_a_plain_confirmation_by_a_stream() -> None:
-    """It is written as it always was, so that older daemons read it."""
+    """It is written as it always was: older daemons read it."""
     assert confirmation_lines(True, 3, None) == b"Gozo-Confirm: stream\r\nGozo-Attempts: 3\r\n"
     assert read_confirmation({b"gozo-confirm": b"Stream"}) == (True, 0, None)
     assert read_confirmation({}) == (False, 0, None)
@@ -65,14 +65,14 @@ def test_a_plain_confirmation_by_a_stream() -> None:
     ],
 )
 def test_what_is_refused(given_: dict[bytes, bytes], words: str) -> None:
-    """Each refusal names the header and its value, and says what to give."""
+    """The message names the header and its value, and what is expected."""
     with pytest.raises(RequestError) as refused:
         read_confirmation(given_)
     assert words in str(refused.value)
 
 
 def test_an_overlap_that_is_unknown() -> None:
-    """The choices are named."""
+    """The message lists the valid ones."""
     given_ = {b"gozo-confirm": b"claim", b"gozo-overlap": b"never"}
     with pytest.raises(RequestError, match="'never': expected allow, skip or queue"):
         read_confirmation(given_, recurs=True)

@@ -1,4 +1,4 @@
-"""What is published of a schedule that was given up."""
+"""The message that is published for a schedule that was given up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LETTER = Confirmation(Confirm.STREAM, dead_letter="dead.letters")
 
 
 def schedule(confirmation: Confirmation = LETTER, *, recurs: bool = False) -> Entry:
-    """Return a schedule that is tried once."""
+    """Return a schedule that is attempted once."""
     return Entry(
         *("tea", "kitchen", "@every 1h" if recurs else "+0", DUE_US, DUE_US - 1),
         headers=b"Trace: 7\r\nNats-Msg-Id: one\r\n",
@@ -43,7 +43,7 @@ def schedule(confirmation: Confirmation = LETTER, *, recurs: bool = False) -> En
 
 
 def test_the_message() -> None:
-    """The original's headers and payload, and what became of it; a stream has to confirm it."""
+    """It has the original's headers and payload, and the reason; a stream must acknowledge it."""
     sent = delivery(retried(schedule(), "full\r\nEvil: 1", DUE_US + 1), b"payload")
     assert (sent.subject, sent.payload, sent.due_us) == (b"dead.letters", b"payload", DUE_US)
     assert (sent.confirm, sent.counted) == (True, False)
@@ -71,14 +71,14 @@ def test_the_message() -> None:
 def test_attempts_count_where_it_is_given_up(
     confirmation: Confirmation | None, counted: bool
 ) -> None:
-    """Also one that no stream answers, which is repeated at once otherwise."""
+    """An attempt that no stream acknowledges counts, rather than being repeated at once."""
     entry = schedule()._replace(attempts=0, confirmation=confirmation)
     assert delivery(entry, b"").counted == counted
     assert delivery(entry._replace(attempts=1), b"").counted
 
 
 def test_it_can_be_scheduled_again() -> None:
-    """All of its headers come back in a request, as those of a delivery may."""
+    """A request may have all of its headers, like those of a delivery."""
     _, kept = of_occurrence("tea", retried(schedule(recurs=True), "full", DUE_US))
     received = delivery(kept, b"").headers
     again = parse_request(b"to", received[:-2] + b"Gozo-When: +1\r\n\r\n", b"", DUE_US)
@@ -86,7 +86,7 @@ def test_it_can_be_scheduled_again() -> None:
 
 
 def test_it_has_no_time_to_live() -> None:
-    """That is for the message, whose stream may be another one."""
+    """The time to live is for the message; the dead letter's stream may be another one."""
     confirmation = Confirmation(Confirm.STREAM, dead_letter="dead", ttl_us=5 * MICROSECONDS)
     entry = schedule(confirmation)
     assert b"\r\nNats-TTL: 5s\r\n" in delivery(entry, b"").headers
@@ -95,7 +95,7 @@ def test_it_has_no_time_to_live() -> None:
 
 @pytest.mark.parametrize("reason", ["x" * 300, "\U0001f600" * 300, "\ud83d" * 300])
 def test_a_long_reason_is_cut(reason: str) -> None:
-    """At 256 bytes, and between characters."""
+    """It has at most 256 bytes, and ends with a whole character."""
     entry = retried(schedule(), "", DUE_US)._replace(reason=reason)
     told = dict(fields(delivery(entry, b"").headers))[b"gozo-reason"]
     assert 250 < len(told) <= 256
@@ -103,7 +103,7 @@ def test_a_long_reason_is_cut(reason: str) -> None:
 
 
 def test_that_of_an_occurrence() -> None:
-    """It is in an entry of its own, which is none of the schedule's, and says which one it was."""
+    """It is kept in an entry of its own, and names the occurrence."""
     failed = retried(schedule(recurs=True), "full", DUE_US + 1)
     key, kept = of_occurrence("tea", failed)
     assert key == f"=_run.tea.d{DUE_US - 1:x}-5"
@@ -126,7 +126,7 @@ def test_that_of_an_occurrence() -> None:
 def test_its_size_was_counted_at_the_request(
     id_: str | None, headers: list[bytes], recurs: bool, reason: str
 ) -> None:
-    """So it can always be sent, and what keeps it can always be stored."""
+    """Every dead letter can be sent, and its entry stored."""
     entry = schedule(recurs=recurs and id_ is not None)._replace(
         id=None if id_ is None else id_[: LONGEST_ID // 4],
         due_us=LAST_US,

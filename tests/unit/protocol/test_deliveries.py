@@ -36,7 +36,7 @@ ONCE = PASSED.replace(b"ID: n", b"ID: n@2025-11-23T04:13:55.012Z")
     ],
 )
 def test_headers(entry: Entry, lines: bytes) -> None:
-    """No others than these; the message id of each occurrence is unique."""
+    """There are no others; each occurrence has a message id of its own."""
     sent = delivery(entry, b"payload")
     assert sent.headers == FIRST + lines + b"\r\n"
     assert (sent.subject, sent.payload, sent.due_us) == (b"to", b"payload", DUE_US)
@@ -46,14 +46,14 @@ def test_headers(entry: Entry, lines: bytes) -> None:
 
 @pytest.mark.parametrize(("attempts", "counted"), [(0, False), (1, True)])
 def test_what_a_stream_must_acknowledge(attempts: int, counted: bool) -> None:
-    """Once for each attempt, if their number is limited."""
+    """Attempts are counted if their number is limited."""
     sent = delivery(PLAIN._replace(confirm=True, attempts=attempts), b"x")
     head = FIRST + b"Gozo-Id: a\r\n\r\n"
     assert sent == Outgoing(b"to", head, b"x", DUE_US, confirm=True, counted=counted)
 
 
 def test_a_triggered_schedule_is_none_of_its_occurrences() -> None:
-    """It is due now, and its message id is that of no occurrence."""
+    """It is due now, and no occurrence has its message id."""
     entry = PLAIN._replace(
         due_us=1, next_us=5, headers=PASSED, state=State.PAUSED, spec=SPEC, extended=True
     )

@@ -1,4 +1,4 @@
-"""Which headers gozo knows, and what becomes of others in requests and entries."""
+"""Which headers gozo knows, and what happens to others in requests and entries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONGEST = 200
 
 
 def block(*lines: bytes) -> bytes:
-    """Return a header block of these lines."""
+    """Return a header block with these lines."""
     return FIRST_LINE + b"".join(line + END for line in lines) + END
 
 
@@ -57,7 +57,7 @@ def refusal(*lines: bytes) -> RequestError:
 def test_what_is_misspelt_is_refused_with_the_nearest_name(
     name: str, near: str, other: bytes
 ) -> None:
-    """A request to schedule or to cancel, or neither: whoever reads it knows what to change."""
+    """The message suggests the right name, whatever kind of request it is."""
     error = refusal(other, f"{name}: 1".encode())
     assert error.code is Refusal.UNKNOWN_HEADER
     assert repr(name.title()) in str(error)
@@ -66,7 +66,7 @@ def test_what_is_misspelt_is_refused_with_the_nearest_name(
 
 @pytest.mark.parametrize("name", ["Gozo-", "Gozo-Zzz", "Gozo-X", "Gozo-Foo-Bar"])
 def test_what_is_like_no_known_name_has_no_suggestion(name: str) -> None:
-    """A guess would mislead."""
+    """A guess would be misleading."""
     error = refusal(b"Gozo-When: +1", f"{name}: 1".encode())
     assert error.code is Refusal.UNKNOWN_HEADER
     assert repr(name) in str(error)
@@ -83,7 +83,7 @@ def test_what_is_like_no_known_name_has_no_suggestion(name: str) -> None:
     )
 )
 def test_any_name_is_refused_with_a_short_sentence(rests: list[bytes]) -> None:
-    """However long it is, whatever bytes it has, and however many there are."""
+    """Names may be long or many, or have any bytes."""
     error = refusal(b"Gozo-When: +1", *(b"gozo-%b." % rest for rest in rests))
     assert error.code in (
         *(Refusal.UNKNOWN_HEADER, Refusal.INVALID_REQUEST),  # unknown, or one twice
@@ -95,7 +95,7 @@ def test_any_name_is_refused_with_a_short_sentence(rests: list[bytes]) -> None:
 
 @pytest.mark.parametrize("when", [b"Gozo-When: +1", b"Gozo-When: @daily", b"Gozo-Del-Id: a"])
 def test_what_was_received_can_be_scheduled_again(when: bytes) -> None:
-    """What gozo writes elsewhere has no effect in a request, whatever its value."""
+    """Headers that only gozo writes are ignored in a request."""
     lines = [when] if b"Del" in when else [when, b"Gozo-Id: a", b"X: y"]
     copied = [f"{name}: nonsense".encode() for name in IGNORED]
     plain = parse_request(b"to", block(*lines), b"", NOW_US)
@@ -103,7 +103,7 @@ def test_what_was_received_can_be_scheduled_again(when: bytes) -> None:
 
 
 def test_a_delivery_can_be_scheduled_again() -> None:
-    """All headers of a message come back in a request for its next time."""
+    """A request may have all headers of a delivery."""
     entry = parse_entry("a", block(b"Gozo-When: @daily", b"Gozo-Subject: to", b"X: y"), NOW_US)
     assert isinstance(entry, Entry)
     received = delivery(entry, b"").headers
@@ -112,7 +112,7 @@ def test_a_delivery_can_be_scheduled_again() -> None:
 
 
 def test_a_run_can_be_scheduled_again() -> None:
-    """Its headers say how long its receiver may be silent, which a request may say as well."""
+    """Its ack wait is accepted, although the request is not confirmed."""
     confirmation = Confirmation(Confirm.REPLY)
     schedule = Entry("a", "to", "+1", NOW_US, NOW_US, extended=True, confirmation=confirmation)
     received = delivery(begun(schedule, "a", "1", b"", NOW_US), b"").headers
@@ -123,7 +123,7 @@ def test_a_run_can_be_scheduled_again() -> None:
 
 
 def test_a_header_that_protects_is_refused() -> None:
-    """With its own reason, since only administrators may."""
+    """The message says that only administrators may protect a schedule."""
     error = refusal(b"Gozo-When: +1", b"Gozo-Id: a", b"Gozo-Protect: Yes")
     assert (error.code, "gozoctl create --protect" in str(error)) == (
         Refusal.INVALID_REQUEST,
@@ -148,14 +148,14 @@ def test_a_header_that_protects_is_refused() -> None:
     ],
 )
 def test_headers_that_the_client_does_not_pass_on(name: str, code: Refusal, words: str) -> None:
-    """It says what to do instead, and with the daemon's code for what is unknown."""
+    """The error says what to do instead; unknown headers have the daemon's code."""
     with pytest.raises(RequestError, match=re.escape(words)) as caught:
         header_lines({name: "1"})
     assert caught.value.code is code
 
 
 def test_every_option_of_the_client_is_a_known_header() -> None:
-    """What it sends is never refused as unknown."""
+    """No header that the client sends is refused as unknown."""
     sent = spec_headers(dict.fromkeys(get_type_hints(ScheduleOptions), "1"))  # type: ignore[arg-type]
     assert len(sent) > 5
     assert set(sent) <= set(REQUEST)
@@ -171,7 +171,7 @@ def documented() -> str:
 
 
 def test_the_manual_names_every_header() -> None:
-    """And no other; those of requests are in the README as well."""
+    """It names no others; those of requests are in the README as well."""
     assert set(IN_SOURCES.findall(documented())) == ALL
     readme = set(IN_SOURCES.findall((ROOT / "README.md").read_text("utf-8")))
     assert set(REQUEST) <= readme <= ALL
@@ -181,13 +181,13 @@ def test_the_manual_names_every_header() -> None:
 
 
 def test_the_manual_lists_what_is_ignored_in_requests() -> None:
-    """Clients rely on it when they schedule again what they received."""
+    """Clients rely on it to schedule again what they received."""
     part = documented().partition(".SS Unknown headers\n")[2].partition("They are\n")[2]
     assert tuple(IN_SOURCES.findall(part.partition(".PP\n")[0])) == IGNORED
 
 
 def test_every_header_of_the_code_is_in_the_table() -> None:
-    """Whatever gozo reads or writes."""
+    """The table has each header that gozo reads or writes."""
     found = {
         name.title().replace("Ttl", "TTL"): path
         for folder in ("gozo", "gozoctl")

@@ -1,4 +1,4 @@
-"""Header blocks: what is read from them, what is passed on, and their limits."""
+"""Header blocks: which fields are read, which lines are passed on, and their limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gozo.protocol.subject_policy import LARGEST_BLOCK
 
 
 def lines(count: int) -> bytes:
-    """Return a block with so many line ends."""
+    """Return a block with this many lines."""
     return FIRST_LINE + b"a: b\r\n" * (count - 2) + b"\r\n"
 
 
@@ -35,7 +35,7 @@ def refusal(block_: bytes) -> RequestError:
 
 
 def test_a_block_has_an_empty_line_at_its_end() -> None:
-    """With or without the revision that a write requires."""
+    """It may have the revision that a write expects."""
     assert block(b"A: b\r\n") == b"NATS/1.0\r\nA: b\r\n\r\n"
     assert block(b"A: b\r\n", 0) == (
         b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\nA: b\r\n\r\n"
@@ -56,12 +56,12 @@ def test_a_block_has_an_empty_line_at_its_end() -> None:
     ],
 )
 def test_fields(block_: bytes | None, expected: list[tuple[bytes, bytes]]) -> None:
-    """Names in lower case, values without white space around them."""
+    """Names are in lower case, values without surrounding white space."""
     assert fields(block_) == expected
 
 
 def test_fields_beyond_the_limits_are_ignored() -> None:
-    """A message of anybody takes no longer to split than the longest that is allowed."""
+    """Splitting any message takes no longer than splitting the longest valid one."""
     many = b"".join(b"a: %d\r\n" % number for number in range(MOST_LINES + 5))
     assert fields(FIRST_LINE + many) == [(b"a", b"%d" % number) for number in range(MOST_LINES)]
     start = FIRST_LINE + b"a: b\r\nc: "
@@ -80,7 +80,7 @@ NAMES = st.sampled_from([b"a", b"Bc", b"bC", b"c"])
 )
 @example(given_={b"a": b"\tX:X "}, ends=False)
 def test_what_is_found_is_what_is_split(given_: dict[bytes, bytes], *, ends: bool) -> None:
-    """A block that is too long to split has the same fields; of two, the first counts."""
+    """Finding fields in a long block is the same as splitting it; the first of each name counts."""
     made = FIRST_LINE + b"\r\n".join(b"%b:%b" % one for one in given_.items())
     found = find(made + (b"\r\n\r\n" if ends else b""), b"a", b"bc", b"d")
     expected = dict(reversed(fields(made)))
@@ -88,7 +88,7 @@ def test_what_is_found_is_what_is_split(given_: dict[bytes, bytes], *, ends: boo
 
 
 def test_limits() -> None:
-    """Bytes and lines are counted; what reaches the limit is read."""
+    """Bytes and lines are limited; a block at the limit is read."""
     for good in (lines(MOST_LINES), FIRST_LINE + b"a" * (LARGEST_BLOCK - len(FIRST_LINE))):
         check_block(good)
         assert not is_long(good)
@@ -115,7 +115,7 @@ def test_limits() -> None:
     ],
 )
 def test_split(given_: bytes, own: dict[bytes, bytes], passed: bytes) -> None:
-    """Fields of gozo itself, and the lines that are passed on."""
+    """Fields of gozo are returned by name, and the lines to pass on as they are."""
     assert split(FIRST_LINE + given_ + b"\r\n") == (own, passed)
 
 
@@ -131,14 +131,14 @@ def test_split(given_: bytes, own: dict[bytes, bytes], passed: bytes) -> None:
     ],
 )
 def test_malformed_blocks_are_refused(line: bytes, code: Refusal, words: str) -> None:
-    """The sentence shows the beginning of the line, whatever its encoding."""
+    """The message shows the beginning of the line, whatever its encoding."""
     refused = refusal(FIRST_LINE + line + b"\r\n\r\n")
     assert words in str(refused)
     assert refused.code is code
 
 
 def test_packing() -> None:
-    """Only line ends and the sign that encodes them are encoded."""
+    """Only line ends and the percent sign are encoded."""
     assert pack(b"A: 50%\r\nB: %0D\r\n") == b"A: 50%25%0D%0AB: %250D%0D%0A"
     assert unpack(b"") == b""
 
@@ -153,7 +153,7 @@ def test_packing() -> None:
     ],
 )
 def test_what_was_not_packed_is_refused(value: bytes, words: str) -> None:
-    """The sentence says why."""
+    """The message says why."""
     with pytest.raises(RequestError, match=words) as refused:
         unpack(value)
     assert refused.value.code is Refusal.INVALID_HEADER

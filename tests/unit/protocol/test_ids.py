@@ -1,4 +1,4 @@
-"""Ids, their keys, and what is wrong with an id."""
+"""Ids, their keys, and what makes an id invalid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gozo.protocol.ids import LONGEST_ID, escape_id, is_addressable, read_id, un
     ],
 )
 def test_keys(id_: str, key: str) -> None:
-    """Each byte that a key cannot contain is two hex digits in it."""
+    """Each byte that a key cannot contain becomes two hex digits."""
     assert escape_id(id_) == key
     assert unescape_key(key) == id_
 
@@ -48,7 +48,7 @@ def test_invalid_utf8_is_no_key_of_an_id() -> None:
     [("a.b", True), ("a*.b>", True), ("a.*", False), (">", False), ("*.a", False), ("a b", False)],
 )
 def test_which_keys_the_server_takes_for_patterns(key: str, expected: bool) -> None:
-    """Those with a token that is a wildcard."""
+    """Those in which a token is a wildcard."""
     assert is_addressable(key) is expected
 
 
@@ -64,13 +64,13 @@ def test_which_keys_the_server_takes_for_patterns(key: str, expected: bool) -> N
     ],
 )
 def test_invalid_ids(value: bytes, words: str) -> None:
-    """The sentence names the header, and what is wrong."""
+    """The message names the header, and what is wrong."""
     with pytest.raises(RequestError, match=words) as refused:
         read_id(value, "Gozo-Id")
     assert refused.value.code is Refusal.INVALID_ID
 
 
 def test_valid_ids() -> None:
-    """Any other text, up to the longest."""
+    """Any other text is valid, up to the maximum length."""
     assert read_id(b"a" * LONGEST_ID, "Gozo-Id") == "a" * LONGEST_ID
     assert read_id("\u00e4 \t*".encode(), "Gozo-Id") == "\u00e4 \t*"

@@ -1,4 +1,4 @@
-"""What a receipt says, byte for byte: programs read it."""
+"""The contents of receipts, exactly: programs read them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ LONG = b"X: y\r\n" * (MOST_LINES + 1)
 def test_a_refused_request_still_says_where_its_receipt_goes(
     lines: bytes, expected: tuple[str | None, str | None], more: bytes
 ) -> None:
-    """However long or malformed it is."""
+    """Its headers may be long or malformed."""
     assert asks_receipt(FIRST_LINE + lines + more + b"\r\n") == expected
 
 
 def test_without_headers_there_is_no_receipt() -> None:
-    """A message without any is no error here."""
+    """A message without headers is no error here."""
     assert asks_receipt(None) == (None, None)
 
 
@@ -74,20 +74,20 @@ def test_what_receipts_say() -> None:
 
 
 def test_a_message_has_an_end() -> None:
-    """It may repeat what a client sent."""
+    """It may repeat a client's text, so it is cut off."""
     receipt = refusal_receipt(None, RequestError(Refusal.INVALID_ID, "x" * 2_000))
     assert receipt["message"] == "x" * LONGEST_MESSAGE
 
 
 def test_an_unknown_result_says_so() -> None:
-    """A program can tell it from a refusal, and the message names what was asked for."""
+    """Programs can tell it from a refusal, and the message names the operation."""
     receipt = unknown_receipt("a", "stored")
     assert "have been stored, or may still be" in str(receipt.pop("message"))
     assert receipt == {"status": "refused", "id": "a", "error": "unavailable", "unknown": True}
 
 
 def test_a_refusal_is_shortened_no_more_than_it_must_be() -> None:
-    """Its id stays if it fits, and at least a quarter of the message that would fit."""
+    """The id stays if it fits, and at least a quarter of what fits of the message."""
     refusal = refusal_receipt("a" * 50, RequestError(Refusal.INVALID_ID, "x" * 1_000))
     empty = len(json.dumps(refusal | {"message": "..."}))
     for most in (empty + RESULT, 600, 800):
@@ -103,7 +103,7 @@ def test_a_refusal_is_shortened_no_more_than_it_must_be() -> None:
 
 
 def test_an_id_that_is_too_long_is_omitted() -> None:
-    """Where even an empty message would not leave enough bytes for the rest."""
+    """It is too long if it leaves no room for the rest, even without the message."""
     for length, kept in ((0, True), (1, False)):
         refusal = refusal_receipt("", RequestError(Refusal.INVALID_ID, "no id"))
         room = 2_000 - RESULT - len(json.dumps(refusal | {"message": ""}))

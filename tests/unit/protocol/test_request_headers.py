@@ -1,4 +1,4 @@
-"""What each header of a request sets, and what is wrong with it."""
+"""The field that each header of a request sets, and what makes it invalid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENTRY = Entry(None, "to", "+1.5", NOW_US + 1_500_000, NOW_US)
 
 
 def parse(*lines: str, reply: bytes = b"to", received_us: int = NOW_US) -> object:
-    """Read a request with these headers, after an odd one that is not passed on."""
+    """Read a request with these headers, and with one that is not passed on."""
     block = "".join(f"{line}\r\n" for line in ("NATS/1.0", "Nats-Odd: 1", *lines, ""))
     return parse_request(reply, block.encode("utf-8", "surrogateescape"), b"p", received_us)
 
@@ -43,12 +43,12 @@ def parse(*lines: str, reply: bytes = b"to", received_us: int = NOW_US) -> objec
     ],
 )
 def test_each_header_sets_its_field(lines: list[str], entry: Entry, receipt: str | None) -> None:
-    """And no other; what is beyond the basic protocol is answered with the due time."""
+    """It sets no other; beyond the basic protocol, deliveries have `Gozo-Due`."""
     assert parse("Gozo-When: +1.5", *lines) == ScheduleRequest(entry, b"p", receipt)
 
 
 def test_a_recurring_request_is_dated_later() -> None:
-    """Its start and end count from when it came."""
+    """Start and end are relative to when it was received."""
     lines = ("Gozo-When: @every 90s", "Gozo-Id: a", "Gozo-Start: +5")
     request = parse(*lines)
     spec = ScheduleSpec(recurs=True, start_us=NOW_US + 5_000_000)
@@ -64,14 +64,14 @@ def test_a_recurring_request_is_dated_later() -> None:
 
 
 def test_cancels() -> None:
-    """With or without a receipt."""
+    """A receipt may be requested."""
     assert parse("Gozo-Del-Id: a") == CancelRequest("a")
     assert parse("Gozo-Del-Id: a", "Gozo-Receipt: r") == CancelRequest("a", "r")
 
 
 @pytest.mark.parametrize("odd", [[], ["Nats-Odd: 1"]], ids=["quick", "slow"])
 def test_a_reply_subject_may_have_any_bytes(odd: list[str]) -> None:
-    """What is wrong with it is found elsewhere."""
+    """It is checked elsewhere."""
     block = "".join(f"{line}\r\n" for line in ("NATS/1.0", "Gozo-When: +1.5", *odd, ""))
     request = parse_request(b"\xff", block.encode(), b"p", NOW_US)
     assert request == ScheduleRequest(ENTRY._replace(subject="\udcff"), b"p")
@@ -86,14 +86,14 @@ def test_a_reply_subject_may_have_any_bytes(odd: list[str]) -> None:
     ],
 )
 def test_a_basic_request_may_be_refused(lines: list[str], odd: list[str], words: str) -> None:
-    """As any other."""
+    """It is refused like any other request."""
     block = "".join(f"{line}\r\n" for line in ("NATS/1.0", *lines, *odd, ""))
     with pytest.raises(RequestError, match=words):
         parse_request(b"to", block.encode(), b"p", LAST_US)
 
 
 def test_the_last_microsecond_is_not_too_late() -> None:
-    """A basic request may be due then."""
+    """A basic request may be due in the last microsecond of the year 9999."""
     request = parse_request(b"to", b"NATS/1.0\r\nGozo-When: +0\r\n\r\n", b"", LAST_US)
     assert request == ScheduleRequest(Entry(None, "to", "+0", LAST_US, LAST_US), b"")
 
@@ -122,7 +122,7 @@ def test_the_last_microsecond_is_not_too_late() -> None:
     ],
 )
 def test_refused(lines: list[str], code: str, words: str) -> None:
-    """The sentence names the header and the beginning of its value."""
+    """The message names the header and the beginning of its value."""
     with pytest.raises(RequestError, match=re.escape(words)) as refused:
         parse(*lines)
     assert refused.value.code == Refusal(f"invalid_{code}")
@@ -138,19 +138,19 @@ def test_refused(lines: list[str], code: str, words: str) -> None:
     ],
 )
 def test_confirmation(given: dict[bytes, bytes], expected: tuple[bool, int]) -> None:
-    """Whether a stream must acknowledge it, and how often it is tried."""
+    """The headers say whether a stream must acknowledge it, and how many attempts there are."""
     assert read_confirmation(given) == (*expected, None)
 
 
 @pytest.mark.parametrize("attempts", [b"0", b"000000", b"1000000", b"+1", b"1\n", b""])
 def test_numbers_of_attempts_that_are_none(attempts: bytes) -> None:
-    """From one on, and with six digits at most."""
+    """There is at least one, and at most six digits."""
     with pytest.raises(RequestError, match="expected a whole number from 1 to 999999"):
         read_confirmation({b"gozo-confirm": b"stream", b"gozo-attempts": attempts})
 
 
 def test_receipts() -> None:
-    """A subject, of whatever bytes, but not an empty one."""
+    """The subject may have any bytes, but must not be empty."""
     assert read_receipt(b"r\xff") == "r\udcff"
     with pytest.raises(RequestError, match="Gozo-Receipt is empty: give a subject") as refused:
         read_receipt(b"")

@@ -20,6 +20,7 @@ from gozo.protocol.subject_policy import (
     not_imported,
     too_small,
 )
+from gozo.schedule.model import Confirm, Confirmation, Entry
 from gozo.settings.model import ConnectionSettings, ServeSettings
 
 POLICY = Policy("gozo")
@@ -43,7 +44,8 @@ def test_allowed(subject: str) -> None:
         *("$JS.API.STREAM.DELETE.x", "$KV.gozo.x", "$SYS.x", "$", "gozo", "gozo.admin.cancel"),
         *("gozo.event.x", "*", ">", "a.*", "a.*.b", "a.>", ".a", "a.", "a..b", ".", "a b", "a\tb"),
         *("a\rb", "a\nb", "a\x00", "a\x0bb", "a\x7fb", "a\u00a0b", "a\u2028b", "a\x85"),
-        *("gozo.ack.x", "x" * (LONGEST_SUBJECT + 1), "\u00fc" * 1751, "a\udcff"),
+        *("gozo.ack.x", "x" * (LONGEST_SUBJECT + 1), "\u00fc" * 1751),
+        *("a\udcff", "a\ud800", "a\udfff"),
     ],
 )
 def test_forbidden(subject: str) -> None:
@@ -64,11 +66,14 @@ def test_forbidden(subject: str) -> None:
         ("a.*", "has the wildcard '*'"),
         ("\u00fc" * 1751, "has 3502 bytes; the maximum is 3500"),
         ("gozo", "belongs to gozo"),
+        ("acme.js.x", "belongs to the daemon's JetStream API: give another"),
+        ("_GOZO_INBOX.x", "is an inbox of daemons: give another"),
+        ("denied", "matches --deny denied of the daemon: give another"),
     ],
 )
 def test_sentences(subject: str, problem: str) -> None:
     """They say what the subject was to be, its beginning at least, and what is wrong with it."""
-    limited = Policy("gozo", allow=("jobs.>",))
+    limited = Policy("gozo", allow=("jobs.>",), deny=("denied",), api_prefix="acme.js")
     with pytest.raises(RequestError, match=f"^the reply subject '.*' {re.escape(problem)}"):
         limited.check_target(subject)
     with pytest.raises(RequestError, match=f"^the receipt subject '.*' {re.escape(problem)}"):
@@ -92,6 +97,31 @@ def test_missing() -> None:
     with pytest.raises(RequestError, match=r"^the request has no reply subject: ") as refused:
         POLICY.check_target("")
     assert refused.value.code is Refusal.NO_REPLY_SUBJECT
+
+
+@pytest.mark.parametrize(
+    ("subject", "dead_letter", "said"),
+    [
+        ("$SYS.a", "failed", "the reply subject '$SYS.a' begins with"),
+        ("jobs", "$SYS.a", "the dead-letter subject '$SYS.a' begins with"),
+        ("jobs", "orders", "the dead-letter subject 'orders' matches no --allow"),
+        ("jobs", None, ""),
+        ("jobs", "", ""),
+        ("jobs", "failed", ""),
+    ],
+)
+def test_entries(subject: str, dead_letter: str | None, said: str) -> None:
+    """Both the message and its dead letter, if it has one, need a permitted subject."""
+    policy = Policy("gozo", allow=("jobs", "failed"))
+    entry = Entry("a", subject, "+1", 1, 1)
+    if dead_letter is not None:
+        entry = entry._replace(confirmation=Confirmation(Confirm.REPLY, dead_letter=dead_letter))
+    if not said:
+        policy.check_entry(entry)
+        return
+    with pytest.raises(RequestError, match=re.escape(said)) as refused:
+        policy.check_entry(entry)
+    assert refused.value.code is Refusal.FORBIDDEN_SUBJECT
 
 
 def test_own_subjects_follow_the_request_subject() -> None:
@@ -255,7 +285,7 @@ def test_sizes_of_what_is_stored(payload: int, headers: int, most: int) -> None:
 
 
 def test_requests_through_a_service_import() -> None:
-    """The sentence says what does not work, and what to import instead."""
+    """The message says what does not work, and what to import instead."""
     refused = not_imported("timer", "it accepts no second")
     assert refused.code is Refusal.FORBIDDEN_SUBJECT
     assert "it accepts no second; import timer as a stream instead" in str(refused)

@@ -120,7 +120,7 @@ def test_the_clock_was_set() -> None:
 
 
 def test_positions() -> None:
-    """What has a position after one, up to another, is found, or dropped; the rest stays."""
+    """Requests are found between two positions, and dropped up to one."""
     backlog = Backlog()
     backlog.index(True)
     for position in range(1, 6):
@@ -136,7 +136,7 @@ def test_positions() -> None:
 
 
 def test_numbers() -> None:
-    """The first is above the last where there is none."""
+    """In an empty backlog, the first number is one above the last."""
     backlog = Backlog()
     assert (backlog.first, backlog.last) == (1, 0)
     for name in range(3):
@@ -148,7 +148,7 @@ def test_numbers() -> None:
 
 
 def test_without_an_index_nothing_is_struck_out() -> None:
-    """What is added, taken, forgotten or shifted meanwhile does not need it."""
+    """Everything else works without an index."""
     backlog = Backlog()
     for name in range(4):
         backlog.add(heard(name, position=name))
@@ -164,7 +164,7 @@ def test_without_an_index_nothing_is_struck_out() -> None:
 
 
 def test_what_was_dropped_elsewhere_strikes_out_no_later_one() -> None:
-    """Nor does it where nothing was dropped yet, but 0 is a position of old."""
+    """Up to the last dropped position, reports have no effect."""
     backlog = Backlog()
     backlog.index(True)
     for _ in range(2):
@@ -176,7 +176,7 @@ def test_what_was_dropped_elsewhere_strikes_out_no_later_one() -> None:
 
 
 def test_only_what_takes_too_much_is_dropped() -> None:
-    """What takes as much as it may stays, and so does what came at the very time."""
+    """A backlog of exactly the maximum size stays as it is."""
     backlog = Backlog()
     for name in range(2):
         backlog.add(heard(name, received_us=name, position=name + 5))
@@ -190,7 +190,7 @@ def test_only_what_takes_too_much_is_dropped() -> None:
 
 
 def test_nothing_is_left_after_clearing() -> None:
-    """Neither requests, nor what they took, nor what can be struck out."""
+    """Requests, their size and the index are all cleared."""
     backlog = Backlog()
     backlog.index(True)
     backlog.add(heard(0))
@@ -202,7 +202,7 @@ def test_nothing_is_left_after_clearing() -> None:
 
 
 def test_the_digest_of_a_request() -> None:
-    """It is the same on replicas of every version, from the first to the last."""
+    """It must be the same on replicas of every version."""
     for headers, text in ((b"h", b"gozo\nto\nh\np"), (None, b"gozo\nto\n\np")):
         made = hear(Verb.REQUEST, 1, 0, b"gozo", b"to", headers, b"p")
         assert made.digest == blake2b(text, digest_size=8).digest()
@@ -210,7 +210,7 @@ def test_the_digest_of_a_request() -> None:
 
 
 def test_the_size_of_a_request() -> None:
-    """Its headers and payload, and what it takes besides."""
+    """It is that of headers and payload, and a fixed overhead."""
     assert hear(Verb.REQUEST, 1, 0, b"gozo", b"to", b"abc", b"de").size == OVERHEAD + 5
     assert hear(Verb.REQUEST, 1, 0, b"gozo", b"to", None, b"de").size == OVERHEAD + 2
     assert len(heard(0).digest) == DIGEST

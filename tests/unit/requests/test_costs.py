@@ -1,8 +1,8 @@
-"""What hostile requests and entries cost: no more than some hundred plain requests each.
+"""What hostile requests and entries cost: no more than a few hundred plain requests each.
 
-Measured is the CPU time of each step that the daemon takes without giving others a turn, with
-nothing remembered from before, against that of a plain request on the same machine. The bound is
-three times what was seen on an idle machine: it is for steps that grow out of proportion.
+The tests measure the CPU time of each step that the daemon takes without yielding, with empty
+caches, relative to that of a plain request on the same machine. The bound is three times what was
+measured on an idle machine: it is for steps that grow out of proportion.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gozo.store.legacy_codec import parse_whole
 from tests.support.raw import header_block
 
 MOST = 1_000
-"""Plain requests that one step may take as long as: 7 ms, where each takes 7 us."""
+"""A step may take as long as this many plain requests: 7 ms, if each takes 7 us."""
 
 NOW_US = 1_795_000_000 * MICROSECONDS
 

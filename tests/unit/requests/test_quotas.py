@@ -99,7 +99,7 @@ def test_rate_lets_through_what_it_promises() -> None:
 
 
 def test_a_burst() -> None:
-    """So many seconds' worth at once, but one at least, and no more after a long pause."""
+    """It is some seconds' worth of requests, at least one, and no more after a long pause."""
     for most, burst, expected in ((10, 1.0, 10), (10, 0.5, 5), (0.5, 1.0, 1), (10, 0.0, 1)):
         rate = Rate(most, burst)
         for at in (5.0, 1_000_000.0):
@@ -111,7 +111,7 @@ def test_a_burst() -> None:
 
 
 def test_the_rate_comes_back_as_time_passes() -> None:
-    """Two each second: one each half second, after a burst of two."""
+    """At two a second, one is allowed each half second after a burst."""
     rate = Rate(2)
     for at in (0.5, 0.5, 1.0, 1.5):
         rate.check(at)
@@ -122,7 +122,7 @@ def test_the_rate_comes_back_as_time_passes() -> None:
 
 
 def test_a_rate_counts_from_its_first_request() -> None:
-    """Its clock may begin anywhere: there is a whole burst at the start, also at zero."""
+    """The clock may begin anywhere, even at 0: at first, a whole burst is allowed."""
     rate = Rate(3)
     for _ in range(3):
         rate.check(0.0)
@@ -131,7 +131,7 @@ def test_a_rate_counts_from_its_first_request() -> None:
 
 
 def test_without_a_rate_all_pass() -> None:
-    """However many at once."""
+    """There may be any number at once."""
     rate = Rate(None)
     for _ in range(1_000):
         rate.check(0.0)

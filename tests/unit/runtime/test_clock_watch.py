@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gozo.runtime.clock_watch import ALONE_US, WRONG_US, ClockWatch
+from gozo.runtime.clock_watch import ALONE_US, WRONG_US, ClockKeeper, ClockWatch
 
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND
@@ -170,6 +173,28 @@ def test_wrong_from_the_start() -> None:
     assert not clocks.watch.may_lead(held=False), "it was not compared yet"
     clocks.compare()
     assert clocks.watch.may_lead(held=False)
+
+
+@pytest.mark.parametrize(("ahead_us", "side"), [(HOUR, "ahead of"), (-HOUR, "behind")])
+async def test_a_leader_gives_a_reason(ahead_us: int, side: str) -> None:
+    """It names the distance from the server's clock, never with a minus sign."""
+    clocks, doubted = Clocks(), asyncio.Event()
+    clocks.ahead_us = ahead_us
+    reasons: list[str] = []
+
+    async def compare() -> None:
+        clocks.watch.now_us()
+        clocks.compare()
+
+    async def leave(reason: str) -> None:
+        reasons.append(reason)
+        raise asyncio.CancelledError
+
+    keeper = ClockKeeper(clocks.watch, doubted, compare=compare, leads=lambda: True, leave=leave)
+    doubted.set()
+    with suppress(asyncio.CancelledError):
+        await keeper.run()
+    assert reasons == [f"the clock was set 3600.0 s {side} the server's"]
 
 
 @given(

@@ -50,10 +50,10 @@ def times(text: str, after: str, zone: str, count: int) -> list[str]:
         ("* * * * * *", "2026-11-25T08:00:01"),
         ("*/7 * * * * *", "2026-11-25T08:00:07"),
         ("30 0 9 * * *", "2026-11-25T09:00:30"),
-        # With five fields */2 is no restriction of the day, with six it is one.
+        # With five fields */2 does not restrict the day, with six it does.
         ("0 9 */2 * tue", "2026-12-01T09:00:00"),
         ("0 0 9 */2 * tue", "2026-11-25T09:00:00"),
-        # Only these are none with six.
+        # With six fields, only these do not restrict it.
         ("0 0 9 ? * tue", "2026-12-01T09:00:00"),
         ("0 0 9 */1 * tue", "2026-12-01T09:00:00"),
         ("0 0 9 27 * ?/1", "2026-11-27T09:00:00"),
@@ -151,7 +151,7 @@ def test_numbered_weekdays(weekday: str, days: list[str]) -> None:
             "2027-03-13T12:00+00:00",
             ["2027-03-14T03:00:00+01:00", "2027-03-15T02:30:00+01:00"],
         ),
-        # Only times that were skipped mean the change.
+        # Only skipped times mean the time of the change.
         (
             "30 4 * * *",
             "Europe/Malta",
@@ -184,7 +184,7 @@ def test_numbered_weekdays(weekday: str, days: list[str]) -> None:
             "2010-11-06T23:45-02:30",
             ["2010-11-07T00:00:00-02:30", "2010-11-07T00:30:00-03:30"],
         ),
-        # The day there is not yet that of UTC, or already the next.
+        # The local day is the one before that of UTC, or the next.
         (
             "0 13,20 * * *",
             "America/Los_Angeles",
@@ -341,7 +341,7 @@ def test_closest(text: str, seconds: int | None) -> None:
     ],
 )
 def test_shortest(text: str, seconds: int) -> None:
-    """A bound of how close two times come, of whatever days."""
+    """No two times of the expression are closer together, on any day."""
     assert parse_cron(text).shortest_us == seconds * MICROSECONDS
 
 
@@ -401,7 +401,7 @@ def test_errors_name_field_and_value(text: str, words: str) -> None:
 
 @pytest.mark.parametrize("name", ["Europe/Valetta", "localtime", "right/UTC", "", "../etc/passwd"])
 def test_what_is_no_time_zone(name: str) -> None:
-    """A name that is not in the IANA database is refused, wherever the machine has its zones."""
+    """Names outside the IANA database are refused, wherever the host keeps its zones."""
     words = f"invalid Gozo-Time-Zone '{name}': expected UTC or a name"
     with pytest.raises(RequestError, match=words) as refused:
         read_zone(name)

@@ -160,7 +160,7 @@ def test_the_latest(text: str, zone: tzinfo, start_us: int, count: int) -> None:
 @pytest.mark.parametrize("text", ["0 9 * * *", "0 9,21 * * *", "5,10 0 9 * * *", "5 1 9 * * 1,2"])
 @pytest.mark.parametrize("count", [44, 45, 46, 47, 100, 101, 150])
 def test_the_latest_of_many_days(text: str, count: int) -> None:
-    """Clocks may be set meanwhile, where no time is skipped or repeated."""
+    """Clocks may be set in between if no time is skipped or repeated."""
     cron, zone = parse_cron(text), ZoneInfo("Europe/Malta")
     start_us, end_us = (us(datetime(year, 6, 1, 12, tzinfo=UTC)) for year in (2024, 2026))
     times = list(takewhile(lambda time: time <= end_us, due_times(cron, start_us, 0, zone)))

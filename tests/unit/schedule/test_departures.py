@@ -103,7 +103,7 @@ def test_the_mark_of_a_leader_is_no_schedule() -> None:
 
 
 def test_a_chunk_is_filled_for_a_minute_and_dropped_ten_minutes_later() -> None:
-    """From when it was first seen, whatever the clock shows."""
+    """Both times are measured from when it was first seen."""
     departures = Departures(smallest=8, largest=32)
     departures.note("a", Reason.CANCELLED)
     for now in (1_000.0, 1_000.0 + CHUNK_AGE - 1):
@@ -123,7 +123,7 @@ def test_a_chunk_is_filled_for_a_minute_and_dropped_ten_minutes_later() -> None:
 
 
 def test_a_full_chunk_is_followed_by_a_larger_one() -> None:
-    """Four times as large, up to the largest; seven tenths of its slots are used."""
+    """The next is four times as large, up to the maximum; seven tenths of the slots are used."""
     departures = Departures(smallest=8, largest=64)
     sizes = []
     for number in range(5 + 22 + 44 + 1):
@@ -138,7 +138,7 @@ def test_a_full_chunk_is_followed_by_a_larger_one() -> None:
 
 
 def test_the_same_key_again_takes_no_more() -> None:
-    """Its slot is taken already."""
+    """It reuses its slot."""
     departures = Departures(smallest=8, largest=8)
     for reason in (Reason.DELIVERED, Reason.CANCELLED) * 10:
         departures.note("a", reason)
@@ -147,7 +147,7 @@ def test_the_same_key_again_takes_no_more() -> None:
 
 
 def test_a_chunk_that_was_hardly_filled_is_followed_by_a_smaller_one() -> None:
-    """Half as large, down to the smallest, if less than half of it was used."""
+    """The next is half as large, down to the minimum, if less than half was used."""
     departures = Departures(smallest=8, largest=64)
     now = 0.0
     for number in range(5 + 22 + 1):

@@ -256,7 +256,7 @@ def test_times_end_with_the_calendar() -> None:
     ],
 )
 def test_each_problem_is_named(text: str, words: str) -> None:
-    """With the value, what is wrong with it, and what to give instead."""
+    """The message has the value, what is wrong with it, and what to give instead."""
     with pytest.raises(RequestError) as refused:
         parse(text)
     assert words in str(refused.value)
@@ -284,7 +284,7 @@ def test_each_problem_is_named(text: str, words: str) -> None:
     ],
 )
 def test_the_bounds_are_included(text: str, expected: At | After | Every) -> None:
-    """What is just within a bound means what it says."""
+    """Values at a bound are valid."""
     assert parse(text) == expected
 
 
@@ -292,13 +292,13 @@ def test_the_bounds_are_included(text: str, expected: At | After | Every) -> Non
     ("ago_us", "passed"), [(0, 0), (RECENT_US, 0), (RECENT_US + 1, RECENT_US + 1), (-1, 0)]
 )
 def test_how_long_ago_a_moment_was(ago_us: int, passed: int) -> None:
-    """What passed just now counts as now; only a moment can have passed."""
+    """The very recent past counts as now; delays and intervals are never in the past."""
     assert passed_us(At(NOW_US - ago_us), NOW_US) == passed
     assert passed_us(After(0), NOW_US) == 0
 
 
 def test_the_last_microsecond() -> None:
-    """A delay or an interval may end there, and not later."""
+    """A delay or an interval may end in it, and no later."""
     assert first_due(After(LAST_US - NOW_US), NOW_US) == LAST_US
     with pytest.raises(
         RequestError, match=r"Gozo-When '\+1': it lies beyond the year 9999"
@@ -322,7 +322,7 @@ def test_the_last_microsecond() -> None:
     ],
 )
 def test_numbers_are_read_in_a_quicker_way(text: bytes, due_us: int) -> None:
-    """They mean the same as elsewhere."""
+    """The quick way returns the same times as the other."""
     assert plain_due(text, NOW_US) == due_us
     when = parse(text.decode())
     assert isinstance(when, At | After)
@@ -340,12 +340,12 @@ def test_numbers_are_read_in_a_quicker_way(text: bytes, due_us: int) -> None:
     ],
 )
 def test_printed(when: When, text: str) -> None:
-    """As short as it can be."""
+    """The text is as short as possible."""
     assert print_when(when) == text
 
 
 def test_times_of_an_expression_in_its_zone() -> None:
-    """One after the other, as clocks of the zone show them."""
+    """They come in order, by the clocks of the zone."""
     zone = ZoneInfo("Europe/Malta")
     found = due_times(Cron(("0", "9", "*", "*", "*")), NOW_US, 0, zone)
     assert [print_rfc3339(us) for us in islice(found, 2)] == [
@@ -358,7 +358,7 @@ def test_times_of_an_expression_in_its_zone() -> None:
 
 
 def test_no_span_is_refused_with_its_beginning() -> None:
-    """And with the code that it has elsewhere."""
+    """The code is that of an invalid time."""
     words = f"invalid Gozo-Jitter '{'x' * 80}': expected seconds"
     with pytest.raises(RequestError, match=words) as refused:
         parse_span("x" * 100, "Gozo-Jitter")

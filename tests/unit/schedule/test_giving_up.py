@@ -1,4 +1,4 @@
-"""When a delivery is tried again, and when it is given up."""
+"""When a delivery is retried, and when it is given up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AGED = Confirmation(Confirm.STREAM, max_age_us=10 * SECOND)
 
 
 def schedule(confirmation: Confirmation | None, *, attempts: int = 0, every: str = "") -> Entry:
-    """Return a schedule that is due now, once or `every` so often."""
+    """Return a schedule that is due now, once or with the expression `every`."""
     return Entry(
         *("a", "to", every or "+0", NOW_US, NOW_US - SECOND),
         confirm=True,
@@ -37,7 +37,7 @@ def schedule(confirmation: Confirmation | None, *, attempts: int = 0, every: str
 
 
 def test_what_is_given_up_with_a_dead_letter_is_due_at_once() -> None:
-    """Without one it is kept, and never due."""
+    """Without a dead letter it is kept, and never due."""
     failed = retried(schedule(LETTER, attempts=1), "full", NOW_US)
     assert (failed.state, failed.tried, failed.reason) == (State.FAILED, 1, "full")
     assert failed.is_dead_letter
@@ -48,7 +48,7 @@ def test_what_is_given_up_with_a_dead_letter_is_due_at_once() -> None:
 
 
 def test_a_run_that_is_given_up_has_its_dead_letter_due_at_once() -> None:
-    """It goes the way of those that a stream confirms."""
+    """Without a dead letter it is never due."""
     by_reply = schedule(Confirmation(Confirm.REPLY, dead_letter="dead"), attempts=1)
     run = runs.begun(by_reply, "a", "64a1", b"", NOW_US)
     failed = runs.failed(run, "no", NOW_US + 5)
@@ -59,7 +59,7 @@ def test_a_run_that_is_given_up_has_its_dead_letter_due_at_once() -> None:
 
 
 def test_not_tried_later_than_its_age() -> None:
-    """It is given up as soon as the next attempt would be later, with the last reason."""
+    """It is given up once the next attempt would be too late, with the last reason."""
     entry, now_us, attempts = schedule(AGED), NOW_US, 0
     while entry.state is not State.FAILED:
         assert not is_expired(entry, now_us)
@@ -72,7 +72,7 @@ def test_not_tried_later_than_its_age() -> None:
 
 @pytest.mark.parametrize(("tried", "reason"), [(0, "within 10s of its due time"), (3, "full")])
 def test_what_is_too_old_is_given_up(tried: int, reason: str) -> None:
-    """Nothing counts as an attempt that was none."""
+    """Giving up does not count as an attempt."""
     entry = schedule(AGED)._replace(tried=tried, reason="full" if tried else "")
     assert not is_expired(entry, NOW_US + 10 * SECOND)
     assert is_expired(entry, NOW_US + 10 * SECOND + 1)
@@ -83,7 +83,7 @@ def test_what_is_too_old_is_given_up(tried: int, reason: str) -> None:
 
 
 def test_jitter_does_not_count_as_age() -> None:
-    """Else a delay that was asked for could leave no time for any attempt."""
+    """Otherwise a long delay by jitter would leave no time for an attempt."""
     spec = ScheduleSpec(jitter_us=3600 * SECOND)
     entry = schedule(AGED)._replace(spec=spec)
     delay_us = jitter_us(entry, NOW_US)
@@ -98,7 +98,7 @@ RUN = ("a", "64a1", b"", NOW_US)
 
 
 def test_an_occurrence_with_a_dead_letter_is_given_up_when_the_next_is_due() -> None:
-    """Else what always fails would be tried for ever, and nobody would hear of it."""
+    """Otherwise a job that always fails would be retried forever, unnoticed."""
     entry = schedule(LETTER, every="@every 10s")
     assert retried(entry, "full", NOW_US + 9 * SECOND).state is State.RETRYING
     assert retried(entry, "full", NOW_US + 10 * SECOND).state is State.FAILED
@@ -109,7 +109,7 @@ def test_an_occurrence_with_a_dead_letter_is_given_up_when_the_next_is_due() -> 
 
 @pytest.mark.parametrize("confirmation", [LETTER, AGED])
 def test_what_was_tried_is_given_up_and_not_missed(confirmation: Confirmation) -> None:
-    """Its misfire policy is for what was not tried."""
+    """The misfire policy is for occurrences that were not tried."""
     skips = ScheduleSpec(recurs=True, misfire=Misfire.SKIP)
     entry = schedule(confirmation, every="@every 1s")._replace(spec=skips)
     late_us = NOW_US + 5 * SECOND
@@ -120,8 +120,10 @@ def test_what_was_tried_is_given_up_and_not_missed(confirmation: Confirmation) -
 
 
 def test_a_dead_letter_whose_time_a_fast_clock_wrote() -> None:
-    """It is due at once by the right clock."""
+    """By the right clock it is due at once."""
     failed = retried(schedule(LETTER, attempts=1), "full", NOW_US + 3600 * SECOND)
+    assert ran_ahead(failed, failed.next_us - AHEAD_US - 1)
+    assert not ran_ahead(failed, failed.next_us - AHEAD_US), "a clock may be ahead by so much"
     assert ran_ahead(failed, NOW_US)
     anew = reckoned_anew(failed, NOW_US)
     assert anew is not None

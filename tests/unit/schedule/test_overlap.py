@@ -1,7 +1,7 @@
-"""`Gozo-Overlap` over the pure parts, against the model that real daemons are held to.
+"""`Gozo-Overlap` in the pure parts, against the model that real daemons are tested with.
 
-`Engine` is the least that a leader does with them: what is due becomes a run, and attempts are
-made, on a clock of its own. Thousands of sequences: `GOZO_TEST_EXAMPLES=5000`.
+`Engine` is a minimal leader: what is due becomes a run, and attempts are made, on a clock of its
+own. For thousands of sequences: `GOZO_TEST_EXAMPLES=5000`.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Engine:
 
     @property
     def now(self) -> float:
-        """The time in seconds, as the model has it."""
+        """The time in seconds, as in the model."""
         return self.now_us / MICROSECONDS
 
     def pass_time(self, us: int) -> None:
-        """Do all that is due, in order, until so many microseconds have passed."""
+        """Do everything that is due, in order, until this many microseconds have passed."""
         until_us = self.now_us + us
         while True:
             self.abide()
@@ -77,12 +77,12 @@ class Engine:
         self.now_us = until_us
 
     def abide(self) -> None:
-        """Hold that no schedule has more runs than it may have."""
+        """Check that the schedule has no more runs than it may have."""
         self.most = max(self.most, len(self.index.unsettled("a")))
         assert self.most <= runs.MOST_RUNS
 
     def due(self) -> list[tuple[int, Callable[[], None]]]:
-        """What there is to do, and when."""
+        """Return what there is to do, and when."""
         found: list[tuple[int, Callable[[], None]]] = []
         if self.entry is not None and self.entry.wake_us < NEVER:
             found.append((self.entry.wake_us, self.begin))
@@ -92,7 +92,7 @@ class Engine:
                 continue
             assert run.run is not None
             others = [other for at, other in self.index.unsettled("a") if at != key]
-            # What waits is looked at again when another one is settled, or it is too late.
+            # What waits is checked again once another run is settled, or when it is too late.
             due_us = run.run.give_up_us + 1 if runs.waits_for(run, others) else run.wake_us
             found.append((due_us, partial(self.attempt, key)))
         return found
@@ -100,7 +100,7 @@ class Engine:
     # What the leader does
 
     def begin(self) -> None:
-        """Make a run of what is due, or leave it out, and let the schedule go on."""
+        """Make a run of what is due, or skip it, and move the schedule on."""
         assert self.entry is not None
         others = [other for _, other in self.index.unsettled("a")]
         if runs.is_skipped(self.entry, others):
@@ -118,7 +118,7 @@ class Engine:
             self.attempt(key)
 
     def trigger(self, *, force: bool) -> None:
-        """Begin a run that is no occurrence, unless one is not settled."""
+        """Begin an extra run, unless one is not settled."""
         others = [other for _, other in self.index.unsettled("a")]
         if self.entry is None or (others and (not force or len(others) >= runs.MOST_RUNS)):
             return
@@ -147,11 +147,11 @@ class Engine:
         )
 
     def fail(self, key: str, reason: str) -> None:
-        """An attempt has failed."""
+        """Let an attempt fail."""
         self.index.note(key, runs.failed(self.get(key), reason, self.now_us))
 
     def get(self, key: str) -> Entry:
-        """Return a run that there is."""
+        """Return a run, which must exist."""
         entry = self.index.get(key)
         assert entry is not None
         return entry
@@ -203,14 +203,14 @@ class Engine:
         self.abandon(verb)
 
     def abandon(self, verb: str) -> None:
-        """Try nothing again."""
+        """Give up everything that is retried or waits."""
         for key, run in self.index.of("a"):
             running = run.state is State.RUNNING
             self.index.note(key, runs.ended(run) if running else None)
         self.model.answered("a", verb, self.now)
 
     def answer(self, word: str, chosen: random.Random) -> None:
-        """Have a receiver answer that is at work."""
+        """Let the receiver of a running attempt answer."""
         running = [key for key, run in self.index.of("a") if run.state is State.RUNNING]
         if not running:
             return
@@ -234,7 +234,7 @@ class Engine:
         return self.model.course("a").runs[self.versions[key], number]
 
     def take_over(self) -> None:
-        """Have another leader, which knows what the bucket has, and waits anew."""
+        """Let another leader take over: it knows what is in the bucket, and waits anew."""
         known, self.index = self.index, RunIndex()
         for key, run in known:
             stored = parse_entry(key, entry_headers(run, b""), run.created_us)
@@ -245,13 +245,13 @@ class Engine:
 
 
 def new_model() -> Overlaps:
-    """Make a model of what is exact to the microsecond."""
+    """Make a model that is exact to the microsecond."""
     return Overlaps(ACK_WAIT_US / MICROSECONDS, ATTEMPTS, grace=0, longest_wait=0.5)
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_sequences(part: int) -> None:
-    """None begins beside another that may not, none is lost, and none is tried after a change."""
+    """No run begins beside another that it must wait for, none is lost, none outlives a change."""
     for number in range(part, SEQUENCES, 4):
         chosen = random.Random(number)  # a test's
         model = new_model()
@@ -265,7 +265,7 @@ def test_sequences(part: int) -> None:
 
 
 def step(engine: Engine, chosen: random.Random) -> str:
-    """Do something at random, and tell what."""
+    """Do something at random, and return what."""
     changes = ("store", "store", "pause", "resume", "resume", "put off", "hurry", "cancel")
     answers = ("done", "done", "failed", "failed", "terminated", "alive", "alive")
     others = ("take over", "trigger", "force", "wait", "wait", "wait", "wait", "wait")
@@ -288,7 +288,7 @@ def step(engine: Engine, chosen: random.Random) -> str:
 
 
 def test_at_most_so_many_at_a_time() -> None:
-    """Where all may run together, and none is ever settled, what is due besides is left out."""
+    """With `allow`, if no run is ever settled, further occurrences are skipped."""
     engine = Engine(new_model())
     engine.store("allow", 0)
     for _ in range(2 * runs.MOST_RUNS):

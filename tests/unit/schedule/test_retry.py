@@ -1,4 +1,4 @@
-"""When a failed delivery is retried, and what is noted of it."""
+"""When a failed delivery is retried, and what is recorded about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENTRY = Entry("a", "to", "+1", 1, 1, confirm=True)
     ],
 )
 def test_it_fails_for_good_after_its_attempts(attempts: int, states: list[State]) -> None:
-    """The last attempt decides, also if it is the only one; 0 is no limit."""
+    """It fails with the last attempt, even if that is the only one; 0 means no limit."""
     entry = ENTRY._replace(attempts=attempts)
     for number, state in enumerate(states, 1):
         entry = retried(entry, "no stream", 0)
@@ -27,6 +27,6 @@ def test_it_fails_for_good_after_its_attempts(attempts: int, states: list[State]
 
 
 def test_the_reason_is_shortened_and_can_be_stored() -> None:
-    """It may come from others, and be neither short nor valid text."""
+    """A reason may be long, and may be invalid text."""
     assert retried(ENTRY, "a" * 300, 0).reason == "a" * LONGEST_REASON
     assert retried(ENTRY, "\ud800 \u00e4", 0).reason == "? \u00e4"

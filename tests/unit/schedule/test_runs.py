@@ -1,4 +1,4 @@
-"""What becomes of a run, from its first attempt to its end."""
+"""A run, from its first attempt to its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPLY = Confirmation(Confirm.REPLY)
 
 
 def schedule(confirmation: Confirmation = REPLY, *, attempts: int = 0, every: str = "") -> Entry:
-    """Return a schedule that is due now, once or `every` so often."""
+    """Return a schedule that is due now, once or with the expression `every`."""
     return Entry(
         *("a", "to", every or "+0", NOW_US, NOW_US - SECOND),
         attempts=attempts,
@@ -37,12 +37,12 @@ def schedule(confirmation: Confirmation = REPLY, *, attempts: int = 0, every: st
 
 
 def begun(entry: Entry) -> Entry:
-    """Return the run of what is due."""
+    """Return the run of the occurrence that is due."""
     return runs.begun(entry, "a", "64a1", b"", NOW_US)
 
 
 def test_a_run_is_no_schedule() -> None:
-    """It recurs no more, belongs to no set, and its due time stays."""
+    """It does not recur, belongs to no set, and keeps its due time."""
     run = begun(schedule(every="@every 10s"))
     assert (run.spec, run.managed_by, run.protected) == (None, "", False)
     assert (run.id, run.due_us, run.state) == ("a", NOW_US, State.PENDING)
@@ -51,7 +51,7 @@ def test_a_run_is_no_schedule() -> None:
 
 
 def test_an_attempt_by_reply_runs_at_once() -> None:
-    """Its number, its time and its token are recorded before it is sent."""
+    """Its number, time and token are recorded before it is sent."""
     sent = runs.sent(begun(schedule()), "hash", NOW_US + 5)
     assert sent.state is State.RUNNING
     assert sent.run is not None
@@ -74,7 +74,7 @@ def test_an_offer_runs_once_it_is_claimed() -> None:
 
 
 def test_tokens_of_the_latest_attempts_are_kept() -> None:
-    """An answer to a much earlier attempt is not recognized any more."""
+    """An answer to a much earlier attempt is no longer recognized."""
     run = begun(schedule())
     for number in range(7):
         run = runs.sent(run._replace(tried=number), f"hash{number}", NOW_US)
@@ -83,7 +83,7 @@ def test_tokens_of_the_latest_attempts_are_kept() -> None:
 
 
 def test_the_back_off_doubles_up_to_a_minute() -> None:
-    """Nothing else is asked for."""
+    """This is the default; a receiver can ask for another delay."""
     run, waits = begun(schedule()), []
     for _ in range(9):
         run = runs.failed(run, "no", NOW_US)
@@ -94,7 +94,7 @@ def test_the_back_off_doubles_up_to_a_minute() -> None:
 
 
 def test_the_last_wait_of_a_back_off_repeats() -> None:
-    """The others are used once, in order."""
+    """The others are used once each, in order."""
     run, waits = begun(schedule(Confirmation(Confirm.REPLY, backoff_us=(1, 20, 300)))), []
     for _ in range(5):
         run = runs.failed(run, "no", NOW_US)
@@ -103,7 +103,7 @@ def test_the_last_wait_of_a_back_off_repeats() -> None:
 
 
 def test_attempts_are_counted() -> None:
-    """What fails as often as it may is given up; what nobody took is not counted."""
+    """After the maximum number a run is given up; deliveries that nobody took do not count."""
     run = begun(schedule(attempts=2))
     for pauses, wait_us in enumerate((100_000, 200_000, 400_000)):
         run = runs.refused(run, "nobody", pauses, NOW_US)
@@ -116,7 +116,7 @@ def test_attempts_are_counted() -> None:
 
 
 def test_a_receiver_that_was_thought_silent() -> None:
-    """A sign of life takes the attempt back up."""
+    """With a sign of life, the attempt continues."""
     late = runs.failed(runs.sent(begun(schedule()), "hash", NOW_US), "unanswered", NOW_US)
     alive = runs.alive(late)
     assert (alive.state, alive.tried, alive.next_us) == (State.RUNNING, 0, 0)
@@ -124,7 +124,7 @@ def test_a_receiver_that_was_thought_silent() -> None:
 
 
 def test_who_was_thought_silent_has_claimed_it_still() -> None:
-    """Otherwise another receiver of the same offer could start beside it."""
+    """Otherwise another receiver of the same offer could start as well."""
     taken = runs.claimed(runs.sent(begun(schedule()), "hash", NOW_US), "owner", NOW_US)
     late = runs.failed(taken, "unanswered", NOW_US)
     alive, offered = runs.alive(late), runs.sent(late, "next", NOW_US)
@@ -146,7 +146,7 @@ def test_who_was_thought_silent_has_claimed_it_still() -> None:
     ],
 )
 def test_until_when_it_is_tried(confirmation: Confirmation, every: str, until_us: int) -> None:
-    """What recurs and says nothing is given up when the next occurrence is due."""
+    """By default, an occurrence is given up when the next one is due."""
     run = begun(schedule(confirmation, every=every))
     assert run.run is not None
     assert run.run.give_up_us == until_us
@@ -157,7 +157,7 @@ def test_until_when_it_is_tried(confirmation: Confirmation, every: str, until_us
 
 
 def test_what_would_be_too_late_is_given_up_at_once() -> None:
-    """Its last answer is its outcome; so is that of a run whose schedule was cancelled."""
+    """The last answer is the reason; so it is if the schedule was cancelled."""
     late = begun(schedule(Confirmation(Confirm.REPLY, max_age_us=3 * SECOND)))
     first = runs.failed(late, "first", NOW_US)
     assert (first.state, first.next_us) == (State.RETRYING, NOW_US + SECOND)
@@ -172,7 +172,7 @@ def test_what_would_be_too_late_is_given_up_at_once() -> None:
 
 
 def test_those_that_queue_wait_for_earlier_ones() -> None:
-    """The order is that of their due times, and then of their numbers."""
+    """They are ordered by due time, then by number."""
     queue = schedule(Confirmation(Confirm.REPLY, overlap=Overlap.QUEUE), every="@every 10s")
     first, second, tenth = (
         runs.begun(queue, "a", occurrence, b"", NOW_US) for occurrence in ("1-1", "1-2", "1-10")
@@ -187,7 +187,7 @@ def test_those_that_queue_wait_for_earlier_ones() -> None:
 
 @given(st.text(), st.integers(0, LAST_US), st.integers(0, 10**18))
 def test_what_a_receiver_says_is_kept_within_bounds(reason: str, now_us: int, delay: int) -> None:
-    """Neither its reason nor its delay can make an entry that cannot be stored."""
+    """Whatever reason and delay it gives, the entry can be stored."""
     run = runs.failed(begun(schedule()), reason, now_us, delay)
     assert 0 <= run.next_us <= LAST_US
     assert len(run.reason) <= 200
@@ -196,7 +196,7 @@ def test_what_a_receiver_says_is_kept_within_bounds(reason: str, now_us: int, de
 
 
 def test_what_was_sent_goes_before_what_waits() -> None:
-    """A run that was asked for may be sent before one that was due earlier, and late."""
+    """A late occurrence waits for a triggered run that was sent before it."""
     queue = schedule(Confirmation(Confirm.REPLY, overlap=Overlap.QUEUE), every="@every 10s")
     late = runs.begun(queue, "a", "1-1", b"", NOW_US + 9 * SECOND)
     asked_for = runs.begun(queue, "a", "t1", b"", NOW_US + SECOND, due_us=NOW_US + SECOND)
@@ -218,7 +218,7 @@ def test_what_was_sent_goes_before_what_waits() -> None:
 def test_how_long_a_run_that_was_asked_for_is_tried(
     confirmation: Confirmation, every: str, give_up_us: int
 ) -> None:
-    """Until the schedule's next occurrence is due, as any other; its age counts from now."""
+    """Until the next occurrence is due, like any other run; its age counts from now."""
     asked_us = NOW_US + 3 * SECOND
     due_before = schedule(confirmation, every=every)
     due_soon = due_before._replace(due_us=NOW_US + 10 * SECOND)
@@ -230,7 +230,7 @@ def test_how_long_a_run_that_was_asked_for_is_tried(
 
 
 def test_a_run_that_was_asked_for_long_before_the_next_occurrence() -> None:
-    """It is tried until that one, however far it was put off."""
+    """It is tried until that one, however late it is."""
     later_us = NOW_US + 1_000 * SECOND
     entry = schedule(every="@every 10s")._replace(due_us=later_us)
     run = runs.begun(entry, "a", "t1", b"", NOW_US, due_us=NOW_US)

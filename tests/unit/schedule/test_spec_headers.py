@@ -1,4 +1,4 @@
-"""The headers of a schedule's spec, from text to its fields and back."""
+"""The headers of a schedule's spec, read and written."""
 
 from __future__ import annotations
 
@@ -65,10 +65,17 @@ def read(when: str, **said: str) -> ScheduleSpec | None:
             {"last": "1.5", "reckoned": "2"},
             ScheduleSpec(recurs=True, last_us=1_500_000, reckoned_us=2_000_000),
         ),
+        (
+            EVERY,
+            {"last": "+1", "reckoned": "+2"},
+            ScheduleSpec(
+                recurs=True, last_us=NOW_US + MICROSECONDS, reckoned_us=NOW_US + 2 * MICROSECONDS
+            ),
+        ),
     ],
 )
 def test_read(when: str, said: dict[str, str], expected: ScheduleSpec | None) -> None:
-    """Each header sets its field, and the others have their usual values."""
+    """Each header sets its field; the others keep their defaults."""
     assert read(when, **said) == expected
 
 
@@ -128,7 +135,7 @@ def test_read(when: str, said: dict[str, str], expected: ScheduleSpec | None) ->
     ],
 )
 def test_refused(when: str, said: dict[str, str], code: str, words: str) -> None:
-    """The sentence names the header and the beginning of its value."""
+    """The message names the header and the beginning of its value."""
     with pytest.raises(RequestError, match=re.escape(words)) as refused:
         read(when, **said)
     assert refused.value.code == Refusal(f"invalid_{code}")
@@ -169,7 +176,7 @@ WRITTEN = (
     ],
 )
 def test_written(spec: ScheduleSpec, lines: str) -> None:
-    """A line for each field that has not its usual value."""
+    """There is a line for each field that differs from its default."""
     expected = "".join(f"Gozo-{line}\r\n" for line in lines.split("|") if line)
     assert spec_lines(spec) == expected.encode()
 
@@ -188,12 +195,12 @@ def test_written(spec: ScheduleSpec, lines: str) -> None:
     ],
 )
 def test_whether_there_may_be_a_spec(given: dict[bytes, bytes], expected: bool) -> None:
-    """Without reading the expression."""
+    """The expression is not read."""
     assert has_spec(given) is expected
 
 
 def test_what_recurs_needs_an_id() -> None:
-    """Nobody could cancel it."""
+    """Without one it could not be cancelled."""
     with pytest.raises(RequestError, match="needs Gozo-Id, or nobody could cancel it") as refused:
         check_recurs(ScheduleSpec(recurs=True), None)
     assert refused.value.code is Refusal.INVALID_REQUEST
@@ -202,5 +209,5 @@ def test_what_recurs_needs_an_id() -> None:
 
 
 def test_the_latest_end_is_none() -> None:
-    """What never ends has no header that says so."""
+    """A schedule without an end has no header for it."""
     assert b"Gozo-Until" not in spec_lines(ScheduleSpec(until_us=NEVER))

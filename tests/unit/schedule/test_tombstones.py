@@ -1,4 +1,4 @@
-"""The tombstones of removed keys: which end, which are purged, and how many were forgotten."""
+"""The tombstones of removed keys: which end, which are purged, how many were forgotten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECOND = 1_000_000
 
 
 def removed(*ends: int, lasting: bool = False) -> Timetable:
-    """Return a timetable from which keys were removed, each named as its tombstone ends."""
+    """Return a timetable without some keys, each named after the end of its tombstone."""
     timetable = Timetable()
     for revision, end in enumerate(ends, 1):
         timetable.remove(f"{end}", revision, end, Reason.CANCELLED, lasting=lasting)
@@ -24,14 +24,14 @@ def removed(*ends: int, lasting: bool = False) -> Timetable:
 
 @given(ends=st.lists(st.integers(0, 30), max_size=40), moment=st.integers(0, 31))
 def test_what_a_heap_has_before_a_moment(ends: list[int], moment: int) -> None:
-    """Everything that is earlier, and nothing else."""
+    """It returns all rows before the moment, and no others."""
     heap = [(end, number, "") for number, end in enumerate(ends)]
     heapify(heap)
     assert sorted(before(heap, moment)) == sorted(row for row in heap if row[0] < moment)
 
 
 def test_only_what_has_ended_is_forgotten() -> None:
-    """What ends at that moment has not ended before it."""
+    """A tombstone that ends at that very moment stays."""
     timetable = removed(1, 2, 3)
     assert not timetable.forget_ended(2, 9)
     assert sorted(timetable.tombstones) == ["2", "3"]
@@ -41,7 +41,7 @@ def test_only_what_has_ended_is_forgotten() -> None:
 
 
 def test_the_limit_counts_what_is_looked_at() -> None:
-    """Also what was replaced meanwhile."""
+    """Tombstones that were replaced count as well."""
     timetable = removed(1, 2, 3)
     timetable.put("1", 0, 10)
     assert timetable.forget_ended(9, 2)
@@ -51,7 +51,7 @@ def test_the_limit_counts_what_is_looked_at() -> None:
 
 
 def test_what_replaced_a_tombstone_stays() -> None:
-    """Only its own end ends a tombstone, or a purge."""
+    """A tombstone or a purge is removed at its own end only."""
     timetable = removed(1)
     timetable.remove("1", 5, 100, Reason.DELIVERED)
     timetable.purge("a", 6, 1, Reason.DELIVERED)
@@ -66,7 +66,7 @@ def test_what_replaced_a_tombstone_stays() -> None:
 
 
 def test_how_many_were_forgotten_lately() -> None:
-    """By the second up to which they were; each second has its own count."""
+    """They are counted for each second."""
     timetable = removed(*range(5))
     for second, limit in ((10, 2), (10, 1), (11, 1), (12, 1)):
         timetable.forget_ended(second * SECOND, limit)
@@ -76,7 +76,7 @@ def test_how_many_were_forgotten_lately() -> None:
 
 
 def test_a_count_is_replaced_after_its_time() -> None:
-    """Of longer ago nothing is known, and nothing is added to a later second."""
+    """Old counts are forgotten, and not added to those of a later second."""
     timetable = removed(*range(5))
     timetable.forget_ended(SECOND, 3)
     assert timetable.count_forgotten(REMEMBERED, (REMEMBERED + 1) * SECOND) == 3
@@ -85,7 +85,7 @@ def test_a_count_is_replaced_after_its_time() -> None:
 
 
 def test_markers_to_purge() -> None:
-    """The first to end come first, and what was replaced is omitted."""
+    """Those that end first come first, without those that were replaced."""
     timetable = removed(1, 2, 3, 4, lasting=True)
     timetable.put("2", 0, 10)
     assert timetable.pop_lasting(1, 9) == []
@@ -97,7 +97,7 @@ def test_markers_to_purge() -> None:
 
 
 def test_a_marker_that_was_replaced_is_not_put_back() -> None:
-    """The bucket has something newer under its key."""
+    """The bucket has a newer message under its key."""
     timetable = removed(1, 2, lasting=True)
     popped = timetable.pop_lasting(9, 9)
     timetable.put("1", 0, 10)
@@ -108,7 +108,7 @@ def test_a_marker_that_was_replaced_is_not_put_back() -> None:
 
 
 def test_what_is_being_purged_counts_until_it_is_gone() -> None:
-    """The server may have removed it already."""
+    """The server may have removed it by itself."""
     timetable = removed(1, 2, lasting=True)
     timetable.pop_lasting(9, 9)
     assert timetable.count_ending(0) == 2
@@ -117,7 +117,7 @@ def test_what_is_being_purged_counts_until_it_is_gone() -> None:
 
 
 def test_nobody_removes_what_never_ends() -> None:
-    """It is not in the way of what does."""
+    """It does not keep others from being removed."""
     timetable = removed(NEVER, lasting=True)
     assert timetable.pop_lasting(NEVER + 1, 9) == []
     assert timetable.count_ending(NEVER + 1) == 0

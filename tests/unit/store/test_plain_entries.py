@@ -1,4 +1,4 @@
-"""Entries without anything special are read in a quicker way, which says the same."""
+"""Plain entries are read in a quicker way, with the same result."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ USUAL = (
     more=WRITTEN,
 )
 def test_a_plain_entry_is_read_as_any_other(key: str, kept: set[bytes], more: list[bytes]) -> None:
-    """What is read in a quicker way says the same."""
+    """The quick way returns the same entry as the other."""
     for lines in ([line for line in USUAL if line in kept], more):
         block_ = b"".join(b"%b\r\n" % line for line in (b"NATS/1.0", *lines, b""))
         quick = entries._plain_entry(key, block_, NOW_US)
@@ -53,14 +53,14 @@ def test_a_plain_entry_is_read_as_any_other(key: str, kept: set[bytes], more: li
             assert glanced is None
         else:
             assert glanced == (quick.wake_us, quick.subject.encode(), quick.token, quick.size)
-            # A header that means nothing sends it the other way.
+            # With an unknown header it is read the other way.
             other = parse_entry(key, block_[:-2] + b"gozo-nothing: 1\r\n\r\n", NOW_US)
             assert isinstance(other, Entry)
             assert other == quick._replace(unknown=b"Gozo-Nothing: 1\r\n")
 
 
 def test_what_gozo_writes_is_read_in_the_quick_way() -> None:
-    """And what clients write that know the bucket, in whichever order."""
+    """So are entries written by clients, with their lines in any order."""
     for key, id_ in (("a-1", "a-1"), ("a.1", "a.1"), (reserved_key(), None)):
         entry = Entry(id_, "to.there", "+10", NOW_US, NOW_US, b"0a-1")
         assert entries._plain_entry(key, block(entry_headers(entry, b"0a-1"), 3), NOW_US) == entry

@@ -1,4 +1,4 @@
-"""Runs in the bucket, and the schedules that they come from."""
+"""Runs in the bucket, and their schedules."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_there_and_back(
     tried: int,
     reason: str,
 ) -> None:
-    """What is stored of a run says the same when it is read."""
+    """A run that is stored and read again is the same."""
     key = escape_id(id_)
     run = Run(key, occurrence, sent_us, tokens, owner, give_up_us, is_last)
     entry = Entry(
@@ -90,7 +90,7 @@ def test_there_and_back(
 
 
 def test_each_occurrence_has_a_key_of_its_own() -> None:
-    """So have those of schedules that take each other's place, and what was triggered."""
+    """So does a triggered run, and each schedule that replaces another."""
     single = Entry("a", "to", "+1", NOW_US, NOW_US)
     recurring = single._replace(spec=ScheduleSpec(recurs=True, occurred=4))
     occurrences = [
@@ -126,7 +126,7 @@ def test_what_gozo_never_writes(occurrence: str, lines: bytes) -> None:
 
 @given(id_=IDS | st.none(), reason=st.text(st.sampled_from(["%", "\U0001f600", "a"])))
 def test_the_size_of_a_schedule_counts_its_runs(id_: str | None, reason: str) -> None:
-    """Whatever becomes of a run, its headers have no more bytes than were counted at first."""
+    """The headers of a run never exceed the bytes that were counted for it."""
     schedule = Entry(
         *(id_, "to", "@every 1s", LAST_US, LAST_US),
         attempts=999_999,

@@ -1,4 +1,4 @@
-"""Which runs there are, of which schedule, and whose tokens are whose."""
+"""Which runs there are, and the schedule and the tokens of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(schedule: str = "a", state: State = State.RUNNING, tokens: tuple[str, ..
 
 
 def test_a_life() -> None:
-    """A run is found by its key, its schedule and its tokens, until it is gone."""
+    """A run is found by its key, schedule and tokens until it is removed."""
     index = RunIndex()
     assert (len(index), bool(index), index.get("one")) == (0, False, None)
     first = run(tokens=("x", "y"))
@@ -45,7 +45,7 @@ def test_a_life() -> None:
 
 
 def test_what_is_no_run() -> None:
-    """A schedule is none, also in the place of one."""
+    """A schedule is not indexed, even if it replaces a run."""
     index = RunIndex()
     index.note("one", run(tokens=("x",)))
     index.note("one", run()._replace(run=None))
@@ -69,7 +69,7 @@ NOTES = st.lists(
 
 @given(NOTES)
 def test_any_order(notes: list[tuple[str, Entry | None]]) -> None:
-    """It says what a look through all runs says; tokens are nobody else's."""
+    """The index agrees with a search through all runs."""
     index = RunIndex()
     latest: dict[str, Entry] = {}
     for key, noted in notes:

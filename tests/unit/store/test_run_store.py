@@ -1,4 +1,4 @@
-"""What is known of runs while the bucket does not have them yet."""
+"""What is known of runs before the bucket has them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ SCHEDULE = Entry("a", "to", "+0", 1, 1, confirmation=Confirmation(Confirm.REPLY)
 
 
 class Unanswered:
-    """A queue whose bucket does not answer until the test does."""
+    """A queue whose changes the test completes."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
 
     def submit(self, change: Change) -> None:
-        """Take a change on."""
+        """Accept a change."""
         self.changes.append(change)
 
 
 @pytest.mark.parametrize("result", [Result.STORED, Result.UNAVAILABLE])
 def test_they_count_from_when_they_begin(result: Result) -> None:
-    """Else a second one could begin meanwhile; stored or not, they are on their way no more."""
+    """Otherwise another one could begin meanwhile; they count until they are stored or refused."""
     queue = Unanswered()
     store = RunStore(cast("ChangeQueue", queue), Timetable(), repeat(b"token"))
     results: list[Result] = []

@@ -1,4 +1,4 @@
-"""What is remembered of schedules that few of them are."""
+"""What is recorded of the few schedules that are special."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def failed(confirmation: Confirmation, *, recurs: bool = False, occurred: int = 
 
 
 def test_dead_letters_are_counted_by_schedule() -> None:
-    """Those of occurrences, as long as they wait."""
+    """Those of its occurrences count as long as they wait."""
     traits = Traits(lambda: NOW_US)
     letter = Confirmation(Confirm.STREAM, dead_letter="dead")
     traits.note("single", failed(letter))
@@ -47,7 +47,7 @@ def test_dead_letters_are_counted_by_schedule() -> None:
 
 
 def test_runs_are_counted_apart() -> None:
-    """Whatever their state is: they are no schedules that failed, or are tried again."""
+    """In every state: they are neither failed nor retried schedules."""
     traits = Traits(lambda: NOW_US)
     schedule = failed(Confirmation(Confirm.REPLY, dead_letter="dead"))
     run = begun(schedule, "a", "t1", b"", NOW_US)
@@ -60,7 +60,7 @@ def test_runs_are_counted_apart() -> None:
 
 
 def test_no_schedule_has_too_many_dead_letters() -> None:
-    """Another one may have some all the same."""
+    """The limit is for each schedule."""
     index = some_index()
     reservations = Reservations(cast(Any, None), index, iter(()))
     letter = Confirmation(Confirm.STREAM, dead_letter="dead")
@@ -78,7 +78,7 @@ def test_no_schedule_has_too_many_dead_letters() -> None:
 
 
 def test_a_stream_has_to_acknowledge_every_dead_letter() -> None:
-    """Also that of a schedule whose receiver is to answer."""
+    """This includes dead letters of schedules that a receiver confirms."""
     traits = Traits(lambda: NOW_US)
     traits.note("a", failed(Confirmation(Confirm.REPLY, dead_letter="dead")))
     traits.note("b", failed(Confirmation(Confirm.REPLY)))

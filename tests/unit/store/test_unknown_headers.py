@@ -15,7 +15,7 @@ NOW_US = 1_763_871_234_000_000
 
 
 def test_an_entry_with_an_unknown_header_is_delivered_all_the_same() -> None:
-    """It is an entry as without it, and the names are known, in a length that can be shown."""
+    """The header has no other effect than that its name is reported, shortened."""
     lines = b"Gozo-When: @daily\r\nGozo-Subject: to\r\nGozo-Count: 3\r\nGozo-Created: 1\r\n"
     unknown = b"GOZO-untill: 5\r\ngozo-foo-bar: 1m\r\ngozo-" + b"a" * 100 + b": x\r\n"
     plain = parse_entry("a", block(lines), NOW_US)
@@ -31,7 +31,7 @@ RESTS = st.binary(max_size=20).filter(lambda rest: b"\r\n" not in rest)
 
 @given(st.lists(RESTS.map(lambda rest: b"Gozo-X%b\r\n" % rest), max_size=4))
 def test_whatever_an_unknown_header_says_is_kept(lines: list[bytes]) -> None:
-    """However often the entry is stored again, and it has no effect."""
+    """It has no effect, however often the entry is stored again."""
     given_ = b"".join((b"Gozo-When: +10\r\nGozo-Subject: to\r\n", *lines))
     entry = parse_entry("a", block(given_), NOW_US)
     assert isinstance(entry, Entry)

@@ -124,7 +124,7 @@ def test_unsettled_until_the_crash() -> None:
 def test_repeating_begins_with_the_first_that_matters(
     spans: list[tuple[int, int, bool]],
 ) -> None:
-    """A repeating fault begins with the first fault, whichever it is, that covers its beginning."""
+    """A repeating fault begins with the first fault that covers its beginning."""
     found = faults(*(Fault("x", NOW + at, NOW + at + long, repeat) for at, long, repeat in spans))
     assert [(fault.begin, fault.end) for fault in found.repeating()] == [
         (min(other.begin for other in found.all if other.covers(fault.begin)), fault.end)
@@ -134,7 +134,7 @@ def test_repeating_begins_with_the_first_that_matters(
 
 
 def test_repeating_of_many_is_quick() -> None:
-    """It is asked for each group of a load, in runs with thousands of faults."""
+    """It is called for each group of a load, in runs with thousands of faults."""
     found = faults(*(crash(5.0 * number) for number in range(10_000)))
     began = time.process_time()
     assert len(found.repeating()) == 10_000
