@@ -167,8 +167,8 @@ def command(
     `GOZO_MESSAGE_HEADER_<NAME>` for each header, in upper case and with _ for -. No shell is
     involved. Exit codes are logged to standard error.
 
-    What a receiver has to confirm (`--confirm-reply`, `--confirm-claim`) has succeeded if the
-    command exits with 0, and is retried by gozo if not.
+    What the receiver has to confirm (`gozoctl create --confirm-reply`) has succeeded if the command
+    exits with 0, and is retried by gozo if not.
 
     On SIGTERM, SIGINT or SIGHUP it finishes what runs and what waits here, or gives it back, and
     exits 0; a second SIGTERM or SIGINT ends running commands.
