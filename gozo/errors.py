@@ -85,12 +85,14 @@ class ExistsError(GozoError):
 class NotFoundError(GozoError):
     """There is no schedule with this id.
 
-    `status` is `not_found`, or `already_delivered` where it is known that it was.
+    `status` is `not_found`, or `already_delivered` where it is known that it was. If an occurrence
+    of it is still running, retried or waiting, `reason` says so; otherwise it is empty.
     """
 
-    def __init__(self, message: str, status: str = "not_found") -> None:
+    def __init__(self, message: str, status: str = "not_found", reason: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.reason = reason
 
 
 class NotAllowedError(GozoError):

@@ -329,6 +329,7 @@ def _in_place(entry: Entry, wanted: Wanted, found: Found, keys: Collection[str])
     if set(keys) & set(TIMES):
         return not_awaiting(entry)
     entry = entry._replace(when=old.when, spec=old.spec, created_us=old.created_us)
+    entry = entry._replace(origin=old.origin)
     return due_at(entry, old.due_us)
 
 

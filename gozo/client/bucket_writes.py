@@ -27,7 +27,7 @@ from gozo.errors import (
 )
 from gozo.protocol.headers import block
 from gozo.protocol.ids import escape_id
-from gozo.protocol.receipts import protected_error
+from gozo.protocol.receipts import over, protected_error
 from gozo.protocol.subject_policy import LARGEST_BLOCK, check_size
 from gozo.runtime.clock import steady, wall_us
 from gozo.schedule import expression as grammar
@@ -36,6 +36,7 @@ from gozo.schedule.recurrence import paused, rescheduled, resumed
 from gozo.schedule.runs import ended
 from gozo.store.bucket import Bucket, open_bucket
 from gozo.store.entry_codec import entry_headers, headers_size, reserved_key
+from gozo.store.entry_tokens import client_token
 from gozo.store.marker_codec import (
     MARKER_SECONDS,
     marker_headers,
@@ -44,6 +45,8 @@ from gozo.transport.jetstream import CONFLICTS, NO_ROOM, is_final, read_ack
 
 AT_ONCE = 200  # schedules changed concurrently
 FIRST_WAIT, LONGEST_WAIT = 0.01, 0.25  # seconds before the next try
+
+Gone = Literal["already_delivered", "not_found"]
 
 Change = Callable[[Entry], Entry]
 """Returns a new version of a schedule made from the current one, or raises `RequestError`."""
@@ -99,10 +102,10 @@ class BucketWrites:
 
         async def cancel(id_: str) -> Cancelled:
             answer = await self._cancel(bucket, id_, timeout)
-            running = None
-            if has_runs:
-                running = await self._end_runs(bucket, id_, timeout, are_cancelled=True)
-            return answer if running is None else Cancelled(id_, "cancelled", running)
+            if not has_runs:
+                return answer
+            changed, running = await self._end_runs(bucket, id_, timeout, are_cancelled=True)
+            return Cancelled(id_, "cancelled" if changed else answer.status, running)
 
         done: list[Cancelled] = []
         for start in range(0, len(ids), AT_ONCE):
@@ -111,33 +114,37 @@ class BucketWrites:
 
     async def _end_runs(
         self, bucket: Bucket, id_: str, timeout: float, *, are_cancelled: bool = False
-    ) -> bool | None:
+    ) -> tuple[bool, bool]:
         """Make sure that the runs of a schedule are not tried again; remove cancelled failed ones.
 
-        Returns whether one is running; None without runs.
+        Returns whether this changed any of them, and whether one is running.
         """
-        runs = await self._reader.find_runs(id_)
-        running = [await self._end_run(bucket, one, timeout, are_cancelled) for one in runs]
-        return any(running) if runs else None
+        found = await self._reader.find_runs(id_)
+        done = [await self._end_run(bucket, one, timeout, are_cancelled) for one in found]
+        return any(changed for changed, _ in done), any(running for _, running in done)
 
     async def _end_run(
         self, bucket: Bucket, found: Found | None, timeout: float, is_cancelled: bool
-    ) -> bool:
-        """Return whether the run is running."""
+    ) -> tuple[bool, bool]:
+        """Return whether this changed the run, and whether it is running."""
         async for left in tries(timeout, "the run" if found is None else repr(found.key)):
             if found is None or isinstance(found.what, Marker):
-                return False
+                return False, False
             message = found.message
             entry, payload = entry_of(
                 found.key, message.headers, message.payload, message.stored_us
             )
-            done = True
+            is_running, new = entry.state is State.RUNNING, ended(entry)
             if entry.state is State.FAILED:
-                done = not is_cancelled or await self.remove(bucket, found, left)
-            elif (new := ended(entry)) != entry:
+                if entry.is_dead_letter or not is_cancelled:
+                    return False, False
+                done = await self.remove(bucket, found, left)
+            elif new == entry:
+                return False, is_running
+            else:
                 done = await self._put(bucket, found.key, new, payload, message.sequence, left)
             if done:
-                return entry.state is State.RUNNING
+                return True, is_running
             found = await self._reader.read(found.key)
         raise AssertionError  # `tries` raises at the end
 
@@ -168,7 +175,7 @@ class BucketWrites:
         entry = await self._alter(
             bucket, id_, lambda entry: rescheduled(entry, when, now_us), timeout
         )
-        running = bool(await self._end_runs(bucket, id_, timeout))
+        _, running = await self._end_runs(bucket, id_, timeout)
         return Stored(id_, moment(entry.due_us), replaced=True, running=running)
 
     async def pause(self, ids: list[str], note: str, *, timeout: float) -> list[Answer]:
@@ -193,24 +200,35 @@ class BucketWrites:
         bucket = await self._reader.bucket()
         if bucket is None:
             return [Answer(id_, "not_found") for id_ in ids]
-        ends_runs = status == "paused" and await self._reader.has_runs()
+        ends_runs = status == "paused"
+        has_runs = ends_runs and await self._reader.has_runs()
 
         async def alter(id_: str) -> Answer:
             try:
-                await self._alter(bucket, id_, change, timeout)
+                await self._alter(bucket, id_, change, timeout, spares_runs=not ends_runs)
             except NotFoundError as error:
-                delivered = error.status == "already_delivered"
-                return Answer(id_, "already_delivered" if delivered else "not_found")
-            running = ends_runs and await self._end_runs(bucket, id_, timeout)
-            return Answer(id_, status, running=bool(running))
+                gone: Gone = "not_found" if error.status == "not_found" else "already_delivered"
+                return Answer(id_, gone, error.reason, running=bool(error.reason))
+            running = has_runs and (await self._end_runs(bucket, id_, timeout))[1]
+            return Answer(id_, status, running=running)
 
         done: list[Answer] = []
         for start in range(0, len(ids), AT_ONCE):
             done += await asyncio.gather(*map(alter, ids[start : start + AT_ONCE]))
         return done
 
-    async def _alter(self, bucket: Bucket, id_: str, change: Change, timeout: float) -> Entry:
+    async def _alter(
+        self,
+        bucket: Bucket,
+        id_: str,
+        change: Change,
+        timeout: float,
+        *,
+        spares_runs: bool = False,
+    ) -> Entry:
         """Change a schedule and return it; stores it if it differs.
+
+        Daemons end the runs of a schedule that a client changes, unless it `spares_runs`.
 
         Raises:
             NotFoundError: there is no such schedule.
@@ -219,19 +237,26 @@ class BucketWrites:
         """
         async for left in tries(timeout, repr(id_)):
             found = await self._reader.find(id_)
-            if found is None:
-                raise absent(id_, "not_found")
-            if isinstance(found.what, Marker):
-                delivered = found.what.reason is Reason.DELIVERED
-                raise absent(id_, "already_delivered" if delivered else "not_found")
+            if found is None or isinstance(found.what, Marker):
+                raise await self._absent(id_, found)
             message = found.message
             entry, payload = entry_of(
                 found.key, message.headers, message.payload, message.stored_us
             )
             new = change(entry)
-            if new == entry or await self.put_for(bucket, new, payload, found, left):
+            if new == entry or await self.put_for(
+                *(bucket, new, payload, found, left), spares_runs=spares_runs
+            ):
                 return new
         raise AssertionError  # `tries` raises at the end
+
+    async def _absent(self, id_: str, found: Found | None) -> NotFoundError:
+        """Return the error for a schedule of which a marker was found, or nothing."""
+        marker = None if found is None else found.what
+        delivered = isinstance(marker, Marker) and marker.reason is Reason.DELIVERED
+        progress = await self._reader.progress(id_)
+        status = "already_delivered" if delivered else "not_found"
+        return absent(id_, status, over(progress) if progress else "")
 
     def check_size(self, bucket: Bucket, entry: Entry, payload: bytes) -> None:
         """Refuse a schedule that is too large for the bucket, including what gozo adds later.
@@ -243,26 +268,41 @@ class BucketWrites:
         check_size(len(payload), headers_size(entry), most, bucket.max_message)
 
     async def put_for(
-        self, bucket: Bucket, entry: Entry, payload: bytes, found: Found | None, timeout: float
+        self,
+        bucket: Bucket,
+        entry: Entry,
+        payload: bytes,
+        found: Found | None,
+        timeout: float,
+        *,
+        spares_runs: bool = False,
     ) -> bool:
         """Store an entry in place of what was found under its id; False on a conflict."""
         assert entry.id is not None
         key = escape_id(entry.id)
+        token = client_token(spares_runs=spares_runs)
         if found is None or found.key == key:
             expected = 0 if found is None else found.message.sequence
-            return await self._put(bucket, key, entry, payload, expected, timeout)
+            return await self._put(bucket, key, entry, payload, expected, timeout, token)
         # The original gozo kept the schedule under another key.
         canonical = await self._reader.read(key)
         expected = 0 if canonical is None else canonical.message.sequence
-        if not await self._put(bucket, key, entry, payload, expected, timeout):
+        if not await self._put(bucket, key, entry, payload, expected, timeout, token):
             return False
         await self.remove(bucket, found, timeout, moved=True)
         return True
 
     async def _put(
-        self, bucket: Bucket, key: str, entry: Entry, payload: bytes, expected: int, timeout: float
+        self,
+        bucket: Bucket,
+        key: str,
+        entry: Entry,
+        payload: bytes,
+        expected: int,
+        timeout: float,
+        token: bytes = b"",
     ) -> bool:
-        lines = entry_headers(entry, secrets.token_hex(8).encode())
+        lines = entry_headers(entry, token or client_token())
         return bool(await self.write(bucket, key, block(lines, expected), payload, timeout))
 
     async def remove(

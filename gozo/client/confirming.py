@@ -92,7 +92,8 @@ def read_options(options: ConfirmOptions, *, recurs: bool) -> Confirmed:
     given = {
         f"gozo-{key}".encode(): write(value).encode("utf-8", "surrogatepass")
         for key, (name, write) in zip(KEYS, _WRITE.items(), strict=True)
-        if (value := options.get(name)) is not None and value != 0
+        if (value := options.get(name)) is not None and value is not False
+        if name != "attempts" or value
     }
     return Confirmed(*read_confirmation(given, recurs=recurs))
 

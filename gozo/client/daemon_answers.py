@@ -23,8 +23,10 @@ def readable() -> Iterator[None]:
         ) from error
 
 
-def absent(id_: str, status: str) -> NotFoundError:
-    """Return the error for a schedule that does not exist."""
+def absent(id_: str, status: str, reason: str = "") -> NotFoundError:
+    """Return the error for a schedule that does not exist; `reason` as for `NotFoundError`."""
+    if reason:
+        return NotFoundError(f"{id_!r} cannot be changed: {reason}", status, reason)
     if status == "already_delivered":
         return NotFoundError(f"the schedule {id_!r} was already delivered", status)
     return NotFoundError(f"there is no schedule {id_!r}")

@@ -179,8 +179,8 @@ class DaemonCalls:
             check(answer)
             if answer["status"] == "rescheduled":
                 return stored(answer)
-            status = answer["status"]
-        raise absent(id_, status)
+            status, reason = answer["status"], str(answer.get("reason", ""))
+        raise absent(id_, status, reason)
 
     async def _call(
         self, verb: str, body: dict[str, object], timeout: float

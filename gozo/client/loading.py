@@ -1,8 +1,8 @@
 """Loads the latest message of each key of the bucket: all keys, or those listed by the leader.
 
-If most of the bucket is delete markers, the keys listed by the leader are read one by one, each at
-its revision, and then everything stored after the leader's position. So no schedule is missed:
-either it has not changed since the leader listed it, or it was stored later.
+If most of the bucket is delete markers, the keys listed by the leader are read, each at its
+revision, and then everything stored after the leader's position. So no schedule is missed: either
+it has not changed since the leader listed it, or it was stored later.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from gozo.store.bucket import Bucket, BucketState
 from gozo.store.marker_codec import plain_marker
 from gozo.store.ordered_consumer import BATCH, HEARTBEAT, Consumer
 from gozo.store.run_codec import RUN_PREFIX
+from gozo.transport.batched_get import MOST_SUBJECTS, latest_messages
 from gozo.transport.connection import Connection
-from gozo.transport.jetstream import JetStream
+from gozo.transport.jetstream import JetStream, StoredMessage
 
 CHASE = 100_000  # messages read beyond the initial ones, plus as many as there are keys
 GRACE = 0.1  # seconds within which a stored message arrives
 LAG = 5.0  # seconds for a replica of the stream to catch up with its leader
 
 FEW = 2_000  # messages read in less time than asking a leader takes
-WORTH = 8  # reading one key at its revision takes as long as this many messages of a full load
+WORTH = 8  # reading one key at its revision may take as long as this many messages of a full load
 PAGE = 2_000  # keys requested from the leader at a time
-AT_ONCE = 1_000  # messages requested at a time
+AT_ONCE = MOST_SUBJECTS  # messages requested at a time
 MOST_BYTES = 16 * 1024 * 1024  # of large payloads in a page: single reads include payloads
 ANSWER_TIME = 5.0  # seconds
 
@@ -55,6 +56,8 @@ class Named:
         self._bucket = bucket
         self._keys = keys
         self._state = state
+        self._in_batches = bucket.direct
+        """Whether many keys are read with one request."""
 
     async def messages(self, prefix: str) -> AsyncIterator[Raw]:
         """Iterate over the messages of keys that begin with `prefix`; then look at `after`.
@@ -74,7 +77,8 @@ class Named:
                 return
             after = min(after, page.position)  # another leader may lag behind the previous one
             for start in range(0, len(page.keys), AT_ONCE):
-                found = await self._read(page.keys[start : start + AT_ONCE])
+                some = page.keys[start : start + AT_ONCE]
+                found = await self._read(some, max(page.position, self._state.last_sequence))
                 if found is None:
                     return
                 for raw in found:
@@ -84,18 +88,22 @@ class Named:
                 prefixes.pop()
         self.after = after
 
-    async def _read(self, keys: list[tuple[str, int]]) -> list[Raw] | None:
+    async def _read(self, keys: list[tuple[str, int]], position: int) -> list[Raw] | None:
         """Read keys at their revisions; omits those that have changed since.
 
         None: a read failed, or the bucket differs from the leader's report.
         """
-        revisions = [revision for _, revision in keys]
         try:
-            found = await self._js.messages(self._bucket.stream, revisions, timeout=ANSWER_TIME)
+            found = await self._read_batch(keys, position) if self._in_batches else {}
+            left = [revision for _, revision in keys if revision not in found]
+            if left:
+                messages = await self._js.messages(self._bucket.stream, left, timeout=ANSWER_TIME)
+                found |= {message.sequence: message for message in messages if message is not None}
         except (JetStreamError, NoServerError, NotAllowedError):
             return None
         raws: list[Raw] = []
-        for (key, revision), message in zip(keys, found, strict=True):
+        for key, revision in keys:
+            message = found.get(revision)
             if message is None:
                 continue
             if message.subject != self._bucket.prefix + key:
@@ -104,6 +112,24 @@ class Named:
                 headers = _sized(message.headers, len(message.payload))
                 raws.append(Raw(key, revision, message.stored_us, headers))
         return raws
+
+    async def _read_batch(
+        self, keys: list[tuple[str, int]], position: int
+    ) -> dict[int, StoredMessage]:
+        """Read keys with one request; returns messages by revision.
+
+        Nothing if the server cannot do that, or if its replica of the stream has not reached
+        `position`: a message may have changed since.
+        """
+        subjects = [self._bucket.prefix + key for key, _ in keys]
+        try:
+            batch = await latest_messages(self._js, self._bucket.stream, subjects, ANSWER_TIME)
+        except NotAllowedError:
+            batch = None  # single messages may be permitted
+        if batch is None or batch.position < position:
+            self._in_batches = False
+            return {}
+        return {message.sequence: message for message in batch.messages}
 
 
 def _sized(headers: bytes | None, size: int) -> bytes:

@@ -204,9 +204,10 @@ class Answer:
     status: Literal["paused", "resumed", "triggered", "failed", "already_delivered", "not_found"]
     """`failed`: it was triggered but could not be delivered."""
     reason: str = ""
-    """Why it failed."""
+    """Why it failed; of a schedule that is over, what an occurrence of it still does."""
     running: bool = False
-    """Whether an occurrence is still running; it is not tried again."""
+    """Whether an occurrence is still running, and is not tried again; of a schedule that is over,
+    whether one is still running, retried or waiting."""
 
 
 @dataclass(frozen=True, slots=True)

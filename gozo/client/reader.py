@@ -25,6 +25,7 @@ from gozo.errors import JetStreamError, NoServerError
 from gozo.protocol.subject_policy import Policy
 from gozo.runtime.clock import wall_us
 from gozo.schedule.model import Marker
+from gozo.schedule.runs import progress
 from gozo.store.bucket import Bucket, find_bucket, stream_of
 from gozo.store.run_codec import RUN_PREFIX, run_key
 from gozo.transport.connection import Connection
@@ -184,6 +185,11 @@ class Reader:
                 if isinstance(what, Schedule) and what.is_run and what.id == id_:
                     found.append(Found(name, message, what))
         return sorted(found, key=_due)
+
+    async def progress(self, id_: str) -> str:
+        """Return what the runs of the schedule with an id do; see `gozo.schedule.runs.progress`."""
+        found = await self.find_runs(id_)
+        return progress({one.what.state for one in found if isinstance(one.what, Schedule)})
 
     async def has_runs(self) -> bool:
         """Return whether the bucket may have runs, of any schedule."""

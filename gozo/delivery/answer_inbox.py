@@ -9,17 +9,15 @@ starts.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
+from gozo.delivery.kept_answers import KeptAnswers
 from gozo.delivery.run_outcomes import Heard, hash_of
 from gozo.errors import Refusal, RequestError
 from gozo.protocol.answers import ACK_TOKEN, Verdict, read_answer
+from gozo.protocol.subject_policy import LONGEST_SUBJECT
 from gozo.runtime.clock import steady
 from gozo.transport.connection import Connection
-
-KEPT = 60.0  # seconds
-MOST_KEPT = 50_000  # answers
 
 
 class AnswerInbox:
@@ -33,7 +31,7 @@ class AnswerInbox:
         self._start = len(self.prefix) + 1
         self._hear: Callable[[Heard], None] | None = None
         self._may_act: Callable[[], bool] = bool
-        self._kept: deque[tuple[float, Heard]] = deque(maxlen=MOST_KEPT)
+        self._kept = KeptAnswers()
         connection.listen(self.subject, self._on_message)
 
     @property
@@ -65,11 +63,8 @@ class AnswerInbox:
         hear = self._hear
         if hear is None or not (self._kept and self._may_act()):
             return
-        kept, self._kept = self._kept, deque(maxlen=MOST_KEPT)
-        since = steady() - KEPT
-        for at, heard in kept:
-            if at >= since:
-                hear(heard)
+        for heard in self._kept.take(steady()):
+            hear(heard)
 
     def close(self) -> None:
         """Keep answers from now on: another replica acts on them."""
@@ -78,14 +73,12 @@ class AnswerInbox:
     def _on_message(
         self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
+        if len(reply) > LONGEST_SUBJECT:
+            reply = b""  # gozo publishes nothing there
         heard = Heard(hash_of(subject[self._start :]), read_answer(headers, payload), reply)
         if self._hear is not None and self._may_act():
             self.pass_on()
             self._hear(heard)
             return
-        if heard.answer.verdict is Verdict.CLAIM:
-            return
-        now, kept = steady(), self._kept
-        while kept and kept[0][0] < now - KEPT:
-            kept.popleft()
-        kept.append((now, heard))
+        if heard.answer.verdict is not Verdict.CLAIM:
+            self._kept.add(heard, steady())

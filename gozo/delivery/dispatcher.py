@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import repeat
 
 from gozo.delivery.answer_inbox import AnswerInbox
 from gozo.delivery.bucket_source import BucketSource
@@ -196,9 +195,13 @@ class Delivery:
 
     def next_due(self) -> int | None:
         """When the next waiting schedule is due; None without one."""
-        sources: tuple[Source, ...] = (self._bucket, self._memory, self._occurrences)
-        soonest = (source.next_due() for source in sources)
-        return min((due_us for due_us in soonest if due_us is not None), default=None)
+        due_us = self._bucket.next_due()
+        others: tuple[Source, ...] = (self._memory, self._occurrences)
+        for source in others:
+            other_us = source.next_due()
+            if other_us is not None and (due_us is None or other_us < due_us):
+                due_us = other_us
+        return due_us
 
     def _is_due(self, now_us: int) -> bool:
         due_us = self.next_due()
@@ -212,7 +215,8 @@ class Delivery:
         if room <= 0:
             return
         items = self._bucket.pop_due(now_us, room)
-        batch: list[Due] = list(zip(items, repeat(self._bucket), strict=False))
+        bucket = self._bucket
+        batch: list[Due] = [(item, bucket) for item in items]
         recurring, run_index = self._traits.recurring, self._traits.runs
         if recurring or run_index.any:
             for place, item in enumerate(items):
@@ -221,14 +225,12 @@ class Delivery:
                     batch[place] = (item, self._occurrences)
                 elif run_index.is_unsettled(item.key):
                     batch[place] = (item, self._runs)
-        others: list[Due] = [
-            *zip(self._occurrences.pop_due(now_us, room), repeat(self._occurrences), strict=False),
-            *zip(
-                self._memory.pop_due(now_us, room - len(items)), repeat(self._memory), strict=False
-            ),
-        ]
-        if others:
-            batch = sorted((*batch, *others), key=lambda due: due[0].due_us)
+        occurrences = self._occurrences.pop_due(now_us, room)
+        in_memory = self._memory.pop_due(now_us, room - len(items))
+        if occurrences or in_memory:
+            batch += ((item, self._occurrences) for item in occurrences)
+            batch += ((item, self._memory) for item in in_memory)
+            batch.sort(key=lambda due: due[0].due_us)
         self._queue.extend(batch)
 
     def _send(self, now_us: int) -> bool:

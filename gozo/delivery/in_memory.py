@@ -65,6 +65,8 @@ class InMemory:
         self.timetable = Timetable()
         self._report_handled = report_handled
         self._requests: dict[str, Taken | Triggered] = {}
+        self.any = self._requests.keys()
+        """True while there is a schedule: cheap to ask for each message."""
         self._count = 0
 
     def __len__(self) -> int:

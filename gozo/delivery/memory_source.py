@@ -18,16 +18,22 @@ class MemorySource:
         self, in_memory: InMemory, settling: Settling, failures: Failures, clock: ClockWatch
     ) -> None:
         self._in_memory = in_memory
-        self._timetable = in_memory.timetable
+        self._any, self._timetable = in_memory.any, in_memory.timetable
         self._settling = settling
         self._failures = failures
         self._clock = clock
         # Bound directly, without a method around it: it is called for each message.
-        self.next_due = in_memory.timetable.next_due
-        self.pop_due = in_memory.timetable.pop_due
         self.is_current = in_memory.timetable.is_current
         self.message = in_memory.get
         self.settle = in_memory.remove
+
+    def next_due(self) -> int | None:
+        """When the next schedule is due; None without one."""
+        return self._timetable.next_due() if self._any else None
+
+    def pop_due(self, now_us: int, limit: int) -> list[Item]:
+        """Take at most `limit` due items, soonest first."""
+        return self._timetable.pop_due(now_us, limit) if self._any else []
 
     def sending(self, item: Item, message: Outgoing, now_us: int) -> None:
         """Nothing to note."""

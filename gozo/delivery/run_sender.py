@@ -15,6 +15,7 @@ from gozo.delivery.failures import Failures
 from gozo.delivery.outcome_recorder import OutcomeRecorder
 from gozo.delivery.run_changes import RunChanges
 from gozo.delivery.run_ends import RunEnds
+from gozo.delivery.run_offers import RunOffers
 from gozo.delivery.run_outcomes import RunOutcomes, hash_of
 from gozo.delivery.run_queue import RunQueue
 from gozo.delivery.run_waits import RunWaits
@@ -39,9 +40,6 @@ from gozo.transport.commands import publication
 from gozo.transport.connection import Connection
 from gozo.transport.permissions import not_published
 
-OFFER_AGAIN_US = 2 * MICROSECONDS
-"""Microseconds after which an offer that nobody has claimed is repeated."""
-
 DENIED_WITHIN = 3.0  # seconds within which the server says that it refused a message
 MOST_RECENT = 1_000  # messages to a subject, and subjects, for which that is known
 
@@ -62,6 +60,7 @@ class RunSender:
         self,
         connection: Connection,
         queue: RunQueue,
+        offers: RunOffers,
         index: RunIndex,
         store: RunStore,
         waits: RunWaits,
@@ -86,6 +85,7 @@ class RunSender:
         """
         self._connection = connection
         self._queue = queue
+        self._offers = offers
         self._index = index
         self._store = store
         self._waits = waits
@@ -103,11 +103,9 @@ class RunSender:
         self._note_sent = note_sent
         self._beginning: set[tuple[str, int]] = set()
         """Schedules whose runs are being stored: keys and revisions."""
-        self._offers: dict[str, tuple[str, int]] = {}
-        """The token of the offer of each unclaimed run, and when it was made."""
         self._recent: dict[str, deque[tuple[float, str]]] = {}
         """When runs were recently published to each subject: see `deny`."""
-        ends.on_taken.append(self._on_taken)
+        ends.on_taken.append(offers.end)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -121,10 +119,6 @@ class RunSender:
         self._offers.clear()
         self._queue.clear()
 
-    def _on_taken(self, key: str) -> None:
-        """Stop repeating an offer."""
-        self._offers.pop(key, None)
-
     def deny(self, subject: str) -> bool:
         """Note that the server refused a message to a subject; return whether it was a run's.
 
@@ -136,7 +130,7 @@ class RunSender:
         at, key = recent.pop()
         if at < steady() - DENIED_WITHIN:
             return False
-        self._offers.pop(key, None)
+        self._offers.end(key)
         self._outcomes.fail(key, not_published(subject))
         return True
 
@@ -263,13 +257,13 @@ class RunSender:
         if key in self._changes:
             source.give_back(item, now_us + LOOK_AGAIN_US)
             return
-        offer = self._offers.get(key)
-        if offer is not None:
-            again_us = offer[1] + OFFER_AGAIN_US
-            if now_us >= again_us:
-                self._publish(key, entry, message.payload, offer[0], again_us)
-                again_us = now_us + OFFER_AGAIN_US
-            source.give_back(item, again_us)
+        offered = self._offers.token(key)
+        if offered is not None:
+            wait_us = self._offers.wait_us(key)
+            if wait_us <= 0:
+                self._publish(key, entry, message.payload, offered, now_us + wait_us)
+                wait_us = self._offers.wait_us(key)
+            source.give_back(item, now_us + wait_us)
             return
         token = secrets.token_urlsafe(16)
         run = runs.sent(entry, hash_of(token.encode()), now_us)
@@ -320,7 +314,7 @@ class RunSender:
         now_us = self._clock.now_us()
         self._note_sent([now_us - due_us])
         if run.confirmation.by is Confirm.CLAIM:
-            self._offers[key] = token, now_us
+            self._offers.note(key, token)
         else:
             self._waits.note(key, run.confirmation.ack_wait_us / MICROSECONDS, steady())
             self._events.started(run)
@@ -328,15 +322,11 @@ class RunSender:
 
 def _running(others: list[Entry]) -> RequestError:
     """Return the refusal to begin a run while others are not settled."""
-    states = {other.state for other in others}
-    shown = next(
-        (str(state) for state in (State.RUNNING, State.RETRYING) if state in states), "waiting"
-    )
     if len(others) >= runs.MOST_RUNS:
         words = f"{len(others)} occurrences of the schedule are not settled: wait for them"
     else:
         words = (
-            f"an occurrence of the schedule is {shown}: wait until it is settled, or force the "
-            "trigger (gozoctl trigger --force)"
+            f"an occurrence of the schedule is {runs.progress({one.state for one in others})}: "
+            "wait until it is settled, or force the trigger (gozoctl trigger --force)"
         )
     return RequestError(Refusal.RUNNING, words)

@@ -15,7 +15,9 @@ from gozo.delivery.outcome_recorder import OutcomeRecorder
 from gozo.delivery.overdue import OverdueWatch
 from gozo.delivery.run_changes import RunChanges
 from gozo.delivery.run_ends import RunEnds
+from gozo.delivery.run_offers import RunOffers
 from gozo.delivery.run_outcomes import RunOutcomes
+from gozo.delivery.run_pace import RunPace
 from gozo.delivery.run_queue import RunQueue
 from gozo.delivery.run_sender import RunSender
 from gozo.delivery.run_waits import RunWaits
@@ -52,6 +54,7 @@ class Runs:
         waits: RunWaits,
         overdue: OverdueWatch,
         failures: Failures,
+        pace: RunPace,
         renewed_at: Callable[[], float],
         may_act: Callable[[], bool],
     ) -> None:
@@ -69,6 +72,7 @@ class Runs:
         self._failures = failures
         self._renewed_at = renewed_at
         self._may_act = may_act
+        self._pace = pace
         self._is_active = False
         self.pop_due = timetable.pop_due
         self.next_due = timetable.next_due
@@ -94,6 +98,7 @@ class Runs:
     def stop(self) -> None:
         """Stop acting on answers."""
         self._is_active = False
+        self._pace.clear()
         self._inbox.close()
         self._waits.clear()
         self._sender.clear()
@@ -141,6 +146,8 @@ class Runs:
             self._failures.postpone(due, denial)
         elif entry.run is None:
             self._sender.begin(due, message, now_us)
+        elif entry.run.sent_us:
+            self._pace.add(due)
         else:
             self._sender.attempt(due, message, now_us)
 
@@ -214,9 +221,12 @@ def build_runs(
     overdue = OverdueWatch(traits, timetable, changes, recorder, clock, events)
     ends = RunEnds(index, changes, waits, recorder, clock, stats)
     outcomes = RunOutcomes(connection, policy, index, changes, waits, clock, stats, events, ends)
+    offers = RunOffers(timetable)
+    clock.on_set.append(lambda by_us: offers.look_again(clock.reading_us()))
     sender = RunSender(
         connection,
         RunQueue(timetable, index, wakeup),
+        offers,
         index,
         store,
         waits,
@@ -234,9 +244,10 @@ def build_runs(
         may_send=may_send,
         note_sent=note_sent,
     )
+    pace = RunPace(lambda due, message: sender.attempt(due, message, clock.now_us()), may_send)
     return Runs(
         *(connection, timetable, cache, inbox, sender, outcomes, changes, waits, overdue),
-        failures,
+        *(failures, pace),
         renewed_at,
         may_send,
     )

@@ -90,12 +90,13 @@ class Settling:
         delivered = self._delivered
         if self._wakeup.is_pending and len(delivered) < SETTLE_LATER:
             return
+        # Checked once, not for each item: a slice is small compared with the room in the store.
+        if delivered and not self._store.has_room:
+            self._is_set = True
+            self._loop.call_later(ROOM_WAIT, self._settle)
+            return
         any_postponed = bool(self._failures)
         for _ in range(min(SETTLE_SLICE, len(delivered))):
-            if not self._store.has_room:
-                self._is_set = True
-                self._loop.call_later(ROOM_WAIT, self._settle)
-                return
             item, source = delivered.popleft()
             if any_postponed:
                 self._failures.forget(item)

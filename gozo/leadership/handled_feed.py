@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from math import inf
 from typing import NamedTuple
@@ -70,6 +70,8 @@ class FeedReader:
         """For each term, the number of its last message, and how many requests its messages have
         reported as handled so far."""
         self._leaders: dict[bytes, Hearing] = {}
+        self._begun = 0
+        """This replica's count when its present subscription began."""
         self.kept_from = 0
         """Requests are kept here from this count on."""
         self._waiting: dict[bytes, list[tuple[bytes, int]]] = {}
@@ -89,6 +91,7 @@ class FeedReader:
         self._numbers.clear()
         self._leaders.clear()
         self._first_taken.clear()
+        self._begun = count
         self.keep_from(now, count)
 
     def keep_from(self, now: float, count: int) -> None:
@@ -181,6 +184,17 @@ class FeedReader:
         hearing = self._leaders.get(leader)
         return None if hearing is None else hearing.position(theirs)
 
+    def positions_there(self, own: int) -> Iterator[tuple[bytes, int]]:
+        """Generate the leaders that received a request as well, and their positions of it.
+
+        Those are left out of which that is not certain.
+        """
+        if own > self._begun:
+            for leader, hearing in self._leaders.items():
+                theirs = hearing.position_there(own)
+                if theirs is not None:
+                    yield leader, theirs
+
     def heard_until(self, leader: bytes, begun: int) -> int | None:
         """Return the position here of the last request a leader received before a subscription."""
         hearing = self._leaders.get(leader)
@@ -234,6 +248,8 @@ class FeedWriter:
         """Reports of this term that have not come back, with their numbers."""
         self.begun = 0
         """The count when the present subscription began."""
+        self._begins = set[int]()
+        """The same for all subscriptions."""
         self._hears = True
         self._echoes = 0
         """How many more messages to send, each as soon as the one before comes back."""
@@ -250,7 +266,12 @@ class FeedWriter:
     def begin_hearing(self) -> None:
         """Note that requests are received from now on; earlier ones may have been missed."""
         self.begun = self.count.value
+        self._begins.add(self.begun)
         self._echoed = self._echoed_count = 0
+
+    def is_handed_over(self, position: int) -> bool:
+        """Tell whether a position is that of requests handed over by standbys."""
+        return position in self._begins
 
     def end_hearing(self) -> None:
         """Note that no more requests are received: the count becomes meaningless to others."""

@@ -100,6 +100,7 @@ class Hearing:
         self._offsets: dict[int, Offset] = {}
         """The offsets by the leader's count when it subscribed, in order."""
         self._last: Offset | None = None
+        self._last_begun = 0
 
     @property
     def is_settled(self) -> bool:
@@ -113,6 +114,7 @@ class Hearing:
                 del self._offsets[next(iter(self._offsets))]
             self._offsets[place.begun] = Offset()
         self._last = self._offsets[place.begun]
+        self._last_begun = place.begun
         self._last.note(message, place, count)
 
     def heard_until(self, begun: int) -> int | None:
@@ -145,6 +147,17 @@ class Hearing:
         """Return the position here at which one of its subscriptions began; None if not known."""
         new = self._offsets.get(begun)
         return None if new is None or new.value is None else begun + new.value
+
+    def position_there(self, own: int) -> int | None:
+        """Convert a position here into the leader's; None if that is not certain.
+
+        It is certain if both receive everything in the same order, and did when it came.
+        """
+        last = self._last
+        if last is None or last.value is None or not last.is_settled or last.spread:
+            return None
+        theirs = own - last.value
+        return theirs if theirs > self._last_begun else None
 
     def _before(self, begun: int) -> Offset | None:
         earlier = [one for one in self._offsets if one < begun]

@@ -61,6 +61,8 @@ def read_confirmation(
 ) -> tuple[bool, int, Confirmation | None]:
     """Read from gozo's headers, by lower-case name, how a delivery is confirmed.
 
+    `recurs` is whether the schedule does; true also if that is not known.
+
     Returns whether a stream confirms it, the maximum number of attempts (0: no limit), and the
     other settings, if any.
 
@@ -88,7 +90,7 @@ def read_confirmation(
         by=by,
         ack_wait_us=_read_ack_wait(given),
         backoff_us=_read_backoff(given),
-        max_age_us=_span(given, _MAX_AGE),
+        max_age_us=_read_max_age(given),
         overlap=_choice(given, _OVERLAP, Overlap) if _OVERLAP in given else None,
         dead_letter=_read_dead_letter(given),
         ttl_us=_read_ttl(given),
@@ -96,8 +98,19 @@ def read_confirmation(
         expect_us=_read_expect(given),
     )
     is_stream = by is Confirm.STREAM
+    if confirmation.dead_letter and is_stream and not (recurs or attempts):
+        _check_gives_up(confirmation)
     plain = is_stream and confirmation == Confirmation(by)
     return is_stream, attempts, None if plain else confirmation
+
+
+def _check_gives_up(confirmation: Confirmation) -> None:
+    """Refuse a dead letter that could never be published."""
+    if not confirmation.max_age_us:
+        raise _refusal(
+            "Gozo-Dead-Letter needs Gozo-Attempts or Gozo-Max-Age, since it does not recur and "
+            "'Gozo-Confirm: stream' is tried without limit otherwise: give one of them"
+        )
 
 
 def without_copied(given: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
@@ -163,6 +176,14 @@ def _read_ack_wait(given: Mapping[bytes, bytes]) -> int:
         raise _refusal(
             invalid_value("Gozo-Ack-Wait", _shown(given[_ACK_WAIT]), "expected 1s or more")
         )
+    return us
+
+
+def _read_max_age(given: Mapping[bytes, bytes]) -> int:
+    us = _span(given, _MAX_AGE)
+    if _MAX_AGE in given and not us:
+        problem = "expected more than 0s; without a limit, omit it"
+        raise _refusal(invalid_value("Gozo-Max-Age", _shown(given[_MAX_AGE]), problem))
     return us
 
 

@@ -53,6 +53,7 @@ IGNORED = (
     "Gozo-Next",
     "Gozo-Occurred",
     "Gozo-Occurrence",
+    "Gozo-Origin",
     "Gozo-Original",
     "Gozo-Outcome",
     "Gozo-Overdue",

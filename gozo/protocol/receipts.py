@@ -61,6 +61,29 @@ def cancel_receipt(id_: str, status: str, *, running: bool = False) -> dict[str,
     return receipt | {"running": True} if running else receipt
 
 
+def over_receipt(id_: str, status: str, progress: str) -> dict[str, object]:
+    """Return the result for an id of whose schedule only occurrences are left.
+
+    `progress` is as for `gozo.schedule.runs.progress`.
+    """
+    receipt = cancel_receipt(id_, status, running=bool(progress))
+    return receipt | {"reason": over(progress)} if progress else receipt
+
+
+def over(progress: str) -> str:
+    """Say that only occurrences of a schedule are left."""
+    return f"the schedule is over, but an occurrence of it is still {progress}"
+
+
+def over_error(progress: str) -> RequestError:
+    """Return the refusal to trigger a schedule of which only occurrences are left."""
+    return RequestError(
+        Refusal.RUNNING,
+        f"{over(progress)}: nothing is left to be triggered, forced or not; create the schedule "
+        "again if it is wanted once more",
+    )
+
+
 def protected_error() -> RequestError:
     """Return the refusal to change a protected schedule."""
     return RequestError(

@@ -16,6 +16,8 @@ from gozo.protocol.event_kinds import Kind
 from gozo.protocol.heard import Heard, Verb
 from gozo.protocol.receipts import (
     cancel_receipt,
+    over_error,
+    over_receipt,
     protected_error,
     refusal_receipt,
     rescheduled_receipt,
@@ -26,7 +28,7 @@ from gozo.requests.replies import Answer
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import LONGEST_REASON, Entry, ScheduleRequest
 from gozo.schedule.recurrence import paused, rescheduled, resumed
-from gozo.store.changes import Result
+from gozo.store.changes import GONE, Result
 from gozo.transport.connection import Connection
 
 Verdict = Callable[[Answer | RequestError | None], None]
@@ -90,6 +92,8 @@ class AdminVerbs(Processor):
         self._alter_each(heard, Kind.RESUMED, resumed)
 
     def _alter_each(self, heard: Heard, kind: Kind, change: Callable[[Entry], Entry]) -> None:
+        spares_runs = kind is Kind.RESUMED
+
         def alter_one(id_: str, verdict: Verdict) -> None:
             new: Entry | None = None
 
@@ -102,11 +106,14 @@ class AdminVerbs(Processor):
                 if result in _DONE:
                     if result is not Result.UNCHANGED and new is not None:
                         self._events.acted(kind, new)
-                    verdict(self._result(id_, kind))
+                    running = not spares_runs and self._store.is_running(id_)
+                    verdict(cancel_receipt(id_, kind, running=running))
+                elif result in GONE:
+                    verdict(over_receipt(id_, result, self._store.progress_of_runs(id_)))
                 else:
                     self._pass_on(id_, verdict, result, words)
 
-            self._store.alter(id_, alter, on_result, origin=heard)
+            self._store.alter(id_, alter, on_result, origin=heard, spares_runs=spares_runs)
 
         self._for_each(heard, alter_one)
 
@@ -126,7 +133,9 @@ class AdminVerbs(Processor):
                     self._send_triggered(id_, verdict, entry, payload, heard.received_us)
 
             def on_result(result: Result, words: str) -> None:
-                if result is not Result.UNCHANGED:
+                if result in GONE and (progress := self._store.progress_of_runs(id_)):
+                    verdict(over_error(progress))
+                elif result is not Result.UNCHANGED:
                     self._pass_on(id_, verdict, result, words)
 
             self._store.look(id_, send, on_result, origin=heard)
@@ -240,7 +249,7 @@ class AdminVerbs(Processor):
                 receipt = rescheduled_receipt(altered[0], running=running)
                 self._answer(heard, receipt)
             else:
-                self._answer(heard, self._result(id_, result))
+                self._answer(heard, over_receipt(id_, result, self._store.progress_of_runs(id_)))
 
         self._store.alter(id_, alter, on_result, origin=heard)
 
@@ -252,10 +261,8 @@ class AdminVerbs(Processor):
             verdict(None)
             return
         refusal = refusal_of(result, words)
-        verdict(self._result(id_, result) if refusal is None else refusal)
-
-    def _result(self, id_: str, status: str) -> Answer:
-        return cancel_receipt(id_, status, running=self._store.is_running(id_))
+        running = self._store.is_running(id_)
+        verdict(refusal or cancel_receipt(id_, result, running=running))
 
     def _checked(self, id_: str | None, answer: Answer | RequestError) -> Answer:
         """Return the answer for an id; a refusal is counted and logged."""

@@ -18,6 +18,7 @@ from gozo.requests.handler import RequestHandler
 from gozo.requests.handover import Handover
 from gozo.requests.in_progress import InProgress
 from gozo.requests.intake import Intake
+from gozo.requests.origins import Origins
 from gozo.requests.quotas import Quotas
 from gozo.requests.replies import Replies
 from gozo.requests.request_loop import RequestLoop
@@ -68,7 +69,8 @@ def build_intake(
     )
     standby = Standby(feed_writer.name, publish, feed_writer.count, clock, max_backlog)
     handover = Handover(standby, in_memory, store, feed_writer, publish)
-    handler = RequestHandler(context, admission, feed_writer)
+    origins = Origins(feed_writer, standby, store.knows)
+    handler = RequestHandler(context, admission, feed_writer, origins)
     admin_verbs = AdminVerbs(context, policy, connection)
     return Intake(
         connection=connection,

@@ -17,6 +17,7 @@ from gozo.protocol.requests import parse_request
 from gozo.requests.admin_verbs import refusal_of
 from gozo.requests.admission import Admission
 from gozo.requests.context import Context, Processor
+from gozo.requests.origins import Origins
 from gozo.runtime.logs import get_logger
 from gozo.schedule.model import CancelRequest, Request, ScheduleRequest
 from gozo.store.changes import NO_DEADLINE, Result
@@ -35,10 +36,12 @@ class RequestHandler(Processor):
         context: Context,
         admission: Admission,
         feed_writer: FeedWriter,
+        origins: Origins,
     ) -> None:
         super().__init__(context)
         self._admission = admission
         self._feed_writer = feed_writer
+        self._origins = origins
         self._holds = False
         self._details = log.enabled(logging.DEBUG)
         """Whether to log each request."""
@@ -65,6 +68,9 @@ class RequestHandler(Processor):
             number = self._replies.await_receipt(request, heard, "cancelled")
             done = partial(self._on_result, request, heard, request.id, number)
             self._store.cancel(request.id, done, by_request=True, origin=heard)
+        elif request.entry.confirmation is not None and request.entry.is_answered:
+            request, key, is_begun = self._origins.name(request, heard)
+            self._put(request, heard, request.id or key, key, is_begun=is_begun)
         elif (id_ := request.entry.id) is not None:
             self._put(request, heard, id_)
         elif self._holds and not request.entry.extended:
@@ -80,16 +86,25 @@ class RequestHandler(Processor):
             self._put(request, heard, key, key)
 
     def _put(
-        self, request: ScheduleRequest, heard: Heard, name: str, key: str | None = None
+        self,
+        request: ScheduleRequest,
+        heard: Heard,
+        name: str,
+        key: str | None = None,
+        *,
+        is_begun: bool = False,
     ) -> None:
-        """Store a request under its id or its generated key; `name` is that id or key."""
+        """Store a request under its id or its key, unless its run is begun; `name` is either."""
         number, deadline = 0, NO_DEADLINE
         if request.receipt is not None:
             number = self._replies.await_receipt(request, heard, "stored")
             deadline = self._replies.until(number)
         self._admission.storing(name)
         done = partial(self._on_result, request, heard, name, number)
-        self._store.put(request, done, key, deadline=deadline, origin=heard)
+        if is_begun:
+            done(_NEW, "")
+        else:
+            self._store.put(request, done, key, deadline=deadline, origin=heard)
 
     def _on_result(
         self, request: Request, heard: Heard, name: str, number: int, result: Result, words: str
@@ -117,7 +132,9 @@ class RequestHandler(Processor):
             self._replies.answer_refused(request.receipt, request.id, refusal, heard)
             return
         if isinstance(request, ScheduleRequest):
-            receipt = stored_receipt(request.entry, replaced=result is Result.REPLACED)
+            # Without an id, it can only replace what an earlier leader stored of it.
+            replaced = result is _REPLACED and request.id is not None
+            receipt = stored_receipt(request.entry, replaced=replaced)
         else:
             receipt = cancel_receipt(request.id, result, running=self._store.is_running(request.id))
         self._replies.answer(request.receipt, receipt)

@@ -62,6 +62,8 @@ class Standby:
         )
         self.counted_until_us = 0
         """Until when a leader has counted requests towards `--max-rate`."""
+        self.kept_until = 0
+        """The last position of the requests that an earlier leader may have handled."""
 
     # Changes of the leader
 
@@ -87,6 +89,7 @@ class Standby:
         self.entrusted.clear()
         self.offers.forget()
         self.backlog.index(False)
+        self.kept_until = self._count.value
 
     def end_acting(self) -> None:
         """Keep requests that this leader has not begun: another replica is about to lead."""

@@ -2,7 +2,7 @@
 
 Dictionaries and sets do not shrink when they are emptied, and the C library keeps memory that was
 freed between blocks still in use. Both are dealt with in quiet moments, since that takes some
-milliseconds.
+milliseconds. Without quiet moments, only what takes two milliseconds is done.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 INTERVAL = 10.0  # seconds between checks
 TRIM_INTERVAL = 30.0  # seconds between trims of the C library's memory in quiet moments
-TRIM_DEADLINE = 60.0  # seconds between trims after a burst, quiet or not
+TRIM_DEADLINE = 60.0  # seconds between trims without quiet moments
 SMALL = 64 * 1024  # bytes that a container may take whatever it contains
 SPARSE = 250  # bytes per entry above which a container is sparse; without gaps it is 30 to 110
 FEW = 20_000  # entries that are copied within a millisecond or two
@@ -47,13 +47,10 @@ class Memory:
         if at - self._looked_at < INTERVAL:
             return
         self._looked_at = at
-        sparse = [one for one in self._containers() if is_sparse(one)]
-        for container in sparse:
+        for container in [one for one in self._containers() if is_sparse(one)]:
             if quiet or len(container) <= FEW:
                 rebuild(container)
-        if at - self._trimmed_at >= (TRIM_INTERVAL if quiet else TRIM_DEADLINE) and (
-            quiet or sparse
-        ):
+        if at - self._trimmed_at >= (TRIM_INTERVAL if quiet else TRIM_DEADLINE):
             self._trim()
             self._trimmed_at = at
 

@@ -214,6 +214,8 @@ class Entry(NamedTuple):
     """How it is confirmed; None: by a stream if `confirm`, without other settings."""
     run: Run | None = None
     """The occurrence that this entry is; None if it is a schedule."""
+    origin: str = ""
+    """What tells the request that it came from, on all replicas alike; "" if it does not matter."""
     record: Record | None = None
     """How its occurrences ended so far; None: none did."""
 

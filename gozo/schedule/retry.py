@@ -7,6 +7,8 @@ letter and no such age is given up when the next one is due.
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import (
     LONGEST_REASON,
@@ -20,6 +22,17 @@ from gozo.schedule.recurrence import due_times, jitter_us
 
 FIRST_WAIT_US = MICROSECONDS // 4
 """The wait before the next attempt doubles each time, from this to the longest."""
+
+
+SPREAD = 5
+"""Each wait is longer by up to this part of it: what failed at one moment is not tried again at
+one moment."""
+
+
+def spread_us(name: str, wait_us: int) -> int:
+    """Return a wait with a random part, which is always the same for a name."""
+    number = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+    return wait_us + number % (wait_us // SPREAD + 1)
 
 
 def retried(entry: Entry, reason: str, now_us: int) -> Entry:

@@ -8,6 +8,7 @@ failed     given up, and kept
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from gozo.schedule import expression as grammar
@@ -23,7 +24,7 @@ from gozo.schedule.model import (
 )
 from gozo.schedule.outcome import NO_WORK, Outcome, Result, Work
 from gozo.schedule.recurrence import due_times, jitter_us
-from gozo.schedule.retry import given_up, shortened
+from gozo.schedule.retry import given_up, shortened, spread_us
 
 MOST_RUNS = 100
 """Maximum number of runs of one schedule; further occurrences are skipped."""
@@ -92,6 +93,7 @@ def begun(
         protected=False,
         record=None if entry.recurs else entry.record,
         run=Run(key, occurrence, give_up_us=give_up_us(entry, due_us)),
+        origin="",
     )
 
 
@@ -120,7 +122,7 @@ def refused(entry: Entry, reason: str, pauses: int, now_us: int) -> Entry:
     `pauses` is how many times in a row that happened before.
     """
     wait_us = min(FIRST_PAUSE_US << min(pauses, 10), LONGEST_PAUSE_US)
-    return _again(entry, reason, entry.tried, now_us + wait_us, now_us)
+    return _again(entry, reason, entry.tried, now_us, wait_us, _spread_us(entry, pauses, wait_us))
 
 
 def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) -> Entry:
@@ -131,8 +133,10 @@ def failed(entry: Entry, reason: str, now_us: int, delay_us: int | None = None) 
     tried = entry.tried + 1
     if 0 < entry.attempts <= tried:
         return given_up(entry._replace(tried=tried), reason, now_us)
-    wait_us = _backoff_us(entry, tried) if delay_us is None else delay_us
-    return _again(entry, reason, tried, now_us + wait_us, now_us)
+    if delay_us is not None:
+        return _again(entry, reason, tried, now_us, delay_us, delay_us)
+    wait_us = _backoff_us(entry, tried)
+    return _again(entry, reason, tried, now_us, wait_us, _spread_us(entry, tried, wait_us))
 
 
 def answered(entry: Entry, hashed: str) -> Entry:
@@ -150,6 +154,22 @@ def alive(entry: Entry) -> Entry:
 def ended(entry: Entry) -> Entry:
     """Return the run of a schedule that was changed or cancelled: it is not tried again."""
     return entry._replace(run=replace(_run(entry), is_last=True))
+
+
+def progress(states: Collection[str]) -> str:
+    """Return what the runs of a schedule do, by their states.
+
+    `running` if one is, otherwise `retrying` or `waiting`; empty if all are settled.
+    """
+    for state in (State.RUNNING, State.RETRYING):
+        if state in states:
+            return state.value
+    return "waiting" if State.PENDING in states else ""
+
+
+def runs_out(entry: Entry) -> bool:
+    """Tell whether a receiver may be working on a run that is not tried again in any case."""
+    return entry.state is State.RUNNING and _run(entry).is_last
 
 
 def is_over(entry: Entry, now_us: int) -> bool:
@@ -255,18 +275,28 @@ def _order(entry: Entry) -> tuple[bool, int, int, str]:
     return not run.sent_us, entry.due_us, run.number, run.occurrence
 
 
-def _again(entry: Entry, reason: str, tried: int, next_us: int, now_us: int) -> Entry:
+def _again(
+    entry: Entry, reason: str, tried: int, now_us: int, wait_us: int, longest_us: int
+) -> Entry:
     """Return the run to be tried again, or given up if that is too late or not allowed.
 
-    It keeps its owner, which may be silent only for a while: see `alive`.
+    It waits for `longest_us`, or for less, down to `wait_us`, if that would be too late. It keeps
+    its owner, which may be silent only for a while: see `alive`.
     """
     run = _run(entry)
-    next_us = min(next_us, grammar.LAST_US)
+    next_us = min(now_us + wait_us, grammar.LAST_US)
     if run.is_last or next_us > run.give_up_us:
         return given_up(entry._replace(tried=tried), reason, now_us)
+    next_us = min(now_us + longest_us, grammar.LAST_US, run.give_up_us)
     return entry._replace(
         state=State.RETRYING, tried=tried, next_us=next_us, reason=shortened(reason)
     )
+
+
+def _spread_us(entry: Entry, number: int, wait_us: int) -> int:
+    """Return a wait with a random part, which each run has of its own."""
+    run = _run(entry)
+    return spread_us(f"{run.key}.{run.occurrence} {number}", wait_us)
 
 
 def _backoff_us(entry: Entry, tried: int) -> int:

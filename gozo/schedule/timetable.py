@@ -18,7 +18,16 @@ from typing import NamedTuple
 
 from gozo.schedule.departures import Departures
 from gozo.schedule.model import NEVER, Reason
-from gozo.schedule.tombstones import Tombstone, Tombstones, before
+from gozo.schedule.tombstones import (
+    GROUP_BITS,
+    REVISION_SHIFT,
+    Tombstone,
+    Tombstones,
+    before,
+    end_of,
+    reason_of,
+    stone_of,
+)
 
 
 class Item(NamedTuple):
@@ -34,6 +43,9 @@ _Row = tuple[int, int, str]
 leaves it alone, where it would look at a million items again and again."""
 
 
+_MAKE = tuple.__new__
+"""Creates an item from a row, as `Item._make` does, without a call of a Python function."""
+
 _LAST: _Row = (NEVER + 1, 0, "")
 """Behind all others."""
 
@@ -41,12 +53,13 @@ _LAST: _Row = (NEVER + 1, 0, "")
 class Timetable:
     """All keys of a bucket, and the order in which they are due."""
 
-    def __init__(self) -> None:
+    def __init__(self, group_bits: int = GROUP_BITS) -> None:
+        """`group_bits` is how many bits of a tombstone's end do not count: see `Endings`."""
         # The rows of the heaps below, not others like them: memory for millions counts.
         self._live: dict[str, _Row] = {}
         self.departures = Departures()
         """What became of the keys of which there is no tombstone any more."""
-        self._stones = stones = Tombstones(self.departures)
+        self._stones = stones = Tombstones(self.departures, group_bits)
         # Changed for each delivery, so not by a call of another object.
         self._tombstones, self._purged = stones.kept, stones.purged
         self._endings, self._lasting = stones.endings, stones.lasting
@@ -96,8 +109,7 @@ class Timetable:
         live = self._live.get(key)
         if live is not None:
             return live[1]
-        stone = self._tombstones.get(key)
-        return stone[1] if stone else 0
+        return self._tombstones.get(key, 0) >> REVISION_SHIFT
 
     def seen(self, key: str) -> int:
         """The latest revision known of a key, purged or not; 0 if there is none."""
@@ -106,18 +118,23 @@ class Timetable:
             return live[1]
         if not self._tombstones and not self._purged:
             return 0
-        stone = self._tombstones.get(key) or self._purged.get(key)
-        return stone[1] if stone else 0
+        return (self._tombstones.get(key) or self._purged.get(key, 0)) >> REVISION_SHIFT
 
     def tombstone(self, key: str) -> Tombstone | None:
         """What is known of a removed key."""
         stone = self._tombstones.get(key) or self._purged.get(key)
-        return Tombstone(stone[1], stone[0], stone[3]) if stone else None
+        if not stone:
+            return None
+        return Tombstone(stone >> REVISION_SHIFT, end_of(stone), reason_of(stone))
 
     def departure(self, key: str) -> Reason | None:
         """Tell what became of a key that is not live; None where that is not known any more."""
         stone = self._tombstones.get(key) or self._purged.get(key)
-        return stone[3] if stone else self.departures.reason(key)
+        return reason_of(stone) if stone else self.departures.reason(key)
+
+    def knows(self, key: str) -> bool:
+        """Tell whether a key is live, or was so not long ago."""
+        return key in self._live or self.departure(key) is not None
 
     def is_taken(self, key: str) -> bool:
         """Tell whether the latest version of a key is out for delivery."""
@@ -131,7 +148,9 @@ class Timetable:
 
     def is_current(self, item: Item) -> bool:
         """Tell whether a popped item is still the latest version of its key."""
-        return self._taken.get(item.key) == item.revision and self.is_taken(item.key)
+        _, revision, key = item
+        live = self._live.get(key)
+        return live is not None and live[1] == revision == self._taken.get(key)
 
     def put(self, key: str, due_us: int, revision: int) -> bool:
         """Take in a version of a schedule; False if this or a newer one is known already."""
@@ -163,9 +182,9 @@ class Timetable:
         self._live.pop(key, None)
         self._taken.pop(key, None)
         self._purged.pop(key, None)
-        stone = self._tombstones[key] = (until_us, revision, key, reason)
+        self._tombstones[key] = stone_of(revision, until_us, reason, lasting=lasting)
         if until_us < NEVER:
-            heappush(self._lasting if lasting else self._endings, stone)
+            (self._lasting if lasting else self._endings).add(key, until_us)
         return True
 
     def purge(self, key: str, revision: int, until_us: int, reason: Reason) -> None:
@@ -176,8 +195,8 @@ class Timetable:
         """
         if revision >= self.seen(key):
             self.forget(key)
-            stone = self._purged[key] = (until_us, revision, key, reason)
-            heappush(self._endings, stone)
+            self._purged[key] = stone_of(revision, until_us, reason, lasting=False)
+            self._endings.add(key, until_us)
 
     def forget_purged(self) -> None:
         """Forget all purges: what the bucket holds from now on was not purged."""
@@ -235,7 +254,7 @@ class Timetable:
             crossed.append(row)
         looked_at = crossed[:limit]
         del crossed[:limit]  # where thousands are left, quicker than a list of these
-        return [Item._make(row) for row in looked_at if self._is_waiting(row)]
+        return [_MAKE(Item, row) for row in looked_at if self._is_waiting(row)]
 
     @property
     def lags(self) -> bool:
@@ -246,20 +265,17 @@ class Timetable:
         """Take at most `limit` items that are due, soonest first."""
         popped: list[Item] = []
         while len(popped) < limit:
-            row = self._pop(now_us)
-            if row is None:
+            row, heap = self._soonest()
+            if row[0] > now_us:
                 break
+            if heap is None:
+                self._near.popleft()
+            else:
+                heappop(heap)
             if self._is_waiting(row):
                 self._taken[row[2]] = row[1]
-                popped.append(Item._make(row))
+                popped.append(_MAKE(Item, row))
         return popped
-
-    def _pop(self, now_us: int) -> _Row | None:
-        """Take the soonest row, waiting or not, if it is due."""
-        row, heap = self._soonest()
-        if row[0] > now_us:
-            return None
-        return self._near.popleft() if heap is None else heappop(heap)
 
     def _soonest(self) -> tuple[_Row, list[_Row] | None]:
         """Find the soonest row, waiting or not, and the heap that it is in; None: it is near."""

@@ -21,6 +21,7 @@ from gozo.schedule.model import Entry
 from gozo.schedule.timetable import Timetable
 from gozo.store.behind import Behind
 from gozo.store.changes import (
+    GONE,
     NO_DEADLINE,
     NOT_MADE,
     WRITES_NOTHING,
@@ -45,9 +46,6 @@ MOST_AT_WORK = 2 * MOST_IN_FLIGHT  # changes accepted before callers are asked t
 MOST_WAITING = 100_000  # changes that may wait for the bucket while others are still accepted
 CONGESTED_WAIT = 0.01  # seconds
 SLICE = 200  # changes begun before others get a turn
-
-_GONE = frozenset({Result.ALREADY_DELIVERED, Result.NOT_FOUND})
-"""Results of a cancel that found no schedule."""
 
 
 class Events(Protocol):
@@ -254,8 +252,9 @@ class ChangeQueue:
         if self._overtaken:
             result = self._resolve_overtaken(change, result)
         key = change.key
-        has_runs = bool(self._any_run) and _is_asked_for(change) and bool(self._runs.of(key))
-        if has_runs and isinstance(change, Remove) and result in _GONE:
+        any_run = self._any_run  # usually false, and tested without a call
+        has_runs = _ends_runs(change) and bool(self._runs.of(key)) if any_run else False
+        if has_runs and isinstance(change, Remove) and result in GONE:
             # Only runs are left: these are cancelled.
             result = Result.CANCELLED if self._runs.ends_with(key) else result
         if isinstance(change, Put) and change.holder is not None:
@@ -377,9 +376,9 @@ class ChangeQueue:
         return Result.CANCELLED if isinstance(change, Remove) else result
 
 
-def _is_asked_for(change: Change) -> bool:
-    """Tell whether a change was requested, and is not part of a delivery."""
-    return isinstance(change, Write) and not change.revision
+def _ends_runs(change: Change) -> bool:
+    """Tell whether a change ends the runs of its schedule; one of a delivery does not."""
+    return isinstance(change, Write) and not (change.revision or change.spares_runs)
 
 
 def _publish(events: Events, change: Change, result: Result) -> None:

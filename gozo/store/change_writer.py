@@ -85,7 +85,7 @@ class ChangeWriter:
             self._start,
             index.traits.runs,
         )
-        self.handover = Handover(self.queue, fence)
+        self.handover = Handover(self.queue, index.timetable, fence)
         self._reconciler = Reconciler(bucket, index, cache, fence)
         self._tasks: set[asyncio.Task[None]] = set()
         index.on_entry.append(self._on_entry)

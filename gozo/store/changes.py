@@ -11,7 +11,8 @@ from typing import ClassVar
 from gozo.protocol.heard import Heard
 from gozo.protocol.ids import escape_id
 from gozo.schedule.model import Entry, Reason
-from gozo.store.entry_codec import ORIGINAL, dated, entry_headers
+from gozo.store.entry_codec import ORIGINAL, entry_headers
+from gozo.store.entry_tokens import dated
 
 NO_DEADLINE = float("inf")
 """No deadline, on the steady clock."""
@@ -45,6 +46,8 @@ class Result(StrEnum):
 
 
 WRITTEN = frozenset({Result.STORED, Result.REPLACED, Result.SETTLED, Result.CANCELLED})
+GONE = frozenset({Result.ALREADY_DELIVERED, Result.NOT_FOUND})
+"""There is no such schedule."""
 NOT_MADE = frozenset(
     {
         *(Result.REFUSED, Result.UNAVAILABLE, Result.NEWER_FORMAT, Result.PROTECTED),
@@ -73,6 +76,8 @@ class Put:
         *("may_yield", "payload", "replaces", "revision", "sent", "token", "unsure", "wait"),
         *("by_request", "dropped", "origin"),
     )
+    spares_runs: ClassVar[bool] = False
+    """Whether the runs of the schedule are tried as before; otherwise a request ends them."""
 
     def __init__(
         self,
@@ -133,7 +138,7 @@ class Put:
         self.payload = payload
 
     def lines(self, written: float = 0.0) -> bytes:
-        """Return its header lines; `written` dates a create, see `entry_codec.dated`."""
+        """Return its header lines; `written` dates a create, see `entry_tokens.dated`."""
         key, entry, token = self.key, self.entry, self.token
         lines = entry_headers(entry, dated(token, written) if written else token)
         if "=" in key and entry.id == key and escape_id(key) != key:
@@ -145,6 +150,13 @@ class Put:
         return token.startswith(self.token) and token[len(self.token) :][:1] in b"-"
 
 
+class SparingPut(Put):
+    """One that changes nothing for the runs of the schedule."""
+
+    __slots__ = ()
+    spares_runs = True
+
+
 class Remove:
     """Replace an entry by a delete marker, or purge it if there is no room for a marker."""
 
@@ -153,6 +165,7 @@ class Remove:
         *("purged", "reason", "revision", "wait"),
     )
     deadline: ClassVar[float] = NO_DEADLINE
+    spares_runs: ClassVar[bool] = False
 
     def __init__(
         self,

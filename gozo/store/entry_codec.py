@@ -10,7 +10,6 @@ from gozo.errors import RequestError
 from gozo.protocol.confirmation import confirmation_lines, read_confirmation, without_copied
 from gozo.protocol.header_names import unknown_lines
 from gozo.protocol.headers import (
-    FIRST_LINE,
     MESSAGE_ID,
     OWN,
     check_block,
@@ -27,7 +26,14 @@ from gozo.schedule.model import MICROSECONDS, PLAIN, RARE, Entry, Marker, State
 from gozo.schedule.recurrence import arranged, due_at, expression
 from gozo.schedule.spec_headers import check_recurs, has_spec, read_spec, spec_lines
 from gozo.store.marker_codec import read_marker
-from gozo.store.run_codec import RUN_GROWTH, RUN_PREFIX, print_us, read_run, run_lines
+from gozo.store.run_codec import (
+    RUN_GROWTH,
+    RUN_PREFIX,
+    print_us,
+    read_origin,
+    read_run,
+    run_lines,
+)
 
 FORMAT = 2
 """The newest format of entries that this version reads.
@@ -59,13 +65,8 @@ _PLAIN = re.compile(
 """An entry without special headers, written by gozo or directly by a client."""
 _PLAIN_KEY = re.compile(rf"(?:[A-Za-z0-9_\-/]++(?:\.[A-Za-z0-9_\-/]++)*|{RESERVED}[0-9a-f]++)\Z")
 """A key that is its own id, or one from `reserved_key`."""
-_CREATE = FIRST_LINE + b"Nats-Expected-Last-Subject-Sequence: 0\r\n"
-"""The first header lines of an entry that was written as a new one."""
-_DATED = re.compile(rb"[0-9a-f]++-[0-9a-f]++-([0-9a-f]{9,11}+)\Z")
-"""A token that says when a create was written."""
 _DECIMAL = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,6}))?\Z")
 _COUNT = re.compile(rb"[0-9]{1,9}\Z")
-
 
 _PENDING = State.PENDING
 _FORMAT_LINE = "Gozo-Format: 1\r\n"
@@ -85,9 +86,9 @@ class BareEntryError(EntryError):
     """An entry without gozo's headers: its value must be read; see `parse_original`."""
 
 
-def reserved_key() -> str:
-    """Return a new, unique key for a schedule without an id."""
-    return f"{RESERVED}{secrets.token_hex(11)}"
+def reserved_key(name: str = "") -> str:
+    """Return the key for a schedule without an id: a new one, or that of a name, in hex digits."""
+    return f"{RESERVED}{name or secrets.token_hex(11)}"
 
 
 def printable_key(raw: bytes) -> str:
@@ -99,11 +100,6 @@ def printable_key(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return f"{raw!r} (not UTF-8)"
-
-
-def is_of_daemon(token: bytes) -> bool:
-    """Tell whether a daemon wrote an entry with this token; clients' tokens have no hyphen."""
-    return b"-" in token
 
 
 def entry_headers(entry: Entry, token: bytes) -> bytes:
@@ -138,10 +134,7 @@ def _rare_lines(entry: Entry) -> bytes:
         lines += b"Gozo-Protect: Yes\r\n"
     if entry.confirm or entry.confirmation is not None:
         lines += confirmation_lines(entry.confirm, entry.attempts, entry.confirmation)
-    if entry.run is not None:
-        lines += run_lines(entry.run)
-    if entry.record is not None:
-        lines += record_lines(entry.record)
+    lines += _answer_lines(entry)
     if entry.spec is not None:
         lines += spec_lines(entry.spec)
     # An offer that nobody has claimed is pending, also where there were attempts before.
@@ -156,6 +149,18 @@ def _rare_lines(entry: Entry) -> bytes:
     return lines + entry.unknown
 
 
+def _answer_lines(entry: Entry) -> bytes:
+    """Make the lines of what receivers have to confirm."""
+    lines = b""
+    if entry.origin:
+        lines += b"Gozo-Origin: %b\r\n" % entry.origin.encode()
+    if entry.run is not None:
+        lines += run_lines(entry.run)
+    if entry.record is not None:
+        lines += record_lines(entry.record)
+    return lines
+
+
 def headers_size(entry: Entry) -> int:
     """The greatest size, in bytes, that the entry's header block can grow to.
 
@@ -167,7 +172,7 @@ def headers_size(entry: Entry) -> int:
     )
     if entry.state is not _PENDING or entry.run is not None or entry.record is not None:
         # GROWTH and RUN_GROWTH include these.
-        entry = entry._replace(state=_PENDING, run=None, record=None)
+        entry = entry._replace(state=_PENDING, tried=0, reason="", run=None, record=None)
     return len(entry_headers(entry, b"")) + GROWTH + RUN_GROWTH * begins_others
 
 
@@ -201,27 +206,6 @@ def says_protected(headers: bytes | None) -> bool:
 
 ORIGINAL = b"Gozo-Original: Yes\r\n"
 """Marks a key that is the id, unescaped: the original gozo stored the schedule there."""
-
-
-def dated(token: bytes, written: float) -> bytes:
-    """Add to a token when a create was written, in epoch seconds of the server's clock."""
-    return b"%b-%x" % (token, int(written * 1_000))
-
-
-def token_of(headers: bytes | None) -> bytes:
-    """Return the token of an entry, readable or not; empty without a token."""
-    return dict(fields(headers)).get(b"gozo-request", b"")
-
-
-def written_us(headers: bytes | None, token: bytes) -> int:
-    """Return when an entry was written as a new one, by the server's clock; 0: undated.
-
-    An entry that replaces another one is not dated: once that is gone, it cannot be stored.
-    """
-    if headers is None or not headers.startswith(_CREATE):
-        return 0
-    match = _DATED.match(token)
-    return 0 if match is None else int(match[1], 16) * 1_000
 
 
 def parse_entry(
@@ -332,6 +316,7 @@ def _entry(key: str, given: dict[bytes, bytes], headers: bytes, stored_us: int) 
         protected=PROTECT in given,
         unknown=unknown_lines(given),
         confirmation=confirmation,
+        origin=read_origin(given),
         run=read_run(key, given) if key.startswith(RUN_PREFIX) else None,
     )
     if confirmation is not None:

@@ -298,15 +298,16 @@ class Follower:
 
     def _caught_up(self) -> None:
         """Go on at the end of the messages, although the one stored last may be missing."""
-        if not self._reader.is_at_end:
+        reader = self._reader
+        if reader.reached < reader.end_of_load:
             if self._confirming is None:
                 self._confirming = asyncio.create_task(self._confirm(), name="end of load")
             return
-        if self._reader.end():
+        if reader.end():
             self._full = False
             self._loads += 1
             self.loaded.set()
-            self._freshness.loaded(self._reader.load_began_at)
+            self._freshness.loaded(reader.load_began_at)
         elif self._freshness.missed_markers:
             self._load_for_markers()
             return  # waiters for this position wait for the load

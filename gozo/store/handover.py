@@ -6,17 +6,19 @@ from collections.abc import Collection
 
 from gozo.protocol.heard import Heard
 from gozo.protocol.ids import RESERVED
-from gozo.schedule.model import Reason
+from gozo.schedule.model import Entry, Reason
+from gozo.schedule.timetable import Timetable
 from gozo.store.change_queue import ChangeQueue
-from gozo.store.changes import OnResult, Put, Remove
+from gozo.store.changes import Put, Remove, Result
 from gozo.store.fence import Fence
 
 
 class Handover:
     """Holds changes that requests asked for, and drops those that another leader makes."""
 
-    def __init__(self, queue: ChangeQueue, fence: Fence) -> None:
+    def __init__(self, queue: ChangeQueue, timetable: Timetable, fence: Fence) -> None:
         self._queue = queue
+        self._timetable = timetable
         self._retracted = fence.retracted
         self._found: list[tuple[Put, Heard]] = []
         """Changes that turned out to be stored while changes are held."""
@@ -61,10 +63,34 @@ class Handover:
 
     def retract(self, change: Put) -> None:
         """Remove the entry that a dropped change may have stored, if no other replica would."""
-        if change.key.startswith(RESERVED):
-            self._retracted.add(change.key)
-            on_result = self._on_retracted(change.key)
-            self._queue.submit(Remove(change.key, 0, Reason.CANCELLED, on_result))
+        key = change.key
+        if key.startswith(RESERVED):
+            self._retracted.add(key)
+            if change.entry.origin:
+                self._retract_own(change)
+            else:
+                self._remove(key)
 
-    def _on_retracted(self, key: str) -> OnResult:
-        return lambda result, words: self._retracted.discard(key)
+    def _retract_own(self, change: Put) -> None:
+        """Remove the version that a change stored: the other leader may know its key."""
+        own = []
+
+        def look(entry: Entry, payload: bytes) -> None:
+            if change.owns(entry.token):
+                own.append(self._timetable.revision(change.key))
+
+        def on_result(result: Result, words: str) -> None:
+            if own:
+                self._remove(change.key, own[-1])
+            else:
+                self._retracted.discard(change.key)
+
+        self._queue.submit(
+            Put(change.key, change.token, on_result, alter=lambda entry: None, look=look)
+        )
+
+    def _remove(self, key: str, revision: int = 0) -> None:
+        def on_result(result: Result, words: str) -> None:
+            self._retracted.discard(key)
+
+        self._queue.submit(Remove(key, revision, Reason.CANCELLED, on_result))

@@ -24,10 +24,10 @@ from gozo.store.entry_codec import (
     EntryError,
     check_room,
     glance,
-    is_of_daemon,
     parse_entry,
     says_protected,
 )
+from gozo.store.entry_tokens import is_of_daemon, spares_runs
 from gozo.store.lateness import Lateness
 from gozo.store.legacy_codec import parse_original
 from gozo.store.marker_codec import plain_marker
@@ -114,9 +114,8 @@ class BucketIndex:
 
     def choose_marker_life(self, key_us: float) -> None:
         """Choose the life of markers that are written from now on; see `MarkerLife.chosen`."""
-        self.marker_seconds = self.life.chosen(
-            len(self.timetable), len(self.timetable.tombstones), key_us
-        )
+        entries, markers = len(self.timetable), len(self.timetable.tombstones)
+        self.marker_seconds = self.life.chosen(entries, markers, key_us, before=self.marker_seconds)
 
     @property
     def keys(self) -> int:
@@ -221,8 +220,10 @@ class BucketIndex:
 
         `unseen`: whether a key also counts as removed if a full load just did not find it.
         """
+        if key in self.timetable:
+            return False
         stone, reason = self.timetable.tombstone(key), self.timetable.departure(key)
-        if reason is None or key in self.timetable:
+        if reason is None:
             return False
         if reason is Reason.UNKNOWN and not unseen:
             return False
@@ -281,7 +282,7 @@ class BucketIndex:
         if entry.id == key and "=" in key and escape_id(key) != key:
             self.odd_keys.add(key)
         by_others = not is_of_daemon(entry.token)
-        if by_others and self.traits.runs:
+        if by_others and self.traits.runs and not spares_runs(entry.token):
             self._hooks.abandon(key)
         if by_others and self._observes:
             replaced, was_paused = key in self.timetable, key in self.traits.paused

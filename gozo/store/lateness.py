@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from gozo.protocol.ids import RESERVED
 from gozo.schedule.model import MICROSECONDS
-from gozo.store.entry_codec import token_of, written_us
+from gozo.store.entry_tokens import token_of, written_us
 
 UNDATED = 20  # bytes; a dated token is longer
 RESERVED_SHARE = 0.6

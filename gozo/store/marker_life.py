@@ -8,10 +8,13 @@ writes its index, only the marker itself records that it replaced an entry: if t
 after the marker's end and before it writes the index, it starts with the entry as if it had never
 been removed. Replicas that kept running notice that; one that was started since does not.
 
-The leader chooses the life of each marker when it writes it: `MarkerLife.chosen(entries, markers,
-key_us)`, in whole seconds. Other replicas do not know its choice, but apply the same rule to what
-they know of the bucket: `MarkerLife.shortest_in_use(entries, markers)` is never more than the
-choice of a leader that knows of as many entries and markers. `SHORTEST` is the lower bound of both.
+Once there are too many, new ones live short until half as many are left. While thousands are
+written a second, that is never, so that no others stay for minutes beside them.
+
+The leader chooses the life of each marker when it writes it, in whole seconds: `MarkerLife.chosen`.
+Other replicas do not know its choice, but apply the same rule to what they know of the bucket:
+`MarkerLife.shortest_in_use(entries, markers)` is never more than the choice of a leader that knows
+of as many entries and markers. `SHORTEST` is the lower bound of both.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ USUAL = 60  # seconds at most, unless a full load takes more than half of that
 LONGEST = 600  # seconds at most, however long a load takes
 SAFE = 180  # seconds; the server writes its index every 120 to 150
 FEW = 30_000  # markers that are loaded within 0.45 s, on a slow host too
+FEW_AGAIN = 0.5  # the fraction of `FEW` below which markers are few again
 
 ENTRY_US = 30.0  # microseconds that a slow host needs to load an entry
 MARKER_US = 15.0  # the same for a marker
@@ -35,16 +39,17 @@ class MarkerLife:
     shortest: int = SHORTEST
     """Seconds; the server accepts only whole ones."""
     few: int = FEW
-    """While there are fewer markers than this, they live for `SAFE` seconds."""
+    """As long as there are fewer markers than this, they live for `SAFE` seconds."""
 
-    def chosen(self, entries: int, markers: int, key_us: float = 0.0) -> int:
+    def chosen(self, entries: int, markers: int, key_us: float = 0.0, *, before: int = SAFE) -> int:
         """Return how long a marker that is written now is to live, in seconds.
 
         `entries` and `markers` are how many of each the bucket holds; `key_us` is how many
-        microseconds each took during the last full load.
+        microseconds each took during the last full load; `before` is what was chosen last.
         """
         needed = self._needed(entries, markers, key_us)
-        return max(needed, SAFE) if markers < self.few else needed
+        few = self.few if before >= SAFE else self.few * FEW_AGAIN
+        return max(needed, SAFE) if markers < few else needed
 
     def _needed(self, entries: int, markers: int, key_us: float = 0.0) -> int:
         """Return how long followers need a marker, in seconds."""

@@ -130,11 +130,6 @@ class MessageReader:
         if not pending:
             self._on_caught_up()
 
-    @property
-    def is_at_end(self) -> bool:
-        """Whether everything up to the end of the load is read."""
-        return self.reached >= self.end_of_load
-
     def end_at(self, sequence: int) -> None:
         """Note that no message is stored between the last one read and a sequence."""
         self.reached = max(self.reached, sequence)

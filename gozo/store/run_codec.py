@@ -20,6 +20,10 @@ RUN_GROWTH = 512
 """Bytes of the headers that a run has in addition to those of its schedule, or of the record that
 gozo adds to the schedule itself."""
 
+ORIGIN = 16
+"""Hex digits of an origin, as many as an occurrence can begin with."""
+
+_ORIGIN = re.compile(rb"[0-9a-f]{%d}\Z" % ORIGIN)
 _OCCURRENCE = re.compile(r"[dt]?[0-9a-f]{1,16}(?:-[0-9]{1,18})?\Z", re.ASCII)
 _HASH = re.compile(rb"[A-Za-z0-9_\-]{43}\Z")
 _TOKEN = re.compile(rb"([0-9]{1,9})\.([A-Za-z0-9_\-]{43})\Z")
@@ -34,13 +38,13 @@ def run_key(key: str, occurrence: str) -> str:
 def occurrence_of(entry: Entry) -> str:
     """Name the occurrence for which a schedule is due.
 
-    The name has the time at which the schedule was created, which differs from that of a schedule
-    that it replaced.
+    The name has the origin of the schedule, or else the time at which it was created. Either
+    differs from that of a schedule that it replaced.
     """
-    created = f"{entry.created_us:x}"
+    name = entry.origin or f"{entry.created_us:x}"
     if entry.spec is None or not entry.spec.recurs:
-        return created
-    return f"{created}-{entry.spec.occurred + 1}"
+        return name
+    return f"{name}-{entry.spec.occurred + 1}"
 
 
 def triggered_occurrence(now_us: int) -> str:
@@ -97,6 +101,20 @@ def print_us(us: int) -> str:
     """Write a time as headers of entries have it: epoch seconds with six decimals."""
     seconds, part = divmod(us, MICROSECONDS)
     return f"{seconds}.{part:06d}"
+
+
+def read_origin(given: Mapping[bytes, bytes]) -> str:
+    """Read the origin of an entry, from its headers by lower-case name; "" without one.
+
+    Raises:
+        ValueError: it is not one that gozo writes.
+    """
+    value = given.get(b"gozo-origin")
+    if value is None:
+        return ""
+    if not _ORIGIN.match(value):
+        raise ValueError("its Gozo-Origin is not one that gozo writes")
+    return value.decode()
 
 
 def _read_us(given: Mapping[bytes, bytes], name: bytes, default: int) -> int:

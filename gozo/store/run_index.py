@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, KeysView
 
 from gozo.schedule.model import Entry, State
+from gozo.schedule.runs import runs_out
 
 STATES = (State.RUNNING, State.RETRYING, State.PENDING, State.FAILED)
 """The states of runs."""
@@ -74,8 +75,12 @@ class RunIndex:
         return [one for one in self.of(schedule_key) if one[1].state is not State.FAILED]
 
     def ends_with(self, schedule_key: str) -> bool:
-        """Tell whether cancelling a schedule ends any of its runs; dead letters outlive it."""
-        return any(not entry.is_dead_letter for _, entry in self.of(schedule_key))
+        """Tell whether cancelling a schedule ends any of its runs, or their retries.
+
+        Dead letters outlive it.
+        """
+        runs = [entry for _, entry in self.of(schedule_key)]
+        return any(not (entry.is_dead_letter or runs_out(entry)) for entry in runs)
 
     def is_unsettled(self, key: str) -> bool:
         """Tell whether there is a run under a key that is not given up."""

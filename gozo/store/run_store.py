@@ -29,7 +29,7 @@ class RunStore:
 
     def was_begun(self, key: str) -> bool:
         """Tell whether there is, or was, a run under a key."""
-        return key in self._timetable or self._timetable.departure(key) is not None
+        return self._timetable.knows(key)
 
     def begin(self, key: str, entry: Entry, payload: bytes, on_result: OnResult) -> None:
         """Store a new run; `UNAVAILABLE` at once if the bucket cannot be written."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from gozo.protocol.heard import Heard
 from gozo.protocol.ids import escape_id
 from gozo.schedule.model import Entry, Reason, ScheduleRequest
+from gozo.schedule.runs import progress
 from gozo.schedule.timetable import Item
 from gozo.store.bucket import Bucket
 from gozo.store.change_queue import Events
@@ -23,6 +24,7 @@ from gozo.store.changes import (
     OnResult,
     Put,
     Remove,
+    SparingPut,
     nothing,
     request_tokens,
 )
@@ -125,11 +127,21 @@ class ScheduleStore:
         self._submit(Remove(key, 0, reason, on_result, by_request=by_request, origin=origin))
 
     def alter(
-        self, id_: str, change: Alter, on_result: OnResult, *, origin: Heard | None = None
+        self,
+        id_: str,
+        change: Alter,
+        on_result: OnResult,
+        *,
+        origin: Heard | None = None,
+        spares_runs: bool = False,
     ) -> None:
-        """Store another version of the schedule with an id, unless it is being delivered."""
+        """Store another version of the schedule with an id, unless it is being delivered.
+
+        Its runs are not tried again, unless the change `spares_runs`.
+        """
         key, token = self.key_of(id_), next(self._tokens)
-        self._submit(Put(key, token, on_result, alter=change, origin=origin))
+        put = SparingPut if spares_runs else Put
+        self._submit(put(key, token, on_result, alter=change, origin=origin))
 
     def rewrite(
         self, item: Item, change: Alter | None = None, on_result: OnResult | None = None
@@ -197,9 +209,17 @@ class ScheduleStore:
         """Tell whether the bucket is known to hold a schedule with this id."""
         return self.key_of(id_) in self._timetable
 
+    def knows(self, key: str) -> bool:
+        """Tell whether the bucket holds an entry under a key, or did so not long ago."""
+        return self._timetable.knows(key)
+
     def is_running(self, id_: str) -> bool:
         """Tell whether a receiver may be working on an occurrence of the schedule with this id."""
         return self._run_index.is_running(self.key_of(id_))
+
+    def progress_of_runs(self, id_: str) -> str:
+        """Return what the runs of the schedule with an id do; see `runs.progress`."""
+        return progress({entry.state for _, entry in self._run_index.of(self.key_of(id_))})
 
     def outcome(self, id_: str) -> str:
         """Return the state of an id: `pending`, a `Reason`, `removed` or `not_found`.

@@ -76,8 +76,10 @@ class Inbox:
         Raises:
             DisconnectedError: there is no link.
         """
-        token, inbox = self.expect(on_reply)
-        self._link.require().write(publication(inbox, b""))
+        client = self._link.require()
+        token = next(self._tokens)
+        self._waiting[token] = on_reply
+        client.write(publication(self._own + token, b""))
         return token
 
     def expect(self, on_reply: OnReply) -> tuple[bytes, bytes]:

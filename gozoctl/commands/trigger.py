@@ -40,7 +40,8 @@ def command(
     If receivers have to confirm the schedule (`Gozo-Confirm: reply` or `claim`), `triggered` means
     that an extra run has begun, which is retried like any other. It is refused with exit code 1
     while an occurrence of the schedule is running, retried or waiting, unless forced; with
-    `Gozo-Overlap: queue`, a forced run waits for its turn.
+    `Gozo-Overlap: queue`, a forced run waits for its turn. If the schedule is over and only such an
+    occurrence is left, it is refused in any case.
     """
     selection = BulkSelection("trigger", "triggered", ids)
 

@@ -106,8 +106,8 @@ class BulkSelection:
         if not self.options.dry_run:
             session.out.all(ANSWERS, answers)
             for one in answers:
-                if getattr(one, "running", False):
-                    session.out.say(f"{one.id!r} is still running; it is not tried again")
+                if one.running:
+                    session.out.say(self._still_running(one))
         others = [one for one in answers if one.status != self.done]
         for one in others:
             if one.status == "failed":
@@ -116,6 +116,12 @@ class BulkSelection:
             return FAILED
         # In bulk, a schedule delivered in the meantime is not a failure.
         return NOT_FOUND if others and self.ids else DONE
+
+    def _still_running(self, one: Cancelled | Answer) -> str:
+        reason = getattr(one, "reason", "")
+        if reason:
+            return f"{one.id!r} was not {self.done}: {reason}"
+        return f"{one.id!r} is still running; it is not tried again"
 
     def _may(self, session: Session, found: list[Schedule]) -> bool:
         """Show the schedules, or ask; False if a person refuses."""

@@ -14,6 +14,7 @@ from tests.support.client import Arrivals, Client
 from tests.support.patience import allow, until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.proxy import Proxy
+from tests.support.receiver import Receiver
 from tests.support.wallclock import WallClock
 
 HOUR = 3600.0
@@ -247,6 +248,30 @@ async def test_the_servers_clock_is_set_as_well(
         await client.schedule("+0.1", reply=arrivals, id="on")
         await arrivals.wait(4)
         assert daemon.events("lease.lost") == []
+
+
+async def test_offers_are_repeated_by_the_steady_clock(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """However the clock is set, an unclaimed offer is repeated every two seconds."""
+    server = servers.start()
+    clock = WallClock(tmp_path)
+    async with OtherTime(server.port, clock) as link:
+        daemon = daemons.start("serve", "--address", link.url, variables=clock.variables)
+        await daemon.ready()
+        client = await clients.connect(server)
+        receiver = await Receiver.start(client.nats, *[None] * 100)
+        headers = {"Gozo-When": "+0", "Gozo-Id": "job", "Gozo-Confirm": "claim"}
+        await client.send(headers, reply=receiver.subject)
+        await receiver.wait()
+        for offset in (100.0, 0.0):
+            mark = daemon.mark()
+            clock.set(offset)
+            await daemon.event("clock.trusted", since=mark)
+            await receiver.wait(len(receiver.all) + 2)
+    gaps = [later.at - sooner.at for sooner, later in pairwise(receiver.all)]
+    assert min(gaps) > 1.5
+    assert max(gaps) < allow(4)
 
 
 async def test_replicas_with_wrong_clocks_do_not_lead(

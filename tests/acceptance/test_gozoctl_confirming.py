@@ -97,7 +97,7 @@ def test_the_dead_letter_is_named_in_a_file(ctl: Gozoctl) -> None:
     done = ctl.run("apply", "-", stdin=text.encode())
     assert done.code == 2
     assert "[schedules.a]: dead-letter: the dead-letter subject '$SYS.a' begins with" in done.err
-    done = ctl.run("create", "a", "a", "--in", "1", "--confirm", "--dead-letter", "a.*")
+    done = ctl.run("create", "a", "a", "--in", "1", "--confirm-reply", "--dead-letter", "a.*")
     assert done.code == 2
     assert "the dead-letter subject 'a.*' has the wildcard '*': give a single" in done.err
 
@@ -175,8 +175,9 @@ def test_a_run_without_its_schedule(ctl: Gozoctl, server: NatsServer) -> None:
     done = ctl.ok("cancel", "--id", "rep*", "--yes", "-o", "json")
     assert done.json == [{"id": "report", "status": "cancelled", "running": True}]
     assert "'report' is still running; it is not tried again" in done.err
-    done = ctl.ok("cancel", "report")
-    assert done.rows[1:] == [["report", "cancelled"]]
+    done = ctl.run("cancel", "report")
+    assert (done.code, done.rows[1:]) == (3, [["report", "not_found"]])
+    assert "'report' is still running" in done.err
     assert ctl.run("inspect", "nothing").code == 3
 
 

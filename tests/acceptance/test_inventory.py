@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,29 @@ async def test_markers_are_not_read(
     line = complete | {"_TYPER_COMPLETE_ARGS": "gozoctl list --subject to.wait-0"}
     assert len(ctl.run(variables=line).out.splitlines()[1:]) == WAITING
     assert await read_by_consumers(plain) - before < MARKERS // 10
+
+
+@asynccontextmanager
+async def calls(plain: Plain) -> AsyncIterator[list[str]]:
+    """Record all calls of the JetStream API."""
+    called: list[str] = []
+
+    async def note(message: Msg) -> None:
+        called.append(message.subject.removeprefix("$JS.API."))
+
+    subscription = await plain.nats.subscribe("$JS.API.>", cb=note)
+    await plain.confirm()
+    yield called
+    await plain.confirm()
+    await subscription.unsubscribe()
+
+
+async def test_many_schedules_are_read_with_one_request(plain: Plain, client: Client) -> None:
+    """One request for all keys is answered much faster than one for each."""
+    async with calls(plain) as called:
+        assert len(await listed(client)) >= WAITING
+    assert called.count("DIRECT.GET.KV_gozo") == 1
+    assert called.count("STREAM.MSG.GET.KV_gozo") < WAITING // 10
 
 
 async def test_the_same_as_a_full_read(server: NatsServer, client: Client, plain: Plain) -> None:
@@ -301,3 +325,23 @@ async def test_without_the_permission(
     assert sorted(ctl.ok("list", *LOGIN, "-o", "id").out.split()) == ids
     plain = await admin(clients, server)
     assert await read_by_consumers(plain) > MARKERS
+
+
+async def test_without_the_permission_for_batches(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """Each schedule is read by itself from the stream's leader."""
+    server = servers.start()
+    async with await Client.connect(server.url) as client:
+        await client.schedule("to", when=LATER, id="first")
+    ids = ["first", *age(server, MARKERS, 20)]
+    server.configure(withholding("publish", "$JS.API.DIRECT.GET.KV_gozo"))
+    server.restart()
+    await daemons.serve(server, "--user", "admin", "--password", "p")
+    plain = await admin(clients, server)
+    await followed(plain)
+    ctl = Gozoctl(tmp_path, server.url)
+    async with calls(plain) as called:
+        assert sorted(ctl.ok("list", *LOGIN, "-o", "id").out.split()) == ids
+    assert called.count("STREAM.MSG.GET.KV_gozo") >= len(ids)
+    assert await read_by_consumers(plain) < 2 * MARKERS

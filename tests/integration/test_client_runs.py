@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from gozo.client import Client, Schedule, Wanted
+from gozo.client import Answer, Cancelled, Client, Schedule, Wanted
 from gozo.client.arguments import moment
 from gozo.errors import NotFoundError, RequestError
 from gozo.schedule.model import Confirm, Confirmation, ScheduleSpec, State
@@ -83,6 +83,8 @@ async def test_a_dead_letter_to_be_published(client: Client, place: Place, new: 
     put_run(place.server, failed._replace(next_us=LATER_US))
     (run,) = await client.current_runs(new)
     assert (run.state, run.next, run.confirmation) == ("failed", moment(LATER_US), letter)
+    assert await client.cancel(new) == [Cancelled(new, "not_found")]
+    assert await client.current_runs(new) == [run], "it outlives a cancel"
 
 
 async def test_only_its_own(client: Client, place: Place, new: str) -> None:
@@ -123,7 +125,7 @@ async def test_cancel(client: Client, place: Place, new: str) -> None:
     runs = await client.current_runs(new)
     assert [run.last_attempt for run in runs] == [True, True]
     assert runs[1].payload == b"full"
-    assert await client.cancel(new) == [done]
+    assert await client.cancel(new) == [Cancelled(new, "not_found", running=True)]
     assert await client.current_runs(new) == runs
     put_run(place.server, run_of(f"{new}2", State.FAILED))
     (done,) = await client.cancel(f"{new}2")
@@ -145,10 +147,14 @@ async def test_pause_and_reschedule(client: Client, place: Place, new: str) -> N
         else:
             assert (await client.reschedule(id_, LATER)).running
         assert [run.last_attempt for run in await client.current_runs(id_)] == [False, True]
-    put_run(place.server, run_of(f"{new}-alone"))
-    assert (await client.pause(f"{new}-alone"))[0].status == "not_found"
-    with pytest.raises(NotFoundError):
-        await client.reschedule(f"{new}-alone", LATER)
+    alone = f"{new}-alone"
+    put_run(place.server, run_of(alone, State.RETRYING))
+    said = "the schedule is over, but an occurrence of it is still retrying"
+    over = Answer(alone, "not_found", said, running=True)
+    assert await client.pause(alone) == await client.resume(alone) == [over]
+    with pytest.raises(NotFoundError, match=said):
+        await client.reschedule(alone, LATER)
+    assert [run.last_attempt for run in await client.current_runs(alone)] == [False]
 
 
 async def test_watch(client: Client, place: Place, new: str) -> None:

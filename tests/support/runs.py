@@ -42,7 +42,9 @@ def run_of(
         State.RUNNING: lambda entry: claimed(
             sent(entry, HASH, due_us + 1_000_000), HASH, due_us + 2_000_000
         ),
-        State.RETRYING: lambda entry: refused(entry, "nobody subscribes", 0, LATER_US),
+        State.RETRYING: lambda entry: refused(entry, "nobody subscribes", 0, LATER_US)._replace(
+            next_us=LATER_US + 100_000  # without the random part
+        ),
         State.FAILED: lambda entry: given_up(entry, "exit status 4", due_us),
     }
     return then[state](entry)

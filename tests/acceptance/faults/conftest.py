@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.account import Account
-from tests.support.rounds import ROUNDS, Note
+from tests.support.rounds import ROUNDS, Note, Sound
 
 _ACCOUNT = "account"
 
@@ -20,7 +19,7 @@ def rounds() -> int:
 def note(request: pytest.FixtureRequest) -> Note:
     """Keep an account for the end of the run."""
 
-    def take(account: Account) -> None:
+    def take(account: Sound) -> None:
         # A property of the test reaches the summary from whichever process the test runs in.
         request.node.user_properties.append((_ACCOUNT, f"{request.node.name}: {account}"))
         assert account.is_sound, str(account)

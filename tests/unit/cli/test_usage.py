@@ -94,9 +94,17 @@ MISTAKES = [
     ((*REPLY, "--ack-wait", "0.5s"), "invalid --ack-wait '0.5s': expected 1s or more"),
     ((*REPLY, "--backoff", "1s,x"), "invalid --backoff 'x': expected seconds (10)"),
     ((*REPLY, "--max-age", "-1"), "invalid --max-age '-1': expected seconds"),
+    (
+        (*REPLY, "--max-age", "0"),
+        "invalid --max-age '0': expected more than 0s; without a limit, omit it",
+    ),
     ((*REPLY, "--overlap", "no"), "Invalid value for '--overlap': 'no' is not one of 'allow'"),
     ((*REPLY, "--overlap", "skip"), "--overlap is for recurring schedules only: omit it"),
     ((*REPLY, "--dead-letter", ""), "--dead-letter is empty: give a subject, or omit it"),
+    (
+        (*CREATE, "--in", "1", "--confirm", "--dead-letter", "a"),
+        "--dead-letter needs --attempts or --max-age, since it does not recur and --confirm is",
+    ),
     ((*REPLY, "--expect", "0.5"), "invalid --expect '0.5': expected 1s or more"),
     ((*CREATE, "--in", "1", "--expect", "1h"), "--expect needs --confirm-reply or --confirm-claim"),
     ((*REPLY, "--ttl", "5m"), "--ttl is for --confirm only: omit it"),

@@ -89,11 +89,23 @@ def test_what_confirms(by: ConfirmedBy, table: dict[str, object]) -> None:
 
 def test_a_stream_may_have_more() -> None:
     """A dead letter and its time to live can be given with a stream."""
-    options: ConfirmOptions = {"confirm": True, "ttl": "5m", "dead_letter": "failed"}
+    options: ConfirmOptions = {
+        "confirm": True,
+        "max_age": "1h",
+        "ttl": "5m",
+        "dead_letter": "failed",
+    }
     found = read_options(options, recurs=False)
     assert found.by_stream
-    assert found.details == Confirmation(Confirm.STREAM, dead_letter="failed", ttl_us=300_000_000)
-    assert confirmation_table(found) == {"confirm": True, "dead-letter": "failed", "ttl": "300s"}
+    assert found.details == Confirmation(
+        Confirm.STREAM, max_age_us=3_600_000_000, dead_letter="failed", ttl_us=300_000_000
+    )
+    assert confirmation_table(found) == {
+        "confirm": True,
+        "max-age": "3600s",
+        "dead-letter": "failed",
+        "ttl": "300s",
+    }
 
 
 @pytest.mark.parametrize(
@@ -107,6 +119,10 @@ def test_a_stream_may_have_more() -> None:
             {"confirm": "reply", "ack_wait": timedelta(seconds=-2)},
             "Gozo-Ack-Wait '-2s': exp",
         ),
+        ({"confirm": "reply", "max_age": "0"}, "invalid Gozo-Max-Age '0': expected more than 0s"),
+        ({"confirm": True, "max_age": timedelta()}, "invalid Gozo-Max-Age '0s': expected more"),
+        ({"confirm": "reply", "ack_wait": timedelta()}, "invalid Gozo-Ack-Wait '0s': expected 1s"),
+        ({"confirm": True, "ttl": timedelta()}, "invalid Gozo-TTL '0s': expected whole seconds"),
         ({"confirm": "reply", "backoff": []}, "invalid Gozo-Backoff '': expected seconds"),
         ({"confirm": "reply", "overlap": "no"}, "invalid Gozo-Overlap 'no': expected allow, skip"),
         ({"confirm": "reply", "ttl": "1m"}, "Gozo-TTL is for 'Gozo-Confirm: stream' only: omit it"),

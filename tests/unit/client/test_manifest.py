@@ -66,7 +66,7 @@ def confirmed(draw: st.DrawFn, one: Schedule) -> Schedule:
         return one
     spans = st.integers(0, 10**9)
     answered = by is not Confirm.STREAM
-    details: Confirmation | None = Confirmation(
+    details = Confirmation(
         by,
         ack_wait_us=draw(st.integers(10**6, 10**9)) if answered else ACK_WAIT_US,
         backoff_us=tuple(draw(st.lists(spans, max_size=3))) if answered else (),
@@ -75,12 +75,12 @@ def confirmed(draw: st.DrawFn, one: Schedule) -> Schedule:
         dead_letter=draw(st.sampled_from(["", "failed"])),
         ttl_us=0 if answered else draw(st.integers(0, 999)) * 10**6,
     )
-    if details == Confirmation(Confirm.STREAM):
-        details = None
+    # A file cannot ask for a dead letter that is never published; see `read_confirmation`.
+    is_endless = not (answered or one.recurs or details.max_age_us) and details.dead_letter
     return one._replace(
         confirm=by.value if answered else True,
-        attempts=draw(st.integers(0, 999)),
-        confirmation=details,
+        attempts=draw(st.integers(1 if is_endless else 0, 999)),
+        confirmation=None if details == Confirmation(Confirm.STREAM) else details,
     )
 
 
@@ -259,8 +259,13 @@ REPLY = GOOD + 'confirm = "reply"\n'
         (f"[schedules.a]\n{REPLY}backoff = ['x']", "invalid backoff 'x': expected seconds"),
         (f"[schedules.a]\n{REPLY}ack-wait = '0.5'", "invalid ack-wait '0.5': expected 1s or more"),
         (f"[schedules.a]\n{REPLY}max-age = 'x'", "invalid max-age 'x': expected seconds"),
+        (f"[schedules.a]\n{REPLY}max-age = '0'", "invalid max-age '0': expected more than 0s"),
         (f"[schedules.a]\n{REPLY}overlap = 'skip'", "overlap is for recurring"),
         (f"[schedules.a]\n{REPLY}dead-letter = ''", "dead-letter is empty"),
+        (
+            f"[schedules.a]\n{GOOD}confirm = true\ndead-letter = 'a'",
+            "[schedules.a]: dead-letter needs attempts or max-age, since",
+        ),
         (f"[schedules.a]\n{REPLY}ttl = '5m'", 'ttl is for confirm = "stream" only'),
         (f"[schedules.a]\n{GOOD}payload = ''\npayload-file = ''", "payload-file: .* already in"),
         (

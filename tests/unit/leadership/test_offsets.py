@@ -79,6 +79,7 @@ def test_it_is_exact_however_far_either_lags_behind(
     server.read(10_000, 10_000)
     assert server.hearing.is_settled
     assert server.hearing.position(before + 5) == ahead + 5
+    assert server.hearing.position_there(ahead + 5) == before + 5
 
 
 @given(st.randoms(use_true_random=False))
@@ -127,6 +128,19 @@ def test_each_subscription_of_a_leader_has_its_own() -> None:
             hearing.note(FeedMessage(term, number), place, begun + 10 + ahead)
     assert hearing.position(50) == 150
     assert hearing.position(51) == 158
+    assert hearing.position_there(158) == 51
+    assert hearing.position_there(157) is None, "it was missed, or came before"
+
+
+def test_a_position_there_is_certain_or_not_given() -> None:
+    """It needs enough samples, and all of them equal."""
+    hearing = Hearing()
+    assert hearing.position_there(9) is None
+    for number, count in ((1, 5), (2, 5), (3, 5), (4, 6), (5, 7), (6, 7)):
+        hearing.note(FeedMessage(TERM, number), Place(0, 3, number - 1, 3), count)
+        found = hearing.position_there(9)
+        assert (found is None) == (number < ENOUGH_SAMPLES + 1 or number > 5), number
+        assert found in (None, 7)
 
 
 def sampled(*samples: int, offset: Offset | None = None, term: bytes = TERM) -> Offset:

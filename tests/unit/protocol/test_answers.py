@@ -119,6 +119,8 @@ def test_a_service_error() -> None:
     """Its code and text become the reason (ADR-32)."""
     block = b"NATS/1.0\r\nNats-Service-Error: no\xff disk\r\nNats-Service-Error-Code: 500\r\n\r\n"
     assert read_answer(block, b"") == Answer(Verdict.FAILED, "service error 500 no\ufffd disk")
+    bare = b"NATS/1.0\r\nNats-Service-Error-Code: 500\r\n\r\n"
+    assert read_answer(bare, b"").reason == "service error 500"
     long = block.replace(b"500", b"5" * 10_000).replace(b"no", b"n" * 10_000)
     assert len(read_answer(long, b"").reason) == LONGEST_REASON
 

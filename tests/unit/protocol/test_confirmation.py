@@ -52,6 +52,9 @@ def test_a_plain_confirmation_by_a_stream() -> None:
         ({b"gozo-confirm": b"reply", b"gozo-overlap": b"skip"}, "recurring schedules only"),
         ({b"gozo-confirm": b"stream", b"gozo-ttl": b"1.5s"}, "'1.5s': expected whole seconds"),
         ({b"gozo-confirm": b"stream", b"gozo-ttl": b"0"}, "invalid Gozo-TTL '0'"),
+        ({b"gozo-confirm": b"reply", b"gozo-ack-wait": b"0"}, "'0': expected 1s or more"),
+        ({b"gozo-confirm": b"reply", b"gozo-max-age": b"0"}, "Gozo-Max-Age '0': expected more"),
+        ({b"gozo-confirm": b"stream", b"gozo-max-age": b"0m"}, "'0m': expected more than 0s"),
         ({b"gozo-expect": b"1h"}, "Gozo-Expect needs 'Gozo-Confirm: reply'"),
         ({b"gozo-confirm": b"stream", b"gozo-expect": b"1h"}, "needs 'Gozo-Confirm: reply'"),
         ({b"gozo-confirm": b"reply", b"gozo-expect": b"0.5s"}, "'0.5s': expected 1s or more"),
@@ -69,6 +72,16 @@ def test_what_is_refused(given_: dict[bytes, bytes], words: str) -> None:
     with pytest.raises(RequestError) as refused:
         read_confirmation(given_)
     assert words in str(refused.value)
+
+
+def test_a_dead_letter_that_could_never_be_published() -> None:
+    """Without a limit, a delivery that a stream confirms is never given up."""
+    given_ = {b"gozo-confirm": b"stream", b"gozo-dead-letter": b"dead"}
+    with pytest.raises(RequestError, match="Gozo-Dead-Letter needs Gozo-Attempts or Gozo-Max-Age"):
+        read_confirmation(given_)
+    for limit in ({b"gozo-attempts": b"3"}, {b"gozo-max-age": b"1m"}, {b"gozo-confirm": b"reply"}):
+        assert read_confirmation(given_ | limit)[2] is not None
+    read_confirmation(given_, recurs=True)
 
 
 def test_an_overlap_that_is_unknown() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gozo.delivery.dead_letters import of_occurrence
@@ -123,6 +123,7 @@ def test_that_of_an_occurrence() -> None:
     recurs=st.booleans(),
     reason=st.text(st.sampled_from(["%", "\U0001f600", "a"]), max_size=LONGEST_REASON),
 )
+@example(id_="0", headers=[], recurs=True, reason="a" * 9 + "\U0001f600" * 10)
 def test_its_size_was_counted_at_the_request(
     id_: str | None, headers: list[bytes], recurs: bool, reason: str
 ) -> None:

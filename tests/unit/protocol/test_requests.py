@@ -235,6 +235,7 @@ ENTRIES = st.builds(
     extended=st.booleans(),
     managed_by=st.sampled_from(["", "crontab", "nächtlich"]),
     protected=st.booleans(),
+    origin=st.sampled_from(["", "0123456789abcdef"]),
     unknown=st.sampled_from([b"", b"Gozo-Untill: +5\r\nGozo-\xff: \r\n"]),
     **{name: st.just(value) for name, value in Entry._field_defaults.items() if name in STATE},
 )

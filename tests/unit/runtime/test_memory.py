@@ -42,7 +42,7 @@ for number in range(COUNT):
 for number in range(COUNT):
     timetable.remove(f"order {number:08}", 10**7 + number, number, Reason.DELIVERED)
 most = megabytes()
-while timetable.forget_ended(COUNT + 1, 100) or timetable.drop_outdated(100):
+while timetable.forget_ended(1 << 20, 100) or timetable.drop_outdated(100):
     pass
 Memory([timetable]).give_back(1e6, quiet=True)
 print(most - before, megabytes() - before, timetable.departures.bytes / 1e6)
@@ -125,6 +125,16 @@ def test_when_memory_is_given_back(quiet: bool) -> None:
     assert len(trimmed) == 1 + quiet
     memory.give_back(2 * TRIM_DEADLINE + TRIM_INTERVAL + 1, quiet=quiet)
     assert len(trimmed) == 2 + quiet
+
+
+def test_what_was_freed_is_given_back_under_steady_load() -> None:
+    """No moment is quiet and no container sparse: others are allocated all the time."""
+    trimmed: list[float] = []
+    memory = Memory([Part(0)], lambda: trimmed.append(at))
+    for second in range(100, 1_000):
+        at = float(second)
+        memory.give_back(at, quiet=False)
+    assert len(trimmed) == 900 // TRIM_DEADLINE
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

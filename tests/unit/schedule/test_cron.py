@@ -184,6 +184,19 @@ def test_numbered_weekdays(weekday: str, days: list[str]) -> None:
             "2010-11-06T23:45-02:30",
             ["2010-11-07T00:00:00-02:30", "2010-11-07T00:30:00-03:30"],
         ),
+        # A whole day is skipped, at the date line.
+        (
+            "*/30 20-23 * * *",
+            "Pacific/Apia",
+            "2011-12-29T23:00-10:00",
+            ["2011-12-29T23:30:00-10:00", "2011-12-31T20:00:00+14:00"],
+        ),
+        (
+            "0 9 * * *",
+            "Pacific/Apia",
+            "2011-12-29T09:00-10:00",
+            ["2011-12-31T00:00:00+14:00", "2011-12-31T09:00:00+14:00"],
+        ),
         # The local day is the one before that of UTC, or the next.
         (
             "0 13,20 * * *",

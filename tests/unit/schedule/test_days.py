@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gozo.errors import RequestError
+from gozo.schedule import times as clocks
 from gozo.schedule.cron import parse_cron
 from gozo.schedule.expression import due_times
 from gozo.schedule.model import MICROSECONDS
@@ -155,6 +156,29 @@ def test_the_latest(text: str, zone: tzinfo, start_us: int, count: int) -> None:
             assert abs(counted - count) <= 20
         else:
             assert (counted, times[-counted]) == (count, latest)
+
+
+@pytest.mark.parametrize(
+    ("name", "year"),
+    [
+        ("Europe/Malta", 2026),
+        ("Australia/Lord_Howe", 2026),
+        ("America/St_Johns", 2010),  # a minute after midnight
+        ("Asia/Kathmandu", 1986),  # at a quarter of an hour
+        ("Pacific/Apia", 2011),  # by a day
+        ("Africa/Monrovia", 1972),  # at half a minute
+    ],
+)
+def test_clock_changes_are_exact(name: str, year: int) -> None:
+    """A change is the first second with the new offset, on the hour or not."""
+    zone, first = ZoneInfo(name), us(datetime(year, 1, 1, tzinfo=UTC)) // MICROSECONDS // 86_400
+    found = {clocks._setting(zone, day) for day in range(first, first + 366)}
+    changes = [one for one in found if one.change is not None]
+    assert changes
+    for before, after, change in changes:
+        assert change is not None
+        offsets = [clocks._offset(at, zone) for at in (change - 1, change)]
+        assert offsets == [before, after]
 
 
 @pytest.mark.parametrize("text", ["0 9 * * *", "0 9,21 * * *", "5,10 0 9 * * *", "5 1 9 * * 1,2"])

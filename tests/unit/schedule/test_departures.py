@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gozo.schedule.departures import CHUNK_AGE, KEPT, LARGEST, SMALLEST, Departures
+from gozo.schedule.departures import CHUNK_AGE, KEPT, LARGEST, SLOT, SMALLEST, Departures
 from gozo.schedule.model import Reason
 
 REASONS = [reason for reason in Reason if reason is not Reason.BARRIER]
@@ -70,18 +70,29 @@ test_remembering.settings = settings(
 
 
 def test_thousands_a_second_take_little() -> None:
-    """12 bytes each, whole chunks are dropped, and of what was not there nothing is said."""
+    """They take 9 bytes each, whole chunks are dropped, and unknown keys have no outcome."""
     departures = Departures()
     for second in range(100):
         for number in range(2_000):
             departures.note(f"{second}-{number}", Reason.DELIVERED)
         departures.turn(float(second))
-    assert departures.bytes < 2_000 * 100 * 12 + 8 * LARGEST
+    assert departures.bytes < 2_000 * 100 * 9 + SLOT * LARGEST
     assert all(departures.reason(f"0-{number}") is Reason.DELIVERED for number in range(2_000))
     assert not any(departures.reason(f"never-{number}") for number in range(50_000))
     departures.turn(40 + KEPT)
     assert departures.reason("0-0") is None
     assert departures.reason("99-0") is Reason.DELIVERED
+
+
+def test_ten_minutes_of_a_steady_load_leave_no_room_unused() -> None:
+    """A 64th of 2,000 a second, in chunks of a 64th: 10 bytes for each of the last ten minutes."""
+    departures, rate, most = Departures(smallest=8, largest=LARGEST // 64), 2_000 // 64, 0
+    for second in range(2 * int(KEPT)):
+        for number in range(rate):
+            departures.note(f"{second}-{number}", Reason.DELIVERED)
+        departures.turn(float(second))
+        most = max(most, departures.bytes)
+    assert most < 10 * rate * KEPT
 
 
 def test_a_few_take_next_to_nothing() -> None:
@@ -92,7 +103,7 @@ def test_a_few_take_next_to_nothing() -> None:
     for second in range(1, 3 * int(KEPT)):
         departures.note(f"slow {second}", Reason.DELIVERED)
         departures.turn(float(second))
-    assert departures.bytes <= 8 * SMALLEST * (KEPT / CHUNK_AGE + 2)
+    assert departures.bytes <= SLOT * SMALLEST * (KEPT / CHUNK_AGE + 2)
 
 
 def test_the_mark_of_a_leader_is_no_schedule() -> None:
@@ -109,11 +120,11 @@ def test_a_chunk_is_filled_for_a_minute_and_dropped_ten_minutes_later() -> None:
     for now in (1_000.0, 1_000.0 + CHUNK_AGE - 1):
         departures.turn(now)
         departures.note("b", Reason.MISSED)
-    assert departures.bytes == 8 * 8
+    assert departures.bytes == 8 * SLOT
     closed = 1_000.0 + CHUNK_AGE
     departures.turn(closed)
     departures.note("a", Reason.FAILED)
-    assert departures.bytes == 2 * 8 * 8
+    assert departures.bytes == 2 * 8 * SLOT
     departures.turn(closed + KEPT)
     assert (departures.reason("a"), departures.reason("b")) == (Reason.FAILED, Reason.MISSED)
     departures.turn(closed + KEPT + 1)
@@ -123,18 +134,18 @@ def test_a_chunk_is_filled_for_a_minute_and_dropped_ten_minutes_later() -> None:
 
 
 def test_a_full_chunk_is_followed_by_a_larger_one() -> None:
-    """The next is four times as large, up to the maximum; seven tenths of the slots are used."""
+    """The next is four times as large, up to the maximum; three quarters of the slots are used."""
     departures = Departures(smallest=8, largest=64)
     sizes = []
-    for number in range(5 + 22 + 44 + 1):
+    for number in range(6 + 24 + 48 + 1):
         departures.note(f"{number}", Reason.DELIVERED)
-        sizes.append(departures.bytes // 8)
-    assert sizes == [8] * 5 + [8 + 32] * 22 + [8 + 32 + 64] * 44 + [8 + 32 + 2 * 64]
+        sizes.append(departures.bytes // SLOT)
+    assert sizes == [8] * 6 + [8 + 32] * 24 + [8 + 32 + 64] * 48 + [8 + 32 + 2 * 64]
     departures.turn(0.0)
     departures.turn(KEPT)
-    assert all(departures.reason(f"{number}") for number in range(72))
+    assert all(departures.reason(f"{number}") for number in range(79))
     departures.turn(KEPT + 1)
-    assert departures.bytes // 8 == 64, "those that were full had been closed at once"
+    assert departures.bytes // SLOT == 64, "those that were full had been closed at once"
 
 
 def test_the_same_key_again_takes_no_more() -> None:
@@ -143,20 +154,20 @@ def test_the_same_key_again_takes_no_more() -> None:
     for reason in (Reason.DELIVERED, Reason.CANCELLED) * 10:
         departures.note("a", reason)
         assert departures.reason("a") is reason
-    assert departures.bytes == 8 * 8
+    assert departures.bytes == 8 * SLOT
 
 
 def test_a_chunk_that_was_hardly_filled_is_followed_by_a_smaller_one() -> None:
     """The next is half as large, down to the minimum, if less than half was used."""
     departures = Departures(smallest=8, largest=64)
     now = 0.0
-    for number in range(5 + 22 + 1):
+    for number in range(6 + 24 + 1):
         departures.note(f"{number}", Reason.DELIVERED)
     sizes = []
-    for used in (21, 21, 1, 1, 1, 1):
+    for used in (23, 23, 1, 1, 1, 1):
         for number in range(used):
             departures.note(f"{now}-{number}", Reason.DELIVERED)
-        sizes.append(departures.bytes // 8)
+        sizes.append(departures.bytes // SLOT)
         for _ in range(2):
             departures.turn(now)
             now += CHUNK_AGE

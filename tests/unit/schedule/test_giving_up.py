@@ -70,6 +70,13 @@ def test_not_tried_later_than_its_age() -> None:
     assert now_us == NOW_US + 7_750_000, "the next one would be 15.75 s after it was due"
 
 
+def test_an_attempt_may_be_as_late_as_its_age() -> None:
+    """The first wait is a quarter of a second."""
+    for age_us, state in ((250_000, State.RETRYING), (249_999, State.FAILED)):
+        entry = schedule(Confirmation(Confirm.STREAM, max_age_us=age_us))
+        assert retried(entry, "full", NOW_US).state is state
+
+
 @pytest.mark.parametrize(("tried", "reason"), [(0, "within 10s of its due time"), (3, "full")])
 def test_what_is_too_old_is_given_up(tried: int, reason: str) -> None:
     """Giving up does not count as an attempt."""
@@ -78,6 +85,7 @@ def test_what_is_too_old_is_given_up(tried: int, reason: str) -> None:
     assert is_expired(entry, NOW_US + 10 * SECOND + 1)
     given_up = expired(entry, NOW_US + 11 * SECOND)
     assert (given_up.state, given_up.tried) == (State.FAILED, tried)
+    assert given_up.next_us == NOW_US + 11 * SECOND
     assert given_up.reason.endswith(reason)
     assert not is_expired(given_up, NOW_US + 11 * SECOND), "its dead letter has no age"
 

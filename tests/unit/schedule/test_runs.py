@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,13 +45,23 @@ def begun(entry: Entry) -> Entry:
     return runs.begun(entry, "a", "64a1", b"", NOW_US)
 
 
+def waits_for(run: Entry, wait_us: int, since_us: int = NOW_US) -> bool:
+    """Tell whether a run waits this long, or up to a fifth longer."""
+    return wait_us <= run.next_us - since_us <= wait_us + wait_us // 5
+
+
 def test_a_run_is_no_schedule() -> None:
     """It does not recur, belongs to no set, and keeps its due time."""
-    run = begun(schedule(every="@every 10s"))
-    assert (run.spec, run.managed_by, run.protected) == (None, "", False)
-    assert (run.id, run.due_us, run.state) == ("a", NOW_US, State.PENDING)
-    assert run.run is not None
-    assert run.run.key == "a"
+    entry = schedule(every="@every 10s")
+    tried = entry._replace(token=b"token", expires=True, tried=3, reason="why", next_us=7)
+    for one in (entry, tried, tried._replace(state=State.PAUSED)):
+        run = begun(one)
+        assert (run.spec, run.managed_by, run.protected) == (None, "", False)
+        assert (run.token, run.expires, run.tried, run.reason) == (b"", False, 0, "")
+        assert (run.id, run.due_us, run.created_us) == ("a", NOW_US, NOW_US)
+        assert (run.state, run.next_us) == (State.PENDING, 0)
+        assert run.run is not None
+        assert run.run.key == "a"
 
 
 def test_an_attempt_by_reply_runs_at_once() -> None:
@@ -67,7 +81,10 @@ def test_an_offer_runs_once_it_is_claimed() -> None:
     assert taken.state is State.RUNNING
     assert taken.run is not None
     assert (taken.run.owner, taken.run.sent_us) == ("owner", NOW_US + 5)
+    late = runs.claimed(runs.failed(offered, "no", NOW_US), "owner", NOW_US)
+    assert (late.state, late.next_us) == (State.RUNNING, 0)
     again = runs.sent(runs.failed(taken, "no", NOW_US), "other", NOW_US)
+    assert (again.state, again.next_us) == (State.PENDING, 0)
     assert again.run is not None
     assert again.run.owner == "", "the next attempt is nobody's"
     assert [runs.attempt_of(again, known) for known in ("hash", "other", "third")] == [1, 2, 0]
@@ -82,24 +99,53 @@ def test_tokens_of_the_latest_attempts_are_kept() -> None:
     assert run.run.tokens == ((7, "hash6"), (6, "hash5"), (5, "hash4"), (4, "hash3"))
 
 
+def test_an_answered_attempt_is_not_recognized_any_more() -> None:
+    """The run is unchanged otherwise, and its other attempts are recognized."""
+    run = runs.sent(begun(schedule()), "first", NOW_US)
+    run = runs.sent(run._replace(tried=1), "second", NOW_US)
+    answered = runs.answered(run, "second")
+    assert [runs.attempt_of(answered, known) for known in ("first", "second")] == [1, 0]
+    assert run.run is not None
+    assert answered == run._replace(run=replace(run.run, tokens=((1, "first"),)))
+
+
 def test_the_back_off_doubles_up_to_a_minute() -> None:
     """This is the default; a receiver can ask for another delay."""
-    run, waits = begun(schedule()), []
-    for _ in range(9):
+    run = begun(schedule())
+    for wait in (1, 2, 4, 8, 16, 32, 60, 60, 60):
         run = runs.failed(run, "no", NOW_US)
         assert run.state is State.RETRYING
-        waits.append((run.next_us - NOW_US) // SECOND)
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert waits_for(run, wait * SECOND)
     assert runs.failed(run, "no", NOW_US, delay_us=7).next_us == NOW_US + 7
 
 
 def test_the_last_wait_of_a_back_off_repeats() -> None:
     """The others are used once each, in order."""
-    run, waits = begun(schedule(Confirmation(Confirm.REPLY, backoff_us=(1, 20, 300)))), []
-    for _ in range(5):
+    run = begun(schedule(Confirmation(Confirm.REPLY, backoff_us=(0, 1, 20, 300))))
+    for wait_us in (0, 1, 20, 300, 300, 300):
         run = runs.failed(run, "no", NOW_US)
-        waits.append(run.next_us - NOW_US)
-    assert waits == [1, 20, 300, 300, 300]
+        assert waits_for(run, wait_us)
+
+
+@pytest.mark.parametrize(
+    ("fails", "wait_us"),
+    [
+        (lambda run, count: runs.failed(run._replace(tried=count), "no", NOW_US), 60 * SECOND),
+        (lambda run, count: runs.refused(run, "nobody", count, NOW_US), 5 * SECOND),
+    ],
+)
+def test_what_failed_at_one_moment_is_tried_at_many(
+    fails: Callable[[Entry, int], Entry], wait_us: int
+) -> None:
+    """Each wait has a random part for each run, the same on every daemon."""
+    entry = schedule()
+    all_runs = [runs.begun(entry, f"job-{n}", "64a1", b"", NOW_US) for n in range(3_000)]
+    waits = [fails(run, 8).next_us - NOW_US for run in all_runs]
+    parts = Counter((wait - wait_us) * 50 // wait_us for wait in waits)
+    assert parts.keys() <= set(range(11))
+    assert max(parts.values()) < 600, "evenly: 300 in each of ten parts"
+    assert [fails(run, 8).next_us - NOW_US for run in all_runs] == waits
+    assert [fails(run, 9).next_us - NOW_US for run in all_runs] != waits
 
 
 def test_attempts_are_counted() -> None:
@@ -107,10 +153,12 @@ def test_attempts_are_counted() -> None:
     run = begun(schedule(attempts=2))
     for pauses, wait_us in enumerate((100_000, 200_000, 400_000)):
         run = runs.refused(run, "nobody", pauses, NOW_US)
-        assert (run.tried, run.next_us - NOW_US, run.state) == (0, wait_us, State.RETRYING)
-    assert runs.refused(run, "nobody", 99, NOW_US).next_us == NOW_US + 5 * SECOND
-    run = runs.failed(run, "first", NOW_US)
-    assert (run.tried, run.state) == (1, State.RETRYING)
+        assert (run.tried, run.state) == (0, State.RETRYING)
+        assert waits_for(run, wait_us)
+    assert waits_for(runs.refused(run, "nobody", 99, NOW_US), 5 * SECOND)
+    assert run.reason == "nobody"
+    run = runs.failed(run, "first\n", NOW_US)
+    assert (run.tried, run.state, run.reason) == (1, State.RETRYING, "first")
     run = runs.failed(run, "second\r\nline", NOW_US)
     assert (run.tried, run.state, run.reason) == (2, State.FAILED, "second line")
 
@@ -160,9 +208,11 @@ def test_what_would_be_too_late_is_given_up_at_once() -> None:
     """The last answer is the reason; so it is if the schedule was cancelled."""
     late = begun(schedule(Confirmation(Confirm.REPLY, max_age_us=3 * SECOND)))
     first = runs.failed(late, "first", NOW_US)
-    assert (first.state, first.next_us) == (State.RETRYING, NOW_US + SECOND)
+    assert first.state is State.RETRYING
+    assert waits_for(first, SECOND)
     second = runs.failed(first, "second", NOW_US + SECOND)
     assert second.state is State.RETRYING, "just in time"
+    assert second.next_us == NOW_US + 3 * SECOND, "and no later"
     third = runs.failed(first, "third", NOW_US + SECOND + 1)
     assert (third.state, third.reason, third.tried) == (State.FAILED, "third", 2)
     nobody = runs.refused(late, "nobody", 9, NOW_US)
@@ -227,6 +277,15 @@ def test_how_long_a_run_that_was_asked_for_is_tried(
         assert (run.due_us, run.when) == (asked_us, "1795000003")
         assert run.run is not None
         assert run.run.give_up_us == give_up_us
+
+
+def test_jitter_is_not_for_a_run_that_was_asked_for() -> None:
+    """Its age counts from when it was asked for."""
+    spec = ScheduleSpec(recurs=True, jitter_us=3_600 * SECOND)
+    entry = schedule(Confirmation(Confirm.REPLY, max_age_us=SECOND), every="@every 1h")
+    run = runs.begun(entry._replace(spec=spec), "a", "t1", b"", NOW_US, due_us=NOW_US + 1)
+    assert run.run is not None
+    assert run.run.give_up_us == NOW_US + SECOND + 1
 
 
 def test_a_run_that_was_asked_for_long_before_the_next_occurrence() -> None:

@@ -36,7 +36,7 @@ def test_an_older_revision_changes_nothing() -> None:
 
 def test_a_removed_key_keeps_its_revision_until_its_end() -> None:
     """A tombstone's revision is what the next write must expect."""
-    timetable = Timetable()
+    timetable = Timetable(group_bits=0)
     timetable.put("a", 10, 5)
     timetable.remove("a", 6, until_us=100, reason=Reason.CANCELLED)
     assert (timetable.revision("a"), "a" in timetable) == (6, False)
@@ -49,7 +49,7 @@ def test_a_removed_key_keeps_its_revision_until_its_end() -> None:
 
 def test_a_marker_that_stays_long_keeps_no_other() -> None:
     """Each tombstone is forgotten at its own end, whatever was removed before it."""
-    timetable = Timetable()
+    timetable = Timetable(group_bits=0)
     for lasting in (False, True):
         timetable.remove(f"long {lasting}", 1, until_us=1_000, lasting=lasting)
         timetable.remove(f"short {lasting}", 2, until_us=10, lasting=lasting)
@@ -61,7 +61,7 @@ def test_a_marker_that_stays_long_keeps_no_other() -> None:
 
 def test_markers_are_purged_once_their_time_is_over() -> None:
     """Each once, unless it could not be: then again, if nothing took its place meanwhile."""
-    timetable = Timetable()
+    timetable = Timetable(group_bits=0)
     for key in ("stays", "replaced"):
         timetable.remove(key, 1, until_us=10, lasting=True)
     assert timetable.pop_lasting(10, 5) == []
@@ -344,7 +344,7 @@ def test_put_off_while_it_was_held() -> None:
 
 def test_purged() -> None:
     """What was purged is not taken in again, and the next version expects no revision."""
-    timetable = Timetable()
+    timetable = Timetable(group_bits=0)
     timetable.put("a", 10, 5)
     timetable.purge("a", 5, 100, Reason.DELIVERED)
     assert (timetable.revision("a"), timetable.seen("a"), len(timetable)) == (0, 5, 0)
@@ -367,7 +367,7 @@ def test_purged() -> None:
 
 def test_what_became_of_a_key_is_known_after_its_tombstone_is_gone() -> None:
     """However that went; and of a key that was there again, only the last."""
-    timetable = Timetable()
+    timetable = Timetable(group_bits=0)
     for revision, reason in enumerate((Reason.DELIVERED, Reason.CANCELLED, Reason.DELIVERED)):
         timetable.put("a", 10, 2 * revision + 1)
         timetable.remove("a", 2 * revision + 2, until_us=revision, reason=reason)
@@ -393,7 +393,7 @@ def test_what_became_of_a_key_is_known_after_its_tombstone_is_gone() -> None:
 
 def test_tombstones_are_forgotten_little_by_little() -> None:
     """It is known how many were, and how many are about to be, replaced ones left out."""
-    timetable = Timetable()
+    timetable = Timetable(group_bits=0)
     for number in range(10):
         timetable.put(f"key{number}", 0, number + 1)
         timetable.remove(f"key{number}", number + 100, number, lasting=number >= 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from heapq import heapify
 
 from hypothesis import given
@@ -9,14 +10,14 @@ from hypothesis import strategies as st
 
 from gozo.schedule.model import NEVER, Reason
 from gozo.schedule.timetable import Timetable
-from gozo.schedule.tombstones import REMEMBERED, before
+from gozo.schedule.tombstones import GROUP_BITS, REMEMBERED, before
 
 SECOND = 1_000_000
 
 
 def removed(*ends: int, lasting: bool = False) -> Timetable:
     """Return a timetable without some keys, each named after the end of its tombstone."""
-    timetable = Timetable()
+    timetable = Timetable(group_bits=0)
     for revision, end in enumerate(ends, 1):
         timetable.remove(f"{end}", revision, end, Reason.CANCELLED, lasting=lasting)
     return timetable
@@ -121,3 +122,45 @@ def test_nobody_removes_what_never_ends() -> None:
     timetable = removed(NEVER, lasting=True)
     assert timetable.pop_lasting(NEVER + 1, 9) == []
     assert timetable.count_ending(NEVER + 1) == 0
+
+
+def test_a_group_is_forgotten_as_soon_as_all_of_it_has_ended() -> None:
+    """Tombstones that end within the same quarter of a second form a group."""
+    group = 1 << GROUP_BITS
+    timetable = Timetable()
+    for revision, end in enumerate((group, group + 1, 2 * group - 1, 2 * group), 1):
+        timetable.remove(f"{end}", revision, end)
+    assert timetable.count_ending(2 * group) == 3
+    timetable.forget_ended(2 * group - 1, 9)
+    assert len(timetable.tombstones) == 4
+    timetable.forget_ended(2 * group, 9)
+    assert list(timetable.tombstones) == [f"{2 * group}"]
+
+
+def test_the_end_of_an_earlier_tombstone_is_not_that_of_a_later_one() -> None:
+    """One that the server would keep forever is purged once, whatever its key was before."""
+    timetable = removed(1)
+    timetable.remove("1", 2, 2, lasting=True)
+    timetable.remove("1", 3, 2, lasting=True)
+    timetable.forget_ended(9, 9)
+    assert timetable.revision("1") == 3
+    assert timetable.count_ending(9) == 1
+    assert timetable.pop_lasting(9, 9) == [("1", 3)]
+    timetable.remove("1", 4, 20)
+    timetable.put_back_lasting([("1", 3)])
+    assert timetable.pop_lasting(30, 9) == []
+    assert timetable.revision("1") == 4
+
+
+def test_a_tombstone_takes_little() -> None:
+    """This includes 60 bytes of its key: tens of thousands may have been delivered lately."""
+    timetable, count = Timetable(), 20_000
+    tracemalloc.start()
+    before_bytes, _ = tracemalloc.get_traced_memory()
+    for number in range(count):
+        timetable.remove(f"order {number}", 10_000 + number, 10**15 + 500 * number)
+    after_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (after_bytes - before_bytes) / count < 150
+    assert not timetable.forget_ended(10**16, count + 1)
+    assert not timetable.tombstones

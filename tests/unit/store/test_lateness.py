@@ -5,7 +5,8 @@ import pytest
 from gozo.leadership.tenure import TAKEOVER
 from gozo.protocol.headers import block
 from gozo.schedule.model import MICROSECONDS, Entry
-from gozo.store.entry_codec import dated, entry_headers, glance, parse_entry, written_us
+from gozo.store.entry_codec import entry_headers, glance, parse_entry
+from gozo.store.entry_tokens import dated, written_us
 from gozo.store.lateness import Lateness
 
 AT = 1_763_871_234.567  # seconds

@@ -23,6 +23,25 @@ def test_few_markers_live_until_the_server_has_written_its_index() -> None:
     assert USUAL_LIFE.chosen(9_000_000, 0) == 540
 
 
+def test_a_busy_bucket_holds_no_more_than_short_lives_explain() -> None:
+    """The markers of its first seconds live long, but no later ones do."""
+    rate, life, ends = 2_000, SAFE, [0] * 1_000
+    kept: list[int] = []
+    for second in range(1_000 - SAFE):
+        life = USUAL_LIFE.chosen(1_000, sum(ends[second:]), before=life)
+        ends[second + life] += rate
+        kept.append(sum(ends[second + 1 :]))
+    assert max(kept[:SAFE]) > FEW
+    assert max(kept[SAFE + 2 * SHORTEST :]) <= rate * SHORTEST
+
+
+def test_markers_live_long_again_when_half_as_many_are_left() -> None:
+    """This is not sooner, and lasts until there are too many again."""
+    assert USUAL_LIFE.chosen(0, FEW // 2, before=SHORTEST) == SHORTEST
+    assert USUAL_LIFE.chosen(0, FEW // 2 - 1, before=SHORTEST) == SAFE
+    assert USUAL_LIFE.chosen(0, FEW - 1, before=SAFE) == SAFE
+
+
 def test_loads_take_long() -> None:
     """Where a load takes seconds a marker lives longer, and as long as two loads at least."""
     assert LIFE.chosen(200_000, 0) == 18
