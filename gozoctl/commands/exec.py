@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -166,8 +167,8 @@ def command(
     `GOZO_MESSAGE_HEADER_<NAME>` for each header, in upper case and with _ for -. No shell is
     involved. Exit codes are logged to standard error.
 
-    What a receiver has to confirm (see `gozoctl create`) has succeeded if the
-    command exits with 0, and is retried by gozo if not.
+    What the receiver has to confirm (`gozoctl create --confirm-reply`) has succeeded if the command
+    exits with 0, and is retried by gozo if not.
 
     On SIGTERM, SIGINT or SIGHUP it finishes what runs and what waits here, or gives it back, and
     exits 0; a second SIGTERM or SIGINT ends running commands.
@@ -177,7 +178,10 @@ def command(
         level = "error" if session.out.quiet else "info"
         source.check()
         plan = running.plan(command, from_stream=source.stream is not None)
-        with LogWriter(sys.stderr.fileno()) as writer:
+        closed = sys.stderr is None  # by 2>&-
+        with LogWriter(
+            os.open(os.devnull, os.O_WRONLY) if closed else sys.stderr.fileno()
+        ) as writer:
             logs.configure(level, writer)
             try:
                 output = writer if running.log_output else None

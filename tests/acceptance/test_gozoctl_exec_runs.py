@@ -68,7 +68,7 @@ async def test_the_exit_status_decides(
 
     await client.nats.subscribe("gozo.ack.*", cb=note)
     for script, kind, reason in (
-        ("exit 0", "succeeded", None),
+        ("exit 0", "succeeded", ""),
         ("exit 3", "failed", "exit code 3"),
         ("kill -9 $$", "failed", "killed by SIGKILL"),
         ("sleep 20", "failed", "timed out after 0.5 s"),
@@ -78,9 +78,11 @@ async def test_the_exit_status_decides(
         headers = {"Gozo-When": "+0", "Gozo-Id": id_, "Gozo-Confirm": confirm}
         asked = {**headers, "Gozo-Attempts": "1"}
         await ask(client, asked, reply=new_id, payload=f"{script}\n".encode())
-        assert (await events.find(kind)).get("reason") == reason
+        event = await events.find(kind)
+        assert event.get("reason", "") == reason
+        assert event["exit_status"] == int(final[-1]["Gozo-Exit-Status"])
+        assert event["host"] == socket.gethostname()
     assert [one["Gozo-Exit-Status"] for one in final] == ["0", "3", "137", "124"]
-    assert {one["Gozo-Host"] for one in final} == {socket.gethostname()}
     assert all(one["Gozo-Started"].endswith("Z") for one in final)
     assert 0.5 <= float(final[-1]["Gozo-Duration"].removesuffix("s")) < 20
     assert await worker.terminate() == 0
@@ -340,3 +342,13 @@ async def test_the_first_process_of_a_container(
 def children(pid: int) -> list[int]:
     """Return the child processes of a process, zombies too."""
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+async def test_once_without_a_log(
+    running: Running, client: Client, new_id: str, tmp_path: Path
+) -> None:
+    """Closed standard error is no reason not to work."""
+    ctl = Gozoctl(tmp_path, running.server.url)
+    await store(client, new_id)
+    script = f"gozoctl exec {new_id} --once -- sh -c 'exit 5' 2>&-"
+    assert (await asyncio.to_thread(ctl.shell, script)).code == 5
