@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ async def end_group(group: int, kill_after: float, reap: Callable[[], None] = la
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(kill_after):
-                while signal_group(group, NO_SIGNAL):  # nothing reports its end
+                while is_running(group):  # nothing reports its end
                     await asyncio.sleep(POLL)
                     reap()
     finally:
@@ -209,6 +210,21 @@ def signal_group(group: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def is_running(group: int) -> bool:
+    """Tell whether a process group has a process that is no zombie, which perhaps nobody reaps."""
+    if not signal_group(group, NO_SIGNAL):
+        return False
+    found = False
+    for stat in Path("/proc").glob("[0-9]*/stat"):  # proc(5); Linux only
+        with contextlib.suppress(OSError):
+            state, _, its_group = stat.read_bytes().rpartition(b") ")[2].split()[:3]
+            if int(its_group) == group:
+                if state not in {b"Z", b"X"}:
+                    return True
+                found = True
+    return not found
 
 
 def input_file(payload: bytes) -> IO[bytes]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from gozo.client import Message
-from gozoctl.worker.process import LONGEST_STRING, environment, fitting, run
+from gozoctl.worker.process import LONGEST_STRING, end_group, environment, fitting, run
 
 
 def message(*headers: tuple[str, str], subject: str = "jobs") -> Message:
@@ -82,3 +85,16 @@ class TestSize:
         """As it is with messages that a stream keeps, whose headers are of 64 KiB at most."""
         found = environment(message(*((f"h{n}", "x" * 1000) for n in range(60))), {})
         assert fitting(found, ["true"]) == (found, [])
+
+
+async def test_a_group_of_zombies_has_ended() -> None:
+    """Nobody may ever reap them, as where PID 1 of a container does not; the test does it last."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("there is no /proc to see zombies in")
+    process = subprocess.Popen(["/bin/sh", "-c", "sleep 1000; :"], process_group=0)
+    try:
+        async with asyncio.timeout(60):
+            await end_group(process.pid, kill_after=3600)
+    finally:
+        process.kill()
+        process.wait()
