@@ -107,6 +107,17 @@ class ClientReads(ClientBase):
         return await self._outcomes.output(canonical_id(id), occurrence)
 
     @typed
+    async def outputs(self, id: str) -> dict[str, bytes]:  # noqa: A002  # the protocol's word
+        """Return the ends of the outputs of a schedule's runs, by occurrence; the latest last.
+
+        See `output`.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return await self._outcomes.outputs(canonical_id(id))
+
+    @typed
     def list(
         self, *, subject: str | None = None, prefix: str = "", state: str | None = None
     ) -> AsyncIterator[Schedule]:
@@ -125,8 +136,11 @@ class ClientReads(ClientBase):
         return self._reader.list(subject, prefix, state)
 
     @typed
-    async def current_runs(self, id: str) -> builtins.list[Schedule]:  # noqa: A002  # as above
-        """Read the runs of a schedule that are in the bucket, with payloads, the oldest first.
+    async def current_runs(
+        self,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+    ) -> builtins.list[Schedule]:
+        """Read the runs in the bucket of one schedule, or of all; with payloads, the oldest first.
 
         They wait, are running or retried, or have failed and are kept. The schedule itself may be
         gone: a schedule that does not recur is removed once its run has begun.
@@ -134,7 +148,7 @@ class ClientReads(ClientBase):
         Raises:
             RequestError: `invalid_id`.
         """
-        return await self._reader.runs(canonical_id(id))
+        return await self._reader.runs(None if id is None else canonical_id(id))
 
     async def count(self) -> Counts:
         """Count the schedules in the bucket; 0 if there is no bucket.

@@ -171,18 +171,19 @@ class Reader:
             return what._replace(payload=None)
         return what
 
-    async def find_runs(self, id_: str) -> builtins.list[Found]:
-        """Read the runs of the schedule with an id, the oldest first."""
+    async def find_runs(self, id_: str | None) -> builtins.list[Found]:
+        """Read the runs of the schedule with an id, or all runs; the oldest first."""
         found: builtins.list[Found] = []
-        for key in keys_of(id_):
-            pattern = f"$KV.{self.name}.{run_key(key, '*')}"
+        keys = [f"{RUN_PREFIX}>"] if id_ is None else [run_key(key, "*") for key in keys_of(id_)]
+        for key in keys:
+            pattern = f"$KV.{self.name}.{key}"
             after = 0
             while (message := await self._next(pattern, after + 1)) is not None:
                 after = message.sequence
                 name = message.subject.removeprefix(f"$KV.{self.name}.")
                 raw = Raw(name, message.sequence, message.stored_us, message.headers)
                 what = self.understand(raw, message.payload)
-                if isinstance(what, Schedule) and what.is_run and what.id == id_:
+                if isinstance(what, Schedule) and what.is_run and id_ in (None, what.id):
                     found.append(Found(name, message, what))
         return sorted(found, key=_due)
 
@@ -195,8 +196,8 @@ class Reader:
         """Return whether the bucket may have runs, of any schedule."""
         return await self._next(f"$KV.{self.name}.{RUN_PREFIX}>", 1) is not None
 
-    async def runs(self, id_: str) -> builtins.list[Schedule]:
-        """Return the runs of the schedule with an id, with payloads, the oldest first."""
+    async def runs(self, id_: str | None) -> builtins.list[Schedule]:
+        """Return the runs of one schedule, or of all, with payloads; the oldest first."""
         await self.learn_rules()
         found = await self.find_runs(id_)
         return [one.what for one in found if isinstance(one.what, Schedule)]

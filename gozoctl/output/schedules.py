@@ -64,9 +64,7 @@ class Filter:
 
     def matches(self, schedule: Schedule) -> bool:
         """Return whether a schedule is selected."""
-        if self.id_glob is not None and not (
-            schedule.id is not None and _glob(self.id_glob).match(schedule.id)
-        ):
+        if self.id_glob is not None and not id_matches(self.id_glob, schedule.id):
             return False
         if self.due_before is not None and schedule.due >= self.due_before:
             return False
@@ -253,6 +251,11 @@ ORDERS: Mapping[Order, Any] = {
     Order.CREATED: lambda schedule: (schedule.created, schedule.id or ""),
     Order.SIZE: lambda schedule: (schedule.size, schedule.due),
 }
+
+
+def id_matches(glob: str, id_: str | None) -> bool:
+    """Return whether an id matches a pattern of `--id`."""
+    return id_ is not None and _glob(glob).match(id_) is not None
 
 
 @functools.cache
