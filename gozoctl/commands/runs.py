@@ -93,8 +93,8 @@ def command(
 ) -> None:
     """Print how runs of schedules ended, the oldest first; then those that have not ended.
 
-    A run is an occurrence whose receiver has to confirm it (`--confirm-reply` or
-    `--confirm-claim`). Exits 3 if outcomes are not kept, or if no run of an ID matches.
+    A run is an occurrence that its receiver has to confirm. Exits 3 if outcomes are not kept, or
+    if no run of an ID matches.
     """
 
     def check(out: Output) -> bool:

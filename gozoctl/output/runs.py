@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,6 @@ def took(length: timedelta | None) -> str:
 def outcome_record(run: ShownRun) -> dict[str, Any]:
     """Return how a run ended for JSON; durations are seconds."""
     return {
-        "occurrence": run.occurrence,
         "due": _utc(run.due) or None,
         "started": _utc(run.started) or None,
         "ended": _utc(run.ended) or None,
@@ -113,8 +113,22 @@ def outcome_record(run: ShownRun) -> dict[str, Any]:
     }
 
 
+def outcome_lines(run: ShownRun, write: Callable[[datetime], str]) -> list[tuple[str, str]]:
+    """Return how a run ended, by name; `write` prints a moment."""
+    moments = (("run due", run.due), ("run started", run.started), ("run ended", run.ended))
+    return [
+        ("result", f"{run.outcome}, late" if run.late else run.outcome),
+        *((name, write(moment)) for name, moment in moments if moment is not None),
+        *([("run took", took(run.took))] if run.took is not None else []),
+        *([("host", run.host)] if run.host else []),
+        *([("exit status", str(run.exit_status))] if run.exit_status is not None else []),
+        *([("attempts", str(run.attempt))] if run.attempt else []),
+    ]
+
+
 def _record(run: ShownRun) -> dict[str, Any]:
-    found = {"id": run.id, "subject": run.subject} | outcome_record(run) | {"reason": run.reason}
+    found = {"id": run.id, "subject": run.subject, "occurrence": run.occurrence}
+    found |= outcome_record(run) | {"reason": run.reason}
     return found if run.output is None else found | text_record("output", run.output)
 
 

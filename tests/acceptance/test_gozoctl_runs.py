@@ -14,6 +14,7 @@ from tests.support.gozoctl import Done, Gozoctl
 from tests.support.hosts import Hosts, apply, settled, table
 from tests.support.jobs import Jobs, call_one
 from tests.support.outcomes import outcome
+from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
 from tests.support.receiver import Receiver, Say
 from tests.support.running import Running
@@ -85,9 +86,12 @@ async def test_how_they_ended(client: Client, ctl: Gozoctl, new_id: str) -> None
         *("no disk", r"disk full\n\u001b[2J\xff"),
     ]
     with ctl.terminal("runs", ids["fails"], ids["hangs"], "--show-output", columns=200) as terminal:
-        terminal.shows("no disk", "    disk full", "running")
+        terminal.shows("no disk")
+        terminal.shows("    disk full")
+        terminal.shows("running")
     with ctl.terminal("runs", ids["fails"]) as terminal:
-        terminal.shows("12.5s", "failed", "no disk")
+        terminal.shows("12.5s")
+        terminal.shows("no disk")
 
 
 async def test_nothing_to_show(client: Client, ctl: Gozoctl, new_id: str) -> None:
@@ -138,3 +142,45 @@ async def test_jobs_of_a_worker(gozo: Gozo, hosts: Hosts, ctl: Gozoctl, new_id: 
     (one,) = (await runs(ctl, new_id, "--show-output", "-o", "json")).json
     assert (one["host"], one["exit_status"], one["outcome"]) == ("web2", 4, "failed")
     assert (one["output"], one["reason"]) == ("done\n", "exit code 4")
+
+
+async def test_the_last_one_in_lists(client: Client, ctl: Gozoctl, new_id: str) -> None:
+    """`list` has its result, and `inspect` all that is known of it."""
+    jobs = await Jobs.listen(client)
+    await jobs.store(new_id, Gozo_Overlap="skip", Gozo_Attempts="1", Gozo_Expect="1h")
+    assert (await call_one(client, "trigger", new_id))["status"] == "triggered"
+    await client.nats.publish((await jobs.wait(1)).reply, headers=FAILED)
+    await outcome(client, new_id)
+
+    async def show(*arguments: str) -> Done:
+        return await asyncio.to_thread(ctl.ok, *arguments)
+
+    async def is_in_the_entry() -> bool:
+        schedules = (await show("list", "--id", new_id, "-o", "json")).json
+        return any(one.get("outcome") for one in schedules)
+
+    await until(is_in_the_entry, "the entry has the outcome")
+    (told,) = [
+        one["outcome"]
+        for one in (await show("list", "--id", new_id, "-o", "json")).json
+        if "outcome" in one
+    ]
+    said = {"outcome": "failed", "exit_status": 3, "host": "web1", "took": 12.5, "attempt": 1}
+    assert told.items() >= said.items()
+    assert told["ended"].endswith("Z")
+    whole = (await show("inspect", new_id, "-o", "json")).json
+    assert (whole["outcome"], whole["overdue_at"] > whole["due"]) == (told, True)
+    rows = (await show("list", "--id", new_id)).rows
+    assert rows[0][-1] == "RESULT"
+    assert sorted(row[-1] for row in rows[1:]) == ["", "failed"]  # one is that of the run itself
+    lines = dict(line[:2] for line in (await show("inspect", new_id)).rows)
+    assert (lines["result"], lines["run took"], lines["host"]) == ("failed", "12.5s", "web1")
+    assert (lines["exit status"], lines["attempts"], lines["run ended"]) == (
+        "3",
+        "1",
+        told["ended"],
+    )
+    with ctl.terminal("list", "--id", new_id, columns=160) as terminal:
+        terminal.shows("RESULT")
+    with ctl.terminal("inspect", new_id) as terminal:
+        terminal.shows("exit status  3")
