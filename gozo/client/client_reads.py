@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from gozo.client.arguments import canonical_id
 from gozo.client.client_base import ClientBase
+from gozo.client.failures import Failing
 from gozo.client.models import (
     BucketInfo,
     Counts,
@@ -18,6 +19,7 @@ from gozo.client.models import (
     Schedule,
 )
 from gozo.client.outcome_model import Outcome
+from gozo.client.services import WorkerInfo, find_workers
 from gozo.client.typed import typed
 from gozo.transport.jetstream import JetStream
 
@@ -150,6 +152,14 @@ class ClientReads(ClientBase):
         """
         return await self._reader.runs(None if id is None else canonical_id(id))
 
+    async def failing(self) -> builtins.list[Failing]:
+        """Return the schedules that fail, by id; needs no daemon, but reads all schedules.
+
+        Of these the last run neither succeeded nor was skipped, or none has succeeded within the
+        time of `Gozo-Expect`, or the delivery that a stream had to confirm was given up.
+        """
+        return await self._reader.failing()
+
     async def count(self) -> Counts:
         """Count the schedules in the bucket; 0 if there is no bucket.
 
@@ -189,6 +199,14 @@ class ClientReads(ClientBase):
     async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:
         """List the daemons of this bucket and request subject; waits `wait` seconds for answers."""
         return await self._presence.replicas(wait)
+
+    @typed
+    async def workers(self, *, wait: float = 0.3) -> builtins.list[WorkerInfo]:
+        """List the `gozoctl worker` of this bucket and request subject, by host.
+
+        Waits `wait` seconds for answers.
+        """
+        return await find_workers(self._connection, self.settings, wait)
 
     @typed
     async def rivals(self, *, wait: float = 0.3) -> builtins.list[Rival]:

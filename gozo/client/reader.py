@@ -6,7 +6,7 @@ import asyncio
 import builtins
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from gozo.client.arguments import moment
@@ -17,6 +17,7 @@ from gozo.client.decoding import (
     matcher,
     schedule_or_marker,
 )
+from gozo.client.failures import Failing, Failures
 from gozo.client.keys import Keys
 from gozo.client.loading import Load, Named, Raw
 from gozo.client.models import BucketInfo, Counts, Schedule
@@ -260,7 +261,9 @@ class Reader:
         states: Counter[str] = Counter()
         runs: Counter[str] = Counter()
         next_due = None
+        failures = Failures(datetime.now(UTC))
         async for one in self.list(None):
+            failures.add(one)
             if one.is_run and one.confirm is not True and one.state != "invalid":
                 runs[one.state] += 1
                 continue
@@ -275,7 +278,15 @@ class Reader:
             invalid=states["invalid"],
             next_due=next_due,
             runs=dict(runs),
+            failing=len(failures.found()),
         )
+
+    async def failing(self) -> builtins.list[Failing]:
+        """Return the schedules that fail, by reading all."""
+        failures = Failures(datetime.now(UTC))
+        async for one in self.list(None):
+            failures.add(one)
+        return failures.found()
 
     async def _messages(self, prefix: str) -> AsyncIterator[Raw]:
         """Iterate over the latest message of each key, once, as of now.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gozo.schedule.model import NEVER, Entry, State
-from gozo.schedule.outcome import Outcome, Record, Result
+from gozo.schedule.outcome import ALERTING, Outcome, Record, Result
 
 NO_RECORD = Record()
 
@@ -65,6 +65,19 @@ def overdue_us(entry: Entry) -> int:
 def is_announced(entry: Entry) -> bool:
     """Tell whether it was announced that it is overdue."""
     return entry.record is not None and entry.record.overdue
+
+
+def is_failing(entry: Entry) -> bool:
+    """Tell whether the last occurrence of a schedule failed, or none succeeded in time.
+
+    A run fails if it was given up. That counts only if its schedule is gone.
+    """
+    if is_announced(entry):
+        return True
+    if entry.run is not None:
+        return entry.state is State.FAILED
+    last = None if entry.record is None else entry.record.last
+    return last is not None and last.result in ALERTING
 
 
 def _expect_us(entry: Entry) -> int:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from gozo.schedule.model import PLAIN, RARE, Entry, State
+from gozo.schedule.record import is_failing
 from gozo.schedule.recurrence import ran_ahead
 from gozo.store.expectations import Expectations
 from gozo.store.run_index import RunIndex
@@ -50,6 +51,8 @@ class Traits:
         self.answered: set[str] = set()
         """Schedules whose receivers must confirm the delivery, and their runs."""
         self.runs = RunIndex()
+        self.failing: set[str] = set()
+        """Those of these whose last occurrence failed, or of which none succeeded in time."""
         self.expectations = Expectations()
         """The schedules of these that should succeed within a time."""
 
@@ -107,8 +110,13 @@ class Traits:
             self.answered.add(key)
             self.runs.note(key, entry)
             self.expectations.note(key, entry)
+            if is_failing(entry):
+                self.failing.add(key)
+            elif self.failing:
+                self.failing.discard(key)
         elif key in self.answered:
             self.answered.discard(key)
+            self.failing.discard(key)
             self.runs.note(key, None)
             self.expectations.note(key, None)
 
