@@ -126,25 +126,13 @@ class Inventory:
         if asked.counts:
             told |= {"paused": len(index.traits.paused), "failed": len(index.traits.failed)}
             told["invalid"] = len(index.traits.invalid)
-            told["failing"] = self._count_failing()
+            told["failing"] = index.count_failing()
             told["runs"] = index.traits.runs.counts()
             if index.bare:  # these are only counted correctly once their values are read
                 unread = min(revision for revision, _ in index.bare.values())
                 told["position"] = min(follower.position, unread - 1)
             told |= await self._count(rows)
         return told | await self._page(rows, asked) if asked.limit else told
-
-    def _count_failing(self) -> int:
-        """Count the schedules that fail, and those that are gone and whose last run failed."""
-        index = self._index
-        failing = set(index.traits.failed)
-        for key in index.traits.failing:
-            entry = index.traits.runs.get(key)
-            if entry is None or entry.run is None:
-                failing.add(key)
-            elif entry.run.key not in index.timetable:
-                failing.add(entry.run.key)
-        return len(failing)
 
     async def _count(self, rows: list[_Row]) -> Answer:
         """Count overdue schedules and find the next due time.

@@ -15,7 +15,9 @@ def recorded(entry: Entry, outcome: Outcome, next_us: int) -> Entry:
 
     `next_us` is when the occurrence after that one is, or was, due.
     """
-    record = replace(entry.record or NO_RECORD, last=replace(outcome, reason=""))
+    record = entry.record or NO_RECORD
+    succeeded_us = 0 if outcome.result is Result.SUCCEEDED else record.last_success_us
+    record = replace(record, last=replace(outcome, reason=""), succeeded_us=succeeded_us)
     if outcome.result is Result.SUCCEEDED and outcome.due_us >= record.awaited_us:
         awaited_us = next_us if next_us < entry.due_us else 0
         record = replace(record, awaited_us=awaited_us, overdue=False)

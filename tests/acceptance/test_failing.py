@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import shlex
+import time
 from pathlib import Path
 
 from gozo.client import Client as Gozo
@@ -10,9 +14,13 @@ from tests.support.client import Client
 from tests.support.gozoctl import Done, Gozoctl
 from tests.support.hosts import Hosts, apply, settled, table
 from tests.support.jobs import Jobs, call_one
+from tests.support.metrics import scrape, serve
 from tests.support.patience import until
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.readme import ROOT
 from tests.support.running import Running
+
+SUCCESS = "gozo_last_success_timestamp_seconds{id=backup}"
 
 EACH = {
     "fails": "failed",
@@ -131,3 +139,59 @@ async def test_workers(gozo: Gozo, running: Running, hosts: Hosts, tmp_path: Pat
         terminal.shows("web2")
     (hosts.folder / "go").touch()
     assert await settled(gozo, "long") == ""
+
+
+async def test_the_last_success_in_metrics(
+    servers: Servers, daemons: Daemons, clients: Clients
+) -> None:
+    """Of the ids that are named, whatever failed since, and after a restart."""
+    server = servers.start()
+    daemon, port = await serve(daemons, server, "--metrics-ids", "back*,other")
+    client = await clients.connect(server)
+    jobs = await Jobs.listen(client)
+    began = time.time()
+    await trigger(client, jobs, "backup", b"+ACK")
+    await trigger(client, jobs, "unnamed", b"+ACK")
+
+    async def has(*expected: tuple[str, float]) -> bool:
+        figures = await scrape(port)
+        return all(figures.get(name) == value for name, value in expected)
+
+    async def has_succeeded() -> bool:
+        return SUCCESS in await scrape(port)
+
+    await until(has_succeeded, "it has succeeded")
+    last = (await scrape(port))[SUCCESS]
+    assert began - 1 < last < time.time() + 1
+    assert (await call_one(client, "trigger", "backup"))["status"] == "triggered"
+    await jobs.answer(await jobs.wait(3), b"+TERM broken")
+    fails = (SUCCESS, last), ("gozo_schedules_failing", 1)
+    await until(lambda: has(*fails), "it fails, and has succeeded before")
+    assert await daemon.terminate() == 0
+    _, port = await serve(daemons, server, "--metrics-ids", "back*")
+    await until(lambda: has(*fails), "the same after a restart")
+    names = [name for name in await scrape(port) if name.startswith("gozo_last_success")]
+    assert names == [SUCCESS]
+
+
+async def test_alerts_as_in_the_manual(
+    servers: Servers, daemons: Daemons, clients: Clients, tmp_path: Path
+) -> None:
+    """The command that gozo(8) shows tells people of what failed, and of nothing else."""
+    page = (ROOT / "man" / "source" / "gozo.8").read_text("utf-8")
+    (line,) = re.findall(r"^gozoctl exec .*gozo\.event\.alert.*$", page, re.MULTILINE)
+    words = shlex.split(line.replace("\\(aq", "'").replace("\\-", "-"))
+    assert words[:2] == ["gozoctl", "exec"]
+    server = servers.start()
+    await daemons.serve(server, "--events")
+    ctl = Gozoctl(tmp_path, server.url)
+    ctl.program("notify", f"#!/bin/sh\ncat >>'{tmp_path}/told'; echo >>'{tmp_path}/told'\n")
+    await daemons.work(server, *words[2:], variables={"PATH": ctl.path})
+    client = await clients.connect(server)
+    jobs = await Jobs.listen(client)
+    await trigger(client, jobs, "works", b"+ACK")
+    await trigger(client, jobs, "fails", b"+TERM no disk")
+    told = tmp_path / "told"
+    await until(lambda: told.exists() and told.read_text().endswith("\n"), "it was told")
+    (event,) = map(json.loads, told.read_text().splitlines())
+    assert (event["id"], event["outcome"], event["reason"]) == ("fails", "failed", "no disk")
