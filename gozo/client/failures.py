@@ -36,7 +36,7 @@ class Failures:
     def __init__(self, now: datetime) -> None:
         self._now = now
         self._present: set[str] = set()
-        """The keys of schedules that have runs."""
+        """The keys of all schedules."""
         self._failing: dict[str, Failing] = {}
         self._runs: dict[str, Schedule] = {}
         """The latest run that fails of each schedule, by its key."""
@@ -49,8 +49,7 @@ class Failures:
                 if key not in self._runs or self._runs[key].due < one.due:
                     self._runs[key] = one
             return
-        if one.confirm in ("reply", "claim"):
-            self._present.add(one.key)
+        self._present.add(one.key)
         if (found := self._schedule(one)) is not None:
             self._failing[one.key] = found
 

@@ -74,9 +74,10 @@ def is_failing(entry: Entry) -> bool:
 
     A run fails if it was given up. That counts only if its schedule is gone.
     """
-    if is_announced(entry):
+    run = entry.run
+    if is_announced(entry) and (run is None or not run.is_last):
         return True
-    if entry.run is not None:
+    if run is not None:
         return entry.state is State.FAILED
     last = None if entry.record is None else entry.record.last
     return last is not None and last.result in ALERTING

@@ -116,13 +116,16 @@ class BucketIndex:
 
     def count_failing(self) -> int:
         """Count the schedules that fail, and those that are gone and whose last run failed."""
-        failing = set(self.traits.failed)
-        for key in self.traits.failing:
-            entry = self.traits.runs.get(key)
-            if entry is None or entry.run is None:
-                failing.add(key)
-            elif entry.run.key not in self.timetable:
-                failing.add(entry.run.key)
+        traits = self.traits
+        failing: set[str] = set()
+        for key in traits.failing | traits.failed:
+            entry = traits.runs.get(key)
+            if entry is not None and entry.run is not None:
+                schedule = entry.run.key
+            else:
+                schedule = traits.dead_letters.get(key, key)
+            if schedule == key or schedule not in self.timetable:
+                failing.add(schedule)
         return len(failing)
 
     def choose_marker_life(self, key_us: float) -> None:

@@ -22,18 +22,16 @@ class Successes:
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """Iterate over ids and times, in microseconds."""
-        return iter(list(self._at.values()))
+        return iter(dict(self._at.values()).items())  # an id twice would spoil all metrics
 
     def note(self, key: str, entry: Entry | None) -> None:
         """Note the latest version of the key of a schedule; None if there is none."""
         if not self._patterns:
             return
-        record = None if entry is None else entry.record
+        record = None if entry is None or entry.run is not None else entry.record
         at_us = 0 if record is None else record.last_success_us
-        if not at_us or entry is None or entry.id is None or not self._names(entry.id):
+        id_ = None if entry is None else entry.id
+        if not at_us or id_ is None or not any(one.match(id_) for one in self._patterns):
             self._at.pop(key, None)
         elif key in self._at or len(self._at) < MOST:
-            self._at[key] = entry.id, at_us
-
-    def _names(self, id_: str) -> bool:
-        return any(pattern.match(id_) for pattern in self._patterns)
+            self._at[key] = id_, at_us

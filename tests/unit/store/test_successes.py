@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gozo.schedule import record
-from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleSpec
+from gozo.schedule.model import Confirm, Confirmation, Entry, Run, ScheduleSpec
 from gozo.schedule.outcome import Outcome, Result
 from gozo.store.successes import MOST, Successes
 
@@ -36,7 +36,11 @@ def test_failures_do_not_hide_it() -> None:
         entry = after(entry, result, ended_us)
         successes.note("a", entry)
         assert list(successes) == [("backup-1", last_us)]
+    successes.note("b", entry)
+    successes.note("run", entry._replace(run=Run("a", "1")))
+    assert list(successes) == [("backup-1", 40)], "an id is there once"
     successes.note("a", None)
+    successes.note("b", None)
     assert list(successes) == []
 
 
