@@ -107,9 +107,11 @@ async def test_failing(
         assert (await gozo.count()).failing == 3
 
 
-async def test_no_server(tmp_path: Path) -> None:
-    """It is another error than that something fails."""
+async def test_errors(servers: Servers, tmp_path: Path) -> None:
+    """They have other exit codes than that something fails."""
     assert Gozoctl(tmp_path, "nats://127.0.0.1:1").run("status", "--failing").code == 5
+    ctl = Gozoctl(tmp_path, servers.start(jetstream=False).url)
+    assert [(await status(ctl, "--failing")).code, ctl.run("list").code] == [2, 1]
 
 
 async def test_workers(gozo: Gozo, running: Running, hosts: Hosts, tmp_path: Path) -> None:
