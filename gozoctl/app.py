@@ -41,7 +41,7 @@ def root(
 COMMANDS = (
     *("list", "inspect", "create", "cancel", "export", "apply", "diff", "import-crontab"),
     *("reschedule", "pause", "resume", "trigger", "next", "send", "listen", "events"),
-    *("history", "exec", "worker", "status", "completion"),
+    *("history", "runs", "exec", "worker", "status", "completion"),
 )
 """Each is the function `command` of the module in `gozoctl.commands` that is named like it."""
 ALIASES = {

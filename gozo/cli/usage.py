@@ -22,7 +22,7 @@ ELSEWHERE = {"serve": "gozo", "check": "gozo"} | dict.fromkeys(
     (
         *("list", "inspect", "create", "cancel", "export", "apply", "diff", "import-crontab"),
         *("reschedule", "pause", "resume", "trigger", "next", "send", "listen", "events"),
-        *("history", "exec", "worker", "status", "config"),
+        *("history", "runs", "exec", "worker", "status", "config"),
     ),
     "gozoctl",
 )

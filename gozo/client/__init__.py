@@ -6,6 +6,7 @@ from gozo.client.arguments import ScheduleOptions
 from gozo.client.client import Client
 from gozo.client.confirming import ConfirmOptions
 from gozo.client.events import Following
+from gozo.client.failures import Failing
 from gozo.client.models import (
     Answer,
     Applied,
@@ -27,6 +28,7 @@ from gozo.client.next_times import next_times, times_of
 from gozo.client.outcome_model import Outcome
 from gozo.client.pull_consumer import Pulled, Pulling
 from gozo.client.run_attempt import Report, RunAttempt
+from gozo.client.services import WorkerInfo
 from gozo.client.subscription import Listening
 from gozo.errors import ContradictionError, ExistsError, NotFoundError, UnansweredError
 
@@ -45,6 +47,7 @@ __all__ = [
     "Counts",
     "Event",
     "ExistsError",
+    "Failing",
     "Following",
     "HistoryInfo",
     "Listening",
@@ -63,6 +66,7 @@ __all__ = [
     "Stored",
     "UnansweredError",
     "Wanted",
+    "WorkerInfo",
     "next_times",
     "times_of",
 ]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from gozo.client.arguments import canonical_id
 from gozo.client.client_base import ClientBase
+from gozo.client.failures import Failing
 from gozo.client.models import (
     BucketInfo,
     Counts,
@@ -18,6 +19,7 @@ from gozo.client.models import (
     Schedule,
 )
 from gozo.client.outcome_model import Outcome
+from gozo.client.services import WorkerInfo, find_workers
 from gozo.client.typed import typed
 from gozo.transport.jetstream import JetStream
 
@@ -107,6 +109,17 @@ class ClientReads(ClientBase):
         return await self._outcomes.output(canonical_id(id), occurrence)
 
     @typed
+    async def outputs(self, id: str) -> dict[str, bytes]:  # noqa: A002  # the protocol's word
+        """Return the ends of the outputs of a schedule's runs, by occurrence; the latest last.
+
+        See `output`.
+
+        Raises:
+            RequestError: `invalid_id`.
+        """
+        return await self._outcomes.outputs(canonical_id(id))
+
+    @typed
     def list(
         self, *, subject: str | None = None, prefix: str = "", state: str | None = None
     ) -> AsyncIterator[Schedule]:
@@ -125,8 +138,11 @@ class ClientReads(ClientBase):
         return self._reader.list(subject, prefix, state)
 
     @typed
-    async def current_runs(self, id: str) -> builtins.list[Schedule]:  # noqa: A002  # as above
-        """Read the runs of a schedule that are in the bucket, with payloads, the oldest first.
+    async def current_runs(
+        self,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+    ) -> builtins.list[Schedule]:
+        """Read the runs in the bucket of one schedule, or of all; with payloads, the oldest first.
 
         They wait, are running or retried, or have failed and are kept. The schedule itself may be
         gone: a schedule that does not recur is removed once its run has begun.
@@ -134,7 +150,15 @@ class ClientReads(ClientBase):
         Raises:
             RequestError: `invalid_id`.
         """
-        return await self._reader.runs(canonical_id(id))
+        return await self._reader.runs(None if id is None else canonical_id(id))
+
+    async def failing(self) -> builtins.list[Failing]:
+        """Return the schedules that fail, by id; needs no daemon, but reads all schedules.
+
+        Of these the last run neither succeeded nor was skipped, or none has succeeded within the
+        time of `Gozo-Expect`, or the delivery that a stream had to confirm was given up.
+        """
+        return await self._reader.failing()
 
     async def count(self) -> Counts:
         """Count the schedules in the bucket; 0 if there is no bucket.
@@ -175,6 +199,14 @@ class ClientReads(ClientBase):
     async def replicas(self, *, wait: float = 0.3) -> builtins.list[Replica]:
         """List the daemons of this bucket and request subject; waits `wait` seconds for answers."""
         return await self._presence.replicas(wait)
+
+    @typed
+    async def workers(self, *, wait: float = 0.3) -> builtins.list[WorkerInfo]:
+        """List the `gozoctl worker` of this bucket and request subject, by host.
+
+        Waits `wait` seconds for answers.
+        """
+        return await find_workers(self._connection, self.settings, wait)
 
     @typed
     async def rivals(self, *, wait: float = 0.3) -> builtins.list[Rival]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gozo.client.answers import Answers
 from gozo.client.models import Replica, Rival
+from gozo.client.services import ask_all
 from gozo.errors import (
     DisconnectedError,
     NoServerError,
@@ -159,28 +160,13 @@ class DaemonPresence:
             NoServerError, NotAllowedError: as for `Connection.request`.
         """
         found: list[Replica] = []
-
-        def on_answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        for answer in await ask_all(self._connection, STATS, wait):
             try:
-                answer = json.loads(payload)
                 told = answer["metadata"]
                 if (told["request_subject"], told["bucket"]) == (self._subject, self._bucket):
                     found.append(_replica(answer))
             except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-                return  # not from a daemon, or from another version
-
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        inbox = self._connection.new_inbox()
-        listener = self._connection.listen(inbox, on_answer)
-        try:
-            with self._connection.failing_if_denied(STATS, answer):
-                self._connection.publish(STATS, reply=inbox)
-                await self._connection.echo()
-                if answer.done():
-                    answer.result()
-            await asyncio.sleep(wait)
-        finally:
-            listener.stop()
+                continue  # not from a daemon, or from another version
         return sorted(found, key=lambda replica: replica.name)
 
 

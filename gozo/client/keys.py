@@ -77,6 +77,7 @@ class Keys:
                 paused=int(told["paused"]),
                 failed=int(told["failed"]),
                 invalid=int(told["invalid"]),
+                failing=int(told.get("failing", 0)),
                 next_due=None if epoch is None else moment_of_epoch(epoch),
                 runs={str(state): int(n) for state, n in told.get("runs", {}).items() if n},
             )

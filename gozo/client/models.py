@@ -337,6 +337,8 @@ class Counts:
     runs: Mapping[str, int] = field(default_factory=dict)
     """Occurrences that their receivers have to confirm, by state: `running`, `retrying`,
     `pending` or `failed`. They are not counted as schedules."""
+    failing: int = 0
+    """Schedules that fail: see `Client.failing`. 0 from leaders of older versions."""
 
 
 @dataclass(frozen=True, slots=True)

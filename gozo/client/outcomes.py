@@ -61,16 +61,24 @@ class OutcomeLog:
 
     async def output(self, id_: str, occurrence: str | None) -> bytes | None:
         """Return the output of a run, or of the last one; None if there is none."""
-        found = None
+        found = await self.outputs(id_)
+        if occurrence is None:
+            return next(reversed(found.values()), None)
+        return found.get(occurrence)
+
+    async def outputs(self, id_: str) -> dict[str, bytes]:
+        """Return the stored outputs of the runs of a schedule, the latest last, by occurrence."""
+        found: dict[str, bytes] = {}
         try:
             async for kept in self._messages(self._output, id_, None):
                 said = dict(fields(kept.headers))
                 if said.get(b"gozo-id") != id_.strip(" \t").encode():
                     continue
-                if occurrence in (None, said.get(b"gozo-occurrence", b"").decode()):
-                    found = kept.payload
+                occurrence = said.get(b"gozo-occurrence", b"").decode("utf-8", "replace")
+                found.pop(occurrence, None)
+                found[occurrence] = kept.payload
         except NotFoundError:
-            return None
+            return {}
         return found
 
     async def _messages(

@@ -6,7 +6,7 @@ import asyncio
 import builtins
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from gozo.client.arguments import moment
@@ -17,6 +17,7 @@ from gozo.client.decoding import (
     matcher,
     schedule_or_marker,
 )
+from gozo.client.failures import Failing, Failures
 from gozo.client.keys import Keys
 from gozo.client.loading import Load, Named, Raw
 from gozo.client.models import BucketInfo, Counts, Schedule
@@ -171,18 +172,19 @@ class Reader:
             return what._replace(payload=None)
         return what
 
-    async def find_runs(self, id_: str) -> builtins.list[Found]:
-        """Read the runs of the schedule with an id, the oldest first."""
+    async def find_runs(self, id_: str | None) -> builtins.list[Found]:
+        """Read the runs of the schedule with an id, or all runs; the oldest first."""
         found: builtins.list[Found] = []
-        for key in keys_of(id_):
-            pattern = f"$KV.{self.name}.{run_key(key, '*')}"
+        keys = [f"{RUN_PREFIX}>"] if id_ is None else [run_key(key, "*") for key in keys_of(id_)]
+        for key in keys:
+            pattern = f"$KV.{self.name}.{key}"
             after = 0
             while (message := await self._next(pattern, after + 1)) is not None:
                 after = message.sequence
                 name = message.subject.removeprefix(f"$KV.{self.name}.")
                 raw = Raw(name, message.sequence, message.stored_us, message.headers)
                 what = self.understand(raw, message.payload)
-                if isinstance(what, Schedule) and what.is_run and what.id == id_:
+                if isinstance(what, Schedule) and what.is_run and id_ in (None, what.id):
                     found.append(Found(name, message, what))
         return sorted(found, key=_due)
 
@@ -195,8 +197,8 @@ class Reader:
         """Return whether the bucket may have runs, of any schedule."""
         return await self._next(f"$KV.{self.name}.{RUN_PREFIX}>", 1) is not None
 
-    async def runs(self, id_: str) -> builtins.list[Schedule]:
-        """Return the runs of the schedule with an id, with payloads, the oldest first."""
+    async def runs(self, id_: str | None) -> builtins.list[Schedule]:
+        """Return the runs of one schedule, or of all, with payloads; the oldest first."""
         await self.learn_rules()
         found = await self.find_runs(id_)
         return [one.what for one in found if isinstance(one.what, Schedule)]
@@ -259,7 +261,9 @@ class Reader:
         states: Counter[str] = Counter()
         runs: Counter[str] = Counter()
         next_due = None
+        failures = Failures(datetime.now(UTC))
         async for one in self.list(None):
+            failures.add(one)
             if one.is_run and one.confirm is not True and one.state != "invalid":
                 runs[one.state] += 1
                 continue
@@ -274,7 +278,15 @@ class Reader:
             invalid=states["invalid"],
             next_due=next_due,
             runs=dict(runs),
+            failing=len(failures.found()),
         )
+
+    async def failing(self) -> builtins.list[Failing]:
+        """Return the schedules that fail, by reading all."""
+        failures = Failures(datetime.now(UTC))
+        async for one in self.list(None):
+            failures.add(one)
+        return failures.found()
 
     async def _messages(self, prefix: str) -> AsyncIterator[Raw]:
         """Iterate over the latest message of each key, once, as of now.

@@ -50,6 +50,7 @@ from gozo.store.message_cache import MessageCache
 from gozo.store.outcome_writer import OutcomeWriter, outcome_writer
 from gozo.store.probe import Probe
 from gozo.store.schedule_store import ScheduleStore
+from gozo.store.successes import Successes
 from gozo.store.writer import ANSWER_TIME, Writer
 from gozo.telemetry.events import Bystander
 
@@ -211,6 +212,7 @@ def build_storage(basis: Basis, bucket: Bucket, life: MarkerLife = USUAL_LIFE) -
         marker_ttl=bucket.marker_ttl,
         max_message=bucket.max_message,
         life=life,
+        successes=Successes(basis.settings.metrics_ids),
     )
     connection.on_larger.append(index.reconsider)
     writer = Writer(connection, bucket, min(ANSWER_TIME, index.lateness.in_time))

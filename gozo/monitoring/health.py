@@ -5,7 +5,7 @@ All values are read from the parts on request, and cost nothing otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -43,7 +43,8 @@ class Starting:
     """The health of a bucket that the daemon has not opened yet."""
 
     role = Role.STANDBY
-    pending = overdue = paused = failed = invalid = 0
+    pending = overdue = paused = failed = invalid = failing = 0
+    successes: Iterable[tuple[str, int]] = ()
     runs: Mapping[State, int] = MappingProxyType(dict.fromkeys(STATES, 0))
     oldest_run_us: int | None = None
     next_due_us: int | None = None
@@ -122,6 +123,16 @@ class BucketHealth:
     def invalid(self) -> int:
         """Entries that are invalid and cannot be delivered."""
         return len(self.index.traits.invalid)
+
+    @property
+    def failing(self) -> int:
+        """Schedules whose last run failed, or none of whose runs succeeded in time."""
+        return self.index.count_failing()
+
+    @property
+    def successes(self) -> Iterable[tuple[str, int]]:
+        """The ids that `--metrics-ids` names, and when each succeeded last, in microseconds."""
+        return self.index.traits.successes
 
     @property
     def next_due_us(self) -> int | None:

@@ -67,6 +67,35 @@ class Metrics(Collector):
         yield _gauge(
             "schedules_invalid", "Entries that are invalid and cannot be delivered.", bucket.invalid
         )
+        yield from self._runs()
+        yield _gauge("leader", "1 if this daemon leads, else 0.", bucket.role is Role.LEADER)
+        yield _gauge("ready", "1 if this daemon can deliver or take over.", not health.problem())
+        yield _gauge(
+            "rivals",
+            "Daemons that lead on the same request subject with another bucket.",
+            len(bucket.rivals),
+        )
+        latest = health.stats.latest_us / MICROSECONDS
+        yield _gauge("lateness_max_seconds", "The greatest lateness of any delivery.", latest)
+        for gauge in bucket.gauges():
+            yield _gauge(gauge.name, gauge.help, gauge.value)
+        yield from self._connections()
+
+    def _runs(self) -> Iterator[Metric]:
+        bucket = self._health.bucket
+        yield _gauge(
+            "schedules_failing",
+            "Schedules whose last run failed, or that have not succeeded in time.",
+            bucket.failing,
+        )
+        successes = GaugeMetricFamily(
+            "gozo_last_success_timestamp_seconds",
+            "When the schedules that --metrics-ids names succeeded last.",
+            labels=["id"],
+        )
+        for id_, at_us in bucket.successes:
+            successes.add_metric([id_], at_us / MICROSECONDS)
+        yield successes
         runs = GaugeMetricFamily(
             "gozo_runs",
             "Occurrences that await their receiver's answer, or failed, by state.",
@@ -82,18 +111,6 @@ class Metrics(Collector):
             "How long ago the oldest attempt that a receiver is working on was sent.",
             0.0 if oldest_us is None else max(wall_us() - oldest_us, 0) / MICROSECONDS,
         )
-        yield _gauge("leader", "1 if this daemon leads, else 0.", bucket.role is Role.LEADER)
-        yield _gauge("ready", "1 if this daemon can deliver or take over.", not health.problem())
-        yield _gauge(
-            "rivals",
-            "Daemons that lead on the same request subject with another bucket.",
-            len(bucket.rivals),
-        )
-        latest = health.stats.latest_us / MICROSECONDS
-        yield _gauge("lateness_max_seconds", "The greatest lateness of any delivery.", latest)
-        for gauge in bucket.gauges():
-            yield _gauge(gauge.name, gauge.help, gauge.value)
-        yield from self._connections()
 
     def _counters(self) -> Iterator[Metric]:
         stats = self._health.stats

@@ -66,6 +66,7 @@ IGNORED = (
     "Gozo-Set",
     "Gozo-State",
     "Gozo-Subject",
+    "Gozo-Succeeded",
     "Gozo-Token",
     "Gozo-Tried",
 )

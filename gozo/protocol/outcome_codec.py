@@ -5,6 +5,7 @@ The headers of an entry:
     Gozo-Outcome: failed 1763871234.000000 1763871236.100000 attempt=1 exit=3 took=2.1 host=web1
     Gozo-Awaited: 1763871234.000000
     Gozo-Overdue: Yes
+    Gozo-Succeeded: 1763867636.100000
 
 `Gozo-Outcome` has the result, when the occurrence was due and when it ended, in epoch seconds.
 """
@@ -124,6 +125,8 @@ def record_lines(record: Record) -> bytes:
         lines += f"Gozo-Awaited: {_print_us(record.awaited_us)}\r\n"
     if record.overdue:
         lines += "Gozo-Overdue: Yes\r\n"
+    if record.succeeded_us:
+        lines += f"Gozo-Succeeded: {_print_us(record.succeeded_us)}\r\n"
     return lines.encode()
 
 
@@ -137,16 +140,21 @@ def read_record(
     if NAMES.isdisjoint(given):
         return None
     text = given.get(_OUTCOME, b"").decode("ascii", "replace")
-    awaited = _TIME.match(given.get(_AWAITED, b"").decode("ascii", "replace"))
+    awaited, succeeded = (
+        _TIME.match(given.get(name, b"").decode("ascii", "replace"))
+        for name in (_AWAITED, _SUCCEEDED)
+    )
     return Record(
         last=_read_outcome(text, id_, key, subject),
         awaited_us=_us(awaited[0]) if awaited else 0,
         overdue=_OVERDUE in given,
+        succeeded_us=_us(succeeded[0]) if succeeded else 0,
     )
 
 
 _OUTCOME, _AWAITED, _OVERDUE = b"gozo-outcome", b"gozo-awaited", b"gozo-overdue"
-NAMES = frozenset({_OUTCOME, _AWAITED, _OVERDUE})
+_SUCCEEDED = b"gozo-succeeded"
+NAMES = frozenset({_OUTCOME, _AWAITED, _OVERDUE, _SUCCEEDED})
 """The headers that are read here, in lower case."""
 
 

@@ -126,6 +126,7 @@ class Inventory:
         if asked.counts:
             told |= {"paused": len(index.traits.paused), "failed": len(index.traits.failed)}
             told["invalid"] = len(index.traits.invalid)
+            told["failing"] = index.count_failing()
             told["runs"] = index.traits.runs.counts()
             if index.bare:  # these are only counted correctly once their values are read
                 unread = min(revision for revision, _ in index.bare.values())

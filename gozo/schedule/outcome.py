@@ -93,3 +93,11 @@ class Record:
     """When the first occurrence since the last success was due; 0: none was."""
     overdue: bool = False
     """Whether it was announced that this one did not succeed in time; see `Gozo-Expect`."""
+    succeeded_us: int = 0
+    """When the last success ended, if that is not `last`; 0: there was none."""
+
+    @property
+    def last_success_us(self) -> int:
+        """When the last success ended; 0: there was none."""
+        is_last = self.last is not None and self.last.result is Result.SUCCEEDED
+        return self.last.ended_us if is_last and self.last is not None else self.succeeded_us

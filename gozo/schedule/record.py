@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gozo.schedule.model import NEVER, Entry, State
-from gozo.schedule.outcome import Outcome, Record, Result
+from gozo.schedule.outcome import ALERTING, Outcome, Record, Result
 
 NO_RECORD = Record()
 
@@ -15,7 +15,9 @@ def recorded(entry: Entry, outcome: Outcome, next_us: int) -> Entry:
 
     `next_us` is when the occurrence after that one is, or was, due.
     """
-    record = replace(entry.record or NO_RECORD, last=replace(outcome, reason=""))
+    record = entry.record or NO_RECORD
+    succeeded_us = 0 if outcome.result is Result.SUCCEEDED else record.last_success_us
+    record = replace(record, last=replace(outcome, reason=""), succeeded_us=succeeded_us)
     if outcome.result is Result.SUCCEEDED and outcome.due_us >= record.awaited_us:
         awaited_us = next_us if next_us < entry.due_us else 0
         record = replace(record, awaited_us=awaited_us, overdue=False)
@@ -65,6 +67,20 @@ def overdue_us(entry: Entry) -> int:
 def is_announced(entry: Entry) -> bool:
     """Tell whether it was announced that it is overdue."""
     return entry.record is not None and entry.record.overdue
+
+
+def is_failing(entry: Entry) -> bool:
+    """Tell whether the last occurrence of a schedule failed, or none succeeded in time.
+
+    A run fails if it was given up. That counts only if its schedule is gone.
+    """
+    run = entry.run
+    if is_announced(entry) and (run is None or not run.is_last):
+        return True
+    if run is not None:
+        return entry.state is State.FAILED
+    last = None if entry.record is None else entry.record.last
+    return last is not None and last.result in ALERTING
 
 
 def _expect_us(entry: Entry) -> int:

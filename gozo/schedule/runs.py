@@ -195,9 +195,14 @@ def too_late(entry: Entry) -> str:
 
 def result_of(entry: Entry) -> Result:
     """Return how a run ended that was given up."""
-    if entry.reason in (UNANSWERED, UNCLAIMED):
+    return result_for(entry.reason, entry.subject)
+
+
+def result_for(reason: str, subject: str) -> Result:
+    """Return how a run ended that was sent to a subject, and given up for a reason."""
+    if reason in (UNANSWERED, UNCLAIMED):
         return Result.UNANSWERED
-    return Result.NOBODY if entry.reason == nobody(entry.subject) else Result.FAILED
+    return Result.NOBODY if reason == nobody(subject) else Result.FAILED
 
 
 def outcome_of(

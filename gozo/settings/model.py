@@ -117,6 +117,8 @@ class ServeSettings:
     """Schedules found in the bucket at startup and due before this time are skipped."""
     metrics: tuple[str, int] | None = None
     """Host and port of the HTTP server for metrics and health; None: no server."""
+    metrics_ids: tuple[str, ...] = ()
+    """Patterns of the ids for which the metrics say when they succeeded last."""
     events: bool = False
     """Whether events are published on `<request subject>.event.>`."""
     history_us: int | None = None

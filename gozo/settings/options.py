@@ -238,6 +238,9 @@ SERVE = (
            fills="skip_due_before_us"),
     Option("GOZO", "metrics", "", parsers.read_listen, "HOST:PORT",
            "Serve metrics for Prometheus, /healthz and /readyz over HTTP at this address"),
+    Option("GOZO", "metrics-ids", "", parsers.read_globs, "GLOB",
+           "Add when these schedules succeeded last to the metrics, for up to 1,000; * and ? are "
+           "wildcards; repeatable", repeats=True),
     Option("GOZO", "events", "", parsers.read_flag, "",
            "Publish what happens to schedules, below .event of the request subject", default="no"),
     Option("GOZO", "history", "", read_age, "DURATION",

@@ -171,6 +171,14 @@ def read_patterns(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(patterns))
 
 
+def read_globs(text: str) -> tuple[str, ...]:
+    """Read comma-separated patterns of ids; `*` and `?` are wildcards."""
+    globs = [part.strip() for part in text.split(",")]
+    if not all(globs):
+        raise UnusableError("it contains an empty pattern; expected one such as backup-*")
+    return tuple(dict.fromkeys(globs))
+
+
 def read_bucket(text: str) -> str:
     """Read the name of a key/value bucket."""
     if not _BUCKET.fullmatch(text):

@@ -32,7 +32,8 @@ from gozo.store.lateness import Lateness
 from gozo.store.legacy_codec import parse_original
 from gozo.store.marker_codec import plain_marker
 from gozo.store.marker_life import USUAL_LIFE, MarkerLife
-from gozo.store.traits import Traits
+from gozo.store.successes import Successes
+from gozo.store.traits import NO_SUCCESSES, Traits
 
 OnEntry = Callable[[str, int, bytes], None]
 """Takes the key, the revision and the token of an entry."""
@@ -81,6 +82,7 @@ class BucketIndex:
         marker_ttl: bool,
         max_message: int = UNLIMITED,
         life: MarkerLife = USUAL_LIFE,
+        successes: Successes = NO_SUCCESSES,
     ) -> None:
         """Create an empty index.
 
@@ -92,7 +94,7 @@ class BucketIndex:
         self.life, self.marker_seconds = life, life.chosen(0, 0)
         """The rule for the life of delete markers, and the life of one that is written now."""
         self.lateness = Lateness(life.shortest)
-        self.traits = Traits(server_us)
+        self.traits = Traits(server_us, successes)
         self.bare: dict[str, tuple[int, int]] = {}
         """Revision and time of storing of entries without headers, whose values must be read."""
         self.odd_keys: set[str] = set()
@@ -111,6 +113,20 @@ class BucketIndex:
         self._marker_ttl, self._max_message = marker_ttl, max_message
         self._allowed = b""
         """The last subject that the policy allowed: most entries have the same subject."""
+
+    def count_failing(self) -> int:
+        """Count the schedules that fail, and those that are gone and whose last run failed."""
+        traits = self.traits
+        failing: set[str] = set()
+        for key in traits.failing | traits.failed:
+            entry = traits.runs.get(key)
+            if entry is not None and entry.run is not None:
+                schedule = entry.run.key
+            else:
+                schedule = traits.dead_letters.get(key, key)
+            if schedule == key or schedule not in self.timetable:
+                failing.add(schedule)
+        return len(failing)
 
     def choose_marker_life(self, key_us: float) -> None:
         """Choose the life of markers that are written from now on; see `MarkerLife.chosen`."""

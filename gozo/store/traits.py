@@ -9,18 +9,21 @@ from collections import Counter
 from collections.abc import Callable
 
 from gozo.schedule.model import PLAIN, RARE, Entry, State
+from gozo.schedule.record import is_failing
 from gozo.schedule.recurrence import ran_ahead
 from gozo.store.expectations import Expectations
 from gozo.store.run_index import RunIndex
+from gozo.store.successes import Successes
 
 LARGE = 16 * 1024  # bytes of payload from which a size is remembered
+NO_SUCCESSES = Successes()
 _PENDING = State.PENDING  # looked up once, for the most frequent test
 
 
 class Traits:
     """Remembers uncommon properties: most schedules have none of these traits."""
 
-    def __init__(self, server_us: Callable[[], int]) -> None:
+    def __init__(self, server_us: Callable[[], int], successes: Successes = NO_SUCCESSES) -> None:
         """`server_us` returns the server's clock, as estimated."""
         self._server_us = server_us
         self.invalid: dict[str, tuple[int, str]] = {}
@@ -50,8 +53,11 @@ class Traits:
         self.answered: set[str] = set()
         """Schedules whose receivers must confirm the delivery, and their runs."""
         self.runs = RunIndex()
+        self.failing: set[str] = set()
+        """Those of these whose last occurrence failed, or of which none succeeded in time."""
         self.expectations = Expectations()
         """The schedules of these that should succeed within a time."""
+        self.successes = successes
 
     def dead_letters_of(self, key: str) -> int:
         """Return the number of dead letters of a schedule that no stream has yet."""
@@ -107,10 +113,17 @@ class Traits:
             self.answered.add(key)
             self.runs.note(key, entry)
             self.expectations.note(key, entry)
+            self.successes.note(key, entry)
+            if is_failing(entry):
+                self.failing.add(key)
+            elif self.failing:
+                self.failing.discard(key)
         elif key in self.answered:
             self.answered.discard(key)
+            self.failing.discard(key)
             self.runs.note(key, None)
             self.expectations.note(key, None)
+            self.successes.note(key, None)
 
     def _forget(self, key: str) -> None:
         """Forget what holds for few schedules, and is looked at only where there are some."""

@@ -21,6 +21,7 @@ from gozoctl.output import times
 from gozoctl.output.confirming import confirming_lines, confirming_record, run_lines
 from gozoctl.output.payloads import payload_record, preview
 from gozoctl.output.printer import Output, console
+from gozoctl.output.runs import ended_run, outcome_lines
 from gozoctl.output.schedules import fields, is_coming, record, size, zone_name
 from gozoctl.session import OPTIONS, Session, connected
 
@@ -123,7 +124,7 @@ def _write(out: Output, shown: _Shown, now: datetime) -> None:
     if out.format == "id":
         out.write(schedule.id or "-")
         return
-    named = zip(_FIELDS, fields(schedule), strict=True)
+    named = zip(_FIELDS, fields(schedule), strict=False)
     lines = [*named, *details(schedule, now, people=False)]
     for run in shown.others:
         lines += _of_run(run, times.utc)
@@ -132,6 +133,7 @@ def _write(out: Output, shown: _Shown, now: datetime) -> None:
 
 
 _FIELDS = ("id", "due", "left", "subject", "size", "state", "last", "when")
+"""The first fields of a list."""
 
 
 def _of_run(run: Schedule, write: Callable[[datetime], str]) -> list[tuple[str, str]]:
@@ -193,6 +195,10 @@ def details(schedule: Schedule, now: datetime, *, people: bool) -> list[tuple[st
     if schedule.is_run:
         lines += run_lines(schedule, write)
     lines += _state_lines(schedule, write)
+    if schedule.outcome is not None and not schedule.is_run:
+        lines += outcome_lines(ended_run(schedule.outcome), write)
+    if schedule.overdue_at is not None:
+        lines.append(("overdue at", write(schedule.overdue_at)))
     lines += [("header", f"{name}: {value}") for name, value in schedule.headers]
     lines.append(("payload", preview(schedule.payload or b"")))
     return lines

@@ -50,11 +50,11 @@ def command(
     """List schedules, the next due first.
 
     Prints a table in local time on a terminal, else tab-separated lines: id, due time (RFC 3339,
-    UTC), seconds left, subject, bytes, state, last due time, expression. For paused, running,
-    failed and invalid schedules the seconds left are empty, and so is the due time if they recur.
-    An occurrence that awaits its receiver's answer, or failed, has its own line. The table has
-    the last two columns only if some of the schedules recur; in a narrow terminal, it stacks
-    columns.
+    UTC), seconds left, subject, bytes, state, last due time, expression, how the last run ended.
+    For paused, running, failed and invalid schedules the seconds left are empty, and so is the due
+    time if they recur. An occurrence that awaits its receiver's answer, or failed, has its own
+    line. The table has the last three columns only if some of the schedules recur, and RESULT only
+    if receivers have to confirm some of those; in a narrow terminal, it stacks columns.
     """
     now = datetime.now(UTC)
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
+from gozo.errors import NotAllowedError, SettingsError
 from gozo.leadership.rivals import complaint
 from gozoctl.commands.status_watch import INTERVAL, View
-from gozoctl.exit_codes import DONE, FAILED, NO_ANSWER
+from gozoctl.exit_codes import DONE, FAILED, NO_ANSWER, USAGE
 from gozoctl.output import times
 from gozoctl.output.daemons import (
     COLUMNS,
@@ -24,11 +25,14 @@ from gozoctl.output.daemons import (
     daemon_texts,
     problems,
 )
-from gozoctl.output.printer import Cell, console, facts, table
+from gozoctl.output.failing import FAILING
+from gozoctl.output.printer import Cell, Output, console, facts, table
+from gozoctl.output.workers import COLUMNS as WORKER_COLUMNS
+from gozoctl.output.workers import WORKERS, worker_record, worker_texts
 from gozoctl.session import OPTIONS, NoHeader, Session, connected
 
 if TYPE_CHECKING:
-    from gozo.client import BucketInfo, Counts, Replica, Rival, Server
+    from gozo.client import BucketInfo, Client, Counts, Replica, Rival, Server, WorkerInfo
 
 
 @takes(OPTIONS)
@@ -46,34 +50,75 @@ def command(
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="With --watch, exit after N refreshes.")
     ] = None,
+    failing: Annotated[
+        bool,
+        typer.Option("--failing", help="Print only the schedules that fail; exit 1 if any do."),
+    ] = False,
     no_header: NoHeader = False,
     **given: Any,
 ) -> None:
-    """Show the server, the bucket, the next due time and the daemons.
+    """Show the server, the bucket, the next due time, the daemons and the workers.
 
     Exits 0 only if a daemon delivers: it leads, receives requests, and can read and write the
     bucket. Exits 5 if no daemon delivers, 1 if daemons with different buckets take the same
     requests.
+
+    With --failing, exits 0 if nothing fails, 1 if anything does, 2 or more on an error. That needs
+    no daemon.
     """
 
+    def check(out: Output) -> bool:
+        if failing and watch:
+            raise SettingsError("give either --failing or --watch")
+        return True
+
     async def work(session: Session) -> int:
+        if failing:
+            return await _show_failing(session)
         if watch:
             seen = await View(session, interval, count).run()
             return _verdict(session, seen.replicas, seen.rivals)
-        client = session.client
-        bucket = await client.bucket()
-        replicas, rivals = await asyncio.gather(client.replicas(), client.rivals())
-        counts = await client.count()
-        if session.out.is_json:
-            record = _record(client.server, bucket, counts, replicas)
-            session.out.json(record | {"rivals": [asdict(one) for one in rivals]})
-        elif session.out.format == "id":
-            session.out.all(DAEMONS, replicas)
-        else:
-            _print(session, bucket, counts, replicas)
-        return _verdict(session, replicas, rivals)
+        return await _show(session)
 
-    connected(ctx, given, work, header=not no_header)
+    connected(
+        *(ctx, given, work), header=not no_header, before=check, failed=USAGE if failing else FAILED
+    )
+
+
+async def _show(session: Session) -> int:
+    client = session.client
+    bucket = await client.bucket()
+    replicas, rivals, workers = await asyncio.gather(
+        client.replicas(), client.rivals(), _workers(client)
+    )
+    counts = await client.count()
+    if session.out.is_json:
+        record = _record(client.server, bucket, counts, replicas)
+        record["rivals"] = [asdict(one) for one in rivals]
+        record["workers"] = None if workers is None else list(map(worker_record, workers))
+        session.out.json(record)
+    elif session.out.format == "id":
+        session.out.all(DAEMONS, replicas)
+    else:
+        _print(session, bucket, counts, replicas)
+        _print_workers(session.out, workers or [])
+    return _verdict(session, replicas, rivals)
+
+
+async def _show_failing(session: Session) -> int:
+    found = await session.client.failing()
+    session.out.all(FAILING, found)
+    if not found:
+        session.out.say("nothing fails")
+    return FAILED if found else DONE
+
+
+async def _workers(client: Client) -> list[WorkerInfo] | None:
+    """Return the workers; None if this user may not ask for them."""
+    try:
+        return await client.workers()
+    except NotAllowedError:
+        return None
 
 
 def _verdict(session: Session, replicas: Sequence[Replica], rivals: Sequence[Rival]) -> int:
@@ -114,6 +159,7 @@ def _numbers(counts: Counts) -> dict[str, int]:
         "paused": counts.paused,
         "failed": counts.failed,
         "invalid": counts.invalid,
+        "failing": counts.failing,
     }
 
 
@@ -148,3 +194,17 @@ def _print(
     if replicas:
         screen.print()
         screen.print(table(DAEMONS, replicas, header=out.header))
+
+
+def _print_workers(out: Output, workers: list[WorkerInfo]) -> None:
+    if not workers:
+        return
+    if out.is_for_people:
+        screen = console()
+        screen.print()
+        screen.print(table(WORKERS, workers, header=out.header))
+        return
+    if out.header:
+        out.write_fields("WORKER", "HOST", *WORKER_COLUMNS)
+    for one in workers:
+        out.write_fields("worker", *worker_texts(one))

@@ -20,7 +20,12 @@ def preview(payload: bytes) -> str:
 
 def payload_record(body: bytes) -> dict[str, str]:
     """Return a payload for JSON: as text, or in base64 if it is not UTF-8."""
+    return text_record("payload", body)
+
+
+def text_record(name: str, body: bytes) -> dict[str, str]:
+    """Return bytes for JSON: as text under a name, or in base64 if they are not UTF-8."""
     try:
-        return {"payload": body.decode("utf-8")}
+        return {name: body.decode("utf-8")}
     except UnicodeDecodeError:
-        return {"payload_base64": base64.b64encode(body).decode()}
+        return {f"{name}_base64": base64.b64encode(body).decode()}

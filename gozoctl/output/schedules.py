@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,6 +15,8 @@ from gozo.schedule.model import MICROSECONDS, ScheduleSpec
 from gozoctl.output import times
 from gozoctl.output.layout import Narrow
 from gozoctl.output.printer import Cell, TableSpec
+from gozoctl.output.runs import STYLES as RESULT_STYLES
+from gozoctl.output.runs import ended_run, outcome_record
 
 if TYPE_CHECKING:
     from gozo.client import Schedule
@@ -64,9 +66,7 @@ class Filter:
 
     def matches(self, schedule: Schedule) -> bool:
         """Return whether a schedule is selected."""
-        if self.id_glob is not None and not (
-            schedule.id is not None and _glob(self.id_glob).match(schedule.id)
-        ):
+        if self.id_glob is not None and not id_matches(self.id_glob, schedule.id):
             return False
         if self.due_before is not None and schedule.due >= self.due_before:
             return False
@@ -105,6 +105,10 @@ def record(schedule: Schedule) -> dict[str, Any]:
         found["unknown_headers"] = list(schedule.unknown_headers)
     if schedule.is_run:
         found |= _run(schedule)
+    elif _is_answered(schedule):
+        outcome = schedule.outcome
+        found["outcome"] = None if outcome is None else outcome_record(ended_run(outcome))
+        found["overdue_at"] = _utc(schedule.overdue_at)
     return found | ({"reason": schedule.reason} if schedule.reason else {})
 
 
@@ -161,6 +165,7 @@ def fields(schedule: Schedule) -> tuple[str, ...]:
         schedule.state,
         "" if schedule.last is None else times.utc(schedule.last),
         schedule.when,
+        "" if schedule.outcome is None else schedule.outcome.reason,
     )
 
 
@@ -191,6 +196,23 @@ def recurring_cells(schedule: Schedule) -> tuple[Cell, ...]:
     )
 
 
+def _with_result(cells: Callable[[Schedule], tuple[Cell, ...]]) -> Callable[..., Sequence[Cell]]:
+    """Add how the last run ended to a line for people."""
+
+    def more(schedule: Schedule) -> tuple[Cell, ...]:
+        if schedule.outcome is None:
+            return (*cells(schedule), "-")
+        result = schedule.outcome.reason
+        return (*cells(schedule), (result, RESULT_STYLES.get(result, "")))
+
+    return more
+
+
+def _is_answered(schedule: Schedule) -> bool:
+    """Return whether its receiver has to confirm it."""
+    return schedule.confirm in ("reply", "claim")
+
+
 def size(count: int) -> str:
     """Format a number of bytes for people."""
     if count < _KIB:
@@ -215,7 +237,7 @@ def _name(schedule: Schedule) -> str | None:
     return schedule.id
 
 
-HEADS = ("ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN")
+HEADS = ("ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN", "RESULT")
 
 LEAST = {"ID": 36, "SUBJECT": 12, "WHEN": 12}
 """Least widths in a narrow terminal: most ids are UUIDs, and a wrapped id cannot be copied."""
@@ -242,9 +264,25 @@ RECURRING: TableSpec[Schedule] = TableSpec(
 )
 
 
+ANSWERED: TableSpec[Schedule] = TableSpec(
+    HEADS,
+    _with_result(recurring_cells),
+    fields,
+    record,
+    _name,
+    (*RECURRING.columns, "RESULT"),
+    RECURRING.whole | {"RESULT"},
+    Narrow(LEAST, (("ID", "SUBJECT"), ("NEXT", "WHEN"), ("LEFT", "LAST"), ("STATE", "RESULT"))),
+)
+"""With how the last run ended, which only recurring schedules have."""
+
+
 def sheet_for(schedules: Iterable[Schedule]) -> TableSpec[Schedule]:
-    """Return how to print schedules: for people, recurring ones need other columns."""
-    return RECURRING if any(one.recurs for one in schedules) else SHEET
+    """Return how to print schedules: for people, some need other columns."""
+    recurring = [one for one in schedules if one.recurs]
+    if any(map(_is_answered, recurring)):
+        return ANSWERED
+    return RECURRING if recurring else SHEET
 
 
 ORDERS: Mapping[Order, Any] = {
@@ -253,6 +291,11 @@ ORDERS: Mapping[Order, Any] = {
     Order.CREATED: lambda schedule: (schedule.created, schedule.id or ""),
     Order.SIZE: lambda schedule: (schedule.size, schedule.due),
 }
+
+
+def id_matches(glob: str, id_: str | None) -> bool:
+    """Return whether an id matches a pattern of `--id`."""
+    return id_ is not None and _glob(glob).match(id_) is not None
 
 
 @functools.cache

@@ -66,6 +66,7 @@ def test_a_cron_expression(ctl: Gozoctl) -> None:
         "STATE": "pending",
         "LAST": "",
         "WHEN": WEEKDAYS,
+        "RESULT": "",
     }
 
 

@@ -15,7 +15,7 @@ FIELDS = {
     *("created", "size", "headers", "state", "revision", "protected"),
 }
 
-HEAD = "ID\tDUE\tLEFT\tSUBJECT\tSIZE\tSTATE\tLAST\tWHEN\n"
+HEAD = "ID\tDUE\tLEFT\tSUBJECT\tSIZE\tSTATE\tLAST\tWHEN\tRESULT\n"
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_lines_for_scripts_and_order(ctl: Gozoctl) -> None:
     ctl.ok("create", long, "jobs.b", "--at", "2099-12-24 18:00", "-y")
     ctl.ok("create", "soon", "jobs.a", "--in", "60")
     head, soon, late = ctl.ok("list").rows
-    assert head == ["ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN"]
+    assert head == ["ID", "DUE", "LEFT", "SUBJECT", "SIZE", "STATE", "LAST", "WHEN", "RESULT"]
     assert soon[0] == "soon"
     assert late[:2] == [long, "2099-12-24T17:00:00.000Z"]
     first, _ = ctl.ok("list", "--no-header", "--reverse", "-o", "table").rows

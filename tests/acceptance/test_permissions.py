@@ -114,6 +114,8 @@ COMMANDS: dict[tuple[str, ...], tuple[int, int]] = {
     ("inspect", "tea"): (DONE, DONE),
     ("export",): (DONE, DONE),
     ("status",): (DONE, DONE),
+    ("status", "--failing"): (DONE, DONE),
+    ("runs",): (DONE, DONE),
     ("reschedule", "tea", "--in", "8888"): (DONE, NOT_ALLOWED),
     ("send", "--wait", "--in", "0", "jobs.x", "y"): (DONE, NOT_ALLOWED),
     ("apply", "/dev/null"): (DONE, NOT_ALLOWED),

@@ -54,6 +54,8 @@ FIRES = {
     "GozoSchedulesInvalid": ('gozo_schedules_invalid{job="j"}', "0 0 1x9"),
     "GozoSchedulesPaused": ('gozo_schedules_paused{job="j"}', "0 0 1x169"),
     "GozoRunsFailed": ('gozo_runs{job="j",state="failed"}', "0 0 1x5"),
+    "GozoSchedulesFailing": ('gozo_schedules_failing{job="j"}', "0 0 1x5"),
+    "GozoNoSuccess": ('gozo_last_success_timestamp_seconds{job="j",id="a"}', "0 0 0x30"),
     "GozoUnanswered": ('gozo_unanswered_total{job="j"}', "0 0 1x5"),
     "GozoRunsSkipped": ('gozo_runs_skipped_total{job="j"}', "0 0 1x5"),
     "GozoRefusing": ('gozo_requests_refused_total{job="j",reason="busy"}', "0 0 1+1x15"),
@@ -63,7 +65,7 @@ FIRES = {
 }
 """Of each alert what it looks at, once a minute: all is well twice, and then no more."""
 
-HOURLY = {"GozoSchedulesPaused"}
+HOURLY = {"GozoSchedulesPaused", "GozoNoSuccess"}
 """Alerts that wait for days: once an hour is enough, and promtool takes its time."""
 
 

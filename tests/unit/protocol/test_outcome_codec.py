@@ -50,10 +50,12 @@ def test_json_there_and_back(outcome: Outcome) -> None:
     assert read == replace(outcome, duration_us=outcome.took_us)
 
 
-@given(OUTCOMES, TIMES, st.booleans())
-def test_headers_there_and_back(outcome: Outcome, awaited_us: int, overdue: bool) -> None:
+@given(OUTCOMES, TIMES, TIMES, st.booleans())
+def test_headers_there_and_back(
+    outcome: Outcome, awaited_us: int, succeeded_us: int, overdue: bool
+) -> None:
     """All but the reason, the occurrence and when it started; within the room kept for them."""
-    record = Record(outcome, awaited_us, overdue=overdue)
+    record = Record(outcome, awaited_us, overdue=overdue, succeeded_us=succeeded_us)
     lines = record_lines(record)
     assert len(lines) <= RUN_GROWTH
     read = read_record(dict(fields(block(lines))), outcome.id, outcome.key, outcome.subject)
@@ -71,7 +73,7 @@ def test_headers_there_and_back(outcome: Outcome, awaited_us: int, overdue: bool
 @example("succeeded \u0661.000000 2.000000".encode(), b"")
 def test_hostile_headers(outcome: bytes, awaited: bytes) -> None:
     """Whatever a client wrote there, it is ignored at worst."""
-    given_ = {b"gozo-outcome": outcome, b"gozo-awaited": awaited}
+    given_ = {b"gozo-outcome": outcome, b"gozo-awaited": awaited, b"gozo-succeeded": awaited}
     record = read_record(given_, "a", "a", "jobs")
     assert record is not None
     read = read_record(dict(fields(block(record_lines(record)))), "a", "a", "jobs")

@@ -93,6 +93,7 @@ def texts(tmp_path: Path) -> dict[str, list[str]]:
         "connect-timeout": ["1", "2.5", "0.1", "30"],
         "skip-due-before": ["1", "1.5", "@at 2026-12-24T17:00:00Z", "2026-12-24T18:00:00+01:00"],
         "metrics": [":0", "127.0.0.1:1", "[::1]:9464", "host:65535"],
+        "metrics-ids": ["backup-*", "a, b", "*", "c?"],
         "events": ["yes", "no", "yes", "no"],
         "history": ["30d", "1s", "12h", "90m"],
         "outcomes": ["30d", "0", "365d", "90m"],

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from gozo.delivery.dead_letters import of_occurrence
 from gozo.schedule.model import Confirm, Confirmation, Entry, ScheduleSpec, State
+from gozo.schedule.outcome import Outcome, Result
+from gozo.schedule.record import recorded
 from gozo.schedule.retry import retried
 from gozo.schedule.runs import MOST_RUNS, begun
 from gozo.store.reservations import Reservations
@@ -57,6 +59,26 @@ def test_runs_are_counted_apart() -> None:
         assert not traits.failed | traits.retrying | traits.paused
     traits.note("=_run.a.t1", None)
     assert not any(traits.runs.counts().values())
+
+
+def test_runs_fail_where_their_schedule_is_gone() -> None:
+    """Otherwise only the schedule counts, by its last run; so do dead letters."""
+    index = some_index()
+    schedule = failed(Confirmation(Confirm.REPLY), recurs=True)._replace(state=State.PENDING)
+    run = begun(schedule, "a", "t1", b"", NOW_US)._replace(state=State.FAILED)
+    letter = failed(Confirmation(Confirm.STREAM, dead_letter="dead"), recurs=True, occurred=1)
+    index.traits.note("a", schedule)
+    index.timetable.put("a", NOW_US, 1)
+    for key, entry in (("=_run.a.t1", run), of_occurrence("a", letter)):
+        index.traits.note(key, entry)
+    assert index.count_failing() == 0
+    ended = Outcome("a", "a", "to", "1", Result.MISSED, NOW_US, NOW_US)
+    index.traits.note("a", recorded(schedule, ended, NOW_US))
+    assert index.count_failing() == 1
+    index.traits.note("a", schedule)
+    assert index.count_failing() == 0
+    index.drop("a")
+    assert index.count_failing() == 1
 
 
 def test_no_schedule_has_too_many_dead_letters() -> None:
