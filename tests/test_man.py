@@ -46,8 +46,8 @@ def test_a_program_with_commands(tmp_path: Path) -> None:
     """Each command has a page, with what it alone takes; the program's page names them all."""
     texts = {path.name: text for path, text in pages([PLANNER]).items()}
     assert texts.keys() == {
-        *("gozo-protocol.7", "planner.1", "planner-cancel.1", "planner-list.1"),
-        "planner-config.1",
+        *("gozo-cron.7", "gozo-protocol.7"),
+        *("planner.1", "planner-cancel.1", "planner-config.1", "planner-list.1"),
     }
     assert ".BR planner-cancel (1)\nCancel plans, by their ids.\n" in texts["planner.1"]
     assert "Everything that can be planned, and \\fBmore\\fR." in texts["planner.1"]
