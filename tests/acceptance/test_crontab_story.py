@@ -15,6 +15,7 @@ from gozo.client import Client, Event, Outcome
 from gozoctl.worker.mail import SENDMAIL
 from tests.support.crontab_host import ME, CrontabHost
 from tests.support.daemon import Daemon
+from tests.support.gozoctl import Gozoctl
 from tests.support.patience import allow, until
 from tests.support.processes import Daemons, Servers
 from tests.support.programs import require_program
@@ -60,8 +61,9 @@ ENDS = ("succeeded", "failed", "skipped", "missed", "overdue", "alert")
 class ThirdMachine:
     """What is known of hosts where none of this runs; `alerts` is a file to which they come."""
 
-    def __init__(self, client: Client, alerts: Path) -> None:
+    def __init__(self, client: Client, ctl: Gozoctl, alerts: Path) -> None:
         self.client = client
+        self.ctl = ctl
         self._alerts = alerts
 
     @property
@@ -110,7 +112,7 @@ async def third(
     notify = f"(cat; echo) >>'{alerts}'"
     await daemons.work(server, "gozo.event.alert.>", "--", "/bin/sh", "-c", notify)
     async with await Client.connect(server.url) as client:
-        yield ThirdMachine(client, alerts)
+        yield ThirdMachine(client, Gozoctl(tmp_path, server.url), alerts)
 
 
 @pytest.mark.skipif(Path(SENDMAIL).exists(), reason="this host would send mail")
@@ -210,6 +212,10 @@ async def _knows_all(third: ThirdMachine, amber: CrontabHost, birch: CrontabHost
     found = {id_: await third.outcomes(id_) for id_ in expected}
     ends = {id_: [(one.reason, one.exit_status) for one in found[id_]] for id_ in found}
     assert ends == expected
+    runs = third.ctl.ok("runs", "-o", "json").json
+    assert Counter((one["id"], one["outcome"], one["exit_status"]) for one in runs) == Counter(
+        (id_, *end) for id_, all_ in expected.items() for end in all_
+    )
     for one in chain(*found.values()):
         assert one.host == ("" if one.exit_status is None else str(one.id).partition(".")[0])
         assert one.attempt == (0 if one.reason in ("skipped", "nobody") else 1), one
@@ -226,6 +232,10 @@ async def _knows_all(third: ThirdMachine, amber: CrontabHost, birch: CrontabHost
     ]
     assert len(failures) == 5
     assert Counter(third.alerts) == Counter(failures)
+    failing = third.ctl.run("status", "--failing", "-o", "json")
+    assert failing.code == 1
+    # What was overdue has succeeded since.
+    assert Counter((one["id"], one["result"]) for one in failing.json) == Counter(failures[1:])
     wanted = Counter((id_, "alert") for id_, _ in failures)
     wanted[failures[0]] += 1
     for id_, outcomes in expected.items():
