@@ -51,7 +51,7 @@ PROGRAMS = (
 
 def pages(programs: Iterable[Program] = PROGRAMS) -> dict[Path, str]:
     """Return what each page has to hold."""
-    found = {"gozo-protocol.7": _source("gozo-protocol.7")}
+    found = {name: _source(name) for name in ("gozo-cron.7", "gozo-protocol.7")}
     for program in programs:
         found |= _pages_of(program)
     return {

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from gozoctl.app import app as gozoctl_app
 from man.__main__ import FOLDER, Program, pages
 from tests.support import planner
 from tests.support.programs import require_program
@@ -46,8 +51,8 @@ def test_a_program_with_commands(tmp_path: Path) -> None:
     """Each command has a page, with what it alone takes; the program's page names them all."""
     texts = {path.name: text for path, text in pages([PLANNER]).items()}
     assert texts.keys() == {
-        *("gozo-protocol.7", "planner.1", "planner-cancel.1", "planner-list.1"),
-        "planner-config.1",
+        *("gozo-cron.7", "gozo-protocol.7"),
+        *("planner.1", "planner-cancel.1", "planner-config.1", "planner-list.1"),
     }
     assert ".BR planner-cancel (1)\nCancel plans, by their ids.\n" in texts["planner.1"]
     assert "Everything that can be planned, and \\fBmore\\fR." in texts["planner.1"]
@@ -61,6 +66,37 @@ def test_a_program_with_commands(tmp_path: Path) -> None:
         page.write_text(text, encoding="utf-8")
         assert [complaints(linter, page) for linter in LINTERS] == ["", "", ""]
         assert f'"{name[:-2]} - ' in lexgrog(page)
+
+
+def test_examples_are_commands() -> None:
+    """Each command of `gozoctl` in an example exists, with the options that it is given."""
+    found = 0
+    for page, text in pages().items():
+        for example in re.findall(r"^\.EX\n(.*?)^\.EE", text, re.MULTILINE | re.DOTALL):
+            for words in commands(example):
+                assert mistakes(words) == [], f"{page.name}: {' '.join(words)}"
+                found += 1
+    assert found > 50
+
+
+def commands(example: str) -> list[list[str]]:
+    """Return the commands of `gozoctl` in an example, without what follows `--` or a pipe."""
+    for escape, character in (("\\-", "-"), ("\\(aq", "'"), ("\\(dq", '"'), ("\\e\n", "")):
+        example = example.replace(escape, character)
+    lines = re.findall(r"^gozoctl (.*?)(?: -- .*| [|>].*)?$", example, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def mistakes(words: list[str]) -> list[str]:
+    """Return the words that are neither a command nor one of its options."""
+    command: Any = typer.main.get_command(gozoctl_app)
+    known = {name for one in command.params for name in one.opts + one.secondary_opts}
+    while words and hasattr(command, "commands"):
+        if words[0] not in command.commands:
+            return words[:1]
+        command, *words = command.commands[words[0]], *words[1:]
+    known |= {name for one in command.params for name in one.opts + one.secondary_opts}
+    return [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
 
 
 def complaints(linter: str, page: Path) -> str:

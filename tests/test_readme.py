@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,24 +91,32 @@ def test_example(name: str, url: str, tmp_path: Path) -> None:
 
 
 async def test_from_a_crontab(servers: Servers, daemons: Daemons, tmp_path: Path) -> None:
-    """The three commands, where `crontab -l` shows a line: it is run when it is due."""
+    """The three commands, on two hosts with the same crontab: each runs its own when it is due."""
     server = servers.start()
     await daemons.serve(server)
-    ctl = Gozoctl(tmp_path, server.url)
-    lines = f"HOME={tmp_path}\nPATH={ctl.path}\n0 2 * * * backup --full"
-    ctl.program("crontab", f"#!/bin/sh\n[ \"$*\" = -l ] && echo '{lines}'\n")
-    ctl.program("backup", '#!/bin/sh\necho "$*" >ran\n')
-    worker = daemons.start(
-        *("-e", "-o", "pipefail", "-c", block("command", "crontab")),
-        program=["/bin/bash"],
-        variables=ctl.variables({"PATH": ctl.path}),
-    )
-    await worker.event("worker.ready")
-    (id_,) = ctl.ok("list", "-o", "id").out.split()
-    assert id_ == f"{socket.gethostname()}.{pwd.getpwuid(os.getuid()).pw_name}.backup"
-    ctl.ok("trigger", id_)
-    await worker.event("job.ended", id=id_, status="0")
-    assert (tmp_path / "ran").read_text() == "--full\n"
+    third = Gozoctl(tmp_path, server.url)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    workers = {}
+    for host in ("web1", "web2"):
+        home = tmp_path / host
+        home.mkdir()
+        ctl = Gozoctl(home, server.url)
+        path = ctl.path_on(host)
+        lines = f"HOME={home}\nPATH={path}\n0 2 * * * backup --full"
+        ctl.program("crontab", f"#!/bin/sh\n[ \"$*\" = -l ] && echo '{lines}'\n")
+        ctl.program("backup", f'#!/bin/sh\necho "$*" on {host} >>ran\n')
+        workers[host] = daemons.start(
+            *("-e", "-o", "pipefail", "-c", block("command", "crontab")),
+            program=["/bin/bash"],
+            variables=ctl.variables({"PATH": path}),
+        )
+        await workers[host].event("worker.ready", host=host)
+    ids = {host: f"{host}.{me}.backup" for host in workers}
+    assert sorted(third.ok("list", "-o", "id").out.split()) == list(ids.values())
+    third.ok("trigger", *ids.values())
+    for host, worker in workers.items():
+        await worker.event("job.ended", id=ids[host], status="0")
+        assert (tmp_path / host / "ran").read_text() == f"--full on {host}\n"
 
 
 def test_options() -> None:

@@ -18,9 +18,17 @@ def documented_accounts() -> str:
     return _example("gozo.8", "Several accounts")
 
 
+def documented_hosts() -> str:
+    """Return the same configuration for jobs of cron, with the host that gozo-cron(7) shows."""
+    users = documented().replace("jobs.>", "cron.>").partition("users = [\n")
+    host = "    { user: web1, password: change_me, permissions: $web1 }\n"
+    example = _example("gozo-cron.7", "PERMISSIONS").replace("\\-", "-")
+    return example + "".join(users[:2]) + host + users[2]
+
+
 def _example(page: str, section: str) -> str:
     text = (ROOT / "man" / "source" / page).read_text("utf-8")
-    part = text.partition(f".SS {section}\n")[2]
+    _, _, part = re.split(rf"^\.S([HS]) {section}\n", text, maxsplit=1, flags=re.MULTILINE)
     found = re.search(r"^\.EX\n(.*?)^\.EE", part, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]

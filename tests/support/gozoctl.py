@@ -94,6 +94,22 @@ class Gozoctl:
     def path(self) -> str:
         """A `PATH` on which `gozoctl` is this program."""
         self.program("gozoctl", f'#!/bin/sh\nexec "{sys.executable}" -m gozoctl "$@"\n')
+        return self._path
+
+    def path_on(self, host: str) -> str:
+        """The same, where this host has another name."""
+        self.program(
+            "gozoctl",
+            f"#!{sys.executable}\n"
+            "import socket, sys\n"
+            "from gozoctl.__main__ import main\n"
+            f"socket.gethostname = lambda: {host!r}\n"
+            "sys.exit(main())\n",
+        )
+        return self._path
+
+    @property
+    def _path(self) -> str:
         return f"{self.home / 'bin'}:/usr/local/bin:/usr/bin:/bin"
 
     def shell(self, script: str) -> Done:
