@@ -36,12 +36,12 @@ def command(
 ) -> None:
     """Run the commands of files when their schedules are due.
 
-    Takes the files of `gozoctl apply`, which stores their schedules, and runs the commands of
-    tables without `host`, or with the name of this one. Several workers share the work: each
-    command is claimed, and runs once. What runs is only what the files of this host say.
+    The files are those of `gozoctl apply`, which stores the schedules. A worker runs the commands
+    of tables without `host`, or with the name of its own, and nothing else, whoever may publish.
+    Workers share the work: one of them claims each run, and starts it once.
 
-    SIGHUP reads the files again. On SIGTERM or SIGINT it waits for running commands, and exits 0; a
-    second one ends those.
+    On SIGHUP it reads the files again. On SIGTERM or SIGINT it waits for running commands, and
+    exits 0; a second one ends them.
     """
 
     async def work(session: Session) -> int:

@@ -1,8 +1,8 @@
 """Starts processes in groups of their own, notes their ends, and keeps the end of their output.
 
 If the worker is killed, its guard ends what it left: a small shell process that knows all groups
-and sees the worker go. (A parent-death signal, prctl(2), would end a shell only, and leave what it
-runs.)
+and notices the end of the worker. (A parent-death signal, prctl(2), would end only a shell, and not
+what it runs.)
 
 As PID 1 of a container, the worker also reaps processes whose parents are gone.
 """

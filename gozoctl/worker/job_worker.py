@@ -1,7 +1,7 @@
 """The worker of `gozoctl worker`: runs the commands of tables for the messages of their schedules.
 
 It runs only what its own files say, whoever may publish. It starts nothing that it has not claimed,
-and repeats how a command ended until the leader has stored it.
+and repeats its answer until the leader has stored the outcome.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 QUEUE = "gozo-worker"
 CLAIM_TIME = 5.0  # seconds for which a claim is repeated before we look whether to go on
-LAST_WORDS = 5.0  # seconds for which an end is told after the second signal
+LAST_WORDS = 5.0  # seconds for which an answer is repeated after the second signal
 GIVE_BACK_TIME = 2.0  # seconds for which a message is given back; gozo repeats it anyway
-HEADERS_SIZE = 4096  # bytes of a message that are left to its headers
+HEADERS_SIZE = 4096  # bytes of an answer that are reserved for its headers
 MOST_GIVEN_BACK = 1000
 """Messages that are given back at a time; others are ignored, and gozo repeats them."""
 HEADERS = ("gozo-id", "gozo-due", "gozo-attempt")
@@ -71,7 +71,7 @@ class JobWorker:
         self._host = host
         self._receiving = client.receive(QUEUE, self._on_message)
         self._working: set[asyncio.Task[None]] = set()
-        """What has begun and is not told or mailed yet."""
+        """What has begun and is not answered or mailed yet."""
         self._given_back: set[asyncio.Task[None]] = set()
         self._running: dict[str, dict[str, object]] = {}
         self._ending = asyncio.Event()
@@ -161,7 +161,7 @@ class JobWorker:
     def _on_message(self, message: Message) -> None:
         attempt = self._client.attempt_of(message)
         if attempt is None:
-            reason = 'its reply subject is not one of gozo\'s: it needs confirm = "claim"'
+            reason = 'its reply subject is not one of gozo\'s: the schedule needs confirm = "claim"'
             log.limited("warning", "message.ignored", subject=message.subject, reason=reason)
             return
         found = {name: value for name in HEADERS if (value := _header(message, name)) is not None}
@@ -173,7 +173,7 @@ class JobWorker:
                 "message.unknown",
                 id=found.get("gozo-id"),
                 subject=message.subject,
-                reason="no table of this worker has this subject and id: it was given back",
+                reason="no table of this worker has this subject and id: given back",
             )
         elif not self._ending.is_set():
             place = self._places.take(table)
@@ -198,7 +198,7 @@ class JobWorker:
         task.add_done_callback(_look)
 
     async def _do(self, place: Place, attempt: RunAttempt, about: dict[str, object]) -> None:
-        """Claim an attempt, run its command, and tell how that ended."""
+        """Claim an attempt, run its command, and answer how that ended."""
         with place:
             if not await self._claim(attempt):
                 return
@@ -240,8 +240,9 @@ class JobWorker:
                     await attempt.nak(ended.reason, report)
                 else:
                     await attempt.ack(report)
-        except TimeoutError:
-            log.limited("error", "job.untold", id=table.job.id, reason="no daemon answered")
+        except (TimeoutError, asyncio.CancelledError):  # the worker ends: nothing comes after this
+            reason = "no daemon has confirmed the answer"
+            log.limited("error", "job.unanswered", id=table.job.id, reason=reason)
 
 
 async def work_on(client: Client, load: Callable[[], Tables], host: str) -> int:
@@ -287,7 +288,7 @@ def _look(task: asyncio.Task[None]) -> None:
         return
     error = task.exception()
     if isinstance(error, GozoError):
-        log.repeated("error", "job.untold", reason=error)
+        log.repeated("error", "job.unanswered", reason=error)
     elif error is not None:
         log.error("task.failed", task=task.get_name(), error=repr(error))
 

@@ -1,7 +1,7 @@
 """How the command of a table is started: its user, environment and folder. Knows nothing of NATS.
 
-Its environment is made from nothing: what the worker has in its own, such as secrets for NATS,
-does not belong to commands, and nothing in it comes from a message.
+It does not inherit the environment of the worker, which may contain secrets for NATS, and nothing
+in its own comes from a message.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Person:
 
 
 def person_of(job: Job) -> Person:
-    """Return who runs a job.
+    """Return the user that a job runs as.
 
     Raises:
         SettingsError: there is no such user, or this process may not run anything for it.

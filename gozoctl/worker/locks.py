@@ -1,8 +1,8 @@
 """Locks that keep a command from running beside itself on one host, whoever starts it.
 
-The command inherits the lock, so it holds as long as the command runs, also if its worker was
-killed. When the command has ended, the worker releases it for all: what a command leaves running
-in the background, such as a service that it restarts, holds it no longer.
+The command inherits the lock, so it holds as long as the command runs, even if its worker was
+killed. When the command has ended, the worker releases it for all: processes that the command
+leaves in the background, such as a service that it restarts, no longer hold it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def release(fd: int) -> None:
 
 
 def lock_folder() -> Path:
-    """Return the folder for the locks of this user, which is the same for all workers of it.
+    """Return the folder for the locks of this user, the same for all their workers.
 
     Raises:
         SettingsError: it cannot be used.

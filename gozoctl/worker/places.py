@@ -1,4 +1,4 @@
-"""Room for commands: how many of a file run, and that none runs beside itself."""
+"""Room for commands: limits how many of a file run, and keeps each from running beside itself."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Places:
                 log.repeated("error", "lock.failed", id=job.id, reason=error)
                 return None
             if lock is None:
-                reason = "it still runs on this host, started by another worker"
+                reason = "it still runs on this host, started by another worker: given back"
                 log.repeated("warning", "job.locked", id=job.id, reason=reason)
                 return None
         self._lanes[job.id] += 1

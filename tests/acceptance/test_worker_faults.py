@@ -14,6 +14,7 @@ import pytest
 from gozo.client import Client
 from tests.support.hosts import Hosts, apply, settled, starts_of, table
 from tests.support.patience import allow, until
+from tests.support.running import Running
 
 ACK_WAIT = 1.0  # seconds
 AGAIN = 3.0  # seconds after the ack wait within which a run starts again
@@ -157,6 +158,27 @@ async def test_the_end_of_a_worker(gozo: Client, hosts: Hosts) -> None:
     assert await one.wait() == 0
     assert await settled(gozo, "waits") == ""
     assert [start["id"] for start in starts_of(two)] == ["other"]
+
+
+async def test_an_answer_that_nobody_confirms(gozo: Client, hosts: Hosts, running: Running) -> None:
+    """A second signal ends the wait for it, and the log says which one is lost."""
+    os.mkfifo(hosts.folder / "go")
+    text = table("lost", f"read -r _ < '{hosts.folder / 'go'}'")
+    await apply(gozo, text)
+    one = await hosts.start(text)
+    await gozo.trigger("lost")
+    await one.event("job.started")
+    running.daemon.send(signal.SIGSTOP)
+    try:
+        (hosts.folder / "go").write_text("go\n")
+        await one.event("job.ended")
+        one.send(signal.SIGTERM)
+        await one.event("worker.stopping")
+        one.send(signal.SIGTERM)
+        await one.event("job.unanswered", id="lost")
+        assert await one.wait() == 130
+    finally:
+        running.daemon.send(signal.SIGCONT)
 
 
 async def test_files_are_read_again(gozo: Client, hosts: Hosts) -> None:
