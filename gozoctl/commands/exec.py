@@ -122,8 +122,8 @@ class Running:
         """
         if self.retries is not None and not from_stream:
             raise SettingsError(
-                "--retries needs --stream and --consumer: gozo itself retries what has to be "
-                "confirmed, as its --attempts say; other messages arrive only once"
+                "--retries needs --stream and --consumer: gozo retries messages that have to be "
+                "confirmed, as their --attempts say, and others arrive only once"
             )
         if shutil.which(command[0]) is None:
             raise SettingsError(
@@ -167,11 +167,11 @@ def command(
     `GOZO_MESSAGE_HEADER_<NAME>` for each header, in upper case and with _ for -. No shell is
     involved. Exit codes are logged to standard error.
 
-    What the receiver has to confirm (`gozoctl create --confirm-reply`) has succeeded if the command
-    exits with 0, and is retried by gozo if not.
+    Messages that their receiver has to confirm (`gozoctl create --confirm-reply`) succeed if the
+    command exits with 0; otherwise gozo retries them.
 
-    On SIGTERM, SIGINT or SIGHUP it finishes what runs and what waits here, or gives it back, and
-    exits 0; a second SIGTERM or SIGINT ends running commands.
+    On SIGTERM, SIGINT or SIGHUP it takes no more messages, finishes those that it has or gives them
+    back, and exits 0; a second SIGTERM or SIGINT ends running commands.
     """
 
     async def work(session: Session) -> int:

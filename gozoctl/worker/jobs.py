@@ -117,7 +117,11 @@ class RunJob(Job):
         try:
             if await self._attempt.claim(CLAIM_TIME):
                 return True
-            log.info("message.refused", **fields, reason="another receiver has it, or it is old")
+            log.info(
+                "message.refused",
+                **fields,
+                reason="another receiver has claimed it, or it is outdated",
+            )
         except (NoServerError, NotAllowedError) as error:
             log.repeated("error", "message.unclaimed", **fields, reason=str(error))
         return False

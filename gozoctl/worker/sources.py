@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 OVERHEAD = 1_000  # bytes of memory of a message besides its content
 LONGEST_WAIT = 2.0  # seconds for which a run waits for a slot here, and not elsewhere
-SHARE = 3  # part of its ack wait for which it may wait
+SHARE = 3  # and no longer than its ack wait divided by this
 
 NO_SLOT = "no slot is free: --max-parallel commands are running"
 
@@ -29,7 +29,7 @@ class Source(Protocol):
         """Wait for the next message; None once it has stopped and there are no more."""
 
     def stop(self) -> None:
-        """Receive no more messages; those that wait here are handed out or given back."""
+        """Receive no more messages; those that wait are handed out or given back."""
 
     @property
     def waiting(self) -> int:
