@@ -1,8 +1,8 @@
 """Deliveries that their receivers have to confirm: `Gozo-Confirm: reply` and `claim`.
 
 `run_sender` begins runs and makes their attempts, `run_outcomes` acts on answers and on silence,
-`run_ends` ends
-runs, `answer_inbox` receives answers. `Runs` is the `Source` of runs whose next attempt is due.
+`run_ends` ends runs, and `answer_inbox` receives answers. `Runs` is the `Source` of runs whose next
+attempt is due.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class Metrics(Collector):
         yield _gauge("runs_running", "Occurrences that receivers are working on.", running)
         yield _gauge(
             "oldest_run_seconds",
-            "How long ago the oldest attempt that a receiver is working on was sent.",
+            "Age of the oldest attempt that a receiver is working on; 0 if there is none.",
             0.0 if oldest_us is None else max(wall_us() - oldest_us, 0) / MICROSECONDS,
         )
 
@@ -151,7 +151,7 @@ class Metrics(Collector):
         yield answers
         outcomes = CounterMetricFamily(
             "gozo_outcomes",
-            "Occurrences that receivers have to confirm, by how they ended.",
+            "Occurrences that receivers have to confirm, by outcome.",
             labels=["outcome"],
         )
         for result in Result:
@@ -159,7 +159,7 @@ class Metrics(Collector):
         yield outcomes
         yield _counter(
             "answer_headers_invalid",
-            "Headers of answers that were ignored because of their values.",
+            "Headers of answers that were ignored because their values are invalid.",
             stats.invalid_headers,
         )
         yield _counter(

@@ -27,13 +27,13 @@ from gozo.transport.link import notify
 from gozo.transport.permissions import missing_permission
 
 PATIENCE = 0.5  # seconds that a run waits for its outcome to be stored
-SWEEP = 0.25  # seconds between two searches for those that have waited for so long
+SWEEP = 0.25  # seconds between two searches for runs that have waited for so long
 ANSWER_TIME = 5.0  # seconds after which a message without an answer is sent again
 RETRY = 2.0  # seconds between two attempts to store what the streams did not take
 OPEN_AGAIN = 10.0  # seconds between two attempts to create the streams
 MOST_UNSTORED = 10_000  # messages that are sent again; beyond that, the oldest are dropped
 AT_ONCE = 500  # of them sent at a time
-DENIED = 60.0  # seconds without messages after the server refused one
+DENIED = 60.0  # seconds without messages after the server denied one
 BACKLOG = 4 * 1024 * 1024  # unsent bytes beyond which nothing is sent again
 
 log = get_logger("gozo.store")

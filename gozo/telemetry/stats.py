@@ -124,7 +124,7 @@ class Stats:
     invalid_headers: int = 0
     """Headers of answers that were ignored because their values are invalid."""
     outcomes: Counter[str] = field(default_factory=Counter)
-    """Occurrences that their receivers have to confirm, by how they ended."""
+    """Occurrences that their receivers have to confirm, by outcome."""
     unanswered: int = 0
     """Attempts whose receivers were silent for too long."""
     latest_us: int = 0
