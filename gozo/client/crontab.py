@@ -23,7 +23,7 @@ LONGEST_NAME = 64
 """Maximum characters of a program's name in an id."""
 
 USERS = frozenset({"root", "nobody", "www-data", "apache", "postgres"})
-"""Users of most hosts that are no programs: as the first word of a command, one is a column."""
+"""Users of most hosts that are not programs: as the first word of a command, one is a column."""
 
 MOST_DELAY = 7 * 24 * 60
 """The largest RANDOM_DELAY that is converted, in minutes."""

@@ -19,7 +19,7 @@ from gozo.client.manifest_tables import (
 from gozo.client.worker_tables import WORKER, WorkerSettings, job_table, settings_table
 
 ABOUT = (
-    "Made from the crontab of {}. Other than with cron:",
+    "Made from the crontab of {}. Unlike under cron:",
     '- no job runs beside itself, here or on another host, unless it has overlap = "allow";',
     "- output is kept with the result of a job, and mailed only if there is a mailto.",
 )
@@ -46,7 +46,7 @@ def write(imported: Imported) -> str:
 
 
 def _common(all_: list[Converted]) -> WorkerSettings:
-    """Return what holds for all jobs, to be said once."""
+    """Return the settings that all jobs share, to be written once."""
     if not all_:
         return WorkerSettings()
     first, *others = (one.job for one in all_)

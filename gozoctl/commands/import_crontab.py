@@ -74,9 +74,13 @@ class Place:
         from gozo.client import crontab  # noqa: PLC0415  # not needed for --help
 
         if self.host is not None and self.shared is not None:
-            raise SettingsError("--shared is for no host in particular: give it or --host")
+            raise SettingsError(
+                "--shared is for several hosts, and --host for one: give only one of them"
+            )
         if self.user is not None and self.system:
-            raise SettingsError("--system reads a user on each line: give it or --user")
+            raise SettingsError(
+                "--system reads a user on each line, and --user is for all: give only one of them"
+            )
         if self.user is not None and not crontab.is_user(self.user):
             raise SettingsError(invalid_value("--user", self.user, "expected the name of a user"))
         host = self.shared or self.host or socket.gethostname()
@@ -126,9 +130,9 @@ def command(
 ) -> None:
     """Turn a crontab into a file for `gozoctl apply` and `gozoctl worker`.
 
-    `apply` stores the schedules, and `worker` on each host runs the commands of its tables. Lines
-    that cannot be converted are comments in the file and errors on standard error; the exit code
-    is then 1. Needs no server.
+    `apply` stores the schedules, and `worker` runs the commands on their hosts. Lines that cannot
+    be converted are comments in the file and errors on standard error; the exit code is then 1.
+    Needs no server.
     """
 
     def do() -> int:
