@@ -24,10 +24,10 @@ from gozo.client.typed import typed
 from gozo.transport.jetstream import JetStream
 
 BUCKETS = ("KV_", "OBJ_")
-"""How the names of streams begin that clients use as key/value buckets or object stores."""
+"""How the names of streams of key/value buckets and object stores begin."""
 
 LEFT_BY_RUN = ("delivered", "failed", "missed")
-"""How a schedule left the bucket that may have had runs."""
+"""How schedules that may have had runs left the bucket."""
 
 TOLERANCE = timedelta(seconds=5)
 """How much the clocks of the leader and of the server may differ."""
@@ -80,7 +80,7 @@ class ClientReads(ClientBase):
         since: datetime | None = None,
         failed: bool = False,
     ) -> AsyncIterator[Outcome]:
-        """Iterate over how the runs of one schedule, or of all, ended; the oldest first.
+        """Iterate over the outcomes of one schedule, or of all, the oldest first.
 
         Includes outcomes stored from `since` on, by the server's clock. With `failed`, only those
         that neither succeeded nor were skipped. Ends with the last outcome that was stored when
@@ -100,8 +100,8 @@ class ClientReads(ClientBase):
     ) -> bytes | None:
         """Return the end of the output of a run, or of the last one that has output.
 
-        `occurrence` is that of an `Outcome`. None if there is no output: it is kept only of
-        schedules with `keep_output`, of the last ten runs.
+        `occurrence` is that of an `Outcome`. None if there is no output: it is kept only for
+        schedules with `keep_output`, and for their last ten runs.
 
         Raises:
             RequestError: `invalid_id`.
@@ -225,7 +225,7 @@ class ClientReads(ClientBase):
         return await self._reader.info()
 
     async def streams(self) -> builtins.list[str]:
-        """Return the names of the first 1,024 streams that are no buckets, in order."""
+        """Return the names of streams that are not buckets, in order; of 1,024 streams at most."""
         answer = await JetStream(self._connection).call("STREAM.NAMES")
         names = answer.get("streams") or ()
         return sorted(name for name in names if not name.startswith(BUCKETS))

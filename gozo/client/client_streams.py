@@ -65,12 +65,12 @@ class ClientStreams(ClientBase):
 
     @typed
     def announce(self, name: str, description: str, describe: Describe) -> MicroService:
-        """Be found as a NATS service, such as by `nats micro ls`, until that is stopped."""
+        """Answer as a NATS service, which `nats micro ls` finds, until it is stopped."""
         return MicroService(self._connection, self._policy, name, description, describe)
 
     @typed
     def attempt_of(self, message: Message) -> RunAttempt | None:
-        """Return the attempt of a message that its receiver has to confirm; None of any other.
+        """Return the attempt that a message stands for; None if its receiver need not confirm it.
 
         The receiver claims it, and answers when the work has ended: see `RunAttempt`.
         """

@@ -45,7 +45,7 @@ class ConfirmOptions(TypedDict, total=False):
     keep_output: bool
     """Whether the output that its receiver sends is kept; see `Client.output`."""
     expect: Span | None
-    """How long after its due time it should have succeeded; otherwise it is reported as overdue."""
+    """The time from its due time within which it should succeed; else it is reported as overdue."""
 
 
 class Confirmed(NamedTuple):

@@ -80,8 +80,7 @@ class Schedule(NamedTuple):
     last_attempt: bool = False
     """Whether a run is not tried again because its schedule was changed or cancelled."""
     outcome: Outcome | None = None
-    """How the run of a recurring schedule ended that ended last; without `detail`, and `occurrence`
-    is empty."""
+    """The latest outcome of a recurring schedule, with empty `detail` and `occurrence`."""
     overdue_at: datetime | None = None
     """When it becomes, or became, overdue unless an occurrence succeeds (`Gozo-Expect`); None if it
     is not watched. That of a run counts only if its schedule is gone."""
@@ -204,9 +203,9 @@ class Answer:
     status: Literal["paused", "resumed", "triggered", "failed", "already_delivered", "not_found"]
     """`failed`: it was triggered but could not be delivered."""
     reason: str = ""
-    """Why it failed; of a schedule that is over, what an occurrence of it still does."""
+    """Why it failed; if the schedule is over, what an occurrence of it is still doing."""
     running: bool = False
-    """Whether an occurrence is still running, and is not tried again; of a schedule that is over,
+    """Whether an occurrence is still running, and will not be tried again; if the schedule is over,
     whether one is still running, retried or waiting."""
 
 
@@ -265,7 +264,7 @@ class Event:
     host: str = ""
     exit_status: int | None = None
     took: float | None = None
-    """This and the two before: what is known of a run that ended; in seconds."""
+    """Seconds. This and the two before are what is known of a run that ended."""
 
 
 @dataclass(frozen=True, slots=True)

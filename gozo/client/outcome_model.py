@@ -13,11 +13,11 @@ from gozo.schedule.outcome import ALERTING
 class Outcome:
     """How a schedule left the bucket, or how one of its runs ended.
 
-    The fields from `id` on are those of runs: occurrences that their receivers have to confirm.
+    The fields from `id` on are for runs: occurrences that their receivers have to confirm.
     """
 
     reason: str
-    """`delivered`, `cancelled`, `missed`, `failed`; empty if gozo did not remove it. Of a run
+    """`delivered`, `cancelled`, `missed`, `failed`; empty if gozo did not remove it. For a run
     `succeeded`, `failed`, `unanswered`, `nobody`, `skipped` or `missed`."""
     at: datetime | None
     """None if only the daemon, which does not keep the time, knows the outcome."""

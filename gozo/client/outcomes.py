@@ -33,7 +33,7 @@ class OutcomeLog:
     ) -> AsyncIterator[Outcome]:
         """Iterate over the stored outcomes of one schedule or of all, the oldest first.
 
-        `failed`: only those that are alerts. `NotFoundError` is raised by the first step.
+        With `failed`, only those that are alerts. `NotFoundError` is raised by the first step.
         """
 
         async def outcomes() -> AsyncIterator[Outcome]:

@@ -65,7 +65,7 @@ class Report:
 
 
 class RunAttempt:
-    """An attempt of a run, as its receiver has it.
+    """An attempt of a run, as its receiver sees it.
 
     `ack`, `nak`, `term` and `give_back` return once the leader has confirmed the answer, however
     long that takes: there may be no daemon at the moment. They raise `NotAllowedError` if this
@@ -174,7 +174,7 @@ class RunAttempt:
         raise DisconnectedError("the client was closed")
 
     async def _ask_once(self, payload: bytes, wanted: Collection[bytes], headers: bytes) -> Reply:
-        """Send a question; return its answer, or the server's status: nobody listens."""
+        """Send a question; return its answer, or the server's status if nobody listens."""
         connection, subject = self._connection, self.message.reply
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
@@ -198,10 +198,10 @@ class RunAttempt:
 
 
 def attempt_of(connection: Connection, message: Message, request_subject: str) -> RunAttempt | None:
-    """Return the attempt that a message is; None if nobody has to confirm it.
+    """Return the attempt that a message stands for; None if nobody has to confirm it.
 
-    Its reply subject has to be one of the leader's: a receiver must not be made to publish
-    anywhere else.
+    Its reply subject has to be one of the leader's: otherwise senders of messages could make a
+    receiver publish anywhere.
     """
     prefix = re.escape(f"{request_subject}.{ACK_TOKEN}.")
     if not re.fullmatch(rf"{prefix}[A-Za-z0-9_-]+", message.reply):
