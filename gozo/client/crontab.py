@@ -44,7 +44,8 @@ _FLOCK_COMMENT = 'flock: overlap = "skip" also keeps this from running beside it
 
 def is_user(name: str) -> bool:
     """Return whether this can be the name of a user in a crontab."""
-    return _USER.fullmatch(f"{name} x") is not None
+    match = _USER.fullmatch(f"{name} x")
+    return match is not None and match[1] == name
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +252,7 @@ def _columns(line: str, origin: Origin) -> tuple[str, str, str]:
         user, command = named[1], named[2]
     elif named is not None and named[1] in origin.users:
         raise _LeftOutError(
-            f"its command begins with the user {named[1]}: give --system if each line names one"
+            f"its command begins with the user {named[1]}: give --system if each line names a user"
         )
     if command.startswith(("*", "%")):
         what = "only input for one" if command[0] == "%" else "but *, which cron refuses"

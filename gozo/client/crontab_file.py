@@ -21,7 +21,7 @@ from gozo.client.worker_tables import WORKER, WorkerSettings, job_table, setting
 ABOUT = (
     "Made from the crontab of {}. Unlike under cron:",
     '- no job runs beside itself, here or on another host, unless it has overlap = "allow";',
-    "- output is kept with the result of a job, and mailed only if there is a mailto.",
+    "- output is kept with the outcome of a job, and mailed only if there is a mailto.",
 )
 
 _LITERAL = re.compile(r"[ -&(-~]*")

@@ -264,7 +264,7 @@ def test_what_only_looks_so(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "is_one"),
-    [("a", True), ("a.b-c_d$", True), ("-a", False), ("a/b", False), ("", False)],
+    [("a", True), ("a.b-c_d$", True), ("-a", False), ("a/b", False), ("a b", False), ("", False)],
 )
 def test_users(name: str, is_one: bool) -> None:
     """Dots and dashes are taken."""
