@@ -24,7 +24,8 @@ def confirming_lines(schedule: Schedule) -> list[tuple[str, str]]:
     if not schedule.confirm:
         return []
     by = Confirm.STREAM if schedule.confirm is True else Confirm(schedule.confirm)
-    tries = f"{schedule.attempts} attempts" if schedule.attempts else "any number of attempts"
+    many = f"{schedule.attempts} attempts" if schedule.attempts else "any number of attempts"
+    tries = "1 attempt" if schedule.attempts == 1 else many
     lines = [("confirm", f"{_WORDS[by]}, {tries}")]
     how = schedule.confirmation
     if how is None:
