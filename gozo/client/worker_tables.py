@@ -1,4 +1,4 @@
-"""The part of a file of schedules that is for workers: what to run, and how. Pure.
+"""The part of a file of schedules that workers use: what to run, and how. Pure.
 
     [worker]
     max-parallel = 10
@@ -59,7 +59,7 @@ KINDS = {
 """What is expected, by key, where the type does not say it all."""
 
 DEFAULTS: dict[str, Any] = {"confirm": "claim", "attempts": 1, "keep-output": True}
-"""How a schedule with a command is confirmed, unless its table says more."""
+"""How a schedule with a command is confirmed, unless its table says otherwise."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _WORD = re.compile(r"[^\s\x00-\x1f\x7f]+\Z")
@@ -103,7 +103,7 @@ class Job:
     """Whether the end of its output is kept with the outcome."""
 
     def within(self, settings: WorkerSettings) -> Job:
-        """Return the job with what the table `worker` says for all of them."""
+        """Return the job with the settings of the table `worker` added."""
         environment = {**(settings.environment or {}), **(self.environment or {})}
         mailto = settings.mailto if self.mailto is None else self.mailto
         return replace(self, environment=environment, mailto=mailto)
@@ -139,7 +139,7 @@ def read_job(id_: str, table: Mapping[str, Any]) -> Job | None:
     if COMMAND not in table:
         for key in JOB:
             if key in table:
-                raise WrongError(key, "it is for a command: add command, or remove it")
+                raise WrongError(key, "it needs a command: add one, or remove it")
         return None
     if table.get("confirm", "claim") != "claim":
         problem = 'the worker that runs the command claims it: omit it, or write "claim"'
@@ -147,7 +147,7 @@ def read_job(id_: str, table: Mapping[str, Any]) -> Job | None:
     takes_input = table.get("input", False)
     for key in ("payload", "payload-base64", "payload-file"):
         if key in table and not takes_input:
-            raise WrongError(key, "the command would not get it: add input = true, or remove it")
+            raise WrongError(key, "the command would not read it: add input = true, or remove it")
     return Job(
         id_,
         table["subject"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gozo.cli.options import takes
+from gozo.errors import SettingsError
 from gozoctl.exit_codes import DONE
 from gozoctl.options.confirmation import PastOk
 from gozoctl.options.manifests import Files, Prune, SetName, check_past, read_manifests
@@ -65,7 +66,10 @@ def command(
     """
 
     async def work(session: Session) -> int:
-        manifests = read_manifests(session, files, set_)
+        try:
+            manifests = read_manifests(session, files, set_)
+        except SettingsError as error:
+            raise SettingsError(f"{error}\nnothing was changed") from error
         wanted = [one for manifest in manifests for one in manifest.wanted]
         sets = set().union(*(manifest.sets for manifest in manifests)) if prune else set()
         done = await session.client.apply(

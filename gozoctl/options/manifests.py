@@ -72,7 +72,7 @@ def read_manifests(session: Session, files: list[str], set_: str | None) -> list
         seen |= {wanted.id: file for wanted in one.wanted}
         read.append(one)
     if problems:
-        raise SettingsError("\n".join(problems) + "\nnothing was changed")
+        raise SettingsError("\n".join(problems))
     return read
 
 

@@ -130,7 +130,7 @@ def test_settings_are_read_as_written(settings: WorkerSettings) -> None:
 
 COMMAND = 'command = "true"'
 WRONG_KEYS = [
-    ('host = "web1"', "host: it is for a command: add command, or remove it"),
+    ('host = "web1"', "host: it needs a command: add one, or remove it"),
     (f'{COMMAND}\nhost = "a b"', "invalid host 'a b': expected the name of a host"),
     ("command = 7", "invalid command 7: expected a string for the shell, or a list of strings "),
     ('command = ""', "invalid command '': it is empty; expected a string for the shell, or "),
@@ -155,7 +155,7 @@ WRONG_KEYS = [
         f"{COMMAND}\nenvironment = {{ A = 1 }}",
         "invalid environment.A 1: expected a string in quotation marks",
     ),
-    (f'{COMMAND}\npayload = "x"', "payload: the command would not get it: add input = true, or "),
+    (f'{COMMAND}\npayload = "x"', "payload: the command would not read it: add input = true, or "),
     (
         f'{COMMAND}\nconfirm = "reply"',
         "invalid confirm 'reply': the worker that runs the command claims it: omit it, or write ",
