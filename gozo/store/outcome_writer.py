@@ -114,9 +114,8 @@ class OutcomeWriter:
         if self._is_off(self._outcomes):
             then()
             return
-        name = f"{outcome.key}.{outcome.occurrence}.{outcome.due_us:x}.{outcome.result}"
         subject = self._outcomes.subject(outcome.key, recurs=recurs)
-        headers = block(f"Nats-Msg-Id: {name}\r\n".encode())
+        headers = block(f"Nats-Msg-Id: {_name(outcome)}\r\n".encode())
         message = _Message(self._outcomes, subject.encode(), headers, outcome_json(outcome))
         size, most = len(headers) + len(message.payload), self._connection.max_payload
         if size > most:  # it would end the connection
@@ -130,10 +129,9 @@ class OutcomeWriter:
         """Store the output of the run with this outcome."""
         if self._is_off(self._output):
             return
-        name = f"{outcome.key}.{outcome.occurrence}.{outcome.due_us:x}.{outcome.result}"
         id_ = "" if outcome.id is None else f"Gozo-Id: {outcome.id}\r\n"
         lines = (
-            f"Nats-Msg-Id: {name}\r\n{id_}Gozo-Occurrence: {outcome.occurrence}\r\n"
+            f"Nats-Msg-Id: {_name(outcome)}\r\n{id_}Gozo-Occurrence: {outcome.occurrence}\r\n"
             f"Gozo-Outcome: {outcome.result}\r\nGozo-Due: {print_rfc3339(outcome.due_us)}\r\n"
         )
         subject = self._output.subject(outcome.key, recurs=recurs).encode()
@@ -278,3 +276,8 @@ class OutcomeWriter:
                     )
             await self._news.wait()
             await asyncio.sleep(OPEN_AGAIN)
+
+
+def _name(outcome: Outcome) -> str:
+    """Name an outcome for the server, which stores it once."""
+    return f"{outcome.key}.{outcome.occurrence}.{outcome.due_us:x}.{outcome.result}"

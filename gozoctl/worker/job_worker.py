@@ -175,6 +175,8 @@ class JobWorker:
                 subject=message.subject,
                 reason="no table of this worker has this subject and id: given back",
             )
+        elif any(task.get_name() == message.reply for task in self._working):
+            return  # offered again while it is claimed here
         elif not self._ending.is_set():
             place = self._places.take(table)
         if place is None:

@@ -123,6 +123,22 @@ async def test_an_attacked_worker(gozo: Client, hosts: Hosts) -> None:
     assert worker.alive
 
 
+async def test_an_offer_that_is_repeated(gozo: Client, hosts: Hosts) -> None:
+    """While the worker claims a run, it does not give the same run back."""
+    text = table("mine", "true")
+    await apply(gozo, text)
+    await hosts.start(text)
+    async with gozo.listen("gozo.ack.*") as acks:
+        for id_, reply in (("mine", "claimed"), ("mine", "claimed"), ("other", "given-back")):
+            headers = f"NATS/1.0\r\nGozo-Id: {id_}\r\n\r\n".encode()
+            gozo._connection.publish("cron.mine", b"", headers=headers, reply=f"gozo.ack.{reply}")
+        said = [await asyncio.wait_for(anext(acks), allow(5))]
+        while said[-1].subject != "gozo.ack.given-back":
+            said.append(await asyncio.wait_for(anext(acks), allow(5)))
+    words = {one.payload.split(b" ")[0] for one in said if one.subject == "gozo.ack.claimed"}
+    assert words == {b"+CLAIM"}
+
+
 async def test_one_hung_job_delays_no_other(gozo: Client, hosts: Hosts) -> None:
     """Each schedule has its own lane, a timeout ends all of a group, none runs beside itself."""
     out = hosts.folder
