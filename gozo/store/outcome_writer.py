@@ -151,7 +151,7 @@ class OutcomeWriter:
                 message.subject, message.payload, on_reply, message.headers
             )
         except DisconnectedError:
-            self._unstored.append(message)
+            self._keep_unstored(message)
             if then is not None:
                 then()
             return
@@ -168,7 +168,7 @@ class OutcomeWriter:
         if sent is None:
             return
         if payload is None:
-            self._unstored.append(sent.message)
+            self._keep_unstored(sent.message)
         else:
             ack = read_ack(headers, payload)
             if ack.sequence:
@@ -184,7 +184,7 @@ class OutcomeWriter:
         log.repeated("warning", "outcomes.unavailable", stream=name, reason=words)
         self._news.set()
         if not is_final(code, words):
-            self._unstored.append(message)
+            self._keep_unstored(message)
 
     def _go_on(self, number: int) -> None:
         then = self._waiting.pop(number, None)
@@ -225,7 +225,13 @@ class OutcomeWriter:
                 break
             del self._sent[number]
             self._connection.hang_up(sent.token)
-            self._unstored.append(sent.message)
+            self._keep_unstored(sent.message)
+
+    def _keep_unstored(self, message: _Message) -> None:
+        if len(self._unstored) == MOST_UNSTORED:
+            reason = f"more than {MOST_UNSTORED:,} wait to be stored: the oldest are dropped"
+            log.limited("warning", "outcomes.dropped", stream=message.stream.name, reason=reason)
+        self._unstored.append(message)
 
     def _send_again(self) -> None:
         connection = self._connection
