@@ -100,6 +100,8 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
         case by:
             optional = CONFIRMED | ANSWERED | overlap
     table |= draw(st.fixed_dictionaries({"confirm": st.just(by)}, optional=optional))
+    if by in (True, "stream") and not recurs and not {"attempts", "max-age"} & set(table):
+        table.pop("dead-letter", None)  # there never would be one
     return table | draw(PAYLOADS)
 
 

@@ -43,6 +43,8 @@ async def test_a_single_schedule(servers: Servers, daemons: Daemons, clients: Cl
         (job,) = await receiver.wait()
         assert await client.last_outcome("a") is None
         assert await receiver.ask(job, b"+ACK") == b"+OK"
+        # The schedule itself leaves the bucket a moment later than its run.
+        await until(lambda: has(client, "a", "succeeded"), "the schedule is gone")
         found = await client.last_outcome("a")
         assert found is not None
         assert found.at is not None
@@ -86,6 +88,7 @@ async def test_a_recurring_schedule(servers: Servers, daemons: Daemons, clients:
         for number in (1, 2):
             await client.trigger("a", force=True)
             await until(lambda number=number: ended(client, number), f"run {number} ended")
+        await until(lambda: has_last(client, "failed"), "the entry has the last outcome")
         after = await client.get("a")
         assert after is not None
         assert after.overdue_at == before.overdue_at
@@ -104,6 +107,12 @@ async def test_a_recurring_schedule(servers: Servers, daemons: Daemons, clients:
         assert await client.output("b") is None
         later = datetime.now(UTC) + timedelta(minutes=1)
         assert [one async for one in client.outcomes(since=later)] == []
+
+
+async def has_last(client: Client, reason: str) -> bool:
+    """Tell whether the entry of the schedule says that it ended like this."""
+    found = await client.get("a")
+    return found is not None and found.outcome is not None and found.outcome.reason == reason
 
 
 async def ended(client: Client, count: int) -> bool:
