@@ -90,9 +90,9 @@ async def test_a_claim_that_was_granted_to_a_frozen_worker(gozo: Client, hosts: 
         for _ in range(20):
             await gozo.trigger("late")
             await anext(offers)
-            asked = await anext(acks)
+            while not (await anext(acks)).payload.startswith(b"+CLAIM"):
+                pass  # the answer of the round before
             one.send(signal.SIGSTOP)
-            assert asked.payload.startswith(b"+CLAIM")
             await asyncio.sleep(0.05)  # enough for the command, if it was started
             if not hosts.lines("late"):
                 break
