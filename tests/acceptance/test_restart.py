@@ -11,6 +11,7 @@ from tests.support.client import Arrivals
 from tests.support.ids import ODD_IDS
 from tests.support.patience import until, wall_clock
 from tests.support.processes import Clients, Daemons, Servers
+from tests.support.receipts import ask
 from tests.support.replicas import stored
 
 
@@ -60,7 +61,8 @@ async def test_due_after_the_restart(
     for number, id_ in enumerate(ODD_IDS):
         await client.schedule(due, reply=arrivals, id=id_, payload=bytes([number]) * 1000)
     await client.schedule(due, reply=arrivals, id="cancelled", payload=b"cancelled")
-    await client.cancel("cancelled")
+    cancelled = await ask(client, {"Gozo-Del-Id": "cancelled"})
+    assert cancelled["status"] == "cancelled"
     await stored(client, len(ODD_IDS) + 1)
     if ending == "SIGTERM":
         assert await first.terminate() == 0
