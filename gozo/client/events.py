@@ -11,11 +11,9 @@ from typing import Any, Self
 from gozo.client.arguments import moment
 from gozo.client.decoding import matcher
 from gozo.client.models import Event, HistoryInfo
-from gozo.client.past import Past
+from gozo.client.past import Past, stream_info
 from gozo.client.subscription import Listening
 from gozo.errors import (
-    JetStreamError,
-    NoServerError,
     NotFoundError,
     Refusal,
     RequestError,
@@ -27,7 +25,7 @@ from gozo.settings.model import ConnectionSettings
 from gozo.store.event_history import history_of, is_covered
 from gozo.telemetry.events import TYPE
 from gozo.transport.connection import Connection
-from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream, parse_time
+from gozo.transport.jetstream import parse_time
 
 NO_HISTORY = "no history is kept: start the daemons with --history 30d, or another duration"
 
@@ -98,7 +96,7 @@ class EventLog:
             kinds = NAME_A_SUBJECT
 
         async def events() -> AsyncIterator[Event]:
-            info = await self._find()
+            info = await stream_info(self._connection, self._stream, NO_HISTORY)
             last = int(info["state"]["last_seq"])
             subjects = self._subjects(id_, kinds)
             past = Past(self._connection, self._stream, subjects, since, last)
@@ -114,7 +112,7 @@ class EventLog:
     async def info(self) -> HistoryInfo | None:
         """Describe the stream that keeps events; None if it does not exist."""
         try:
-            found = await self._find()
+            found = await stream_info(self._connection, self._stream, NO_HISTORY)
         except NotFoundError:
             return None
         config, state = found["config"], found["state"]
@@ -131,23 +129,6 @@ class EventLog:
             max_age=timedelta(microseconds=age // 1000) if age else None,
             settings=config,
         )
-
-    async def _find(self) -> dict[str, Any]:
-        """Ask the server about the stream.
-
-        Raises:
-            NotFoundError: it does not exist.
-        """
-        js = JetStream(self._connection)
-        try:
-            return await js.call(f"STREAM.INFO.{self._stream}")
-        except NoServerError:
-            await js.explain_silence()
-            raise
-        except JetStreamError as error:
-            if error.code != STREAM_NOT_FOUND:
-                raise
-            raise NotFoundError(NO_HISTORY) from error
 
     def _subjects(self, id_: str | None, kinds: Collection[str]) -> list[str]:
         """Return the subjects of all events that could match."""

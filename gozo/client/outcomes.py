@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
 
 from gozo.client.outcome_model import Outcome, outcome_model
-from gozo.client.past import Kept, Past
+from gozo.client.past import Kept, Past, stream_info
 from gozo.errors import JetStreamError, NoServerError, NotAllowedError, NotFoundError
 from gozo.protocol.headers import fields
 from gozo.protocol.ids import escape_id
@@ -15,7 +14,6 @@ from gozo.protocol.outcome_codec import read_outcome_json
 from gozo.settings.model import ConnectionSettings
 from gozo.store.outcome_streams import KeptStream, outcomes_of, output_of
 from gozo.transport.connection import Connection
-from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream
 
 NOT_KEPT = "no outcomes are kept: start the daemons without --outcomes 0"
 
@@ -60,7 +58,7 @@ class OutcomeLog:
         return found
 
     async def output(self, id_: str, occurrence: str | None) -> bytes | None:
-        """Return the output of a run, or of the last one; None if there is none."""
+        """Return the output of a run, or of the last one; None if it was not kept."""
         found = await self.outputs(id_)
         if occurrence is None:
             return next(reversed(found.values()), None)
@@ -84,22 +82,11 @@ class OutcomeLog:
     async def _messages(
         self, stream: KeptStream, id_: str | None, since: datetime | None
     ) -> AsyncIterator[Kept]:
-        last = int((await self._info(stream))["state"]["last_seq"])
+        info = await stream_info(self._connection, stream.name, NOT_KEPT)
+        last = int(info["state"]["last_seq"])
         subjects = (f"{stream.prefix}.>",) if id_ is None else stream.subjects(escape_id(id_))
         async for kept in Past(self._connection, stream.name, subjects, since, last).messages():
             yield kept
-
-    async def _info(self, stream: KeptStream) -> dict[str, Any]:
-        js = JetStream(self._connection)
-        try:
-            return await js.call(f"STREAM.INFO.{stream.name}")
-        except NoServerError:
-            await js.explain_silence()
-            raise
-        except JetStreamError as error:
-            if error.code != STREAM_NOT_FOUND:
-                raise
-            raise NotFoundError(NOT_KEPT) from error
 
 
 def _read(payload: bytes) -> Outcome | None:

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from gozo.client.arguments import moment
-from gozo.errors import JetStreamError, NoServerError
+from gozo.errors import JetStreamError, NoServerError, NotFoundError
 from gozo.transport.commands import Reply, status_of
 from gozo.transport.connection import Connection
-from gozo.transport.jetstream import JetStream
+from gozo.transport.jetstream import STREAM_NOT_FOUND, JetStream
 
 PAGE = 500  # messages requested at a time
 PAGE_BYTES = 16 * 1024 * 1024  # maximum bytes of a page with several messages
@@ -31,6 +31,24 @@ NO_MESSAGES = 404  # a status (ADR-13)
 OTHER_SUBJECTS = 10093
 """The error code for a consumer of subjects that the stream does not store."""
 SHORT_ACK = 9  # tokens of a reply subject without domain and account
+
+
+async def stream_info(connection: Connection, stream: str, missing: str) -> dict[str, Any]:
+    """Ask the server about a stream.
+
+    Raises:
+        NotFoundError: it does not exist; `missing` is the message.
+    """
+    js = JetStream(connection)
+    try:
+        return await js.call(f"STREAM.INFO.{stream}")
+    except NoServerError:
+        await js.explain_silence()
+        raise
+    except JetStreamError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+        raise NotFoundError(missing) from error
 
 
 class Kept(NamedTuple):

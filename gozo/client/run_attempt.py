@@ -13,8 +13,8 @@ import json
 import math
 import re
 import secrets
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,7 +24,7 @@ from gozo.errors import DisconnectedError, NoServerError, RequestError
 from gozo.protocol.answers import ACK_TOKEN, GO, NO, OK
 from gozo.protocol.headers import block
 from gozo.runtime.clock import steady
-from gozo.runtime.tasks import end
+from gozo.runtime.tasks import repeated
 from gozo.schedule import expression as grammar
 from gozo.schedule.model import ACK_WAIT_US, MICROSECONDS
 from gozo.transport.commands import Reply
@@ -101,20 +101,9 @@ class RunAttempt:
         with contextlib.suppress(DisconnectedError):
             self._connection.publish(self.message.reply, b"+WPI")
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    def kept(self) -> AbstractAsyncContextManager[None]:
         """Report that work is in progress for as long as the block runs."""
-
-        async def keep() -> None:
-            while True:
-                await asyncio.sleep(self.ack_wait / SIGNS)
-                self.keep()
-
-        keeper = asyncio.create_task(keep(), name="show signs of life")
-        try:
-            yield
-        finally:
-            await end(keeper)
+        return repeated(self.keep, self.ack_wait / SIGNS, "show signs of life")
 
     async def ack(self, report: Report | None = None) -> None:
         """Report that the work is done."""

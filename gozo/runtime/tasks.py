@@ -7,7 +7,8 @@ connects, swallows a cancellation that arrives just as the attempt fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from gozo.errors import GozoError, NoServerError
@@ -98,6 +99,22 @@ async def persist(step: Callable[[], Awaitable[T]], timeout: float) -> T:
                 raise
             log.repeated("info", "start.waiting", reason=str(error))
             await asyncio.sleep(RETRY_WAIT)
+
+
+@asynccontextmanager
+async def repeated(call: Callable[[], None], seconds: float, name: str) -> AsyncIterator[None]:
+    """Call something every so many seconds for as long as the block runs."""
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            call()
+
+    task = asyncio.create_task(repeat(), name=name)
+    try:
+        yield
+    finally:
+        await end(task)
 
 
 async def end(*some: asyncio.Task[Any] | None) -> None:

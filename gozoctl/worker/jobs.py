@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gozo.errors import GozoError, NoServerError, NotAllowedError
 from gozo.runtime.logs import get_logger
+from gozo.runtime.tasks import repeated
 
 if TYPE_CHECKING:
     from gozo.client import Message, Pulled, RunAttempt
@@ -59,20 +60,9 @@ class StreamJob(Job):
         self._ack_wait = ack_wait
         self._retries = retries
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    def kept(self) -> AbstractAsyncContextManager[None]:
         """Report progress three times in the consumer's `ack_wait`."""
-
-        async def keep() -> None:
-            while True:
-                await asyncio.sleep(self._ack_wait / KEEP)
-                self._pulled.keep()
-
-        keeper = asyncio.create_task(keep(), name="keep the message")
-        try:
-            yield
-        finally:
-            keeper.cancel()
+        return repeated(self._pulled.keep, self._ack_wait / KEEP, "keep the message")
 
     async def settle(self, ended: Ended) -> None:
         """Acknowledge the message, or have it delivered again."""

@@ -46,6 +46,16 @@ async def store(client: Client, id_: str, confirm: str = "claim", **headers: str
     assert (await ask(client, asked, reply=id_.partition(":")[0]))["status"] == "stored"
 
 
+async def without_a_slot(
+    running: Running, client: Client, daemons: Daemons, subject: str
+) -> Daemon:
+    """Start a worker whose only slot is taken until its folder has a file `go`."""
+    worker = await daemons.work(running.server, subject, "--", "sh", "-c", HELD)
+    await client.nats.publish(subject)
+    await until(lambda: begun(worker) == 1, "it has no free slot")
+    return worker
+
+
 def begun(worker: Daemon) -> int:
     """Return how many commands a worker has started."""
     path = worker.folder / "begun"
@@ -131,9 +141,7 @@ async def test_what_waits_goes_elsewhere(
     confirm: str,
 ) -> None:
     """A worker without a free slot says so, and keeps a run from nobody: it is no attempt."""
-    hung = await daemons.work(running.server, new_id, "--", "sh", "-c", HELD)
-    await client.nats.publish(new_id)
-    await until(lambda: begun(hung) == 1, "it has no free slot")
+    hung = await without_a_slot(running, client, daemons, new_id)
     await store(client, new_id, confirm, Gozo_Attempts="1", Gozo_Ack_Wait="1s")
     await hung.event("exec.waiting", waiting="1")
     free = await daemons.work(running.server, new_id, "--", "sh", "-c", "echo >>begun")
@@ -165,9 +173,7 @@ async def test_a_signal_gives_back_what_waits(
     confirm: str,
 ) -> None:
     """What runs ends; what waits is offered again at once, and is no attempt."""
-    first = await daemons.work(running.server, new_id, "--", "sh", "-c", HELD)
-    await client.nats.publish(new_id)
-    await until(lambda: begun(first) == 1, "it has no free slot")
+    first = await without_a_slot(running, client, daemons, new_id)
     await store(client, new_id, confirm, Gozo_Attempts="1", Gozo_Ack_Wait="1h")
     await first.event("exec.waiting", waiting="1")
     second = await daemons.work(running.server, new_id, "--", "sh", "-c", "echo >>begun")
