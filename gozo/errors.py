@@ -7,7 +7,7 @@
     ├── NotFoundError           1   there is no schedule with this id; `status` says more
     ├── NotAllowedError         4   authentication or permissions
     ├── NoServerError           5   no server answered in time
-    │   ├── DisconnectedError   5   the connection was lost, or there is none just now
+    │   ├── DisconnectedError   5   the connection was lost, or is not made yet
     │   └── UnansweredError     5   sent, and no answer: it may or may not have been done
     ├── UnsuitableServerError   1   a server is set up so that gozo cannot work with it
     ├── JetStreamError          1   JetStream is missing, or refused what gozo asked of it

@@ -187,7 +187,7 @@ class FeedReader:
     def positions_there(self, own: int) -> Iterator[tuple[bytes, int]]:
         """Generate the leaders that received a request as well, and their positions of it.
 
-        Those are left out of which that is not certain.
+        Leaders of which that is not certain are left out.
         """
         if own > self._begun:
             for leader, hearing in self._leaders.items():

@@ -108,7 +108,7 @@ class Metrics(Collector):
         yield _gauge("runs_running", "Occurrences that receivers are working on.", running)
         yield _gauge(
             "oldest_run_seconds",
-            "Age of the oldest attempt that a receiver is working on; 0 if there is none.",
+            "Age of the oldest attempt that a receiver is working on; 0 without one.",
             0.0 if oldest_us is None else max(wall_us() - oldest_us, 0) / MICROSECONDS,
         )
 

@@ -59,7 +59,7 @@ class ClockWatch:
         compared, and the server's."""
         self._is_compared = False
         self._own_us: int | None = None
-        """A setting of the clock that is followed even though it is wrong; None: there is none."""
+        """A wrong setting of the clock that is followed all the same; None: no such setting."""
         self._gave_way_us: int | None = None
         """When this leader gave way because of its clock, on the steady clock; None: it did not."""
         self.in_doubt = False

@@ -79,7 +79,7 @@ class LogWriter(io.TextIOBase):
             self._wrote(sum(map(len, texts)))
 
     def _next(self) -> list[str]:
-        """Wait for texts; there are none at the end."""
+        """Wait for texts; return an empty list at the end."""
         with self._news:
             while not self._texts and not self._is_ending:
                 self._call()

@@ -79,7 +79,7 @@ class Endings:
             group.append(key)
 
     def pop(self, before_us: int) -> str | None:
-        """Take a key of a group that ended before a moment; None if there is none."""
+        """Take a key of a group that ended before a moment; None: no group has."""
         order = self._order
         while order and (order[0] + 1) << self._bits <= before_us:
             if group := self._groups[order[0]]:

@@ -54,7 +54,7 @@ class Places:
         return {file for file, most in self._most.items() if self._files[file] >= most}
 
     def take(self, table: Table) -> Place | None:
-        """Take the room for a command; None if there is none."""
+        """Take the room for a command; None if there is no room."""
         job = table.job
         self._most[table.file] = table.max_parallel
         if self._files[table.file] >= table.max_parallel:
